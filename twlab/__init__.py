@@ -1,0 +1,28 @@
+"""twlab: experiments on TCP's TIME_WAIT, on real Linux TCP stacks. These names are the whole public interface.
+
+Importing this needs no root and loads none of mininet, scapy, pyroute2.
+"""
+
+from twlab.errors import CapabilityError, EngineError, LabError, ScenarioError, UsageError
+from twlab.observation import Observation, about, at_least, at_most, between
+from twlab.scenario import Arm, Scenario, Verdict, scenario
+from twlab.settings import Settings
+
+__version__ = "0.1.0"
+__all__ = [
+    "Arm",
+    "CapabilityError",
+    "EngineError",
+    "LabError",
+    "Observation",
+    "Scenario",
+    "ScenarioError",
+    "Settings",
+    "UsageError",
+    "Verdict",
+    "about",
+    "at_least",
+    "at_most",
+    "between",
+    "scenario",
+]

@@ -1,0 +1,139 @@
+"""The lab's one clock and its one event loop.
+
+Everything in a lab happens in one thread: the wire takes segments off the netfilter queue, servers answer, timers release
+what was held, and the scenario's own steps run, all from here. One thread is not a shortcut. In the lab kernel's virtual time
+a hand-over of Python's interpreter lock between threads costs 5 ms of *virtual* time, which would stand in every measurement;
+and a scenario that runs in one thread has one order of events, the same each time.
+
+A scenario's verbs are ordinary blocking calls. Each of them waits with `Loop.wait_until`, and while it waits the loop
+serves everyone else. This is the only module that reads a clock.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import selectors
+import time
+from collections.abc import Callable
+from typing import Any
+
+
+def monotonic_s() -> float:
+    """Seconds on the clock that timers use: virtual time in the lab kernel, real time on the host."""
+    return time.monotonic()
+
+
+def wall_s() -> float:
+    """Seconds since 1970 by the clock that pcapng files and Linux's initial sequence numbers use."""
+    return time.time()
+
+
+def cpu_s() -> float:
+    """Seconds of processor time that this process has used."""
+    return time.process_time()
+
+
+class Timer:
+    """A call that is due at `at_s`; `cancel()` withdraws it."""
+
+    __slots__ = ("at_s", "call", "cancelled")
+
+    def __init__(self, at_s: float, call: Callable[[], object]):
+        self.at_s = at_s
+        self.call = call
+        self.cancelled = False
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+class Loop:
+    """Readiness of file descriptors and timers, served while a verb of the scenario waits.
+
+    Time here is `now_s`, seconds since the loop was made.
+    """
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._order = itertools.count()
+        self._epoch_s = monotonic_s()
+
+    @property
+    def now_s(self) -> float:
+        """Seconds since this loop was made."""
+        return monotonic_s() - self._epoch_s
+
+    def call_at(self, at_s: float, call: Callable[[], object]) -> Timer:
+        """Call `call()` once `now_s` has reached `at_s`. Calls due at the same time run in the order they were asked for."""
+        timer = Timer(at_s, call)
+        heapq.heappush(self._timers, (at_s, next(self._order), timer))
+        return timer
+
+    def call_later(self, delay_s: float, call: Callable[[], object]) -> Timer:
+        """Call `call()` after `delay_s` seconds."""
+        return self.call_at(self.now_s + delay_s, call)
+
+    def watch(self, fd: Any, readable: Callable[[], object] | None = None, writable: Callable[[], object] | None = None) -> None:
+        """Call `readable()` or `writable()` whenever `fd` is; replaces what was asked for `fd` before. Neither: forget `fd`."""
+        events = (selectors.EVENT_READ if readable else 0) | (selectors.EVENT_WRITE if writable else 0)
+        known = fd in self._selector.get_map()
+        if not events:
+            if known:
+                self._selector.unregister(fd)
+        elif known:
+            self._selector.modify(fd, events, (readable, writable))
+        else:
+            self._selector.register(fd, events, (readable, writable))
+
+    def forget(self, fd: Any) -> None:
+        """Stop watching `fd`; harmless when it is not watched. Call it before closing `fd`."""
+        self.watch(fd)
+
+    def turn(self, until_s: float | None = None) -> None:
+        """Serve what is ready and due; if nothing is, sleep until something is, but not past `until_s` (None: for ever)."""
+        now = self.now_s
+        timer_s = self._next_timer_s()
+        limits = [limit for limit in (until_s, timer_s) if limit is not None]
+        timeout = max(0.0, min(limits) - now) if limits else None
+        for key, events in self._selector.select(timeout):
+            readable, writable = key.data
+            if events & selectors.EVENT_READ and readable:
+                readable()
+            if events & selectors.EVENT_WRITE and writable:
+                writable()
+        now = self.now_s
+        while self._timers and self._timers[0][0] <= now:
+            timer = heapq.heappop(self._timers)[2]
+            if not timer.cancelled:
+                timer.call()
+
+    def wait_until(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
+        """Serve until `condition()` is true; False when `timeout_s` passed first (None: wait for ever)."""
+        deadline_s = None if timeout_s is None else self.now_s + timeout_s
+        while not condition():
+            if deadline_s is not None and self.now_s >= deadline_s:
+                return False
+            self.turn(deadline_s)
+        return True
+
+    def sleep_until(self, at_s: float) -> None:
+        """Serve until `now_s` has reached `at_s`; everything due by then has been served when it returns."""
+        while self.now_s < at_s:
+            self.turn(at_s)
+        self.turn(self.now_s)
+
+    def sleep(self, duration_s: float) -> None:
+        """Serve for `duration_s` seconds."""
+        self.sleep_until(self.now_s + duration_s)
+
+    def close(self) -> None:
+        """Forget everything; the file descriptors stay with their owners."""
+        self._timers.clear()
+        self._selector.close()
+
+    def _next_timer_s(self) -> float | None:
+        while self._timers and self._timers[0][2].cancelled:
+            heapq.heappop(self._timers)
+        return self._timers[0][0] if self._timers else None

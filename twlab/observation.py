@@ -1,0 +1,98 @@
+"""What an arm is predicted to show, and what it showed. Pure.
+
+An `Observation` is a handful of named facts. A prediction is an Observation too; it is compared fact by fact, only those that
+it names, and a fact may be predicted as a range.
+
+    >>> Observation(reopened=True, connect_s=between(0.5, 1.5)).mismatches(Observation(reopened=True, connect_s=2.0, sent=9))
+    ['connect_s: predicted between 0.5 and 1.5, observed 2.0']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """A predicted fact that may lie anywhere from `low` to `high`, both included; None leaves that side open."""
+
+    low: float | None = None
+    high: float | None = None
+
+    def holds(self, value: object) -> bool:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return False
+        return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
+
+    def __str__(self) -> str:
+        if self.low is None:
+            return f"at most {self.high}"
+        return f"at least {self.low}" if self.high is None else f"between {self.low} and {self.high}"
+
+
+def between(low: float, high: float) -> Range:
+    """Predict a number from `low` to `high`, both included."""
+    return Range(low, high)
+
+
+def at_least(low: float) -> Range:
+    """Predict a number not below `low`."""
+    return Range(low=low)
+
+
+def at_most(high: float) -> Range:
+    """Predict a number not above `high`."""
+    return Range(high=high)
+
+
+def about(value: float, relative: float = 0.01) -> Range:
+    """Predict a number within `relative` (a share, default 1 %) of `value`."""
+    return Range(value - abs(value) * relative, value + abs(value) * relative)
+
+
+class Observation(Mapping[str, Any]):
+    """Named facts, in the order given. Facts are JSON values; in a prediction they may be a `Range`."""
+
+    def __init__(self, **facts: Any):
+        self._facts = facts
+
+    def __getitem__(self, name: str) -> Any:
+        return self._facts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._facts)
+
+    def __len__(self) -> int:
+        return len(self._facts)
+
+    def __repr__(self) -> str:
+        return f"Observation({self.words()})"
+
+    def words(self) -> str:
+        """``reopened=yes foreign_bytes=400``"""
+        return " ".join(f"{name}={plain(value)}" for name, value in self._facts.items())
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values; a range becomes ``{"low": ..., "high": ...}``."""
+        return {name: {"low": v.low, "high": v.high} if isinstance(v, Range) else v for name, v in self._facts.items()}
+
+    def mismatches(self, observed: Mapping[str, Any]) -> list[str]:
+        """Which of these predicted facts `observed` does not bear out, each in words; empty when all hold."""
+        return [
+            f"{name}: predicted {plain(wanted)}, observed {plain(observed[name]) if name in observed else 'nothing'}"
+            for name, wanted in self._facts.items()
+            if name not in observed or not _agrees(wanted, observed[name])
+        ]
+
+
+def plain(value: object) -> str:
+    """A fact as a person writes it: yes and no for truth values."""
+    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
+
+
+def _agrees(wanted: object, got: object) -> bool:
+    if isinstance(wanted, Range):
+        return wanted.holds(got)
+    return wanted == got and isinstance(wanted, bool) == isinstance(got, bool)

@@ -1,0 +1,239 @@
+"""A claim about TIME_WAIT that can fail: hypothesis, topology, arms with their predictions, and the steps. Pure.
+
+    INCONCLUSIVE   the control did not behave as predicted, or an arm could not be carried out: nothing follows
+    REFUTED        the control behaved, but another arm did not do what was predicted
+    SUPPORTED      every arm did what was predicted
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from twlab.errors import ScenarioError, UsageError
+from twlab.observation import Observation
+from twlab.settings import Settings, parse_setting, setting_names
+
+
+class Verdict(StrEnum):
+    """What a run says about its hypothesis. A value, never an exception."""
+
+    SUPPORTED = "SUPPORTED"
+    REFUTED = "REFUTED"
+    INCONCLUSIVE = "INCONCLUSIVE"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One setting of the world, and what it is predicted to show.
+
+    Attributes:
+        settings: what differs from the scenario's base, on every node.
+        expect: the predicted observation. Must name at least one fact.
+        on: what differs further on single nodes, by node name.
+        given: arguments for the scenario's steps, where arms differ in what is done and not in how nodes are set.
+    """
+
+    settings: Settings
+    expect: Observation
+    on: Mapping[str, Settings] = field(default_factory=dict)
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """A hypothesis with its arms and steps. Made by the decorator `scenario`.
+
+    Attributes:
+        name: what the command line calls it, e.g. ``stale-data``.
+        hypothesis: the first paragraph of the steps' docstring: the claim, in the present tense.
+        explanation: the rest of the docstring: why it is so, how likely it is, what the arms show.
+        topology: a topology's name with options as Mininet writes them, e.g. ``nat,clients=2``.
+        arms: name to arm; ``control`` first, then the treatments, then the remedies.
+        roles: name of an arm to ``control``, ``treatment`` or ``remedy``.
+        base: settings that all arms share.
+        reads: where the claim comes from: RFC sections, kernel files.
+        steps: the function that is given a Lab and returns an Observation.
+    """
+
+    name: str
+    hypothesis: str
+    explanation: str
+    topology: str
+    arms: Mapping[str, Arm]
+    roles: Mapping[str, str]
+    base: Settings
+    reads: str
+    steps: Callable[..., Observation]
+
+    def settings_for(self, arm: str, node: str, overrides: Settings | None = None) -> Settings:
+        """The settings of `node` in `arm`: base, then the arm's, then the arm's for this node, then `overrides`."""
+        chosen = self.arms[arm]
+        settings = chosen.settings.over(self.base)
+        if node in chosen.on:
+            settings = chosen.on[node].over(settings)
+        return overrides.over(settings) if overrides else settings
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Arguments that the steps take beside the lab, with their defaults: settable with ``--set`` like settings."""
+        return {name: p.default for name, p in inspect.signature(self.steps).parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+
+def scenario(
+    *,
+    topology: str,
+    control: Arm,
+    treatment: Arm | Mapping[str, Arm],
+    remedies: Mapping[str, Arm] | None = None,
+    base: Settings | None = None,
+    reads: str = "",
+) -> Callable[[Callable[..., Observation]], Scenario]:
+    """Make a `Scenario` of the function below: its name, its docstring's claim, and its steps.
+
+    Args:
+        topology: name and options, e.g. ``proxy`` or ``nat,clients=2``.
+        control: TIME_WAIT as the RFC wants it. Without it, nothing that the treatment shows has a cause.
+        treatment: what the claim is about; several as a mapping of names.
+        remedies: what is said to help, and what is wrongly said to.
+        base: settings that all arms share.
+        reads: the sources.
+
+    Raises:
+        ScenarioError: no docstring, a prediction without facts, two arms of one name, or an argument that the steps do not take.
+    """
+
+    def decorate(steps: Callable[..., Observation]) -> Scenario:
+        name = steps.__name__.replace("_", "-")
+        hypothesis, _, explanation = inspect.cleandoc(steps.__doc__ or inspect.getmodule(steps).__doc__ or "").partition("\n\n")
+        if not hypothesis:
+            raise ScenarioError(f"scenario {name} claims nothing: it has no docstring", "state the claim in its first line", "no-hypothesis")
+        groups = {
+            "control": {"control": control},
+            "treatment": {"treatment": treatment} if isinstance(treatment, Arm) else dict(treatment),
+            "remedy": dict(remedies or {}),
+        }
+        arms = {arm: value for group in groups.values() for arm, value in group.items()}
+        if len(arms) != sum(len(group) for group in groups.values()):
+            raise ScenarioError(f"scenario {name} has two arms of one name", "give every arm a name of its own", "same-arm")
+        made = Scenario(
+            name=name,
+            hypothesis=" ".join(hypothesis.split()),
+            explanation=explanation,
+            topology=topology,
+            arms=arms,
+            roles={arm: role for role, group in groups.items() for arm in group},
+            base=base or Settings(),
+            reads=reads,
+            steps=steps,
+        )
+        for arm, value in arms.items():
+            if not value.expect:
+                raise ScenarioError(f"arm {arm} of {name} predicts nothing, so it cannot fail", "name at least one fact in its Observation", "checks-nothing")
+            if unknown := set(value.given) - set(made.parameters):
+                raise ScenarioError(f"arm {arm} of {name} gives {', '.join(sorted(unknown))}, which its steps do not take", "add a keyword argument", "no-such-argument")
+        return made
+
+    return decorate
+
+
+@dataclass(frozen=True)
+class Overrides:
+    """What ``--set`` changes: settings and arguments of the steps. It applies to every arm but the control, which stays what
+    it is, unless the control is asked for by name."""
+
+    settings: Settings = field(default_factory=Settings)
+    given: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, pairs: list[str], scenarios: list[Scenario]) -> Overrides:
+        """From ``KEY=VALUE`` texts. An argument must be one of every scenario named, and has its default's type.
+
+        Raises:
+            UsageError: not of that form, no such setting, or no value for it.
+        """
+        settings: dict[str, Any] = {}
+        given: dict[str, Any] = {}
+        for pair in pairs:
+            key, sign, text = pair.partition("=")
+            if not sign or not key:
+                raise UsageError(f"--set {pair} is not of the form KEY=VALUE", "for example: --set time_wait_s=10", "bad-setting")
+            defaults = [s.parameters[key] for s in scenarios if key in s.parameters]
+            if key not in setting_names() and defaults and len(defaults) == len(scenarios):
+                given[key] = _parse_like(key, text, defaults[0])
+            else:
+                settings[key] = parse_setting(key, text)
+        return cls(Settings(**settings), given)
+
+
+def judge(roles: Mapping[str, str], held: Mapping[str, bool | None]) -> Verdict:
+    """The verdict over the arms that ran.
+
+    Args:
+        roles: arm to ``control``, ``treatment`` or ``remedy``.
+        held: arm to whether its prediction held; None when the arm could not be carried out.
+    """
+    if not held or any(ok is None for ok in held.values()):
+        return Verdict.INCONCLUSIVE
+    if any(not ok for arm, ok in held.items() if roles[arm] == "control"):
+        return Verdict.INCONCLUSIVE
+    return Verdict.SUPPORTED if all(held.values()) else Verdict.REFUTED
+
+
+def load_scenarios() -> dict[str, Scenario]:
+    """All scenarios that come with twlab, by name, in the order of their files."""
+    package = importlib.import_module("twlab.scenarios")
+    modules = [importlib.import_module(f"twlab.scenarios.{info.name}") for info in pkgutil.iter_modules(package.__path__)]
+    return {s.name: s for module in modules for s in _scenarios_in(module)}
+
+
+def find_scenario(name: str) -> Scenario:
+    """The scenario called `name`, or the one in the file of that path (``lab/mine.py``, or ``lab/mine.py:second-claim``).
+
+    Raises:
+        UsageError: nothing of that name (``no-such-scenario``), or a file that holds no scenario (``broken-scenario-file``).
+    """
+    path, _, wanted = name.partition(":")
+    if path.endswith(".py"):
+        found = _load_file(Path(path))
+        if wanted and wanted not in found:
+            raise UsageError(f"{path} holds no scenario called {wanted!r}", f"it holds: {', '.join(found)}", "no-such-scenario")
+        return found[wanted] if wanted else next(iter(found.values()))
+    known = load_scenarios()
+    if name not in known:
+        raise UsageError(f"there is no scenario called {name!r}", f"the scenarios are: {', '.join(known)}", "no-such-scenario")
+    return known[name]
+
+
+def _load_file(path: Path) -> dict[str, Scenario]:
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    try:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except (UsageError, ScenarioError):
+        raise
+    except Exception as error:  # whatever a user's file may raise
+        raise UsageError(f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python3 to see where", "broken-scenario-file") from error
+    found = {s.name: s for s in _scenarios_in(module)}
+    if not found:
+        raise UsageError(f"{path} holds no scenario", "decorate a function with @scenario(...)", "broken-scenario-file")
+    return found
+
+
+def _scenarios_in(module: object) -> list[Scenario]:
+    return [value for value in vars(module).values() if isinstance(value, Scenario)]
+
+
+def _parse_like(key: str, text: str, default: Any) -> Any:
+    words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
+    try:
+        return words[text.lower()] if isinstance(default, bool) else type(default)(text)
+    except (KeyError, ValueError):
+        raise UsageError(f"{key}={text} is not possible: a value like {default!r} is wanted", f"for example: --set {key}={default}", "bad-setting") from None

@@ -1,0 +1,1 @@
+"""One claim a file. The file is the specification: hypothesis, arms with their predictions, steps."""

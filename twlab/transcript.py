@@ -1,0 +1,64 @@
+"""What was done in one arm, when, in words. Every verb of the lab records itself here; nothing else tells the story.
+
+The transcript is a list of entries in the order of time. A failing scenario prints it as a numbered story up to the step that
+failed; `result.json` keeps it; the report and the ladder show it beside the segments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Kind = Literal["step", "verb", "wire", "note", "check"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing that was done or seen.
+
+    Attributes:
+        at_s: seconds since the arm began.
+        kind: ``step`` (the scenario's own words), ``verb`` (what a node did), ``wire`` (what the wire did to a segment),
+            ``note`` (what the lab found), ``check`` (a premise that was tested).
+        text: one sentence.
+        node: the node that did it; empty for steps.
+        details: figures for the report, JSON values only.
+    """
+
+    at_s: float
+    kind: Kind
+    text: str
+    node: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {key: value for key, value in asdict(self).items() if value not in ("", {})}
+
+
+class Transcript:
+    """The entries of one arm. `now_s` is a function that tells the seconds since the arm began."""
+
+    def __init__(self, now_s: Callable[[], float], listener: Callable[[Entry], object] | None = None):
+        self._now_s = now_s
+        self._listener = listener
+        self.entries: list[Entry] = []
+
+    def record(self, kind: Kind, text: str, node: str = "", **details: Any) -> Entry:
+        """Add an entry, stamped with the time, and hand it to the listener (live progress) if there is one."""
+        entry = Entry(round(self._now_s(), 6), kind, text, node, details)
+        self.entries.append(entry)
+        if self._listener:
+            self._listener(entry)
+        return entry
+
+    def story(self) -> Iterator[str]:
+        """The transcript as numbered lines, steps flush left, what happened in them indented."""
+        number = 0
+        for entry in self.entries:
+            if entry.kind == "step":
+                number += 1
+                yield f"{number:2}. {entry.text}"
+            else:
+                who = f"{entry.node}: " if entry.node else ""
+                yield f"      {entry.at_s:9.3f} s  {who}{entry.text}"
