@@ -1,0 +1,71 @@
+"""The few Linux system calls that Python 3.11 does not offer: namespaces, mounts, and the parent's death."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+CLONE_NEWNS = 0x0002_0000
+CLONE_NEWPID = 0x2000_0000
+CLONE_NEWUSER = 0x1000_0000
+CLONE_NEWNET = 0x4000_0000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
+MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+_PR_SET_PDEATHSIG = 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def _check(result: int, what: str) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{what}: {os.strerror(number)}")
+
+
+def unshare(flags: int) -> None:
+    """Leave the namespaces named in `flags` for fresh ones (unshare(2)). Raises OSError."""
+    _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
+    """Enter the namespace that `fd` refers to, in this thread (setns(2)). Raises OSError."""
+    _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
+
+
+def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
+    """mount(2). Raises OSError, naming the target."""
+    _check(_libc.mount(source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None), f"mount {target}")
+
+
+def die_with_parent(signal: int = 9) -> None:
+    """Have the kernel send `signal` to this process when its parent ends (prctl(2), PR_SET_PDEATHSIG). Raises OSError."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")
+
+
+def new_network_namespace() -> int:
+    """Make a network namespace and return a file descriptor that keeps it alive; this thread stays where it is."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        unshare(CLONE_NEWNET)
+        try:
+            return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            setns(home)
+    finally:
+        os.close(home)
+
+
+@contextmanager
+def inside_network_namespace(fd: int) -> Iterator[None]:
+    """Run the block in the network namespace that `fd` refers to, then return to where this thread was. May be nested."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        setns(fd)
+        try:
+            yield
+        finally:
+            setns(home)
+    finally:
+        os.close(home)
