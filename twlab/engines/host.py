@@ -1,0 +1,85 @@
+"""The host engine: the lab on this machine's own kernel, in real time, in a sandbox of namespaces."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twlab import loop
+from twlab.engines import sandbox
+from twlab.errors import EngineError
+
+
+class HostEngine:
+    """Runs the agent (`twlab.inside`) in a sandbox and hands on what it reports."""
+
+    name = "host"
+
+    def run(self, request: dict[str, Any], folder: Path, on_event: Callable[[dict[str, Any]], None], real_limit_s: float) -> None:
+        """Carry out `request` and call `on_event` for each event, as it comes.
+
+        Args:
+            request: JSON values, see `twlab.inside`.
+            folder: where evidence is written.
+            real_limit_s: real seconds after which the lab is ended.
+
+        Raises:
+            CapabilityError: the kernel refuses namespaces to this user (``no-namespaces``).
+            EngineError: the lab was killed (``lab-ended-early``) or ran out of time (``lab-hung``).
+        """
+        log = folder / "engine.log"
+        with log.open("wb") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "twlab.engines.sandbox", str(os.getpid()), sys.executable, "-m", "twlab.inside"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                start_new_session=True,  # Ctrl-C is for the caller, who ends the lab
+                env={**os.environ, "LC_ALL": "C", "PYTHONHASHSEED": "0"},
+            )
+        try:
+            assert process.stdin and process.stdout
+            try:
+                process.stdin.write(json.dumps(request).encode())
+                process.stdin.close()
+            except BrokenPipeError:
+                pass  # its exit status says why
+            finished = _relay(process.stdout.fileno(), on_event, loop.monotonic_s() + real_limit_s)
+            if finished is None:
+                raise EngineError(f"the lab did not finish within {real_limit_s:g} s of real time", f"see {log}", "lab-hung")
+            status = process.wait()
+            if status == sandbox.NO_NAMESPACES:
+                raise sandbox.explain_refusal(log.read_text(errors="replace"))
+            if not finished:
+                raise EngineError(f"the lab ended early, with status {status}", f"see {log}", "lab-ended-early")
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)  # pid 1 of the lab follows, and the kernel removes the rest
+                process.wait()
+            if log.exists() and not log.stat().st_size:
+                log.unlink()
+
+
+def _relay(fd: int, on_event: Callable[[dict[str, Any]], None], deadline_s: float) -> bool | None:
+    """Hand on events until the stream ends: whether the last was ``end``; None when time ran out."""
+    pending = b""
+    finished = False
+    while True:
+        rest_s = deadline_s - loop.monotonic_s()
+        if rest_s <= 0 or not select.select([fd], [], [], rest_s)[0]:
+            return None
+        data = os.read(fd, 1 << 16)
+        if not data:
+            return finished
+        *lines, pending = (pending + data).split(b"\n")
+        for line in lines:
+            event = json.loads(line)
+            finished = event["event"] == "end"
+            on_event(event)

@@ -1,0 +1,94 @@
+"""The host engine's sandbox: a command in user, network, mount and pid namespaces of its own, which die with whoever asked for it.
+
+    caller ──stdin/stdout── outer ──fork── init ──exec── command
+                            waits          pid 1 of the new pid namespace
+
+Clean-up is the kernel's, not ours: when pid 1 of a pid namespace ends, however it ends, the kernel kills every process in it, and
+with the last of them go the network namespaces, their interfaces, rules and sysctls, and the mounts. So all that is left to
+do is to make pid 1 end when the caller does. It asks for SIGKILL at its parent's death, `outer` asks for the same, and both
+look once more, after asking, whether the parent is still there: it may have died in between.
+
+Run as a program: ``python -m twlab.engines.sandbox CALLER_PID COMMAND...``
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import sys
+
+from twlab import syscalls
+from twlab.errors import CapabilityError
+
+NO_NAMESPACES = 97  # exit status: the kernel refuses to make the namespaces; stderr says why
+
+
+def main(arguments: list[str]) -> int:
+    """Become the sandbox around a command; returns the exit status of the command, 128 + signal if it was killed."""
+    caller, command = int(arguments[0]), arguments[1:]
+    uid, gid = os.getuid(), os.getgid()
+    try:
+        syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | (syscalls.CLONE_NEWUSER if uid else 0))
+        if uid:
+            _map_to_root(uid, gid)
+    except OSError as error:
+        print(error, file=sys.stderr)
+        return NO_NAMESPACES
+    # Only now: making a user namespace changes credentials, and that clears the request.
+    syscalls.die_with_parent()
+    if os.getppid() != caller:
+        return 1
+    alive, guard = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(guard)
+        _become_init(alive, command)
+    os.close(alive)
+    # The caller's pipes belong to the command alone, so that their end is seen when it ends.
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def explain_refusal(reason: str) -> CapabilityError:
+    """Why the kernel refused the namespaces, and what to do about it."""
+    return CapabilityError(
+        f"this machine does not let this user make namespaces ({reason.strip() or 'no reason given'})",
+        "run as root, or allow them: sysctl kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), "
+        "user.max_user_namespaces=10000",
+        "no-namespaces",
+    )
+
+
+def _map_to_root(uid: int, gid: int) -> None:
+    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+
+
+def _become_init(alive: int, command: list[str]) -> None:
+    """Pid 1: mounts of its own, then the command in its place."""
+    try:
+        syscalls.die_with_parent()
+        if select.select([alive], [], [], 0)[0]:  # end of file: the parent is gone already
+            os._exit(1)
+        syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
+        syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+        # iptables keeps its lock in /run, and two labs share neither that nor anything else.
+        syscalls.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV)
+        os.execv(command[0], command)
+    except OSError as error:
+        print(error, file=sys.stderr)
+    os._exit(NO_NAMESPACES)
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except OSError as error:
+        print(errno.errorcode.get(error.errno or 0, ""), error, file=sys.stderr)
+        sys.exit(NO_NAMESPACES)

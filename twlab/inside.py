@@ -1,0 +1,78 @@
+"""The agent inside an engine: carries out one request of arms, one after the other, and reports events.
+
+A request is one JSON object on standard input:
+
+    {"jobs": [{"scenario": "stale-data", "arm": "control", "folder": "/.../runs/...", "set": ["time_wait_s=1"]}, ...],
+     "seed": 1, "engine": "host"}
+
+Events are JSON objects, one a line, on standard output; `event` says which:
+
+    start   a job begins: job (its index)
+    entry   something happened, for live progress: job, and the fields of a transcript entry
+    arm     a job is done: job, result (see `twlab.result`)
+    end     all jobs are done
+
+Standard output belongs to events alone; whatever else is printed goes to standard error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twlab.errors import LabError
+from twlab.lab import run_arm
+from twlab.scenario import Overrides, find_scenario
+
+Event = dict[str, Any]
+
+
+def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
+    """Run every job of `request`. What goes wrong in one arm is that arm's result; the next ones still run."""
+    for index, job in enumerate(request["jobs"]):
+        emit({"event": "start", "job": index})
+        emit({"event": "arm", "job": index, "result": _run(job, index, request, emit)})
+    emit({"event": "end"})
+
+
+def _run(job: dict[str, Any], index: int, request: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
+    try:
+        scenario = find_scenario(job["source"])
+        overrides = Overrides.parse(job["set"], [scenario])
+        return run_arm(
+            scenario,
+            job["arm"],
+            overrides,
+            seed=request["seed"],
+            folder=Path(job["folder"]),
+            forced=request.get("mechanisms", {}),
+            listener=lambda entry: emit({"event": "entry", "job": index, **entry.as_dict()}),
+        )
+    except LabError as error:
+        return {"error": {"slug": error.slug, "message": error.message, "remedy": error.remedy}}
+    except OSError as error:
+        return {"error": {"slug": "system-error", "message": str(error), "remedy": "see twlab doctor"}}
+    except Exception as error:  # a fault of the scenario's steps, or ours: the other arms still run
+        traceback.print_exc()
+        return {"error": {"slug": "internal-error", "message": f"{type(error).__name__}: {error}", "remedy": "the log beside the result has the details"}}
+
+
+def main() -> None:
+    """Read the request, carry it out, end."""
+    events = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def emit(event: Event) -> None:
+        events.write(json.dumps(event) + "\n")
+        events.flush()
+
+    carry_out(json.load(sys.stdin), emit)
+
+
+if __name__ == "__main__":
+    main()

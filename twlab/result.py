@@ -1,0 +1,159 @@
+"""The record of one run: everything that a reader needs to judge it, and to repeat it years later.
+
+`result.json` is the one hand-over between running and showing. Whatever reads it needs no root, no kernel and no network.
+What depends on the wall clock stands under ``wall`` and nowhere else, so that two runs of one seed can be compared.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twlab.errors import CapabilityError, UsageError
+from twlab.scenario import Verdict, judge
+
+SCHEMA = 1
+FILE = "result.json"
+
+
+@dataclass
+class ArmResult:
+    """What one arm was set to, what it was predicted to show, and what it showed.
+
+    Attributes:
+        role: ``control``, ``treatment`` or ``remedy``.
+        settings: what was asked, node to setting to value.
+        effective: what was in force, node to sysctl to value.
+        mechanisms: node to setting to how it was put into force, where there is more than one way.
+        given: arguments of the steps.
+        predicted: fact to value, or to ``{"low", "high"}``.
+        observed: fact to value; empty when the arm could not be carried out.
+        ok: whether the prediction held; None when the arm could not be carried out.
+        mismatches: the facts that differ, in words.
+        error: ``{"slug", "message", "remedy"}`` when the arm could not be carried out.
+        transcript: entries, see `twlab.transcript`.
+        counters: node to kernel counter to how far it moved.
+        time_wait: the TIME_WAIT table over time: ``{"at_s", "node", "sockets": [...]}``.
+        capture: name of the pcapng file beside the result; ``captured`` and ``lost`` count its packets.
+        virtual_s: seconds that passed in the lab.
+    """
+
+    role: str
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
+    effective: dict[str, dict[str, Any]] = field(default_factory=dict)
+    mechanisms: dict[str, dict[str, str]] = field(default_factory=dict)
+    given: dict[str, Any] = field(default_factory=dict)
+    predicted: dict[str, Any] = field(default_factory=dict)
+    observed: dict[str, Any] = field(default_factory=dict)
+    ok: bool | None = None
+    mismatches: list[str] = field(default_factory=list)
+    error: dict[str, str] | None = None
+    transcript: list[dict[str, Any]] = field(default_factory=list)
+    counters: dict[str, dict[str, int]] = field(default_factory=dict)
+    time_wait: list[dict[str, Any]] = field(default_factory=list)
+    capture: str = ""
+    captured: int = 0
+    lost: int = 0
+    virtual_s: float = 0.0
+
+
+@dataclass
+class Result:
+    """One scenario, run on one engine.
+
+    Attributes:
+        kernel: release of the kernel that TCP ran on; empty until an arm has been carried out.
+        command: the command line that repeats the run.
+        wall: what depends on the wall clock: ``started``, ``took_s``, and ``arms`` to seconds.
+    """
+
+    scenario: str
+    hypothesis: str
+    reads: str
+    topology: str
+    engine: str
+    seed: int
+    command: str
+    kernel: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+    arms: dict[str, ArmResult] = field(default_factory=dict)
+    wall: dict[str, Any] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @property
+    def verdict(self) -> Verdict:
+        return judge({name: arm.role for name, arm in self.arms.items()}, {name: arm.ok for name, arm in self.arms.items()})
+
+    def as_dict(self) -> dict[str, Any]:
+        values = asdict(self)
+        return {"schema": values.pop("schema"), "scenario": values.pop("scenario"), "verdict": str(self.verdict), **values}
+
+    def summary(self, folder: Path) -> dict[str, Any]:
+        """The element of ``twlab run --json``."""
+        return {
+            "schema": self.schema,
+            "scenario": self.scenario,
+            "verdict": str(self.verdict),
+            "engine": self.engine,
+            "kernel": self.kernel,
+            "arms": {
+                name: {"predicted": arm.predicted, "observed": arm.observed, "ok": arm.ok, **({"error": arm.error} if arm.error else {})}
+                for name, arm in self.arms.items()
+            },
+            "run": str(folder),
+        }
+
+    def write(self, folder: Path) -> None:
+        """Put ``result.json`` into `folder`, whole or not at all.
+
+        Raises:
+            CapabilityError: it cannot be written (``cannot-write``); a result written before stays as it was.
+        """
+        text = json.dumps(self.as_dict(), indent=1) + "\n"
+        temporary = ""
+        try:
+            with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".result-", delete=False) as file:
+                temporary = file.name
+                file.write(text)
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, folder / FILE)
+        except OSError as error:
+            if temporary and os.path.exists(temporary):
+                os.unlink(temporary)
+            raise cannot_write(folder, error) from error
+
+
+def cannot_write(folder: Path, error: OSError) -> CapabilityError:
+    """The one message for a folder that takes no results."""
+    return CapabilityError(f"results cannot be written to {folder}: {error.strerror}", "name another folder with --out, or make room in this one", "cannot-write")
+
+
+def read_result(path: Path) -> Result:
+    """The result in the folder `path`, or in the file of that name.
+
+    Raises:
+        UsageError: there is none (``no-result``), it is cut short or no JSON (``broken-result``), it is not one of ours
+            (``foreign-result``), or a newer twlab wrote it (``newer-result``).
+    """
+    file = path / FILE if path.is_dir() else path
+    try:
+        values = json.loads(file.read_text())
+    except OSError as error:
+        raise UsageError(f"there is no result at {path}: {error.strerror}", "name a folder that twlab run has made, e.g. runs/...", "no-result") from error
+    except ValueError as error:
+        raise UsageError(f"{file} is cut short or is no JSON: {error}", "run the scenario again", "broken-result") from error
+    schema = values.get("schema") if isinstance(values, dict) else None
+    if not isinstance(schema, int) or "scenario" not in values:
+        raise UsageError(f"{file} is not a result of twlab", "name a folder that twlab run has made, e.g. runs/...", "foreign-result")
+    if schema > SCHEMA:
+        raise UsageError(f"{file} has schema {schema}; this twlab reads up to {SCHEMA}", "read it with a newer twlab", "newer-result")
+    try:
+        values.pop("verdict")
+        arms = {name: ArmResult(**arm) for name, arm in values.pop("arms").items()}
+        return Result(arms=arms, **values)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{file} lacks what a result has: {error}", "run the scenario again", "broken-result") from error

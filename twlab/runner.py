@@ -1,0 +1,209 @@
+"""From scenarios to results: which arms, on which engine, into which folder."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from twlab import loop
+from twlab.errors import CapabilityError, EngineError, LabError, UsageError
+from twlab.result import ArmResult, Result, cannot_write
+from twlab.scenario import Overrides, Scenario
+
+Event = dict[str, Any]
+
+
+class Engine(Protocol):
+    """Where a lab runs. `run` carries out a request (see `twlab.inside`) and calls back for each event."""
+
+    name: str
+
+    def run(self, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None], real_limit_s: float) -> None: ...
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to run.
+
+    Attributes:
+        scenarios: source (name, or path of a file) and scenario.
+        arms: the arms wanted; empty: all.
+        sets: ``KEY=VALUE`` texts, see `twlab.scenario.Overrides`.
+        seed: for everything random.
+        out: where the runs' folders are made.
+        real_limit_s: real seconds for one arm to take.
+        mechanisms: setting to mechanism, where another than the engine's own is wanted.
+    """
+
+    scenarios: Sequence[tuple[str, Scenario]]
+    arms: Sequence[str] = ()
+    sets: Sequence[str] = ()
+    seed: int = 1
+    out: Path = Path("runs")
+    real_limit_s: float = 300.0
+    mechanisms: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
+class _Job:
+    result: Result
+    folder: Path
+    arm: str
+    source: str
+    started_s: float = 0.0
+
+
+@dataclass
+class Finished:
+    """A result and the folder that holds it."""
+
+    result: Result
+    folder: Path
+
+
+def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda event: None) -> list[Finished]:
+    """Run everything in `order` on `engine`, in one boot as long as the engine stays up.
+
+    An arm that an engine does not survive is recorded as such, and the arms after it get a fresh boot. Nothing runs twice.
+    Results are written after every arm, so an interruption loses the arm under way and no other.
+
+    Raises:
+        UsageError: no such arm (``no-such-arm``), or an override that no scenario takes.
+        CapabilityError: results cannot be written, or the engine cannot run on this machine.
+    """
+    finished, jobs = _plan(order, engine)
+    waiting = list(jobs)
+    while waiting:
+        done: set[int] = set()
+        batch = waiting
+
+        def on_event(event: Event) -> None:
+            if "job" in event:
+                job = batch[event["job"]]
+                event = {**event, "scenario": job.result.scenario, "arm": job.arm}
+                if event["event"] == "start":
+                    job.started_s = loop.monotonic_s()
+                elif event["event"] == "arm":
+                    done.add(event["job"])
+                    _record(job, event["result"])
+                    event["ok"] = job.result.arms[job.arm].ok
+            listener(event)
+
+        try:
+            engine.run(_request(order, batch, engine), _common_folder(batch, order.out), on_event, order.real_limit_s * len(batch))
+        except EngineError as error:
+            lost = next(index for index in range(len(batch)) if index not in done)
+            _record(batch[lost], {"error": {"slug": error.slug, "message": error.message, "remedy": error.remedy}})
+            listener({"event": "arm", "scenario": batch[lost].result.scenario, "arm": batch[lost].arm, "ok": None})
+            done.add(lost)
+        except LabError:
+            _remove_if_empty(finished)
+            raise
+        waiting = [job for index, job in enumerate(batch) if index not in done]
+    return finished
+
+
+def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
+    """Folders, empty results, and the jobs in the order they will run."""
+    Overrides.parse(list(order.sets), [scenario for _, scenario in order.scenarios])
+    for _, scenario in order.scenarios:
+        if unknown := [arm for arm in order.arms if arm not in scenario.arms]:
+            raise UsageError(f"{scenario.name} has no arm called {unknown[0]!r}", f"its arms are: {', '.join(scenario.arms)}", "no-such-arm")
+    finished, jobs = [], []
+    for source, scenario in order.scenarios:
+        result = Result(
+            scenario=scenario.name,
+            hypothesis=scenario.hypothesis,
+            reads=scenario.reads,
+            topology=scenario.topology,
+            engine=engine.name,
+            seed=order.seed,
+            command=_command(order, source, engine),
+            wall={"started": _now().isoformat(timespec="seconds"), "arms": {}},
+        )
+        folder = _new_folder(order.out, scenario.name)
+        finished.append(Finished(result, folder))
+        for arm in scenario.arms:
+            if not order.arms or arm in order.arms:
+                expect = scenario.arms[arm].expect
+                result.arms[arm] = ArmResult(scenario.roles[arm], predicted=expect.as_dict(), error=_not_run())
+                jobs.append(_Job(result, folder, arm, source))
+        result.write(folder)
+    return finished, jobs
+
+
+def _request(order: Order, jobs: Sequence[_Job], engine: Engine) -> dict[str, Any]:
+    # The control stays what it is, unless it was asked for by name: a control that was changed controls nothing.
+    def sets(job: _Job) -> list[str]:
+        untouched = job.result.arms[job.arm].role == "control" and "control" not in order.arms
+        return [] if untouched else list(order.sets)
+
+    return {
+        "jobs": [{"source": job.source, "arm": job.arm, "folder": str(job.folder.resolve()), "set": sets(job)} for job in jobs],
+        "seed": order.seed,
+        "engine": engine.name,
+        "mechanisms": order.mechanisms,
+    }
+
+
+def _record(job: _Job, outcome: dict[str, Any]) -> None:
+    arm = job.result.arms[job.arm]
+    arm.error = None
+    job.result.kernel = outcome.pop("kernel", job.result.kernel)
+    job.result.versions |= outcome.pop("versions", {})
+    for name, value in outcome.items():
+        setattr(arm, name, value)
+    job.result.wall["arms"][job.arm] = round(loop.monotonic_s() - job.started_s, 3) if job.started_s else None
+    job.result.write(job.folder)
+
+
+def _not_run() -> dict[str, str]:
+    return {"slug": "not-run", "message": "the run ended before this arm", "remedy": "run it again"}
+
+
+def _command(order: Order, source: str, engine: Engine) -> str:
+    words = ["twlab", "run", source, "--engine", engine.name, "--seed", str(order.seed)]
+    for arm in order.arms:
+        words += ["--arm", arm]
+    for pair in order.sets:
+        words += ["--set", pair]
+    return shlex.join(words)
+
+
+def _now() -> datetime:
+    return datetime.fromtimestamp(loop.wall_s(), UTC)
+
+
+def _new_folder(out: Path, name: str) -> Path:
+    stem = f"{_now():%Y%m%d-%H%M%S}-{name}"
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for number in range(1, 10_000):
+            folder = out / (stem if number == 1 else f"{stem}-{number}")
+            try:
+                folder.mkdir()
+                return folder
+            except FileExistsError:
+                continue
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    raise CapabilityError(f"{out} holds too many runs of this second", "name another folder with --out", "cannot-write")
+
+
+def _common_folder(jobs: Sequence[_Job], out: Path) -> Path:
+    folders = {job.folder for job in jobs}
+    return (folders.pop() if len(folders) == 1 else out).resolve()
+
+
+def _remove_if_empty(finished: Sequence[Finished]) -> None:
+    """The machine could not run anything: leave no folders that hold nothing but `not-run`."""
+    for run in finished:
+        if all(arm.error == _not_run() for arm in run.result.arms.values()):
+            for file in run.folder.iterdir():
+                file.unlink()
+            os.rmdir(run.folder)

@@ -1,0 +1,336 @@
+"""Applications on the nodes: servers that accept, clients that connect, connections that carry bytes. Real sockets, one thread.
+
+A connection reads whatever arrives, as a prompt application does, and keeps it until the scenario asks. Sockets are
+non-blocking; a verb that has to wait serves the lab's loop meanwhile, so the wire and the other end go on.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+import struct
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from twlab.errors import ScenarioError
+from twlab.loop import Loop
+from twlab.segment import Flow
+from twlab.transcript import Transcript
+
+if TYPE_CHECKING:
+    from twlab.network import Node
+
+IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; Python has no name for it before 3.12
+_CHUNK = 1 << 18
+_STATES = "ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT1 FIN_WAIT2 TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK LISTEN CLOSING".split()
+
+
+class Connection:
+    """One end of a TCP connection.
+
+    Attributes:
+        flow: the four-tuple, this end first.
+        received: number of bytes that have arrived at the application.
+        closed_by_peer: the peer's FIN has been read.
+        error: name of the error that ended the connection, e.g. ``ECONNRESET``; empty while there is none.
+    """
+
+    def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript, *, keep: bool = True):
+        self.node = node
+        self.flow = Flow(*sock.getsockname()[:2], *sock.getpeername()[:2])
+        self.received = 0
+        self.closed_by_peer = False
+        self.error = ""
+        self._sock: socket.socket | None = sock
+        self._loop = loop
+        self._transcript = transcript
+        self._keep = keep
+        self._unread = bytearray()
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        loop.watch(sock, self._readable)
+
+    def send(self, data: bytes, timeout_s: float = 60.0) -> None:
+        """Hand all of `data` to the kernel.
+
+        Raises:
+            ScenarioError: the connection broke, or the kernel did not take it all within `timeout_s` (``send-failed``).
+        """
+        self._note(f"sends {len(data)} bytes")
+        rest = memoryview(data)
+
+        def all_taken() -> bool:
+            nonlocal rest
+            try:
+                while rest:
+                    rest = rest[self._open_socket().send(rest[:_CHUNK]) :]
+            except BlockingIOError:
+                return False
+            except OSError as error:
+                self._fail(error)
+            return True
+
+        self._loop.watch(self._open_socket(), self._readable, all_taken)
+        done = self._loop.wait_until(lambda: not rest or self.error, timeout_s)
+        if self._sock:
+            self._loop.watch(self._sock, None if self.closed_by_peer else self._readable)
+        if self.error or not done:
+            raise ScenarioError(f"{self.node.name} could not send {len(rest)} of {len(data)} bytes: {self.error or 'time ran out'}", slug="send-failed")
+
+    def receive(self, count: int, timeout_s: float = 10.0) -> bytes:
+        """The next `count` bytes; fewer when the peer closed, the connection broke, or `timeout_s` passed."""
+        self._loop.wait_until(lambda: len(self._unread) >= count or self.ended, timeout_s)
+        data = bytes(self._unread[:count])
+        del self._unread[:count]
+        self._note(f"receives {len(data)} of {count} bytes" + (f" ({self.error})" if self.error else ""))
+        return data
+
+    def receive_all(self, timeout_s: float = 10.0) -> bytes:
+        """Everything until the peer closes, the connection breaks, or `timeout_s` passes."""
+        self._loop.wait_until(lambda: self.ended, timeout_s)
+        data = bytes(self._unread)
+        self._unread.clear()
+        self._note(f"receives {len(data)} bytes" + (f" ({self.error})" if self.error else ""))
+        return data
+
+    def wait_received(self, count: int, timeout_s: float = 60.0) -> bool:
+        """Wait until `count` bytes in all have arrived; whether they did."""
+        return self._loop.wait_until(lambda: self.received >= count or self.ended, timeout_s) and self.received >= count
+
+    def wait_closed_by_peer(self, timeout_s: float = 10.0) -> bool:
+        """Wait for the peer's FIN, or for an error; whether one came within `timeout_s`."""
+        return self._loop.wait_until(lambda: self.ended, timeout_s)
+
+    @property
+    def ended(self) -> bool:
+        """Nothing more can arrive: the peer closed, the connection broke, or it is closed here."""
+        return self.closed_by_peer or bool(self.error) or self._sock is None
+
+    @property
+    def state(self) -> str:
+        """The kernel's TCP state of the socket (tcp_info), e.g. ``ESTABLISHED``; ``CLOSED`` once the application let go."""
+        if self._sock is None:
+            return "CLOSED"
+        return _STATES[self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] - 1]
+
+    def finish(self) -> None:
+        """Close the sending half (FIN), go on reading."""
+        self._note("closes its sending half")
+        try:
+            self._open_socket().shutdown(socket.SHUT_WR)
+        except OSError as error:
+            self._fail(error)
+
+    def close(self) -> None:
+        """Close the socket, as close(2) does: FIN, or RST when there is unread data in the kernel."""
+        if self._sock:
+            self._note("closes")
+            self._release()
+
+    def abort(self) -> None:
+        """Close with SO_LINGER 0: RST, and no TIME_WAIT."""
+        self._note("aborts (SO_LINGER 0)")
+        self._open_socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self._release()
+
+    def _readable(self) -> None:
+        assert self._sock
+        try:
+            data = self._sock.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._fail(error)
+            return
+        if data:
+            self.received += len(data)
+            if self._keep:
+                self._unread += data
+        else:
+            self.closed_by_peer = True
+            self._loop.forget(self._sock)
+
+    def _fail(self, error: OSError) -> None:
+        self.error = errno.errorcode.get(error.errno or 0, str(error))
+        self._note(f"gets {self.error}")
+        self._release()
+
+    def _release(self) -> None:
+        if self._sock:
+            self._loop.forget(self._sock)
+            self._sock.close()
+            self._sock = None
+
+    def _open_socket(self) -> socket.socket:
+        if self._sock is None:
+            raise ScenarioError(f"{self.node.name} uses a connection that is closed", slug="connection-closed")
+        return self._sock
+
+    def _note(self, text: str) -> None:
+        self._transcript.record("verb", text, self.node.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """What became of one connect().
+
+    Attributes:
+        connection: the connection, or None.
+        error: name of the error, e.g. ``EADDRNOTAVAIL``; ``pending`` when nothing was decided in time; empty on success.
+        call: the system call that failed: ``bind`` or ``connect``; empty on success.
+        took_s: seconds from the call to its outcome.
+    """
+
+    connection: Connection | None
+    error: str
+    call: str
+    took_s: float
+
+    def __bool__(self) -> bool:
+        return self.connection is not None
+
+
+class Listener:
+    """A listening socket that accepts at once; `accept` hands out the connections in order of arrival."""
+
+    def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript, *, keep: bool):
+        self.node = node
+        self.address, self.port = sock.getsockname()[:2]
+        self._sock = sock
+        self._loop = loop
+        self._transcript = transcript
+        self._keep = keep
+        self._waiting: deque[Connection] = deque()
+        loop.watch(sock, self._arrivals)
+
+    def accept(self, timeout_s: float = 10.0) -> Connection:
+        """The next connection.
+
+        Raises:
+            ScenarioError: none came within `timeout_s` (``nobody-came``).
+        """
+        if not self._loop.wait_until(lambda: self._waiting, timeout_s):
+            raise ScenarioError(f"{self.node.name} port {self.port}: no connection within {timeout_s:g} s", slug="nobody-came")
+        return self._waiting.popleft()
+
+    def close(self) -> None:
+        """Stop listening."""
+        self._loop.forget(self._sock)
+        self._sock.close()
+
+    def _arrivals(self) -> None:
+        while True:
+            try:
+                sock, _ = self._sock.accept()
+            except BlockingIOError:
+                return
+            sock.setblocking(False)
+            try:
+                self._waiting.append(Connection(self.node, sock, self._loop, self._transcript, keep=self._keep))
+            except OSError:  # reset before we got to it
+                sock.close()
+
+
+class Host:
+    """A node as a scenario uses it: it listens and connects."""
+
+    def __init__(self, node: Node, loop: Loop, transcript: Transcript):
+        self.node = node
+        self.name = node.name
+        self._loop = loop
+        self._transcript = transcript
+
+    def address(self, family: int = 4) -> str:
+        """The node's main address, IPv4 (4) or IPv6 (6)."""
+        return self.node.address(family)
+
+    def listen(self, port: int, *, family: int = 4, address: str | None = None, backlog: int = 4096, keep: bool = True) -> Listener:
+        """Listen on `port`.
+
+        Args:
+            family: 4 or 6.
+            address: the address to listen on; None: the node's main one.
+            backlog: longest queue of connections not yet accepted.
+            keep: keep received bytes for the scenario; False counts them only, for bulk transfers.
+        """
+        sock = self._socket(family)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((address or self.address(family), port))
+        sock.listen(backlog)
+        return Listener(self.node, sock, self._loop, self._transcript, keep=keep)
+
+    def connect(self, to: Host, port: int, **options: object) -> Connection:
+        """As `try_connect`, where nothing but success makes sense.
+
+        Raises:
+            ScenarioError: the connection did not come about (``connect-failed``).
+        """
+        attempt = self.try_connect(to, port, **options)  # type: ignore[arg-type]
+        if attempt.connection is None:
+            raise ScenarioError(f"{self.name} cannot connect to {to.name} port {port}: {attempt.call} says {attempt.error}", slug="connect-failed")
+        return attempt.connection
+
+    def try_connect(
+        self,
+        to: Host,
+        port: int,
+        *,
+        source_port: int = 0,
+        source_address: str | None = None,
+        family: int = 4,
+        timeout_s: float = 130.0,
+        keep: bool = True,
+    ) -> Attempt:
+        """Open a connection and wait for the outcome.
+
+        Args:
+            source_port: bind to this port first; 0 leaves the choice to the kernel, as connect() without bind() does.
+            source_address: bind to this address first.
+            timeout_s: give up after so long (the kernel's own patience is about 127 s with 6 SYN retries).
+            keep: as in `listen`.
+        """
+        started_s = self._loop.now_s
+        sock = self._socket(family)
+        call = "bind"
+        try:
+            if source_port or source_address:
+                if not source_port:
+                    sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+                sock.bind((source_address or self.address(family), source_port))
+            call = "connect"
+            try:
+                sock.connect((to.address(family), port))
+            except BlockingIOError:
+                decided = self._wait_writable(sock, timeout_s)
+                if not decided:
+                    raise TimeoutError(errno.EINPROGRESS, "pending") from None
+                if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                    raise OSError(number, "connect") from None
+            connection = Connection(self.node, sock, self._loop, self._transcript, keep=keep)
+        except OSError as error:
+            sock.close()
+            name = "pending" if error.errno == errno.EINPROGRESS else errno.errorcode.get(error.errno or 0, str(error))
+            attempt = Attempt(None, name, call, self._loop.now_s - started_s)
+            self._transcript.record("verb", f"{call} to {to.name} port {port} fails: {name}", self.name, took_s=round(attempt.took_s, 6))
+            return attempt
+        attempt = Attempt(connection, "", "", self._loop.now_s - started_s)
+        self._transcript.record("verb", f"connects to {to.name} port {port} from port {connection.flow.source_port}", self.name, took_s=round(attempt.took_s, 6))
+        return attempt
+
+    def _wait_writable(self, sock: socket.socket, timeout_s: float) -> bool:
+        decided = False
+
+        def note() -> None:
+            nonlocal decided
+            decided = True
+
+        self._loop.watch(sock, writable=note)
+        try:
+            return self._loop.wait_until(lambda: decided, timeout_s)
+        finally:
+            self._loop.forget(sock)
+
+    def _socket(self, family: int) -> socket.socket:
+        sock = self.node.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_STREAM)
+        sock.setblocking(False)
+        return sock
