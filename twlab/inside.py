@@ -25,8 +25,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twlab.arm import run_arm
 from twlab.errors import LabError
-from twlab.lab import run_arm
 from twlab.scenario import Overrides, find_scenario
 
 Event = dict[str, Any]

@@ -34,9 +34,10 @@ class Connection:
         received: number of bytes that have arrived at the application.
         closed_by_peer: the peer's FIN has been read.
         error: name of the error that ended the connection, e.g. ``ECONNRESET``; empty while there is none.
+        keep: whether what arrives is kept for the scenario; False counts it only, for bulk.
     """
 
-    def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript, *, keep: bool = True):
+    def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript):
         self.node = node
         self.flow = Flow(*sock.getsockname()[:2], *sock.getpeername()[:2])
         self.received = 0
@@ -45,7 +46,7 @@ class Connection:
         self._sock: socket.socket | None = sock
         self._loop = loop
         self._transcript = transcript
-        self._keep = keep
+        self.keep = True
         self._unread = bytearray()
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop.watch(sock, self._readable)
@@ -144,7 +145,7 @@ class Connection:
             return
         if data:
             self.received += len(data)
-            if self._keep:
+            if self.keep:
                 self._unread += data
         else:
             self.closed_by_peer = True
@@ -193,13 +194,12 @@ class Attempt:
 class Listener:
     """A listening socket that accepts at once; `accept` hands out the connections in order of arrival."""
 
-    def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript, *, keep: bool):
+    def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript):
         self.node = node
         self.address, self.port = sock.getsockname()[:2]
         self._sock = sock
         self._loop = loop
         self._transcript = transcript
-        self._keep = keep
         self._waiting: deque[Connection] = deque()
         loop.watch(sock, self._arrivals)
 
@@ -226,7 +226,7 @@ class Listener:
                 return
             sock.setblocking(False)
             try:
-                self._waiting.append(Connection(self.node, sock, self._loop, self._transcript, keep=self._keep))
+                self._waiting.append(Connection(self.node, sock, self._loop, self._transcript))
             except OSError:  # reset before we got to it
                 sock.close()
 
@@ -244,20 +244,19 @@ class Host:
         """The node's main address, IPv4 (4) or IPv6 (6)."""
         return self.node.address(family)
 
-    def listen(self, port: int, *, family: int = 4, address: str | None = None, backlog: int = 4096, keep: bool = True) -> Listener:
+    def listen(self, port: int, *, family: int = 4, address: str | None = None, backlog: int = 4096) -> Listener:
         """Listen on `port`.
 
         Args:
             family: 4 or 6.
             address: the address to listen on; None: the node's main one.
             backlog: longest queue of connections not yet accepted.
-            keep: keep received bytes for the scenario; False counts them only, for bulk transfers.
         """
         sock = self._socket(family)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address or self.address(family), port))
         sock.listen(backlog)
-        return Listener(self.node, sock, self._loop, self._transcript, keep=keep)
+        return Listener(self.node, sock, self._loop, self._transcript)
 
     def connect(self, to: Host, port: int, **options: object) -> Connection:
         """As `try_connect`, where nothing but success makes sense.
@@ -279,7 +278,6 @@ class Host:
         source_address: str | None = None,
         family: int = 4,
         timeout_s: float = 130.0,
-        keep: bool = True,
     ) -> Attempt:
         """Open a connection and wait for the outcome.
 
@@ -287,7 +285,6 @@ class Host:
             source_port: bind to this port first; 0 leaves the choice to the kernel, as connect() without bind() does.
             source_address: bind to this address first.
             timeout_s: give up after so long (the kernel's own patience is about 127 s with 6 SYN retries).
-            keep: as in `listen`.
         """
         started_s = self._loop.now_s
         sock = self._socket(family)
@@ -306,7 +303,7 @@ class Host:
                     raise TimeoutError(errno.EINPROGRESS, "pending") from None
                 if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                     raise OSError(number, "connect") from None
-            connection = Connection(self.node, sock, self._loop, self._transcript, keep=keep)
+            connection = Connection(self.node, sock, self._loop, self._transcript)
         except OSError as error:
             sock.close()
             name = "pending" if error.errno == errno.EINPROGRESS else errno.errorcode.get(error.errno or 0, str(error))

@@ -1,0 +1,30 @@
+"""Where a lab runs: in the lab kernel (guest), or in namespaces on this machine's kernel (host)."""
+
+from __future__ import annotations
+
+import platform
+from typing import TYPE_CHECKING
+
+from twlab.errors import UsageError
+
+if TYPE_CHECKING:
+    from twlab.runner import Engine
+
+
+def choose(name: str = "") -> Engine:
+    """The engine called `name`; with no name the guest on x86-64, the host elsewhere.
+
+    Raises:
+        UsageError: no such engine (``no-such-engine``).
+        CapabilityError: the lab kernel is wanted and has not been built (``no-lab-kernel``).
+    """
+    name = name or ("guest" if platform.machine() == "x86_64" else "host")
+    if name == "host":
+        from twlab.engines.host import HostEngine
+
+        return HostEngine()
+    if name == "guest":
+        from twlab.engines.guest import Guest
+
+        return Guest()
+    raise UsageError(f"there is no engine called {name!r}", "the engines are: guest, host", "no-such-engine")

@@ -1,0 +1,5 @@
+"""``python -m twlab``"""
+
+from twlab.cli import main
+
+main()

@@ -1,0 +1,120 @@
+"""One arm, carried out: builds its network, puts its settings into force, lets the steps run, gathers the evidence."""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from twlab.capture import Capture
+from twlab.errors import ScenarioError
+from twlab.lab import Lab
+from twlab.loop import Loop
+from twlab.network import Network, load_topology
+from twlab.observation import Observation
+from twlab.scenario import Overrides, Scenario
+from twlab.transcript import Entry, Transcript
+from twlab.tuning import Tuning, check
+from twlab.wire import Wire
+
+
+def run_arm(
+    scenario: Scenario,
+    arm: str,
+    overrides: Overrides,
+    *,
+    seed: int,
+    folder: Path,
+    forced: Mapping[str, str],
+    listener: Callable[[Entry], object] | None = None,
+) -> dict[str, Any]:
+    """Carry out one arm of `scenario`.
+
+    Args:
+        arm: its name.
+        overrides: what ``--set`` changes.
+        seed: for everything random.
+        folder: where the capture is written, as ``<arm>.pcapng``.
+        forced: setting to mechanism, where another than the kernel's own is wanted.
+        listener: called with every transcript entry as it is made.
+
+    Returns:
+        The fields of `twlab.result.ArmResult` as JSON values, and ``kernel`` and ``versions``.
+
+    Raises:
+        CapabilityError: the kernel cannot do what the settings ask; nothing has been built then.
+        UsageError: the topology cannot be made.
+        ScenarioError: a step could not be taken. It carries the transcript so far as `transcript`.
+    """
+    chosen = scenario.arms[arm]
+    topology = load_topology(scenario.topology)
+    names = topology.nodes()
+    if unknown := sorted(set(chosen.on) - set(names)):
+        raise ScenarioError(f"arm {arm} sets {unknown[0]!r}, which the topology does not have", f"its nodes are: {', '.join(names)}", "no-such-node")
+    settings = {name: scenario.settings_for(arm, name, overrides.settings) for name in names}
+    for wanted in settings.values():
+        check(wanted, forced)
+    given = {**scenario.parameters, **chosen.given, **overrides.given}
+    outcome: dict[str, Any] = {
+        "kernel": platform.release(),
+        "versions": versions(),
+        "settings": {name: wanted.as_dict() for name, wanted in settings.items()},
+        "given": given,
+        "capture": f"{arm}.pcapng",
+    }
+    with ExitStack() as stack:
+        loop = Loop()
+        stack.callback(loop.close)
+        transcript = Transcript(lambda: loop.now_s, listener)
+        network = stack.enter_context(Network(topology))
+        tunings = {name: stack.enter_context(Tuning(node, settings[name], loop, transcript, forced)) for name, node in network.nodes.items()}
+        watched = [node for node in network.nodes.values() if node.role in ("wire", "gateway")]
+        capture = stack.enter_context(Capture(watched, folder / outcome["capture"], loop))
+        wires = {name: stack.enter_context(Wire(node, loop, transcript, capture)) for name, node in network.nodes.items() if node.role == "wire"}
+        lab = Lab(network, loop, transcript, wires, settings, random.Random(f"{seed} {arm}"))
+        try:
+            observation = scenario.steps(lab, **given)
+            if not isinstance(observation, Observation) or not observation:
+                raise ScenarioError(f"{scenario.name} observed nothing", "return an Observation that names at least one fact", "checks-nothing")
+            outcome["observed"] = observation.as_dict()
+            outcome["mismatches"] = chosen.expect.mismatches(observation)
+            outcome["ok"] = not outcome["mismatches"]
+        except (ScenarioError, OSError) as error:
+            transcript.record("note", f"the arm ends here: {error}")
+            outcome["error"] = _as_dict(error)
+        lab.sample_time_wait()
+        outcome |= {
+            "effective": {name: dict(tuning.effective) for name, tuning in tunings.items()},
+            "counters": {name: moved for name, moved in lab.all_moved().items() if moved},
+            "time_wait": lab.time_wait_samples,
+            "virtual_s": round(loop.now_s, 6),
+        }
+    # Only now: a mechanism that runs beside the lab tells how it did when it is stopped, and a capture what it lost.
+    outcome |= {
+        "mechanisms": {name: dict(tuning.mechanisms) for name, tuning in tunings.items() if tuning.mechanisms},
+        "transcript": [entry.as_dict() for entry in transcript.entries],
+        "captured": capture.written,
+        "lost": capture.lost,
+    }
+    return outcome
+
+
+def versions() -> dict[str, str]:
+    """What a result must name to be read years later."""
+    return {
+        "twlab": version("twlab"),
+        "python": platform.python_version(),
+        "kernel": f"{os.uname().release} {os.uname().version}",
+        "machine": platform.machine(),
+    } | {package: version(package) for package in ("mininet", "pyroute2", "scapy", "netfilterqueue")}
+
+
+def _as_dict(error: ScenarioError | OSError) -> dict[str, str]:
+    if isinstance(error, ScenarioError):
+        return {"slug": error.slug, "message": error.message, "remedy": error.remedy}
+    return {"slug": "system-error", "message": str(error), "remedy": "see twlab doctor"}
