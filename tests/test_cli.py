@@ -1,0 +1,155 @@
+"""The command line, run as a user runs it: messages, exit statuses, and where each thing is printed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+ALWAYS_WRONG = """
+from twlab import Arm, Lab, Observation, Settings, scenario
+@scenario(topology="pair", reads="nobody",
+    control=Arm(Settings(), expect=Observation(x={control})),
+    treatment=Arm(Settings(), expect=Observation(x={treatment})))
+def claim(lab: Lab) -> Observation:
+    '''One is {treatment}.'''
+    lab.step("Count.")
+    {steps}
+    return Observation(x=1)
+"""
+
+
+def twlab(*arguments, cwd=None, timeout=120, **environment):
+    command = [sys.executable, "-m", "twlab", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=timeout, env={**os.environ, **environment}, stdin=subprocess.DEVNULL)
+
+
+@pytest.fixture
+def claim(tmp_path):
+    """Writes a scenario file; returns its path."""
+
+    def write(control=1, treatment=1, steps="pass"):
+        file = tmp_path / "claim.py"
+        file.write_text(ALWAYS_WRONG.format(control=control, treatment=treatment, steps=steps))
+        return file
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "slug"),
+    [
+        (["run", "stale-dat"], 2, "no-such-scenario"),
+        (["run"], 2, "nothing-to-run"),
+        (["run", "stale-data", "--all"], 2, "nothing-to-run"),
+        (["run", "stale-data", "--arm", "placebo", "--engine", "host"], 2, "no-such-arm"),
+        (["run", "stale-data", "--set", "speed=1", "--engine", "host"], 2, "no-such-setting"),
+        (["run", "stale-data", "--set", "time_wait_s=-1", "--engine", "host"], 2, "bad-setting"),
+        (["run", "stale-data", "--set", "time_wait_s=abc", "--engine", "host"], 2, "bad-setting"),
+        (["run", "stale-data", "--engine", "moon"], 2, "no-such-engine"),
+        (["run", "stale-data", "--engine", "host", "--out", "/proc/nowhere"], 3, "cannot-write"),
+        (["run", "nowhere.py", "--engine", "host"], 2, "broken-scenario-file"),
+        (["explain", "stale-dat"], 2, "no-such-scenario"),
+        (["run", "--speed"], 2, "remedy"),
+        (["fly"], 2, "remedy"),
+        (["kernel", "build", "--source", "/nowhere"], 2, "remedy"),
+    ],
+)
+def test_bad_input_gets_one_message_with_a_remedy(arguments, status, slug, tmp_path):
+    """The right status, one message on standard error that names the remedy, nothing on standard output, no traceback."""
+    done = twlab(*arguments, cwd=tmp_path)
+    assert done.returncode == status, done.stderr
+    assert slug in done.stderr
+    assert "remedy:" in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_list_and_explain_run_nothing():
+    """They read the scenarios only."""
+    assert "stale-data" in twlab("list").stdout
+    assert json.loads(twlab("list", "--json").stdout)[0]["arms"]
+    page = twlab("explain", "stale-data").stdout
+    assert all(word in page for word in ("control", "remedy", "predicted", "RFC 1337", "time_wait_s"))
+
+
+def test_help_shows_an_example():
+    """Every command's help ends with one."""
+    for command in (["list"], ["explain"], ["run"], ["doctor"], ["kernel", "build"], ["kernel", "info"], ["kernel", "boot"]):
+        assert f"Example: twlab {' '.join(command)}" in " ".join(twlab(*command, "--help").stdout.split())
+
+
+def test_plain_text_where_there_is_no_terminal():
+    """No escape sequences in a pipe."""
+    assert "\x1b" not in twlab("explain", "stale-data").stdout
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(("control", "treatment", "verdict", "status"), [(1, 1, "SUPPORTED", 0), (1, 2, "REFUTED", 1), (2, 1, "INCONCLUSIVE", 1)])
+def test_the_verdict_and_the_exit_status(claim, tmp_path, control, treatment, verdict, status):
+    """A wrong prediction is REFUTED with status 1; a control that misbehaves, INCONCLUSIVE."""
+    done = twlab("run", claim(control, treatment), "--engine", "host", "--json", "--out", tmp_path / "runs")
+    (element,) = json.loads(done.stdout)
+    assert (element["verdict"], done.returncode) == (verdict, status)
+    assert element["arms"]["treatment"]["observed"] == {"x": 1}
+    told = twlab("run", claim(control, treatment), "--engine", "host", "--out", tmp_path / "runs")
+    assert verdict in told.stdout
+    assert ("predicted 2, observed 1" in told.stdout) == (verdict != "SUPPORTED")
+
+
+@pytest.mark.host
+@pytest.mark.parametrize(
+    ("steps", "slug"),
+    [("1/0", "internal-error"), ("lab['nobody']", "no-such-node"), ("return None", "checks-nothing"), ("lab.require(False, 'pigs fly')", "premise-failed")],
+)
+def test_a_scenario_that_fails_in_its_steps_is_inconclusive(claim, tmp_path, steps, slug):
+    """What went wrong stands in the result; the user gets the story up to there."""
+    done = twlab("run", claim(steps=steps), "--engine", "host", "--json", "--out", tmp_path / "runs")
+    (element,) = json.loads(done.stdout)
+    assert done.returncode == 1
+    assert element["verdict"] == "INCONCLUSIVE"
+    assert element["arms"]["control"]["error"]["slug"] == slug
+
+
+@pytest.mark.host
+def test_a_lab_that_is_killed_is_reported_as_that(claim, tmp_path):
+    """Pid 1 of the lab ends itself: the arm says so, and the next one still runs."""
+    done = twlab("run", claim(steps="import os; os._exit(3)"), "--engine", "host", "--json", "--out", tmp_path / "runs")
+    (element,) = json.loads(done.stdout)
+    assert {arm["error"]["slug"] for arm in element["arms"].values()} == {"lab-ended-early"}
+
+
+@pytest.mark.host
+def test_ctrl_c_ends_with_130_and_keeps_the_result(claim, tmp_path):
+    """SIGINT while an arm sleeps: status 130, one line, the folder says which arms were not run."""
+    command = [sys.executable, "-m", "twlab", "run", str(claim(steps="lab.sleep(60)")), "--engine", "host", "--out", str(tmp_path / "runs")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    for line in process.stderr:
+        if "Count." in line:
+            break
+    time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    rest = process.stderr.read()
+    assert process.wait(10) == 130
+    assert "Traceback" not in rest
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert json.loads((folder / "result.json").read_text())["arms"]["control"]["error"]["slug"] == "not-run"
+
+
+@pytest.mark.host
+def test_a_full_disk_is_one_message(claim, tmp_path):
+    """Results go to a full device: status 3, a remedy, no traceback."""
+    if os.getuid():
+        pytest.skip("only root can mount a small disk")
+    small = tmp_path / "small"
+    small.mkdir()
+    script = f"mount -t tmpfs -o size=64k none {small} && head -c 60000 /dev/zero > {small}/full; exec {sys.executable} -m twlab run {claim()} --engine host --out {small}/runs"
+    done = subprocess.run(["unshare", "--mount", "/bin/sh", "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode in (1, 3)
+    assert "No space left" in done.stderr + done.stdout
+    assert "remedy" in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,63 @@
+"""The loop: timers in order, readiness, waiting."""
+
+import socket
+
+import pytest
+
+from twlab.loop import Loop
+
+
+@pytest.fixture
+def loop():
+    loop = Loop()
+    yield loop
+    loop.close()
+
+
+def test_timers_run_in_the_order_of_their_times_and_then_of_their_asking(loop):
+    """Due at the same time: first asked, first run. Withdrawn: not run."""
+    ran = []
+    at = loop.now_s + 0.01
+    loop.call_at(at + 0.001, lambda: ran.append("later"))
+    loop.call_at(at, lambda: ran.append("first"))
+    loop.call_at(at, lambda: ran.append("second"))
+    loop.call_at(at, lambda: ran.append("never")).cancel()
+    loop.sleep(0.02)
+    assert ran == ["first", "second", "later"]
+
+
+def test_a_timer_may_ask_for_another(loop):
+    """A timer asked for by a timer runs in the same sleep when it is due."""
+    ran = []
+    loop.call_later(0.001, lambda: loop.call_later(0.001, lambda: ran.append(1)))
+    loop.sleep(0.01)
+    assert ran == [1]
+
+
+def test_sleep_lasts_as_long_as_it_says(loop):
+    """Never shorter."""
+    before = loop.now_s
+    loop.sleep(0.02)
+    assert loop.now_s - before >= 0.02
+
+
+def test_waiting_ends_with_the_condition_or_with_the_time(loop):
+    """wait_until tells which."""
+    left, right = socket.socketpair()
+    with left, right:
+        seen = []
+        loop.watch(right, lambda: seen.append(right.recv(10)))
+        assert not loop.wait_until(lambda: seen, 0.01)
+        left.send(b"x")
+        assert loop.wait_until(lambda: seen, 1)
+        assert seen == [b"x"]
+
+
+def test_a_socket_can_be_watched_anew_and_forgotten(loop):
+    """watch replaces; forget is harmless twice."""
+    left, right = socket.socketpair()
+    with left, right:
+        loop.watch(left, writable=lambda: loop.forget(left))
+        loop.watch(left, writable=lambda: loop.forget(left))
+        assert loop.wait_until(lambda: not loop._selector.get_map(), 1)
+        loop.forget(left)

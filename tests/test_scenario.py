@@ -1,0 +1,131 @@
+"""Scenarios: how they are made, found, overridden, judged."""
+
+import itertools
+
+import pytest
+
+from twlab import Arm, Observation, ScenarioError, Settings, UsageError, Verdict, scenario
+from twlab.scenario import Overrides, find_scenario, judge, load_scenarios
+
+ARM = Arm(Settings(), expect=Observation(x=1))
+ROLES = {"control": "control", "treatment": "treatment", "r": "remedy"}
+
+
+def make(steps=None, **options):
+    def claim(lab, *, count: int = 3, loud: bool = False):
+        """The claim.
+
+        The reason."""
+
+    return scenario(**({"topology": "pair", "control": ARM, "treatment": ARM} | options))(steps or claim)
+
+
+def test_a_scenario_takes_its_name_claim_and_reason_from_its_steps():
+    """The function's name is the scenario's, the first paragraph of its docstring the hypothesis."""
+    made = make()
+    assert (made.name, made.hypothesis, made.explanation) == ("claim", "The claim.", "The reason.")
+    assert made.roles == {"control": "control", "treatment": "treatment"}
+    assert made.parameters == {"count": 3, "loud": False}
+
+
+def test_a_scenario_that_predicts_nothing_is_an_error():
+    """An arm that cannot fail is refused when the file is loaded."""
+    with pytest.raises(ScenarioError) as caught:
+        make(treatment=Arm(Settings(), expect=Observation()))
+    assert caught.value.slug == "checks-nothing"
+
+
+def test_a_scenario_that_claims_nothing_is_an_error():
+    """Without a docstring there is no hypothesis."""
+    with pytest.raises(ScenarioError) as caught:
+        make(steps=type(lambda: 0)((lambda lab: None).__code__, {"__name__": "nowhere"}, "silent"))
+    assert caught.value.slug == "no-hypothesis"
+
+
+def test_arms_have_names_of_their_own_and_arguments_that_exist():
+    """Two arms of one name, and an argument the steps do not take, are refused."""
+    with pytest.raises(ScenarioError, match="two arms"):
+        make(remedies={"treatment": ARM})
+    with pytest.raises(ScenarioError, match="speed"):
+        make(treatment=Arm(Settings(), expect=Observation(x=1), given={"speed": 1}))
+
+
+def test_settings_lie_in_layers():
+    """Base, then the arm, then the arm's node, then what --set says."""
+    made = make(base=Settings(timestamps=0, sack=True), treatment=Arm(Settings(time_wait_s=1), on={"server": Settings(timestamps=2)}, expect=Observation(x=1)))
+    assert made.settings_for("treatment", "client") == Settings(timestamps=0, sack=True, time_wait_s=1)
+    assert made.settings_for("treatment", "server") == Settings(timestamps=2, sack=True, time_wait_s=1)
+    assert made.settings_for("treatment", "server", Settings(sack=False)).sack is False
+
+
+@pytest.mark.parametrize("held", list(itertools.product([True, False, None], repeat=3)))
+def test_the_verdict_over_every_outcome(held):
+    """INCONCLUSIVE if an arm could not be carried out or the control failed; REFUTED if another arm failed; else SUPPORTED."""
+    control, *others = held
+    expected = Verdict.INCONCLUSIVE if None in held or not control else Verdict.SUPPORTED if all(others) else Verdict.REFUTED
+    assert judge(ROLES, dict(zip(ROLES, held, strict=True))) is expected
+
+
+def test_nothing_run_is_nothing_shown():
+    """No arms, no verdict."""
+    assert judge(ROLES, {}) is Verdict.INCONCLUSIVE
+
+
+def test_overrides_are_settings_or_arguments_of_the_steps():
+    """--set takes both; an argument keeps the type of its default."""
+    overrides = Overrides.parse(["time_wait_s=2", "count=5", "loud=on"], [make()])
+    assert overrides.settings == Settings(time_wait_s=2)
+    assert overrides.given == {"count": 5, "loud": True}
+
+
+@pytest.mark.parametrize("pair", ["time_wait_s", "=3", "speed=1", "count=many", "loud=perhaps"])
+def test_overrides_that_mean_nothing_are_refused(pair):
+    """A --set that no scenario takes, or with a value of the wrong type, is wrong usage."""
+    with pytest.raises(UsageError):
+        Overrides.parse([pair], [make()])
+
+
+def test_every_scenario_that_comes_with_twlab_loads_and_has_a_source():
+    """Each has a claim, a source, and at least control and treatment."""
+    for found in load_scenarios().values():
+        assert found.hypothesis.endswith(".")
+        assert found.reads
+        assert {"control", "treatment"} <= set(found.roles.values())
+
+
+def test_a_scenario_is_found_by_name_and_by_file(tmp_path):
+    """A name of ours, or a file of the user's, also one of several in it."""
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from twlab import *\n"
+        "arm = Arm(Settings(), expect=Observation(x=1))\n"
+        "def first(lab):\n    'One.'\n"
+        "def second(lab):\n    'Two.'\n"
+        "a, b = (scenario(topology='pair', control=arm, treatment=arm)(f) for f in (first, second))\n"
+    )
+    assert find_scenario("stale-data").name == "stale-data"
+    assert find_scenario(str(file)).name == "first"
+    assert find_scenario(f"{file}:second").name == "second"
+    with pytest.raises(UsageError, match="third"):
+        find_scenario(f"{file}:third")
+
+
+@pytest.mark.parametrize(
+    ("text", "slug"),
+    [(None, "broken-scenario-file"), ("x = 1", "broken-scenario-file"), ("def (", "broken-scenario-file"), ("1/0", "broken-scenario-file"), ("import nowhere_at_all", "broken-scenario-file")],
+)
+def test_a_file_that_holds_no_scenario_gets_one_message(tmp_path, text, slug):
+    """Missing, empty, wrong syntax, failing: one usage error each."""
+    file = tmp_path / "mine.py"
+    if text is not None:
+        file.write_text(text)
+    with pytest.raises(UsageError) as caught:
+        find_scenario(str(file))
+    assert caught.value.slug == slug
+
+
+def test_an_unknown_scenario_is_answered_with_the_known_ones():
+    """A wrong name is answered with the right ones."""
+    with pytest.raises(UsageError, match="stale-data") as caught:
+        find_scenario("stale-dat")
+    assert caught.value.slug == "no-such-scenario"
