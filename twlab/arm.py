@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 import random
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +42,7 @@ def run_arm(
         listener: called with every transcript entry as it is made.
 
     Returns:
-        The fields of `twlab.result.ArmResult` as JSON values, and ``kernel`` and ``versions``.
+        The fields of `twlab.result.ArmResult` as JSON values, and ``kernel``: release, version and machine of the kernel that TCP runs on.
 
     Raises:
         CapabilityError: the kernel cannot do what the settings ask; nothing has been built then.
@@ -61,8 +59,7 @@ def run_arm(
         check(wanted, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
     outcome: dict[str, Any] = {
-        "kernel": platform.release(),
-        "versions": versions(),
+        "kernel": " ".join(os.uname()[2:5]),
         "settings": {name: wanted.as_dict() for name, wanted in settings.items()},
         "given": given,
         "capture": f"{arm}.pcapng",
@@ -102,16 +99,6 @@ def run_arm(
         "lost": capture.lost,
     }
     return outcome
-
-
-def versions() -> dict[str, str]:
-    """What a result must name to be read years later."""
-    return {
-        "twlab": version("twlab"),
-        "python": platform.python_version(),
-        "kernel": f"{os.uname().release} {os.uname().version}",
-        "machine": platform.machine(),
-    } | {package: version(package) for package in ("mininet", "pyroute2", "scapy", "netfilterqueue")}
 
 
 def _as_dict(error: ScenarioError | OSError) -> dict[str, str]:

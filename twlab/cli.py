@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import signal
 import sys
 from pathlib import Path
@@ -237,8 +236,8 @@ def _show(finished: list[Finished]) -> None:
     out.print(table, soft_wrap=False)
     for run in finished:
         _tell_story(run.result)
-    kernels = {f"{run.result.engine} engine, Linux {run.result.kernel}" for run in finished if run.result.kernel}
-    out.print(f"\n{'; '.join(sorted(kernels)) or platform.release()}")
+    kernels = {f"{run.result.engine} engine, Linux {run.result.kernel.split()[0]}" for run in finished if run.result.kernel}
+    out.print(f"\n{'; '.join(sorted(kernels))}")
     for run in finished:
         out.print(str(run.folder))
 

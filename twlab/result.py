@@ -66,7 +66,7 @@ class Result:
     """One scenario, run on one engine.
 
     Attributes:
-        kernel: release of the kernel that TCP ran on; empty until an arm has been carried out.
+        kernel: release, version and machine of the kernel that TCP ran on; empty until an arm has been carried out.
         command: the command line that repeats the run.
         wall: what depends on the wall clock: ``started``, ``took_s``, and ``arms`` to seconds.
     """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import platform
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -124,6 +126,7 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
             engine=engine.name,
             seed=order.seed,
             command=_command(order, source, engine),
+            versions=_versions(),
             wall={"started": _now().isoformat(timespec="seconds"), "arms": {}},
         )
         folder = _new_folder(order.out, scenario.name)
@@ -155,7 +158,6 @@ def _record(job: _Job, outcome: dict[str, Any]) -> None:
     arm = job.result.arms[job.arm]
     arm.error = None
     job.result.kernel = outcome.pop("kernel", job.result.kernel)
-    job.result.versions |= outcome.pop("versions", {})
     for name, value in outcome.items():
         setattr(arm, name, value)
     job.result.wall["arms"][job.arm] = round(loop.monotonic_s() - job.started_s, 3) if job.started_s else None
@@ -173,6 +175,11 @@ def _command(order: Order, source: str, engine: Engine) -> str:
     for pair in order.sets:
         words += ["--set", pair]
     return shlex.join(words)
+
+
+def _versions() -> dict[str, str]:
+    packages = ("twlab", "mininet", "pyroute2", "scapy", "netfilterqueue")
+    return {package: version(package) for package in packages} | {"python": platform.python_version()}
 
 
 def _now() -> datetime:
