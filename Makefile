@@ -1,0 +1,18 @@
+# make lab   set up, then run every scenario on the default engine
+# make test  set up, then run every test
+# Both do set-up work only where something is missing. PYTHON=/path/to/python3 chooses the interpreter, OUT=folder where results go.
+
+PYTHON ?= /usr/bin/python3
+OUT ?= runs
+PYTEST_ARGS ?=
+export PYTHON
+
+.PHONY: lab test
+
+lab:
+	@setup/install.sh lab
+	@.venv/bin/twlab run --all --out '$(OUT)'
+
+test:
+	@setup/install.sh test
+	@.venv/bin/pytest $(PYTEST_ARGS)

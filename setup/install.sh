@@ -1,0 +1,154 @@
+#!/usr/bin/env bash
+# Sets twlab up: the distribution's packages, the virtual environment, the lab kernel. Does only what is missing.
+#
+#   setup/install.sh [lab|test]      test: also what the tests need
+#
+# PYTHON names the interpreter of the virtual environment (3.11 or later; default /usr/bin/python3).
+# How it works: a stamp in the virtual environment holds a digest of everything that set-up depends on, and it is written last.
+# Where it fits there is nothing to do; where it does not, every step looks for itself whether it is needed. So whatever
+# interrupted a set-up, the next one goes on from there.
+# Exit status: 0 ready; 2 wrong usage; 3 this machine lacks something; 130 interrupted.
+set -euo pipefail
+
+PATH=$PATH:/usr/sbin:/sbin
+PYTHON=${PYTHON:-/usr/bin/python3}
+readonly LEVEL=${1:-lab}
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+readonly ROOT PYTHON VENV=$ROOT/.venv STAMP=$ROOT/.venv/setup.stamp LOG=$ROOT/build/setup.log PACKAGES=$ROOT/setup/packages.txt
+
+say() { printf 'setup: %s\n' "$*" >&2; }
+
+# fail STATUS MESSAGE [REMEDY]
+fail() {
+    say "$2"
+    [[ -z ${3:-} ]] || printf '  remedy: %s\n' "$3" >&2
+    exit "$1"
+}
+
+# logged DESCRIPTION COMMAND...: says what is done, keeps the command's output for the case that it fails.
+logged() {
+    say "$1"
+    shift
+    printf '\n$ %s\n' "$*" >>"$LOG"
+    "$@" >>"$LOG" 2>&1
+}
+
+on_x86() { [[ $(uname -m) == x86_64 ]]; }
+
+# digest LEVEL: changes whenever set-up has something to do.
+digest() {
+    {
+        printf '%s\n' "$1" "$ROOT" "$(readlink -f "$PYTHON")" "$(stat -Lc %s "$PYTHON" 2>/dev/null)"
+        cd "$ROOT" && cat pyproject.toml setup/packages.txt setup/install.sh
+        find twlab/engines/kernel -type f -not -name '*.pyc' -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0r cat
+    } | sha256sum | cut -d' ' -f1
+}
+
+# The stamp's lines: a digest, then the lab kernel's path. A set-up for the tests serves the labs too.
+is_ready() {
+    local stamped kernel
+    [[ -x $VENV/bin/python ]] && { read -r stamped && read -r kernel; } 2>/dev/null <"$STAMP" || return 1
+    [[ $kernel == none || -x $kernel ]] || return 1
+    [[ $stamped == "$(digest "$LEVEL")" || $stamped == "$(digest test)" ]]
+}
+
+has_header() { compgen -G "/usr/include/$1" || compgen -G "/usr/include/*/$1" || compgen -G "/usr/local/include/$1"; }
+
+has_library() { [[ $(ldconfig -p) == *"$1"* ]]; }
+
+# Prints the lines of packages.txt that are wanted here and missing.
+missing_packages() {
+    local section='' package probe reason
+    while IFS='|' read -r package probe reason; do
+        package=${package%"${package##*[![:space:]]}"}
+        case $package in
+            '' | '#'*) continue ;;
+            '['*) section=$package && continue ;;
+        esac
+        [[ $section != '[test]' || $LEVEL == test ]] || continue
+        [[ $section != '[guest]' ]] || on_x86 || continue
+        (eval "$probe") </dev/null >/dev/null 2>&1 || printf '%-24s%s\n' "$package" "${reason# }"
+    done <"$PACKAGES"
+}
+
+install_packages() {
+    local missing names as_root=()
+    missing=$(missing_packages)
+    [[ -n $missing ]] || return 0
+    mapfile -t names < <(cut -d' ' -f1 <<<"$missing")
+    if ((EUID != 0)) && command -v sudo >/dev/null; then
+        as_root=(sudo)
+        [[ -t 0 ]] || as_root+=(-n) # nobody is there to type a password
+    fi
+    if ! command -v apt-get >/dev/null; then
+        fail 3 "this machine lacks (by the names of Debian's packages):
+$missing" "install what your distribution calls these; apt-get, which would do it here, is not there"
+    fi
+    if ((EUID != 0)) && { ((${#as_root[@]} == 0)) || ! "${as_root[@]}" true; }; then
+        fail 3 "this machine lacks, and this user may not install:
+$missing" "as root: apt-get install --no-install-recommends ${names[*]}"
+    fi
+    apt_install "${names[@]}"
+    missing=$(missing_packages)
+    [[ -z $missing ]] || fail 3 "these are installed and yet do not work:
+$missing" "see packages.txt in $ROOT/setup for how each is looked for, and $LOG"
+}
+
+# apt_install PACKAGE...: one apt-get run; a fresh package list only if the present one does not do.
+apt_install() {
+    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -y -o DPkg::Lock::Timeout=300)
+    local install=("${apt[@]}" install --no-install-recommends "$@")
+    "${as_root[@]}" dpkg --configure -a >>"$LOG" 2>&1 || true # an earlier run may have been interrupted half-way
+    if ! "${install[@]}" --simulate >>"$LOG" 2>&1; then
+        logged "fetching the list of packages" "${apt[@]}" update || true
+    fi
+    if ! logged "installing with ${as_root[*]:+${as_root[*]} }apt-get: $*" "${install[@]}"; then
+        logged "that failed; once more with a fresh list of packages" "${apt[@]}" update &&
+            logged "installing again" "${install[@]}" ||
+            fail 3 "apt-get could not install: $*" "see $LOG; then: apt-get install --no-install-recommends $*"
+    fi
+}
+
+make_venv() {
+    local extras=''
+    [[ $LEVEL != test ]] || extras='[test]'
+    "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
+        fail 3 "$PYTHON is not Python 3.11 or later" "name one that is: make PYTHON=/path/to/python3 $LEVEL"
+    # One that was moved, half made, or made by another Python is made anew.
+    if ! [[ $(readlink -f "$VENV/bin/python") == "$(readlink -f "$PYTHON")" ]] || ! grep -qsF "$VENV" "$VENV/bin/activate" ||
+        ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+        logged "making the virtual environment .venv with $PYTHON" "$PYTHON" -m venv --clear "$VENV" ||
+            fail 3 "the virtual environment could not be made" "see $LOG"
+    fi
+    logged "installing twlab and the Python packages it needs" "$VENV/bin/python" -m pip install --no-input -e "$ROOT$extras" ||
+        fail 3 "pip could not install what pyproject.toml asks for: $(grep -a '^ERROR' "$LOG" | tail -n 1)" "see $LOG"
+}
+
+# Prints the path of the lab kernel, or none.
+build_kernel() {
+    on_x86 || { echo none && return; }
+    say "the lab kernel: built once, in about four minutes on two cores"
+    "$VENV/bin/twlab" kernel build | tail -n 1
+}
+
+main() {
+    [[ $LEVEL == lab || $LEVEL == test ]] || fail 2 "there is no set-up called $LEVEL" "setup/install.sh [lab|test]"
+    is_ready && return
+    local kernel
+    [[ -w $ROOT ]] || fail 3 "twlab is not set up in $ROOT, and this user cannot write there" "have its owner run: make $LEVEL"
+    trap 'say "interrupted; the next run goes on from here"; exit 130' INT TERM
+    mkdir -p "$ROOT/build"
+    exec 9>"$ROOT/build/setup.lock"
+    flock 9 # two set-ups at once: the second waits, and finds nothing left to do
+    ! is_ready || return 0
+    : >"$LOG"
+    rm -f "$STAMP"
+    install_packages
+    make_venv
+    kernel=$(build_kernel)
+    printf '%s\n' "$(digest "$LEVEL")" "$kernel" >"$STAMP.new"
+    mv "$STAMP.new" "$STAMP"
+    say "ready"
+}
+
+main

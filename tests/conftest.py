@@ -1,0 +1,137 @@
+"""What tests share: the sandbox that live code runs in, and what happens to a test that this machine cannot run.
+
+A test that needs what the machine lacks is skipped, and says by name what is missing. In continuous integration (CI=true)
+nothing may be missing: a skip fails the run there.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import platform
+import pwd
+import subprocess
+import sys
+from collections.abc import Callable, Generator
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+
+_UNSHARE = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+
+_CALL = """
+import importlib.util, json, os, sys
+sys.path[:0] = {path!r}
+spec = importlib.util.spec_from_file_location({module!r}, {file!r})
+module = importlib.util.module_from_spec(spec)
+sys.modules[{module!r}] = module
+spec.loader.exec_module(module)
+answers = os.fdopen(os.dup(1), "w")
+os.dup2(2, 1)
+answer = getattr(module, {function!r})(*json.loads({arguments!r}))
+answers.write(json.dumps(answer))
+answers.flush()
+"""
+
+
+class InSandbox(Protocol):
+    """`in_sandbox(function, *arguments, user="")`: what the function returned."""
+
+    def __call__(self, function: Callable[..., Any], *arguments: Any, user: str = "", timeout_s: float = 60.0) -> Any: ...
+
+
+def run_in_sandbox(function: Callable[..., Any], *arguments: Any, user: str = "", timeout_s: float = 60.0) -> Any:
+    """Call `function(*arguments)` in user, network, mount and pid namespaces of its own, as root there, and return what it returns.
+
+    Args:
+        function: one at the top level of its module. The module is imported anew in the sandbox, by the same Python.
+        arguments: JSON values; what is returned is one too.
+        user: run as this user of the machine (only root can); empty: as whoever runs the tests.
+        timeout_s: real seconds after which the sandbox is killed and the test fails.
+    """
+    assert function.__qualname__ == function.__name__, "the sandbox imports the function by name: define it at the top level of its module"
+    file = inspect.getsourcefile(function)
+    script = _CALL.format(
+        path=[str(ROOT), str(Path(str(file)).parent)],
+        module=function.__module__,
+        file=file,
+        function=function.__name__,
+        arguments=json.dumps(arguments),
+    )
+    # iptables keeps its lock in /run, which belongs to the machine's root.
+    inside = ["sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh", sys.executable, "-c", script]
+    finished = subprocess.run([*as_user(user), *_UNSHARE, *inside], capture_output=True, text=True, timeout=timeout_s, cwd="/", check=False)
+    assert finished.returncode == 0, f"{function.__name__} failed in the sandbox with status {finished.returncode}:\n{finished.stderr}"
+    sys.stderr.write(finished.stderr)
+    return json.loads(finished.stdout)
+
+
+def as_user(user: str) -> list[str]:
+    """The words that make a command run as `user`, without groups; none for the present user."""
+    if not user:
+        return []
+    entry = pwd.getpwnam(user)
+    return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups", "--inh-caps=-all", "env", "HOME=/nonexistent"]
+
+
+@cache
+def lacks(capability: str, user: str = "") -> str:
+    """Why this machine cannot run tests marked `capability` (``host``, ``guest``) as `user`; empty if it can."""
+    if user and os.getuid() != 0:
+        return f"only root can run a test as {user}"
+    if user and subprocess.run([*as_user(user), sys.executable, str(ROOT / "twlab" / "errors.py")], capture_output=True, check=False).returncode:
+        return f"user {user} cannot read {ROOT}"
+    if capability == "host":
+        refused = subprocess.run([*as_user(user), *_UNSHARE, "true"], capture_output=True, text=True, check=False)
+        return f"no namespaces here: {refused.stderr.strip()}" if refused.returncode else ""
+    if platform.machine() != "x86_64":
+        return f"the lab kernel is for x86-64, and this is {platform.machine()}"
+    from twlab.engines import kernel
+
+    return "" if kernel.find() else "the lab kernel has not been built: twlab kernel build"
+
+
+@pytest.fixture
+def in_sandbox() -> InSandbox:
+    """`run_in_sandbox`; skips where the machine has no namespaces."""
+    if reason := lacks("host"):
+        pytest.skip(reason)
+    return run_in_sandbox
+
+
+@pytest.fixture
+def nobody() -> str:
+    """The name of an ordinary user without a home, to run as; skips where the tests do not run as root."""
+    if reason := lacks("host", "nobody"):
+        pytest.skip(reason)
+    return "nobody"
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for capability in ("host", "guest"):
+        if item.get_closest_marker(capability) and (reason := lacks(capability)):
+            pytest.skip(reason)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    report = yield
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which continuous integration does not accept: {report.longrepr[2]}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(collector: pytest.Collector) -> Generator[None, Any, Any]:
+    report = yield
+    if IN_CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"a whole module skipped, which continuous integration does not accept: {report.longrepr[2]}"
+    return report
