@@ -102,11 +102,10 @@ apt_install() {
     if ! "${install[@]}" --simulate >>"$LOG" 2>&1; then
         logged "fetching the list of packages" "${apt[@]}" update || true
     fi
-    if ! logged "installing with ${as_root[*]:+${as_root[*]} }apt-get: $*" "${install[@]}"; then
-        logged "that failed; once more with a fresh list of packages" "${apt[@]}" update &&
-            logged "installing again" "${install[@]}" ||
-            fail 3 "apt-get could not install: $*" "see $LOG; then: apt-get install --no-install-recommends $*"
-    fi
+    logged "installing with ${as_root[*]:+${as_root[*]} }apt-get: $*" "${install[@]}" && return
+    logged "that failed; fetching a fresh list of packages" "${apt[@]}" update || true
+    logged "installing again" "${install[@]}" ||
+        fail 3 "apt-get could not install: $*" "see $LOG; then: apt-get install --no-install-recommends $*"
 }
 
 make_venv() {
