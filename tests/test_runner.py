@@ -21,7 +21,7 @@ CLAIM = scenario(topology="pair", control=_arm(), treatment=_arm(time_wait_s=1),
 
 
 class Answers:
-    """An engine that gives each arm the outcome named for it; EngineError where the outcome is an EngineError."""
+    """An engine that gives each arm the outcome named for it; an outcome that is an exception is raised."""
 
     name = "stand-in"
 
@@ -34,7 +34,7 @@ class Answers:
         for index, job in enumerate(request["jobs"]):
             on_event({"event": "start", "job": index})
             outcome = self.outcomes.get(job["arm"], True)
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, BaseException):
                 raise outcome
             on_event({"event": "arm", "job": index, "result": {"ok": outcome, "observed": {"x": 1 if outcome else 2}, "kernel": "6.1-test"}})
         on_event({"event": "end"})
