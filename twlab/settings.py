@@ -40,7 +40,7 @@ class Settings:
     congestion_control: str | None = _knob("congestion control algorithm, e.g. reno, cubic, bbr")
     sack: bool | None = _knob("selective acknowledgements (RFC 2018)")
     window_scaling: bool | None = _knob("window scaling (RFC 7323)")
-    syn_retries: int | None = _knob("how often a SYN is sent again before connect() gives up", 0, 127)
+    syn_retries: int | None = _knob("how often a SYN is sent again before connect() gives up", 1, 127)
     synack_retries: int | None = _knob("how often a SYN-ACK is sent again", 0, 255)
     syncookies: int | None = _knob("SYN cookies: 0 never, 1 when the backlog is full, 2 always", 0, 2)
     syn_backlog: int | None = _knob("most half-open connections of a listener (tcp_max_syn_backlog, somaxconn)", 1, 65535)

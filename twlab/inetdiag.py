@@ -1,0 +1,136 @@
+"""The kernel's table of TCP sockets over inet_diag: listing in bulk, looking single sockets up, ending them.
+
+What `ss` does, in this process and on plain sockets: a netlink socket belongs to the network namespace in which it was made and
+stays there, so one that was made inside a node reads that node's table from anywhere. sock_diag answers while the request is
+being sent, hence all answers can be read as soon as `send` returns. (Linux include/uapi/linux/inet_diag.h, net/ipv4/inet_diag.c)
+
+A TIME_WAIT socket is a mini-socket: it has no owner, no buffers, and the timer 3. A mini-socket can be in the state FIN_WAIT2 as
+well (the peer has not closed yet); the kernel shows that state, so asking for TIME_WAIT alone leaves those out.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+from typing import NamedTuple
+
+NETLINK_SOCK_DIAG = 4
+STATES = ("", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV")
+FIN_WAIT2, TIME_WAIT = STATES.index("FIN_WAIT2"), STATES.index("TIME_WAIT")
+ALL_STATES = (1 << len(STATES)) - 1
+MINI_SOCKET = 3  # idiag_timer of a socket that is only remembered
+
+_NLMSG_ERROR, _NLMSG_DONE = 2, 3
+_REQUEST, _DUMP = 1, 0x300
+_TCPDIAG_GETSOCK, _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 18, 20, 21
+_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence number, port
+_REQUEST_ALL = struct.Struct("=4x48sII")  # inet_diag_req: family and such, socket id, states, minor
+_REQUEST_ONE = struct.Struct("=BBBxI48s")  # inet_diag_req_v2: family, protocol, extensions, states, socket id
+_MESSAGE = "=I12xBBBB48sIIIII"  # nlmsghdr with its length, then inet_diag_msg; attributes may follow
+_SHORTEST = struct.Struct(_MESSAGE)
+_BATCH = 100  # requests in one send: their answers, 1 kB each in the kernel's accounting, must fit into the receive buffer
+
+
+class Record(NamedTuple):
+    """One inet_diag_msg. `id` is the kernel's inet_diag_sockid as it stands (48 bytes): ports, addresses, interface, cookie; it names
+    the socket in later requests, and the cookie in it makes sure that it is the same socket still."""
+
+    length: int
+    family: int
+    state: int
+    timer: int
+    retransmits: int
+    id: bytes
+    expires_ms: int
+    receive_queue: int
+    send_queue: int
+    uid: int
+    inode: int
+
+
+def open_socket() -> socket.socket:
+    """A netlink socket to the table of the network namespace that this thread is in. Close it yourself. Raises OSError."""
+    diag = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+    diag.bind((0, 0))
+    return diag
+
+
+def dump(diag: socket.socket, states: int) -> list[Record]:
+    """All sockets in one of `states` (a bit for each state), IPv4 and IPv6. Raises OSError.
+
+    About 0.7 microseconds a TIME_WAIT socket; they come as records of one length, parsed in bulk.
+    """
+    # The older of the two requests is the only one that walks the kernel's hash table once for both families.
+    body = _REQUEST_ALL.pack(b"", states, 0)
+    diag.send(_HEADER.pack(_HEADER.size + len(body), _TCPDIAG_GETSOCK, _REQUEST | _DUMP, 0, 0) + body)
+    records: list[Record] = []
+    done = False
+    while not done:
+        found, done = _parse(diag.recv(1 << 17))
+        records += found
+    return records
+
+
+def look_up(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[Record]:
+    """Those of `sockets`, each a family and an id, that are still there, as they are now; in the order asked. Raises OSError."""
+    found = []
+    for answers in _ask(diag, _SOCK_DIAG_BY_FAMILY, sockets):
+        for data in answers:
+            if _HEADER.unpack_from(data)[1] == _SOCK_DIAG_BY_FAMILY:
+                found.append(Record._make(_layout(len(data)).unpack(data)))
+    return found
+
+
+def destroy(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[OSError]:
+    """End `sockets`, each a family and an id. A TIME_WAIT socket goes without a packet; any other is aborted with a RST.
+
+    Returns:
+        One error for each that was not ended: ENOENT or ESTALE when it was gone already, EOPNOTSUPP when the kernel cannot.
+    """
+    return [_error(data) for answers in _ask(diag, _SOCK_DESTROY, sockets) for data in answers]
+
+
+def _ask(diag: socket.socket, kind: int, sockets: Iterable[tuple[int, bytes]]) -> Iterator[list[bytes]]:
+    waiting = [_REQUEST_ONE.pack(family, socket.IPPROTO_TCP, 0, ALL_STATES, name) for family, name in sockets]
+    header = _HEADER.pack(_HEADER.size + _REQUEST_ONE.size, kind, _REQUEST, 0, 0)
+    for start in range(0, len(waiting), _BATCH):
+        diag.send(header + header.join(waiting[start : start + _BATCH]))
+        answers = []
+        try:
+            while True:
+                answers.append(diag.recv(4096, socket.MSG_DONTWAIT))
+        except BlockingIOError:
+            yield answers
+
+
+def _parse(data: bytes) -> tuple[list[Record], bool]:
+    """The records of one datagram of a dump, and whether the dump ends with it."""
+    length, kind = struct.unpack_from("=IH", data)
+    if kind == _SOCK_DIAG_BY_FAMILY or kind == _TCPDIAG_GETSOCK:
+        if len(data) % length == 0:  # as good as always, for mini-sockets
+            found = list(map(Record._make, _layout(length).iter_unpack(data)))
+            if all(record.length == length for record in found):
+                return found, False
+    found, offset, done = [], 0, False
+    while offset < len(data) and not done:
+        length, kind = struct.unpack_from("=IH", data, offset)
+        if kind == _NLMSG_ERROR:
+            raise _error(data[offset:])
+        if kind == _NLMSG_DONE:
+            done = True
+        else:
+            found.append(Record._make(_SHORTEST.unpack_from(data, offset)))
+        offset += (length + 3) & ~3
+    return found, done
+
+
+@lru_cache
+def _layout(length: int) -> struct.Struct:
+    return struct.Struct(f"{_MESSAGE}{length - _SHORTEST.size}x")
+
+
+def _error(data: bytes) -> OSError:
+    number = -struct.unpack_from("=i", data, _HEADER.size)[0]
+    return OSError(number, "inet_diag")

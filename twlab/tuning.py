@@ -1,0 +1,243 @@
+"""Puts the baseline and an arm's settings into force on one node, by whichever mechanism the running kernel offers.
+
+A setting is a sysctl where the kernel has it. Two have a stand-in where it has not: the length of TIME_WAIT (its sockets are
+ended at the asked age over inet_diag, `keeper.py`) and tcp_tw_recycle (its rule is applied to SYNs at the node's door,
+`recycle.py`). The result tells which it was. What can be had in neither way is refused before anything is built: `check`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from twlab import sysctl, timewait
+from twlab.baseline import BASELINE, pinned
+from twlab.errors import CapabilityError
+from twlab.loop import Loop
+from twlab.settings import Settings, describe
+from twlab.transcript import Transcript
+
+if TYPE_CHECKING:
+    from twlab.network import Node
+
+_LAB = "run it on the lab kernel: --engine guest"
+_OTHER = "run it on another kernel (--engine guest is the lab kernel, --engine host this machine's), or leave this setting out"
+_CONSTANT_S = 60  # include/net/tcp.h, TCP_TIMEWAIT_LEN
+_CONNTRACK = "net.netfilter."
+_STAND_INS = {"net.ipv4.tcp_timewait_len": "inet_diag", "net.ipv4.tcp_tw_recycle": "emulation"}
+
+
+class Knob(NamedTuple):
+    """Which sysctl holds a setting.
+
+    Attributes:
+        settings: names of the settings that go into it; any of them may be None, not all.
+        sysctl: dotted name.
+        convert: from their values to the sysctl's text.
+        remedy: where the kernel lacks the sysctl.
+    """
+
+    settings: tuple[str, ...]
+    sysctl: str
+    convert: Callable[..., Any] = int
+    remedy: str = _OTHER
+
+    def value(self, settings: Settings) -> str | None:
+        """The text to write for `settings`, or None when they leave this sysctl alone."""
+        values = [getattr(settings, name) for name in self.settings]
+        return None if all(value is None for value in values) else str(self.convert(*values))
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(seconds * 1000)
+
+
+def _port_range(low: int | None, high: int | None) -> str:
+    usual_low, usual_high = 32768, 60999
+    low = low if low is not None else min(usual_low, high or usual_low)
+    return f"{low} {high if high is not None else max(usual_high, low)}"
+
+
+def _buffer(size: int) -> str:
+    return f"{min(4096, size)} {size} {size}"  # least, at first, at most
+
+
+KNOBS: tuple[Knob, ...] = (
+    Knob(("time_wait_s",), "net.ipv4.tcp_timewait_len", _milliseconds, _LAB),
+    Knob(("tw_recycle",), "net.ipv4.tcp_tw_recycle", int, _LAB),
+    Knob(("timestamps",), "net.ipv4.tcp_timestamps"),
+    Knob(("timestamp_offset_s",), "net.ipv4.tcp_timestamp_offset", _milliseconds, _LAB),
+    Knob(("tw_reuse",), "net.ipv4.tcp_tw_reuse"),
+    Knob(("tw_reuse_delay_ms",), "net.ipv4.tcp_tw_reuse_delay"),
+    Knob(("rfc1337",), "net.ipv4.tcp_rfc1337"),
+    Knob(("max_tw_buckets",), "net.ipv4.tcp_max_tw_buckets"),
+    Knob(("port_low", "port_high"), "net.ipv4.ip_local_port_range", _port_range),
+    Knob(("fin_timeout_s",), "net.ipv4.tcp_fin_timeout"),
+    Knob(("receive_window",), "net.ipv4.tcp_rmem", _buffer),
+    Knob(("send_buffer",), "net.ipv4.tcp_wmem", _buffer),
+    Knob(("congestion_control",), "net.ipv4.tcp_congestion_control", str),
+    Knob(("sack",), "net.ipv4.tcp_sack"),
+    Knob(("window_scaling",), "net.ipv4.tcp_window_scaling"),
+    Knob(("syn_retries",), "net.ipv4.tcp_syn_retries"),
+    Knob(("synack_retries",), "net.ipv4.tcp_synack_retries"),
+    Knob(("syncookies",), "net.ipv4.tcp_syncookies"),
+    Knob(("syn_backlog",), "net.ipv4.tcp_max_syn_backlog"),
+    Knob(("syn_backlog",), "net.core.somaxconn"),
+    Knob(("invalid_ratelimit_ms",), "net.ipv4.tcp_invalid_ratelimit"),
+    Knob(("nat_time_wait_s",), "net.netfilter.nf_conntrack_tcp_timeout_time_wait"),
+    Knob(("nat_close_s",), "net.netfilter.nf_conntrack_tcp_timeout_close"),
+    Knob(("nat_be_liberal",), "net.netfilter.nf_conntrack_tcp_be_liberal"),
+    Knob(("nat_loose",), "net.netfilter.nf_conntrack_tcp_loose"),
+)
+
+
+def missing(settings: Settings, forced: Mapping[str, str] | None = None) -> list[CapabilityError]:
+    """What this kernel cannot do of `settings`; empty when it can do all. Changes nothing.
+
+    Args:
+        forced: setting to mechanism: ``{"time_wait_s": "inet_diag"}``, ``{"tw_recycle": "emulation"}`` to pass over a sysctl.
+    """
+    refused = []
+    for knob, value in _asked(settings):
+        name = knob.settings[0]
+        how = _mechanism(knob, value, forced)
+        if how == "inet_diag":
+            refused += _missing_for_keeper(settings)
+        elif how == "emulation":
+            refused += _missing_for_recycle()
+        elif how == "none" and not _comes_later(knob):
+            message = f"this kernel has no {knob.sysctl}, which {name}={getattr(settings, name)} needs"
+            refused.append(CapabilityError(message, f"{name} is the {describe(name)}; {knob.remedy}", "no-such-sysctl"))
+    return refused + _missing_congestion_control(settings)
+
+
+def check(settings: Settings, forced: Mapping[str, str] | None = None) -> None:
+    """Ask before anything is built whether this kernel can do what `settings` ask.
+
+    Raises:
+        CapabilityError: it cannot; the first reason of `missing`.
+    """
+    for error in missing(settings, forced):
+        raise error
+
+
+class Tuning:
+    """The baseline and `settings` in force on `node`, from entering to leaving. Sysctls are not put back: they end with the node.
+
+    Args:
+        forced: see `missing`.
+
+    Attributes:
+        effective: sysctl to the value read back after it was written; None where this kernel has no such sysctl.
+        mechanisms: setting to how it was put into force, where there is more than one way. A mechanism that runs beside the lab
+            adds how it did when it is left.
+    """
+
+    def __init__(self, node: Node, settings: Settings, loop: Loop, transcript: Transcript, forced: Mapping[str, str] | None = None):
+        self._node = node
+        self._settings = settings
+        self._loop = loop
+        self._transcript = transcript
+        self._forced = forced
+        self._beside = ExitStack()
+        self.effective: dict[str, str | None] = {}
+        self.mechanisms: dict[str, str] = {}
+
+    def __enter__(self) -> Tuning:
+        """Write, read back, and start what stands in for missing sysctls.
+
+        Raises:
+            CapabilityError: the kernel refuses a value (``sysctl-refused``); what `missing` tells beforehand is refused as well.
+        """
+        check(self._settings, self._forced)
+        wanted = {pin.sysctl: pin.value for pin in BASELINE}
+        beside: list[str] = []
+        needed: set[str] = set()
+        for knob, value in _asked(self._settings):
+            how = _mechanism(knob, value, self._forced)
+            if how in ("sysctl", "constant", "none"):
+                wanted[knob.sysctl] = value
+            if how == "none":
+                needed.add(knob.sysctl)
+            if knob.sysctl in _STAND_INS and self._node.role == "endpoint":
+                self.mechanisms[knob.settings[0]] = {"sysctl": f"sysctl {knob.sysctl}", "constant": "as this kernel always does"}.get(how, how)
+                beside.append(how)
+        with self._node.inside():
+            for name, value in wanted.items():
+                if self._node.role == "gateway" or not name.startswith(_CONNTRACK):
+                    self.effective[name] = self._put(name, value)
+                    if self.effective[name] is None and name in needed:
+                        raise CapabilityError(f"{self._node.name}: this kernel has no {name}", _OTHER, "no-such-sysctl")
+        if "inet_diag" in beside:
+            self._keep_time()
+        if self._settings.as_dict():
+            self._transcript.record("note", f"is set to {self._settings.words()}", self._node.name)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._beside.close()
+
+    def _put(self, name: str, value: str) -> str | None:
+        """Write `value`, unless it is there already; what is there then."""
+        found: str | None = None
+        for one in sysctl.expand(name):
+            found = sysctl.read(one)
+            if found is None or found == value:
+                continue
+            try:
+                sysctl.write(one, value)
+            except OSError as error:
+                raise CapabilityError(f"{self._node.name}: the kernel does not take {one}={value}: {error.strerror}", _OTHER, "sysctl-refused") from error
+            found = sysctl.read(one)
+        return found
+
+    def _keep_time(self) -> None:
+        from twlab.keeper import Keeper
+
+        assert self._settings.time_wait_s is not None
+        keeper = Keeper(self._node, self._settings.time_wait_s)
+
+        def stop() -> None:
+            self.mechanisms["time_wait_s"] = f"sockets ended over inet_diag at {self._settings.time_wait_s:.3f} s: {keeper.stop()}"
+
+        self._beside.callback(stop)
+
+
+def _asked(settings: Settings) -> list[tuple[Knob, str]]:
+    return [(knob, value) for knob in KNOBS if (value := knob.value(settings)) is not None]
+
+
+def _mechanism(knob: Knob, value: str, forced: Mapping[str, str] | None) -> str:
+    """How `value` is had: ``sysctl``; ``constant`` where the kernel lacks the sysctl and behaves so anyway; a stand-in; or ``none``."""
+    if choice := (forced or {}).get(knob.settings[0]):
+        return choice
+    if sysctl.read(knob.sysctl) is not None:
+        return "sysctl"
+    return "constant" if value == pinned(knob.sysctl) else _STAND_INS.get(knob.sysctl, "none")
+
+
+def _comes_later(knob: Knob) -> bool:
+    """Conntrack may be a module that comes with the gateway's first rule."""
+    return knob.sysctl.startswith(_CONNTRACK) and sysctl.read(_CONNTRACK + "nf_conntrack_max") is None
+
+
+def _missing_for_keeper(settings: Settings) -> list[CapabilityError]:
+    if (settings.time_wait_s or 0) > _CONSTANT_S:
+        return [CapabilityError(f"time_wait_s={settings.time_wait_s:g}: this kernel ends TIME_WAIT after {_CONSTANT_S} s and nothing makes it longer", _LAB, "time-wait-too-long")]
+    if not timewait.destroyable():
+        message = f"time_wait_s={settings.time_wait_s:g}: this kernel does not end TIME_WAIT sockets on request (Linux 6.0 with CONFIG_INET_DIAG_DESTROY does)"
+        return [CapabilityError(message, _LAB, "no-sock-destroy")]
+    return []
+
+
+def _missing_for_recycle() -> list[CapabilityError]:
+    return [CapabilityError("this kernel has no net.ipv4.tcp_tw_recycle (removed in Linux 4.12)", _LAB, "no-tw-recycle")]
+
+
+def _missing_congestion_control(settings: Settings) -> list[CapabilityError]:
+    wanted, allowed = settings.congestion_control, sysctl.read("net.ipv4.tcp_allowed_congestion_control") or ""
+    if wanted is None or wanted in allowed.split():
+        return []
+    remedy = f"it allows: {allowed}; the administrator adds others with sysctl net.ipv4.tcp_allowed_congestion_control, on the machine itself"
+    return [CapabilityError(f"this kernel does not allow congestion_control={wanted} here", remedy, "no-congestion-control")]
