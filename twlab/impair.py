@@ -28,8 +28,13 @@ Impairment = Callable[[Segment, float], list[Release]]
 
 
 def passing(segment: Segment, now_s: float) -> list[Release]:
-    """No impairment."""
+    """The segment passes: no impairment."""
     return [Release(now_s, segment)]
+
+
+def taking(segment: Segment, now_s: float) -> list[Release]:
+    """The segment is taken off the link."""
+    return []
 
 
 class Drop:
@@ -41,7 +46,7 @@ class Drop:
 
     def __call__(self, segment: Segment, now_s: float) -> list[Release]:
         lost = self.probability >= 1 or self._random.random() < self.probability
-        return [] if lost else passing(segment, now_s)
+        return taking(segment, now_s) if lost else passing(segment, now_s)
 
 
 class Delay:
@@ -67,27 +72,54 @@ class Duplicate:
         return [Release(now_s, segment), Release(now_s + self.after_s, segment)]
 
 
+class Selected:
+    """`impairment` befalls the first `count` segments that match (None: all that do); the rest pass.
+
+    Attributes:
+        segments: those it has befallen, in order. With `taking` they are held here, with `passing` these are copies.
+    """
+
+    def __init__(self, predicate: Callable[[Segment], bool], impairment: Impairment, count: int | None = None):
+        self.segments: list[Segment] = []
+        self._predicate = predicate
+        self._impairment = impairment
+        self._count = count
+
+    def __call__(self, segment: Segment, now_s: float) -> list[Release]:
+        if self.exhausted or not self._predicate(segment):
+            return passing(segment, now_s)
+        self.segments.append(segment)
+        return self._impairment(segment, now_s)
+
+    @property
+    def exhausted(self) -> bool:
+        """It has befallen as many segments as it should."""
+        return self._count is not None and len(self.segments) >= self._count
+
+
 class Reorder:
     """A matching segment falls behind: it arrives right after `behind` later segments of its flow. One at a time; the others pass.
 
     Attributes:
-        taken: how many have fallen behind so far, at most `count` (None: no limit).
+        segments: those that have fallen behind so far, at most `count` (None: no limit).
     """
 
     def __init__(self, predicate: Callable[[Segment], bool], behind: int = 1, count: int | None = 1):
-        self.behind = behind
-        self.taken = 0
+        self.segments: list[Segment] = []
         self._predicate = predicate
+        self._behind = behind
         self._count = count
         self._late: Segment | None = None
         self._left = 0
 
     def __call__(self, segment: Segment, now_s: float) -> list[Release]:
-        if self._late is None and not self.exhausted and self._predicate(segment):
-            self._late, self._left = segment, self.behind
-            self.taken += 1
+        if self._late is None:
+            if self.exhausted or not self._predicate(segment):
+                return passing(segment, now_s)
+            self._late, self._left = segment, self._behind
+            self.segments.append(segment)
             return []
-        if self._late is None or segment.flow != self._late.flow:
+        if segment.flow != self._late.flow:
             return passing(segment, now_s)
         self._left -= 1
         if self._left:
@@ -98,54 +130,7 @@ class Reorder:
     @property
     def exhausted(self) -> bool:
         """As many as it should have fallen behind, and have arrived."""
-        return self._late is None and self._count is not None and self.taken >= self._count
-
-
-class Hold:
-    """Segments are taken off the link and kept in `segments`."""
-
-    def __init__(self) -> None:
-        self.segments: list[Segment] = []
-
-    def __call__(self, segment: Segment, now_s: float) -> list[Release]:
-        self.segments.append(segment)
-        return []
-
-
-class Copy:
-    """Segments pass, and a copy of each is kept in `segments`."""
-
-    def __init__(self) -> None:
-        self.segments: list[Segment] = []
-
-    def __call__(self, segment: Segment, now_s: float) -> list[Release]:
-        self.segments.append(segment)
-        return passing(segment, now_s)
-
-
-class Selected:
-    """`impairment` befalls the first `count` segments that match (None: all that do); the rest pass.
-
-    Attributes:
-        taken: how many segments it has befallen.
-    """
-
-    def __init__(self, predicate: Callable[[Segment], bool], impairment: Impairment, count: int | None = None):
-        self._predicate = predicate
-        self._impairment = impairment
-        self._count = count
-        self.taken = 0
-
-    def __call__(self, segment: Segment, now_s: float) -> list[Release]:
-        if self.exhausted or not self._predicate(segment):
-            return passing(segment, now_s)
-        self.taken += 1
-        return self._impairment(segment, now_s)
-
-    @property
-    def exhausted(self) -> bool:
-        """It has befallen as many segments as it should."""
-        return self._count is not None and self.taken >= self._count
+        return self._late is None and self._count is not None and len(self.segments) >= self._count
 
 
 def chain(*impairments: Impairment) -> Impairment:

@@ -1,0 +1,124 @@
+"""The netfilter queue of one network namespace: forwarded TCP segments come up here, and a verdict goes back down.
+
+Two things make it cheap and lossless. The firewall rule has the bypass flag, so while nobody has bound the queue every segment
+passes at the kernel's speed; a `Tap` is therefore opened only while the wire has something to do. And the queue fails open: what
+does not fit passes. `Tap.close` uses that to let go without losing a segment: length 0 (all new ones pass), serve what is
+left, unbind. Unbinding alone would drop what is waiting.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+from collections.abc import Callable
+from struct import pack
+from typing import TYPE_CHECKING
+
+from twlab import firewall
+from twlab.errors import CapabilityError
+
+if TYPE_CHECKING:
+    from netfilterqueue import Packet
+
+    from twlab.network import Node
+
+NUMBER = 1  # queue numbers belong to a network namespace, so one serves every lab
+LENGTH = 65_536  # segments that may wait; TCP's windows keep it far below
+_BUFFER_BYTES = 64 << 20
+_MESSAGE_CONFIG = 3 << 8 | 2  # linux/netfilter/nfnetlink_queue.h: subsystem QUEUE, NFQNL_MSG_CONFIG
+_MAXLEN, _MASK, _FLAGS = 3, 4, 5  # attributes NFQA_CFG_*
+_FAIL_OPEN = 1
+_SO_RCVBUFFORCE = 33  # socket(7); Python has no name for it
+_RULES = f"table inet twlab_wire {{ chain forward {{ type filter hook forward priority mangle; meta l4proto tcp queue flags bypass to {NUMBER}; }}; }}"
+
+
+def install(node: Node) -> str:
+    """Send forwarded TCP segments of `node` to the queue; they pass while nobody has bound it.
+
+    Returns:
+        The mechanism: ``nft queue``, or ``iptables NFQUEUE`` where the kernel lacks the former.
+
+    Raises:
+        CapabilityError: neither works here (``no-netfilter-queue``).
+    """
+    with node.inside():
+        try:
+            firewall.apply(_RULES)
+            return "nft queue"
+        except CapabilityError as error:
+            reasons = [error.message]
+        for tool in ("iptables", "ip6tables"):
+            program = shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+            if program is None:
+                reasons.append(f"{tool} is not installed")
+                break
+            rule = f"-t mangle -A FORWARD -p tcp -j NFQUEUE --queue-num {NUMBER} --queue-bypass"
+            done = subprocess.run([program, *rule.split()], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False)
+            if done.returncode != 0:
+                reasons.append(f"{tool}: {done.stderr.strip()}")
+                break
+        else:
+            return "iptables NFQUEUE"
+    raise CapabilityError(
+        f"this kernel hands no segments to the netfilter queue ({'; '.join(reasons)})",
+        "load nft_queue (modprobe nft_queue) or install iptables, or use the lab kernel: --engine guest",
+        "no-netfilter-queue",
+    )
+
+
+class Tap:
+    """The queue, bound. `callback(packet)` must give each packet its verdict; call `serve` when `fileno()` is readable.
+
+    Attributes:
+        overruns: how often the socket's buffer was full; segments passed unseen then.
+    """
+
+    def __init__(self, node: Node, callback: Callable[[Packet], object]):
+        from netfilterqueue import NetfilterQueue
+
+        self.overruns = 0
+        with node.inside():
+            self._queue = NetfilterQueue()
+        self._socket = socket.socket(fileno=os.dup(self._queue.get_fd()))
+        self._socket.setblocking(False)
+        try:
+            self._queue.bind(NUMBER, callback, max_len=LENGTH, sock_len=1 << 16)
+        except OSError as error:
+            raise CapabilityError(f"the netfilter queue of {node.name} cannot be bound: {error}", "is another program using it?", "no-netfilter-queue") from error
+        self._configure(_MASK, _FAIL_OPEN, _FLAGS, _FAIL_OPEN)
+        try:
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
+        except PermissionError:  # in a user namespace: as much as the machine's limit allows
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def serve(self) -> None:
+        """Hand every waiting packet to the callback."""
+        self._queue.run_socket(self)
+
+    def recv(self, size: int) -> bytes:
+        """What `run_socket` reads with."""
+        try:
+            return self._socket.recv(size)
+        except BlockingIOError:
+            raise
+        except OSError:
+            self.overruns += 1
+            raise
+
+    def close(self) -> None:
+        """Unbind, so that segments bypass the queue again; none is lost and none overtakes another."""
+        self.serve()
+        self._configure(_MAXLEN, 0)
+        self.serve()
+        self._queue.unbind()
+        self._socket.close()
+
+    def _configure(self, *attributes: int) -> None:
+        kinds, values = attributes[::2], attributes[1::2]
+        body = pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + b"".join(pack("=HH", 8, kind) + pack("!I", value) for kind, value in zip(kinds, values, strict=True))
+        self._socket.send(pack("=IHHII", 16 + len(body), _MESSAGE_CONFIG, 1, 0, 0) + body)

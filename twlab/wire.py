@@ -1,0 +1,311 @@
+"""The wire: the router that every segment of interest crosses. On it segments are watched, held, copied, delayed, reordered, dropped, injected.
+
+How it works. Each verb arms a rule: an impairment (`twlab.impair`) of the segments that match. While a rule is armed, the node's
+forwarded TCP segments come up through the netfilter queue, and every rule sees what the ones armed before it let pass. A segment
+that passes gets the verdict "accept" and goes on in the kernel. One that is to be released later is dropped there, and sent from
+here when its time has come; so a released copy and a held original take the same way out. While nothing is armed the queue is
+not bound, and bulk crosses at the kernel's speed.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from twlab import impair, nfqueue
+from twlab.impair import Release
+from twlab.loop import Loop
+from twlab.outlet import Outlet, Outlets
+from twlab.segment import Match, Segment, match, parse, without_timestamp
+from twlab.transcript import Transcript
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from netfilterqueue import Packet
+
+    from twlab.capture import Capture
+    from twlab.network import Interface, Node
+
+_TOLD = 20  # what one rule does is told segment by segment up to here, and then as a total
+
+
+class Rule:
+    """Something that the wire does to segments, until it has done it often enough or is stopped.
+
+    Attributes:
+        words: what it does, in the third person: ``holds``.
+        segments: those it befell, in order; `at_s` is when each came to the wire.
+    """
+
+    def __init__(self, wire: Wire, words: str, act: impair.Selected | impair.Reorder, comment: str = ""):
+        self.words = words
+        self.segments = act.segments
+        self.comment = comment
+        self._act = act
+        self._wire = wire
+        self._stopped = False
+
+    def __call__(self, segment: Segment, now_s: float) -> list[Release]:
+        """What becomes of `segment`."""
+        return self._act(segment, now_s) if self.armed else impair.passing(segment, now_s)
+
+    @property
+    def armed(self) -> bool:
+        """It still acts."""
+        return not self._stopped and not self._act.exhausted
+
+    def wait(self, timeout_s: float = 10.0, count: int = 1) -> bool:
+        """Let time pass until it has befallen `count` segments; whether it has, within `timeout_s`."""
+        return self._wire.loop.wait_until(lambda: len(self.segments) >= count, timeout_s)
+
+    def stop(self) -> None:
+        """Do no more. What is held stays held; what has been delayed still arrives."""
+        if self.armed:
+            self._stopped = True
+            self._wire.settle()
+
+
+class Held(Rule):
+    """Segments held or copied, to be let go at a time of the scenario's choosing.
+
+    Attributes:
+        released_at_s: when each was released, in the order of release.
+    """
+
+    def __init__(self, wire: Wire, words: str, act: impair.Selected, comment: str):
+        super().__init__(wire, words, act, comment)
+        self.released_at_s: list[float] = []
+
+    def release(self, *, without_timestamp: bool = False) -> None:
+        """See `Wire.release`."""
+        self._wire.release(self, without_timestamp=without_timestamp)
+
+
+class Wire:
+    """The wire at `node`, as a context manager.
+
+    Args:
+        node: a router; its forwarded TCP segments are the ones that cross.
+        capture: is told of every segment impaired or injected, for the comments in the pcapng.
+
+    Attributes:
+        mechanism: how segments come up: ``nft queue`` or ``iptables NFQUEUE``; empty while nothing has been armed.
+        unseen: how often the queue ran over, and segments passed without being looked at.
+
+    Raises:
+        CapabilityError: on the first verb that needs it, if this machine has no netfilter queue (``no-netfilter-queue``).
+    """
+
+    def __init__(self, node: Node, loop: Loop, transcript: Transcript, capture: Capture | None = None):
+        self.node = node
+        self.loop = loop
+        self.mechanism = ""
+        self.unseen = 0
+        self._transcript = transcript
+        self._capture = capture
+        self._names = dict(_names(node))
+        self._by_index = {interface.index: interface for interface in node.interfaces}
+        self._outlets = Outlets(node)
+        self._rules: list[Rule] = []
+        self._tap: nfqueue.Tap | None = None
+        self._fault: Exception | None = None
+        self._closed = False
+
+    def __enter__(self) -> Wire:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop everything; what has not been released never arrives."""
+        for rule in self._rules:
+            rule._stopped = True
+            if len(rule.segments) > _TOLD and not isinstance(rule, Watch):
+                self._tell(f"{rule.words} {len(rule.segments)} segments in all")
+        self.settle()
+        self._outlets.close()
+        self._closed = True
+
+    def watch(self, predicate: Match | None = None) -> Watch:
+        """Keep every segment that matches, as it passes."""
+        return self._arm(Watch(self, "watches", impair.Selected((predicate or match()).fresh(), impair.passing)))
+
+    def hold(self, predicate: Match, count: int | None = 1) -> Held:
+        """Take the next `count` segments that match off the link (None: all), until they are released."""
+        return self._arm(Held(self, "holds", impair.Selected(predicate.fresh(), impair.taking, count), "held by the wire"), predicate)
+
+    def copy(self, predicate: Match, count: int | None = 1) -> Held:
+        """Let the next `count` segments that match pass, and keep a copy of each (None: of all)."""
+        return self._arm(Held(self, "copies", impair.Selected(predicate.fresh(), impair.passing, count), "copied by the wire"), predicate)
+
+    def drop(self, predicate: Match, count: int | None = None) -> Rule:
+        """Lose the next `count` segments that match (None: all)."""
+        return self._arm(Rule(self, "drops", impair.Selected(predicate.fresh(), impair.Drop(), count), "dropped by the wire"), predicate)
+
+    def delay(self, predicate: Match, delay_s: float, count: int | None = None) -> Rule:
+        """Let the next `count` segments that match (None: all) arrive `delay_s` later, in their order."""
+        act = impair.Selected(predicate.fresh(), impair.Delay(delay_s), count)
+        return self._arm(Rule(self, f"delays by {delay_s:g} s", act, f"delayed {delay_s:.3f} s by the wire"), predicate)
+
+    def duplicate(self, predicate: Match, after_s: float = 0.0, count: int | None = 1) -> Rule:
+        """Let the next `count` segments that match (None: all) pass, and each arrive once more `after_s` later."""
+        act = impair.Selected(predicate.fresh(), impair.Duplicate(after_s), count)
+        return self._arm(Rule(self, f"duplicates after {after_s:g} s", act, "duplicated by the wire"), predicate)
+
+    def reorder(self, predicate: Match, behind: int = 1, count: int | None = 1) -> Rule:
+        """Let the next segment that matches arrive only after `behind` later ones of its flow; `count` times (None: again and again)."""
+        act = impair.Reorder(predicate.fresh(), behind, count)
+        return self._arm(Rule(self, f"puts behind {behind} later", act, f"put behind {behind} later by the wire"), predicate)
+
+    def impair(self, predicate: Match, impairment: impair.Impairment, words: str = "impairs", count: int | None = None) -> Rule:
+        """Apply any impairment of `twlab.impair` to the next `count` segments that match (None: all)."""
+        return self._arm(Rule(self, words, impair.Selected(predicate.fresh(), impairment, count), "impaired by the wire"), predicate)
+
+    def release(self, held: Held, *, without_timestamp: bool = False) -> None:
+        """Let go of everything that `held` has: it arrives now, back to back. A second release makes duplicates.
+
+        Args:
+            without_timestamp: as if a middlebox had stripped the timestamp option.
+        """
+        held.stop()
+        for segment in held.segments:
+            if held.words == "holds":
+                comment = f"held {self.loop.now_s - segment.at_s:.3f} s by the wire"
+            else:
+                comment = f"copy of the packet from t={segment.at_s:.3f} s, released at t={self.loop.now_s:.3f} s"
+            held.released_at_s.append(self._release(segment, comment, without_timestamp))
+
+    def inject(self, packet: Segment | bytes, into: Interface | None = None) -> float:
+        """Put an IP packet onto a link, as if it had come all the way.
+
+        Args:
+            packet: a segment, crafted or seen; or the bytes of an IP packet, which are sent as they are.
+            into: the interface at which it arrives, anywhere in the network; None: it leaves the wire towards its destination.
+
+        Returns:
+            When it was sent.
+
+        Raises:
+            ScenarioError: the wire has no route to the destination (``no-route``).
+        """
+        segment = parse(packet, self.loop.now_s) if isinstance(packet, bytes) else packet
+        raw = packet if isinstance(packet, bytes) else packet.raw
+        if into is None and segment is None:
+            raise TypeError("only a TCP segment can be routed: name the interface it shall arrive at (into=)")
+        outlet = self._outlets.at(into) if into else self._outlets.to(segment.destination)
+        at_s = self._send(outlet, raw, "injected by the lab")
+        self._tell(f"injects {segment.words(self._names) if segment else f'{len(raw)} bytes'}" + (f" into {into.name}" if into else ""))
+        return at_s
+
+    def settle(self) -> None:
+        """Let go of the queue if nothing is armed any more."""
+        if self._tap and not any(rule.armed for rule in self._rules):
+            self.loop.forget(self._tap)
+            self._tap.close()
+            self._note_unseen()
+            self._tap = None
+
+    def _arm(self, rule: Any, predicate: Match | None = None) -> Any:
+        if not self.mechanism:
+            self.mechanism = nfqueue.install(self.node)
+        self._rules = [known for known in self._rules if known.armed or len(known.segments) > _TOLD]
+        self._rules.append(rule)
+        if predicate:
+            self._tell(f"is told: {rule.words} {self._named(predicate)}")
+        if self._tap is None:
+            self._tap = nfqueue.Tap(self.node, self._on_packet)
+            self.loop.watch(self._tap, self._serve)
+        return rule
+
+    def _serve(self) -> None:
+        assert self._tap
+        self._tap.serve()
+        self.settle()
+        if self._fault:
+            fault, self._fault = self._fault, None
+            raise fault
+
+    def _on_packet(self, packet: Packet) -> None:
+        try:
+            self._judge(packet)
+        except Exception as fault:  # it cannot pass through the queue's C library: `_serve` raises it
+            self._fault = fault
+
+    def _judge(self, packet: Packet) -> None:
+        now_s = self.loop.now_s
+        segment = parse(packet.get_payload(), now_s) if packet.get_payload_len() else None
+        if segment is None:
+            packet.accept()
+            return
+        releases = [Release(now_s, segment)]
+        for rule in self._rules:
+            if rule.armed:
+                befallen = len(rule.segments)
+                releases = [later for release in releases for later in rule(release.segment, release.at_s)]
+                if len(rule.segments) > befallen:
+                    self._record(rule, segment, packet)
+        passed = False
+        for release in releases:
+            if release.segment is segment and release.at_s <= now_s and not passed:
+                packet.accept()
+                passed = True
+            elif release.at_s <= now_s:
+                self._release_late(release.segment, passed and release.segment is segment)
+            else:
+                self.loop.call_at(release.at_s, partial(self._release_late, release.segment, passed))
+        if not passed:
+            packet.drop()
+
+    def _record(self, rule: Rule, segment: Segment, packet: Packet) -> None:
+        if rule.comment and self._capture and packet.indev in self._by_index:
+            self._capture.comment_last(self._by_index[packet.indev], segment.raw, rule.comment)
+        if not isinstance(rule, Watch) and len(rule.segments) <= _TOLD:
+            self._tell(f"{rule.words} {segment.words(self._names)}")
+
+    def _release_late(self, segment: Segment, is_copy: bool) -> None:
+        if not self._closed:
+            late_s = self.loop.now_s - segment.at_s
+            what = f"copy of the packet from t={segment.at_s:.3f} s" if is_copy else "delayed"
+            self._send(self._outlets.to(segment.destination), segment.raw, f"{what}, {late_s:.3f} s late by the wire")
+
+    def _release(self, segment: Segment, comment: str, stripped: bool) -> float:
+        leaving = without_timestamp(segment) if stripped else segment
+        at_s = self._send(self._outlets.to(segment.destination), leaving.raw, comment + (", its timestamp stripped" if stripped else ""))
+        self._tell(f"releases {leaving.words(self._names)}")
+        return at_s
+
+    def _send(self, outlet: Outlet, raw: bytes, comment: str) -> float:
+        if self._capture:
+            for interface in (outlet.target.peer, outlet.target):
+                self._capture.comment_next(interface, raw, comment)
+        outlet.send(raw)
+        return self.loop.now_s
+
+    def _note_unseen(self) -> None:
+        if self._tap and self._tap.overruns:
+            self.unseen += self._tap.overruns
+            self._tell(f"could not keep up {self._tap.overruns} times: segments passed unseen")
+
+    def _named(self, predicate: Match) -> str:
+        return " ".join(self._names.get(word, word) for word in str(predicate).split(" "))
+
+    def _tell(self, text: str) -> None:
+        self._transcript.record("wire", text, self.node.name)
+
+
+class Watch(Rule):
+    """Segments as they pass."""
+
+
+def _names(node: Node) -> Iterator[tuple[str, str]]:
+    """Address and name of every node that links lead to from `node`."""
+    met, ahead = {node.name}, [node]
+    while ahead:
+        current = ahead.pop()
+        for interface in current.interfaces:
+            yield from ((address.partition("/")[0], current.name) for address in (interface.ip4, interface.ip6))
+            if interface.peer.node.name not in met:
+                met.add(interface.peer.node.name)
+                ahead.append(interface.peer.node)
