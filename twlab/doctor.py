@@ -1,0 +1,184 @@
+"""What this machine can do, and what to do about what it cannot. Nothing here prints, and nothing of the machine is touched.
+
+What a kernel can do is tried, in a sandbox of its own (`twlab.probes`); what a version or an option says about it may be wrong either
+way, since distributions carry changes back and leave options out.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+from twlab.engines import sandbox
+
+NeededFor = Literal["both", "guest", "host", "extra"]
+
+_SPACE_MB = 200  # a run's captures are a few MB, those of the whole catalogue some tens
+_TIMEOUT_S = 20
+
+_EXTRAS = {
+    "tshark": ("tshark", "reads captures in the terminal"),
+    "wireshark": ("wireshark", "reads captures in a window"),
+    "mn": ("mininet", "runs the topologies under Mininet's own command line"),
+    "haproxy": ("haproxy", "scenarios with a real proxy"),
+    "nginx": ("nginx-light", "scenarios with a real proxy"),
+    "squid": ("squid", "scenarios with a real proxy"),
+}
+_BUILDERS = {"gcc": "gcc", "make": "make", "flex": "flex", "bison": "bison", "bc": "bc", "xz": "xz-utils", "patch": "patch"}
+
+# Probe: what it is called here, and what to do when it fails.
+_PROBED = {
+    "links": ("virtual links", "load the module: modprobe veth; programs: apt-get install iproute2"),
+    "translation": ("NAT", "load the modules: modprobe -a nf_tables nft_masq; library: apt-get install libnftables1"),
+    "queueing": ("segments queued to a program", "load the module: modprobe nfnetlink_queue; programs: apt-get install iptables"),
+    "ending": ("TIME_WAIT ended early", "needs Linux 6.0 or later with CONFIG_INET_DIAG_DESTROY (module tcp_diag); or use the guest engine"),
+    "capturing": ("capture without loss", "needs a kernel with CONFIG_PACKET"),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that this machine has or lacks.
+
+    Attributes:
+        name: what was looked at, in a word or two.
+        ok: whether it is there and works.
+        detail: what was found.
+        remedy: what to do about it; empty when `ok`.
+        needed_for: the engine that cannot run without it (``guest``, ``host``, ``both``), or ``extra``: useful, not needed.
+    """
+
+    name: str
+    ok: bool
+    detail: str
+    remedy: str
+    needed_for: NeededFor
+
+
+def examine() -> list[Finding]:
+    """Look at everything, in under two seconds. Never raises: what cannot be found out is a finding."""
+    return [_python(), _packages(), _nftables(), *_space(), *_guest(), *_host(), *_extras()]
+
+
+def usable_engines(findings: list[Finding]) -> list[str]:
+    """The engines that lack nothing they need."""
+    return [engine for engine in ("guest", "host") if all(finding.ok for finding in findings if finding.needed_for in (engine, "both"))]
+
+
+def _finding(name: str, needed_for: NeededFor, ok: bool, detail: str, remedy: str) -> Finding:
+    return Finding(name, ok, detail, "" if ok else remedy, needed_for)
+
+
+def _python() -> Finding:
+    ok = sys.version_info >= (3, 11)
+    detail = f"{platform.python_version()} at {sys.executable}"
+    return _finding("Python", "both", ok, detail, "3.11 or later is needed: make PYTHON=/path/to/python3 lab")
+
+
+def _packages() -> Finding:
+    wanted = [re.split(r"[^\w.-]", line)[0] for line in metadata.requires("twlab") or [] if "extra ==" not in line]
+    missing = [name for name in wanted if not _installed(name)]
+    detail = f"missing: {', '.join(missing)}" if missing else ", ".join(f"{name} {metadata.version(name)}" for name in wanted)
+    return _finding("Python packages", "both", not missing, detail, "set up again: make lab")
+
+
+def _installed(package: str) -> bool:
+    try:
+        return bool(metadata.version(package))
+    except metadata.PackageNotFoundError:
+        return False
+
+
+def _nftables() -> Finding:
+    try:
+        ctypes.CDLL("libnftables.so.1")
+        return _finding("nftables library", "both", True, "libnftables.so.1", "")
+    except OSError as error:
+        return _finding("nftables library", "both", False, str(error), "apt-get install libnftables1")
+
+
+def _space() -> list[Finding]:
+    found = []
+    for purpose, folder in {"runs": os.curdir, "temporary files": os.environ.get("TMPDIR", "/tmp")}.items():
+        try:
+            free_mb = shutil.disk_usage(folder).free >> 20
+            detail = f"{free_mb} MB free in {Path(folder).resolve()}"
+        except OSError as error:
+            free_mb, detail = 0, str(error)
+        found.append(_finding(f"space for {purpose}", "both", free_mb >= _SPACE_MB, detail, f"make room for {_SPACE_MB} MB there"))
+    return found
+
+
+def _guest() -> list[Finding]:
+    machine = platform.machine()
+    if machine != "x86_64":
+        return [_finding("processor", "guest", False, machine, "the lab kernel is for x86-64; use the host engine")]
+    from twlab.engines import kernel
+
+    built = kernel.find()
+    lacking = [package for program, package in _BUILDERS.items() if not shutil.which(program)]
+    lacking += [] if list(Path("/usr/src").glob("linux-source-*.tar.*")) else ["linux-source"]
+    return [
+        _finding("processor", "guest", True, machine, ""),
+        _finding("lab kernel", "guest", built is not None, str(built.path) if built else "not built", "twlab kernel build"),
+        _finding(
+            "building the lab kernel",
+            "extra",
+            not lacking,
+            f"missing: {', '.join(lacking)}" if lacking else "compilers and source are there",
+            f"apt-get install {' '.join(lacking)}",
+        ),
+    ]
+
+
+def _host() -> list[Finding]:
+    found = [_ordinary_users()] if os.getuid() == 0 else []
+    command = [sys.executable, "-m", "twlab.engines.sandbox", str(os.getpid()), sys.executable, "-m", "twlab.probes"]
+    try:
+        finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        answers = json.loads(finished.stdout) if finished.returncode == 0 else {}
+        reason = finished.stderr
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        answers, reason = {}, str(error)
+    refusal = sandbox.explain_refusal(reason)
+    found.append(_finding("namespaces", "host", bool(answers), "user, network, mount, pid" if answers else refusal.message, refusal.remedy))
+    for probe, (name, remedy) in _PROBED.items():
+        ok, detail = answers.get(probe, (False, "cannot be tried without namespaces"))
+        found.append(_finding(name, "host", ok, detail, remedy))
+    return found
+
+
+def _ordinary_users() -> Finding:
+    """Whether others than root may make namespaces, by the three sysctls that forbid it."""
+    forbidding = {
+        "kernel.unprivileged_userns_clone": ("0", "1"),  # Debian
+        "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),  # Ubuntu
+        "user.max_user_namespaces": ("0", "10000"),
+    }
+    wrong = [f"{name}={good}" for name, (bad, good) in forbidding.items() if _sysctl(name) == bad]
+    return _finding("namespaces for others than root", "extra", not wrong, "forbidden" if wrong else "allowed", f"sysctl {' '.join(wrong)}")
+
+
+def _sysctl(name: str) -> str:
+    try:
+        return Path("/proc/sys", *name.split(".")).read_text().strip()
+    except OSError:
+        return ""
+
+
+def _extras() -> list[Finding]:
+    found = []
+    for program, (package, purpose) in _EXTRAS.items():
+        path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+        found.append(_finding(program, "extra", bool(path), path or f"not there; {purpose}", f"apt-get install {package}"))
+    return found

@@ -1,0 +1,98 @@
+"""What this machine's kernel can do, found by doing it: each probe tries one thing that the host engine needs.
+
+Runs inside a sandbox (`twlab.engines.sandbox`), so that nothing of the machine is touched: ``python -m twlab.probes`` prints one
+JSON object, probe to ``[whether it worked, what was found]``. `twlab.doctor` starts it and says what to do about the failures.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable
+
+from twlab import firewall, timewait
+from twlab.errors import CapabilityError
+
+_ETH_P_ALL = 3
+_SOL_PACKET, _PACKET_RX_RING, _PACKET_VERSION, _TPACKET_V3 = 263, 5, 10, 2  # include/uapi/linux/if_packet.h
+_BLOCK = 1 << 16
+
+_MASQUERADE = "table inet probe { chain out { type nat hook postrouting priority 100; masquerade; }; }"
+_QUEUE = "table inet probe { chain through { type filter hook forward priority 0; queue flags bypass to 7; }; }"
+
+
+def main() -> None:
+    """Try everything and print what came of it. Refuses to run anywhere but as pid 1 of a sandbox."""
+    if os.getpid() != 1:
+        sys.exit("the probes change the network they run in: they run in a sandbox only, see twlab doctor")
+    answers = {name: _try(probe) for name, probe in PROBES.items()}
+    json.dump(answers, sys.stdout)
+
+
+def links() -> str:
+    """A pair of virtual Ethernet interfaces."""
+    _run("ip", "link", "add", "probe0", "type", "veth", "peer", "name", "probe1")
+    return "veth"
+
+
+def translation() -> str:
+    """A NAT gateway's rule, and with it connection tracking."""
+    firewall.apply(_MASQUERADE)
+    return "nftables masquerade"
+
+
+def queueing() -> str:
+    """Handing segments to a program: by nftables where the kernel has its queue expression, else by iptables."""
+    try:
+        firewall.apply(_QUEUE)
+        return "nftables queue"
+    except CapabilityError:
+        _run("iptables", "-w", "-t", "mangle", "-A", "FORWARD", "-p", "tcp", "-j", "NFQUEUE", "--queue-num", "7", "--queue-bypass")
+        return "iptables -j NFQUEUE"
+
+
+def ending() -> str:
+    """Ending a TIME_WAIT socket before its time, over inet_diag."""
+    if not timewait.destroyable():
+        raise OSError("the kernel does not end TIME_WAIT sockets on request")
+    return "SOCK_DESTROY over inet_diag"
+
+
+def capturing() -> str:
+    """A ring that the kernel writes captured packets into."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)) as tap:
+        tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
+        # struct tpacket_req3: block size and number, frame size and number, ms until a block is handed over, private bytes, features
+        tap.setsockopt(_SOL_PACKET, _PACKET_RX_RING, struct.pack("7I", _BLOCK, 1, 2048, _BLOCK // 2048, 10, 0, 0))
+        mmap.mmap(tap.fileno(), _BLOCK).close()
+    return "AF_PACKET ring (TPACKET_V3)"
+
+
+PROBES: dict[str, Callable[[], str]] = {"links": links, "translation": translation, "queueing": queueing, "ending": ending, "capturing": capturing}
+
+
+def _try(probe: Callable[[], str]) -> tuple[bool, str]:
+    try:
+        return True, probe()
+    except CapabilityError as error:
+        return False, error.message
+    except Exception as error:  # whatever a kernel without the feature makes of the attempt
+        return False, str(error) or type(error).__name__
+
+
+def _run(*command: str) -> None:
+    try:
+        finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        raise OSError(f"there is no program called {command[0]}") from None
+    if finished.returncode:
+        raise OSError(" ".join(finished.stderr.split()) or f"{command[0]} ended with status {finished.returncode}")
+
+
+if __name__ == "__main__":
+    main()
