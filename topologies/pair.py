@@ -1,0 +1,25 @@
+"""One client, one server, and the wire between them.
+
+    client ─────────────────── wire ─────────────────── server
+       10.0.1.1      10.0.1.254    10.2.1.254      10.2.1.1
+"""
+
+import sys
+
+sys.path.append("")  # for the system's own mn, run from the folder that holds twlab
+
+from twlab.network import Endpoint, Topology, WireNode, bounded  # noqa: E402
+
+
+class Pair(Topology):
+    def build(self, mtu: int = 1500) -> None:
+        """mtu: of all links, in bytes (1280 to 65535)."""
+        bounded("mtu", mtu, 1280, 65535)
+        self.addHost("client", cls=Endpoint)
+        self.addHost("wire", cls=WireNode)
+        self.addHost("server", cls=Endpoint)
+        self.join("client", "wire", "10.0.1.0/24", mtu=mtu)
+        self.join("server", "wire", "10.2.1.0/24", mtu=mtu)
+
+
+topos = {"pair": Pair}

@@ -1,0 +1,35 @@
+"""One client, and one virtual address behind which there are several servers; the router `vip` decides which of them answers for it.
+
+    client ──────────── wire ──────────── vip ──────────── s1   10.9.0.1 and 10.2.1.1
+       10.0.1.1   10.0.1.254  10.1.1.254   │   10.2.1.254
+                                           └────────────── s2   10.9.0.1 and 10.2.2.1
+                                               10.2.2.254
+
+The address of the node `vip` is the virtual one, 10.9.0.1 and fd00:0:9::1, held by every server beside its own. It points at s1 to
+begin with; ``point_at("s2")`` moves it, as a load balancer does, in the middle of whatever is going on.
+"""
+
+import sys
+
+sys.path.append("")  # for the system's own mn, run from the folder that holds twlab
+
+from twlab.network import Balancer, Endpoint, Topology, VirtualServer, WireNode, bounded  # noqa: E402
+
+
+class Vip(Topology):
+    def build(self, servers: int = 2, mtu: int = 1500) -> None:
+        """servers: 2 to 64. mtu: of all links, in bytes (1280 to 65535)."""
+        bounded("mtu", mtu, 1280, 65535)
+        bounded("servers", servers, 2, 64)
+        virtual = ("10.9.0.1", "fd00:0:9::1")
+        self.addHost("client", cls=Endpoint)
+        self.addHost("wire", cls=WireNode)
+        self.addHost("vip", cls=Balancer, virtual=virtual, first="s1")
+        self.join("client", "wire", "10.0.1.0/24", mtu=mtu)
+        self.join("vip", "wire", "10.1.1.0/24", mtu=mtu)
+        for number in range(1, servers + 1):
+            self.addHost(f"s{number}", cls=VirtualServer, virtual=virtual)
+            self.join(f"s{number}", "vip", f"10.2.{number}.0/24", mtu=mtu)
+
+
+topos = {"vip": Vip}

@@ -1,0 +1,45 @@
+"""nftables rule sets, applied in-process by libnftables: no `nft` is started, which in the lab kernel would cost a fork and an exec."""
+
+from __future__ import annotations
+
+import ctypes
+from functools import cache
+
+from twlab.errors import CapabilityError
+
+_LIBRARY = "libnftables.so.1"
+
+
+def apply(ruleset: str) -> None:
+    """Apply `ruleset` (the text that `nft -f` takes) in the network namespace that this thread is in, whole or not at all.
+
+    Raises:
+        CapabilityError: libnftables is not installed (``no-libnftables``), or the kernel lacks what the rules use (``no-nftables``).
+    """
+    nft = _library()
+    # A context keeps its netlink socket, and that belongs to the namespace in which it was opened: one for each call.
+    context = nft.nft_ctx_new(0)
+    try:
+        nft.nft_ctx_buffer_output(context)
+        nft.nft_ctx_buffer_error(context)
+        if nft.nft_run_cmd_from_buffer(context, ruleset.encode()) != 0:
+            said = nft.nft_ctx_get_error_buffer(context).decode(errors="replace").strip()
+            raise CapabilityError(
+                f"nftables refuses a rule: {' '.join(said.split())}", "load nf_tables, nft_chain_nat, nft_masq, nft_ct (modprobe), or use the lab kernel", "no-nftables"
+            )
+    finally:
+        nft.nft_ctx_free(context)
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    try:
+        nft = ctypes.CDLL(_LIBRARY)
+    except OSError:
+        raise CapabilityError(f"{_LIBRARY} is not installed", "apt-get install libnftables1", "no-libnftables") from None
+    nft.nft_ctx_new.restype = ctypes.c_void_p
+    nft.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+    for function in (nft.nft_ctx_free, nft.nft_ctx_buffer_output, nft.nft_ctx_buffer_error, nft.nft_ctx_get_error_buffer):
+        function.argtypes = [ctypes.c_void_p]
+    nft.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    return nft

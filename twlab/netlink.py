@@ -1,0 +1,229 @@
+"""rtnetlink in bulk: links, addresses, routes and neighbours as messages, many of them in one system call.
+
+The only importer of pyroute2, whose message classes do the encoding. Sending is ours: a batch goes to the kernel in one `sendmsg`,
+and only its last message asks for an acknowledgement. The kernel works through a batch in order, reports every message that
+fails, and acknowledges the last in any case, so that one acknowledgement accounts for all.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import fcntl
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from twlab.errors import CapabilityError
+from twlab.lean import without_init
+
+with without_init("pyroute2"):
+    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+    from pyroute2.netlink.rtnl.ndmsg import ndmsg
+    from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+LOOPBACK = 1  # the index of `lo` in every network namespace
+
+_RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_GETROUTE, _RTM_NEWNEIGH = 16, 18, 20, 24, 26, 28
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_REPLACE, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x100, 0x400
+_NLMSG_ERROR = 2
+_IFF_UP, _IFF_NOARP, _IFF_MULTICAST = 0x1, 0x80, 0x1000
+_IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
+_NUD_PERMANENT = 0x80
+_RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST, _RTN_LOCAL = 254, 4, 1, 2
+_IFLA_OPERSTATE, _IF_OPER_UP = 16, 6
+_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
+_BATCH = 100  # messages in one sendmsg; each may be answered by an error, and all answers must fit the receive buffer
+_SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
+
+
+@dataclass(frozen=True)
+class Message:
+    """A request to the kernel, and what it is for, in words."""
+
+    words: str
+    body: Any
+
+
+@dataclass(frozen=True)
+class End:
+    """One end of a veth pair to be made: interface name and index, MAC address, and the namespace it shall be in."""
+
+    name: str
+    index: int
+    mac: str
+    namespace: int
+
+
+def veth(one: End, other: End, mtu: int) -> Message:
+    """A veth pair, each end made straight in its namespace, under its final name and index. Down: veth cannot be made up at both ends.
+
+    The ends speak no ARP, no neighbour discovery and no multicast: who is at the other end is written down beforehand (`neighbour`),
+    so that a capture holds what the experiment sends and nothing else. A frame for an address that nobody has written down still
+    travels to the other end, where packet sockets see it and the kernel does not answer.
+    """
+    peer = {"attrs": _naming(other, mtu), **_flags(other)}
+    body = _message(
+        ifinfmsg,
+        _RTM_NEWLINK,
+        _NLM_F_CREATE | _NLM_F_EXCL,
+        [*_naming(one, mtu), ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]})]})],
+        **_flags(one),
+    )
+    return Message(f"make the link {one.name} - {other.name}", body)
+
+
+def up(index: int) -> Message:
+    """Interface `index` up."""
+    return Message(f"set interface {index} up", _message(ifinfmsg, _RTM_NEWLINK, 0, [], index=index, flags=_IFF_UP, change=_IFF_UP))
+
+
+def address(index: int, ip: str, prefix: int) -> Message:
+    """An address on interface `index`; an IPv6 address is usable at once, without duplicate address detection."""
+    attributes = [("IFA_ADDRESS", ip), ("IFA_LOCAL", ip)]
+    flags = _IFA_F_PERMANENT | (_IFA_F_NODAD if ":" in ip else 0)
+    body = _message(ifaddrmsg, _RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_REPLACE, attributes, family=_family(ip), prefixlen=prefix, index=index, flags=flags)
+    return Message(f"add address {ip}/{prefix}", body)
+
+
+def route(index: int, destination: str, prefix: int, via: str) -> Message:
+    """A route out of interface `index`; it replaces one to the same destination. Prefix 0 is the default route."""
+    attributes = [("RTA_GATEWAY", via), ("RTA_OIF", index)] + ([("RTA_DST", destination)] if prefix else [])
+    body = _message(
+        rtmsg,
+        _RTM_NEWROUTE,
+        _NLM_F_CREATE | _NLM_F_REPLACE,
+        attributes,
+        family=_family(destination),
+        dst_len=prefix,
+        table=_RT_TABLE_MAIN,
+        proto=_RTPROT_STATIC,
+        type=_RTN_UNICAST,
+    )
+    return Message(f"add route {destination}/{prefix} via {via}", body)
+
+
+def neighbour(index: int, ip: str, mac: str) -> Message:
+    """Who has `ip` on interface `index`, for good."""
+    attributes = [("NDA_DST", ip), ("NDA_LLADDR", mac)]
+    body = _message(ndmsg, _RTM_NEWNEIGH, _NLM_F_CREATE | _NLM_F_REPLACE, attributes, family=_family(ip), ifindex=index, state=_NUD_PERMANENT)
+    return Message(f"add neighbour {ip}", body)
+
+
+def carry_out(messages: Iterable[Message]) -> None:
+    """Have the kernel do all of `messages`, in order, in the network namespace that this thread is in.
+
+    Raises:
+        CapabilityError: the kernel refuses one for want of a right or a feature (``no-network-rights``, ``no-veth``).
+        OSError: it refuses one for another reason; says which message.
+    """
+    pending = list(messages)
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as channel:
+        for start in range(0, len(pending), _BATCH):
+            _carry_out_batch(channel, pending[start : start + _BATCH])
+
+
+def wait_ready(indices: Iterable[int], addresses6: Iterable[str]) -> None:
+    """Return when these interfaces and IPv6 addresses of this thread's namespace take part in the network.
+
+    The kernel leaves two things to workers, moments later. The end of a veth pair that came up first learns of its carrier, and until then
+    drops what it is given (net/core/link_watch.c). And an IPv6 address gets its local route, even where nothing has to be detected first
+    (net/ipv6/addrconf.c, addrconf_dad_work). A SYN lost to either would be sent again only after a second.
+    """
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as channel:
+        for index in indices:
+            while not _is_running(channel, index):
+                os.sched_yield()
+        for ip in addresses6:
+            while not _is_local(channel, ip):
+                os.sched_yield()
+
+
+def fill_in_checksums(names: Iterable[str]) -> None:
+    """Have these interfaces of this thread's namespace compute TCP checksums, and cut TCP's bulk into segments, before they send.
+
+    By default veth leaves both to hardware that it does not have: captures show wrong checksums and segments of 64 KB, and what is taken
+    out of a netfilter queue and sent again is dropped by its receiver. Segmentation offload depends on checksum offload and goes with it.
+    """
+    value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_STXCSUM, 0))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        for name in names:
+            fcntl.ioctl(control, _SIOCETHTOOL, struct.pack("16sP16x", name.encode(), ctypes.addressof(value)))
+
+
+def _naming(end: End, mtu: int) -> list[tuple[str, object]]:
+    return [("IFLA_IFNAME", end.name), ("IFLA_ADDRESS", end.mac), ("IFLA_MTU", mtu), ("IFLA_NET_NS_FD", end.namespace)]
+
+
+def _flags(end: End) -> dict[str, int]:
+    return {"index": end.index, "flags": _IFF_NOARP, "change": _IFF_NOARP | _IFF_MULTICAST}
+
+
+def _family(ip: str) -> int:
+    return socket.AF_INET6 if ":" in ip else socket.AF_INET
+
+
+def _message(kind: type, code: int, modifiers: int, attributes: list[tuple[str, Any]], /, **fields: int) -> Any:
+    message = kind()
+    message["header"]["type"] = code
+    message["header"]["flags"] = modifiers | _NLM_F_REQUEST
+    message["attrs"] = attributes
+    for name, value in fields.items():
+        message[name] = value
+    return message
+
+
+def _carry_out_batch(channel: socket.socket, batch: list[Message]) -> None:
+    batch[-1].body["header"]["flags"] |= _NLM_F_ACK
+    for number, message in enumerate(batch):
+        message.body["header"]["sequence_number"] = number
+        message.body.encode()
+    channel.sendmsg([message.body.data for message in batch])
+    done = False
+    while not done:
+        answers, offset = channel.recv(1 << 16), 0
+        while offset < len(answers):
+            length, kind, _, number, _ = _HEADER.unpack_from(answers, offset)
+            if kind == _NLMSG_ERROR:
+                (failure,) = struct.unpack_from("=i", answers, offset + _HEADER.size)
+                if failure:
+                    raise _failure(batch[number], -failure)
+                done = number == len(batch) - 1
+            offset += (length + 3) & ~3
+
+
+def _failure(message: Message, number: int) -> Exception:
+    text = f"cannot {message.words}: {os.strerror(number)}"
+    if number == errno.EPERM:
+        return CapabilityError(text, "run inside the lab's sandbox, or as root", "no-network-rights")
+    if number == errno.EOPNOTSUPP and message.words.startswith("make the link"):
+        return CapabilityError(text, "load the kernel's veth driver: modprobe veth", "no-veth")
+    return OSError(number, text)
+
+
+def _is_running(channel: socket.socket, index: int) -> bool:
+    _, answer = _ask(channel, _message(ifinfmsg, _RTM_GETLINK, 0, [], index=index))
+    offset = 16  # struct ifinfomsg
+    while offset < len(answer):
+        length, kind = struct.unpack_from("=HH", answer, offset)
+        if kind == _IFLA_OPERSTATE:
+            return answer[offset + 4] == _IF_OPER_UP
+        offset += (length + 3) & ~3
+    return False
+
+
+def _is_local(channel: socket.socket, ip: str) -> bool:
+    kind, answer = _ask(channel, _message(rtmsg, _RTM_GETROUTE, 0, [("RTA_DST", ip)], family=socket.AF_INET6, dst_len=128))
+    return kind == _RTM_NEWROUTE and answer[7] == _RTN_LOCAL
+
+
+def _ask(channel: socket.socket, question: Any) -> tuple[int, bytes]:
+    """The type of the kernel's answer, and its body."""
+    question.encode()
+    channel.send(question.data)
+    answer = channel.recv(1 << 16)
+    return _HEADER.unpack_from(answer)[1], answer[_HEADER.size :]

@@ -1,0 +1,400 @@
+"""Nodes and links as Mininet knows them, that speak netlink instead of running commands.
+
+One implementation of what an endpoint, a router or a NAT gateway is, for three uses: the lab builds them in-process and in bulk
+(`twlab.network.Network`), Mininet's own command (`mn --custom topologies/nat.py --topo nat`) builds them one by one, and an
+interactive shell finds in them what it expects of Mininet's nodes. The only importer of `mininet.node` and `mininet.link`.
+
+A node changes nothing outside its own network namespace: no file of the machine, no sysctl, no rule.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Network, ip_interface
+from types import ModuleType
+from typing import Any, Literal
+
+from twlab import firewall, netlink
+from twlab.lean import stand_ins
+from twlab.syscalls import inside_network_namespace
+
+_version = ModuleType("distutils.version")
+_version.StrictVersion = object  # type: ignore[attr-defined]  # Mininet compares versions of Open vSwitch with it
+with stand_ins({"distutils": ModuleType("distutils"), "distutils.version": _version}):
+    import mininet.node
+    from mininet.link import Intf, Link
+
+Role = Literal["endpoint", "router", "gateway", "wire"]
+
+FIRST_INDEX = 100  # of a node's interfaces; lower ones may be taken by devices that the kernel puts into every namespace
+
+
+def no_move(_name: str, _node: mininet.node.Node) -> None:
+    """Mininet moves an interface into its node's namespace; ours are made there."""
+
+
+class Interface(Intf):
+    """One end of a link.
+
+    Attributes:
+        name: e.g. ``client-wire``: the node, and who is at the other end.
+        mac: e.g. ``02:00:0a:00:01:01``: 02:00, then the IPv4 address.
+        node: whose it is.
+        index: the kernel's number for it, the same in every run.
+        ip4, ip6: main addresses with prefix length, e.g. ``10.0.1.1/24`` and ``fd00:0:0:1::1/64``.
+        all4, all6: all addresses, the main one first, without prefix length.
+        peer: the interface at the other end.
+    """
+
+    peer: Interface
+
+    def __init__(self, name: str, node: Node, link: Veth, port: int | None, subnet: IPv4Network, hosts: range, mac: str):
+        self.name = name
+        self.node = node
+        self.link = link
+        self.mac = mac
+        self.params: dict[str, Any] = {}
+        self.all4 = [str(subnet[host]) for host in hosts]
+        self.all6 = [ip6_of(subnet, host) for host in hosts]
+        self.ip4 = f"{self.all4[0]}/{subnet.prefixlen}"
+        self.ip6 = f"{self.all6[0]}/64"
+        self.ip, self.prefixLen = self.all4[0], str(subnet.prefixlen)  # what Mininet looks at
+        node.addIntf(self, port=port, moveIntfFn=no_move)
+        self.index = FIRST_INDEX + node.ports[self]
+
+    def requests(self) -> Iterator[netlink.Message]:
+        """This interface up, with its addresses, and the other end's as neighbours."""
+        yield netlink.up(self.index)
+        for ip in self.all4:
+            yield netlink.address(self.index, ip, int(self.prefixLen))
+        for ip in reversed(self.all6):  # where nothing else decides, Linux connects from the IPv6 address that was added last
+            yield netlink.address(self.index, ip, 64)
+        for ip in self.peer.all4 + self.peer.all6:
+            yield netlink.neighbour(self.index, ip, self.peer.mac)
+
+
+class Veth(Link):
+    """A link whose ends are made straight in the namespaces of their nodes.
+
+    Args:
+        node1, node2: the nodes.
+        subnet: the IPv4 network of the link, e.g. ``10.0.1.0/24``; `ip6_of` gives the IPv6 one.
+        hosts1, hosts2: host numbers in it, the main one first, for either end.
+        mtu: of both ends, in bytes.
+        now: make it at once, as Mininet expects; False leaves that to whoever makes many at once.
+    """
+
+    def __init__(
+        self,
+        node1: Node,
+        node2: Node,
+        *,
+        subnet: str,
+        hosts1: range = range(1, 2),
+        hosts2: range = range(254, 255),
+        mtu: int = 1500,
+        port1: int | None = None,
+        port2: int | None = None,
+        now: bool = True,
+        **_mininet: object,
+    ):
+        network = IPv4Network(subnet)
+        self.node1, self.node2, self.mtu = node1, node2, mtu
+        self.intf1 = Interface(f"{node1.name}-{node2.name}", node1, self, port1, network, hosts1, _mac(network, hosts1[0]))
+        self.intf2 = Interface(f"{node2.name}-{node1.name}", node2, self, port2, network, hosts2, _mac(network, hosts2[0]))
+        self.intf1.peer, self.intf2.peer = self.intf2, self.intf1
+        if now:
+            netlink.carry_out([self.request()])
+
+    def request(self) -> netlink.Message:
+        """What makes this link."""
+        one, other = (netlink.End(i.name, i.index, i.mac, i.node.namespace) for i in (self.intf1, self.intf2))
+        return netlink.veth(one, other, self.mtu)
+
+
+class Node(mininet.node.Node):
+    """A network namespace with interfaces.
+
+    Args:
+        name: e.g. ``client``.
+        namespace: a file descriptor of a network namespace that the node shall be; it then owns it, and starts a shell only when a
+            command is run in it. None: Mininet's way, a shell in a namespace of its own.
+        routes: (destination, prefix length, name of the next node) to the networks that it is not itself in; filled in by `Topology`.
+
+    Attributes:
+        role: ``endpoint``, ``router``, ``gateway`` or ``wire``.
+        namespace: file descriptor of its network namespace.
+    """
+
+    role: Role = "endpoint"
+    forwards = False
+    isSetup = True  # Mininet would look for the programs that its own nodes run
+
+    def __init__(self, name: str, namespace: int | None = None, routes: list[tuple[str, int, str]] | None = None, **params: Any):
+        self.namespace = -1 if namespace is None else namespace
+        self.routes = routes or []
+        super().__init__(name, **{**params, "inNamespace": namespace is None})
+        if namespace is None:
+            self.namespace = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        # Before there are interfaces, which take these over.
+        self.write_sysctl("net.ipv6.conf.default.addr_gen_mode", 1)
+        self.write_sysctl("net.ipv4.ip_forward", int(self.forwards))
+        self.write_sysctl("net.ipv6.conf.all.forwarding", int(self.forwards))
+
+    @property
+    def interfaces(self) -> list[Interface]:
+        """The node's interfaces, in the order in which the topology links them."""
+        return self.intfList()
+
+    @property
+    def ip4(self) -> str:
+        """The main IPv4 address: the first interface's."""
+        return self.interfaces[0].all4[0]
+
+    @property
+    def ip6(self) -> str:
+        """The main IPv6 address."""
+        return self.interfaces[0].all6[0]
+
+    def address(self, family: int = 4) -> str:
+        """The main address, IPv4 (4) or IPv6 (6)."""
+        return self.ip6 if family == 6 else self.ip4
+
+    def addresses(self, family: int = 4) -> list[str]:
+        """All addresses of the main interface, the main one first: what the node may connect from."""
+        return self.interfaces[0].all6 if family == 6 else self.interfaces[0].all4
+
+    def interface_to(self, other: str) -> Interface:
+        """The interface at whose other end the node `other` is. Raises KeyError."""
+        for interface in self.interfaces:
+            if interface.peer.node.name == other:
+                return interface
+        raise KeyError(f"{self.name} has no link to {other}")
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """This thread is in the node's network namespace for the block. May be nested, also with other nodes."""
+        with inside_network_namespace(self.namespace):
+            yield
+
+    def socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> socket.socket:
+        """A socket that belongs to this node, wherever it is used from; blocking, as `socket.socket` makes it."""
+        with self.inside():
+            return socket.socket(family, type, proto)
+
+    def read_sysctl(self, name: str) -> str:
+        """A sysctl of this node, e.g. ``net.ipv4.tcp_timestamps``. Raises FileNotFoundError where the kernel does not have it."""
+        with self.inside(), open(_sysctl_path(name)) as file:
+            return file.read().strip()
+
+    def write_sysctl(self, name: str, value: object) -> None:
+        """Set a sysctl of this node. Raises OSError, FileNotFoundError where the kernel does not have it."""
+        with self.inside(), open(_sysctl_path(name), "w") as file:
+            file.write(f"{value}")
+
+    def configure(self) -> None:
+        """Addresses, neighbours, routes, checksums: everything but the links, which are there."""
+        with self.inside():
+            netlink.carry_out(self.requests())
+            netlink.fill_in_checksums(interface.name for interface in self.interfaces)
+
+    def requests(self) -> Iterator[netlink.Message]:
+        """What `configure` asks of the kernel."""
+        yield netlink.up(netlink.LOOPBACK)
+        for interface in self.interfaces:
+            yield from interface.requests()
+        for destination, prefix, next_node in self.routes:
+            interface = self.interface_to(next_node)
+            via = interface.peer.all6[0] if ":" in destination else interface.peer.all4[0]
+            yield netlink.route(interface.index, destination, prefix, via)
+
+    def wait_ready(self) -> None:
+        """Return when all interfaces carry, and all addresses answer; the other ends must be configured, too."""
+        with self.inside():
+            netlink.wait_ready([i.index for i in self.interfaces], [ip for i in self.interfaces for ip in i.all6])
+
+    def close(self) -> None:
+        """End the shell, if there is one, and let go of the namespace: the kernel removes what is in it."""
+        if self.shell:
+            super().terminate()
+        if self.namespace >= 0:
+            os.close(self.namespace)
+            self.namespace = -1
+
+    # What Mininet calls.
+
+    def config(self, **_mininet: object) -> dict[str, object]:
+        """Mininet's own way to configure a node, once its links are there."""
+        self.configure()
+        return {}
+
+    def terminate(self) -> None:
+        """Mininet's word for `close`."""
+        self.close()
+
+    def startShell(self, mnopts: str | None = None) -> None:  # noqa: N802
+        """Start the shell, unless the node has been given its namespace: then the first command does."""
+        if self.namespace < 0:
+            super().startShell(mnopts)
+
+    def cmd(self, *args: Any, **kwargs: Any) -> str:
+        """Run a command in the node's shell and return what it prints. For people at a prompt; experiments start no processes."""
+        self._need_shell()
+        return super().cmd(*args, **kwargs)
+
+    def sendCmd(self, *args: Any, **kwargs: Any) -> None:  # noqa: N802
+        """Send a command to the node's shell; Mininet's command line uses it."""
+        self._need_shell()
+        super().sendCmd(*args, **kwargs)
+
+    def popen(self, *args: Any, **kwargs: Any) -> Any:
+        """A process in the node, as `subprocess.Popen`."""
+        self._need_shell()
+        return super().popen(*args, **kwargs)
+
+    def _need_shell(self) -> None:
+        if not self.shell:
+            with self.inside():
+                super().startShell()
+
+
+class Endpoint(Node):
+    """Where applications run: it forwards nothing."""
+
+
+class Router(Node):
+    """Forwards IPv4 and IPv6."""
+
+    role: Role = "router"
+    forwards = True
+
+
+class WireNode(Router):
+    """The wire: the router that every segment of interest crosses."""
+
+    role: Role = "wire"
+
+
+class Proxy(Endpoint):
+    """An endpoint between two networks. Connections end here and others begin; only pings pass through, so that a
+    ``pingall`` reaches everybody."""
+
+    forwards = True
+
+    def configure(self) -> None:
+        super().configure()
+        with self.inside():
+            firewall.apply("""
+                table inet proxy {
+                    chain forward {
+                        type filter hook forward priority filter;
+                        meta l4proto != { icmp, ipv6-icmp } drop
+                    }
+                }""")
+
+
+class Gateway(Router):
+    """A NAT gateway: what leaves towards `outside` carries the gateway's own address there, IPv4 and IPv6 alike.
+
+    From outside, only answers come in, and pings. Outside nodes have routes to the networks behind, as hosts on the Internet have a
+    default route: what they send there reaches the gateway, and goes no further.
+
+    Args:
+        outside: name of the node on the outside.
+        ports: source ports to translate to, e.g. ``40000-40127``; empty: the kernel keeps the client's port where it can.
+        random_fully: choose source ports at random (nftables ``fully-random``).
+    """
+
+    role: Role = "gateway"
+
+    def __init__(self, name: str, outside: str, ports: str = "", random_fully: bool = False, **params: Any):
+        self.outside, self.ports, self.random_fully = outside, ports, random_fully
+        super().__init__(name, **params)
+
+    def configure(self) -> None:
+        super().configure()
+        out = self.interface_to(self.outside).name
+        to = (f" to :{self.ports}" if self.ports else "") + (" fully-random" if self.random_fully else "")
+        with self.inside():
+            firewall.apply(f"""
+                table inet gateway {{
+                    chain translate {{
+                        type nat hook postrouting priority srcnat;
+                        oifname "{out}" meta l4proto {{ tcp, udp }} masquerade{to}
+                        oifname "{out}" masquerade
+                    }}
+                    chain inward {{
+                        type filter hook forward priority filter;
+                        iifname "{out}" ct state established,related accept
+                        iifname "{out}" meta l4proto {{ icmp, ipv6-icmp }} accept
+                        iifname "{out}" drop
+                    }}
+                }}""")
+
+
+class Balancer(Router):
+    """Holds a virtual address in front of several servers, each of which answers for it; `point_at` says which one does now.
+
+    Args:
+        virtual: (IPv4, IPv6), the virtual address.
+        first: name of the server that it points at to begin with.
+    """
+
+    def __init__(self, name: str, virtual: tuple[str, str], first: str, **params: Any):
+        self.virtual, self.first = virtual, first
+        super().__init__(name, **params)
+
+    @property
+    def ip4(self) -> str:
+        """The virtual address."""
+        return self.virtual[0]
+
+    @property
+    def ip6(self) -> str:
+        """The virtual address."""
+        return self.virtual[1]
+
+    def configure(self) -> None:
+        super().configure()
+        self.point_at(self.first)
+
+    def point_at(self, server: str) -> None:
+        """From now on, what is sent to the virtual address goes to `server`. Raises KeyError: there is no link to it."""
+        interface = self.interface_to(server)
+        ip4, ip6 = self.virtual
+        with self.inside():
+            netlink.carry_out([netlink.route(interface.index, ip4, 32, interface.peer.all4[0]), netlink.route(interface.index, ip6, 128, interface.peer.all6[0])])
+
+
+class VirtualServer(Endpoint):
+    """One of the servers behind a virtual address: it has that address beside its own.
+
+    Args:
+        virtual: (IPv4, IPv6), the virtual address.
+    """
+
+    def __init__(self, name: str, virtual: tuple[str, str], **params: Any):
+        self.virtual = virtual
+        super().__init__(name, **params)
+
+    def requests(self) -> Iterator[netlink.Message]:
+        yield from super().requests()
+        for ip, prefix in zip(self.virtual, (32, 128), strict=True):
+            yield netlink.address(netlink.LOOPBACK, ip, prefix)
+
+
+def ip6_of(subnet: IPv4Network, host: int) -> str:
+    """The IPv6 address that goes with an IPv4 one: host 254 of 10.2.1.0/24 is fd00:0:2:1::254, written alike."""
+    _, zone, number, _ = subnet.network_address.packed
+    return str(ip_interface(f"fd00:0:{zone}:{number}::{host}/64").ip)
+
+
+def _mac(subnet: IPv4Network, host: int) -> str:
+    return ":".join(f"{byte:02x}" for byte in (2, 0, *subnet[host].packed))
+
+
+def _sysctl_path(name: str) -> str:
+    return "/proc/sys/" + name.replace(".", "/")
