@@ -14,6 +14,8 @@ CLONE_NEWNET = 0x4000_0000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
 _PR_SET_PDEATHSIG = 1
+_SYS_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
+_IN_MODIFY = 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -69,3 +71,24 @@ def inside_network_namespace(fd: int) -> Iterator[None]:
             setns(home)
     finally:
         os.close(home)
+
+
+def set_read_only(path: str, read_only: bool, recursive: bool = False) -> None:
+    """Make the mount at `path` read-only, or writable again, with all below it if `recursive` (mount_setattr(2)). Raises OSError."""
+    attributes = (ctypes.c_uint64 * 4)(*((_MOUNT_ATTR_RDONLY, 0) if read_only else (0, _MOUNT_ATTR_RDONLY)), 0, 0)
+    flags = _AT_RECURSIVE if recursive else 0
+    size = ctypes.sizeof(attributes)
+    _check(_libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, path.encode(), flags, attributes, ctypes.c_size_t(size)), f"mount_setattr {path}")
+
+
+def watch_writes(fd: int) -> int:
+    """A file descriptor that becomes readable whenever the file open at `fd` is written to, by whomever (inotify(7)). Raises OSError."""
+    watch = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
+    _check(0 if watch >= 0 else -1, "inotify_init1")
+    try:
+        added = _libc.inotify_add_watch(watch, f"/proc/self/fd/{fd}".encode(), _IN_MODIFY)
+        _check(0 if added >= 0 else -1, "inotify_add_watch")
+    except OSError:
+        os.close(watch)
+        raise
+    return watch
