@@ -41,7 +41,7 @@ class Outlets:
     def __init__(self, node: Node):
         self._node = node
         self._open: dict[tuple[str, str], Outlet] = {}
-        self._by_address = {address.partition("/")[0]: interface for interface in node.interfaces for address in (interface.ip4, interface.ip6)}
+        self._by_address = {address: interface for interface in node.interfaces for address in interface.all4 + interface.all6}
         self._probes: dict[int, socket.socket] = {}
 
     def to(self, destination: str) -> Outlet:

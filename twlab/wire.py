@@ -35,6 +35,7 @@ class Rule:
 
     Attributes:
         words: what it does, in the third person: ``holds``.
+        comment: on the packets it befalls, in the capture; empty for a watch, which does nothing worth telling.
         segments: those it befell, in order; `at_s` is when each came to the wire.
     """
 
@@ -122,15 +123,15 @@ class Wire:
         """Stop everything; what has not been released never arrives."""
         for rule in self._rules:
             rule._stopped = True
-            if len(rule.segments) > _TOLD and not isinstance(rule, Watch):
+            if len(rule.segments) > _TOLD and rule.comment:
                 self._tell(f"{rule.words} {len(rule.segments)} segments in all")
         self.settle()
         self._outlets.close()
         self._closed = True
 
-    def watch(self, predicate: Match | None = None) -> Watch:
+    def watch(self, predicate: Match | None = None) -> Rule:
         """Keep every segment that matches, as it passes."""
-        return self._arm(Watch(self, "watches", impair.Selected((predicate or match()).fresh(), impair.passing)))
+        return self._arm(Rule(self, "watches", impair.Selected((predicate or match()).fresh(), impair.passing)))
 
     def hold(self, predicate: Match, count: int | None = 1) -> Held:
         """Take the next `count` segments that match off the link (None: all), until they are released."""
@@ -147,7 +148,7 @@ class Wire:
     def delay(self, predicate: Match, delay_s: float, count: int | None = None) -> Rule:
         """Let the next `count` segments that match (None: all) arrive `delay_s` later, in their order."""
         act = impair.Selected(predicate.fresh(), impair.Delay(delay_s), count)
-        return self._arm(Rule(self, f"delays by {delay_s:g} s", act, f"delayed {delay_s:.3f} s by the wire"), predicate)
+        return self._arm(Rule(self, f"delays by {delay_s:g} s", act, "taken by the wire, to be delayed"), predicate)
 
     def duplicate(self, predicate: Match, after_s: float = 0.0, count: int | None = 1) -> Rule:
         """Let the next `count` segments that match (None: all) pass, and each arrive once more `after_s` later."""
@@ -239,13 +240,16 @@ class Wire:
         if segment is None:
             packet.accept()
             return
-        releases = [Release(now_s, segment)]
+        releases, comments = [Release(now_s, segment)], []
         for rule in self._rules:
-            if rule.armed:
-                befallen = len(rule.segments)
-                releases = [later for release in releases for later in rule(release.segment, release.at_s)]
-                if len(rule.segments) > befallen:
-                    self._record(rule, segment, packet)
+            befallen = len(rule.segments)
+            releases = [later for release in releases for later in rule(release.segment, release.at_s)]
+            if len(rule.segments) > befallen and rule.comment:
+                comments.append(rule.comment)
+                if len(rule.segments) <= _TOLD:
+                    self._tell(f"{rule.words} {segment.words(self._names)}")
+        if comments and self._capture and packet.indev in self._by_index:
+            self._capture.comment_last(self._by_index[packet.indev], segment.raw, "; ".join(comments))
         passed = False
         for release in releases:
             if release.segment is segment and release.at_s <= now_s and not passed:
@@ -258,17 +262,11 @@ class Wire:
         if not passed:
             packet.drop()
 
-    def _record(self, rule: Rule, segment: Segment, packet: Packet) -> None:
-        if rule.comment and self._capture and packet.indev in self._by_index:
-            self._capture.comment_last(self._by_index[packet.indev], segment.raw, rule.comment)
-        if not isinstance(rule, Watch) and len(rule.segments) <= _TOLD:
-            self._tell(f"{rule.words} {segment.words(self._names)}")
-
     def _release_late(self, segment: Segment, is_copy: bool) -> None:
         if not self._closed:
             late_s = self.loop.now_s - segment.at_s
-            what = f"copy of the packet from t={segment.at_s:.3f} s" if is_copy else "delayed"
-            self._send(self._outlets.to(segment.destination), segment.raw, f"{what}, {late_s:.3f} s late by the wire")
+            comment = f"copy of the packet from t={segment.at_s:.3f} s, {late_s:.3f} s later" if is_copy else f"delayed {late_s:.3f} s by the wire"
+            self._send(self._outlets.to(segment.destination), segment.raw, comment)
 
     def _release(self, segment: Segment, comment: str, stripped: bool) -> float:
         leaving = without_timestamp(segment) if stripped else segment
@@ -295,17 +293,13 @@ class Wire:
         self._transcript.record("wire", text, self.node.name)
 
 
-class Watch(Rule):
-    """Segments as they pass."""
-
-
 def _names(node: Node) -> Iterator[tuple[str, str]]:
     """Address and name of every node that links lead to from `node`."""
     met, ahead = {node.name}, [node]
     while ahead:
         current = ahead.pop()
         for interface in current.interfaces:
-            yield from ((address.partition("/")[0], current.name) for address in (interface.ip4, interface.ip6))
+            yield from ((address, current.name) for address in interface.all4 + interface.all6)
             if interface.peer.node.name not in met:
                 met.add(interface.peer.node.name)
                 ahead.append(interface.peer.node)

@@ -1,0 +1,116 @@
+"""What crossed the nodes' interfaces, in one pcapng file, with a comment on each packet that the lab held, copied, dropped or made.
+
+A comment has to find its packet. The wire says at which interface, what the packet's bytes are, and whether it is the last such
+packet so far or the next one from now; how many packets the kernel had seen by then settles which of several equal ones is
+meant. Clocks do not come into it, so it also holds in the lab kernel, where virtual time stands still while things happen.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from twlab import pcapng
+from twlab.loop import Loop
+from twlab.pcapng import Captured
+from twlab.ring import Ring
+
+if TYPE_CHECKING:
+    from twlab.network import Interface, Node
+
+_ETHERNET_BYTES = 14
+_NEAR = 4096  # a packet that a comment is about is at most so many packets away
+
+
+class _Comment(NamedTuple):
+    position: int
+    forward: bool
+    index: int
+    packet: bytes
+    text: str
+
+
+class Capture:
+    """Captures at all interfaces of `nodes` while it is entered, and writes the file on leaving.
+
+    Args:
+        nodes: in the order in which their interfaces shall stand in the file.
+        path: the pcapng file.
+        loop: takes packets out of the rings meanwhile.
+        full_up_to: frames of at most so many bytes are kept whole.
+        bulk: of longer ones, the first so many bytes are kept, enough for all headers. Give 65535 to keep everything.
+        ring_bytes: memory for what comes while the loop is busy, for each node.
+
+    Attributes:
+        written: packets in the file.
+        lost: packets that came while a ring was full and are missing from it.
+
+    Raises:
+        CapabilityError: on entering, when there is no memory or no right to capture (``no-capture``).
+        OSError: on leaving, when the file cannot be written.
+    """
+
+    def __init__(self, nodes: Iterable[Node], path: Path, loop: Loop, *, full_up_to: int = 1000, bulk: int = 128, ring_bytes: int = 8 << 20):
+        self.path = path
+        self.written = 0
+        self.lost = 0
+        self._nodes = {node.name: node for node in nodes}
+        self._loop = loop
+        self._sizes = (full_up_to, bulk, ring_bytes)
+        self._rings: dict[str, Ring] = {}
+        self._comments: dict[str, list[_Comment]] = {name: [] for name in self._nodes}
+
+    def __enter__(self) -> Capture:
+        for name, node in self._nodes.items():
+            self._rings[name] = ring = Ring(node, *self._sizes)
+            self._loop.watch(ring, ring.take)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        packets: list[Captured] = []
+        names: list[str] = []
+        for name, ring in self._rings.items():
+            numbers = {interface.index: len(names) + number for number, interface in enumerate(self._nodes[name].interfaces)}
+            names += [interface.name for interface in self._nodes[name].interfaces]
+            self._loop.forget(ring)
+            seen = [Captured(at_ns, numbers.get(index, -1), outbound, frame, length) for at_ns, index, outbound, frame, length in ring.close()]
+            for comment in self._comments[name]:
+                _attach(comment, numbers[comment.index], seen)
+            packets += [packet for packet in seen if packet.interface >= 0]
+            self.lost += ring.lost
+        packets.sort(key=lambda packet: packet.at_ns)
+        with self.path.open("wb") as file:
+            self.written = pcapng.write(file, names, packets, hardware=platform.machine(), system=" ".join(os.uname()[0:3:2]), application="twlab")
+
+    def comment_last(self, interface: Interface, packet: bytes, text: str) -> None:
+        """Comment on the last packet so far that `interface` has received and that is `packet`, an IP packet."""
+        self._note(False, interface, packet, text)
+
+    def comment_next(self, interface: Interface, packet: bytes, text: str) -> None:
+        """Comment on the next packet that `interface` sends or receives and that is `packet`, an IP packet."""
+        self._note(True, interface, packet, text)
+
+    def _note(self, forward: bool, interface: Interface, packet: bytes, text: str) -> None:
+        if ring := self._rings.get(interface.node.name):
+            self._comments[interface.node.name].append(_Comment(ring.position, forward, interface.index, packet, text))
+
+
+def _attach(comment: _Comment, interface: int, seen: list[Captured]) -> None:
+    """Put `comment` on the nearest packet that it can be about and that has none yet."""
+    here = comment.position
+    wanted = _constant_part(comment.packet)
+    for packet in seen[here : here + _NEAR] if comment.forward else reversed(seen[max(0, here - _NEAR) : here]):
+        if packet.interface == interface and not packet.comment and wanted.startswith(_constant_part(packet.frame[_ETHERNET_BYTES:])):
+            packet.comment = comment.text
+            return
+
+
+def _constant_part(packet: bytes) -> bytes:
+    """A packet, or the first part of one, without what routers and network cards change: hop limit and checksums."""
+    if packet[0] >> 4 == 4:
+        header = (packet[0] & 15) * 4
+        return packet[:8] + packet[9:10] + packet[12 : header + 16] + packet[header + 18 :]
+    return packet[:7] + packet[8:56] + packet[58:]

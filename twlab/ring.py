@@ -1,0 +1,138 @@
+"""A packet socket whose packets the kernel writes straight into memory shared with us: the kernel's TPACKET_V3 ring. (packet(7), packet_mmap)
+
+It sees every interface of one network namespace, both directions, each packet once. Unlike a socket's receive buffer its size is
+ours to choose without a privilege, and taking packets from it costs no system call each.
+
+How it works. The ring is a row of blocks that the kernel fills one after the other with packets of any size. A full block is
+handed to us, and handed back once its bytes have been copied. The block being filled stays the kernel's, but the number of
+packets in it can be read at any time, and at the end so can they: nothing waits for a block to become full, and no timer runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import socket
+from collections.abc import Iterator
+from struct import Struct, pack
+from typing import TYPE_CHECKING, NamedTuple
+
+from twlab.errors import CapabilityError
+
+if TYPE_CHECKING:
+    from twlab.network import Node
+
+_ETH_P_ALL = 0x0003
+_SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _TPACKET_V3 = 263, 5, 6, 10, 2  # linux/if_packet.h
+_SO_ATTACH_FILTER = 26
+_BLOCK_BYTES = 1 << 18
+_RETIRE_MS = 60_000  # when the kernel hands over a block that is not full; it cannot be told never to
+_STATUS, _COUNT, _FIRST = 8, 12, 16  # offsets in struct tpacket_block_desc
+_HEADER = Struct("=IIIIIIHH")  # struct tpacket3_hdr: next, seconds, nanoseconds, kept, length, status, mac, net
+_LINK = Struct("=HHiHBB")  # struct sockaddr_ll, behind it: family, protocol, interface index, hardware type, packet type, ...
+_LINK_OFFSET = 48
+_OUTGOING = 4
+_WORD = Struct("=I")
+
+
+class Taken(NamedTuple):
+    """One packet as an interface saw it. `frame` is as much of it as was kept, `length` that of the whole."""
+
+    at_ns: int
+    index: int
+    outbound: bool
+    frame: bytes
+    length: int
+
+
+class Ring:
+    """Everything that the interfaces of `node` send and receive, from now on.
+
+    Args:
+        full_up_to: frames of at most so many bytes are kept whole.
+        bulk: of longer ones, the first so many bytes are kept.
+        size: bytes of the ring, a multiple of 256 KiB. What comes while it is full is lost, and counted.
+
+    Attributes:
+        lost: packets that found the ring full; known once it is closed.
+
+    Raises:
+        CapabilityError: there is no memory for the ring, or no right to open packet sockets (``no-capture``).
+    """
+
+    def __init__(self, node: Node, full_up_to: int, bulk: int, size: int):
+        self.lost = 0
+        self._blocks = size // _BLOCK_BYTES
+        self._next = 0
+        self._passed = 0
+        self._copies: list[bytes] = []
+        self._filter = [(0x80, 0, 0, 0), (0x25, 1, 0, full_up_to), (0x06, 0, 0, 1 << 18), (0x06, 0, 0, bulk)]
+        try:
+            self._socket = node.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
+            self._attach(self._filter)
+            self._socket.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V3)
+            frame_bytes = 1 << 11
+            request = (_BLOCK_BYTES, self._blocks, frame_bytes, size // frame_bytes, _RETIRE_MS, 0, 0)
+            self._socket.setsockopt(_SOL_PACKET, _RX_RING, pack("=7I", *request))
+            self._memory = mmap.mmap(self._socket.fileno(), size)
+        except OSError as error:
+            raise CapabilityError(f"cannot capture at {node.name}: {error.strerror}", "free some memory; in a sandbox of your own, allow packet sockets", "no-capture") from error
+
+    def fileno(self) -> int:
+        """Readable when a block is full."""
+        return self._socket.fileno()
+
+    @property
+    def position(self) -> int:
+        """How many packets have been seen so far."""
+        waiting, block = 0, self._next
+        for _ in range(self._blocks):
+            waiting += self._word(block, _COUNT)
+            if not self._word(block, _STATUS):
+                break
+            block = (block + 1) % self._blocks
+        return self._passed + waiting
+
+    def take(self) -> None:
+        """Copy full blocks out of the ring and hand them back to the kernel."""
+        while self._word(self._next, _STATUS):
+            self._copy(self._next)
+            # The count of a block that the kernel has not begun to fill again must not be read as packets.
+            self._write(self._next, _COUNT, 0)
+            self._write(self._next, _STATUS, 0)
+            self._next = (self._next + 1) % self._blocks
+
+    def close(self) -> Iterator[Taken]:
+        """Stop; every packet seen, in the order in which it was seen."""
+        self._attach([(0x06, 0, 0, 0)])
+        self.take()
+        self._copy(self._next)
+        self.lost = _WORD.unpack_from(self._socket.getsockopt(_SOL_PACKET, _STATISTICS, 12), 4)[0]
+        self._memory.close()
+        self._socket.close()
+        return (packet for block in self._copies for packet in _packets(block))
+
+    def _copy(self, block: int) -> None:
+        self._passed += self._word(block, _COUNT)
+        start = block * _BLOCK_BYTES
+        self._copies.append(self._memory[start : start + self._word(block, 20)])
+
+    def _word(self, block: int, offset: int) -> int:
+        return _WORD.unpack_from(self._memory, block * _BLOCK_BYTES + offset)[0]
+
+    def _write(self, block: int, offset: int, value: int) -> None:
+        _WORD.pack_into(self._memory, block * _BLOCK_BYTES + offset, value)
+
+    def _attach(self, program: list[tuple[int, int, int, int]]) -> None:
+        """Set the socket's filter, a classic BPF program of (code, jump if true, jump if false, constant)."""
+        code = ctypes.create_string_buffer(b"".join(pack("=HBBI", *line) for line in program))
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pack("@HP", len(program), ctypes.addressof(code)))
+
+
+def _packets(block: bytes) -> Iterator[Taken]:
+    at = _WORD.unpack_from(block, _FIRST)[0]
+    for _ in range(_WORD.unpack_from(block, _COUNT)[0]):
+        step, seconds, nanoseconds, kept, length, _, mac, _ = _HEADER.unpack_from(block, at)
+        _, _, index, _, kind, _ = _LINK.unpack_from(block, at + _LINK_OFFSET)
+        yield Taken(seconds * 1_000_000_000 + nanoseconds, index, kind == _OUTGOING, block[at + mac : at + mac + kept], length)
+        at += step
