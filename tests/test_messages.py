@@ -1,0 +1,71 @@
+"""Every failure that twlab names in brackets is explained in docs/messages.md, and nothing else is."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from conftest import ROOT
+
+SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
+PAGE = ROOT / "docs" / "messages.md"
+
+
+def constants(node: ast.AST | None) -> Iterator[str]:
+    """The slugs that stand in an expression: itself, or the branches of a conditional."""
+    if isinstance(node, ast.IfExp):
+        yield from constants(node.body)
+        yield from constants(node.orelse)
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str) and SLUG.fullmatch(node.value):
+        yield node.value
+
+
+def slugs_in(path: Path) -> Iterator[str]:
+    """The slugs that a module uses: arguments of errors and faults, values of ``slug``, and the brackets of the last resort."""
+    text = path.read_text()
+    yield from re.findall(r"\[([a-z]+-error)\]", text)
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.Call):
+            if re.search(r"(Error|Fault)$", ast.unparse(node.func)):
+                for argument in node.args:
+                    yield from constants(argument)
+            for keyword in node.keywords:
+                if keyword.arg == "slug":
+                    yield from constants(keyword.value)
+        elif isinstance(node, ast.Dict):
+            for key, value in zip(node.keys, node.values, strict=True):
+                if isinstance(key, ast.Constant) and key.value == "slug":
+                    yield from constants(value)
+        elif isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).endswith("slug"):
+            yield from constants(node.value)
+
+
+def used() -> set[str]:
+    return {slug for path in (ROOT / "twlab").rglob("*.py") if "scenarios" not in path.parts for slug in slugs_in(path)}
+
+
+def explained() -> list[str]:
+    return re.findall(r"^### (\S+)$", PAGE.read_text(), re.MULTILINE)
+
+
+def test_every_slug_has_its_heading() -> None:
+    """Whoever looks up the word in brackets finds it."""
+    assert used() - set(explained()) == set()
+
+
+def test_no_heading_explains_what_cannot_happen() -> None:
+    """A heading whose slug is gone from the code goes too."""
+    assert set(explained()) - used() == set()
+
+
+def test_headings_are_sorted_and_unique_in_each_part() -> None:
+    """Within a part of the page a slug is found by its place in the alphabet."""
+    for part in re.split(r"^## ", PAGE.read_text(), flags=re.MULTILINE):
+        found = re.findall(r"^### (\S+)$", part, re.MULTILINE)
+        assert found == sorted(set(found))
+
+
+def test_every_heading_is_followed_by_an_explanation() -> None:
+    """There is a sentence under each heading."""
+    for body in re.split(r"^### \S+$", PAGE.read_text(), flags=re.MULTILINE)[1:]:
+        assert body.strip() and not body.strip().startswith("#")
