@@ -20,7 +20,7 @@ import sys
 
 sys.path.append("")  # for the system's own mn, run from the folder that holds twlab
 
-from twlab.network import Endpoint, Gateway, Proxy, Topology, WireNode, bounded, numbered  # noqa: E402
+from twlab.network import Endpoint, Gateway, Proxy, Topology, WireNode, bounded, numbered
 
 
 class Campus(Topology):

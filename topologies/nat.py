@@ -12,7 +12,7 @@ import sys
 
 sys.path.append("")  # for the system's own mn, run from the folder that holds twlab
 
-from twlab.network import Endpoint, Gateway, Topology, WireNode, bounded, numbered  # noqa: E402
+from twlab.network import Endpoint, Gateway, Topology, WireNode, bounded, numbered, port_range
 
 
 class Nat(Topology):
@@ -24,7 +24,8 @@ class Nat(Topology):
         server_names = numbered("server", "s", bounded("servers", servers, 1, 64))
         for name in client_names:
             self.addHost(name, cls=Endpoint)
-        self.addHost("nat", cls=Gateway, outside="wire", ports=ports, random_fully=bool(bounded("random_fully", random_fully, 0, 1)))
+        random = bool(bounded("random_fully", random_fully, 0, 1))
+        self.addHost("nat", cls=Gateway, outside="wire", ports=port_range("ports", ports), random_fully=random)
         self.addHost("wire", cls=WireNode)
         self.join("nat", "wire", "10.1.1.0/24", mtu=mtu)
         for number, name in enumerate(client_names, 1):

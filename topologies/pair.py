@@ -8,7 +8,7 @@ import sys
 
 sys.path.append("")  # for the system's own mn, run from the folder that holds twlab
 
-from twlab.network import Endpoint, Topology, WireNode, bounded  # noqa: E402
+from twlab.network import Endpoint, Topology, WireNode, bounded
 
 
 class Pair(Topology):

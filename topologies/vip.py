@@ -13,7 +13,7 @@ import sys
 
 sys.path.append("")  # for the system's own mn, run from the folder that holds twlab
 
-from twlab.network import Balancer, Endpoint, Topology, VirtualServer, WireNode, bounded  # noqa: E402
+from twlab.network import Balancer, Endpoint, Topology, VirtualServer, WireNode, bounded
 
 
 class Vip(Topology):

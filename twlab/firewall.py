@@ -24,9 +24,8 @@ def apply(ruleset: str) -> None:
         nft.nft_ctx_buffer_error(context)
         if nft.nft_run_cmd_from_buffer(context, ruleset.encode()) != 0:
             said = nft.nft_ctx_get_error_buffer(context).decode(errors="replace").strip()
-            raise CapabilityError(
-                f"nftables refuses a rule: {' '.join(said.split())}", "load nf_tables, nft_chain_nat, nft_masq, nft_ct (modprobe), or use the lab kernel", "no-nftables"
-            )
+            remedy = "load the kernel's nf_tables, nft_chain_nat, nft_masq and nft_ct (modprobe), or use the lab kernel"
+            raise CapabilityError(f"nftables refuses a rule: {' '.join(said.split())}", remedy, "no-nftables")
     finally:
         nft.nft_ctx_free(context)
 

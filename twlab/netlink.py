@@ -15,6 +15,7 @@ import socket
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from twlab.errors import CapabilityError
@@ -29,7 +30,8 @@ with without_init("pyroute2"):
 LOOPBACK = 1  # the index of `lo` in every network namespace
 
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_GETROUTE, _RTM_NEWNEIGH = 16, 18, 20, 24, 26, 28
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_REPLACE, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x100, 0x400
+_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
+_NEW, _SET = _NLM_F_CREATE | _NLM_F_EXCL, _NLM_F_CREATE | _NLM_F_REPLACE
 _NLMSG_ERROR = 2
 _IFF_UP, _IFF_NOARP, _IFF_MULTICAST = 0x1, 0x80, 0x1000
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
@@ -43,10 +45,12 @@ _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
 
 @dataclass(frozen=True)
 class Message:
-    """A request to the kernel, and what it is for, in words."""
+    """A request to the kernel: what it is for, in words; its type and flags (netlink(7)); and its body, encoded."""
 
     words: str
-    body: Any
+    type: int
+    flags: int
+    body: bytes
 
 
 @dataclass(frozen=True)
@@ -67,51 +71,41 @@ def veth(one: End, other: End, mtu: int) -> Message:
     travels to the other end, where packet sockets see it and the kernel does not answer.
     """
     peer = {"attrs": _naming(other, mtu), **_flags(other)}
-    body = _message(
-        ifinfmsg,
-        _RTM_NEWLINK,
-        _NLM_F_CREATE | _NLM_F_EXCL,
-        [*_naming(one, mtu), ("IFLA_LINKINFO", {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]})]})],
-        **_flags(one),
-    )
-    return Message(f"make the link {one.name} - {other.name}", body)
+    kind = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]})]}
+    body = _encoded(ifinfmsg, [*_naming(one, mtu), ("IFLA_LINKINFO", kind)], **_flags(one))
+    return Message(f"make the link {one.name} - {other.name}", _RTM_NEWLINK, _NEW, body)
 
 
+# What follows depends on nothing but its arguments, and each arm of a scenario builds the same network: encoded once, kept.
+
+
+@cache
 def up(index: int) -> Message:
     """Interface `index` up."""
-    return Message(f"set interface {index} up", _message(ifinfmsg, _RTM_NEWLINK, 0, [], index=index, flags=_IFF_UP, change=_IFF_UP))
+    return Message(f"set interface {index} up", _RTM_NEWLINK, 0, _encoded(ifinfmsg, [], index=index, flags=_IFF_UP, change=_IFF_UP))
 
 
+@cache
 def address(index: int, ip: str, prefix: int) -> Message:
-    """An address on interface `index`; an IPv6 address is usable at once, without duplicate address detection."""
-    attributes = [("IFA_ADDRESS", ip), ("IFA_LOCAL", ip)]
+    """An address on interface `index`; an IPv6 address is usable without duplicate address detection."""
     flags = _IFA_F_PERMANENT | (_IFA_F_NODAD if ":" in ip else 0)
-    body = _message(ifaddrmsg, _RTM_NEWADDR, _NLM_F_CREATE | _NLM_F_REPLACE, attributes, family=_family(ip), prefixlen=prefix, index=index, flags=flags)
-    return Message(f"add address {ip}/{prefix}", body)
+    body = _encoded(ifaddrmsg, [("IFA_ADDRESS", ip), ("IFA_LOCAL", ip)], family=_family(ip), prefixlen=prefix, index=index, flags=flags)
+    return Message(f"add address {ip}/{prefix}", _RTM_NEWADDR, _SET, body)
 
 
+@cache
 def route(index: int, destination: str, prefix: int, via: str) -> Message:
     """A route out of interface `index`; it replaces one to the same destination. Prefix 0 is the default route."""
     attributes = [("RTA_GATEWAY", via), ("RTA_OIF", index)] + ([("RTA_DST", destination)] if prefix else [])
-    body = _message(
-        rtmsg,
-        _RTM_NEWROUTE,
-        _NLM_F_CREATE | _NLM_F_REPLACE,
-        attributes,
-        family=_family(destination),
-        dst_len=prefix,
-        table=_RT_TABLE_MAIN,
-        proto=_RTPROT_STATIC,
-        type=_RTN_UNICAST,
-    )
-    return Message(f"add route {destination}/{prefix} via {via}", body)
+    fields = {"family": _family(destination), "dst_len": prefix, "table": _RT_TABLE_MAIN, "proto": _RTPROT_STATIC, "type": _RTN_UNICAST}
+    return Message(f"add route {destination}/{prefix} via {via}", _RTM_NEWROUTE, _SET, _encoded(rtmsg, attributes, **fields))
 
 
+@cache
 def neighbour(index: int, ip: str, mac: str) -> Message:
     """Who has `ip` on interface `index`, for good."""
-    attributes = [("NDA_DST", ip), ("NDA_LLADDR", mac)]
-    body = _message(ndmsg, _RTM_NEWNEIGH, _NLM_F_CREATE | _NLM_F_REPLACE, attributes, family=_family(ip), ifindex=index, state=_NUD_PERMANENT)
-    return Message(f"add neighbour {ip}", body)
+    body = _encoded(ndmsg, [("NDA_DST", ip), ("NDA_LLADDR", mac)], family=_family(ip), ifindex=index, state=_NUD_PERMANENT)
+    return Message(f"add neighbour {ip}", _RTM_NEWNEIGH, _SET, body)
 
 
 def carry_out(messages: Iterable[Message]) -> None:
@@ -167,22 +161,22 @@ def _family(ip: str) -> int:
     return socket.AF_INET6 if ":" in ip else socket.AF_INET
 
 
-def _message(kind: type, code: int, modifiers: int, attributes: list[tuple[str, Any]], /, **fields: int) -> Any:
+def _encoded(kind: type, attributes: list[tuple[str, Any]], **fields: int) -> bytes:
     message = kind()
-    message["header"]["type"] = code
-    message["header"]["flags"] = modifiers | _NLM_F_REQUEST
     message["attrs"] = attributes
     for name, value in fields.items():
         message[name] = value
-    return message
+    message.encode()
+    return bytes(message.data[_HEADER.size :])
+
+
+def _header(message: Message, number: int, flags: int = 0) -> bytes:
+    return _HEADER.pack(_HEADER.size + len(message.body), message.type, message.flags | flags | _NLM_F_REQUEST, number, 0)
 
 
 def _carry_out_batch(channel: socket.socket, batch: list[Message]) -> None:
-    batch[-1].body["header"]["flags"] |= _NLM_F_ACK
-    for number, message in enumerate(batch):
-        message.body["header"]["sequence_number"] = number
-        message.body.encode()
-    channel.sendmsg([message.body.data for message in batch])
+    last = len(batch) - 1
+    channel.sendmsg([part for n, message in enumerate(batch) for part in (_header(message, n, _NLM_F_ACK if n == last else 0), message.body)])
     done = False
     while not done:
         answers, offset = channel.recv(1 << 16), 0
@@ -192,7 +186,7 @@ def _carry_out_batch(channel: socket.socket, batch: list[Message]) -> None:
                 (failure,) = struct.unpack_from("=i", answers, offset + _HEADER.size)
                 if failure:
                     raise _failure(batch[number], -failure)
-                done = number == len(batch) - 1
+                done = number == last
             offset += (length + 3) & ~3
 
 
@@ -206,7 +200,7 @@ def _failure(message: Message, number: int) -> Exception:
 
 
 def _is_running(channel: socket.socket, index: int) -> bool:
-    _, answer = _ask(channel, _message(ifinfmsg, _RTM_GETLINK, 0, [], index=index))
+    _, answer = _ask(channel, Message("", _RTM_GETLINK, 0, _encoded(ifinfmsg, [], index=index)))
     offset = 16  # struct ifinfomsg
     while offset < len(answer):
         length, kind = struct.unpack_from("=HH", answer, offset)
@@ -217,13 +211,12 @@ def _is_running(channel: socket.socket, index: int) -> bool:
 
 
 def _is_local(channel: socket.socket, ip: str) -> bool:
-    kind, answer = _ask(channel, _message(rtmsg, _RTM_GETROUTE, 0, [("RTA_DST", ip)], family=socket.AF_INET6, dst_len=128))
+    kind, answer = _ask(channel, Message("", _RTM_GETROUTE, 0, _encoded(rtmsg, [("RTA_DST", ip)], family=socket.AF_INET6, dst_len=128)))
     return kind == _RTM_NEWROUTE and answer[7] == _RTN_LOCAL
 
 
-def _ask(channel: socket.socket, question: Any) -> tuple[int, bytes]:
+def _ask(channel: socket.socket, question: Message) -> tuple[int, bytes]:
     """The type of the kernel's answer, and its body."""
-    question.encode()
-    channel.send(question.data)
+    channel.sendmsg([_header(question, 0), question.body])
     answer = channel.recv(1 << 16)
     return _HEADER.unpack_from(answer)[1], answer[_HEADER.size :]

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib.util
 import inspect
+import os
+import sys
 from collections import deque
 from collections.abc import Iterator
 from ipaddress import IPv4Network
@@ -18,12 +20,13 @@ from mininet.topo import Topo
 
 from twlab import netlink
 from twlab.errors import CapabilityError, UsageError
-from twlab.nodes import Balancer, Endpoint, Gateway, Interface, Node, Proxy, Router, Veth, VirtualServer, WireNode, ip6_of
+from twlab.nodes import Interface, Node, Veth, ip6_of
+from twlab.roles import Balancer, Endpoint, Gateway, Proxy, Router, VirtualServer, WireNode
 from twlab.syscalls import new_network_namespace
 
 __all__ = [
     "Balancer", "Endpoint", "Gateway", "Interface", "Network", "Node", "Proxy", "Router", "Topology", "VirtualServer", "WireNode",
-    "bounded", "load_topology", "numbered", "topology_names",
+    "bounded", "load_topology", "numbered", "port_range", "topology_names",
 ]  # fmt: skip
 
 _FOLDER = Path(__file__).resolve().parent.parent / "topologies"
@@ -46,6 +49,10 @@ class Topology(Topo):
 
     def __init__(self, *args: Any, **options: Any):
         super().__init__(*args, **options)
+        for name, node in self.g.node.items():
+            if not issubclass(node.get("cls") or object, Node):
+                fault = f"node {name} of the topology is none of the lab's"
+                raise UsageError(fault, "add nodes with cls=Endpoint, WireNode, ...", "broken-topology-file")
         for name in self.g.nodes():
             self.g.node[name]["routes"] = list(self._routes(name))
 
@@ -59,10 +66,16 @@ class Topology(Topo):
             mtu: in bytes.
 
         Raises:
-            UsageError: the two names together are too long for an interface (``bad-topology-option``).
+            UsageError: the two are linked already, the subnet is in use, or the two names together are too long for an interface's
+                (``broken-topology-file``).
         """
+        if other in self.g.edge.get(one, {}):
+            raise UsageError(f"{one} and {other} are linked twice", "one link between two nodes is all there can be", "broken-topology-file")
+        if subnet in (link["subnet"] for _, _, link in self.iterLinks(withInfo=True)):
+            raise UsageError(f"two links have the subnet {subnet}", "give each link a subnet of its own", "broken-topology-file")
         if len(one) + len(other) + 1 > _LONGEST_NAME:
-            raise UsageError(f"the interface {one}-{other} would have a name of more than {_LONGEST_NAME} characters", "give the nodes shorter names", "bad-topology-option")
+            too_long = f"the interface {one}-{other} would have a name of more than {_LONGEST_NAME} characters"
+            raise UsageError(too_long, "give the nodes shorter names", "broken-topology-file")
         self.addLink(one, other, cls=Veth, subnet=subnet, hosts1=range(1, 1 + addresses), mtu=mtu)
 
     def _routes(self, start: str) -> Iterator[tuple[str, int, str]]:
@@ -146,7 +159,12 @@ class Network:
         for name in graph.nodes():
             options = dict(graph.node[name])
             make = options.pop("cls")
-            self.nodes[name] = make(name, namespace=_namespace(), **options)
+            namespace = _namespace()
+            try:
+                self.nodes[name] = make(name, namespace=namespace, **options)
+            except BaseException:
+                os.close(namespace)
+                raise
         links = []
         for one, other, options in self.topology.iterLinks(withInfo=True):
             options = {key: value for key, value in options.items() if key not in ("node1", "node2", "cls")}
@@ -174,7 +192,8 @@ def load_topology(text: str) -> Topology:
     elif name in topology_names():
         path, wanted = _FOLDER / f"{name}.py", name
     else:
-        raise UsageError(f"there is no topology called {name!r}", f"the topologies are: {', '.join(topology_names())}; or give the path of a .py file", "no-such-topology")
+        names = ", ".join(topology_names())
+        raise UsageError(f"there is no topology called {name!r}", f"the topologies are: {names}; or give the path of a .py file", "no-such-topology")
     known = _load_file(path)
     if wanted and wanted not in known:
         raise UsageError(f"{path} holds no topology called {wanted!r}", f"it holds: {', '.join(known)}", "no-such-topology")
@@ -202,13 +221,32 @@ def numbered(single: str, short: str, count: int) -> list[str]:
     return [single] if count == 1 else [f"{short}{number}" for number in range(1, count + 1)]
 
 
+def port_range(name: str, value: object) -> str:
+    """`value` of the topology option `name`, which must be a range of ports like ``40000-40127``, one port, or empty.
+
+    Raises:
+        UsageError: it is not (``bad-topology-option``).
+    """
+    low, _, high = str(value).partition("-")
+    if value != "" and not (low.isdecimal() and (high or low).isdecimal() and 1 <= int(low) <= int(high or low) <= 65535):
+        remedy = f"{name} is a range of ports, e.g. {name}=40000-40127"
+        raise UsageError(f"{name}={value} is not possible in a topology", remedy, "bad-topology-option")
+    return str(value)
+
+
 def _load_file(path: Path) -> dict[str, type[Topo]]:
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}", f"the topologies that come with twlab are: {', '.join(topology_names())}", "no-such-topology")
+    search = list(sys.path)  # the file may add to it, for the sake of mn
     spec = importlib.util.spec_from_file_location(path.stem, path)
     try:
         module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
         spec.loader.exec_module(module)  # type: ignore[union-attr]
-    except Exception as error:  # whatever a user's file may raise
-        raise UsageError(f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python3 to see where", "broken-topology-file") from error
+    except (Exception, SystemExit) as error:  # whatever a user's file may raise
+        fault = f"{path} cannot be loaded: {type(error).__name__}: {error}"
+        raise UsageError(fault, "run it with python3 to see where", "broken-topology-file") from error
+    finally:
+        sys.path[:] = search
     known = getattr(module, "topos", None)
     if not isinstance(known, dict) or not known:
         raise UsageError(f"{path} holds no topology", "end the file with: topos = {'mine': Mine}", "broken-topology-file")
@@ -216,32 +254,45 @@ def _load_file(path: Path) -> dict[str, type[Topo]]:
 
 
 def _make(kind: type[Topo], place: str, options: list[str]) -> Topology:
-    takes = ", ".join(f"{name}={p.default}" for name, p in inspect.signature(kind.build).parameters.items() if p.default is not p.empty) or "none"
+    takes = {name: p.default for name, p in inspect.signature(kind.build).parameters.items() if p.default is not p.empty}
+    given = {}
+    for option in options:
+        name, sign, value = option.partition("=")
+        if not sign or name not in takes:
+            remedy = "its options and their defaults are: " + (", ".join(f"{name}={default}" for name, default in takes.items()) or "none")
+            raise UsageError(f"{place} does not take the option {option!r}", remedy, "bad-topology-option")
+        given[name] = int(value) if value.isdecimal() else value
     try:
-        given = {name: _number(value) for name, sign, value in (option.partition("=") for option in options) if sign or name}
         made = kind(**given)
     except UsageError:
         raise
-    except TypeError as error:
-        raise UsageError(f"{place} does not take {', '.join(options) or 'no options'}: {error}", f"its options are: {takes}", "bad-topology-option") from error
-    except Exception as error:  # whatever a user's build may raise
-        raise UsageError(f"{place} cannot be built: {type(error).__name__}: {error}", "run the file with python3 to see where", "broken-topology-file") from error
-    strange = [name for name in made.g.nodes() if not issubclass(made.g.node[name].get("cls") or object, Node)]
-    if strange or not isinstance(made, Topology):
-        what = f"its node {strange[0]} is none of the lab's" if strange else "it is not made from twlab.network.Topology"
-        raise UsageError(f"the lab cannot build {place}: {what}", "see topologies/pair.py for how one is made", "broken-topology-file")
+    except (Exception, SystemExit) as error:  # whatever a user's build may raise
+        fault = f"{place} cannot be built: {type(error).__name__}: {error}"
+        raise UsageError(fault, "run the file with python3 to see where", "broken-topology-file") from error
+    if fault := _fault(made):
+        raise UsageError(f"the lab cannot build {place}: {fault}", "see topologies/pair.py for how one is made", "broken-topology-file")
     return made
 
 
-def _number(text: str) -> int | str:
-    try:
-        return int(text)
-    except ValueError:
-        return text
+def _fault(topology: Topo) -> str:
+    """What keeps the lab from building it; empty when nothing does."""
+    if not isinstance(topology, Topology):
+        return "it is not made from twlab.network.Topology"
+    if not topology.g.node:
+        return "it has no nodes"
+    for name, options in topology.g.node.items():
+        if not topology.g.edge.get(name):
+            return f"its node {name} has no link"
+        try:
+            inspect.signature(options["cls"]).bind(name, **{key: value for key, value in options.items() if key != "cls"})
+        except TypeError as error:
+            return f"its node {name}, a {options['cls'].__name__}, has {error}"
+    return ""
 
 
 def _namespace() -> int:
     try:
         return new_network_namespace()
     except OSError as error:
-        raise CapabilityError(f"cannot make a network namespace: {error.strerror}", "run inside the lab's sandbox, or as root", "no-network-rights") from error
+        fault = f"cannot make a network namespace: {error.strerror}"
+        raise CapabilityError(fault, "run inside the lab's sandbox, or as root", "no-network-rights") from error

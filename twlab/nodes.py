@@ -2,7 +2,8 @@
 
 One implementation of what an endpoint, a router or a NAT gateway is, for three uses: the lab builds them in-process and in bulk
 (`twlab.network.Network`), Mininet's own command (`mn --custom topologies/nat.py --topo nat`) builds them one by one, and an
-interactive shell finds in them what it expects of Mininet's nodes. The only importer of `mininet.node` and `mininet.link`.
+interactive shell finds in them what it expects of Mininet's nodes. What distinguishes them is in `twlab.roles`. The only importer of `mininet.node`
+and `mininet.link`.
 
 A node changes nothing outside its own network namespace: no file of the machine, no sysctl, no rule.
 """
@@ -14,10 +15,12 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Network, ip_interface
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from twlab import firewall, netlink
+from twlab import netlink
+from twlab.errors import UsageError
 from twlab.lean import stand_ins
 from twlab.syscalls import inside_network_namespace
 
@@ -131,7 +134,7 @@ class Node(mininet.node.Node):
 
     role: Role = "endpoint"
     forwards = False
-    isSetup = True  # Mininet would look for the programs that its own nodes run
+    isSetup = True  # noqa: N815  Mininet would look for the programs that its own nodes run
 
     def __init__(self, name: str, namespace: int | None = None, routes: list[tuple[str, int, str]] | None = None, **params: Any):
         self.namespace = -1 if namespace is None else namespace
@@ -168,11 +171,16 @@ class Node(mininet.node.Node):
         return self.interfaces[0].all6 if family == 6 else self.interfaces[0].all4
 
     def interface_to(self, other: str) -> Interface:
-        """The interface at whose other end the node `other` is. Raises KeyError."""
+        """The interface at whose other end the node `other` is.
+
+        Raises:
+            UsageError: there is no such link (``no-such-link``).
+        """
         for interface in self.interfaces:
             if interface.peer.node.name == other:
                 return interface
-        raise KeyError(f"{self.name} has no link to {other}")
+        linked = ", ".join(interface.peer.node.name for interface in self.interfaces)
+        raise UsageError(f"{self.name} has no link to {other!r}", f"it has links to: {linked}", "no-such-link")
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -187,13 +195,13 @@ class Node(mininet.node.Node):
 
     def read_sysctl(self, name: str) -> str:
         """A sysctl of this node, e.g. ``net.ipv4.tcp_timestamps``. Raises FileNotFoundError where the kernel does not have it."""
-        with self.inside(), open(_sysctl_path(name)) as file:
-            return file.read().strip()
+        with self.inside():
+            return _sysctl(name).read_text().strip()
 
     def write_sysctl(self, name: str, value: object) -> None:
         """Set a sysctl of this node. Raises OSError, FileNotFoundError where the kernel does not have it."""
-        with self.inside(), open(_sysctl_path(name), "w") as file:
-            file.write(f"{value}")
+        with self.inside():
+            _sysctl(name).write_text(f"{value}")
 
     def configure(self) -> None:
         """Addresses, neighbours, routes, checksums: everything but the links, which are there."""
@@ -214,7 +222,11 @@ class Node(mininet.node.Node):
     def wait_ready(self) -> None:
         """Return when all interfaces carry, and all addresses answer; the other ends must be configured, too."""
         with self.inside():
-            netlink.wait_ready([i.index for i in self.interfaces], [ip for i in self.interfaces for ip in i.all6])
+            netlink.wait_ready([i.index for i in self.interfaces], self.owned6())
+
+    def owned6(self) -> list[str]:
+        """Every IPv6 address of the node."""
+        return [ip for interface in self.interfaces for ip in interface.all6]
 
     def close(self) -> None:
         """End the shell, if there is one, and let go of the namespace: the kernel removes what is in it."""
@@ -261,131 +273,6 @@ class Node(mininet.node.Node):
                 super().startShell()
 
 
-class Endpoint(Node):
-    """Where applications run: it forwards nothing."""
-
-
-class Router(Node):
-    """Forwards IPv4 and IPv6."""
-
-    role: Role = "router"
-    forwards = True
-
-
-class WireNode(Router):
-    """The wire: the router that every segment of interest crosses."""
-
-    role: Role = "wire"
-
-
-class Proxy(Endpoint):
-    """An endpoint between two networks. Connections end here and others begin; only pings pass through, so that a
-    ``pingall`` reaches everybody."""
-
-    forwards = True
-
-    def configure(self) -> None:
-        super().configure()
-        with self.inside():
-            firewall.apply("""
-                table inet proxy {
-                    chain forward {
-                        type filter hook forward priority filter;
-                        meta l4proto != { icmp, ipv6-icmp } drop
-                    }
-                }""")
-
-
-class Gateway(Router):
-    """A NAT gateway: what leaves towards `outside` carries the gateway's own address there, IPv4 and IPv6 alike.
-
-    From outside, only answers come in, and pings. Outside nodes have routes to the networks behind, as hosts on the Internet have a
-    default route: what they send there reaches the gateway, and goes no further.
-
-    Args:
-        outside: name of the node on the outside.
-        ports: source ports to translate to, e.g. ``40000-40127``; empty: the kernel keeps the client's port where it can.
-        random_fully: choose source ports at random (nftables ``fully-random``).
-    """
-
-    role: Role = "gateway"
-
-    def __init__(self, name: str, outside: str, ports: str = "", random_fully: bool = False, **params: Any):
-        self.outside, self.ports, self.random_fully = outside, ports, random_fully
-        super().__init__(name, **params)
-
-    def configure(self) -> None:
-        super().configure()
-        out = self.interface_to(self.outside).name
-        to = (f" to :{self.ports}" if self.ports else "") + (" fully-random" if self.random_fully else "")
-        with self.inside():
-            firewall.apply(f"""
-                table inet gateway {{
-                    chain translate {{
-                        type nat hook postrouting priority srcnat;
-                        oifname "{out}" meta l4proto {{ tcp, udp }} masquerade{to}
-                        oifname "{out}" masquerade
-                    }}
-                    chain inward {{
-                        type filter hook forward priority filter;
-                        iifname "{out}" ct state established,related accept
-                        iifname "{out}" meta l4proto {{ icmp, ipv6-icmp }} accept
-                        iifname "{out}" drop
-                    }}
-                }}""")
-
-
-class Balancer(Router):
-    """Holds a virtual address in front of several servers, each of which answers for it; `point_at` says which one does now.
-
-    Args:
-        virtual: (IPv4, IPv6), the virtual address.
-        first: name of the server that it points at to begin with.
-    """
-
-    def __init__(self, name: str, virtual: tuple[str, str], first: str, **params: Any):
-        self.virtual, self.first = virtual, first
-        super().__init__(name, **params)
-
-    @property
-    def ip4(self) -> str:
-        """The virtual address."""
-        return self.virtual[0]
-
-    @property
-    def ip6(self) -> str:
-        """The virtual address."""
-        return self.virtual[1]
-
-    def configure(self) -> None:
-        super().configure()
-        self.point_at(self.first)
-
-    def point_at(self, server: str) -> None:
-        """From now on, what is sent to the virtual address goes to `server`. Raises KeyError: there is no link to it."""
-        interface = self.interface_to(server)
-        ip4, ip6 = self.virtual
-        with self.inside():
-            netlink.carry_out([netlink.route(interface.index, ip4, 32, interface.peer.all4[0]), netlink.route(interface.index, ip6, 128, interface.peer.all6[0])])
-
-
-class VirtualServer(Endpoint):
-    """One of the servers behind a virtual address: it has that address beside its own.
-
-    Args:
-        virtual: (IPv4, IPv6), the virtual address.
-    """
-
-    def __init__(self, name: str, virtual: tuple[str, str], **params: Any):
-        self.virtual = virtual
-        super().__init__(name, **params)
-
-    def requests(self) -> Iterator[netlink.Message]:
-        yield from super().requests()
-        for ip, prefix in zip(self.virtual, (32, 128), strict=True):
-            yield netlink.address(netlink.LOOPBACK, ip, prefix)
-
-
 def ip6_of(subnet: IPv4Network, host: int) -> str:
     """The IPv6 address that goes with an IPv4 one: host 254 of 10.2.1.0/24 is fd00:0:2:1::254, written alike."""
     _, zone, number, _ = subnet.network_address.packed
@@ -396,5 +283,5 @@ def _mac(subnet: IPv4Network, host: int) -> str:
     return ":".join(f"{byte:02x}" for byte in (2, 0, *subnet[host].packed))
 
 
-def _sysctl_path(name: str) -> str:
-    return "/proc/sys/" + name.replace(".", "/")
+def _sysctl(name: str) -> Path:
+    return Path("/proc/sys", *name.split("."))

@@ -1,0 +1,142 @@
+"""What a node can be: an endpoint, a router, the wire, a NAT gateway, a proxy, a balancer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from twlab import firewall, netlink
+from twlab.nodes import Node, Role
+
+
+class Endpoint(Node):
+    """Where applications run: it forwards nothing."""
+
+
+class Router(Node):
+    """Forwards IPv4 and IPv6."""
+
+    role: Role = "router"
+    forwards = True
+
+
+class WireNode(Router):
+    """The wire: the router that every segment of interest crosses."""
+
+    role: Role = "wire"
+
+
+class Proxy(Endpoint):
+    """An endpoint between two networks. Connections end here and others begin; only pings pass through, so that a
+    ``pingall`` reaches everybody."""
+
+    forwards = True
+
+    def configure(self) -> None:
+        super().configure()
+        with self.inside():
+            firewall.apply("""
+                table inet proxy {
+                    chain forward {
+                        type filter hook forward priority filter;
+                        meta l4proto != { icmp, ipv6-icmp } drop
+                    }
+                }""")
+
+
+class Gateway(Router):
+    """A NAT gateway: what leaves towards `outside` carries the gateway's own address there, IPv4 and IPv6 alike.
+
+    From outside, only answers come in, and pings. Outside nodes have routes to the networks behind, as hosts on the Internet have a
+    default route: what they send there reaches the gateway, and goes no further.
+
+    Args:
+        outside: name of the node on the outside.
+        ports: source ports to translate to, e.g. ``40000-40127``; empty: the kernel keeps the client's port where it can.
+        random_fully: choose source ports at random (nftables ``fully-random``).
+    """
+
+    role: Role = "gateway"
+
+    def __init__(self, name: str, outside: str, ports: str = "", random_fully: bool = False, **params: Any):
+        self.outside = outside
+        self._masquerade = "masquerade" + (f" to :{ports}" if ports else "") + (" fully-random" if random_fully else "")
+        super().__init__(name, **params)
+
+    def configure(self) -> None:
+        super().configure()
+        out = self.interface_to(self.outside).name
+        with self.inside():
+            firewall.apply(f"""
+                table inet gateway {{
+                    chain translate {{
+                        type nat hook postrouting priority srcnat;
+                        oifname "{out}" meta l4proto {{ tcp, udp }} {self._masquerade}
+                        oifname "{out}" masquerade
+                    }}
+                    chain inward {{
+                        type filter hook forward priority filter;
+                        iifname "{out}" ct state established,related accept
+                        iifname "{out}" meta l4proto {{ icmp, ipv6-icmp }} accept
+                        iifname "{out}" drop
+                    }}
+                }}""")
+
+
+class Balancer(Router):
+    """Holds a virtual address in front of several servers, each of which answers for it; `point_at` says which one does now.
+
+    Args:
+        virtual: (IPv4, IPv6), the virtual address.
+        first: name of the server that it points at to begin with.
+    """
+
+    def __init__(self, name: str, virtual: tuple[str, str], first: str, **params: Any):
+        self.virtual, self.first = virtual, first
+        super().__init__(name, **params)
+
+    @property
+    def ip4(self) -> str:
+        """The virtual address."""
+        return self.virtual[0]
+
+    @property
+    def ip6(self) -> str:
+        """The virtual address."""
+        return self.virtual[1]
+
+    def configure(self) -> None:
+        super().configure()
+        self.point_at(self.first)
+
+    def point_at(self, server: str) -> None:
+        """From now on, what is sent to the virtual address goes to `server`. Raises UsageError: there is no link to it."""
+        interface = self.interface_to(server)
+        ip4, ip6 = self.virtual
+        with self.inside():
+            netlink.carry_out(
+                [
+                    netlink.route(interface.index, ip4, 32, interface.peer.all4[0]),
+                    netlink.route(interface.index, ip6, 128, interface.peer.all6[0]),
+                ]
+            )
+
+
+class VirtualServer(Endpoint):
+    """One of the servers behind a virtual address: it has that address beside its own.
+
+    Args:
+        virtual: (IPv4, IPv6), the virtual address.
+    """
+
+    def __init__(self, name: str, virtual: tuple[str, str], **params: Any):
+        self.virtual = virtual
+        super().__init__(name, **params)
+
+    def requests(self) -> Iterator[netlink.Message]:
+        yield from super().requests()
+        for ip, prefix in zip(self.virtual, (32, 128), strict=True):
+            yield netlink.address(netlink.LOOPBACK, ip, prefix)
+
+    def owned6(self) -> list[str]:
+        return [*super().owned6(), self.virtual[1]]
