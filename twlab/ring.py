@@ -10,13 +10,13 @@ packets in it can be read at any time, and at the end so can they: nothing waits
 
 from __future__ import annotations
 
-import ctypes
 import mmap
 import socket
 from collections.abc import Iterator
 from struct import Struct, pack
 from typing import TYPE_CHECKING, NamedTuple
 
+from twlab import bpf
 from twlab.errors import CapabilityError
 
 if TYPE_CHECKING:
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _TPACKET_V3 = 263, 5, 6, 10, 2  # linux/if_packet.h
-_SO_ATTACH_FILTER = 26
 _BLOCK_BYTES = 1 << 18
 _RETIRE_MS = 60_000  # when the kernel hands over a block that is not full; it cannot be told never to
 _STATUS, _COUNT, _FIRST = 8, 12, 16  # offsets in struct tpacket_block_desc
@@ -66,10 +65,9 @@ class Ring:
         self._next = 0
         self._passed = 0
         self._copies: list[bytes] = []
-        self._filter = [(0x80, 0, 0, 0), (0x25, 1, 0, full_up_to), (0x06, 0, 0, 1 << 18), (0x06, 0, 0, bulk)]
         try:
             self._socket = node.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL))
-            self._attach(self._filter)
+            bpf.attach(self._socket, bpf.first_bytes_of_long(full_up_to, bulk))
             self._socket.setsockopt(_SOL_PACKET, _VERSION, _TPACKET_V3)
             frame_bytes = 1 << 11
             request = (_BLOCK_BYTES, self._blocks, frame_bytes, size // frame_bytes, _RETIRE_MS, 0, 0)
@@ -104,7 +102,7 @@ class Ring:
 
     def close(self) -> Iterator[Taken]:
         """Stop; every packet seen, in the order in which it was seen."""
-        self._attach([(0x06, 0, 0, 0)])
+        bpf.attach(self._socket, bpf.NOTHING)
         self.take()
         self._copy(self._next)
         self.lost = _WORD.unpack_from(self._socket.getsockopt(_SOL_PACKET, _STATISTICS, 12), 4)[0]
@@ -122,11 +120,6 @@ class Ring:
 
     def _write(self, block: int, offset: int, value: int) -> None:
         _WORD.pack_into(self._memory, block * _BLOCK_BYTES + offset, value)
-
-    def _attach(self, program: list[tuple[int, int, int, int]]) -> None:
-        """Set the socket's filter, a classic BPF program of (code, jump if true, jump if false, constant)."""
-        code = ctypes.create_string_buffer(b"".join(pack("=HBBI", *line) for line in program))
-        self._socket.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pack("@HP", len(program), ctypes.addressof(code)))
 
 
 def _packets(block: bytes) -> Iterator[Taken]:

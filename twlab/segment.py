@@ -149,7 +149,8 @@ class Segment:
         own, peer = relative_to or (0, 0)
         ack = f" ack {advance(self.ack, -peer)}" if "A" in self.flags else ""
         stamp = f" ts {self.timestamp[0]} {self.timestamp[1]}" if self.timestamp else ""
-        ends = f"{known.get(self.source, self.source)}:{self.source_port} > {known.get(self.destination, self.destination)}:{self.destination_port}"
+        sender, receiver = (known.get(address) or (f"[{address}]" if ":" in address else address) for address in (self.source, self.destination))
+        ends = f"{sender}:{self.source_port} > {receiver}:{self.destination_port}"
         return f"{ends} {self.flags or '-'} seq {advance(self.seq, -own)}{ack} len {self.length}{stamp}"
 
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from netfilterqueue import Packet
 
     from twlab.capture import Capture
+    from twlab.endpoint import RawEndpoint
     from twlab.network import Interface, Node
 
 _TOLD = 20  # what one rule does is told segment by segment up to here, and then as a total
@@ -109,6 +110,7 @@ class Wire:
         self._by_index = {interface.index: interface for interface in node.interfaces}
         self._outlets = Outlets(node)
         self._rules: list[Rule] = []
+        self._endpoints: list[RawEndpoint] = []
         self._tap: nfqueue.Tap | None = None
         self._fault: Exception | None = None
         self._closed = False
@@ -126,6 +128,8 @@ class Wire:
             if len(rule.segments) > _TOLD and rule.comment:
                 self._tell(f"{rule.words} {len(rule.segments)} segments in all")
         self.settle()
+        for endpoint in self._endpoints:
+            endpoint.close()
         self._outlets.close()
         self._closed = True
 
@@ -199,6 +203,20 @@ class Wire:
         at_s = self._send(outlet, raw, "injected by the lab")
         self._tell(f"injects {segment.words(self._names) if segment else f'{len(raw)} bytes'}" + (f" into {into.name}" if into else ""))
         return at_s
+
+    def craft(self, like: Segment | None = None, **fields: Any) -> Segment:
+        """A new segment, made with Scapy; see `twlab.craft.craft`. It bears the present time and is not sent."""
+        from twlab.craft import craft
+
+        return craft(self.loop.now_s, like=like, **fields)
+
+    def endpoint(self, node: Node, port: int, *, address: str | None = None, family: int = 4) -> RawEndpoint:
+        """An endpoint at `node` for which no kernel answers; see `twlab.endpoint.RawEndpoint`. It lasts until it is closed, or the wire is."""
+        from twlab.endpoint import RawEndpoint
+
+        endpoint = RawEndpoint(node, port, self.loop, self._transcript, self._capture, address=address, family=family, names=self._names)
+        self._endpoints.append(endpoint)
+        return endpoint
 
     def settle(self) -> None:
         """Let go of the queue if nothing is armed any more."""

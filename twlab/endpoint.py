@@ -1,0 +1,151 @@
+"""A TCP endpoint that is ours, segment by segment: no kernel answers for it.
+
+An address and port of a node are claimed: a firewall rule in the node's namespace drops what arrives for them, before connection
+tracking and TCP see it, while a packet socket, which looks at packets before the firewall does, shows it to us. What is sent goes straight
+onto the link. Unused, a claim costs the kernel one rule and us nothing.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections import deque
+from collections.abc import Callable
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from twlab import bpf, firewall
+from twlab.craft import craft
+from twlab.loop import Loop
+from twlab.outlet import Outlets
+from twlab.segment import Flow, Segment, parse
+from twlab.transcript import Transcript
+
+if TYPE_CHECKING:
+    from twlab.capture import Capture
+    from twlab.network import Node
+
+_ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
+_BUFFER_BYTES = 8 << 20
+_numbers = count(1)
+
+
+class RawEndpoint:
+    """An (address, port) at `node`, as a context manager.
+
+    Args:
+        node: where segments for the endpoint arrive. The address need not be the node's own: it may forward for it.
+        port: its port.
+        address: its address; None: the node's main one of `family`.
+        family: 4 or 6.
+        names: address to the name that the transcript uses for it.
+
+    Attributes:
+        seen: segments that have arrived and that `expect` has not yet looked at, oldest first.
+
+    Raises:
+        CapabilityError: no nftables (``no-nftables``, ``no-libnftables``).
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        port: int,
+        loop: Loop,
+        transcript: Transcript,
+        capture: Capture | None = None,
+        *,
+        address: str | None = None,
+        family: int = 4,
+        names: dict[str, str] | None = None,
+    ):
+        self.node = node
+        self.address = address or node.address(family)
+        self.port = port
+        self.seen: deque[Segment] = deque()
+        self._names = names
+        self._loop = loop
+        self._transcript = transcript
+        self._capture = capture
+        self._outlets = Outlets(node)
+        self._table = f"inet twlab_claim_{next(_numbers)}"
+        ip, version, protocol = ("ip6", 6, _ETH_P_IPV6) if ":" in self.address else ("ip", 4, _ETH_P_IP)
+        with node.inside():
+            firewall.apply(
+                f"table {self._table} {{ chain claim {{ type filter hook prerouting priority raw - 10; "
+                f"{ip} daddr {self.address} tcp dport {port} drop; }}; }}"
+            )
+        # A socket for one protocol is shown what arrives and not what is sent.
+        self._socket = node.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(protocol))
+        self._socket.setblocking(False)
+        bpf.attach(self._socket, bpf.tcp_to_port(port, version))
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+        loop.watch(self._socket, self._arrivals)
+
+    def __enter__(self) -> RawEndpoint:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give the address and port back to the kernel. May be called again."""
+        if self._socket.fileno() < 0:
+            return
+        self._loop.forget(self._socket)
+        self._socket.close()
+        self._outlets.close()
+        with self.node.inside():
+            firewall.apply(f"delete table {self._table}")
+
+    def send(self, to: tuple[str, int], flags: str, **fields: Any) -> Segment:
+        """Send one segment.
+
+        Args:
+            to: address and port.
+            flags, fields: as for `twlab.craft.craft`: seq, ack, payload, window, timestamp, options.
+
+        Returns:
+            What was sent; `at_s` is when.
+        """
+        segment = craft(self._loop.now_s, flow=Flow(self.address, self.port, *to), flags=flags, **fields)
+        self.put(segment)
+        return segment
+
+    def put(self, segment: Segment) -> float:
+        """Send a segment made before, at the cost of one system call; when it was sent."""
+        outlet = self._outlets.to(segment.destination)
+        if self._capture:
+            for interface in (outlet.target.peer, outlet.target):
+                self._capture.comment_next(interface, segment.raw, "sent by the lab's own endpoint")
+        outlet.send(segment.raw)
+        self._transcript.record("verb", f"sends {segment.words(self._names)}", self.node.name)
+        return self._loop.now_s
+
+    def expect(self, predicate: Callable[[Segment], bool], timeout_s: float = 1.0) -> Segment | None:
+        """The next segment that arrives and matches, waiting up to `timeout_s` for it; None if none comes. Those before it are forgotten."""
+        found: list[Segment] = []
+
+        def look() -> bool:
+            while self.seen and not found:
+                if predicate(segment := self.seen.popleft()):
+                    found.append(segment)
+            return bool(found)
+
+        self._loop.wait_until(look, timeout_s)
+        self._transcript.record("verb", f"receives {found[0].words(self._names)}" if found else f"receives nothing of {predicate} for {timeout_s:g} s", self.node.name)
+        return found[0] if found else None
+
+    def expect_nothing(self, for_s: float) -> bool:
+        """Whether nothing arrives for `for_s` seconds, the whole of which pass, and nothing was waiting."""
+        self._loop.sleep(for_s)
+        self._transcript.record("verb", f"receives {len(self.seen) or 'nothing'}" + (" segments" if self.seen else "") + f" in {for_s:g} s", self.node.name)
+        return not self.seen
+
+    def _arrivals(self) -> None:
+        while True:
+            try:
+                segment = parse(self._socket.recv(65535), self._loop.now_s)
+            except BlockingIOError:
+                return
+            if segment and segment.destination == self.address and segment.destination_port == self.port:
+                self.seen.append(segment)
