@@ -4,36 +4,25 @@
         │                     │       pid 1 of the   pid 1 of        │
         ├── orders ── stdin ──┘       sandbox        the guest       │
         └── events ◄── a file of the host's, handed over by vessel ◄─┘
-
-The guest's clock stands still while anything in it computes, and leaps while all of it waits. So nothing may ever make the guest
-wait for the host: orders and events go through files, which the guest reads and writes within one system call, and inotify
-wakes the host. Over a serial line, a host that is slow to read would cost the guest virtual time.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import select
-import socket
-import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import twlab
-from twlab import loop, syscalls
-from twlab.engines import console, sandbox
+from twlab.engines.console import fault
+from twlab.engines.voyage import Event, Stream, under_way
 from twlab.errors import CapabilityError, EngineError
 
-Event = dict[str, Any]
-
 EPOCH_S = 1_704_067_200  # the guest's clock starts at 2024-01-01T00:00:00Z, so that the captures of two runs bear the same times
-_EXCHANGE = "/run/twlab"  # in the sandbox, where /run is a tmpfs of its own
-_ENVIRONMENT = {"LC_ALL": "C.UTF-8", "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1"}
+VIRTUAL_TIME = ("time-travel=inf-cpu", f"time-travel-start={EPOCH_S * 10**9}")
+_ENVIRONMENT = ("LC_ALL=C.UTF-8", "PYTHONHASHSEED=0", "PYTHONDONTWRITEBYTECODE=1")
 
 
 class Guest:
@@ -52,7 +41,7 @@ class Guest:
     name = "guest"
 
     def __init__(self, kernel: Path | None = None, *, agent: str = "twlab.inside", memory_mib: int = 512, silence_s: float = 120.0):
-        self._kernel = kernel or _built_kernel()
+        self._kernel = kernel or built_kernel()
         self._agent = agent
         self._memory_mib = memory_mib
         self._silence_s = silence_s
@@ -67,198 +56,88 @@ class Guest:
             real_limit_s: real seconds after which the guest is ended.
 
         Raises:
-            CapabilityError: the guest cannot be started on this machine (``no-guest``).
+            CapabilityError: the guest cannot be started on this machine (``no-guest``), or `folder` not be written to (``cannot-write``).
             EngineError: ``guest-panicked``, ``guest-hung``, ``guest-out-of-memory``, ``guest-garbled`` or ``guest-ended-early``.
         """
         folder = folder.resolve()
         log = folder / "console.log"
-        deadline_s = loop.monotonic_s() + real_limit_s
-        with log.open("wb") as output, _started(self._kernel, self._arguments, self._orders(request, folder), folder, output.fileno()) as voyage:
-            stream = _Stream(voyage.events, on_event)
-            why_hung = _follow(voyage, stream, deadline_s, self._silence_s)
-            status = None if why_hung else voyage.process.wait()
-        text = log.read_text(errors="replace")
-        if why_hung:
-            raise EngineError(f"the guest hung: {why_hung}", f"see {log}", "guest-hung")
-        if fault := console.fault(text, status, garbled=stream.garbled, ended=stream.ended):
-            raise EngineError(fault.message, f"see {log}", fault.slug)
+        stream = Stream(on_event)
+
+        def arguments(exchange: str) -> list[str]:
+            return command_line(exchange, memory_mib=self._memory_mib, consoles=("null,fd:1",), time=VIRTUAL_TIME)
+
+        try:
+            told = orders(self._agent, request, folder)
+            with _opened(log) as output, under_way(self._kernel, arguments, told, folder=folder, output=output) as voyage:
+                status = voyage.follow(stream, real_limit_s=real_limit_s, silence_s=self._silence_s)
+            if found := fault(log.read_text(errors="replace"), status, garbled=stream.garbled, ended=stream.ended):
+                raise EngineError(found.message, slug=found.slug)
+        except (EngineError, CapabilityError) as error:
+            error.remedy = error.remedy or f"see {log}"
+            raise
         log.unlink()
 
-    def _arguments(self, exchange: str) -> list[str]:
-        """The kernel's command line. What stands behind ``--`` is for init; KEY=VALUE that the kernel does not know, init's environment."""
-        return [
-            f"mem={self._memory_mib}M",
-            "root=/dev/root",
-            "rootfstype=hostfs",
-            "rootflags=/",
-            "ro",
-            "time-travel=inf-cpu",
-            f"time-travel-start={EPOCH_S * 10**9}",
-            "con=none",
-            "con0=null,fd:1",
-            "ssl=none",
-            "uml_dir=/dev/null/",  # no pid file: a process that is killed could not remove it
-            "quiet",
-            *(f"{key}={value}" for key, value in _ENVIRONMENT.items()),
-            f"init={exchange}/python",
-            "--",
-            "-S",
-            "-P",
-            f"{exchange}/init.py",
-        ]
 
-    def _orders(self, request: dict[str, Any], folder: Path) -> bytes:
-        orders = {
-            "folder": str(folder),
-            "cwd": os.getcwd(),
-            "path": [str(Path(twlab.__file__).parent.parent), *sys.path],
-            "executable": sys.executable,
-            "environment": {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/root"},
-            "agent": self._agent,
-            "request": request,
-        }
-        return json.dumps(orders).encode()
+def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], time: Sequence[str] = ()) -> list[str]:
+    """The lab kernel's command line: what stands behind ``--`` is for init, and KEY=VALUE that the kernel does not know is init's environment.
 
-
-class _Voyage:
-    """A guest under way: the process that stands for it, the file of its events, and the socket that closes when all of it is gone."""
-
-    def __init__(self, process: subprocess.Popen[bytes], events: int, handover: socket.socket):
-        self.process = process
-        self.events = events
-        self.handover = handover
-
-
-class _Stream:
-    """The events that a guest writes, one JSON object a line, read from the file as it grows."""
-
-    def __init__(self, fd: int, on_event: Callable[[Event], None]):
-        self._fd = fd
-        self._on_event = on_event
-        self._offset = 0
-        self._rest = b""
-        self.garbled = ""
-        self.ended = False
-
-    def read(self) -> bool:
-        """Hand on what is new; whether there was anything. After a line that is no event, `garbled` names it and nothing more is read."""
-        before = self._offset
-        while not self.garbled and (data := os.pread(self._fd, 1 << 20, self._offset)):
-            self._offset += len(data)
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            for line in lines:
-                if not self._take(line):
-                    self.garbled = line[:80].decode(errors="replace")
-                    break
-        return self._offset > before
-
-    def close(self) -> None:
-        """The guest is gone: what is left of a line will never be whole."""
-        self.read()
-        if self._rest and not self.garbled:
-            self.garbled = self._rest[:80].decode(errors="replace")
-
-    def _take(self, line: bytes) -> bool:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return False
-        if not isinstance(event, dict) or "event" not in event or self.ended:
-            return False
-        self.ended = event["event"] == "end"
-        self._on_event(event)
-        return True
-
-
-def _follow(voyage: _Voyage, stream: _Stream, deadline_s: float, silence_s: float) -> str:
-    """Hand on events until the guest is gone; returns why it counts as hung, or nothing."""
-    pidfd = os.pidfd_open(voyage.process.pid)
-    watch = syscalls.watch_writes(voyage.events)
-    try:
-        heard_s = loop.monotonic_s()
-        while True:
-            now_s = loop.monotonic_s()
-            if now_s >= deadline_s:
-                return "it did not finish in the real time that it was given"
-            if now_s >= heard_s + silence_s:
-                return f"nothing was heard of it for {silence_s:g} s of real time"
-            ready, _, _ = select.select([pidfd, watch], [], [], min(deadline_s, heard_s + silence_s) - now_s)
-            if watch in ready:
-                os.read(watch, 1 << 16)
-            if stream.read():
-                heard_s = loop.monotonic_s()
-            if pidfd in ready:
-                stream.close()
-                return ""
-    finally:
-        os.close(watch)
-        os.close(pidfd)
-
-
-@contextmanager
-def _started(kernel: Path, arguments: Callable[[str], Sequence[str]], orders: bytes, folder: Path, output: int) -> Iterator[_Voyage]:
-    """The guest, started; when the block ends, however it ends, nothing of it is left.
-
-    Where the machine refuses namespaces, the guest runs without the sandbox: its kernel dies with this process all the same, but it is
-    kept from the user's files only by its own read-only mount.
+    Args:
+        exchange: the folder through which orders and events go.
+        memory_mib: the guest's memory in MiB.
+        consoles: what the first consoles are connected to, as ``INPUT,OUTPUT``; the kernel itself speaks on the first.
+        time: virtual time, where that is wanted.
     """
-    caller = [sys.executable, "-m", "twlab.engines.sandbox", str(os.getpid())]
-    with tempfile.TemporaryDirectory(prefix="twlab-", ignore_cleanup_errors=True) as spare:
-        for before, exchange in ((caller, _EXCHANGE), ([], spare)):
-            vessel = [sys.executable, "-m", "twlab.engines.vessel", str(folder), exchange]
-            voyage = _start([*before, *vessel], [str(kernel), *arguments(exchange)], orders, output)
-            try:
-                if voyage.events >= 0:
-                    yield voyage
-                    return
-                status = voyage.process.wait()
-            finally:
-                _end(voyage)
-            if status != sandbox.NO_NAMESPACES:
-                break
-    raise CapabilityError(f"the lab kernel cannot be started (status {status})", f"see {folder / 'console.log'}", "no-guest")
+    return [
+        f"mem={memory_mib}M",
+        "root=/dev/root",
+        "rootfstype=hostfs",
+        "rootflags=/",
+        "ro",
+        *time,
+        "con=none",
+        *(f"con{number}={ends}" for number, ends in enumerate(consoles)),
+        "ssl=none",
+        "uml_dir=/dev/null/",  # no pid file: a process that is killed could not remove it
+        "loglevel=3",  # only what is grave: a line on the console costs more than a system call
+        *_ENVIRONMENT,
+        f"init={exchange}/python",
+        "--",
+        "-S",
+        "-P",
+        f"{exchange}/init.py",
+    ]
 
 
-def _start(vessel: list[str], kernel: list[str], orders: bytes, output: int) -> _Voyage:
-    ours, theirs = socket.socketpair()
-    with theirs:
-        process = subprocess.Popen(
-            [*vessel, str(theirs.fileno()), *kernel],
-            stdin=subprocess.PIPE,
-            stdout=output,
-            stderr=output,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,  # Ctrl-C is for the caller, who ends the guest; a panicking kernel signals its whole process group
-            env={**os.environ, "LC_ALL": "C", "TMPDIR": "/dev/shm"},
-        )
-    assert process.stdin
-    try:
-        process.stdin.write(orders)
-        process.stdin.close()
-    except BrokenPipeError:
-        pass  # its exit status says why
-    fds = socket.recv_fds(ours, 16, 1)[1]
-    return _Voyage(process, fds[0] if fds else -1, ours)
+def orders(agent: str, request: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+    """What the guest is told, see `twlab.engines.guest_init`: to be the same Python in the same place as this one."""
+    return {
+        "folder": str(folder or ""),
+        "cwd": os.getcwd(),
+        "path": [str(Path(twlab.__file__).parent.parent), *sys.path],
+        "executable": sys.executable,
+        "environment": {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/root"},
+        "agent": agent,
+        "request": request,
+    }
 
 
-def _end(voyage: _Voyage) -> None:
-    if voyage.process.poll() is None:
-        voyage.process.kill()
-    voyage.process.wait()
-    voyage.handover.settimeout(10)
-    try:
-        voyage.handover.recv(1)  # end of file: every process of the guest has ended
-    except OSError:
-        pass
-    voyage.handover.close()
-    if voyage.events >= 0:
-        os.close(voyage.events)
-
-
-def _built_kernel() -> Path:
+def built_kernel() -> Path:
+    """The lab kernel that has been built. Raises CapabilityError when there is none (``no-lab-kernel``)."""
     from twlab.engines import kernel
 
     found = kernel.find()
     if found is None:
         raise CapabilityError("the lab kernel has not been built", "build it once, in about four minutes: twlab kernel build", "no-lab-kernel")
     return found.path
+
+
+@contextmanager
+def _opened(log: Path) -> Iterator[int]:
+    try:
+        fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise CapabilityError(f"{log.parent} cannot be written to: {error.strerror}", "name another folder with --out", "cannot-write") from error
+    try:
+        yield fd
+    finally:
+        os.close(fd)

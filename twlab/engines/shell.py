@@ -1,0 +1,106 @@
+"""``twlab kernel boot``: a shell in the lab kernel, in real time, on the user's terminal.
+
+The host's half is `shell`. The guest's half is `carry_out`, the agent that it orders. What the shell may touch is what a run may touch,
+and there is no folder that it could write to.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import tempfile
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from twlab.engines.console import fault
+from twlab.engines.guest import built_kernel, command_line, orders
+from twlab.engines.voyage import Event, Stream, under_way
+from twlab.errors import EngineError
+
+_MEMORY_MIB = 1024
+
+
+def shell(kernel: Path | None = None) -> int:
+    """Boot the lab kernel, give the user a shell in it, and return the shell's exit status.
+
+    Where standard input is no terminal, all of it is read first, and is what the shell carries out.
+
+    Raises:
+        CapabilityError: the lab kernel has not been built (``no-lab-kernel``), or cannot be started here (``no-guest``).
+        EngineError: the guest ended before its shell did; the slugs are those of `twlab.engines.guest`.
+    """
+    kernel = kernel or built_kernel()
+    interactive = os.isatty(0)
+    request = {
+        "size": termios.tcgetwinsize(0) if interactive else None,
+        "script": "" if interactive else sys.stdin.read(),
+        "environment": {"TERM": os.environ.get("TERM", "dumb"), "PS1": r"\h:\w\$ "},
+    }
+    statuses: list[int] = []
+    stream = Stream(lambda event: statuses.append(event.get("status", 0)))
+    terminal = os.dup(0 if interactive else 1)
+
+    def arguments(exchange: str) -> list[str]:
+        line = f"fd:{terminal},fd:{terminal}" if interactive else f"null,fd:{terminal}"
+        return command_line(exchange, memory_mib=_MEMORY_MIB, consoles=("null,fd:1", line))
+
+    try:
+        with tempfile.TemporaryFile() as log, _restored(interactive):
+            told = orders("twlab.engines.shell", request, None)
+            with under_way(kernel, arguments, told, folder=None, output=log.fileno(), terminal=terminal) as voyage:
+                status = voyage.follow(stream)
+            log.seek(0)
+            text = log.read().decode(errors="replace")
+    finally:
+        os.close(terminal)
+    if found := fault(text, status, garbled=stream.garbled, ended=stream.ended):
+        raise EngineError(found.message, slug=found.slug)
+    return statuses[0]
+
+
+@contextlib.contextmanager
+def _restored(interactive: bool) -> Iterator[None]:
+    """The terminal's modes, which the lab kernel changes, are put back when the block ends."""
+    before = termios.tcgetattr(0) if interactive else None
+    try:
+        yield
+    finally:
+        if before:
+            termios.tcsetattr(0, termios.TCSADRAIN, before)
+
+
+def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
+    """In the guest: run the shell on the second console; report its exit status."""
+    child = os.fork()
+    if child == 0:
+        os.environ.update(request["environment"])
+        os.setsid()
+        console = os.open("/dev/tty1", os.O_RDWR)
+        fcntl.ioctl(console, termios.TIOCSCTTY, 0)
+        if request["size"]:
+            termios.tcsetwinsize(console, tuple(request["size"]))
+            source = console
+        else:
+            modes = termios.tcgetattr(console)
+            modes[1] &= ~termios.OPOST
+            termios.tcsetattr(console, termios.TCSANOW, modes)
+            source = _as_file(request["script"])
+        for target, fd in enumerate((source, console, console)):
+            os.dup2(fd, target)
+        if os.path.exists("/bin/bash"):
+            os.execv("/bin/bash", ["bash", "--norc"])
+        os.execv("/bin/sh", ["sh"])
+    _, status = os.waitpid(child, 0)
+    code = os.waitstatus_to_exitcode(status)
+    emit({"event": "exit", "status": code if code >= 0 else 128 - code})
+    emit({"event": "end"})
+
+
+def _as_file(script: str) -> int:
+    path = Path("/run/script")
+    path.write_text(script)
+    return os.open(path, os.O_RDONLY)

@@ -1,0 +1,198 @@
+"""One guest under way: its processes are started, what it reports is handed on, and nothing of it is left at the end.
+
+The guest's clock stands still while anything in it computes, and leaps while all of it waits. So nothing may ever make the guest
+wait for the host: orders and events go through files, which the guest reads and writes within one system call, and inotify wakes the
+host. Over a serial line, a host that is slow to read would cost the guest virtual time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twlab import loop, syscalls
+from twlab.engines import sandbox
+from twlab.engines.pulse import children, pulse
+from twlab.errors import CapabilityError, EngineError
+
+Event = dict[str, Any]
+
+_IN_SANDBOX = "/run/twlab"  # where /run is a tmpfs of the sandbox's own
+
+
+@dataclass
+class Voyage:
+    """A guest under way.
+
+    Attributes:
+        process: ends when the guest's kernel does, and the other way round.
+        sandboxed: whether that process is the sandbox; otherwise it is the kernel itself.
+        events: the file of the guest's events.
+        handover: a socket that is at its end of file once the last process of the guest is gone.
+    """
+
+    process: subprocess.Popen[bytes]
+    sandboxed: bool
+    events: int
+    handover: socket.socket
+
+    def follow(self, stream: Stream, *, real_limit_s: float = math.inf, silence_s: float = math.inf) -> int:
+        """Hand on events until the guest is gone; returns its exit status, negative for a signal.
+
+        Raises:
+            EngineError: it was silent for `silence_s` seconds, or not done in `real_limit_s` (``guest-hung``).
+        """
+        deadline_s = loop.monotonic_s() + real_limit_s
+        pidfd = os.pidfd_open(self.process.pid)
+        watch = syscalls.watch_writes(self.events)
+        try:
+            heard_s = loop.monotonic_s()
+            while True:
+                rest_s = min(deadline_s, heard_s + silence_s) - loop.monotonic_s()
+                ready, _, _ = select.select([pidfd, watch], [], [], max(0.0, rest_s) if rest_s < math.inf else None)
+                if loop.monotonic_s() >= deadline_s and pidfd not in ready:
+                    raise self._hung(f"not done in {real_limit_s:g} s of real time")
+                if not ready:
+                    raise self._hung(f"{silence_s:g} s of real time without an event")
+                if watch in ready:
+                    os.read(watch, 1 << 16)
+                if stream.read(self.events):
+                    heard_s = loop.monotonic_s()
+                if pidfd in ready:
+                    return self.process.wait()
+        finally:
+            os.close(watch)
+            os.close(pidfd)
+
+    def end(self) -> None:
+        """Kill what is left of the guest, and wait until it is gone."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.handover.settimeout(10)
+        with contextlib.suppress(OSError):
+            self.handover.recv(1)
+        self.handover.close()
+        if self.events >= 0:
+            os.close(self.events)
+
+    def _hung(self, why: str) -> EngineError:
+        kernel = next(iter(children(self.process.pid)), self.process.pid) if self.sandboxed else self.process.pid
+        return EngineError(f"the guest hung: {why}; {pulse(kernel)}", slug="guest-hung")
+
+
+class Stream:
+    """The events that a guest writes, one JSON object a line, read from the file as it grows.
+
+    Attributes:
+        garbled: the beginning of the first line that is no event, after which nothing more is read.
+        ended: whether the last event was ``end``.
+    """
+
+    def __init__(self, on_event: Callable[[Event], None]):
+        self._on_event = on_event
+        self._offset = 0
+        self._rest = b""
+        self._garbled = ""
+        self.ended = False
+
+    @property
+    def garbled(self) -> str:
+        return self._garbled or self._rest[:80].decode(errors="replace")
+
+    def read(self, fd: int) -> bool:
+        """Hand on what is new; whether there was anything."""
+        before = self._offset
+        while not self._garbled and (data := os.pread(fd, 1 << 20, self._offset)):
+            self._offset += len(data)
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                if not self._take(line):
+                    self._garbled = line[:80].decode(errors="replace") or "an empty line"
+                    break
+        return self._offset > before
+
+    def _take(self, line: bytes) -> bool:
+        try:
+            event = json.loads(line)
+        except ValueError:
+            return False
+        if not isinstance(event, dict) or "event" not in event or self.ended:
+            return False
+        self.ended = event["event"] == "end"
+        self._on_event(event)
+        return True
+
+
+@contextmanager
+def under_way(
+    kernel: Path, arguments: Callable[[str], Sequence[str]], orders: dict[str, Any], *, folder: Path | None, output: int, terminal: int = -1
+) -> Iterator[Voyage]:
+    """A guest, started; when the block ends, however it ends, nothing of it is left.
+
+    Where the machine refuses namespaces, the guest runs without the sandbox: it dies with this process all the same, but it is kept
+    from the user's files only by its own read-only mount.
+
+    Args:
+        kernel: the lab kernel.
+        arguments: its command line, given the folder through which orders and events go.
+        orders: see `twlab.engines.guest_init`.
+        folder: the only place of the host's file system that the guest can write to; None: there is none.
+        output: file descriptor for standard output and standard error of the kernel.
+        terminal: another file descriptor that the kernel is given, under the same number.
+
+    Raises:
+        CapabilityError: the lab kernel cannot be started on this machine (``no-guest``).
+    """
+    spare = (folder or Path(tempfile.gettempdir())) / f".twlab-{os.getpid()}"
+    try:
+        for sandboxed, exchange in ((True, _IN_SANDBOX), (False, str(spare))):
+            command = [str(folder or ""), exchange, str(kernel), *arguments(exchange)]
+            voyage = _start(sandboxed, command, json.dumps(orders).encode(), output, terminal)
+            try:
+                if voyage.events >= 0:
+                    yield voyage
+                    return
+                status = voyage.process.wait()
+            finally:
+                voyage.end()
+            if status != sandbox.NO_NAMESPACES:
+                break
+    finally:
+        shutil.rmtree(spare, ignore_errors=True)
+    raise CapabilityError(f"the lab kernel cannot be started (status {status})", slug="no-guest")
+
+
+def _start(sandboxed: bool, command: list[str], orders: bytes, output: int, terminal: int) -> Voyage:
+    ours, theirs = socket.socketpair()
+    python = [sys.executable, "-m"]
+    before = [*python, "twlab.engines.sandbox", str(os.getpid())] if sandboxed else []
+    with theirs:
+        process = subprocess.Popen(
+            [*before, *python, "twlab.engines.vessel", str(theirs.fileno()), *command],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            pass_fds=[theirs.fileno(), *([terminal] if terminal >= 0 else [])],
+            start_new_session=True,  # Ctrl-C is for the caller, who ends the guest; and a kernel that panics signals its whole process group
+            env={**os.environ, "LC_ALL": "C", "TMPDIR": "/dev/shm"},
+        )
+    assert process.stdin
+    with contextlib.suppress(BrokenPipeError):  # its exit status says why
+        process.stdin.write(orders)
+        process.stdin.close()
+    fds = socket.recv_fds(ours, 16, 1)[1]
+    return Voyage(process, sandboxed, fds[0] if fds else -1, ours)
