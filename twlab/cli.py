@@ -167,7 +167,7 @@ def kernel_info(as_json: Annotated[bool, typer.Option("--json", help="Print one 
 @kernel_app.command("boot", epilog="Example: twlab kernel boot")
 def kernel_boot() -> None:
     """A shell inside the lab kernel, in real time, to look around in."""
-    from twlab.engines.guest import shell
+    from twlab.engines.shell import shell
 
     raise typer.Exit(shell())
 
