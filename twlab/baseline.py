@@ -52,7 +52,7 @@ BASELINE: tuple[Pin, ...] = (
     Pin("net.ipv4.tcp_syn_retries", "6", "with doubling from 1 s, connect() gives up after 127 s"),
     Pin("net.ipv4.tcp_syn_linear_timeouts", "0", "Linux since 6.5: 4 retries at 1 s. Off: SYNs at 0, 1, 3, 7 s on every kernel"),
     Pin("net.ipv4.tcp_synack_retries", "5", "a half-open connection is given up after 63 s"),
-    Pin("net.ipv4.tcp_syncookies", "1", "cookies only when a backlog is full; a SYN answered by a cookie escapes the checks that scenarios are about"),
+    Pin("net.ipv4.tcp_syncookies", "1", "only when a backlog is full: a SYN answered by a cookie escapes the checks that scenarios are about"),
     Pin("net.ipv4.tcp_max_syn_backlog", "4096", "the default follows the memory"),
     Pin("net.core.somaxconn", "4096", "bound of listen(); was 128 before 5.4"),
     Pin("net.ipv4.tcp_abort_on_overflow", "0", "a full accept queue drops, and does not reset"),

@@ -7,13 +7,14 @@ Names are those of nstat(8), with ``TcpExt`` left off because these are the ones
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 if TYPE_CHECKING:
     from twlab.network import Node
 
-_FOLDER = "/proc/thread-self/net"
+_FOLDER = Path("/proc/thread-self/net")
 _CONNTRACK = {"invalid", "insert_failed", "drop", "early_drop", "clashres", "search_restart"}  # the rest are gauges, or always 0
 
 _emulated: WeakKeyDictionary[Node, dict[str, int]] = WeakKeyDictionary()
@@ -41,8 +42,7 @@ def count(node: Node, name: str) -> None:
 
 def _text(name: str) -> str:
     try:
-        with open(f"{_FOLDER}/{name}") as file:
-            return file.read()
+        return (_FOLDER / name).read_text()
     except OSError:  # a kernel without IPv6, or without conntrack
         return ""
 
@@ -50,7 +50,7 @@ def _text(name: str) -> str:
 def _pairs_of_lines(name: str) -> dict[str, int]:
     """``Tcp: RtoMin OutRsts`` above ``Tcp: 200 3``."""
     lines = _text(name).splitlines()
-    counters = {}
+    counters: dict[str, int] = {}
     for heads, values in zip(lines[::2], lines[1::2], strict=True):
         group = heads.partition(":")[0].removeprefix("TcpExt")
         counters |= {group + head: int(value) for head, value in zip(heads.split()[1:], values.split()[1:], strict=True)}

@@ -17,7 +17,10 @@ from functools import lru_cache
 from typing import NamedTuple
 
 NETLINK_SOCK_DIAG = 4
-STATES = ("", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV")
+STATES = (  # include/net/tcp_states.h
+    *("", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT"),
+    *("CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV"),
+)
 FIN_WAIT2, TIME_WAIT = STATES.index("FIN_WAIT2"), STATES.index("TIME_WAIT")
 ALL_STATES = (1 << len(STATES)) - 1
 MINI_SOCKET = 3  # idiag_timer of a socket that is only remembered
@@ -75,12 +78,8 @@ def dump_in_parts(diag: socket.socket, states: int) -> Iterator[list[Record]]:
 
 def look_up(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[Record]:
     """Those of `sockets`, each a family and an id, that are still there, as they are now; in the order asked. Raises OSError."""
-    found = []
-    for answers in _ask(diag, _SOCK_DIAG_BY_FAMILY, sockets):
-        for data in answers:
-            if _HEADER.unpack_from(data)[1] == _SOCK_DIAG_BY_FAMILY:
-                found.append(Record._make(_layout(len(data)).unpack(data)))
-    return found
+    answers = (data for batch in _ask(diag, _SOCK_DIAG_BY_FAMILY, sockets) for data in batch)
+    return [Record._make(_SHORTEST.unpack_from(data)) for data in answers if _HEADER.unpack_from(data)[1] == _SOCK_DIAG_BY_FAMILY]
 
 
 def destroy(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[OSError]:
@@ -108,11 +107,10 @@ def _ask(diag: socket.socket, kind: int, sockets: Iterable[tuple[int, bytes]]) -
 def _parse(data: bytes) -> tuple[list[Record], bool]:
     """The records of one datagram of a dump, and whether the dump ends with it."""
     length, kind = struct.unpack_from("=IH", data)
-    if kind == _SOCK_DIAG_BY_FAMILY or kind == _TCPDIAG_GETSOCK:
-        if len(data) % length == 0:  # as good as always, for mini-sockets
-            found = list(map(Record._make, _layout(length).iter_unpack(data)))
-            if all(record.length == length for record in found):
-                return found, False
+    if kind in (_SOCK_DIAG_BY_FAMILY, _TCPDIAG_GETSOCK) and len(data) % length == 0:  # as good as always, for mini-sockets
+        found = list(map(Record._make, _layout(length).iter_unpack(data)))
+        if all(record.length == length for record in found):
+            return found, False
     found, offset, done = [], 0, False
     while offset < len(data) and not done:
         length, kind = struct.unpack_from("=IH", data, offset)

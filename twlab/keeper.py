@@ -69,6 +69,7 @@ class Keeper:
             if self._pid == 0:
                 _child(_Sockets(lister, ender, round(age_s * 1000)), {lister.fileno(), ender.fileno()}, sockstat, theirs)
         os.close(sockstat)
+        ours.recv(1)  # ready; or gone already, which `stop` will tell
 
     def stop(self) -> Report:
         """Have it finish, and how it did.
@@ -81,7 +82,8 @@ class Keeper:
             told = self._line.recv(4096)
         _, status = os.waitpid(self._pid, 0)
         if status or not told:
-            raise EngineError(f"the keeper of TIME_WAIT ended early, with status {os.waitstatus_to_exitcode(status)}", "run it again", "keeper-ended-early")
+            ended = f"the keeper of TIME_WAIT ended early, with status {os.waitstatus_to_exitcode(status)}"
+            raise EngineError(ended, "run it again", "keeper-ended-early")
         return Report(**json.loads(told))
 
 
@@ -95,6 +97,7 @@ def _child(sockets: _Sockets, needed: set[int], sockstat: int, line: socket.sock
         kept = sorted(needed | {2, sockstat, line.fileno()})
         for low, high in zip([-1, *kept], [*kept, os.sysconf("SC_OPEN_MAX")], strict=True):
             os.closerange(low + 1, high)
+        line.send(b"!")
         report = sockets.keep(sockstat, line)
         line.send(json.dumps(asdict(report)).encode())
         status = 0

@@ -10,16 +10,14 @@ _ROOT = Path("/proc/sys")
 def read(name: str) -> str | None:
     """The value of ``net.ipv4.tcp_sack``, or None where this kernel has no such sysctl."""
     try:
-        with open(_path(name)) as file:
-            return " ".join(file.read().split())
+        return " ".join(_path(name).read_text().split())
     except FileNotFoundError:
         return None
 
 
 def write(name: str, value: str) -> None:
     """Set a sysctl. Raises OSError: there is none (ENOENT), the value is not taken (EINVAL), or the right is missing."""
-    with open(_path(name), "w") as file:
-        file.write(value)
+    _path(name).write_text(value)
 
 
 def expand(name: str) -> list[str]:
@@ -31,5 +29,5 @@ def expand(name: str) -> list[str]:
     return [f"{before}.{entry.name}.{after}" for entry in sorted(folder.iterdir())] if folder.is_dir() else []
 
 
-def _path(name: str) -> str:
-    return f"{_ROOT}/{name.replace('.', '/')}"
+def _path(name: str) -> Path:
+    return _ROOT / name.replace(".", "/")

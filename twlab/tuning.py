@@ -188,7 +188,8 @@ class Tuning:
             try:
                 sysctl.write(one, value)
             except OSError as error:
-                raise CapabilityError(f"{self._node.name}: the kernel does not take {one}={value}: {error.strerror}", _OTHER, "sysctl-refused") from error
+                message = f"{self._node.name}: the kernel does not take {one}={value}: {error.strerror}"
+                raise CapabilityError(message, _OTHER, "sysctl-refused") from error
             found = sysctl.read(one)
         return found
 
@@ -197,9 +198,10 @@ class Tuning:
 
         assert self._settings.time_wait_s is not None
         keeper = Keeper(self._node, self._settings.time_wait_s)
+        self.mechanisms["time_wait_s"] = f"sockets ended over inet_diag at {self._settings.time_wait_s:.3f} s"
 
         def stop() -> None:
-            self.mechanisms["time_wait_s"] = f"sockets ended over inet_diag at {self._settings.time_wait_s:.3f} s: {keeper.stop()}"
+            self.mechanisms["time_wait_s"] += f": {keeper.stop()}"
 
         self._beside.callback(stop)
 
@@ -223,10 +225,11 @@ def _comes_later(knob: Knob) -> bool:
 
 
 def _missing_for_keeper(settings: Settings) -> list[CapabilityError]:
+    asked = f"time_wait_s={settings.time_wait_s:g}"
     if (settings.time_wait_s or 0) > _CONSTANT_S:
-        return [CapabilityError(f"time_wait_s={settings.time_wait_s:g}: this kernel ends TIME_WAIT after {_CONSTANT_S} s and nothing makes it longer", _LAB, "time-wait-too-long")]
+        return [CapabilityError(f"{asked}: this kernel ends TIME_WAIT after {_CONSTANT_S} s and nothing prolongs it", _LAB, "time-wait-too-long")]
     if not timewait.destroyable():
-        message = f"time_wait_s={settings.time_wait_s:g}: this kernel does not end TIME_WAIT sockets on request (Linux 6.0 with CONFIG_INET_DIAG_DESTROY does)"
+        message = f"{asked}: this kernel does not end TIME_WAIT sockets on request, as Linux 6.0 with CONFIG_INET_DIAG_DESTROY does"
         return [CapabilityError(message, _LAB, "no-sock-destroy")]
     return []
 
