@@ -28,7 +28,7 @@ _NEAR = 4096  # a packet that a comment is about is at most so many packets away
 class _Comment(NamedTuple):
     position: int
     forward: bool
-    index: int
+    interface: int
     packet: bytes
     text: str
 
@@ -78,7 +78,7 @@ class Capture:
             self._loop.forget(ring)
             seen = [Captured(at_ns, numbers.get(index, -1), outbound, frame, length) for at_ns, index, outbound, frame, length in ring.close()]
             for comment in self._comments[name]:
-                _attach(comment, numbers[comment.index], seen)
+                _attach(comment, numbers[comment.interface], seen)
             packets += [packet for packet in seen if packet.interface >= 0]
             self.lost += ring.lost
         packets.sort(key=lambda packet: packet.at_ns)

@@ -132,13 +132,15 @@ class RawEndpoint:
             return bool(found)
 
         self._loop.wait_until(look, timeout_s)
-        self._transcript.record("verb", f"receives {found[0].words(self._names)}" if found else f"receives nothing of {predicate} for {timeout_s:g} s", self.node.name)
+        what = found[0].words(self._names) if found else f"nothing of {predicate} for {timeout_s:g} s"
+        self._transcript.record("verb", f"receives {what}", self.node.name)
         return found[0] if found else None
 
     def expect_nothing(self, for_s: float) -> bool:
         """Whether nothing arrives for `for_s` seconds, the whole of which pass, and nothing was waiting."""
         self._loop.sleep(for_s)
-        self._transcript.record("verb", f"receives {len(self.seen) or 'nothing'}" + (" segments" if self.seen else "") + f" in {for_s:g} s", self.node.name)
+        what = f"{len(self.seen)} segments" if self.seen else "nothing"
+        self._transcript.record("verb", f"receives {what} in {for_s:g} s", self.node.name)
         return not self.seen
 
     def _arrivals(self) -> None:

@@ -31,7 +31,13 @@ _MESSAGE_CONFIG = 3 << 8 | 2  # linux/netfilter/nfnetlink_queue.h: subsystem QUE
 _MAXLEN, _MASK, _FLAGS = 3, 4, 5  # attributes NFQA_CFG_*
 _FAIL_OPEN = 1
 _SO_RCVBUFFORCE = 33  # socket(7); Python has no name for it
-_RULES = f"table inet twlab_wire {{ chain forward {{ type filter hook forward priority mangle; meta l4proto tcp queue flags bypass to {NUMBER}; }}; }}"
+_RULES = f"""
+    table inet twlab_wire {{
+        chain forward {{
+            type filter hook forward priority mangle;
+            meta l4proto tcp queue flags bypass to {NUMBER}
+        }}
+    }}"""
 
 
 def install(node: Node) -> str:
@@ -86,8 +92,9 @@ class Tap:
         try:
             self._queue.bind(NUMBER, callback, max_len=LENGTH, sock_len=1 << 16)
         except OSError as error:
-            raise CapabilityError(f"the netfilter queue of {node.name} cannot be bound: {error}", "is another program using it?", "no-netfilter-queue") from error
-        self._configure(_MASK, _FAIL_OPEN, _FLAGS, _FAIL_OPEN)
+            message = f"the netfilter queue of {node.name} cannot be bound: {error}"
+            raise CapabilityError(message, "end what else uses it; twlab doctor tells more", "no-netfilter-queue") from error
+        self._configure({_MASK: _FAIL_OPEN, _FLAGS: _FAIL_OPEN})
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
         except PermissionError:  # in a user namespace: as much as the machine's limit allows
@@ -113,12 +120,11 @@ class Tap:
     def close(self) -> None:
         """Unbind, so that segments bypass the queue again; none is lost and none overtakes another."""
         self.serve()
-        self._configure(_MAXLEN, 0)
+        self._configure({_MAXLEN: 0})
         self.serve()
         self._queue.unbind()
         self._socket.close()
 
-    def _configure(self, *attributes: int) -> None:
-        kinds, values = attributes[::2], attributes[1::2]
-        body = pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + b"".join(pack("=HH", 8, kind) + pack("!I", value) for kind, value in zip(kinds, values, strict=True))
+    def _configure(self, attributes: dict[int, int]) -> None:
+        body = pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + b"".join(pack("=HH", 8, kind) + pack("!I", value) for kind, value in attributes.items())
         self._socket.send(pack("=IHHII", 16 + len(body), _MESSAGE_CONFIG, 1, 0, 0) + body)

@@ -68,5 +68,7 @@ class Outlets:
         return self._open[key]
 
     def close(self) -> None:
-        for opened in (*self._open.values(), *self._probes.values()):
-            opened.close()
+        for outlet in self._open.values():
+            outlet.close()
+        for probe in self._probes.values():
+            probe.close()

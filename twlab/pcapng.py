@@ -54,7 +54,8 @@ def write(file: BinaryIO, interfaces: Iterable[str], packets: Iterable[Captured]
     for name in interfaces:
         file.write(_block(_INTERFACE, pack("<HHI", _ETHERNET, 0, 0) + _options(_option(_NAME, name.encode()) + _option(_RESOLUTION, b"\x09"))))
     count = 0
-    for count, packet in enumerate(packets, 1):
+    for packet in packets:
+        count += 1
         flags = pack("<HHI", _FLAGS, 4, _OUTBOUND if packet.outbound else _INBOUND)
         options = flags + _option(_COMMENT, packet.comment.encode()) if packet.comment else flags
         header = pack("<IIIII", packet.interface, packet.at_ns >> 32, packet.at_ns & 0xFFFFFFFF, len(packet.frame), packet.length)

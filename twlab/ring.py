@@ -38,7 +38,7 @@ class Taken(NamedTuple):
     """One packet as an interface saw it. `frame` is as much of it as was kept, `length` that of the whole."""
 
     at_ns: int
-    index: int
+    interface: int
     outbound: bool
     frame: bytes
     length: int
@@ -74,7 +74,8 @@ class Ring:
             self._socket.setsockopt(_SOL_PACKET, _RX_RING, pack("=7I", *request))
             self._memory = mmap.mmap(self._socket.fileno(), size)
         except OSError as error:
-            raise CapabilityError(f"cannot capture at {node.name}: {error.strerror}", "free some memory; in a sandbox of your own, allow packet sockets", "no-capture") from error
+            message = f"cannot capture at {node.name}: {error.strerror}"
+            raise CapabilityError(message, "free some memory; outside twlab's sandbox, run as root", "no-capture") from error
 
     def fileno(self) -> int:
         """Readable when a block is full."""

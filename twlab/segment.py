@@ -174,7 +174,7 @@ def parse(packet: bytes, at_s: float) -> Segment | None:
         else:
             return None
         source_port, destination_port, seq, ack, bits, window, _, _ = _TCP.unpack_from(packet, header)
-    except (IndexError, error):
+    except (IndexError, ValueError, error):
         return None
     data = header + (bits >> 12) * 4
     if data < header + 20 or not data <= end <= len(packet):
@@ -184,7 +184,8 @@ def parse(packet: bytes, at_s: float) -> Segment | None:
         timestamp = unpack_from("!II", packet, header + 24)
     elif data > header + 20:
         timestamp = next((unpack_from("!II", body) for kind, body in _options(packet, header) if kind == _TIMESTAMP and len(body) == 8), None)
-    return Segment(at_s, source, destination, source_port, destination_port, seq, ack, _FLAGS[bits & 63], window, timestamp, end - data, packet, header)
+    flags = _FLAGS[bits & 63]
+    return Segment(at_s, source, destination, source_port, destination_port, seq, ack, flags, window, timestamp, end - data, packet, header)
 
 
 class Match:
@@ -276,12 +277,12 @@ def match(
         conditions.append(("with payload" if payload else "without payload", lambda s: (s.length > 0) == payload))
     if seq is not None:
         first, last = (seq, seq) if isinstance(seq, int) else seq
-        conditions.append((f"seq {first}" + (f" to {last}" if last != first else ""), lambda s: (s.seq - first) % _CIRCLE <= (last - first) % _CIRCLE))
+        words = f"seq {first}" if first == last else f"seq {first} to {last}"
+        conditions.append((words, lambda s: (s.seq - first) % _CIRCLE <= (last - first) % _CIRCLE))
     if timestamps is not None:
         conditions.append(("with timestamp" if timestamps else "without timestamp", lambda s: (s.timestamp is not None) == timestamps))
     tests = [test for _, test in conditions]
-    words = " ".join(words for words, _ in conditions) or "any segment"
-    return Match(lambda segment: all(test(segment) for test in tests), words, nth)
+    return Match(lambda segment: all(test(segment) for test in tests), " ".join(words for words, _ in conditions) or "any segment", nth)
 
 
 def without_timestamp(segment: Segment) -> Segment:

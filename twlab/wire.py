@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twlab import impair, nfqueue
+from twlab.errors import ScenarioError
 from twlab.impair import Release
 from twlab.loop import Loop
 from twlab.outlet import Outlet, Outlets
@@ -193,13 +194,16 @@ class Wire:
             When it was sent.
 
         Raises:
-            ScenarioError: the wire has no route to the destination (``no-route``).
+            ScenarioError: the wire has no route to the destination, or cannot tell it (``no-route``).
         """
         segment = parse(packet, self.loop.now_s) if isinstance(packet, bytes) else packet
         raw = packet if isinstance(packet, bytes) else packet.raw
-        if into is None and segment is None:
-            raise TypeError("only a TCP segment can be routed: name the interface it shall arrive at (into=)")
-        outlet = self._outlets.at(into) if into else self._outlets.to(segment.destination)
+        if into:
+            outlet = self._outlets.at(into)
+        elif segment:
+            outlet = self._outlets.to(segment.destination)
+        else:
+            raise ScenarioError("only a whole TCP segment can be routed", "name the interface it shall arrive at: into=...", "no-route")
         at_s = self._send(outlet, raw, "injected by the lab")
         self._tell(f"injects {segment.words(self._names) if segment else f'{len(raw)} bytes'}" + (f" into {into.name}" if into else ""))
         return at_s
