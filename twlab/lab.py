@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from twlab.network import Network
     from twlab.wire import Wire
 
+_BLOCK = 1 << 18
 _SAMPLE = 20  # TIME_WAIT sockets listed in one row of the evidence; the count is always there
 
 
@@ -92,7 +93,7 @@ class Lab:
         """Let time pass until `condition()` is true; whether it was, within `timeout_s`."""
         return self.loop.wait_until(condition, timeout_s)
 
-    def transfer(self, sender: Connection, receiver: Connection, count: int, filler: bytes = b"o") -> float:
+    def transfer(self, sender: Connection, receiver: Connection, count: int, filler: bytes = b".") -> float:
         """Send `count` filler bytes and wait until the other application has them, which does not keep them; the seconds it took.
 
         Raises:
@@ -100,7 +101,7 @@ class Lab:
         """
         began_s, before = self.now_s, receiver.received
         receiver.keep = False
-        sender.send(filler * count)
+        sender.send(filler * max(1, _BLOCK // len(filler)), total=count)
         arrived = receiver.wait_received(before + count)
         receiver.keep = True
         if not arrived:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import select
 import selectors
 import time
 from collections.abc import Callable
@@ -55,7 +56,7 @@ class Loop:
     """
 
     def __init__(self) -> None:
-        self._selector = selectors.DefaultSelector()
+        self._selector = selectors.EpollSelector()
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._epoch_s = monotonic_s()
@@ -97,7 +98,9 @@ class Loop:
         timer_s = self._next_timer_s()
         limits = [limit for limit in (until_s, timer_s) if limit is not None]
         timeout = max(0.0, min(limits) - now) if limits else None
-        for key, events in self._selector.select(timeout):
+        if timeout != 0.0:  # epoll itself counts in milliseconds, and a step that began a millisecond late would show in every figure
+            select.select([self._selector], [], [], timeout)
+        for key, events in self._selector.select(0):
             readable, writable = key.data
             if events & selectors.EVENT_READ and readable:
                 readable()

@@ -54,11 +54,11 @@ class Interface(Intf):
 
     peer: Interface
 
-    def __init__(self, name: str, node: Node, link: Veth, port: int | None, subnet: IPv4Network, hosts: range, mac: str):
+    def __init__(self, name: str, node: Node, link: Veth, port: int | None, subnet: IPv4Network, hosts: range, end: int):
         self.name = name
         self.node = node
         self.link = link
-        self.mac = mac
+        self.mac = _mac(subnet, hosts[0])
         self.params: dict[str, Any] = {}
         self.all4 = [str(subnet[host]) for host in hosts]
         self.all6 = [ip6_of(subnet, host) for host in hosts]
@@ -66,7 +66,9 @@ class Interface(Intf):
         self.ip6 = f"{self.all6[0]}/64"
         self.ip, self.prefixLen = self.all4[0], str(subnet.prefixlen)  # what Mininet looks at
         node.addIntf(self, port=port, moveIntfFn=no_move)
-        self.index = FIRST_INDEX + node.ports[self]
+        # Never the same at both ends: the kernel takes a device with its peer's number for one that is no virtual link, and then lets
+        # it wait up to a second before it has a carrier (net/core/link_watch.c, linkwatch_urgent_event).
+        self.index = FIRST_INDEX + 2 * node.ports[self] + end
 
     def requests(self) -> Iterator[netlink.Message]:
         """This interface up, with its addresses, and the other end's as neighbours."""
@@ -106,8 +108,8 @@ class Veth(Link):
     ):
         network = IPv4Network(subnet)
         self.node1, self.node2, self.mtu = node1, node2, mtu
-        self.intf1 = Interface(f"{node1.name}-{node2.name}", node1, self, port1, network, hosts1, _mac(network, hosts1[0]))
-        self.intf2 = Interface(f"{node2.name}-{node1.name}", node2, self, port2, network, hosts2, _mac(network, hosts2[0]))
+        self.intf1 = Interface(f"{node1.name}-{node2.name}", node1, self, port1, network, hosts1, 0)
+        self.intf2 = Interface(f"{node2.name}-{node1.name}", node2, self, port2, network, hosts2, 1)
         self.intf1.peer, self.intf2.peer = self.intf2, self.intf1
         if now:
             netlink.carry_out([self.request()])

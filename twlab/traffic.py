@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; Python has no name for it before 3.12
 _CHUNK = 1 << 18
+_BUFFER = bytearray(_CHUNK)  # one for all: in the lab kernel fresh memory is dear, a page fault costs as much as a dozen system calls
 _STATES = "ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT1 FIN_WAIT2 TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK LISTEN CLOSING".split()
 
 
@@ -51,32 +52,34 @@ class Connection:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         loop.watch(sock, self._readable)
 
-    def send(self, data: bytes, timeout_s: float = 60.0) -> None:
-        """Hand all of `data` to the kernel.
+    def send(self, data: bytes, total: int | None = None, timeout_s: float = 60.0) -> None:
+        """Hand all of `data` to the kernel; with `total`, so many bytes, made by repeating `data`.
 
         Raises:
             ScenarioError: the connection broke, or the kernel did not take it all within `timeout_s` (``send-failed``).
         """
-        self._note(f"sends {len(data)} bytes")
-        rest = memoryview(data)
+        wanted = len(data) if total is None else total
+        self._note(f"sends {wanted} bytes")
+        block = memoryview(data)
+        sent = 0
 
-        def all_taken() -> bool:
-            nonlocal rest
+        def push() -> None:
+            nonlocal sent
             try:
-                while rest:
-                    rest = rest[self._open_socket().send(rest[:_CHUNK]) :]
+                while sent < wanted:
+                    start = sent % len(block)
+                    sent += self._open_socket().send(block[start : start + min(_CHUNK, wanted - sent)])
             except BlockingIOError:
-                return False
+                pass
             except OSError as error:
                 self._fail(error)
-            return True
 
-        self._loop.watch(self._open_socket(), self._readable, all_taken)
-        done = self._loop.wait_until(lambda: not rest or self.error, timeout_s)
+        self._loop.watch(self._open_socket(), self._readable, push)
+        self._loop.wait_until(lambda: sent == wanted or self.error, timeout_s)
         if self._sock:
             self._loop.watch(self._sock, None if self.closed_by_peer else self._readable)
-        if self.error or not done:
-            raise ScenarioError(f"{self.node.name} could not send {len(rest)} of {len(data)} bytes: {self.error or 'time ran out'}", slug="send-failed")
+        if sent < wanted:
+            raise ScenarioError(f"{self.node.name} could send {sent} of {wanted} bytes: {self.error or 'time ran out'}", slug="send-failed")
 
     def receive(self, count: int, timeout_s: float = 10.0) -> bytes:
         """The next `count` bytes; fewer when the peer closed, the connection broke, or `timeout_s` passed."""
@@ -137,16 +140,16 @@ class Connection:
     def _readable(self) -> None:
         assert self._sock
         try:
-            data = self._sock.recv(_CHUNK)
+            count = self._sock.recv_into(_BUFFER)
         except BlockingIOError:
             return
         except OSError as error:
             self._fail(error)
             return
-        if data:
-            self.received += len(data)
+        if count:
+            self.received += count
             if self.keep:
-                self._unread += data
+                self._unread += memoryview(_BUFFER)[:count]
         else:
             self.closed_by_peer = True
             self._loop.forget(self._sock)
@@ -282,7 +285,7 @@ class Host:
         """Open a connection and wait for the outcome.
 
         Args:
-            source_port: bind to this port first; 0 leaves the choice to the kernel, as connect() without bind() does.
+            source_port: bind to this port first, with SO_REUSEADDR, as proxies do; 0 leaves the choice to the kernel, as connect() without bind() does.
             source_address: bind to this address first.
             timeout_s: give up after so long (the kernel's own patience is about 127 s with 6 SYN retries).
         """
@@ -291,7 +294,10 @@ class Host:
         call = "bind"
         try:
             if source_port or source_address:
-                if not source_port:
+                if source_port:
+                    # Without it, older kernels have bind() refuse a port that is in TIME_WAIT towards anyone (seen on 6.1, not on 6.18).
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                else:
                     sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
                 sock.bind((source_address or self.address(family), source_port))
             call = "connect"
