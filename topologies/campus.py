@@ -1,19 +1,17 @@
 """The whole picture: clients behind two NAT gateways, a proxy between two wires, and the origin servers that it asks.
 
-    c1 ─┐
-    ... ├─ nat1 ─┐                                       ┌─ server or s1
-    cn ─┘        │                                       │     10.2.1.1
-                 ├── wire ──────── proxy ─────── wire2 ──┤
-    cn+1 ─┐      │                                       │
-    ...   ├─ nat2 ┘                                      └─ s2
-    c2n ─┘                                                     10.2.2.1
+    c1 ──┬── nat1 ──┐                                       ┌── s1
+    c2 ──┘          │                                       │
+                    ├── wire ──────── proxy ──────── wire2 ─┤
+    c3 ──┬── nat2 ──┘                                       │
+    c4 ──┘                                                  └── s2
 
-    c1        10.0.1.1   - nat1   10.0.1.254       c3  10.0.3.1 - nat2  10.0.3.254    (with clients=2 behind each gateway)
-    nat1      10.1.1.1   - wire   10.1.1.254       nat2  10.1.2.1 - wire  10.1.2.254
-    proxy     10.3.1.1   - wire   10.3.1.254       proxy 10.3.2.1 - wire2 10.3.2.254
-    server    10.2.1.1   - wire2  10.2.1.254
+    cN 10.0.N.1 ── 10.0.N.254 nat1 10.1.1.1 ── 10.1.1.254 wire
+    cN 10.0.N.1 ── 10.0.N.254 nat2 10.1.2.1 ── 10.1.2.254 wire
+    wire 10.3.1.254 ── 10.3.1.1 proxy 10.3.2.1 ── 10.3.2.254 wire2 10.2.N.254 ── 10.2.N.1 sN
 
-The proxy's main address is 10.3.2.1, on the side of the origins; its clients reach it at either.
+The first half of the clients is behind nat1, the second behind nat2. One server is called ``server``. The proxy's main address is 10.3.2.1, on
+the side of the origins; its clients reach it at either. It forwards pings and nothing else.
 """
 
 import sys

@@ -1,11 +1,12 @@
-"""Clients behind one NAT gateway, and a server outside: the wire is outside, too, and sees the gateway's address.
+"""Clients behind one NAT gateway, and servers outside: the wire is outside, too, where everybody has the gateway's address.
 
-    client or                     nat ────────── wire ────────── server or
-    c1 ────────────────────────── │                 ├─────────── s1
-       10.0.1.1        10.0.1.254 │                 │ 10.2.1.254   10.2.1.1
-    c2 ────────────────────────── │                 └─────────── s2
-       10.0.2.1        10.0.2.254 │                   10.2.2.254   10.2.2.1
-                           10.1.1.1 .. 10.1.1.254
+    c1 ──┐                        ┌── s1
+    c2 ──┼── nat ──────── wire ───┤
+    c3 ──┘                        └── s2
+
+    cN 10.0.N.1 ── 10.0.N.254 nat 10.1.1.1 ── 10.1.1.254 wire 10.2.N.254 ── 10.2.N.1 sN
+
+One client is called ``client``, one server ``server``.
 """
 
 import sys

@@ -1,13 +1,13 @@
 """Clients, a proxy, and the origin servers that it asks: the wire is between the proxy and the origins.
 
-    client or                    proxy ────────── wire ────────── server or
-    c1 ─────────────────────────── │                ├───────────── s1
-       10.0.1.1         10.0.1.254 │                │  10.2.1.254    10.2.1.1
-    c2 ─────────────────────────── │                └───────────── s2
-       10.0.2.1         10.0.2.254 │                   10.2.2.254    10.2.2.1
-                             10.3.2.1 .. 10.3.2.254
+    c1 ──┐                          ┌── s1
+    c2 ──┼── proxy ──────── wire ───┤
+    c3 ──┘                          └── s2
 
-The proxy's main address is 10.3.2.1, on the side of the origins; with ``sources=4`` it has 10.3.2.1 to 10.3.2.4 there.
+    cN 10.0.N.1 ── 10.0.N.254 proxy 10.3.2.1 ── 10.3.2.254 wire 10.2.N.254 ── 10.2.N.1 sN
+
+One client is called ``client``, one server ``server``. The proxy's main address is 10.3.2.1, on the side of the origins; with
+``sources=4`` it has 10.3.2.1 to 10.3.2.4 there. It forwards pings and nothing else.
 """
 
 import sys

@@ -1,11 +1,12 @@
 """One client, and one virtual address behind which there are several servers; the router `vip` decides which of them answers for it.
 
-    client ──────────── wire ──────────── vip ──────────── s1   10.9.0.1 and 10.2.1.1
-       10.0.1.1   10.0.1.254  10.1.1.254   │   10.2.1.254
-                                           └────────────── s2   10.9.0.1 and 10.2.2.1
-                                               10.2.2.254
+                                    ┌── s1
+    client ──── wire ──── vip ──────┤
+                                    └── s2
 
-The address of the node `vip` is the virtual one, 10.9.0.1 and fd00:0:9::1, held by every server beside its own. It points at s1 to
+    client 10.0.1.1 ── 10.0.1.254 wire 10.1.1.254 ── 10.1.1.1 vip 10.2.N.254 ── 10.2.N.1 sN, all of them 10.9.0.1 too
+
+The address of the node `vip` is the virtual one, 10.9.0.1 and fd00:0:9::1, which every server holds beside its own. It points at s1 to
 begin with; ``point_at("s2")`` moves it, as a load balancer does, in the middle of whatever is going on.
 """
 

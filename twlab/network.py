@@ -238,9 +238,10 @@ def _load_file(path: Path) -> dict[str, type[Topo]]:
     if not path.is_file():
         raise UsageError(f"there is no file {path}", f"the topologies that come with twlab are: {', '.join(topology_names())}", "no-such-topology")
     search = list(sys.path)  # the file may add to it, for the sake of mn
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    spec = importlib.util.spec_from_file_location(f"topology_{path.stem}", path)
     try:
         module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
+        sys.modules[module.__name__] = module  # where the drawing in its docstring is looked for
         spec.loader.exec_module(module)  # type: ignore[union-attr]
     except (Exception, SystemExit) as error:  # whatever a user's file may raise
         fault = f"{path} cannot be loaded: {type(error).__name__}: {error}"

@@ -65,22 +65,26 @@ class Gateway(Router):
 
     def configure(self) -> None:
         super().configure()
-        out = self.interface_to(self.outside).name
         with self.inside():
-            firewall.apply(f"""
-                table inet gateway {{
-                    chain translate {{
-                        type nat hook postrouting priority srcnat;
-                        oifname "{out}" meta l4proto {{ tcp, udp }} {self._masquerade}
-                        oifname "{out}" masquerade
-                    }}
-                    chain inward {{
-                        type filter hook forward priority filter;
-                        iifname "{out}" ct state established,related accept
-                        iifname "{out}" meta l4proto {{ icmp, ipv6-icmp }} accept
-                        iifname "{out}" drop
-                    }}
-                }}""")
+            firewall.apply(self.ruleset())
+
+    def ruleset(self) -> str:
+        """The gateway's nftables rules."""
+        out = self.interface_to(self.outside).name
+        return f"""
+            table inet gateway {{
+                chain translate {{
+                    type nat hook postrouting priority srcnat;
+                    oifname "{out}" meta l4proto {{ tcp, udp }} {self._masquerade}
+                    oifname "{out}" masquerade
+                }}
+                chain inward {{
+                    type filter hook forward priority filter;
+                    iifname "{out}" ct state established,related accept
+                    iifname "{out}" meta l4proto {{ icmp, ipv6-icmp }} accept
+                    iifname "{out}" drop
+                }}
+            }}"""
 
 
 class Balancer(Router):
