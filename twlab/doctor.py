@@ -127,7 +127,7 @@ def _guest() -> list[Finding]:
 
     built = kernel.find()
     lacking = [package for program, package in _BUILDERS.items() if not shutil.which(program)]
-    lacking += [] if list(Path("/usr/src").glob("linux-source-*.tar.*")) else ["linux-source"]
+    lacking += [] if list(Path("/usr/src").glob("linux-source-*.tar.*")) else ["linux-source-6.12"]
     return [
         _finding("processor", "guest", True, machine, ""),
         _finding("lab kernel", "guest", built is not None, str(built.path) if built else "not built", "twlab kernel build"),
