@@ -107,9 +107,12 @@ def change(tree: Path, release: str, chosen: bool) -> None:
         if "No space left" in finished.stdout + finished.stderr:
             raise sources.no_space(tree)
         places = [file for file, said in _by_file(finished.stdout, step.files).items() if re.search(r"FAILED|ignored|Skipping", said)]
-        message = f"the change {step.name} does not fit Linux {release}: {', '.join(places) or finished.stderr.strip()}"
-        remedy = "the changes fit Debian's linux-source-6.1 and linux-source-6.12; docs/lab-kernel.md says how to carry them to another"
-        raise (UsageError if chosen else CapabilityError)(message, remedy, "changes-do-not-fit")
+        at_fault = UsageError if chosen else CapabilityError
+        raise at_fault(
+            f"the change {step.name} does not fit Linux {release}: {', '.join(places) or finished.stderr.strip()}",
+            "the changes fit Debian's linux-source-6.1 and linux-source-6.12; docs/lab-kernel.md says how to carry them to another",
+            slug="changes-do-not-fit",
+        )
 
 
 def _by_file(said: str, files: list[str]) -> dict[str, str]:

@@ -46,7 +46,7 @@ class Source:
         return seen.hexdigest()[:12]
 
     def unpack(self, folder: Path) -> None:
-        """Put a copy into `folder`, without the parts that user-mode Linux cannot use. Raises CapabilityError (``no-space``, ``bad-source``)."""
+        """Put a copy into `folder`, without the parts that user-mode Linux cannot use. Raises CapabilityError (``no-space``, ``broken-source``)."""
         left_out = [f"--exclude={place}/*.{kind}" for place in _LEFT_OUT for kind in ("c", "h")]
         left_out += ["--exclude=Documentation/*.rst", "--exclude=Documentation/*.yaml", "--exclude=.git"]
         taking = ["tar", "--extract", "--no-same-owner", f"--directory={folder}"]
@@ -104,7 +104,7 @@ def cannot_unpack(source: Path, folder: Path, reason: str) -> LabError:
     if "No space left" in reason:
         return no_space(folder)
     last = reason.strip().splitlines()[-1:] or ["no reason given"]
-    return CapabilityError(f"{source} cannot be unpacked: {last[0]}", "install the source package again, or give another source", "bad-source")
+    return CapabilityError(f"{source} cannot be unpacked: {last[0]}", "install the source package again, or give another source", "broken-source")
 
 
 def no_space(folder: Path) -> CapabilityError:
