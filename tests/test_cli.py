@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -127,14 +126,13 @@ def test_a_lab_that_is_killed_is_reported_as_that(claim, tmp_path):
 def test_ctrl_c_ends_with_130_and_keeps_the_result(claim, tmp_path):
     """SIGINT while an arm sleeps: status 130, one line, the folder says which arms were not run."""
     command = [sys.executable, "-m", "twlab", "run", str(claim(steps="lab.sleep(60)")), "--engine", "host", "--out", str(tmp_path / "runs")]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    for line in process.stderr:
-        if "Count." in line:
-            break
-    time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
-    rest = process.stderr.read()
-    assert process.wait(10) == 130
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if "Count." in line:
+                break
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
     assert "Traceback" not in rest
     (folder,) = (tmp_path / "runs").iterdir()
     assert json.loads((folder / "result.json").read_text())["arms"]["control"]["error"]["slug"] == "not-run"

@@ -38,7 +38,8 @@ app.add_typer(kernel_app, name="kernel")
 _COLOURS = {Verdict.SUPPORTED: "green", Verdict.REFUTED: "red", Verdict.INCONCLUSIVE: "yellow"}
 INTERRUPTED = 130
 
-out = Console(highlight=False, soft_wrap=True)
+_PIPED = None if sys.stdout.isatty() else 160  # columns of a table where nobody says how wide the paper is
+out = Console(highlight=False, soft_wrap=True, width=_PIPED)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
