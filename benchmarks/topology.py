@@ -31,6 +31,7 @@ from mininet.topo import Topo
 from twlab import netlink
 from twlab.loop import monotonic_s
 from twlab.network import Gateway, Network, Node, load_topology
+from twlab.nodes import Veth
 
 TOPOLOGY = "campus,clients=4,servers=3"
 SANDBOX = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
@@ -46,10 +47,10 @@ def lab() -> Seconds:
 
 def ip_batch(plan: list[Node], folder: Path) -> Seconds:
     """`ip -batch`, with scripts written beforehand."""
-    links, nodes = write_scripts(plan, folder)
+    namespaces_and_links, nodes = write_scripts(plan, folder)
 
     def build() -> None:
-        run("ip", "-batch", links)
+        run("ip", "-batch", namespaces_and_links)
         for name, (batch, sysctls, rules) in nodes.items():
             if sysctls:
                 run("ip", "netns", "exec", name, "sysctl", "-qw", *sysctls)
@@ -66,16 +67,16 @@ def ip_batch(plan: list[Node], folder: Path) -> Seconds:
 
 def write_scripts(plan: list[Node], folder: Path) -> tuple[Path, dict[str, tuple[Path, list[str], Path | None]]]:
     """The batch for namespaces and links; and for each node its batch, its sysctls and its nftables rules."""
-    links = [f"netns add {node.name}" for node in plan]
+    lines = [f"netns add {node.name}" for node in plan]
+    for one, other in ((link.intf1, link.intf2) for link in links(plan)):
+        peer = f"peer name {other.name} address {other.mac} netns {other.node.name}"
+        lines.append(f"link add {one.name} address {one.mac} netns {one.node.name} type veth {peer}")
+    script = folder / "links"
+    script.write_text("\n".join(lines) + "\n")
     nodes: dict[str, tuple[Path, list[str], Path | None]] = {}
     for node in plan:
         lines = ["link set lo up"]
         for i in node.interfaces:
-            if i is i.link.intf1:
-                peer = i.peer
-                links.append(
-                    f"link add {i.name} address {i.mac} netns {node.name} type veth peer name {peer.name} address {peer.mac} netns {peer.node.name}"
-                )
             lines += [f"link set {i.name} up", f"addr add {i.ip4} dev {i.name}", f"addr add {i.ip6} dev {i.name} nodad"]
             lines += [f"neigh replace {ip} lladdr {i.peer.mac} dev {i.name} nud permanent" for ip in (i.peer.all4[0], i.peer.all6[0])]
         for destination, prefix, next_node in node.routes:
@@ -87,9 +88,12 @@ def write_scripts(plan: list[Node], folder: Path) -> tuple[Path, dict[str, tuple
             rules = folder / f"{node.name}.nft"
             rules.write_text(node.ruleset())
         nodes[node.name] = (batch, ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"] if node.forwards else [], rules)
-    script = folder / "links"
-    script.write_text("\n".join(links) + "\n")
     return script, nodes
+
+
+def links(plan: list[Node]) -> list[Veth]:
+    """Every link of the network, once."""
+    return [interface.link for node in plan for interface in node.interfaces if interface is interface.link.intf1]
 
 
 class Bare(Topo):
@@ -98,12 +102,9 @@ class Bare(Topo):
     def build(self, plan: list[Node]) -> None:
         for node in plan:
             self.addHost(node.name, ip=None)
-        for node in plan:
-            for i in node.interfaces:
-                if i is i.link.intf1:
-                    self.addLink(
-                        node.name, i.peer.node.name, intfName1=i.name, intfName2=i.peer.name, addr1=i.mac, addr2=i.peer.mac, params1={"ip": i.ip4}, params2={"ip": i.peer.ip4}
-                    )
+        for one, other in ((link.intf1, link.intf2) for link in links(plan)):
+            names = {"intfName1": one.name, "intfName2": other.name, "addr1": one.mac, "addr2": other.mac}
+            self.addLink(one.node.name, other.node.name, **names, params1={"ip": one.ip4}, params2={"ip": other.ip4})
 
 
 def mininet(plan: list[Node]) -> Seconds:

@@ -144,10 +144,8 @@ class Node(mininet.node.Node):
         super().__init__(name, **{**params, "inNamespace": namespace is None})
         if namespace is None:
             self.namespace = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        # Before there are interfaces, which take these over.
+        # No link-local addresses. Before there are interfaces, which take it over.
         self.write_sysctl("net.ipv6.conf.default.addr_gen_mode", 1)
-        self.write_sysctl("net.ipv4.ip_forward", int(self.forwards))
-        self.write_sysctl("net.ipv6.conf.all.forwarding", int(self.forwards))
 
     @property
     def interfaces(self) -> list[Interface]:
@@ -207,6 +205,9 @@ class Node(mininet.node.Node):
 
     def configure(self) -> None:
         """Addresses, neighbours, routes, checksums: everything but the links, which are there."""
+        # Not earlier: an interface that comes to a router joins the group of all routers, and tells everybody.
+        self.write_sysctl("net.ipv4.ip_forward", int(self.forwards))
+        self.write_sysctl("net.ipv6.conf.all.forwarding", int(self.forwards))
         with self.inside():
             netlink.carry_out(self.requests())
             netlink.fill_in_checksums(interface.name for interface in self.interfaces)
