@@ -77,8 +77,7 @@ class Capture:
             names += [interface.name for interface in self._nodes[name].interfaces]
             self._loop.forget(ring)
             seen = [Captured(at_ns, numbers.get(index, -1), outbound, frame, length) for at_ns, index, outbound, frame, length in ring.close()]
-            for comment in self._comments[name]:
-                _attach(comment, numbers[comment.interface], seen)
+            _attach(self._comments[name], numbers, seen)
             packets += [packet for packet in seen if packet.interface >= 0]
             self.lost += ring.lost
         packets.sort(key=lambda packet: packet.at_ns)
@@ -98,14 +97,26 @@ class Capture:
             self._comments[interface.node.name].append(_Comment(ring.position, forward, interface.index, packet, text))
 
 
-def _attach(comment: _Comment, interface: int, seen: list[Captured]) -> None:
-    """Put `comment` on the nearest packet that it can be about and that has none yet."""
-    here = comment.position
-    wanted = _constant_part(comment.packet)
-    for packet in seen[here : here + _NEAR] if comment.forward else reversed(seen[max(0, here - _NEAR) : here]):
-        if packet.interface == interface and not packet.comment and wanted.startswith(_constant_part(packet.frame[_ETHERNET_BYTES:])):
-            packet.comment = comment.text
-            return
+def _attach(comments: list[_Comment], numbers: dict[int, int], seen: list[Captured]) -> None:
+    """Put each comment on the nearest packet that it can be about, and that no other comment of its direction has taken.
+
+    Args:
+        comments: in the order in which they were made.
+        numbers: the kernel's index of an interface to that in `Captured.interface`.
+        seen: what the ring saw, in its order.
+    """
+    taken: set[tuple[int, bool]] = set()
+    for comment in comments:
+        wanted = _constant_part(comment.packet)
+        here, end = comment.position, len(seen)
+        for at in range(here, min(end, here + _NEAR)) if comment.forward else range(min(end, here) - 1, max(-1, here - _NEAR), -1):
+            packet = seen[at]
+            if packet.interface != numbers[comment.interface] or (at, comment.forward) in taken:
+                continue
+            if wanted.startswith(_constant_part(packet.frame[_ETHERNET_BYTES:])):
+                taken.add((at, comment.forward))
+                packet.comment = f"{packet.comment}; {comment.text}" if packet.comment else comment.text
+                break
 
 
 def _constant_part(packet: bytes) -> bytes:

@@ -94,7 +94,6 @@ class Wire:
 
     Attributes:
         mechanism: how segments come up: ``nft queue`` or ``iptables NFQUEUE``; empty while nothing has been armed.
-        unseen: how often the queue ran over, and segments passed without being looked at.
 
     Raises:
         CapabilityError: on the first verb that needs it, if this machine has no netfilter queue (``no-netfilter-queue``).
@@ -104,7 +103,7 @@ class Wire:
         self.node = node
         self.loop = loop
         self.mechanism = ""
-        self.unseen = 0
+        self._unseen = 0
         self._transcript = transcript
         self._capture = capture
         self._names = dict(_names(node))
@@ -133,6 +132,12 @@ class Wire:
             endpoint.close()
         self._outlets.close()
         self._closed = True
+
+    @property
+    def unseen(self) -> int:
+        """How often the queue ran over and segments passed without being looked at: bulk, on an armed wire, as an ordinary user of a
+        machine whose net.core.rmem_max is small."""
+        return self._unseen + (self._tap.overruns if self._tap else 0)
 
     def watch(self, predicate: Match | None = None) -> Rule:
         """Keep every segment that matches, as it passes."""
@@ -227,7 +232,9 @@ class Wire:
         if self._tap and not any(rule.armed for rule in self._rules):
             self.loop.forget(self._tap)
             self._tap.close()
-            self._note_unseen()
+            if self._tap.overruns:
+                self._unseen += self._tap.overruns
+                self._tell(f"could not keep up {self._tap.overruns} times: segments passed unseen")
             self._tap = None
 
     def _arm(self, rule: Any, predicate: Match | None = None) -> Any:
@@ -302,11 +309,6 @@ class Wire:
                 self._capture.comment_next(interface, raw, comment)
         outlet.send(raw)
         return self.loop.now_s
-
-    def _note_unseen(self) -> None:
-        if self._tap and self._tap.overruns:
-            self.unseen += self._tap.overruns
-            self._tell(f"could not keep up {self._tap.overruns} times: segments passed unseen")
 
     def _named(self, predicate: Match) -> str:
         return " ".join(self._names.get(word, word) for word in str(predicate).split(" "))
