@@ -101,7 +101,8 @@ def what_an_idle_network_says() -> list[int]:
         idle = sum(len(frames(channel, 0.3)) for channel in channels)
         for end in connected(network, "c1", "server", 6):
             end.close()
-        return [idle, *sorted({struct.unpack_from("!H", frame, 12)[0] for frame in frames(channels[-1])}), *sorted({frame[20] for frame in frames(channels[3])})]
+        seen = frames(channels[-1])
+        return [idle, *sorted({struct.unpack_from("!H", frame, 12)[0] for frame in seen}), *sorted({frame[20] for frame in seen})]
 
 
 def test_an_idle_network_is_silent(in_sandbox: InSandbox) -> None:
@@ -281,7 +282,12 @@ def test_a_build_that_fails_lets_go_of_everything(in_sandbox: InSandbox) -> None
 
 
 def without_the_right() -> str:
-    code = "from twlab.network import Network, load_topology\ntry:\n Network(load_topology('pair')).__enter__()\nexcept Exception as e: print(type(e).__name__, e.slug)"
+    code = """if True:
+        from twlab.network import Network, load_topology
+        try:
+            Network(load_topology("pair")).__enter__()
+        except Exception as error:
+            print(type(error).__name__, error.slug)"""
     command = ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", code]
     return subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(netlink.__file__).parent.parent).stdout.strip()
 

@@ -31,6 +31,7 @@ __all__ = [
 
 _FOLDER = Path(__file__).resolve().parent.parent / "topologies"
 _LONGEST_NAME = 15  # of an interface, IFNAMSIZ - 1
+_MOST_ADDRESSES = 253  # at one end of a link: host 254 is the other end
 
 
 class Topology(Topo):
@@ -51,8 +52,7 @@ class Topology(Topo):
         super().__init__(*args, **options)
         for name, node in self.g.node.items():
             if not issubclass(node.get("cls") or object, Node):
-                fault = f"node {name} of the topology is none of the lab's"
-                raise UsageError(fault, "add nodes with cls=Endpoint, WireNode, ...", "broken-topology-file")
+                raise _broken(f"node {name} of the topology is none of the lab's", "add nodes with cls=Endpoint, WireNode, ...")
         for name in self.g.nodes():
             self.g.node[name]["routes"] = list(self._routes(name))
 
@@ -66,16 +66,22 @@ class Topology(Topo):
             mtu: in bytes.
 
         Raises:
-            UsageError: the two are linked already, the subnet is in use, or the two names together are too long for an interface's
-                (``broken-topology-file``).
+            UsageError: one of the two is not there, they are linked already, the subnet is none of that kind or in use, there is no room
+                for so many addresses, or the two names together are too long for an interface's (``broken-topology-file``).
         """
+        name = f"{one}-{other}"
+        if unknown := [node for node in (one, other) if node not in self.g.node]:
+            raise _broken(f"{name} links {unknown[0]}, which the topology does not have", f'first: self.addHost("{unknown[0]}", cls=Endpoint)')
         if other in self.g.edge.get(one, {}):
-            raise UsageError(f"{one} and {other} are linked twice", "one link between two nodes is all there can be", "broken-topology-file")
+            raise _broken(f"{one} and {other} are linked twice", "one link between two nodes is all there can be")
+        if not _is_subnet(subnet):
+            raise _broken(f"{subnet} is no network of 256 addresses inside 10.0.0.0/8", f'for example: self.join("{one}", "{other}", "10.0.1.0/24")')
         if subnet in (link["subnet"] for _, _, link in self.iterLinks(withInfo=True)):
-            raise UsageError(f"two links have the subnet {subnet}", "give each link a subnet of its own", "broken-topology-file")
-        if len(one) + len(other) + 1 > _LONGEST_NAME:
-            too_long = f"the interface {one}-{other} would have a name of more than {_LONGEST_NAME} characters"
-            raise UsageError(too_long, "give the nodes shorter names", "broken-topology-file")
+            raise _broken(f"two links have the subnet {subnet}", "give each link a subnet of its own")
+        if not 1 <= addresses <= _MOST_ADDRESSES:
+            raise _broken(f"{one} cannot have {addresses} addresses in {subnet}", f"it can have from 1 to {_MOST_ADDRESSES}")
+        if len(name) > _LONGEST_NAME:
+            raise _broken(f"the interface {name} would have a name of more than {_LONGEST_NAME} characters", "give the nodes shorter names")
         self.addLink(one, other, cls=Veth, subnet=subnet, hosts1=range(1, 1 + addresses), mtu=mtu)
 
     def _routes(self, start: str) -> Iterator[tuple[str, int, str]]:
@@ -244,13 +250,12 @@ def _load_file(path: Path) -> dict[str, type[Topo]]:
         sys.modules[module.__name__] = module  # where the drawing in its docstring is looked for
         spec.loader.exec_module(module)  # type: ignore[union-attr]
     except (Exception, SystemExit) as error:  # whatever a user's file may raise
-        fault = f"{path} cannot be loaded: {type(error).__name__}: {error}"
-        raise UsageError(fault, "run it with python3 to see where", "broken-topology-file") from error
+        raise _broken(f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python3 to see where") from error
     finally:
         sys.path[:] = search
     known = getattr(module, "topos", None)
     if not isinstance(known, dict) or not known:
-        raise UsageError(f"{path} holds no topology", "end the file with: topos = {'mine': Mine}", "broken-topology-file")
+        raise _broken(f"{path} holds no topology", "end the file with: topos = {'mine': Mine}")
     return known
 
 
@@ -268,10 +273,9 @@ def _make(kind: type[Topo], place: str, options: list[str]) -> Topology:
     except UsageError:
         raise
     except (Exception, SystemExit) as error:  # whatever a user's build may raise
-        fault = f"{place} cannot be built: {type(error).__name__}: {error}"
-        raise UsageError(fault, "run the file with python3 to see where", "broken-topology-file") from error
+        raise _broken(f"{place} cannot be built: {type(error).__name__}: {error}", "run the file with python3 to see where") from error
     if fault := _fault(made):
-        raise UsageError(f"the lab cannot build {place}: {fault}", "see topologies/pair.py for how one is made", "broken-topology-file")
+        raise _broken(f"the lab cannot build {place}: {fault}", "see topologies/pair.py for how one is made")
     return made
 
 
@@ -289,6 +293,18 @@ def _fault(topology: Topo) -> str:
         except TypeError as error:
             return f"its node {name}, a {options['cls'].__name__}, has {error}"
     return ""
+
+
+def _broken(message: str, remedy: str) -> UsageError:
+    return UsageError(message, remedy, "broken-topology-file")
+
+
+def _is_subnet(text: str) -> bool:
+    try:
+        network = IPv4Network(text)
+    except ValueError:
+        return False
+    return network.prefixlen == 24 and network.network_address.packed[0] == 10
 
 
 def _namespace() -> int:
