@@ -11,6 +11,7 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from itertools import count
+from struct import unpack_from
 from typing import TYPE_CHECKING, Any
 
 from twlab import bpf, firewall
@@ -18,6 +19,7 @@ from twlab.craft import craft
 from twlab.loop import Loop
 from twlab.outlet import Outlets
 from twlab.segment import Flow, Segment, parse
+from twlab.syscalls import enlarge_receive_buffer
 from twlab.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from twlab.network import Node
 
 _ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
+_SOL_PACKET, _PACKET_STATISTICS = 263, 6  # linux/if_packet.h
 _BUFFER_BYTES = 8 << 20
 _numbers = count(1)
 
@@ -66,6 +69,7 @@ class RawEndpoint:
         self._loop = loop
         self._transcript = transcript
         self._capture = capture
+        self._lost = 0
         self._outlets = Outlets(node)
         self._table = f"inet twlab_claim_{next(_numbers)}"
         ip, version, protocol = ("ip6", 6, _ETH_P_IPV6) if ":" in self.address else ("ip", 4, _ETH_P_IP)
@@ -78,7 +82,7 @@ class RawEndpoint:
         self._socket = node.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(protocol))
         self._socket.setblocking(False)
         bpf.attach(self._socket, bpf.tcp_to_port(port, version))
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+        enlarge_receive_buffer(self._socket, _BUFFER_BYTES)
         loop.watch(self._socket, self._arrivals)
 
     def __enter__(self) -> RawEndpoint:
@@ -96,6 +100,12 @@ class RawEndpoint:
         self._outlets.close()
         with self.node.inside():
             firewall.apply(f"delete table {self._table}")
+
+    @property
+    def lost(self) -> int:
+        """Segments that found no room, because too many came before the loop had a turn."""
+        self._lost += unpack_from("=I", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8), 4)[0]
+        return self._lost
 
     def send(self, to: tuple[str, int], flags: str, **fields: Any) -> Segment:
         """Send one segment.

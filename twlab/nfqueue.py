@@ -14,10 +14,11 @@ import socket
 import subprocess
 from collections.abc import Callable
 from struct import pack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from twlab import firewall
 from twlab.errors import CapabilityError
+from twlab.syscalls import enlarge_receive_buffer
 
 if TYPE_CHECKING:
     from netfilterqueue import Packet
@@ -30,18 +31,21 @@ _BUFFER_BYTES = 64 << 20
 _MESSAGE_CONFIG = 3 << 8 | 2  # linux/netfilter/nfnetlink_queue.h: subsystem QUEUE, NFQNL_MSG_CONFIG
 _MAXLEN, _MASK, _FLAGS = 3, 4, 5  # attributes NFQA_CFG_*
 _FAIL_OPEN = 1
-_SO_RCVBUFFORCE = 33  # socket(7); Python has no name for it
-_RULES = f"""
-    table inet twlab_wire {{
-        chain forward {{
-            type filter hook forward priority mangle;
-            meta l4proto tcp queue flags bypass to {NUMBER}
-        }}
-    }}"""
 
 
-def install(node: Node) -> str:
-    """Send forwarded TCP segments of `node` to the queue; they pass while nobody has bound it.
+class Segments(NamedTuple):
+    """Which segments of a node go to the queue: where they pass, and which of them, in the words of both rule languages."""
+
+    chain: str  # FORWARD or INPUT
+    nft: str
+    iptables: str
+
+
+FORWARDED = Segments("FORWARD", "meta l4proto tcp", "-p tcp")
+
+
+def install(node: Node, segments: Segments = FORWARDED) -> str:
+    """Send TCP segments of `node` to the queue, those that it forwards unless others are named; they pass while nobody has bound it.
 
     Returns:
         The mechanism: ``nft queue``, or ``iptables NFQUEUE`` where the kernel lacks the former.
@@ -49,9 +53,17 @@ def install(node: Node) -> str:
     Raises:
         CapabilityError: neither works here (``no-netfilter-queue``).
     """
+    hook = segments.chain.lower()
+    rules = f"""
+        table inet twlab_queue {{
+            chain {hook} {{
+                type filter hook {hook} priority mangle;
+                {segments.nft} queue flags bypass to {NUMBER}
+            }}
+        }}"""
     with node.inside():
         try:
-            firewall.apply(_RULES)
+            firewall.apply(rules)
             return "nft queue"
         except CapabilityError as error:
             reasons = [error.message]
@@ -60,7 +72,7 @@ def install(node: Node) -> str:
             if program is None:
                 reasons.append(f"{tool} is not installed")
                 break
-            rule = f"-t mangle -A FORWARD -p tcp -j NFQUEUE --queue-num {NUMBER} --queue-bypass"
+            rule = f"-t mangle -A {segments.chain} {segments.iptables} -j NFQUEUE --queue-num {NUMBER} --queue-bypass"
             done = subprocess.run([program, *rule.split()], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False)
             if done.returncode != 0:
                 reasons.append(f"{tool}: {done.stderr.strip()}")
@@ -95,10 +107,7 @@ class Tap:
             message = f"the netfilter queue of {node.name} cannot be bound: {error}"
             raise CapabilityError(message, "end what else uses it; twlab doctor tells more", "no-netfilter-queue") from error
         self._configure({_MASK: _FAIL_OPEN, _FLAGS: _FAIL_OPEN})
-        try:
-            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _BUFFER_BYTES)
-        except PermissionError:  # in a user namespace: as much as the machine's limit allows
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
+        enlarge_receive_buffer(self._socket, _BUFFER_BYTES)
 
     def fileno(self) -> int:
         return self._socket.fileno()
