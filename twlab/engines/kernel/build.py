@@ -65,9 +65,9 @@ def build(source: Path | None = None, version: str | None = None, progress: Prog
     with store.claim(name, lambda: progress(0.0, "waiting for another build of the same kernel")) as folder:
         if kernel := store.kept(name):
             return kernel
-        for leftover in folder.glob(f".{name}.new*"):
-            shutil.rmtree(leftover, ignore_errors=True)
         room = Path(os.environ.get("TMPDIR") or folder)
+        for leftover in {*folder.glob(f".{name}.new-*"), *room.glob(f".{name}.new-*")}:  # of builds that were killed
+            shutil.rmtree(leftover, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}.new-", dir=room, ignore_cleanup_errors=True) as workplace:
             return _build(origin, name, Path(workplace), folder, progress)
 

@@ -30,9 +30,9 @@ def info() -> dict[str, Any]:
     if kernel is None:
         raise CapabilityError("the lab kernel has not been built", "build it once, in about four minutes: twlab kernel build", "no-lab-kernel")
     facts = kernel.facts()
-    version = facts.get("version") or subprocess.run([kernel.path, "--version"], capture_output=True, text=True, check=False).stdout.strip()
+    version = facts.get("version") or _said_version(kernel)
     return {
-        "version": version or "unknown",
+        "version": version,
         "path": str(kernel.path),
         "size": f"{kernel.path.stat().st_size / 1e6:.1f} MB",
         "source": facts.get("source", "elsewhere: named by TWLAB_KERNEL"),
@@ -42,3 +42,9 @@ def info() -> dict[str, Any]:
         "sysctls": _SYSCTLS if facts else [],
         "options": facts.get("options", []),
     }
+
+
+def _said_version(kernel: store.Kernel) -> str:
+    """The first line of what the program says itself; a kernel's is its release."""
+    said = subprocess.run([kernel.path, "--version"], capture_output=True, text=True, check=False).stdout
+    return (said.splitlines() or ["unknown"])[0]
