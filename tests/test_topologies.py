@@ -10,64 +10,16 @@ import sys
 import time
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import ROOT, InSandbox
+from reach import FAMILIES, PATIENCE_S, REACHES, connections
 
+from twlab.engines.guest import Guest
 from twlab.errors import UsageError
 from twlab.network import Network, load_topology, topology_names
 from twlab.nodes import Node
-
-FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
-PATIENCE_S = 10.0  # for what must arrive
-DENIAL_S = 0.5  # for what must not
-
-# Topology with options, and by node name which endpoints it can connect to.
-REACHES: dict[str, dict[str, str]] = {
-    "pair": {"client": "server", "server": "client"},
-    "pair,mtu=9000": {"client": "server", "server": "client"},
-    "proxy": {"client": "proxy", "proxy": "client server", "server": "proxy"},
-    "proxy,clients=2,servers=3,sources=4": {
-        "c1": "proxy", "c2": "proxy", "proxy": "c1 c2 s1 s2 s3", "s1": "proxy s2 s3", "s2": "proxy s1 s3", "s3": "proxy s1 s2",
-    },
-    "nat": {"client": "server", "server": ""},
-    "nat,clients=3,servers=2": {"c1": "c2 c3 s1 s2", "c2": "c1 c3 s1 s2", "c3": "c1 c2 s1 s2", "s1": "s2", "s2": "s1"},
-    "campus": {"c1": "proxy", "c2": "proxy", "proxy": "server", "server": "proxy"},
-    "campus,clients=2,servers=2": {
-        "c1": "c2 proxy", "c2": "c1 proxy", "c3": "c4 proxy", "c4": "c3 proxy", "proxy": "s1 s2", "s1": "proxy s2", "s2": "proxy s1",
-    },
-    "vip": {"client": "s1 s2", "s1": "client s2", "s2": "client s1"},
-}  # fmt: skip
-
-
-def connections(text: str, family: int) -> dict[str, list[str]]:
-    """By endpoint, those that it gets a TCP connection to; all are tried at once."""
-    with Network(load_topology(text)) as network:
-        endpoints = [node for node in network if node.role == "endpoint"]
-        expected = sum(len(names.split()) for names in REACHES[text].values())
-        waiting: dict[socket.socket, tuple[str, str]] = {}
-        listeners = []
-        for target in endpoints:
-            listener = target.socket(FAMILIES[family])
-            listener.bind((target.address(family), 80))
-            listener.listen()
-            listeners.append(listener)
-            for source in endpoints:
-                if source is not target:
-                    caller = source.socket(FAMILIES[family])
-                    caller.setblocking(False)
-                    caller.connect_ex((target.address(family), 80))
-                    waiting[caller] = (source.name, target.name)
-        made = {source.name: [] for source in endpoints}
-        deadline_s = time.monotonic() + PATIENCE_S
-        while waiting and (left_s := deadline_s - time.monotonic()) > 0:
-            for caller in select.select([], list(waiting), [], left_s)[1]:
-                source, target = waiting.pop(caller)
-                if caller.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == 0:
-                    made[source].append(target)
-            if sum(map(len, made.values())) >= expected:
-                deadline_s = min(deadline_s, time.monotonic() + DENIAL_S)
-        return {source: sorted(targets) for source, targets in made.items()}
 
 
 @pytest.mark.host
@@ -76,6 +28,16 @@ def connections(text: str, family: int) -> dict[str, list[str]]:
 def test_endpoints_reach_whom_they_should_and_nobody_else(in_sandbox: InSandbox, text: str, family: int) -> None:
     """TCP gets through wires, out of gateways and to a proxy's own address; not into gateways from outside, and not past a proxy."""
     assert in_sandbox(connections, text, family) == {name: sorted(names.split()) for name, names in REACHES[text].items()}
+
+
+@pytest.mark.guest
+def test_the_lab_kernel_builds_the_same_networks(tmp_path: Path) -> None:
+    """In the lab kernel everybody reaches whom he reaches on the host, over IPv4 and IPv6."""
+    told: list[dict[str, Any]] = []
+    Guest(agent="reach").run({}, tmp_path, told.append, real_limit_s=120)
+    for event in told[:-1]:
+        assert event["reached"] == {name: sorted(names.split()) for name, names in REACHES[event["topology"]].items()}
+    assert len(told) == 2 * len(REACHES) + 1
 
 
 def unanswered_pings(text: str, family: int) -> list[str]:
@@ -113,13 +75,12 @@ def seen_by_the_server(text: str, client: str, server: str, family: int) -> list
     with Network(load_topology(text)) as network, network[server].socket(FAMILIES[family]) as listener:
         listener.bind((network[server].address(family), 80))
         listener.listen()
-        seen = []
+        ends = []  # all open at once, so that no port comes twice
         for _ in range(8):
             caller = network[client].socket(FAMILIES[family])
             caller.connect((network[server].address(family), 80))
-            far = listener.accept()[0]
-            seen.append([*far.getpeername()[:2], caller.getsockname()[1]])
-        return seen
+            ends.append((caller, listener.accept()[0]))
+        return [[*far.getpeername()[:2], caller.getsockname()[1]] for caller, far in ends]
 
 
 @pytest.mark.host
