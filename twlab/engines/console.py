@@ -9,6 +9,8 @@ _PANIC = re.compile(r"Kernel panic - not syncing: (?P<reason>.*)")
 _INIT_DIED = re.compile(r"Attempted to kill init! exitcode=0x(?P<code>[0-9a-f]+)")
 _OUT_OF_MEMORY = re.compile(r"deadlocked on memory|[Oo]ut of memory|MemoryError")
 
+_FAREWELL = ("reboot: ", "remove_umid_dir")
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -23,7 +25,7 @@ def fault(text: str, status: int, *, garbled: str, ended: bool) -> Fault | None:
 
     Args:
         text: its console.
-        status: exit status of the process; negative, a signal.
+        status: exit status of the process.
         garbled: beginning of the first line among its events that was none; empty when there was no such line.
         ended: whether its last event was ``end``.
     """
@@ -50,5 +52,6 @@ def _in_words(wait_status: int) -> str:
 
 
 def _last_line(text: str) -> str:
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    """What was said last, before the lab kernel took its leave."""
+    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(_FAREWELL)]
     return lines[-1] if lines else ""

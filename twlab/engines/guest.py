@@ -1,8 +1,8 @@
 """The guest engine: the lab kernel as an ordinary process, in virtual time, without root.
 
     Guest.run ── sandbox ── vessel ── lab kernel ── guest_init ── agent
-        │                     │       pid 1 of the   pid 1 of        │
-        ├── orders ── stdin ──┘       sandbox        the guest       │
+        │                     │       in a process   pid 1 of        │
+        ├── orders ── stdin ──┘       of its own     the guest       │
         └── events ◄── a file of the host's, handed over by vessel ◄─┘
 """
 
@@ -50,7 +50,8 @@ class Guest:
         """Carry out `request` in one boot and call `on_event` for each event, as it comes.
 
         Args:
-            request: JSON values, see `twlab.inside`.
+            request: JSON values, see `twlab.inside`. Its ``seed`` (default 1) also seeds the kernel: two runs of one request are alike to
+                the byte, in what they send and when.
             folder: the only place of the host's file system that the guest can write to. ``console.log`` in it keeps what the kernel
                 and the agent said, unless all went well.
             real_limit_s: real seconds after which the guest is ended.
@@ -64,7 +65,8 @@ class Guest:
         stream = Stream(on_event)
 
         def arguments(exchange: str) -> list[str]:
-            return command_line(exchange, memory_mib=self._memory_mib, consoles=("null,fd:1",), time=VIRTUAL_TIME)
+            seed = int(request.get("seed", 1)) % 2**64
+            return command_line(exchange, memory_mib=self._memory_mib, consoles=("null,fd:1",), more=(*VIRTUAL_TIME, f"random.seed={seed}"))
 
         try:
             told = orders(self._agent, request, folder)
@@ -78,14 +80,14 @@ class Guest:
         log.unlink()
 
 
-def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], time: Sequence[str] = ()) -> list[str]:
+def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], more: Sequence[str] = ()) -> list[str]:
     """The lab kernel's command line: what stands behind ``--`` is for init, and KEY=VALUE that the kernel does not know is init's environment.
 
     Args:
         exchange: the folder through which orders and events go.
         memory_mib: the guest's memory in MiB.
         consoles: what the first consoles are connected to, as ``INPUT,OUTPUT``; the kernel itself speaks on the first.
-        time: virtual time, where that is wanted.
+        more: what else the kernel is told.
     """
     return [
         f"mem={memory_mib}M",
@@ -93,7 +95,7 @@ def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], tim
         "rootfstype=hostfs",
         "rootflags=/",
         "ro",
-        *time,
+        *more,
         "con=none",
         *(f"con{number}={ends}" for number, ends in enumerate(consoles)),
         "ssl=none",

@@ -31,6 +31,7 @@ def main(arguments: list[str]) -> None:
     handover, folder, exchange, kernel, *rest = arguments
     if os.getpid() == 1:
         _confine(folder)
+        _stay_behind(int(handover))
     else:
         syscalls.die_with_parent()
     place = Path(exchange)
@@ -44,6 +45,20 @@ def main(arguments: list[str]) -> None:
     caller.detach()  # it stays open in the kernel and its children: its end tells the caller that the last of them is gone
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.execv(kernel, [kernel, *rest])
+
+
+def _stay_behind(handover: int) -> None:
+    """Goes on in a child. The kernel must not be pid 1: a pid 1 cannot end itself by a signal, and that is how a kernel that panics ends."""
+    child = os.fork()
+    if child == 0:
+        os.setsid()  # a kernel that panics signals its whole process group
+        return
+    os.close(handover)
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            code = os.waitstatus_to_exitcode(status)
+            os._exit(code if code >= 0 else 128 - code)
 
 
 def _confine(folder: str) -> None:

@@ -50,7 +50,7 @@ class Voyage:
     handover: socket.socket
 
     def follow(self, stream: Stream, *, real_limit_s: float = math.inf, silence_s: float = math.inf) -> int:
-        """Hand on events until the guest is gone; returns its exit status, negative for a signal.
+        """Hand on events until the guest is gone; returns its exit status: negative, or 128 and more, for a signal.
 
         Raises:
             EngineError: it was silent for `silence_s` seconds, or not done in `real_limit_s` (``guest-hung``).
@@ -90,7 +90,10 @@ class Voyage:
             os.close(self.events)
 
     def _hung(self, why: str) -> EngineError:
-        kernel = next(iter(children(self.process.pid)), self.process.pid) if self.sandboxed else self.process.pid
+        kernel = self.process.pid
+        if self.sandboxed:  # below the sandbox and its pid 1
+            for _ in range(2):
+                kernel = next(iter(children(kernel)), kernel)
         return EngineError(f"the guest hung: {why}; {pulse(kernel)}", slug="guest-hung")
 
 

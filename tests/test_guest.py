@@ -1,0 +1,266 @@
+"""The guest engine: an ordinary process that tells how it ended, keeps to one folder, and leaves nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT, as_user
+
+from twlab.engines.console import fault
+from twlab.engines.guest import EPOCH_S, Guest
+from twlab.errors import EngineError
+
+pytestmark = pytest.mark.guest
+
+CALLER = """
+import json, sys
+from pathlib import Path
+from twlab.engines.guest import Guest
+
+request, folder, limit_s = json.loads(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
+Guest(agent="guest_agent").run(request, folder, lambda event: print(json.dumps(event), flush=True), limit_s)
+"""
+
+
+def run(folder: Path, do: str, *arguments: Any, limit_s: float = 30.0, seed: int = 1, **options: Any) -> list[dict[str, Any]]:
+    """What the stand-in agent reported, without the events that every run has."""
+    events: list[dict[str, Any]] = []
+    Guest(agent="guest_agent", **options).run({"do": do, "with": arguments, "seed": seed}, folder, events.append, limit_s)
+    assert (events[0]["event"], events[-1]["event"]) == ("start", "end")
+    return events[1:-1]
+
+
+def failure(folder: Path, do: str, *arguments: Any, **options: Any) -> EngineError:
+    """How a run failed; the console log is kept then, and the error names it."""
+    with pytest.raises(EngineError) as caught:
+        run(folder, do, *arguments, **options)
+    assert (folder / "console.log").exists()
+    assert str(folder / "console.log") in caught.value.remedy
+    return caught.value
+
+
+def call(folder: Path, do: str, *arguments: Any, user: str = "", prefix: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
+    """A process that runs a guest, as another user where `user` says so."""
+    command = [*as_user(user), *prefix, sys.executable, "-c", CALLER, json.dumps({"do": do, "with": arguments}), str(folder), "30"]
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **options.pop("env", {})}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/", env=environment, **options)
+
+
+def processes_of(tag: str) -> list[int]:
+    """Pids of all processes that carry `tag` in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if tag.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_works_in_virtual_time(tmp_path: Path) -> None:
+    """A minute's sleep takes a minute of the guest's time to the microsecond, under root's name, from a fixed date, and leaves no log."""
+    began_s = time.monotonic()
+    (seen,) = run(tmp_path, "look_around")
+    assert time.monotonic() - began_s < 20
+    assert seen["slept_s"] == pytest.approx(60, abs=2e-6)
+    assert (seen["uid"], seen["pid"], seen["python"]) == (0, 1, sys.version)
+    assert seen["wall_s"] == pytest.approx(EPOCH_S, abs=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_folder_can_be_written_to(tmp_path: Path) -> None:
+    """Not even root in the guest, who mounts what he likes, can change a file of the host outside the run's folder."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "theirs").write_text("as it was")
+    outside = [str(path) for path in (tmp_path / "theirs", tmp_path / "new", Path("/dev/shm/new"), Path.home() / "new", ROOT / "new")]
+    events = run(tmp_path / "run", "write", *outside, str(tmp_path / "run" / "mine"))
+    assert (tmp_path / "theirs").read_text() == "as it was"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "theirs"]
+    assert not any(Path(path).exists() for path in outside[1:])
+    mine = tmp_path / "run" / "mine"
+    assert mine.read_text() == "written in the guest"
+    assert mine.stat().st_uid == os.getuid()
+    # What is the sandbox's own takes a file, for as long as the sandbox lives.
+    through_another_mount = {event["path"]: event["event"] for event in events if event["path"].startswith("/run/again/")}
+    assert [path for path, outcome in through_another_mount.items() if outcome == "wrote"] == ["/run/again/dev/shm/new", f"/run/again{mine}"]
+
+
+def test_reads_what_lies_in_tmp(tmp_path: Path) -> None:
+    """A scenario's file may lie in /tmp, where the guest has a file system of its own."""
+    (tmp_path / "mine.py").write_text("a scenario")
+    (tmp_path / "run").mkdir()
+    assert run(tmp_path / "run", "read", str(tmp_path / "mine.py")) == [{"event": "read", "text": "a scenario"}]
+
+
+def test_every_event_arrives_in_order(tmp_path: Path) -> None:
+    """Thousands of events, a megabyte of them, arrive whole."""
+    assert [event["number"] for event in run(tmp_path, "many", 2000)] == list(range(2000))
+
+
+def test_same_seed_same_bytes(tmp_path: Path) -> None:
+    """Packets, their times and random numbers are the same for the same seed, and others for another."""
+    first, again, other = (run(tmp_path, "converse", seed=seed)[0] for seed in (7, 7, 8))
+    assert first == again
+    assert first["value"] != other["value"]
+    assert first["random"] != other["random"]
+
+
+def test_panic(tmp_path: Path) -> None:
+    """A kernel panic is reported as one, with its reason."""
+    error = failure(tmp_path, "panic")
+    assert error.slug == "guest-panicked"
+    assert "sysrq" in error.message
+
+
+@pytest.mark.parametrize(("do", "words"), [("spin", "computes without end"), ("wait", "virtual time races on")])
+def test_hang(tmp_path: Path, do: str, words: str) -> None:
+    """A guest that says nothing is ended, and what it was doing is told."""
+    began_s = time.monotonic()
+    error = failure(tmp_path, do, silence_s=1.5)
+    assert error.slug == "guest-hung"
+    assert words in error.message
+    assert time.monotonic() - began_s < 15
+
+
+def test_never_done(tmp_path: Path) -> None:
+    """A guest that talks without end is ended when its real time is up."""
+    assert failure(tmp_path, "talk", limit_s=2.0).slug == "guest-hung"
+
+
+def test_out_of_memory(tmp_path: Path) -> None:
+    """A guest that needs more memory than it has is reported as exactly that."""
+    assert failure(tmp_path, "devour", memory_mib=96).slug == "guest-out-of-memory"
+
+
+@pytest.mark.parametrize(("do", "words"), [("stumble", "the agent stumbled"), ("leave", "exit status 3"), ("crash", "signal 11")])
+def test_ends_early(tmp_path: Path, do: str, words: str) -> None:
+    """An agent that raises, leaves or crashes has not done its work, whatever state the kernel is in."""
+    error = failure(tmp_path, do)
+    assert error.slug == "guest-ended-early"
+    assert words in error.message
+
+
+@pytest.mark.parametrize("text", ["no JSON\n", '{"job": 1}\n', "[]\n", "\n", '{"event": "end"}\n', "\xff\n"])
+def test_garbled(tmp_path: Path, text: str) -> None:
+    """Something among the events that is none, or comes after the last, is no result."""
+    assert failure(tmp_path, "babble", text).slug == "guest-garbled"
+
+
+def test_kernel_killed(tmp_path: Path) -> None:
+    """A kernel that somebody kills has ended early, and none of its processes lives on."""
+    tag = f"TWLAB_TEST={random.random()}"
+    with call(tmp_path, "wait", env=dict([tag.split("=")])) as caller:
+        assert caller.stdout is not None
+        caller.stdout.readline()
+        kernel = next(pid for pid in processes_of(tag) if "time-travel" in Path(f"/proc/{pid}/cmdline").read_text())
+        os.kill(kernel, signal.SIGKILL)
+        _, errors = caller.communicate(timeout=20)
+    assert "guest-ended-early" in errors
+    assert processes_of(tag) == []
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A folder that every user can reach and write to."""
+    folder = Path(tempfile.mkdtemp(prefix="twlab-test-", dir="/tmp"))
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("as_whom", ["self", "ordinary_user"])
+def test_killed_at_any_moment_nothing_is_left(public: Path, as_whom: str, request: pytest.FixtureRequest) -> None:
+    """Whenever the caller is killed, nothing of the guest lives on: no process, and no file outside the run's folder."""
+    user = "" if as_whom == "self" else request.getfixturevalue(as_whom)
+    temporary, folder = public / "tmp", public / "run"
+    for path in (temporary, folder):
+        path.mkdir()
+        path.chmod(0o777)
+    shared = set(os.listdir("/dev/shm"))
+    for delay_s in (0.0, 0.05, 0.15, 0.3, 0.6, random.uniform(0, 1)):
+        tag = f"TWLAB_TEST={random.random()}"
+        environment = {**dict([tag.split("=")]), "TMPDIR": str(temporary)}
+        with call(folder, "wait", user=user, env=environment, start_new_session=True) as caller:
+            time.sleep(delay_s)
+            # What runs as another user was started by `setpriv`, which became it: the same process.
+            os.kill(caller.pid, signal.SIGKILL)
+        deadline_s = time.monotonic() + 10
+        while (left := processes_of(tag)) and time.monotonic() < deadline_s:
+            time.sleep(0.01)
+        assert left == [], delay_s
+    assert list(temporary.iterdir()) == []
+    assert set(os.listdir("/dev/shm")) == shared
+
+
+def test_as_an_ordinary_user(public: Path, ordinary_user: str) -> None:
+    """An ordinary user without a home runs it, is root inside, and owns what comes out."""
+    mine = public / "mine"
+    with call(public, "write", str(mine), "/etc/new", user=ordinary_user) as caller:
+        text, errors = caller.communicate(timeout=30)
+    assert caller.returncode == 0, errors
+    assert {"event": "wrote", "path": str(mine)} in [json.loads(line) for line in text.splitlines()]
+    assert mine.owner() == ordinary_user or not ordinary_user
+
+
+def test_without_namespaces(tmp_path: Path) -> None:
+    """Where the machine refuses namespaces the guest runs all the same, and leaves nothing in the run's folder."""
+    no_namespaces = 'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all "$@"'
+    refuse = ("unshare", "--user", "--map-root-user", "sh", "-c", no_namespaces, "sh")
+    with call(tmp_path, "look_around", prefix=refuse) as caller:
+        text, errors = caller.communicate(timeout=30)
+    assert caller.returncode == 0, errors
+    assert '"event": "end"' in text
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_several_at_once(tmp_path: Path) -> None:
+    """Guests do not meet."""
+    folders = [tmp_path / str(number) for number in range(3)]
+    for folder in folders:
+        folder.mkdir()
+    callers = [call(folder, "look_around") for folder in folders]
+    for caller in callers:
+        text, errors = caller.communicate(timeout=60)
+        assert caller.returncode == 0, errors
+        assert '"slept_s": 60.0' in text
+
+
+def test_interrupted(tmp_path: Path) -> None:
+    """Ctrl-C ends the guest at once."""
+    tag = f"TWLAB_TEST={random.random()}"
+    with call(tmp_path, "wait", env=dict([tag.split("=")])) as caller:
+        assert caller.stdout is not None
+        caller.stdout.readline()
+        caller.send_signal(signal.SIGINT)
+        caller.wait(timeout=10)
+    assert processes_of(tag) == []
+
+
+def test_a_panic_after_the_work_is_no_success() -> None:
+    """Whatever was reported before: a kernel that panicked is not believed."""
+    found = fault("Kernel panic - not syncing: Fatal exception", 0, garbled="", ended=True)
+    assert found is not None
+    assert found.slug == "guest-panicked"
+
+
+def test_shell_passes_on_what_it_printed_and_its_status(tmp_path: Path) -> None:
+    """A shell in the lab kernel carries out its standard input and ends with the shell's own status."""
+    command = [sys.executable, "-c", "import sys; from twlab.engines.shell import shell; sys.exit(shell())"]
+    script = "uname -n; id -u; touch /etc/new || exit 7\n"
+    done = subprocess.run(command, input=script, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
+    assert done.stdout.splitlines()[:2] == ["lab-kernel", "0"], done
+    assert "Read-only" in done.stdout
+    assert done.returncode == 7
