@@ -14,9 +14,9 @@ import os
 import select
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from twlab.errors import CapabilityError
@@ -41,6 +41,7 @@ _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST, _RTN_LOCAL = 254, 4, 1, 2
 _IFLA_OPERSTATE, _IF_OPER_UP = 16, 6
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _BATCH = 100  # messages in one sendmsg; each may be answered by an error, and all answers must fit the receive buffer
+_NAP_S, _NAPS = 0.0001, 100_000  # at least 10 s in all, for what takes a millisecond
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
 
 
@@ -128,19 +129,15 @@ def wait_ready(indices: Iterable[int], addresses6: Iterable[str]) -> None:
     The kernel leaves two things to workers, moments later. The end of a veth pair that came up first learns of its carrier, and until then
     drops what it is given (net/core/link_watch.c). And an IPv6 address gets its local route, even where nothing has to be detected first
     (net/ipv6/addrconf.c, addrconf_dad_work). A SYN lost to either would be sent again only after a second.
+
+    Raises:
+        OSError: one of them does not, for as long as 10 s.
     """
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as channel:
         for index in indices:
-            while not _is_running(channel, index):
-                _nap()
+            _wait(partial(_is_running, channel, index), f"interface {index} has no carrier")
         for ip in addresses6:
-            while not _is_local(channel, ip):
-                _nap()
-
-
-def _nap() -> None:
-    """Let others run. A loop that only yields would never end in the lab kernel, whose clock stands still while anybody computes."""
-    select.select([], [], [], 0.0001)
+            _wait(partial(_is_local, channel, ip), f"address {ip} is not in use")
 
 
 def fill_in_checksums(names: Iterable[str]) -> None:
@@ -203,6 +200,16 @@ def _failure(message: Message, number: int) -> Exception:
     if number == errno.EOPNOTSUPP and message.words.startswith("make the link"):
         return CapabilityError(text, "load the kernel's veth driver: modprobe veth", "no-veth")
     return OSError(number, text)
+
+
+def _wait(condition: Callable[[], bool], fault: str) -> None:
+    """Return when `condition()` holds; OSError if it never does. It naps in between: the lab kernel's clock, and with it the workers
+    that are waited for, stand still while anybody computes."""
+    for _ in range(_NAPS):
+        if condition():
+            return
+        select.select([], [], [], _NAP_S)
+    raise OSError(errno.ETIMEDOUT, fault)
 
 
 def _is_running(channel: socket.socket, index: int) -> bool:
