@@ -11,6 +11,7 @@ import sys
 import tarfile
 import time
 from collections import namedtuple
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -62,12 +63,15 @@ def tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def small_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def small_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """In place of the real ones."""
+    forget = recipe.digest.cache_clear
+    forget()
     path = tmp_path / "0001-two.patch"
     path.write_text("Subject: two\n\n--- a/net/ipv4/tcp.c\n+++ b/net/ipv4/tcp.c\n@@ -1,3 +1,3 @@\n one\n-two\n+TWO\n three\n")
     monkeypatch.setattr(recipe, "changes", lambda: (recipe.Change(path),))
-    return path
+    yield path
+    forget()
 
 
 @pytest.fixture
