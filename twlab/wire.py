@@ -145,34 +145,34 @@ class Wire:
 
     def hold(self, predicate: Match, count: int | None = 1) -> Held:
         """Take the next `count` segments that match off the link (None: all), until they are released."""
-        return self._arm(Held(self, "holds", impair.Selected(predicate.fresh(), impair.taking, count), "held by the wire"), predicate)
+        return self._arm(Held(self, "holds", impair.Selected(predicate.fresh(), impair.taking, count), "held by the wire"), predicate, count)
 
     def copy(self, predicate: Match, count: int | None = 1) -> Held:
         """Let the next `count` segments that match pass, and keep a copy of each (None: of all)."""
-        return self._arm(Held(self, "copies", impair.Selected(predicate.fresh(), impair.passing, count), "copied by the wire"), predicate)
+        return self._arm(Held(self, "copies", impair.Selected(predicate.fresh(), impair.passing, count), "copied by the wire"), predicate, count)
 
     def drop(self, predicate: Match, count: int | None = None) -> Rule:
         """Lose the next `count` segments that match (None: all)."""
-        return self._arm(Rule(self, "drops", impair.Selected(predicate.fresh(), impair.Drop(), count), "dropped by the wire"), predicate)
+        return self._arm(Rule(self, "drops", impair.Selected(predicate.fresh(), impair.Drop(), count), "dropped by the wire"), predicate, count)
 
     def delay(self, predicate: Match, delay_s: float, count: int | None = None) -> Rule:
         """Let the next `count` segments that match (None: all) arrive `delay_s` later, in their order."""
         act = impair.Selected(predicate.fresh(), impair.Delay(delay_s), count)
-        return self._arm(Rule(self, f"delays by {delay_s:g} s", act, "taken by the wire, to be delayed"), predicate)
+        return self._arm(Rule(self, f"delays by {delay_s:g} s", act, "taken by the wire, to be delayed"), predicate, count)
 
     def duplicate(self, predicate: Match, after_s: float = 0.0, count: int | None = 1) -> Rule:
         """Let the next `count` segments that match (None: all) pass, and each arrive once more `after_s` later."""
         act = impair.Selected(predicate.fresh(), impair.Duplicate(after_s), count)
-        return self._arm(Rule(self, f"duplicates after {after_s:g} s", act, "duplicated by the wire"), predicate)
+        return self._arm(Rule(self, f"duplicates after {after_s:g} s", act, "duplicated by the wire"), predicate, count)
 
     def reorder(self, predicate: Match, behind: int = 1, count: int | None = 1) -> Rule:
         """Let the next segment that matches arrive only after `behind` later ones of its flow; `count` times (None: again and again)."""
         act = impair.Reorder(predicate.fresh(), behind, count)
-        return self._arm(Rule(self, f"puts behind {behind} later", act, f"put behind {behind} later by the wire"), predicate)
+        return self._arm(Rule(self, f"puts behind {behind} later", act, f"put behind {behind} later by the wire"), predicate, count)
 
     def impair(self, predicate: Match, impairment: impair.Impairment, words: str = "impairs", count: int | None = None) -> Rule:
         """Apply any impairment of `twlab.impair` to the next `count` segments that match (None: all)."""
-        return self._arm(Rule(self, words, impair.Selected(predicate.fresh(), impairment, count), "impaired by the wire"), predicate)
+        return self._arm(Rule(self, words, impair.Selected(predicate.fresh(), impairment, count), "impaired by the wire"), predicate, count)
 
     def release(self, held: Held, *, without_timestamp: bool = False) -> None:
         """Let go of everything that `held` has: it arrives now, back to back. A second release makes duplicates.
@@ -237,13 +237,13 @@ class Wire:
                 self._tell(f"could not keep up {self._tap.overruns} times: segments passed unseen")
             self._tap = None
 
-    def _arm(self, rule: Any, predicate: Match | None = None) -> Any:
+    def _arm(self, rule: Any, predicate: Match | None = None, count: int | None = None) -> Any:
         if not self.mechanism:
             self.mechanism = nfqueue.install(self.node)
         self._rules = [known for known in self._rules if known.armed or len(known.segments) > _TOLD]
         self._rules.append(rule)
         if predicate:
-            self._tell(f"is told: {rule.words} {self._named(predicate)}")
+            self._tell(f"from now on {rule.words} {_which(count)}: {self._named(predicate)}")
         if self._tap is None:
             self._tap = nfqueue.Tap(self.node, self._on_packet)
             self.loop.watch(self._tap, self._serve)
@@ -315,6 +315,10 @@ class Wire:
 
     def _tell(self, text: str) -> None:
         self._transcript.record("wire", text, self.node.name)
+
+
+def _which(count: int | None) -> str:
+    return "every segment" if count is None else "the next segment" if count == 1 else f"the next {count} segments"
 
 
 def _names(node: Node) -> Iterator[tuple[str, str]]:
