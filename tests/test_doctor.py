@@ -48,7 +48,8 @@ def test_the_host_engine_can_run_here() -> None:
 @pytest.mark.host
 def test_an_ordinary_user_gets_the_same_answers(ordinary_user: str) -> None:
     """What the host engine needs works without root too."""
-    done = subprocess.run([*as_user(ordinary_user), sys.executable, "-c", AS_JSON], capture_output=True, text=True, cwd="/", env=environment(), check=True)
+    command = [*as_user(ordinary_user), sys.executable, "-c", AS_JSON]
+    done = subprocess.run(command, capture_output=True, text=True, cwd="/", env=environment(), check=True)
     findings = [Finding(**values) for values in json.loads(done.stdout)]
     assert not [f for f in findings if not f.ok and f.needed_for == "host"]
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Literal
 
 from twlab.engines import sandbox
+from twlab.errors import UsageError
 
 NeededFor = Literal["both", "guest", "host", "extra"]
 
@@ -34,7 +35,6 @@ _EXTRAS = {
     "nginx": ("nginx-light", "scenarios with a real proxy"),
     "squid": ("squid", "scenarios with a real proxy"),
 }
-_BUILDERS = {"gcc": "gcc", "make": "make", "flex": "flex", "bison": "bison", "bc": "bc", "xz": "xz-utils", "patch": "patch"}
 
 # Probe: what it is called here, and what to do when it fails.
 _PROBED = {
@@ -124,13 +124,18 @@ def _guest() -> list[Finding]:
     if machine != "x86_64":
         return [_finding("processor", "guest", False, machine, "the lab kernel is for x86-64; use the host engine")]
     from twlab.engines import kernel
+    from twlab.engines.kernel.build import TOOLS
 
-    built = kernel.find()
-    lacking = [package for program, package in _BUILDERS.items() if not shutil.which(program)]
-    lacking += [] if list(Path("/usr/src").glob("linux-source-*.tar.*")) else ["linux-source-6.12"]
+    try:
+        built = kernel.find()
+        detail = str(built.path) if built else "not built"
+    except UsageError as error:  # TWLAB_KERNEL names something else
+        built, detail = None, error.message
+    lacking = [package for program, package in TOOLS.items() if not shutil.which(program)]
+    lacking += [] if list(Path("/usr/src").glob("linux-source-*.tar.*")) else ["linux-source"]
     return [
         _finding("processor", "guest", True, machine, ""),
-        _finding("lab kernel", "guest", built is not None, str(built.path) if built else "not built", "twlab kernel build"),
+        _finding("lab kernel", "guest", built is not None, detail, "twlab kernel build"),
         _finding(
             "building the lab kernel",
             "extra",

@@ -34,7 +34,7 @@ class LabError(Exception):
         text = f"{self.message} [{self.slug}]"
         return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[type[LabError], tuple[str, str, str]]:
         return type(self), (self.message, self.remedy, self.slug)
 
 

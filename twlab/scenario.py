@@ -8,13 +8,13 @@
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from twlab.errors import ScenarioError, UsageError
@@ -215,6 +215,7 @@ def find_scenario(name: str) -> Scenario:
 def _load_file(path: Path) -> dict[str, Scenario]:
     spec = importlib.util.spec_from_file_location(path.stem, path)
     try:
+        assert spec and spec.loader, "the name does not end in .py"
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
     except (UsageError, ScenarioError):

@@ -67,7 +67,7 @@ def stale_data(lab: Lab, *, strip_timestamp: bool = False, one_way: bool = False
     lab.sleep_until(reopen_at_s)
     opening = wire.copy(match(having="S"), count=2)
     attempt = client.try_connect(server, 80, source_port=40_000)
-    if not attempt:
+    if attempt.connection is None:
         return Observation(reopened=False, refused_by=attempt.error, foreign_bytes=0)
     new, peer = attempt.connection, listener.accept()
     syn, syn_ack = opening.segments

@@ -22,7 +22,7 @@ from twlab.errors import CapabilityError, UsageError
 Progress = Callable[[float, str], object]
 
 # Program: Debian's package that has it.
-_TOOLS = {
+TOOLS = {
     "gcc": "gcc",
     "make": "make",
     "flex": "flex",
@@ -203,7 +203,7 @@ def _keep(origin: Source, name: str, workplace: Path, folder: Path) -> Kernel:
 
 
 def _require_tools() -> None:
-    missing = [package for program, package in _TOOLS.items() if not shutil.which(program)]
+    missing = [package for program, package in TOOLS.items() if not shutil.which(program)]
     if "gcc" not in missing:
         trial = ["gcc", "-x", "c", "-E", "-o", os.devnull, "-"]
         if subprocess.run(trial, input="#include <stdio.h>\n#include <linux/if_tun.h>\n", text=True, capture_output=True, check=False).returncode:
