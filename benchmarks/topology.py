@@ -40,8 +40,13 @@ Seconds = tuple[float, float]  # to build, to tear down
 
 def lab() -> Seconds:
     """The lab's way."""
-    network = Network(load_topology(TOPOLOGY))
-    build_s = timed(network.__enter__)
+    network: Network
+
+    def build() -> None:
+        nonlocal network
+        network = Network(load_topology(TOPOLOGY)).__enter__()
+
+    build_s = timed(build)
     return build_s, timed_until_gone([node.namespace for node in network], network.close)
 
 
