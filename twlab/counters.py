@@ -7,14 +7,15 @@ Names are those of nstat(8), with ``TcpExt`` left off because these are the ones
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
+
+from twlab import syscalls
 
 if TYPE_CHECKING:
     from twlab.network import Node
 
-_FOLDER = Path("/proc/thread-self/net")
+_FOLDER = "/proc/thread-self/net"
 _CONNTRACK = {"invalid", "insert_failed", "drop", "early_drop", "clashres", "search_restart"}  # the rest are gauges, or always 0
 
 _emulated: WeakKeyDictionary[Node, dict[str, int]] = WeakKeyDictionary()
@@ -42,7 +43,7 @@ def count(node: Node, name: str) -> None:
 
 def _text(name: str) -> str:
     try:
-        return (_FOLDER / name).read_text()
+        return syscalls.read_file(f"{_FOLDER}/{name}").decode()
     except OSError:  # a kernel without IPv6, or without conntrack
         return ""
 
