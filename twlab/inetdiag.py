@@ -21,7 +21,7 @@ STATES = (  # include/net/tcp_states.h
     *("", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT"),
     *("CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV"),
 )
-FIN_WAIT2, TIME_WAIT = STATES.index("FIN_WAIT2"), STATES.index("TIME_WAIT")
+TIME_WAIT, LISTEN, NEW_SYN_RECV = map(STATES.index, ("TIME_WAIT", "LISTEN", "NEW_SYN_RECV"))
 ALL_STATES = (1 << len(STATES)) - 1
 MINI_SOCKET = 3  # idiag_timer of a socket that is only remembered
 
@@ -33,6 +33,9 @@ _REQUEST_ALL = struct.Struct("=4x48sII")  # inet_diag_req: family and such, sock
 _REQUEST_ONE = struct.Struct("=BBBxI48s")  # inet_diag_req_v2: family, protocol, extensions, states, socket id
 _MESSAGE = "=I12xBBBB48sIIIII"  # nlmsghdr with its length, then inet_diag_msg; attributes may follow
 _SHORTEST = struct.Struct(_MESSAGE)
+_SOCKET_ID = struct.Struct(">HH16s16s4x8s")  # inet_diag_sockid: ports, addresses, any interface, cookie
+_ANY_COOKIE = b"\xff" * 8  # INET_DIAG_NOCOOKIE
+_INFO, _RTO_US = 2, 8  # attribute INET_DIAG_INFO, and where tcpi_rto stands in the struct tcp_info that it holds
 _BATCH = 100  # requests in one send: their answers, 1 kB each in the kernel's accounting, must fit into the receive buffer
 
 
@@ -80,6 +83,26 @@ def look_up(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[R
     """Those of `sockets`, each a family and an id, that are still there, as they are now; in the order asked. Raises OSError."""
     answers = (data for batch in _ask(diag, _SOCK_DIAG_BY_FAMILY, sockets) for data in batch)
     return [Record._make(_SHORTEST.unpack_from(data)) for data in answers if _HEADER.unpack_from(data)[1] == _SOCK_DIAG_BY_FAMILY]
+
+
+def socket_id(local: str, local_port: int, peer: str, peer_port: int) -> tuple[int, bytes]:
+    """Family and id of whichever socket a segment with these addresses meets: its connection, or else the listener."""
+    family = socket.AF_INET6 if ":" in local else socket.AF_INET
+    return family, _SOCKET_ID.pack(local_port, peer_port, socket.inet_pton(family, local), socket.inet_pton(family, peer), _ANY_COOKIE)
+
+
+def retransmission_timeout_s(diag: socket.socket, one: tuple[int, bytes]) -> float | None:
+    """The RTO of the connection `one`, now; None when only a mini-socket or nothing is left of it. Raises OSError."""
+    request = _REQUEST_ONE.pack(one[0], socket.IPPROTO_TCP, 1 << (_INFO - 1), ALL_STATES, one[1])
+    diag.send(_HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST, 0, 0) + request)
+    data = diag.recv(1 << 16)
+    offset = _SHORTEST.size
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
+        if kind == _INFO:
+            return struct.unpack_from("=I", data, offset + 4 + _RTO_US)[0] / 1e6
+        offset += max(4, (length + 3) & ~3)
+    return None
 
 
 def destroy(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[OSError]:

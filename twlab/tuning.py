@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twlab import sysctl, timewait
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 _LAB = "run it on the lab kernel: --engine guest"
 _OTHER = "run it on another kernel (--engine guest is the lab kernel, --engine host this machine's), or leave this setting out"
 _CONSTANT_S = 60  # include/net/tcp.h, TCP_TIMEWAIT_LEN
+_COOKIES_ALWAYS = 2
 _CONNTRACK = "net.netfilter."
 _STAND_INS = {"net.ipv4.tcp_timewait_len": "inet_diag", "net.ipv4.tcp_tw_recycle": "emulation"}
 
@@ -105,7 +107,7 @@ def missing(settings: Settings, forced: Mapping[str, str] | None = None) -> list
         if how == "inet_diag":
             refused += _missing_for_keeper(settings)
         elif how == "emulation":
-            refused += _missing_for_recycle()
+            refused += _missing_for_recycle(settings)
         elif how == "none" and not _comes_later(knob):
             message = f"this kernel has no {knob.sysctl}, which {name}={getattr(settings, name)} needs"
             refused.append(CapabilityError(message, f"{name} is the {describe(name)}; {knob.remedy}", "no-such-sysctl"))
@@ -169,8 +171,12 @@ class Tuning:
                     self.effective[name] = self._put(name, value)
                     if self.effective[name] is None and name in needed:
                         raise CapabilityError(f"{self._node.name}: this kernel has no {name}", _OTHER, "no-such-sysctl")
-        if "inet_diag" in beside:
-            self._keep_time()
+        with ExitStack() as stack:
+            if "inet_diag" in beside:
+                self._keep_time(stack)
+            if "emulation" in beside:
+                self._recycle(stack)
+            self._beside = stack.pop_all()
         if self._settings.as_dict():
             self._transcript.record("note", f"is set to {self._settings.words()}", self._node.name)
         return self
@@ -193,7 +199,7 @@ class Tuning:
             found = sysctl.read(one)
         return found
 
-    def _keep_time(self) -> None:
+    def _keep_time(self, stack: ExitStack) -> None:
         from twlab.keeper import Keeper
 
         assert self._settings.time_wait_s is not None
@@ -203,7 +209,13 @@ class Tuning:
         def stop() -> None:
             self.mechanisms["time_wait_s"] += f": {keeper.stop()}"
 
-        self._beside.callback(stop)
+        stack.callback(stop)
+
+    def _recycle(self, stack: ExitStack) -> None:
+        from twlab.door import Door
+
+        door = stack.enter_context(Door(self._node, self._loop, self._transcript, cookies=self._settings.syncookies == _COOKIES_ALWAYS))
+        self.mechanisms["tw_recycle"] = f"emulated at the node's door ({door.mechanism}), which counts PAWSPassive and ListenDrops"
 
 
 def _asked(settings: Settings) -> list[tuple[Knob, str]]:
@@ -228,14 +240,23 @@ def _missing_for_keeper(settings: Settings) -> list[CapabilityError]:
     asked = f"time_wait_s={settings.time_wait_s:g}"
     if (settings.time_wait_s or 0) > _CONSTANT_S:
         return [CapabilityError(f"{asked}: this kernel ends TIME_WAIT after {_CONSTANT_S} s and nothing prolongs it", _LAB, "time-wait-too-long")]
-    if not timewait.destroyable():
-        message = f"{asked}: this kernel does not end TIME_WAIT sockets on request, as Linux 6.0 with CONFIG_INET_DIAG_DESTROY does"
-        return [CapabilityError(message, _LAB, "no-sock-destroy")]
-    return []
+    return _missing_sock_destroy(asked)
 
 
-def _missing_for_recycle() -> list[CapabilityError]:
-    return [CapabilityError("this kernel has no net.ipv4.tcp_tw_recycle (removed in Linux 4.12)", _LAB, "no-tw-recycle")]
+def _missing_for_recycle(settings: Settings) -> list[CapabilityError]:
+    if not settings.tw_recycle:
+        return []
+    if find_spec("netfilterqueue") is None:
+        message = "this kernel has no net.ipv4.tcp_tw_recycle (removed in Linux 4.12), and without the package netfilterqueue it cannot be emulated"
+        return [CapabilityError(message, _LAB, "no-tw-recycle")]
+    return _missing_sock_destroy("tw_recycle=1")
+
+
+def _missing_sock_destroy(asked: str) -> list[CapabilityError]:
+    if timewait.destroyable():
+        return []
+    message = f"{asked}: this kernel does not end TIME_WAIT sockets on request, as Linux 6.0 with CONFIG_INET_DIAG_DESTROY does"
+    return [CapabilityError(message, _LAB, "no-sock-destroy")]
 
 
 def _missing_congestion_control(settings: Settings) -> list[CapabilityError]:

@@ -1,0 +1,158 @@
+"""tcp_tw_recycle on a kernel that no longer has it: its rule (`recycle.py`) applied to live segments at a node's door.
+
+How it works. Two kinds of incoming segments come up through the netfilter queue: SYNs, and everything that a peer still sends on
+a connection after the node's own FIN; the latter are few, and firewall rules pick them out, by a set of connections into which each
+outgoing FIN enters its own. A SYN that meets a listener is put to the rule, and dropped if the rule says so. A segment after the FIN
+is let in, and the kernel is asked before and after what became of the socket. Where the segment made it a mini-socket
+(FIN_WAIT2 or TIME_WAIT), the segment's timestamp is the last that the kernel accepted, and is remembered. A TIME_WAIT is ended after
+3.5 RTO, unless a further segment has re-armed it by then: that gives it its full 60 s, as it did in the kernel.
+
+What it cannot do as the kernel did: the counter TWKilled stays where it is (TW counts instead); the RTO is read before the
+segment that makes the mini-socket, so that segment's own round-trip time is not in it; and a SYN that finds the backlog full is put to
+the rule before the kernel would drop it or answer with a cookie.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from twlab import counters, firewall, inetdiag, nfqueue
+from twlab.loop import Loop, Timer, wall_s
+from twlab.recycle import RecycleCache, time_wait_s
+from twlab.segment import Flow, Segment, before, parse
+from twlab.transcript import Transcript
+
+if TYPE_CHECKING:
+    from netfilterqueue import Packet
+
+    from twlab.network import Node
+
+_NO_RTO = (inetdiag.LISTEN, inetdiag.NEW_SYN_RECV)
+_MARK = 0x7477
+_MARKED = nfqueue.Segments("INPUT", f"meta mark {_MARK}", f"-m mark --mark {_MARK}")
+# A connection is forgotten some time after its last FIN, when TIME_WAIT is over too.
+_RULES = f"""
+    table inet twlab_door {{
+        set closing4 {{ type ipv4_addr . inet_service . ipv4_addr . inet_service; flags dynamic,timeout; timeout 150s; size 65535; }}
+        set closing6 {{ type ipv6_addr . inet_service . ipv6_addr . inet_service; flags dynamic,timeout; timeout 150s; size 65535; }}
+        chain output {{
+            type filter hook output priority mangle - 1;
+            tcp flags & fin == fin meta nfproto ipv4 update @closing4 {{ ip daddr . tcp dport . ip saddr . tcp sport }}
+            tcp flags & fin == fin meta nfproto ipv6 update @closing6 {{ ip6 daddr . tcp dport . ip6 saddr . tcp sport }}
+        }}
+        chain input {{
+            type filter hook input priority mangle - 1;
+            tcp flags & (syn | ack | rst) == syn meta mark set {_MARK}
+            meta nfproto ipv4 ip saddr . tcp sport . ip daddr . tcp dport @closing4 meta mark set {_MARK}
+            meta nfproto ipv6 ip6 saddr . tcp sport . ip6 daddr . tcp dport @closing6 meta mark set {_MARK}
+        }}
+    }}"""
+
+
+class Door:
+    """tcp_tw_recycle emulated on `node`, from being made until `close`; served by `loop`.
+
+    Args:
+        cookies: the node answers every SYN with a cookie, and so checks none.
+
+    Attributes:
+        mechanism: how segments reach it.
+        cache: what is remembered.
+
+    Raises:
+        CapabilityError: the kernel has no netfilter queue for us, or no nftables.
+    """
+
+    def __init__(self, node: Node, loop: Loop, transcript: Transcript, *, cookies: bool = False):
+        self._node = node
+        self._loop = loop
+        self._transcript = transcript
+        self._cookies = cookies
+        self.cache = RecycleCache()
+        self._rto_s: dict[Flow, float] = {}
+        self._ends: dict[Flow, tuple[Timer, int]] = {}  # when TIME_WAIT is ended, and the timestamp with which it began
+        with node.inside():
+            firewall.apply(_RULES)
+            self.mechanism = nfqueue.install(node, _MARKED)
+            self._diag = inetdiag.open_socket()
+        self._tap = nfqueue.Tap(node, self._on_packet)
+        loop.watch(self._tap, readable=self._tap.serve)
+
+    def __enter__(self) -> Door:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let every segment pass from here on, and end no more sockets."""
+        self._loop.forget(self._tap)
+        self._tap.close()
+        for timer, _ in self._ends.values():
+            timer.cancel()
+        self._diag.close()
+
+    def _on_packet(self, packet: Packet) -> None:
+        segment = parse(packet.get_payload(), self._loop.now_s)
+        if segment is None:
+            packet.accept()
+            return
+        met = self._socket(segment)
+        if segment.flags == "S" and met and met.state == inetdiag.LISTEN and (why := self._refusal(segment)):
+            packet.drop()
+            counters.count(self._node, "PAWSPassive")
+            counters.count(self._node, "ListenDrops")
+            self._transcript.record("note", f"tcp_tw_recycle, emulated, drops {segment.words()}: {why}", self._node.name)
+            return
+        if met and met.state not in _NO_RTO and met.timer != inetdiag.MINI_SOCKET:
+            self._rto_s[segment.flow] = inetdiag.retransmission_timeout_s(self._diag, _id_of(segment)) or 0.0
+        packet.accept()  # when this returns, TCP has had the segment
+        left = self._socket(segment)
+        if left is None or left.timer != inetdiag.MINI_SOCKET:
+            return
+        if met is None or (met.id, met.state) != (left.id, left.state):
+            self._enter(segment, left)
+        elif segment.flow in self._ends and self._rearms(segment):
+            self._keep_full(segment.flow)
+
+    def _refusal(self, syn: Segment) -> str:
+        if self._cookies:
+            return ""
+        return self.cache.refusal(syn.destination, syn.source, _tsval(syn), int(wall_s()))
+
+    def _enter(self, segment: Segment, mini: inetdiag.Record) -> None:
+        """`segment` has made its connection the mini-socket `mini`."""
+        now_s = int(wall_s())
+        short = self.cache.remember(segment.destination, segment.source, _tsval(segment), now_s, now_s)
+        if mini.state == inetdiag.TIME_WAIT:
+            rto_s = self._rto_s.pop(segment.flow, None)
+            self._keep_full(segment.flow)
+            if short and rto_s:
+                timer = self._loop.call_later(time_wait_s(rto_s), lambda: self._end(segment.flow, mini))
+                self._ends[segment.flow] = (timer, _tsval(segment) or 0)
+
+    def _rearms(self, segment: Segment) -> bool:
+        """Whether a segment that left the TIME_WAIT standing set its timer back to 60 s: it acknowledges something, or PAWS refused it."""
+        tsval = _tsval(segment)
+        return "R" not in segment.flags and ("A" in segment.flags or (tsval is not None and before(tsval, self._ends[segment.flow][1])))
+
+    def _keep_full(self, flow: Flow) -> None:
+        """Whatever TIME_WAIT `flow` has, it is not ended early."""
+        if flow in self._ends:
+            self._ends.pop(flow)[0].cancel()
+
+    def _end(self, flow: Flow, mini: inetdiag.Record) -> None:
+        del self._ends[flow]
+        inetdiag.destroy(self._diag, [(mini.family, mini.id)])
+
+    def _socket(self, segment: Segment) -> inetdiag.Record | None:
+        """The socket of this node that `segment` meets."""
+        return next(iter(inetdiag.look_up(self._diag, [_id_of(segment)])), None)
+
+
+def _tsval(segment: Segment) -> int | None:
+    return segment.timestamp[0] if segment.timestamp else None
+
+
+def _id_of(segment: Segment) -> tuple[int, bytes]:
+    return inetdiag.socket_id(segment.destination, segment.destination_port, segment.source, segment.source_port)
