@@ -17,12 +17,12 @@ import twlab
 # Bottom first. A module imports from the layers above it in this list, or from its own; a new module has to be given its place.
 LAYERS = [
     {"errors", "syscalls", "loop", "sysctl", "lean", "bpf"},
-    {"settings", "observation", "transcript", "segment", "impair", "isn", "firewall", "netlink", "inetdiag", "pcapng"},
+    {"settings", "observation", "transcript", "segment", "impair", "isn", "recycle", "firewall", "netlink", "inetdiag", "pcapng"},
     {"scenario", "nodes", "craft"},
     {"roles"},
     {"network"},
     {"baseline", "tuning", "keeper", "recycle", "door", "timewait", "counters"}
-    | {"capture", "ring", "outlet", "nfqueue", "wire", "endpoint", "traffic"},
+    | {"capture", "ring", "outlet", "nfqueue", "door", "wire", "endpoint", "traffic"},
     {"lab"},
     {"arm", "result", "probes"},
     {"inside", "engines"},
