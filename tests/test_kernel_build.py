@@ -18,8 +18,8 @@ import pytest
 from conftest import ROOT
 
 from twlab.engines import kernel
-from twlab.engines.kernel import build as builder
 from twlab.engines.kernel import recipe, source, store
+from twlab.engines.kernel.build import change, configure
 from twlab.errors import CapabilityError, UsageError
 
 BUILT = store.find()
@@ -404,8 +404,8 @@ def test_the_changes_fit_debians_sources(tmp_path: Path, version: str, monkeypat
     tree.mkdir()
     origin.unpack(tree)
     release = source.makefile_version(tree)
-    builder.change(tree, release, chosen=False)
-    builder.configure(tree, release)
+    change(tree, release, chosen=False)
+    configure(tree, release)
     assert not list(tree.rglob("*.rej"))
 
 
