@@ -23,7 +23,9 @@ def claim(lab: Lab) -> Observation:
 
 def twlab(*arguments, cwd=None, timeout=120, **environment):
     command = [sys.executable, "-m", "twlab", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=cwd, timeout=timeout, env={**os.environ, **environment}, stdin=subprocess.DEVNULL)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=cwd, timeout=timeout, env={**os.environ, **environment}, stdin=subprocess.DEVNULL
+    )
 
 
 @pytest.fixture
@@ -103,7 +105,12 @@ def test_the_verdict_and_the_exit_status(claim, tmp_path, control, treatment, ve
 @pytest.mark.host
 @pytest.mark.parametrize(
     ("steps", "slug"),
-    [("1/0", "internal-error"), ("lab['nobody']", "no-such-node"), ("return None", "checks-nothing"), ("lab.require(False, 'pigs fly')", "premise-failed")],
+    [
+        ("1/0", "internal-error"),
+        ("lab['nobody']", "no-such-node"),
+        ("return None", "checks-nothing"),
+        ("lab.require(False, 'pigs fly')", "premise-failed"),
+    ],
 )
 def test_a_scenario_that_fails_in_its_steps_is_inconclusive(claim, tmp_path, steps, slug):
     """What went wrong stands in the result; the user gets the story up to there."""
@@ -145,7 +152,8 @@ def test_a_full_disk_is_one_message(claim, tmp_path):
         pytest.skip("only root can mount a small disk")
     small = tmp_path / "small"
     small.mkdir()
-    script = f"mount -t tmpfs -o size=64k none {small} && head -c 60000 /dev/zero > {small}/full; exec {sys.executable} -m twlab run {claim()} --engine host --out {small}/runs"
+    run = f"{sys.executable} -m twlab run {claim()} --engine host --out {small}/runs"
+    script = f"mount -t tmpfs -o size=64k none {small} && head -c 60000 /dev/zero > {small}/full; exec {run}"
     done = subprocess.run(["unshare", "--mount", "/bin/sh", "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode in (1, 3)
     assert "No space left" in done.stderr + done.stdout

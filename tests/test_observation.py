@@ -34,7 +34,13 @@ def test_true_is_not_one():
 
 @pytest.mark.parametrize(
     ("wanted", "inside", "outside"),
-    [(between(1, 2), (1, 1.5, 2), (0.99, 2.01, "1", None)), (at_least(3), (3, 1e9), (2.9,)), (at_most(3), (3, -1), (3.1,)), (about(100), (99, 101), (98.9, 101.1)), (about(-100), (-99, -101), (100,))],
+    [
+        (between(1, 2), (1, 1.5, 2), (0.99, 2.01, "1", None)),
+        (at_least(3), (3, 1e9), (2.9,)),
+        (at_most(3), (3, -1), (3.1,)),
+        (about(100), (99, 101), (98.9, 101.1)),
+        (about(-100), (-99, -101), (100,)),
+    ],
 )
 def test_ranges_hold_inside_and_fail_outside(wanted, inside, outside):
     """A predicted range holds on its edges and fails beyond them."""

@@ -50,7 +50,12 @@ def order(tmp_path, **options):
 
 @pytest.mark.parametrize(
     ("outcomes", "verdict"),
-    [({}, Verdict.SUPPORTED), ({"treatment": False}, Verdict.REFUTED), ({"cure": False}, Verdict.REFUTED), ({"control": False}, Verdict.INCONCLUSIVE)],
+    [
+        ({}, Verdict.SUPPORTED),
+        ({"treatment": False}, Verdict.REFUTED),
+        ({"cure": False}, Verdict.REFUTED),
+        ({"control": False}, Verdict.INCONCLUSIVE),
+    ],
 )
 def test_the_answers_become_a_verdict_on_disk(tmp_path, outcomes, verdict):
     """What the engine reports is judged and written."""

@@ -66,7 +66,9 @@ def test_kill_9_at_any_moment_leaves_nothing(as_user, victim):
     for attempt in range(17):
         tag = f"TWLAB_TEST={os.getpid()}-{victim}-{attempt}-{random.random()}"
         name, value = tag.split("=", 1)
-        caller = subprocess.Popen([sys.executable, "-c", CALLER, "/bin/sh", "-c", BUSY], stdout=subprocess.PIPE, env={**os.environ, name: value}, **as_user)
+        caller = subprocess.Popen(
+            [sys.executable, "-c", CALLER, "/bin/sh", "-c", BUSY], stdout=subprocess.PIPE, env={**os.environ, name: value}, **as_user
+        )
         outer = int(caller.stdout.readline())
         time.sleep(random.uniform(0, 0.12))
         if victim == "caller":

@@ -52,7 +52,9 @@ def test_arms_have_names_of_their_own_and_arguments_that_exist():
 
 def test_settings_lie_in_layers():
     """Base, then the arm, then the arm's node, then what --set says."""
-    made = make(base=Settings(timestamps=0, sack=True), treatment=Arm(Settings(time_wait_s=1), on={"server": Settings(timestamps=2)}, expect=Observation(x=1)))
+    made = make(
+        base=Settings(timestamps=0, sack=True), treatment=Arm(Settings(time_wait_s=1), on={"server": Settings(timestamps=2)}, expect=Observation(x=1))
+    )
     assert made.settings_for("treatment", "client") == Settings(timestamps=0, sack=True, time_wait_s=1)
     assert made.settings_for("treatment", "server") == Settings(timestamps=2, sack=True, time_wait_s=1)
     assert made.settings_for("treatment", "server", Settings(sack=False)).sack is False
@@ -112,7 +114,13 @@ def test_a_scenario_is_found_by_name_and_by_file(tmp_path):
 
 @pytest.mark.parametrize(
     ("text", "slug"),
-    [(None, "broken-scenario-file"), ("x = 1", "broken-scenario-file"), ("def (", "broken-scenario-file"), ("1/0", "broken-scenario-file"), ("import nowhere_at_all", "broken-scenario-file")],
+    [
+        (None, "broken-scenario-file"),
+        ("x = 1", "broken-scenario-file"),
+        ("def (", "broken-scenario-file"),
+        ("1/0", "broken-scenario-file"),
+        ("import nowhere_at_all", "broken-scenario-file"),
+    ],
 )
 def test_a_file_that_holds_no_scenario_gets_one_message(tmp_path, text, slug):
     """Missing, empty, wrong syntax, failing: one usage error each."""

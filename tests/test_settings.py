@@ -10,7 +10,14 @@ from twlab.settings import describe, parse_setting, setting_names
 
 @pytest.mark.parametrize(
     ("name", "text", "value"),
-    [("time_wait_s", "10", 10.0), ("time_wait_s", "0.5", 0.5), ("timestamps", "2", 2), ("rfc1337", "on", True), ("rfc1337", "0", False), ("congestion_control", "reno", "reno")],
+    [
+        ("time_wait_s", "10", 10.0),
+        ("time_wait_s", "0.5", 0.5),
+        ("timestamps", "2", 2),
+        ("rfc1337", "on", True),
+        ("rfc1337", "0", False),
+        ("congestion_control", "reno", "reno"),
+    ],
 )
 def test_a_text_becomes_the_value_it_means(name, text, value):
     """A command line's text becomes a value of the setting's type."""
@@ -21,7 +28,7 @@ def test_a_text_becomes_the_value_it_means(name, text, value):
 @pytest.mark.parametrize("text", ["-1", "abc", "", "nan", "inf", "0", "1e9", "10s"])
 def test_an_impossible_length_is_refused_with_its_bounds(text):
     """time_wait_s takes a number within its bounds and nothing else, and the message says which."""
-    with pytest.raises(UsageError, match="a number from 0.001 to 3600") as caught:
+    with pytest.raises(UsageError, match=r"a number from 0\.001 to 3600") as caught:
         parse_setting("time_wait_s", text)
     assert caught.value.slug == "bad-setting"
     assert caught.value.exit_status == 2

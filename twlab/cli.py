@@ -48,7 +48,9 @@ def list_scenarios(as_json: Annotated[bool, typer.Option("--json", help="Print o
     """What there is to run: every scenario with its claim."""
     scenarios = load_scenarios().values()
     if as_json:
-        print(json.dumps([{"scenario": s.name, "hypothesis": s.hypothesis, "topology": s.topology, "arms": list(s.arms)} for s in scenarios], indent=1))
+        print(
+            json.dumps([{"scenario": s.name, "hypothesis": s.hypothesis, "topology": s.topology, "arms": list(s.arms)} for s in scenarios], indent=1)
+        )
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("scenario", "arms", "claim"):
@@ -88,8 +90,12 @@ def run(
     names: Annotated[list[str] | None, typer.Argument(help="Scenarios, or paths of files that hold one.", metavar="[NAME ...]")] = None,
     all_: Annotated[bool, typer.Option("--all", help="Run every scenario.")] = False,
     arm: Annotated[list[str] | None, typer.Option(help="Run this arm only (may be repeated).")] = None,
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting in every arm but the control (may be repeated).")] = None,
-    engine: Annotated[str, typer.Option(help="guest: the lab kernel, in virtual time; host: this machine's kernel, in real time. Default: guest on x86-64.")] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting in every arm but the control (may be repeated).")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="guest: the lab kernel, in virtual time; host: this machine's kernel, in real time. Default: guest on x86-64.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders are made.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, an element a scenario.")] = False,
@@ -194,7 +200,9 @@ def main() -> None:
         if hasattr(error, "format_message"):  # click's own: an unknown option, a missing argument
             _complain(f"{error.format_message()}\n  remedy: see twlab --help")
             sys.exit(2)
-        _complain(f"{type(error).__name__}: {error} [internal-error]\n  remedy: this is a fault of twlab; set TWLAB_DEBUG=1 for the details and report it")
+        _complain(
+            f"{type(error).__name__}: {error} [internal-error]\n  remedy: this is a fault of twlab; set TWLAB_DEBUG=1 for the details and report it"
+        )
         if os.environ.get("TWLAB_DEBUG"):
             raise
         sys.exit(1)

@@ -59,7 +59,9 @@ def _run(job: dict[str, Any], index: int, request: dict[str, Any], emit: Callabl
         return {"error": {"slug": "system-error", "message": str(error), "remedy": "see twlab doctor"}}
     except Exception as error:  # a fault of the scenario's steps, or ours: the other arms still run
         traceback.print_exc()
-        return {"error": {"slug": "internal-error", "message": f"{type(error).__name__}: {error}", "remedy": "the log beside the result has the details"}}
+        return {
+            "error": {"slug": "internal-error", "message": f"{type(error).__name__}: {error}", "remedy": "the log beside the result has the details"}
+        }
 
 
 def main() -> None:

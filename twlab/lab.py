@@ -36,7 +36,9 @@ class Lab:
         settings: the settings in force, by node name.
     """
 
-    def __init__(self, network: Network, loop: Loop, transcript: Transcript, wires: Mapping[str, Wire], settings: Mapping[str, Settings], rng: random.Random):
+    def __init__(
+        self, network: Network, loop: Loop, transcript: Transcript, wires: Mapping[str, Wire], settings: Mapping[str, Settings], rng: random.Random
+    ):
         self.network = network
         self.loop = loop
         self.transcript = transcript
@@ -79,7 +81,9 @@ class Lab:
         """
         self.transcript.record("check", f"{premise}: {'yes' if holds else 'NO'}")
         if not holds:
-            raise ScenarioError(f"a premise of the scenario does not hold: {premise}", "see the transcript; a busy machine may be too slow", "premise-failed")
+            raise ScenarioError(
+                f"a premise of the scenario does not hold: {premise}", "see the transcript; a busy machine may be too slow", "premise-failed"
+            )
 
     def sleep(self, duration_s: float) -> None:
         """Let `duration_s` seconds pass; the wire and all applications go on."""

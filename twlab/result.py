@@ -129,7 +129,9 @@ class Result:
 
 def cannot_write(folder: Path, error: OSError) -> CapabilityError:
     """The one message for a folder that takes no results."""
-    return CapabilityError(f"results cannot be written to {folder}: {error.strerror}", "name another folder with --out, or make room in this one", "cannot-write")
+    return CapabilityError(
+        f"results cannot be written to {folder}: {error.strerror}", "name another folder with --out, or make room in this one", "cannot-write"
+    )
 
 
 def read_result(path: Path) -> Result:
@@ -143,7 +145,9 @@ def read_result(path: Path) -> Result:
     try:
         values = json.loads(file.read_text())
     except OSError as error:
-        raise UsageError(f"there is no result at {path}: {error.strerror}", "name a folder that twlab run has made, e.g. runs/...", "no-result") from error
+        raise UsageError(
+            f"there is no result at {path}: {error.strerror}", "name a folder that twlab run has made, e.g. runs/...", "no-result"
+        ) from error
     except ValueError as error:
         raise UsageError(f"{file} is cut short or is no JSON: {error}", "run the scenario again", "broken-result") from error
     schema = values.get("schema") if isinstance(values, dict) else None

@@ -78,36 +78,52 @@ def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda
         UsageError: no such arm (``no-such-arm``), or an override that no scenario takes.
         CapabilityError: results cannot be written, or the engine cannot run on this machine.
     """
-    finished, jobs = _plan(order, engine)
-    waiting = list(jobs)
+    finished, waiting = _plan(order, engine)
     while waiting:
-        done: set[int] = set()
-        batch = waiting
-
-        def on_event(event: Event) -> None:
-            if "job" in event:
-                job = batch[event["job"]]
-                event = {**event, "scenario": job.result.scenario, "arm": job.arm}
-                if event["event"] == "start":
-                    job.started_s = loop.monotonic_s()
-                elif event["event"] == "arm":
-                    done.add(event["job"])
-                    _record(job, event["result"])
-                    event["ok"] = job.result.arms[job.arm].ok
-            listener(event)
-
+        boot = _Boot(waiting, listener)
         try:
-            engine.run(_request(order, batch, engine), _common_folder(batch, order.out), on_event, order.real_limit_s * len(batch))
+            engine.run(_request(order, waiting, engine), _common_folder(waiting, order.out), boot.on_event, order.real_limit_s * len(waiting))
         except EngineError as error:
-            lost = next(index for index in range(len(batch)) if index not in done)
-            _record(batch[lost], {"error": {"slug": error.slug, "message": error.message, "remedy": error.remedy}})
-            listener({"event": "arm", "scenario": batch[lost].result.scenario, "arm": batch[lost].arm, "ok": None})
-            done.add(lost)
+            boot.blame(error)
         except LabError:
             _remove_if_empty(finished)
             raise
-        waiting = [job for index, job in enumerate(batch) if index not in done]
+        waiting = boot.not_done()
     return finished
+
+
+class _Boot:
+    """Follows one boot of an engine, and records the jobs that get done in it."""
+
+    def __init__(self, jobs: Sequence[_Job], listener: Callable[[Event], None]):
+        self._jobs = jobs
+        self._listener = listener
+        self._done: set[int] = set()
+
+    def on_event(self, event: Event) -> None:
+        """Record what has been done, and tell the listener, by names instead of numbers."""
+        if "job" in event:
+            job = self._jobs[event["job"]]
+            event = {**event, "scenario": job.result.scenario, "arm": job.arm}
+            if event["event"] == "start":
+                job.started_s = loop.monotonic_s()
+            elif event["event"] == "arm":
+                self._finish(event["job"], event["result"])
+                event["ok"] = job.result.arms[job.arm].ok
+        self._listener(event)
+
+    def blame(self, error: EngineError) -> None:
+        """The engine failed: that is what became of the job under way."""
+        job = next(index for index in range(len(self._jobs)) if index not in self._done)
+        self.on_event({"event": "arm", "job": job, "result": {"error": {"slug": error.slug, "message": error.message, "remedy": error.remedy}}})
+
+    def not_done(self) -> list[_Job]:
+        """The jobs that the boot did not come to."""
+        return [job for index, job in enumerate(self._jobs) if index not in self._done]
+
+    def _finish(self, index: int, outcome: dict[str, Any]) -> None:
+        self._done.add(index)
+        _record(self._jobs[index], outcome)
 
 
 def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:

@@ -1,20 +1,20 @@
 """A claim about TIME_WAIT that can fail: hypothesis, topology, arms with their predictions, and the steps. Pure.
 
-    INCONCLUSIVE   the control did not behave as predicted, or an arm could not be carried out: nothing follows
-    REFUTED        the control behaved, but another arm did not do what was predicted
-    SUPPORTED      every arm did what was predicted
+INCONCLUSIVE   the control did not behave as predicted, or an arm could not be carried out: nothing follows
+REFUTED        the control behaved, but another arm did not do what was predicted
+SUPPORTED      every arm did what was predicted
 """
 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from twlab.errors import ScenarioError, UsageError
@@ -136,9 +136,15 @@ def scenario(
         )
         for arm, value in arms.items():
             if not value.expect:
-                raise ScenarioError(f"arm {arm} of {name} predicts nothing, so it cannot fail", "name at least one fact in its Observation", "checks-nothing")
+                raise ScenarioError(
+                    f"arm {arm} of {name} predicts nothing, so it cannot fail", "name at least one fact in its Observation", "checks-nothing"
+                )
             if unknown := set(value.given) - set(made.parameters):
-                raise ScenarioError(f"arm {arm} of {name} gives {', '.join(sorted(unknown))}, which its steps do not take", "add a keyword argument", "no-such-argument")
+                raise ScenarioError(
+                    f"arm {arm} of {name} gives {', '.join(sorted(unknown))}, which its steps do not take",
+                    "add a keyword argument",
+                    "no-such-argument",
+                )
         return made
 
     return decorate
@@ -221,7 +227,9 @@ def _load_file(path: Path) -> dict[str, Scenario]:
     except (UsageError, ScenarioError):
         raise
     except Exception as error:  # whatever a user's file may raise
-        raise UsageError(f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python3 to see where", "broken-scenario-file") from error
+        raise UsageError(
+            f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python3 to see where", "broken-scenario-file"
+        ) from error
     found = {s.name: s for s in _scenarios_in(module)}
     if not found:
         raise UsageError(f"{path} holds no scenario", "decorate a function with @scenario(...)", "broken-scenario-file")
@@ -237,4 +245,6 @@ def _parse_like(key: str, text: str, default: Any) -> Any:
     try:
         return words[text.lower()] if isinstance(default, bool) else type(default)(text)
     except (KeyError, ValueError):
-        raise UsageError(f"{key}={text} is not possible: a value like {default!r} is wanted", f"for example: --set {key}={default}", "bad-setting") from None
+        raise UsageError(
+            f"{key}={text} is not possible: a value like {default!r} is wanted", f"for example: --set {key}={default}", "bad-setting"
+        ) from None

@@ -45,7 +45,9 @@ class Settings:
     syncookies: int | None = _knob("SYN cookies: 0 never, 1 when the backlog is full, 2 always", 0, 2)
     syn_backlog: int | None = _knob("most half-open connections of a listener (tcp_max_syn_backlog, somaxconn)", 1, 65535)
     invalid_ratelimit_ms: int | None = _knob("least time between answers to invalid segments of one socket, in ms", 0, 2**31 - 1)
-    timestamp_offset_s: float | None = _knob("shift of this node's timestamp clock in seconds, as if it had booted earlier", -(2**31) / 1000, 2**31 / 1000)
+    timestamp_offset_s: float | None = _knob(
+        "shift of this node's timestamp clock in seconds, as if it had booted earlier", -(2**31) / 1000, 2**31 / 1000
+    )
     nat_time_wait_s: int | None = _knob("how long a NAT gateway keeps a connection in TIME_WAIT, in seconds (Linux: 120)", 0, 86_400)
     nat_close_s: int | None = _knob("how long a NAT gateway keeps a reset connection, in seconds (Linux: 10)", 0, 86_400)
     nat_be_liberal: bool | None = _knob("conntrack accepts segments outside the window instead of calling them INVALID")
@@ -69,7 +71,9 @@ class Settings:
 
     def words(self) -> str:
         """``time_wait_s=1 timestamps=0``; ``baseline`` when nothing was given."""
-        return " ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.as_dict().items()) or "baseline"
+        return (
+            " ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.as_dict().items()) or "baseline"
+        )
 
 
 def setting_names() -> list[str]:

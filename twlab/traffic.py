@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; Python has no name for it before 3.12
 _CHUNK = 1 << 18
 _BUFFER = bytearray(_CHUNK)  # one for all: in the lab kernel fresh memory is dear, a page fault costs as much as a dozen system calls
-_STATES = "ESTABLISHED SYN_SENT SYN_RECV FIN_WAIT1 FIN_WAIT2 TIME_WAIT CLOSE CLOSE_WAIT LAST_ACK LISTEN CLOSING".split()
+_STATES = ("ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING")
 
 
 class Connection:
@@ -285,7 +285,7 @@ class Host:
         """Open a connection and wait for the outcome.
 
         Args:
-            source_port: bind to this port first, with SO_REUSEADDR, as proxies do; 0 leaves the choice to the kernel, as connect() without bind() does.
+            source_port: bind to this port first, with SO_REUSEADDR, as proxies do; 0: the kernel chooses, as in connect() without bind().
             source_address: bind to this address first.
             timeout_s: give up after so long (the kernel's own patience is about 127 s with 6 SYN retries).
         """
@@ -317,7 +317,9 @@ class Host:
             self._transcript.record("verb", f"{call} to {to.name} port {port} fails: {name}", self.name, took_s=round(attempt.took_s, 6))
             return attempt
         attempt = Attempt(connection, "", "", self._loop.now_s - started_s)
-        self._transcript.record("verb", f"connects to {to.name} port {port} from port {connection.flow.source_port}", self.name, took_s=round(attempt.took_s, 6))
+        self._transcript.record(
+            "verb", f"connects to {to.name} port {port} from port {connection.flow.source_port}", self.name, took_s=round(attempt.took_s, 6)
+        )
         return attempt
 
     def _wait_writable(self, sock: socket.socket, timeout_s: float) -> bool:

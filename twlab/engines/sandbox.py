@@ -17,6 +17,7 @@ import errno
 import os
 import select
 import sys
+from pathlib import Path
 
 from twlab import syscalls
 from twlab.errors import CapabilityError
@@ -66,8 +67,7 @@ def explain_refusal(reason: str) -> CapabilityError:
 
 def _map_to_root(uid: int, gid: int) -> None:
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
+        Path(f"/proc/self/{name}").write_text(text)
 
 
 def _become_init(alive: int, command: list[str]) -> None:
