@@ -1,12 +1,13 @@
 """Tuning: an arm's settings in force, or a refusal before anything is built."""
 
 import os
+import socket
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twlab import timewait
+from twlab import counters, sysctl, timewait
 from twlab.errors import CapabilityError
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
@@ -178,3 +179,76 @@ def test_a_short_time_wait_is_in_force_on_endpoints(in_sandbox):
     assert running == "sockets ended over inet_diag at 0.300 s"
     assert stopped.startswith(f"{running}: 1 ended, at most ")
     assert elsewhere == {}
+
+
+def recycle(family):
+    loop = Loop()
+    with Network(load_topology("pair")) as network:
+        client, server = network["client"], network["server"]
+        transcript = Transcript(lambda: loop.now_s)
+        kind = socket.AF_INET6 if family == 6 else socket.AF_INET
+        outcome = {}
+        with (
+            Tuning(client, Settings(timestamps=2), loop, transcript) as at_client,
+            Tuning(server, Settings(tw_recycle=True), loop, transcript) as at_server,
+            server.socket(kind) as listener,
+        ):
+            listener.bind((server.address(family), 80))
+            listener.listen()
+            listener.setblocking(False)
+            outcome["first"] = exchange(loop, client, listener, kind, server.address(family))
+            loop.wait_until(lambda: timewait.count(server), 1)
+            began_s = loop.now_s
+            loop.wait_until(lambda: not timewait.count(server) or loop.sleep(0.005), 3)
+            outcome["time_wait_s"] = loop.now_s - began_s
+            outcome["again"] = exchange(loop, client, listener, kind, server.address(family))
+            with client.inside():
+                sysctl.write("net.ipv4.tcp_timestamps", "0")
+            before = counters.read(server)
+            outcome["without"] = exchange(loop, client, listener, kind, server.address(family))
+            moved = counters.delta(before, counters.read(server))
+            outcome["moved"] = {name: moved.get(name, 0) for name in ("PAWSPassive", "ListenDrops")}
+        return outcome, at_client.mechanisms, at_server.mechanisms
+
+
+def exchange(loop, client, listener, kind, address):
+    """A connection that the server closes first, served by the loop: was it accepted within 0.5 s?"""
+    with client.socket(kind) as first:
+        first.setblocking(False)
+        first.connect_ex((address, 80))
+        accepted = []
+
+        def take():
+            try:
+                accepted.append(listener.accept()[0])
+            except BlockingIOError:
+                loop.sleep(0.002)
+            return accepted
+
+        if not loop.wait_until(take, 0.5):
+            return False
+        accepted[0].close()
+        loop.wait_until(lambda: closed_by_peer(first) or loop.sleep(0.002), 1)
+    loop.sleep(0.02)
+    return True
+
+
+def closed_by_peer(connection):
+    try:
+        return connection.recv(1) == b""
+    except BlockingIOError:
+        return False
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("ordinary", [False, True])
+def test_recycle_is_emulated_where_the_kernel_lacks_it(in_sandbox, request, ordinary, family):
+    """The server's TIME_WAIT lasts 3.5 RTO, the same clock is let in again, a SYN without timestamp is not; counted, and labelled."""
+    user = request.getfixturevalue("ordinary_user") if ordinary else ""
+    outcome, at_client, at_server = in_sandbox(recycle, family, user=user)
+    assert (outcome["first"], outcome["again"], outcome["without"]) == (True, True, False)
+    assert 0.6 <= outcome["time_wait_s"] <= 0.9
+    assert outcome["moved"] == {"PAWSPassive": 1, "ListenDrops": 1}
+    assert at_client == {}
+    assert at_server["tw_recycle"].startswith("emulated at the node's door (")
