@@ -137,6 +137,18 @@ def test_the_kernel_asked_for_last_is_the_one_found(tree: Path, tmp_path: Path) 
 
 
 @pytest.mark.usefixtures("quick")
+def test_what_root_has_built_is_looked_up_by_everybody(tree: Path, alone: Path) -> None:
+    """A user without a cache, or without programs to build with, is given root's."""
+    built = kernel.build(tree)
+    (alone / "cache" / "twlab").rename(alone / "everybody")
+    (alone / "cache").chmod(0)
+    looked_up = kernel.build(tree, progress=lambda share, doing: pytest.fail(doing))
+    assert looked_up.path == alone / "everybody" / built.path.relative_to(alone / "cache" / "twlab")
+    assert kernel.find() == looked_up
+    (alone / "cache").chmod(0o755)
+
+
+@pytest.mark.usefixtures("quick")
 def test_a_package_is_unpacked(tree: Path, tmp_path: Path) -> None:
     """The distribution's tar file: 6.12 before 6.1 before newer ones, or the version asked for; drivers that nobody can use stay out."""
     (tree / "drivers" / "gpu").mkdir(parents=True)

@@ -62,12 +62,14 @@ def own_cache() -> Path:
 
 
 def kept(name: str) -> Kernel | None:
-    """The kernel kept under `name` in this user's cache; being asked for makes it the one that is used."""
-    folder = own_cache() / "kernels" / name
-    if not _complete(folder):
-        return None
-    os.utime(folder / FACTS)
-    return Kernel(folder / PROGRAM)
+    """The kernel kept under `name` for this user or for everybody; being asked for makes one's own the one that is used."""
+    for cache in (own_cache(), EVERYBODYS):
+        folder = cache / "kernels" / name
+        if _complete(folder):
+            if os.access(folder / FACTS, os.W_OK):
+                os.utime(folder / FACTS)
+            return Kernel(folder / PROGRAM)
+    return None
 
 
 def keep(name: str, folder: Path) -> Kernel:
