@@ -6,6 +6,8 @@ import socket
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from in_guest import run_in_guest
+from lives import agree
 
 from twlab import counters, sysctl, timewait
 from twlab.errors import CapabilityError
@@ -14,6 +16,8 @@ from twlab.network import Network, load_topology
 from twlab.settings import Settings, setting_names
 from twlab.transcript import Transcript
 from twlab.tuning import KNOBS, Tuning, check, missing
+
+LENGTHS_S = [0.05, 0.5, 1.0, 10.0, 30.0]
 
 
 def knob(sysctl):
@@ -252,3 +256,12 @@ def test_recycle_is_emulated_where_the_kernel_lacks_it(in_sandbox, request, ordi
     assert outcome["moved"] == {"PAWSPassive": 1, "ListenDrops": 1}
     assert at_client == {}
     assert at_server["tw_recycle"].startswith("emulated at the node's door (")
+
+
+@pytest.mark.guest
+@pytest.mark.slow
+def test_sysctl_and_host_mechanism_agree(tmp_path):
+    """In the lab kernel, which has both, a TIME_WAIT lasts as long by either: the asked length, and at most 50 ms more."""
+    for length_s, (by_sysctl, by_keeper) in zip(LENGTHS_S, run_in_guest(agree, LENGTHS_S, folder=tmp_path), strict=True):
+        assert length_s <= by_keeper <= length_s + 0.05
+        assert abs(by_sysctl - by_keeper) <= 0.05
