@@ -19,7 +19,7 @@ import pytest
 from conftest import ROOT, as_user
 
 from twlab.engines.console import fault
-from twlab.engines.guest import EPOCH_S, Guest
+from twlab.engines.guest import EPOCH_S, Guest, built_kernel
 from twlab.errors import EngineError
 
 pytestmark = pytest.mark.guest
@@ -68,6 +68,11 @@ def processes_of(tag: str) -> list[int]:
         except OSError:
             continue
     return found
+
+
+def kernel_of(tag: str) -> int:
+    """Pid of the lab kernel among them; its children bear the same command line, so it is the first."""
+    return min(pid for pid in processes_of(tag) if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(bytes(built_kernel())))
 
 
 def test_works_in_virtual_time(tmp_path: Path) -> None:
@@ -159,14 +164,24 @@ def test_garbled(tmp_path: Path, text: str) -> None:
     assert failure(tmp_path, "babble", text).slug == "guest-garbled"
 
 
-def test_kernel_killed(tmp_path: Path) -> None:
-    """A kernel that somebody kills has ended early, and none of its processes lives on."""
+NO_NAMESPACES = 'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all "$@"'
+WITHOUT_NAMESPACES = ("unshare", "--user", "--map-root-user", "sh", "-c", NO_NAMESPACES, "sh")
+
+
+@pytest.fixture(params=["sandbox", "no-namespaces"])
+def prefix(request: pytest.FixtureRequest) -> tuple[str, ...]:
+    """What makes a caller run on a machine that allows namespaces, and on one that refuses them."""
+    return () if request.param == "sandbox" else WITHOUT_NAMESPACES
+
+
+@pytest.mark.parametrize("do", ["wait", "spin"])
+def test_kernel_killed(tmp_path: Path, prefix: tuple[str, ...], do: str) -> None:
+    """A kernel that somebody kills has ended early, and none of the guest's processes goes on."""
     tag = f"TWLAB_TEST={random.random()}"
-    with call(tmp_path, "wait", env=dict([tag.split("=")])) as caller:
+    with call(tmp_path, do, prefix=prefix, env=dict([tag.split("=")])) as caller:
         assert caller.stdout is not None
         caller.stdout.readline()
-        kernel = next(pid for pid in processes_of(tag) if "time-travel" in Path(f"/proc/{pid}/cmdline").read_text())
-        os.kill(kernel, signal.SIGKILL)
+        os.kill(kernel_of(tag), signal.SIGKILL)
         _, errors = caller.communicate(timeout=20)
     assert "guest-ended-early" in errors
     assert processes_of(tag) == []
@@ -181,10 +196,11 @@ def public() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-@pytest.mark.parametrize("as_whom", ["self", "ordinary_user"])
-def test_killed_at_any_moment_nothing_is_left(public: Path, as_whom: str, request: pytest.FixtureRequest) -> None:
+@pytest.mark.parametrize("how", ["sandbox", "no-namespaces", "ordinary-user"])
+def test_killed_at_any_moment_nothing_is_left(public: Path, how: str, request: pytest.FixtureRequest) -> None:
     """Whenever the caller is killed, nothing of the guest lives on: no process, and no file outside the run's folder."""
-    user = "" if as_whom == "self" else request.getfixturevalue(as_whom)
+    user = request.getfixturevalue("ordinary_user") if how == "ordinary-user" else ""
+    prefix = WITHOUT_NAMESPACES if how == "no-namespaces" else ()
     temporary, folder = public / "tmp", public / "run"
     for path in (temporary, folder):
         path.mkdir()
@@ -193,10 +209,9 @@ def test_killed_at_any_moment_nothing_is_left(public: Path, as_whom: str, reques
     for delay_s in (0.0, 0.05, 0.15, 0.3, 0.6, random.uniform(0, 1)):
         tag = f"TWLAB_TEST={random.random()}"
         environment = {**dict([tag.split("=")]), "TMPDIR": str(temporary)}
-        with call(folder, "wait", user=user, env=environment, start_new_session=True) as caller:
+        with call(folder, "spin", user=user, prefix=prefix, env=environment, start_new_session=True) as caller:
             time.sleep(delay_s)
-            # What runs as another user was started by `setpriv`, which became it: the same process.
-            os.kill(caller.pid, signal.SIGKILL)
+            caller.kill()
         deadline_s = time.monotonic() + 10
         while (left := processes_of(tag)) and time.monotonic() < deadline_s:
             time.sleep(0.01)
@@ -217,9 +232,7 @@ def test_as_an_ordinary_user(public: Path, ordinary_user: str) -> None:
 
 def test_without_namespaces(tmp_path: Path) -> None:
     """Where the machine refuses namespaces the guest runs all the same, and leaves nothing in the run's folder."""
-    no_namespaces = 'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all "$@"'
-    refuse = ("unshare", "--user", "--map-root-user", "sh", "-c", no_namespaces, "sh")
-    with call(tmp_path, "look_around", prefix=refuse) as caller:
+    with call(tmp_path, "look_around", prefix=WITHOUT_NAMESPACES) as caller:
         text, errors = caller.communicate(timeout=30)
     assert caller.returncode == 0, errors
     assert '"event": "end"' in text
@@ -238,10 +251,10 @@ def test_several_at_once(tmp_path: Path) -> None:
         assert '"slept_s": 60.0' in text
 
 
-def test_interrupted(tmp_path: Path) -> None:
+def test_interrupted(tmp_path: Path, prefix: tuple[str, ...]) -> None:
     """Ctrl-C ends the guest at once."""
     tag = f"TWLAB_TEST={random.random()}"
-    with call(tmp_path, "wait", env=dict([tag.split("=")])) as caller:
+    with call(tmp_path, "wait", prefix=prefix, env=dict([tag.split("=")])) as caller:
         assert caller.stdout is not None
         caller.stdout.readline()
         caller.send_signal(signal.SIGINT)

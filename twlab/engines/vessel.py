@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -31,9 +32,7 @@ def main(arguments: list[str]) -> None:
     handover, folder, exchange, kernel, *rest = arguments
     if os.getpid() == 1:
         _confine(folder)
-        _stay_behind(int(handover))
-    else:
-        syscalls.die_with_parent()
+    _stay_behind(int(handover))
     place = Path(exchange)
     place.mkdir(mode=0o700)
     shutil.copyfile(Path(__file__).with_name("guest_init.py"), place / "init.py")
@@ -48,17 +47,28 @@ def main(arguments: list[str]) -> None:
 
 
 def _stay_behind(handover: int) -> None:
-    """Goes on in a child. The kernel must not be pid 1: a pid 1 cannot end itself by a signal, and that is how a kernel that panics ends."""
+    """Goes on in a child, in a process group of its own; here it waits, and ends what the kernel may leave.
+
+    The kernel must not be pid 1: a pid 1 cannot end itself by a signal, and that is how a kernel that panics ends. And its guest's
+    processes must not outlive it: they would go on as processes of this machine.
+    """
     child = os.fork()
+    with contextlib.suppress(OSError):  # parent and child both try: whoever is first, it is done when either goes on
+        os.setpgid(child, child)
     if child == 0:
-        os.setsid()  # a kernel that panics signals its whole process group
+        syscalls.die_with_parent()
         return
     os.close(handover)
-    while True:
-        pid, status = os.wait()
-        if pid == child:
-            code = os.waitstatus_to_exitcode(status)
-            os._exit(code if code >= 0 else 128 - code)
+    if os.getpid() != 1:  # in the sandbox the end of pid 1 is the end of all
+        signal.signal(signal.SIGTERM, lambda *_: os.killpg(child, signal.SIGKILL))
+        syscalls.die_with_parent(signal.SIGTERM)
+    ended, status = 0, 0
+    while ended != child:
+        ended, status = os.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(status)
+    os._exit(code if code >= 0 else 128 - code)
 
 
 def _confine(folder: str) -> None:

@@ -13,6 +13,7 @@ import math
 import os
 import select
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -38,8 +39,8 @@ class Voyage:
     """A guest under way.
 
     Attributes:
-        process: ends when the guest's kernel does, and the other way round.
-        sandboxed: whether that process is the sandbox; otherwise it is the kernel itself.
+        process: ends when the guest's kernel does, and the other way round: the sandbox, or where there is none, the vessel.
+        sandboxed: which of them.
         events: the file of the guest's events.
         handover: a socket that is at its end of file once the last process of the guest is gone.
     """
@@ -80,7 +81,7 @@ class Voyage:
     def end(self) -> None:
         """Kill what is left of the guest, and wait until it is gone."""
         if self.process.poll() is None:
-            self.process.kill()
+            self.process.send_signal(signal.SIGKILL if self.sandboxed else signal.SIGTERM)
         self.process.wait()
         self.handover.settimeout(10)
         with contextlib.suppress(OSError):
@@ -91,9 +92,8 @@ class Voyage:
 
     def _hung(self, why: str) -> EngineError:
         kernel = self.process.pid
-        if self.sandboxed:  # below the sandbox and its pid 1
-            for _ in range(2):
-                kernel = next(iter(children(kernel)), kernel)
+        for _ in range(2 if self.sandboxed else 1):
+            kernel = next(iter(children(kernel)), kernel)
         return EngineError(f"the guest hung: {why}; {pulse(kernel)}", slug="guest-hung")
 
 
