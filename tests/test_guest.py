@@ -123,6 +123,26 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
     assert first["random"] != other["random"]
 
 
+def test_same_command_same_result(tmp_path: Path) -> None:
+    """A scenario's results and captures are the same to the byte, whatever else the machine does meanwhile."""
+    outcomes = []
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
+    try:
+        for name in ("first", "again"):
+            folder = tmp_path / name
+            folder.mkdir()
+            jobs = [{"source": "stale-data", "arm": arm, "folder": str(folder), "set": []} for arm in ("treatment", "timestamps")]
+            events: list[dict[str, Any]] = []
+            Guest().run({"jobs": jobs, "seed": 1, "engine": "guest"}, folder, events.append, 60)
+            outcomes.append((events, {path.name: path.read_bytes() for path in sorted(folder.iterdir())}))
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+    assert outcomes[0] == outcomes[1]
+    assert [event["result"]["ok"] for event in outcomes[0][0] if event["event"] == "arm"] == [True, True]
+
+
 def test_panic(tmp_path: Path) -> None:
     """A kernel panic is reported as one, with its reason."""
     error = failure(tmp_path, "panic")
