@@ -72,6 +72,10 @@ def devour(emit: Emit) -> None:
         kept.append(bytearray(b"x") * (1 << 20))
 
 
+def mutter(emit: Emit) -> None:
+    print("something of note", file=sys.stderr)
+
+
 def stumble(emit: Emit) -> None:
     raise RuntimeError("the agent stumbled")
 

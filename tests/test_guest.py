@@ -20,7 +20,7 @@ from conftest import ROOT, as_user
 
 from twlab.engines.console import fault
 from twlab.engines.guest import EPOCH_S, Guest, built_kernel
-from twlab.errors import EngineError
+from twlab.errors import CapabilityError, EngineError
 
 pytestmark = pytest.mark.guest
 
@@ -113,6 +113,24 @@ def test_reads_what_lies_in_tmp(tmp_path: Path) -> None:
 def test_every_event_arrives_in_order(tmp_path: Path) -> None:
     """Thousands of events, a megabyte of them, arrive whole."""
     assert [event["number"] for event in run(tmp_path, "many", 2000)] == list(range(2000))
+
+
+def test_what_the_agent_says_is_kept(tmp_path: Path) -> None:
+    """A warning on standard error is in the log, which is there although all went well."""
+    run(tmp_path, "mutter")
+    assert "something of note" in (tmp_path / "console.log").read_text()
+
+
+def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """Nothing is started where nothing could be written."""
+    with pytest.raises(CapabilityError) as caught:
+        run(tmp_path / "missing", "look_around")
+    assert caught.value.slug == "cannot-write"
+
+
+def test_no_kernel(tmp_path: Path) -> None:
+    """A program that is no lab kernel has ended early."""
+    assert failure(tmp_path, "look_around", kernel=Path("/bin/true")).slug == "guest-ended-early"
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
@@ -282,11 +300,25 @@ def test_interrupted(tmp_path: Path, prefix: tuple[str, ...]) -> None:
     assert processes_of(tag) == []
 
 
-def test_a_panic_after_the_work_is_no_success() -> None:
+@pytest.mark.parametrize(
+    ("last_words", "slug"),
+    [
+        ("Kernel panic - not syncing: Fatal exception", "guest-panicked"),
+        ("Kernel panic - not syncing: Attempted to kill init! exitcode=0x00000009", "guest-ended-early"),
+        ("Kernel panic - not syncing: Out of memory: system-wide panic_on_oom is enabled", "guest-out-of-memory"),
+        ("Kernel panic - not syncing: Kernel mode signal 7", "guest-out-of-memory"),
+    ],
+)
+def test_a_panic_after_the_work_is_no_success(last_words: str, slug: str) -> None:
     """Whatever was reported before: a kernel that panicked is not believed."""
-    found = fault("Kernel panic - not syncing: Fatal exception", 0, garbled="", ended=True)
+    found = fault(f"{last_words}\n[<6002f36f>] ? userspace+0x40e/0x4bb\n", 0, garbled="", ended=True)
     assert found is not None
-    assert found.slug == "guest-panicked"
+    assert found.slug == slug
+
+
+def test_a_clean_end_is_no_fault() -> None:
+    """What the lab kernel says as it leaves is not held against it."""
+    assert fault("reboot: Power down\nremove_umid_dir - remove_files_and_dir failed\n", 0, garbled="", ended=True) is None
 
 
 def test_shell_passes_on_what_it_printed_and_its_status(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ _PANIC = re.compile(r"Kernel panic - not syncing: (?P<reason>.*)")
 _INIT_DIED = re.compile(r"Attempted to kill init! exitcode=0x(?P<code>[0-9a-f]+)")
 _OUT_OF_MEMORY = re.compile(r"deadlocked on memory|[Oo]ut of memory|MemoryError")
 
+_NO_PAGE = re.compile(r"Kernel mode signal 7\b")  # SIGBUS: the guest's memory is a file, and the file system has no page for it
 _FAREWELL = ("reboot: ", "remove_umid_dir")
 
 
@@ -33,13 +34,15 @@ def fault(text: str, status: int, *, garbled: str, ended: bool) -> Fault | None:
         reason = panic["reason"].strip()
         if died := _INIT_DIED.search(reason):
             return Fault("guest-ended-early", f"the agent in the guest died ({_in_words(int(died['code'], 16))})")
+        if _NO_PAGE.search(reason):
+            return Fault("guest-out-of-memory", "the machine had no memory left for the guest, or its /dev/shm is full")
         if _OUT_OF_MEMORY.search(reason):
             return Fault("guest-out-of-memory", f"the guest ran out of memory: {reason}")
         return Fault("guest-panicked", f"the lab kernel panicked: {reason}")
     if garbled:
         return Fault("guest-garbled", f"the guest reported something that is no event: {garbled!r}")
     if not ended:
-        last = _last_line(text)
+        last = "".join(said(text)[-1:]).strip()
         slug = "guest-out-of-memory" if _OUT_OF_MEMORY.match(last) else "guest-ended-early"
         return Fault(slug, f"the guest ended before its work was done, with status {status}{': ' + last if last else ''}")
     if status != 0:
@@ -51,7 +54,6 @@ def _in_words(wait_status: int) -> str:
     return f"signal {wait_status & 0x7F}" if wait_status & 0x7F else f"exit status {wait_status >> 8 & 0xFF}"
 
 
-def _last_line(text: str) -> str:
-    """What was said last, before the lab kernel took its leave."""
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith(_FAREWELL)]
-    return lines[-1] if lines else ""
+def said(text: str) -> list[str]:
+    """The lines of a console, without those with which every lab kernel takes its leave."""
+    return [line for line in text.splitlines() if line.strip() and not line.startswith(_FAREWELL)]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import twlab
-from twlab.engines.console import fault
+from twlab.engines.console import fault, said
 from twlab.engines.voyage import Event, Stream, under_way
 from twlab.errors import CapabilityError, EngineError
 
@@ -53,7 +53,7 @@ class Guest:
             request: JSON values, see `twlab.inside`. Its ``seed`` (default 1) also seeds the kernel: two runs of one request are alike to
                 the byte, in what they send and when.
             folder: the only place of the host's file system that the guest can write to. ``console.log`` in it keeps what the kernel
-                and the agent said, unless all went well.
+                and the agent said, unless all went well and the agent said nothing.
             real_limit_s: real seconds after which the guest is ended.
 
         Raises:
@@ -62,22 +62,30 @@ class Guest:
         """
         folder = folder.resolve()
         log = folder / "console.log"
-        stream = Stream(on_event)
+        booted: list[int] = []  # how much the log held when the agent began: all that is the kernel's own
+
+        def listen(event: Event) -> None:
+            if not booted:
+                booted.append(log.stat().st_size)
+            on_event(event)
 
         def arguments(exchange: str) -> list[str]:
             seed = int(request.get("seed", 1)) % 2**64
             return command_line(exchange, memory_mib=self._memory_mib, consoles=("null,fd:1",), more=(*VIRTUAL_TIME, f"random.seed={seed}"))
 
+        stream = Stream(listen)
         try:
             told = orders(self._agent, request, folder)
             with _opened(log) as output, under_way(self._kernel, arguments, told, folder=folder, output=output) as voyage:
                 status = voyage.follow(stream, real_limit_s=real_limit_s, silence_s=self._silence_s)
-            if found := fault(log.read_text(errors="replace"), status, garbled=stream.garbled, ended=stream.ended):
+            text = log.read_bytes()
+            if found := fault(text.decode(errors="replace"), status, garbled=stream.garbled, ended=stream.ended):
                 raise EngineError(found.message, slug=found.slug)
         except (EngineError, CapabilityError) as error:
             error.remedy = error.remedy or f"see {log}"
             raise
-        log.unlink()
+        if not said(text[booted[0] :].decode(errors="replace")):
+            log.unlink()
 
 
 def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], more: Sequence[str] = ()) -> list[str]:

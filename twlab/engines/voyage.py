@@ -181,7 +181,7 @@ def under_way(
 
 def _start(sandboxed: bool, command: list[str], orders: bytes, output: int, terminal: int) -> Voyage:
     ours, theirs = socket.socketpair()
-    python = [sys.executable, "-m"]
+    python = [sys.executable, "-S", "-P", "-m"]  # neither needs a package, and neither may take a module from where the user is
     before = [*python, "twlab.engines.sandbox", str(os.getpid())] if sandboxed else []
     with theirs:
         process = subprocess.Popen(
@@ -191,7 +191,7 @@ def _start(sandboxed: bool, command: list[str], orders: bytes, output: int, term
             stderr=output,
             pass_fds=[theirs.fileno(), *([terminal] if terminal >= 0 else [])],
             start_new_session=True,  # Ctrl-C is for the caller, who ends the guest; and a kernel that panics signals its whole process group
-            env={**os.environ, "LC_ALL": "C", "TMPDIR": "/dev/shm"},
+            env={**os.environ, "LC_ALL": "C", "TMPDIR": "/dev/shm", "PYTHONPATH": str(Path(__file__).parents[2])},
         )
     assert process.stdin
     with contextlib.suppress(BrokenPipeError):  # its exit status says why
