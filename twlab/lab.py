@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from twlab.wire import Wire
 
 _BLOCK = 1 << 18
+_POLL_S = 0.01
 _SAMPLE = 20  # TIME_WAIT sockets listed in one row of the evidence; the count is always there
 
 
@@ -94,8 +95,16 @@ class Lab:
         self.loop.sleep_until(at_s)
 
     def wait_until(self, condition: Callable[[], object], timeout_s: float = 10.0) -> bool:
-        """Let time pass until `condition()` is true; whether it was, within `timeout_s`."""
-        return self.loop.wait_until(condition, timeout_s)
+        """Let time pass until `condition()` is true; whether it was, within `timeout_s`.
+
+        It is asked whenever something happens, and every 10 ms, because what the kernel does by itself tells nobody.
+        """
+        deadline_s = self.now_s + timeout_s
+        while not condition():
+            if self.now_s >= deadline_s:
+                return False
+            self.loop.wait_until(condition, min(_POLL_S, deadline_s - self.now_s))
+        return True
 
     def transfer(self, sender: Connection, receiver: Connection, count: int, filler: bytes = b".") -> float:
         """Send `count` filler bytes and wait until the other application has them, which does not keep them; the seconds it took.
@@ -112,9 +121,34 @@ class Lab:
             raise ScenarioError(f"{receiver.received - before} of {count} bytes arrived", slug="transfer-failed")
         return self.now_s - began_s
 
+    def close(self, first: Connection, second: Connection) -> None:
+        """Close a connection as it should be: `first` sends its FIN first and ends in TIME_WAIT, of `second` nothing is left.
+
+        Raises:
+            ScenarioError: it did not come to that (``premise-failed``).
+        """
+        first.close()
+        second.wait_closed_by_peer()
+        second.close()
+        closer, other = first.node.name, second.node.name
+
+        def done() -> bool:
+            rest = [end for end in self.sockets(other) if (end.local_port, end.remote_port) == (second.flow.source_port, second.flow.destination_port)]
+            return not rest and any(entry.local_port == first.flow.source_port for entry in self.time_wait(closer))
+
+        self.require(self._soon(done), f"{closer}, which closed first, is in TIME_WAIT; {other} has nothing left")
+
     def time_wait(self, node: str) -> list[timewait.TimeWait]:
         """The TIME_WAIT sockets of a node, now."""
         return timewait.table(self.network[node])
+
+    def sockets(self, node: str) -> list[timewait.Socket]:
+        """All TCP sockets of a node, now, the mini-sockets of TIME_WAIT and of an orphaned FIN_WAIT2 among them."""
+        return timewait.sockets(self.network[node])
+
+    def sockets(self, node: str, state: str = "") -> list[timewait.Socket]:
+        """The TCP sockets of a node, now; with `state` only those in it, e.g. ``SYN_RECV`` or ``LAST_ACK``."""
+        return [entry for entry in timewait.sockets(self.network[node]) if state in ("", entry.state)]
 
     def moved(self, node: str, counter: str) -> int:
         """How far a kernel counter of `node` has moved since the arm began, e.g. ``moved("server", "PAWSEstab")``."""
