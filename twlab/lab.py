@@ -136,18 +136,17 @@ class Lab:
             rest = [end for end in self.sockets(other) if (end.local_port, end.remote_port) == (second.flow.source_port, second.flow.destination_port)]
             return not rest and any(entry.local_port == first.flow.source_port for entry in self.time_wait(closer))
 
-        self.require(self._soon(done), f"{closer}, which closed first, is in TIME_WAIT; {other} has nothing left")
+        self.require(self.wait_until(done), f"{closer}, which closed first, is in TIME_WAIT; {other} has nothing left")
 
     def time_wait(self, node: str) -> list[timewait.TimeWait]:
         """The TIME_WAIT sockets of a node, now."""
         return timewait.table(self.network[node])
 
-    def sockets(self, node: str) -> list[timewait.Socket]:
-        """All TCP sockets of a node, now, the mini-sockets of TIME_WAIT and of an orphaned FIN_WAIT2 among them."""
-        return timewait.sockets(self.network[node])
-
     def sockets(self, node: str, state: str = "") -> list[timewait.Socket]:
-        """The TCP sockets of a node, now; with `state` only those in it, e.g. ``SYN_RECV`` or ``LAST_ACK``."""
+        """The TCP sockets of a node, now, the mini-sockets of TIME_WAIT and of an orphaned FIN_WAIT2 among them.
+
+        With `state` only those in that state, e.g. ``SYN_RECV`` or ``LAST_ACK``.
+        """
         return [entry for entry in timewait.sockets(self.network[node]) if state in ("", entry.state)]
 
     def moved(self, node: str, counter: str) -> int:
