@@ -43,7 +43,6 @@ def main(count: int, age_s: float) -> None:
         second.close()
     made_s = time.monotonic() - began_s
     print(f"connections made and closed:     {count} in {made_s:.2f} s")
-    ss = ["ss", "-Htan", "state", "time-wait"]
     for words, act in (
         ("timewait.count", lambda: timewait.count(here)),
         ("timewait.table", lambda: len(timewait.table(here))),
