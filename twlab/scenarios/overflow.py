@@ -4,12 +4,13 @@ from twlab import Arm, Lab, Observation, Settings, scenario
 from twlab.segment import match
 
 CLOSED = 6  # connections closed one after the other
+UNHARMED = Observation(in_time_wait=CLOSED, overflows=0, answer_to_fin="A", last_reopened=False)
 
 
 @scenario(
     topology="pair",
     base=Settings(timestamps=0, time_wait_s=60),
-    control=Arm(Settings(), expect=Observation(in_time_wait=CLOSED, overflows=0, answer_to_fin="A", last_reopened=False)),
+    control=Arm(Settings(), expect=UNHARMED),
     treatment={
         "half": Arm(Settings(max_tw_buckets=3), expect=Observation(in_time_wait=3, overflows=3, answer_to_fin="R", last_reopened=True)),
         "half-ipv6": Arm(
@@ -22,7 +23,7 @@ CLOSED = 6  # connections closed one after the other
             expect=Observation(in_time_wait=4, overflows=2, answer_to_fin="R", last_reopened=True),
         ),
     },
-    remedies={"enough": Arm(Settings(max_tw_buckets=CLOSED), expect=Observation(in_time_wait=CLOSED, overflows=0, answer_to_fin="A", last_reopened=False))},
+    remedies={"enough": Arm(Settings(max_tw_buckets=CLOSED), expect=UNHARMED)},
     reads="Linux Documentation/networking/ip-sysctl.rst (tcp_max_tw_buckets), net/ipv4/inet_timewait_sock.c (inet_twsk_alloc), "
     "net/ipv4/tcp_minisocks.c (tcp_time_wait); RFC 9293 section 3.6.1",
 )
@@ -38,7 +39,7 @@ def overflow(lab: Lab, *, orphans: int = 0, family: int = 4) -> Observation:
     again at once, with no time for old segments to die: all that `stale-data` and its like show with a TIME_WAIT of 1 s holds for 0 s.
 
     The places are shared with orphaned connections in FIN_WAIT2 (arm `orphans`): peers that do not close take TIME_WAIT from others.
-    The limit that helps is (rate of closes) x 60 s, and more; at some 250 bytes of memory each, that is cheap.
+    The limit that helps is (rate of closes) x 60 s, and more; at 256 bytes of memory each, that is cheap.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     listener = server.listen(80, family=family)
