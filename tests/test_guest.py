@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import random
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+import termios
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -321,11 +324,39 @@ def test_a_clean_end_is_no_fault() -> None:
     assert fault("reboot: Power down\nremove_umid_dir - remove_files_and_dir failed\n", 0, garbled="", ended=True) is None
 
 
-def test_shell_passes_on_what_it_printed_and_its_status(tmp_path: Path) -> None:
+SHELL = (sys.executable, "-c", "import sys; from twlab.engines.shell import shell; sys.exit(shell())")
+
+
+def test_shell_passes_on_what_it_printed_and_its_status() -> None:
     """A shell in the lab kernel carries out its standard input and ends with the shell's own status."""
-    command = [sys.executable, "-c", "import sys; from twlab.engines.shell import shell; sys.exit(shell())"]
     script = "uname -n; id -u; touch /etc/new || exit 7\n"
-    done = subprocess.run(command, input=script, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
+    done = subprocess.run(SHELL, input=script, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
     assert done.stdout.splitlines()[:2] == ["lab-kernel", "0"], done
     assert "Read-only" in done.stdout
     assert done.returncode == 7
+
+
+def test_shell_on_a_terminal() -> None:
+    """On a terminal the shell has its size and job control, Ctrl-C is the shell's, and the terminal is as before afterwards."""
+    ours, theirs = pty.openpty()
+    termios.tcsetwinsize(theirs, (33, 101))
+    before = termios.tcgetattr(theirs)
+    shown = ""
+
+    def type_after(prompt: str, text: str) -> None:
+        nonlocal shown
+        while prompt not in shown:
+            assert select.select([ours], [], [], 20)[0], shown
+            shown += os.read(ours, 1 << 12).decode()
+        shown = shown.partition(prompt)[2]
+        os.write(ours, text.encode())
+
+    with subprocess.Popen(SHELL, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT) as process:
+        type_after("# ", "stty size\r")
+        type_after("33 101", "echo be''gun; sleep 100\r")  # what the terminal echoes is not what the command prints
+        type_after("begun", "\x03")
+        type_after("# ", "exit 5\r")
+        assert process.wait(timeout=20) == 5
+    assert termios.tcgetattr(theirs) == before
+    os.close(ours)
+    os.close(theirs)
