@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 _NOSUID, _NODEV, _NOEXEC = 2, 4, 8
+_MCL_CURRENT = 1
 _RB_POWER_OFF = 0x4321FEDC
 _PR_SET_TIMERSLACK = 29
 
@@ -43,6 +44,8 @@ def main() -> None:
         _mount_all(orders["folder"])
         # The agent is the one process that must not be sacrificed: a guest short of memory says so, and ends.
         Path("/proc/sys/vm/panic_on_oom").write_text("1")
+        # And what it runs on stays in memory: else Linux, short of it, may throw out and fetch back the same pages of Python for ever.
+        _libc.mlockall(_MCL_CURRENT)
         os.environ.update(orders["environment"])
         os.chdir(orders["cwd"])
         sys.path[:] = orders["path"]
