@@ -353,7 +353,8 @@ def test_shell_on_a_terminal() -> None:
 
     with subprocess.Popen(SHELL, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT) as process:
         type_after("# ", "stty size\r")
-        type_after("33 101", "echo be''gun; sleep 100\r")  # what the terminal echoes is not what the command prints
+        # One program that says it runs, so that Ctrl-C finds it running. What the terminal echoes is not what it prints.
+        type_after("33 101", "sh -c 'echo be\"\"gun; exec sleep 100'\r")
         type_after("begun", "\x03")
         type_after("# ", "exit 5\r")
         assert process.wait(timeout=20) == 5

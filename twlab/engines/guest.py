@@ -40,7 +40,7 @@ class Guest:
 
     name = "guest"
 
-    def __init__(self, kernel: Path | None = None, *, agent: str = "twlab.inside", memory_mib: int = 512, silence_s: float = 120.0):
+    def __init__(self, kernel: Path | None = None, *, agent: str = "twlab.inside", memory_mib: int = 512, silence_s: float = 180.0):
         self._kernel = kernel or built_kernel()
         self._agent = agent
         self._memory_mib = memory_mib
