@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from twlab.engines.guest_init import AGENT_BEGINS
+
 _PANIC = re.compile(r"Kernel panic - not syncing: (?P<reason>.*)")
 _INIT_DIED = re.compile(r"Attempted to kill init! exitcode=0x(?P<code>[0-9a-f]+)")
 _OUT_OF_MEMORY = re.compile(r"deadlocked on memory|[Oo]ut of memory|MemoryError")
-
 _NO_PAGE = re.compile(r"Kernel mode signal 7\b")  # SIGBUS: the guest's memory is a file, and the file system has no page for it
 _FAREWELL = ("reboot: ", "remove_umid_dir")
 
@@ -55,5 +56,5 @@ def _in_words(wait_status: int) -> str:
 
 
 def said(text: str) -> list[str]:
-    """The lines of a console, without those with which every lab kernel takes its leave."""
-    return [line for line in text.splitlines() if line.strip() and not line.startswith(_FAREWELL)]
+    """What the agent in the guest said on the console: its lines, without what every lab kernel says before and after."""
+    return [line for line in text.rpartition(AGENT_BEGINS)[2].splitlines() if line.strip() and not line.startswith(_FAREWELL)]

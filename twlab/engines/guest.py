@@ -62,29 +62,22 @@ class Guest:
         """
         folder = folder.resolve()
         log = folder / "console.log"
-        booted: list[int] = []  # how much the log held when the agent began: all that is the kernel's own
-
-        def listen(event: Event) -> None:
-            if not booted:
-                booted.append(log.stat().st_size)
-            on_event(event)
-
         def arguments(exchange: str) -> list[str]:
             seed = int(request.get("seed", 1)) % 2**64
             return command_line(exchange, memory_mib=self._memory_mib, consoles=("null,fd:1",), more=(*VIRTUAL_TIME, f"random.seed={seed}"))
 
-        stream = Stream(listen)
+        stream = Stream(on_event)
         try:
             told = orders(self._agent, request, folder)
             with _opened(log) as output, under_way(self._kernel, arguments, told, folder=folder, output=output) as voyage:
                 status = voyage.follow(stream, real_limit_s=real_limit_s, silence_s=self._silence_s)
-            text = log.read_bytes()
-            if found := fault(text.decode(errors="replace"), status, garbled=stream.garbled, ended=stream.ended):
+            text = log.read_text(errors="replace")
+            if found := fault(text, status, garbled=stream.garbled, ended=stream.ended):
                 raise EngineError(found.message, slug=found.slug)
         except (EngineError, CapabilityError) as error:
             error.remedy = error.remedy or f"see {log}"
             raise
-        if not said(text[booted[0] :].decode(errors="replace")):
+        if not said(text):
             log.unlink()
 
 

@@ -25,6 +25,8 @@ import traceback
 from pathlib import Path
 from typing import Any, TextIO
 
+AGENT_BEGINS = "the agent begins"  # a line on the console: what follows is the agent's
+
 _NOSUID, _NODEV, _NOEXEC = 2, 4, 8
 _MCL_CURRENT = 1
 _RB_POWER_OFF = 0x4321FEDC
@@ -102,6 +104,7 @@ def _carry_out(orders: dict[str, Any], events: TextIO) -> None:
         events.write(json.dumps(event) + "\n")
         events.flush()
 
+    print(AGENT_BEGINS, flush=True)
     gc.disable()
     agent = importlib.import_module(orders["agent"])
     gc.enable()
