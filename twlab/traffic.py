@@ -117,6 +117,12 @@ class Connection:
             return "CLOSED"
         return _STATES[self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] - 1]
 
+    def check(self) -> str:
+        """Ask the kernel for the error that the application's next call would meet (SO_ERROR); the name of it, also in `error`."""
+        if self._sock and (number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
+            self._fail(OSError(number, "SO_ERROR"))
+        return self.error
+
     def finish(self) -> None:
         """Close the sending half (FIN), go on reading."""
         self._note("closes its sending half")
@@ -215,6 +221,11 @@ class Listener:
         if not self._loop.wait_until(lambda: self._waiting, timeout_s):
             raise ScenarioError(f"{self.node.name} port {self.port}: no connection within {timeout_s:g} s", slug="nobody-came")
         return self._waiting.popleft()
+
+    @property
+    def waiting(self) -> int:
+        """How many connections have arrived that `accept` has not handed out."""
+        return len(self._waiting)
 
     def close(self) -> None:
         """Stop listening."""
