@@ -206,8 +206,6 @@ def clocks(offsets_ms: list[int], syncookies: int) -> dict[str, Any]:
         client = bench.client(BASE)
         answer = client.syn()
         assert answer and answer.tsval is not None
-        clock_ms = answer.tsval - int(start * 1000) if clock_ms is None else clock_ms
-        base_ms = int(start * 1000) + clock_ms + offset_ms
         time.sleep(0.1)
         client.send()
         server, _ = bench.listeners[7000].accept()
@@ -216,6 +214,9 @@ def clocks(offsets_ms: list[int], syncookies: int) -> dict[str, Any]:
         fin = client.expect("FIN+ACK")
         client.send(FIN | ACK)
         last = client.expect("ACK")
+        if clock_ms is None:  # by the FIN, as a cookie's SYN-ACK does not quite show the clock
+            clock_ms = (fin.tsval or 0) - int(time.monotonic() * 1000)
+        base_ms = int(start * 1000) + clock_ms + offset_ms
         late_ms = [((seen.tsval or 0) - base_ms + 2**31) % 2**32 - 2**31 for seen in (answer, fin, last)]
         found[str(offset_ms)] = {"late_ms": late_ms, "rtt_s": rtt_s}
     return found
