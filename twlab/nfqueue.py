@@ -27,10 +27,12 @@ if TYPE_CHECKING:
 
 NUMBER = 1  # queue numbers belong to a network namespace, so one serves every lab
 LENGTH = 65_536  # segments that may wait; TCP's windows keep it far below
+_LARGEST = 68_000  # bytes of one message: an IP packet of 65,535, and what the kernel tells of it
 _BUFFER_BYTES = 64 << 20
 _MESSAGE_CONFIG = 3 << 8 | 2  # linux/netfilter/nfnetlink_queue.h: subsystem QUEUE, NFQNL_MSG_CONFIG
 _MAXLEN, _MASK, _FLAGS = 3, 4, 5  # attributes NFQA_CFG_*
 _FAIL_OPEN = 1
+_PARAMS, _COPY_PACKET = 2, 2  # NFQA_CFG_PARAMS (copy range, copy mode), NFQNL_COPY_PACKET
 
 
 class Segments(NamedTuple):
@@ -107,6 +109,7 @@ class Tap:
             message = f"the netfilter queue of {node.name} cannot be bound: {error}"
             raise CapabilityError(message, "end what else uses it; twlab doctor tells more", "no-netfilter-queue") from error
         self._configure({_MASK: _FAIL_OPEN, _FLAGS: _FAIL_OPEN})
+        self._copy_whole()
         enlarge_receive_buffer(self._socket, _BUFFER_BYTES)
 
     def fileno(self) -> int:
@@ -117,9 +120,9 @@ class Tap:
         self._queue.run_socket(self)
 
     def recv(self, size: int) -> bytes:
-        """What `run_socket` reads with."""
+        """What `run_socket` reads with. It asks for 4096 bytes, which would lose larger segments without a word."""
         try:
-            return self._socket.recv(size)
+            return self._socket.recv(max(size, _LARGEST))
         except BlockingIOError:
             raise
         except OSError:
@@ -136,4 +139,11 @@ class Tap:
 
     def _configure(self, attributes: dict[int, int]) -> None:
         body = pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + b"".join(pack("=HH", 8, kind) + pack("!I", value) for kind, value in attributes.items())
+        self._tell(body)
+
+    def _copy_whole(self) -> None:
+        """Have the kernel hand up whole packets; the library settles for their first 4016 bytes."""
+        self._tell(pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + pack("=HH", 9, _PARAMS) + pack("!IB3x", 0xFFFF, _COPY_PACKET))
+
+    def _tell(self, body: bytes) -> None:
         self._socket.send(pack("=IHHII", 16 + len(body), _MESSAGE_CONFIG, 1, 0, 0) + body)
