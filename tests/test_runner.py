@@ -77,6 +77,21 @@ def test_an_engine_that_dies_loses_one_arm_and_nothing_runs_twice(tmp_path):
     assert finished.result.verdict is Verdict.INCONCLUSIVE
 
 
+def test_an_engine_that_dies_after_its_work_loses_nothing(tmp_path):
+    """A panic at power-off, when every arm has been reported: the results stand, nothing is run again, and the user is told."""
+
+    class DiesLate(Answers):
+        def run(self, request, folder, on_event, real_limit_s):
+            super().run(request, folder, on_event, real_limit_s)
+            raise EngineError("it panicked", "see the log", "guest-panicked")
+
+    engine, events = DiesLate(), []
+    (finished,) = run(order(tmp_path), engine, events.append)
+    assert finished.result.verdict is Verdict.SUPPORTED
+    assert len(engine.requests) == 1
+    assert "it panicked" in events[-1]["text"]
+
+
 def test_an_interruption_keeps_what_was_finished(tmp_path):
     """Ctrl-C in the second arm: the first stands in result.json, the others say that they were not run."""
     with pytest.raises(KeyboardInterrupt):

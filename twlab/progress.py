@@ -40,6 +40,8 @@ class Progress:
                 self._status.update(text.replace("[", "\\["))
             elif event["kind"] == "step":
                 self._console.print(text, markup=False)
+        elif event["event"] == "fault":
+            self._console.print(event["text"], markup=False)
         elif event["event"] == "arm":
             outcome = {True: "as predicted", False: "NOT as predicted", None: "could not be carried out"}[event["ok"]]
             self._console.print(f"{where}: {outcome}", markup=False)

@@ -113,8 +113,11 @@ class _Boot:
         self._listener(event)
 
     def blame(self, error: EngineError) -> None:
-        """The engine failed: that is what became of the job under way."""
-        job = next(index for index in range(len(self._jobs)) if index not in self._done)
+        """The engine failed: that is what became of the job under way. Where all were done, their results stand."""
+        job = next((index for index in range(len(self._jobs)) if index not in self._done), None)
+        if job is None:
+            self._listener({"event": "fault", "text": f"all arms were done when {error.message}"})
+            return
         self.on_event({"event": "arm", "job": job, "result": {"error": {"slug": error.slug, "message": error.message, "remedy": error.remedy}}})
 
     def not_done(self) -> list[_Job]:

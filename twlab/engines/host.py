@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import twlab
 from twlab import loop
 from twlab.engines import sandbox
 from twlab.errors import EngineError
@@ -37,12 +38,13 @@ class HostEngine:
         log = folder / "engine.log"
         with log.open("wb") as stderr:
             process = subprocess.Popen(
-                [sys.executable, "-m", "twlab.engines.sandbox", str(os.getpid()), sys.executable, "-m", "twlab.inside"],
+                # -P: what lies in the user's folder is not to be taken for a module of ours.
+                [sys.executable, "-P", "-m", "twlab.engines.sandbox", str(os.getpid()), sys.executable, "-P", "-m", "twlab.inside"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 start_new_session=True,  # Ctrl-C is for the caller, who ends the lab
-                env={**os.environ, "LC_ALL": "C", "PYTHONHASHSEED": "0"},
+                env={**os.environ, "LC_ALL": "C", "PYTHONHASHSEED": "0", "PYTHONPATH": str(Path(twlab.__file__).parent.parent)},
             )
         try:
             assert process.stdin and process.stdout
