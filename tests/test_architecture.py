@@ -22,10 +22,10 @@ LAYERS = [
     {"roles"},
     {"network"},
     {"baseline", "tuning", "keeper", "recycle", "door", "timewait", "counters"}
-    | {"capture", "ring", "outlet", "nfqueue", "door", "wire", "endpoint", "traffic"},
+    | {"capture", "ring", "outlet", "nfqueue", "door", "wire", "endpoint", "traffic", "clocks"},
     {"lab"},
     {"arm", "result", "probes"},
-    {"inside", "engines"},
+    {"inside", "engines", "report"},
     {"runner", "doctor", "progress"},
     {"cli"},
     {"__main__"},

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from twlab import pcapng
-from twlab.loop import Loop
+from twlab.loop import Loop, wall_s
 from twlab.pcapng import Captured
 from twlab.ring import Ring
 
@@ -82,7 +82,8 @@ class Capture:
             self.lost += ring.lost
         packets.sort(key=lambda packet: packet.at_ns)
         with self.path.open("wb") as file:
-            self.written = pcapng.write(file, names, packets, hardware=platform.machine(), system=" ".join(os.uname()[0:3:2]), application="twlab")
+            about = {"hardware": platform.machine(), "system": " ".join(os.uname()[0:3:2]), "application": "twlab"}
+            self.written = pcapng.write(file, names, packets, **about, comment=f"t=0 is {wall_s() - self._loop.now_s:.6f} s since 1970")
 
     def comment_last(self, interface: Interface, packet: bytes, text: str) -> None:
         """Comment on the last packet so far that `interface` has received and that is `packet`, an IP packet."""

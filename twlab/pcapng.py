@@ -39,17 +39,21 @@ class Captured:
     comment: str = ""
 
 
-def write(file: BinaryIO, interfaces: Iterable[str], packets: Iterable[Captured], *, hardware: str, system: str, application: str) -> int:
+def write(
+    file: BinaryIO, interfaces: Iterable[str], packets: Iterable[Captured], *, hardware: str, system: str, application: str, comment: str = ""
+) -> int:
     """Write a whole file, packets in the order given.
 
     Args:
         interfaces: their names.
         hardware, system, application: on what, and by what, the file was made.
+        comment: on the file as a whole.
 
     Returns:
         The number of packets.
     """
-    about = _option(_HARDWARE, hardware.encode()) + _option(_SYSTEM, system.encode()) + _option(_APPLICATION, application.encode())
+    about = _option(_COMMENT, comment.encode()) if comment else b""
+    about += _option(_HARDWARE, hardware.encode()) + _option(_SYSTEM, system.encode()) + _option(_APPLICATION, application.encode())
     file.write(_block(_SECTION, pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + _options(about)))
     for name in interfaces:
         file.write(_block(_INTERFACE, pack("<HHI", _ETHERNET, 0, 0) + _options(_option(_NAME, name.encode()) + _option(_RESOLUTION, b"\x09"))))
