@@ -1,0 +1,135 @@
+"""Stale data from another machine behind the same address: how often chance brings them in."""
+
+from math import sqrt
+
+from twlab import Arm, Lab, Observation, Settings, isn, scenario
+from twlab.observation import at_least, between
+from twlab.segment import advance, match
+
+TRIALS = 400  # stale segments
+SPREAD = 8  # they are placed at random in a range of so many windows; the rest of the circle of 2^32 is as good as any place outside the window
+STALE = 300  # bytes of each
+SENT = 50_000  # bytes that the client sends on the new connection
+Z = 3.89  # of a normal distribution: 99.99 %, so that a run in 10,000 misses by chance
+
+# Of 400 trials at 1/8: 50, within 3.89 standard deviations of 6.6. At 1/16: 25, of 4.8. At 1/64: 6, of 2.5.
+ONE_IN_8, ONE_IN_16, ONE_IN_64 = between(25, 76), between(7, 44), between(0, 18)
+
+
+@scenario(
+    topology="vip",
+    base=Settings(timestamps=0, receive_window=131_072, invalid_ratelimit_ms=0),
+    control=Arm(Settings(time_wait_s=60), expect=Observation(reopened=False, refused_by="EADDRNOTAVAIL", taken=0)),
+    treatment={
+        "sequence": Arm(
+            Settings(time_wait_s=1),
+            expect=Observation(reopened=True, taken=ONE_IN_8, unexplained=0, as_theory=True, foreign_bytes=at_least(1), errors=""),
+        ),
+        "sequence-ipv6": Arm(
+            Settings(time_wait_s=1),
+            given={"family": 6},
+            expect=Observation(reopened=True, taken=ONE_IN_8, unexplained=0, as_theory=True, foreign_bytes=at_least(1), errors=""),
+        ),
+    },
+    remedies={
+        "acknowledgement": Arm(
+            Settings(time_wait_s=1),
+            given={"random_ack": True},
+            expect=Observation(reopened=True, taken=ONE_IN_64, unexplained=0, as_theory=True, challenge_acks=at_least(1)),
+        ),
+        "timestamps": Arm(
+            Settings(time_wait_s=1, timestamps=1),
+            expect=Observation(reopened=True, taken=ONE_IN_16, unexplained=0, as_theory=True, paws_drops=at_least(100)),
+        ),
+    },
+    reads="RFC 9293 section 3.10.7.4; RFC 5961 section 5; RFC 6528; RFC 7323 section 5; "
+    "Linux net/core/secure_seq.c, net/ipv4/tcp_input.c (tcp_sequence, tcp_ack)",
+)
+def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int = 4) -> Observation:
+    """A stray segment of another machine behind the same address is taken for data with probability window / 2^32, if TIME_WAIT was cut short.
+
+    Behind a virtual address there are many machines, and a four-tuple that one has used comes to another the next time. Each has a secret
+    of its own for its initial sequence numbers, so the old ones say nothing about the new ones; no flow has to be fast for an
+    overlap, as in `stale-data`, and none is safe because it is slow. A stray segment falls anywhere: into a window of W bytes with
+    probability W / 2^32, which is 1.5e-5 for 64 KB and 1.5e-3 for 6 MB; one connection in 66,000, or in 680, that meets a stray segment.
+
+    That is measured here, with the acknowledgement number given away: of 400 segments placed at random within 8 windows, one in 8 is
+    taken. Scaled to the circle of 2^32, the window's share lies in the confidence interval of what was observed (99.99 %, Wilson). Each
+    trial is also predicted by itself, from its own numbers (`unexplained`: how many more or fewer were taken). Of what was taken, the application
+    reads what s2's own segments did not cover whole.
+
+    Nothing is given away in life. A receiver that follows RFC 5961 wants an acknowledgement number that is not older than what it has had
+    acknowledged on this connection, nor newer than what it has sent: of A such numbers, chance must hit one, too (arm `acknowledgement`).
+    Both together: (W / 2^32) x (A / 2^32), 1e-10 for 64 KB each way, 2e-6 for 6 MB, unless the client's own numbers overlap (it
+    is the same machine, and its clock the same), as after a fast upload. Timestamps (arm `timestamps`) help less than elsewhere: the clock
+    of another machine is ahead as often as behind, and PAWS stops the half.
+
+    The segments are crafted. In the lab the two servers share a kernel and its secret; that another machine's numbers could be any is the
+    meaning of a secret, and is what is crafted.
+    """
+    client, vip, wire = lab["client"], lab["vip"], lab.wire
+    listeners = [lab[name].listen(80, address=vip.address(family), family=family) for name in ("s1", "s2")]
+
+    lab.step("A connection to the virtual address, which s1 answers, is closed by the client. From then on s2 answers.")
+    old, peer = client.connect(vip, 80, source_port=40_000, family=family), listeners[0].accept()
+    old.finish()
+    lab.require(peer.wait_closed_by_peer(), "s1 has read the end")
+    peer.close()
+    old.close()
+    lab.require(lab.wait_until(lambda: lab.time_wait("client")), "the client is in TIME_WAIT")
+    lab.network["vip"].point_at("s2")
+
+    lab.step("The client opens the same four-tuple again, and the two exchange a little.")
+    lab.sleep(1.5)
+    opening = wire.copy(match(flags="S"))
+    attempt = client.try_connect(vip, 80, source_port=40_000, family=family)
+    if not attempt.connection:
+        return Observation(reopened=False, refused_by=attempt.error, taken=0)
+    new, peer = attempt.connection, listeners[1].accept()
+    lab.transfer(new, peer, SENT)
+    late, reply = wire.copy(match(source=vip.address(family), payload=True)), wire.copy(match(source=client.address(family), flags="A"))
+    lab.transfer(peer, new, STALE)
+    lab.require(reply.wait(1), "the client has acknowledged that")
+
+    lab.step(f"{TRIALS} stale segments of s1 arrive, at random places.")
+    like, offer = late.segments[0], reply.segments[0]
+    window, clock = offer.window << (opening.segments[0].options.window_scale or 0), like.timestamp[0] if like.timestamp else None
+    into = lab.network["vip"].interface_to("s1")
+    queued, arrived = lab.moved("client", "TCPOFOQueue"), lab.moved("client", "TcpInSegs")
+    inside = doubtful = 0
+    for _ in range(TRIALS):
+        ahead = lab.random.randrange(SPREAD * window) - SPREAD * window // 2
+        older = lab.random.randrange(SPREAD * SENT) - SPREAD * SENT // 2 if random_ack else 0
+        newer = None if clock is None else lab.random.randrange(-(1 << 31), 1 << 31)
+        if 0 <= older <= SENT and (newer is None or newer >= 0):
+            inside += 0 < ahead <= window - STALE
+            doubtful += -STALE < ahead <= 0 or window - STALE < ahead <= window
+        stamp = None if clock is None or newer is None else (advance(clock, newer), 0)
+        wire.inject(wire.craft(like=like, seq=offer.ack + ahead, ack=offer.seq - older, payload=b"s" * STALE, timestamp=stamp), into)
+    lab.require(lab.wait_until(lambda: lab.moved("client", "TcpInSegs") - arrived >= TRIALS), "all have arrived")
+    taken = lab.moved("client", "TCPOFOQueue") - queued
+
+    lab.step("s2 sends a window full of data; the client's application reads it.")
+    peer.send(b"n" * 1000, total=window)
+    read = new.receive(window)
+    share = (1 / SPREAD) * (1 / SPREAD if random_ack else 1) * (1 if clock is None else 1 / 2)
+    low, high = wilson(taken, TRIALS)
+    lab.note(f"{taken} of {TRIALS} taken; theory says {share:g}, and {low:.4f} to {high:.4f} agrees with what was seen", window=window)
+    return Observation(
+        reopened=True,
+        taken=taken,
+        unexplained=max(0, inside - taken, taken - inside - doubtful),
+        as_theory=low <= share <= high,
+        foreign_bytes=read.count(b"s"),
+        errors=new.error + peer.error,
+        challenge_acks=lab.moved("client", "TCPChallengeACK"),
+        paws_drops=lab.moved("client", "PAWSEstab"),
+        chance=isn.chance_in_window(window),
+    )
+
+
+def wilson(hits: int, trials: int) -> tuple[float, float]:
+    """Wilson's interval for a probability of which `hits` of `trials` were seen."""
+    share, width = hits / trials, Z * Z / trials
+    middle, reach = share + width / 2, Z * sqrt(share * (1 - share) / trials + width / trials / 4)
+    return (middle - reach) / (1 + width), (middle + reach) / (1 + width)
