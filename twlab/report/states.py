@@ -1,0 +1,115 @@
+"""The states of sockets that a capture, the settings and the listed TIME_WAIT sockets prove. Pure.
+
+RFC 9293 section 3.3.2, figure 5, followed from what was seen to arrive. When TIME-WAIT began is seen on the wire; when it ended is what
+the arm's setting says, unless the TIME_WAIT tables taken at each step say otherwise: then it is the RST in between, or the later of the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from twlab.report.transit import Transit
+from twlab.result import ArmResult
+from twlab.segment import Flow, distance
+
+MOST_FLOWS = 8  # with more connections than this, states would hide the segments
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """From `at_s` on, the socket of `node` whose four-tuple is `flow` is in `state`; empty: it is gone. `left_s`: of TIME-WAIT, in seconds."""
+
+    at_s: float
+    node: str
+    flow: Flow
+    state: str
+    left_s: float | None = None
+
+    def words(self) -> str:
+        """``TIME-WAIT 60 s``; ``(gone)``."""
+        return (self.state or "(gone)") + (f" {self.left_s:g} s" if self.left_s is not None else "")
+
+
+@dataclass(slots=True)
+class _End:
+    """One end of a connection as it is known so far."""
+
+    node: str
+    flow: Flow
+    state: str = ""
+    fin_end: int | None = None
+
+
+def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
+    """The changes of state, in the order of time; none when there are more than `MOST_FLOWS` connections."""
+    if len({way.sightings[-1].segment.flow for way in ways if way.sightings[-1].segment.flags == "S"}) > MOST_FLOWS:
+        return []
+    ends: dict[Flow, _End] = {}
+    found: list[State] = []
+    for way in ways:
+        found += _step(way, ends, arm)
+    return sorted([*found, *_endings(found, ways, arm)], key=lambda state: state.at_s)
+
+
+def _step(way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
+    segment, at_s = way.sightings[-1].segment, way.sightings[-1].segment.at_s
+    own = any(sighting.comment.startswith(("copy of", "injected", "sent by")) for sighting in way.sightings)
+    flow = segment.flow
+    sender = ends.setdefault(flow, _End(way.nodes[0], flow))
+    receiver = ends.setdefault(flow.reversed(), _End(way.nodes[-1], flow.reversed()))
+    if not own:
+        sent = {"S": "SYN-SENT", "SA": "SYN-RECEIVED"}.get(segment.flags, "")
+        if "F" in segment.flags:
+            sender.fin_end = segment.end_seq
+            sent = {"ESTABLISHED": "FIN-WAIT-1", "CLOSE-WAIT": "LAST-ACK"}.get(sender.state, "")
+        if "R" in segment.flags and sender.state not in ("", "TIME-WAIT"):
+            sender.state = ""
+            yield State(at_s, sender.node, sender.flow, "")
+        if sent and sender.state != sent:
+            sender.state = sent
+            yield State(way.sightings[0].segment.at_s, sender.node, sender.flow, sent)
+    if way.lost or own:
+        return
+    after = _arrival(segment.flags, receiver, segment.ack)
+    if after is not None and after != receiver.state:
+        receiver.state = after
+        left_s = arm.settings.get(receiver.node, {}).get("time_wait_s", 60.0) if after == "TIME-WAIT" else None
+        yield State(at_s, receiver.node, receiver.flow, after, left_s)
+
+
+def _arrival(flags: str, end: _End, ack: int) -> str | None:
+    """The state after a segment has arrived; None where it changes nothing that can be told."""
+    state = end.state
+    if "R" in flags:
+        return None if state == "TIME-WAIT" else ""
+    if flags == "SA" and state == "SYN-SENT":
+        return "ESTABLISHED"
+    if "A" in flags and "S" not in flags and state == "SYN-RECEIVED":
+        state = "ESTABLISHED"
+    if "A" in flags and end.fin_end is not None and distance(end.fin_end, ack) >= 0:
+        state = {"FIN-WAIT-1": "FIN-WAIT-2", "LAST-ACK": "", "CLOSING": "TIME-WAIT"}.get(state, state)
+    if "F" in flags:
+        state = {"ESTABLISHED": "CLOSE-WAIT", "FIN-WAIT-1": "CLOSING", "FIN-WAIT-2": "TIME-WAIT"}.get(state, state)
+    return state
+
+
+def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Iterator[State]:
+    """For each TIME-WAIT, when it was over, where that was before the arm was."""
+    looks = sorted({entry["at_s"] for entry in arm.transcript if entry["kind"] == "step"} | {arm.virtual_s})
+    for began in (state for state in found if state.state == "TIME-WAIT"):
+        name = f":{began.flow.source_port}"
+        listed = [
+            sample["at_s"] for sample in arm.time_wait
+            if sample["node"] == began.node and sample["at_s"] >= began.at_s - 0.01 and any(one["local"].endswith(name) for one in sample["sockets"])
+        ]  # fmt: skip
+        next_s = min((state.at_s for state in found if state.flow == began.flow and state.at_s > began.at_s), default=float("inf"))
+        seen_s = max((at_s for at_s in listed if at_s < next_s), default=began.at_s)
+        gone_s = min(min((at_s for at_s in looks if at_s > seen_s + 0.05), default=float("inf")), next_s)
+        over_s = began.at_s + (began.left_s or 0.0)
+        if gone_s == float("inf"):
+            continue
+        if not seen_s <= over_s <= gone_s:
+            resets = [way.sightings[-1].segment for way in ways if way.nodes[-1] == began.node]
+            over_s = next((s.at_s for s in resets if "R" in s.flags and seen_s <= s.at_s <= gone_s and s.flow == began.flow.reversed()), gone_s)
+        yield State(over_s, began.node, began.flow, "")

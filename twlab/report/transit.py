@@ -1,0 +1,113 @@
+"""Joins what was seen of a segment at several interfaces into one transit, from where it set out to where it arrived. Pure.
+
+How it works. Packets that a node forwards are seen as they come in and as they go out; a link between two watched nodes is seen
+from both ends. First, within each node, in and out are joined; then, over each link, one node's out and the next node's in. Both
+go by what no router changes, in the order of the capture at that place, and never by the clock: in the lab kernel it stands still.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from twlab.report.reading import Sighting
+
+_OWN = ("copy of", "injected")  # what the lab puts onto the way out: it did not come in
+
+
+@dataclass(slots=True)
+class Pass:
+    """A segment at one watched node: as it came, as it went, or both."""
+
+    node: str
+    came: Sighting | None = None
+    went: Sighting | None = None
+    onward: Pass | None = None
+    continued: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Transit:
+    """A segment on its way.
+
+    Attributes:
+        nodes: from the first that it is known to have been at, to the last.
+        sightings: in the order of the way.
+        lost: it came to its last node and never left it.
+    """
+
+    nodes: tuple[str, ...]
+    sightings: tuple[Sighting, ...]
+    lost: bool
+
+
+def split(interface: str, nodes: Iterable[str]) -> tuple[str, str]:
+    """An interface's node and peer; names of nodes may have hyphens themselves."""
+    known = set(nodes)
+    for at, letter in enumerate(interface):
+        if letter == "-" and interface[:at] in known and interface[at + 1 :] in known:
+            return interface[:at], interface[at + 1 :]
+    node, _, peer = interface.partition("-")
+    return node, peer or node
+
+
+def transits(sightings: Iterable[Sighting], nodes: Iterable[str]) -> list[Transit]:
+    """The transits that explain `sightings`, in the order in which they set out."""
+    names = list(nodes)
+    places = {}
+    seen = list(sightings)
+    for sighting in seen:
+        if sighting.interface not in places:
+            places[sighting.interface] = split(sighting.interface, names)
+    passes = _through_nodes(seen, places)
+    _over_links(passes, places)
+    found = [_transit(first, places) for first in passes if not first.continued]
+    return sorted(found, key=lambda transit: (transit.sightings[0].segment.at_s, transit.sightings[0].number))
+
+
+def _key(sighting: Sighting) -> tuple[object, ...]:
+    segment = sighting.segment
+    return sighting.ip_id, segment.seq, segment.ack, segment.flags, segment.length, segment.window
+
+
+def _through_nodes(seen: Iterable[Sighting], places: dict[str, tuple[str, str]]) -> list[Pass]:
+    passes: list[Pass] = []
+    waiting: dict[tuple[object, ...], list[Pass]] = defaultdict(list)
+    for sighting in seen:
+        node = places[sighting.interface][0]
+        here = (node, *_key(sighting))
+        if not sighting.outbound:
+            passes.append(Pass(node, came=sighting))
+            if "dropped" not in sighting.comment:
+                waiting[here].append(passes[-1])
+        elif waiting[here] and not sighting.comment.startswith(_OWN):
+            # What was held or delayed is the oldest that waits; what passes at once is the newest.
+            waiting[here].pop(0 if sighting.comment else -1).went = sighting
+        else:
+            passes.append(Pass(node, went=sighting))
+    return passes
+
+
+def _over_links(passes: list[Pass], places: dict[str, tuple[str, str]]) -> None:
+    arriving: dict[tuple[object, ...], list[Pass]] = defaultdict(list)
+    for each in passes:
+        if each.came:
+            arriving[(places[each.came.interface][1], each.node, *_key(each.came))].append(each)
+    for each in passes:
+        if each.went and (queue := arriving.get((each.node, places[each.went.interface][1], *_key(each.went)))):
+            each.onward = queue.pop(0)
+            each.onward.continued = True
+
+
+def _transit(first: Pass, places: dict[str, tuple[str, str]]) -> Transit:
+    nodes = [places[first.came.interface][1]] if first.came else []
+    sightings: list[Sighting] = []
+    here: Pass | None = first
+    while here:
+        nodes.append(here.node)
+        sightings += [sighting for sighting in (here.came, here.went) if sighting]
+        last, here = here, here.onward
+    if last.went:
+        nodes.append(places[last.went.interface][1])
+    return Transit(tuple(nodes), tuple(sightings), lost=last.went is None)
