@@ -118,6 +118,21 @@ def run(
         raise typer.Exit(1)
 
 
+@app.command(epilog="Example: twlab show runs/20260101-120000-stale-data --arm treatment")
+def show(
+    run: Annotated[Path, typer.Argument(help="A run's folder, or its result.json.")],
+    arm: Annotated[list[str] | None, typer.Option(help="Show this arm only (may be repeated).")] = None,
+    unfold: Annotated[bool, typer.Option("--unfold", help="Show every segment of the bulk.")] = False,
+    width: Annotated[int, typer.Option(min=0, help="Columns to draw in. Default: the terminal's, or 160 in a pipe.")] = 0,
+) -> None:
+    """A run again: its verdict, and the ladder of each arm. Nothing is run."""
+    from twlab.report.show import lines
+
+    encoding = sys.stdout.encoding or "ascii"
+    for line in lines(run, arm or [], unfold=unfold, width=width or out.width, colour=out.is_terminal and not out.no_color, encoding=encoding):
+        print(line)
+
+
 @app.command(epilog="Example: twlab doctor")
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False) -> None:
     """What this machine can do, each line with its remedy. Exit status 3 if neither engine can run."""

@@ -1,0 +1,62 @@
+"""What `twlab show` prints: the verdict of a run, and for each arm its prediction, its observation and its ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from twlab.errors import UsageError
+from twlab.observation import plain
+from twlab.report import ladder, ladder_text
+from twlab.result import ArmResult, read_result
+
+
+def lines(run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: bool, encoding: str = "utf-8") -> Iterator[str]:
+    """The lines for the run in the folder `run`; of its arms those named, or all.
+
+    An arm whose capture is missing or damaged is told with that fault, and the arms after it are shown.
+
+    Raises:
+        UsageError: the result cannot be read, see `twlab.result.read_result`; or it has no such arm (``no-such-arm``).
+    """
+    result = read_result(run)
+    if unknown := [arm for arm in arms if arm not in result.arms]:
+        raise UsageError(f"this run of {result.scenario} has no arm called {unknown[0]!r}", f"its arms are: {', '.join(result.arms)}", "no-such-arm")
+    ascii_only = not _writes(ladder_text.UNICODE, encoding)
+    text = [f"{result.scenario}: {result.verdict}", result.hypothesis, f"{result.engine} engine, Linux {result.kernel.split(' ')[0]}"]
+    for name in arms or result.arms:
+        text += ["", *_arm(name, result.arms[name])]
+        try:
+            found = ladder.read(run, name)
+            text += ladder_text.draw(found.unfolded() if unfold else found, width, colour, ascii_only).split("\n")
+        except UsageError as error:
+            text.append(f"  no ladder: {error}")
+    for line in text:
+        yield line.encode(encoding, "replace").decode(encoding)
+
+
+def _arm(name: str, arm: ArmResult) -> Iterator[str]:
+    verdict = {True: "as predicted", False: "NOT as predicted", None: "not carried out"}[arm.ok]
+    yield f"arm {name}: {verdict}" if name == arm.role else f"arm {name} ({arm.role}): {verdict}"
+    yield f"  predicted  {_facts(arm.predicted)}"
+    yield f"  observed   {_facts(arm.observed)}"
+    if arm.error:
+        yield f"  {arm.error['message']} [{arm.error['slug']}]"
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    def word(value: Any) -> str:
+        if isinstance(value, dict):
+            return f"{'' if value['low'] is None else value['low']}..{'' if value['high'] is None else value['high']}"
+        return plain(value) if value != "" else "none"
+
+    return " ".join(f"{name}={word(value)}" for name, value in facts.items()) or "nothing"
+
+
+def _writes(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
