@@ -59,7 +59,7 @@ def ack_for_unsent(lab: Lab, *, placed: bool = False, waits: bool = True, family
     lab.sleep(2)
     opening = wire.copy(match(having="S"), count=2)
     attempt = client.try_connect(server, 80, source_port=40_000, family=family)
-    if not attempt:
+    if not attempt.connection:
         return Observation(reopened=False, refused_by=attempt.error)
     new, peer = attempt.connection, listener.accept()
     lab.sleep(0.1)

@@ -52,7 +52,7 @@ def late_ack(lab: Lab, *, placed: bool = False, family: int = 4) -> Observation:
     lab.sleep(2)
     opening = wire.copy(match(having="S"), count=2)
     attempt = client.try_connect(server, 80, source_port=40_000, family=family)
-    if not attempt:
+    if not attempt.connection:
         return Observation(reopened=False, refused_by=attempt.error)
     new, peer = attempt.connection, listener.accept()
     syn, syn_ack = opening.segments

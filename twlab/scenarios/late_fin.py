@@ -55,7 +55,7 @@ def late_fin(lab: Lab, *, placed: bool = False, ack_too: bool = True, family: in
     lab.sleep(2)
     opening = wire.copy(match(having="S"), count=2)
     attempt = client.try_connect(server, 80, source_port=40_000, family=family)
-    if not attempt:
+    if not attempt.connection:
         return Observation(reopened=False, refused_by=attempt.error)
     new, peer = attempt.connection, listener.accept()
     new.send(b"n" * 100)
