@@ -26,7 +26,7 @@ LAYERS = [
     {"lab"},
     {"arm", "result", "probes"},
     {"inside", "engines", "report"},
-    {"runner", "doctor", "progress"},
+    {"sweep", "sweeping", "runner", "doctor", "progress"},
     {"cli"},
     {"__main__"},
 ]

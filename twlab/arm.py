@@ -74,6 +74,7 @@ def run_arm(
         capture = stack.enter_context(Capture(watched, folder / outcome["capture"], loop))
         wires = {name: stack.enter_context(Wire(node, loop, transcript, capture)) for name, node in network.nodes.items() if node.role == "wire"}
         lab = Lab(network, loop, transcript, wires, settings, random.Random(f"{seed} {arm}"))
+        stack.callback(lab.closing.close)
         try:
             observation = scenario.steps(lab, **given)
             if not isinstance(observation, Observation) or not observation:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from twlab import counters, timewait
+from twlab import counters, sysctl, timewait
 from twlab.errors import ScenarioError
 from twlab.loop import Loop
 from twlab.settings import Settings
-from twlab.traffic import Connection, Host
+from twlab.traffic import Attempt, Connection, Host, Listener
 from twlab.transcript import Transcript
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class Lab:
         transcript: what has been done.
         random: a generator seeded by the run's seed and the arm's name.
         settings: the settings in force, by node name.
+        closing: what is undone when the arm ends.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Lab:
         self.wires = wires
         self.settings = settings
         self.random = rng
+        self.closing = ExitStack()
         self.time_wait_samples: list[dict[str, Any]] = []
         self._hosts = {name: Host(node, loop, transcript) for name, node in network.nodes.items()}
         self._counters = {name: counters.read(node) for name, node in network.nodes.items()}
@@ -137,6 +140,43 @@ class Lab:
             return not rest and any(entry.local_port == first.flow.source_port for entry in self.time_wait(closer))
 
         self.require(self.wait_until(done), f"{closer}, which closed first, is in TIME_WAIT; {other} has nothing left")
+
+    def visit(self, client: Host, server: Host, listener: Listener, patience_s: float, source_port: int = 0) -> Attempt:
+        """`client` connects, and `server` closes first, as a web server without keep-alive does; what became of the connect.
+
+        Raises:
+            ScenarioError: the connection came about, and was not closed so (``premise-failed``).
+        """
+        attempt = client.try_connect(server, listener.port, source_port=source_port, timeout_s=patience_s)
+        if attempt.connection:
+            self.close(listener.accept(), attempt.connection)
+        return attempt
+
+    def shift_clocks(self, ahead_s: Mapping[str, float]) -> None:
+        """Let the timestamp clocks of nodes run ahead, as if they had booted earlier; for connections from now on. Once an arm.
+
+        Done by the kernel where it has a clock for each node, else by the gateway in front of them (`twlab.clocks`).
+
+        Raises:
+            ScenarioError: there is neither (``no-gateway``).
+            CapabilityError: the kernel has no netfilter queue for us.
+        """
+        from twlab import clocks
+
+        ahead_ms = {name: round(seconds * 1000) for name, seconds in ahead_s.items()}
+        how = f"sysctl {clocks.SYSCTL}"
+        if sysctl.read(clocks.SYSCTL) is not None:
+            for name, shift_ms in ahead_ms.items():
+                self.network[name].write_sysctl(clocks.SYSCTL, shift_ms)
+        else:
+            gateway = next((node for node in self.network.nodes.values() if node.role == "gateway"), None)
+            if gateway is None:
+                raise ScenarioError("clocks are shifted by a gateway here, and this topology has none", "use --engine guest", "no-gateway")
+            by_address = {address: shift for name, shift in ahead_ms.items() for family in (4, 6) for address in self.network[name].addresses(family)}
+            shifted = clocks.GatewayClocks(gateway, self.loop, by_address)
+            self.closing.callback(shifted.close)
+            how = f"shifted by {gateway.name} in what it forwards ({shifted.mechanism})"
+        self.note(f"timestamp clocks run apart: {how}", ahead_ms=ahead_ms)
 
     def time_wait(self, node: str) -> list[timewait.TimeWait]:
         """The TIME_WAIT sockets of a node, now."""
