@@ -21,7 +21,7 @@ from twlab.observation import plain
 from twlab.progress import Progress
 from twlab.result import Result
 from twlab.runner import Finished, Order
-from twlab.scenario import Scenario, Verdict, find_scenario, load_scenarios
+from twlab.scenario import Overrides, Scenario, Verdict, find_scenario, load_scenarios
 from twlab.settings import describe
 
 app = typer.Typer(
@@ -99,6 +99,7 @@ def run(
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders are made.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, an element a scenario.")] = False,
+    with_report: Annotated[bool | None, typer.Option("--report/--no-report", help="Make DIR/report.html. Default: after several scenarios.")] = None,
 ) -> None:
     """Run scenarios and say what they show.
 
@@ -114,6 +115,11 @@ def run(
         print(json.dumps([run.result.summary(run.folder) for run in finished], indent=1))
     else:
         _show(finished)
+    if with_report or (with_report is None and len(finished) > 1):
+        from twlab.report import page
+
+        made = page.write([run.folder for run in finished], out_dir / "report.html")
+        (err if as_json else out).print(f"report: {made.path}", markup=False)
     if any(run.result.verdict is not Verdict.SUPPORTED for run in finished):
         raise typer.Exit(1)
 
@@ -131,6 +137,74 @@ def show(
     encoding = sys.stdout.encoding or "ascii"
     for line in lines(run, arm or [], unfold=unfold, width=width or out.width, colour=out.is_terminal and not out.no_color, encoding=encoding):
         print(line)
+
+
+@app.command(epilog="Example: twlab sweep stale-segment --grid time_wait_s=1,5,10 --grid delay_s=0.5,2,20 --out sweep.json")
+def sweep(
+    name: Annotated[str, typer.Argument(help="A scenario with the arguments delay_s and trials, or the path of a file that holds one.")],
+    grid: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE,...", help="An axis of the grid (may be repeated).")] = None,
+    trials: Annotated[int, typer.Option(min=1, max=20_000, help="Four-tuples in each cell.")] = 100,
+    jobs: Annotated[int, typer.Option(min=1, help="Lab kernels side by side.")] = os.cpu_count() or 1,
+    arm: Annotated[str, typer.Option(help="The arm that the grid's settings change.")] = "treatment",
+    seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
+    file: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSON; CSV beside it. Continued if it exists.")] = Path("sweep.json"),
+) -> None:
+    """How low is safe: run a grid of settings in lab kernels. Interrupt it when you like: the same command goes on where it was."""
+    from twlab.report.heatmap import draw
+    from twlab.sweep import Table, cells
+    from twlab.sweeping import fill
+
+    source, found = _find(name)
+    if lacking := [key for key in ("delay_s", "trials") if key not in found.parameters]:
+        raise UsageError(f"{found.name} cannot be swept: its steps take no {lacking[0]}", "e.g. twlab sweep stale-segment", "not-sweepable")
+    if arm not in found.arms:
+        raise UsageError(f"{found.name} has no arm called {arm!r}", f"its arms are: {', '.join(found.arms)}", "no-such-arm")
+    wanted = cells(grid or ())
+    for cell in wanted:
+        Overrides.parse(list(cell), [found])
+    choose("guest")
+    table = Table(found.name, trials, seed)
+    path = file.with_suffix(".json")
+    table.resume(path)
+
+    def on_cell(cell: tuple[str, ...]) -> None:
+        table.write(path)
+        outcome = " ".join(f"{key}={value}" for key, value in table.done[cell].items()) if cell in table.done else table.failed[cell]
+        err.print(f"{sum(c in table.done for c in wanted)}/{len(wanted)}  {' '.join(cell)}  {outcome}", markup=False)
+
+    fill(table, source, wanted, jobs=jobs, arm=arm, on_cell=on_cell)
+    table.write(path)
+    files = [path, path.with_suffix(".csv")]
+    if {"timestamps", "time_wait_s", "delay_s"} == {pair.partition("=")[0] for pair in wanted[0]} and table.done:
+        files += draw(table.rows(), f"{found.name}: {trials} trials a cell, lab kernel", path)
+    for written in files:
+        out.print(str(written))
+    if any(cell not in table.done for cell in wanted):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: twlab report runs --open")
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or folders that hold such folders.", metavar="RUN ...")],
+    out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")] = Path("report.html"),
+    open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
+) -> None:
+    """Make one HTML file over runs: verdicts, ladders, plots. It needs no network to be read.
+
+    Exit status: 0 all runs are in it; 1 some could not be read, and the report names them; 2 none could be read.
+    """
+    from twlab.report import page
+
+    made = page.write(runs, out_file)
+    for error in made.unreadable:
+        _complain(str(error))
+    out.print(str(made.path), markup=False)
+    if open_:
+        import webbrowser
+
+        webbrowser.open(made.path.resolve().as_uri())
+    if made.unreadable:
+        raise typer.Exit(1)
 
 
 @app.command(epilog="Example: twlab doctor")

@@ -1,0 +1,130 @@
+"""A grid of settings, and what became of every cell. Pure: `twlab.sweeping` fills it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twlab.errors import UsageError
+from twlab.result import cannot_write
+
+SCHEMA = 1
+OUTCOMES = ("harmed", "delayed", "unharmed")
+DEFAULT_GRID = ("timestamps=0,1", "time_wait_s=1,2,5,10,15,30,60", "delay_s=0.5,1,2,5,10,20,40,80")
+Cell = tuple[str, ...]  # ``KEY=VALUE``, one for each axis of the grid
+
+
+def cells(axes: Sequence[str]) -> list[Cell]:
+    """Every combination of axes ``KEY=VALUE,VALUE...``; an axis not given is that of `DEFAULT_GRID`.
+
+    Raises:
+        UsageError: not of that form, or an axis given twice (``bad-grid``).
+    """
+    values: dict[str, list[str]] = {}
+    for axis in axes:
+        key, sign, text = axis.partition("=")
+        listed = [value.strip() for value in text.split(",")]
+        if not sign or not key or not all(listed) or key in values or len(set(listed)) != len(listed):
+            raise UsageError(f"--grid {axis} is no axis: KEY=VALUE,VALUE is wanted, once for each key", "e.g. --grid time_wait_s=1,5,10", "bad-grid")
+        values[key] = listed
+    for axis in DEFAULT_GRID:
+        key, _, text = axis.partition("=")
+        values.setdefault(key, text.split(","))
+    order = [axis.partition("=")[0] for axis in DEFAULT_GRID]
+    keys = sorted(values, key=lambda key: order.index(key) if key in order else -1)
+    return list(itertools.product(*([f"{key}={value}" for value in values[key]] for key in keys)))
+
+
+def deal(wanted: Sequence[Cell], jobs: int) -> list[list[Cell]]:
+    """The cells in parts, one boot each: four for each of `jobs`, so that none waits long for the last."""
+    parts = min(len(wanted), jobs * 4)
+    return [list(wanted[number::parts]) for number in range(parts)]
+
+
+@dataclass
+class Table:
+    """What has been found.
+
+    Attributes:
+        scenario, trials, seed: what every cell was run with; a table is continued only with the same ones.
+        done: cell to its observation: `OUTCOMES`, which add up to `trials`, and whatever else the scenario tells.
+        failed: cell to why it could not be carried out; tried again when the sweep is continued.
+    """
+
+    scenario: str
+    trials: int
+    seed: int
+    done: dict[Cell, dict[str, Any]] = field(default_factory=dict)
+    failed: dict[Cell, str] = field(default_factory=dict)
+
+    def record(self, cell: Cell, result: dict[str, Any]) -> None:
+        """Take up the result of an arm."""
+        observed = result.get("observed")
+        if not result.get("error") and observed and sum(observed.get(name, 0) for name in OUTCOMES) == self.trials:
+            self.done[cell] = observed
+            self.failed.pop(cell, None)
+        else:
+            self.failed[cell] = (result.get("error") or {}).get("message", f"observed {observed}")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """A row for each finished cell: its settings, the trials, and how many ended which way."""
+        return [
+            {**dict(pair.split("=", 1) for pair in cell), "trials": self.trials, **{name: self.done[cell][name] for name in OUTCOMES}}
+            for cell in sorted(self.done, key=_in_order)
+        ]
+
+    def write(self, path: Path) -> None:
+        """Write `path` (JSON) and the same as CSV beside it, each whole or not at all. Raises CapabilityError (``cannot-write``)."""
+        rows = self.rows()
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        values = {"schema": SCHEMA, "scenario": self.scenario, "trials": self.trials, "seed": self.seed, "cells": rows}
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for file, content in ((path, json.dumps(values, indent=1) + "\n"), (path.with_suffix(".csv"), text.getvalue())):
+                part = file.with_name(f".{file.name}.part")
+                part.write_text(content)
+                os.replace(part, file)
+        except OSError as error:
+            raise cannot_write(path.parent, error) from error
+
+    def resume(self, path: Path) -> None:
+        """Take over what an earlier sweep has written to `path`, if it is there.
+
+        Raises:
+            UsageError: the file is no sweep (``broken-sweep``), or one of something else (``other-sweep``).
+        """
+        try:
+            values = json.loads(path.read_text())
+            found = (values["scenario"], values["trials"], values["seed"])
+            rows = [dict(row) for row in values["cells"]]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} is no sweep of twlab: {error}", "name another file with --out", "broken-sweep") from error
+        if values.get("schema") != SCHEMA or found != (self.scenario, self.trials, self.seed):
+            message = f"{path} holds a sweep of {found[0]} with {found[1]} trials and seed {found[2]}"
+            raise UsageError(message, "continue it with the same, or name another file with --out", "other-sweep")
+        for row in rows:
+            observed = {name: row.pop(name) for name in OUTCOMES}
+            row.pop("trials")
+            self.done[tuple(f"{key}={value}" for key, value in row.items())] = observed
+
+
+def _in_order(cell: Cell) -> list[tuple[str, float, str]]:
+    def number(text: str) -> float:
+        try:
+            return float(text)
+        except ValueError:
+            return 0.0
+
+    return [(key, number(value), value) for key, _, value in (pair.partition("=") for pair in cell)]

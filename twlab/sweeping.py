@@ -1,0 +1,133 @@
+"""Fills a sweep's table: parts of the grid in lab kernels, many cells a boot, several boots side by side.
+
+Each boot is driven by a process of its own (this module as a program: one JSON request in, one line of JSON for each cell out), so that
+finished cells arrive at once, and whatever ends this process ends the boots.
+"""
+
+from __future__ import annotations
+
+import json
+import selectors
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twlab.engines import choose
+from twlab.errors import EngineError, LabError
+from twlab.sweep import Cell, Table, deal
+from twlab.syscalls import die_with_parent
+
+_REAL_LIMIT_S = 600.0  # for one cell
+Part = dict[str, Any]
+
+
+def fill(table: Table, source: str, wanted: Sequence[Cell], *, jobs: int, arm: str, on_cell: Callable[[Cell], None]) -> None:
+    """Carry out the cells of `wanted` that `table` lacks. `on_cell` is called after each, which the table then has.
+
+    Args:
+        source: the scenario, by name or path.
+        jobs: boots side by side.
+        arm: the arm that every cell is run as, with the cell's settings over its own.
+    """
+    missing = [cell for cell in wanted if cell not in table.done]
+    waiting = [part_of(table, source, cells, arm) for cells in deal(missing, jobs)] if missing else []
+    running: dict[subprocess.Popen[bytes], Part] = {}
+    with selectors.DefaultSelector() as selector:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    process = _start(part := waiting.pop(0))
+                    running[process] = part
+                    selector.register(process.stdout, selectors.EVENT_READ, process)  # type: ignore[arg-type]
+                for key, _ in selector.select():
+                    process = key.data
+                    # Unbuffered, a line at a time: what a buffer has taken in, select would not tell of.
+                    if line := process.stdout.readline():
+                        index, result = json.loads(line)
+                        cell = tuple(running[process]["cells"][index])
+                        table.record(cell, result)
+                        on_cell(cell)
+                    else:
+                        selector.unregister(process.stdout)
+                        _ended(table, running.pop(process), process, on_cell)
+        finally:
+            for process in running:
+                process.kill()  # its guest dies with it
+                process.wait()
+
+
+def part_of(table: Table, source: str, cells: Sequence[Cell], arm: str) -> Part:
+    """A part of the grid as JSON values: what `carry_out` takes."""
+    return {"source": source, "arm": arm, "trials": table.trials, "seed": table.seed, "cells": [list(cell) for cell in cells]}
+
+
+def carry_out(part: Part, on_result: Callable[[int, dict[str, Any]], None]) -> None:
+    """Run one part in as many boots as it takes, usually one; `on_result` is called with each cell's number and result.
+
+    A cell that the guest does not survive is recorded as such, and the others get a fresh boot.
+    """
+    left = list(range(len(part["cells"])))
+    with tempfile.TemporaryDirectory(prefix="twlab-sweep-") as folder:
+        while left:
+            batch, done = list(left), []
+
+            def on_event(event: dict[str, Any], batch: list[int] = batch, done: list[int] = done) -> None:
+                if event["event"] == "arm":
+                    done.append(batch[event["job"]])
+                    on_result(done[-1], {name: event["result"].get(name) for name in ("observed", "error")})
+
+            request = {"jobs": [_job(part, number, folder) for number in batch], "seed": part["seed"], "engine": "guest", "mechanisms": {}}
+            try:
+                choose("guest").run(request, Path(folder), on_event, _REAL_LIMIT_S * len(batch))
+            except EngineError as error:
+                for victim in [number for number in batch if number not in done][:1]:
+                    done.append(victim)
+                    on_result(victim, {"error": {"message": str(error)}})
+            left = [number for number in batch if number not in done]
+
+
+def _job(part: Part, number: int, folder: str) -> dict[str, Any]:
+    return {"source": part["source"], "arm": part["arm"], "folder": folder, "set": [*part["cells"][number], f"trials={part['trials']}"]}
+
+
+def _start(part: Part) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "twlab.sweeping"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
+    )
+    assert process.stdin
+    process.stdin.write(json.dumps(part).encode())
+    process.stdin.close()
+    return process
+
+
+def _ended(table: Table, part: Part, process: subprocess.Popen[bytes], on_cell: Callable[[Cell], None]) -> None:
+    status = process.wait()
+    for cell in map(tuple, part["cells"]):
+        if cell not in table.done and cell not in table.failed:
+            table.record(cell, {"error": {"message": f"the process that drove its boot ended with status {status}"}})
+            on_cell(cell)
+
+
+def main() -> None:
+    """Carry out the part on standard input; end with the process that started us."""
+    die_with_parent()
+    part = json.load(sys.stdin)
+    told = set()
+
+    def tell(number: int, result: dict[str, Any]) -> None:
+        told.add(number)
+        print(json.dumps([number, result]), flush=True)
+
+    try:
+        carry_out(part, tell)
+    except LabError as error:
+        for number in range(len(part["cells"])):
+            if number not in told:
+                tell(number, {"error": {"message": str(error)}})
+
+
+if __name__ == "__main__":
+    main()
