@@ -13,16 +13,18 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError
+from twlab.observation import plain
 from twlab.report.reading import read_capture
 from twlab.report.states import State, follow
 from twlab.report.transit import Transit, transits
 from twlab.result import ArmResult, read_result
-from twlab.segment import Flow, distance
+from twlab.segment import Flow, Segment, distance
 from twlab.transcript import Entry
 
 FOLD_FROM = 6  # so many plain segments in a row are folded
 CROWD = 60  # between two steps; more arrows than this are folded, whatever they are
 BREAK_S = 0.5  # a pause longer than this is marked
+_LAST = 1 << 40  # sorts behind every arrow of the same time
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Arrow:
         seq, ack: relative, see above; `ack` is None without the flag.
         connection: which connection of its four-tuple this is, counted from 1; 0 when its SYN was not seen.
         mark: what the lab did: "", ``held``, ``delayed``, ``copied``, ``copy``, ``injected``, ``dropped`` or ``lost``.
-        words: the same in words.
+        words: the same in words; or that bytes of it had been in a segment that the lab put in.
         lost: it did not arrive.
     """
 
@@ -61,7 +63,7 @@ class Arrow:
     @property
     def plain(self) -> bool:
         """Nothing distinguishes it from the bulk around it."""
-        return not self.mark and not set(self.flags) & set("SFR") and self.arrived_s - self.left_s < 0.1
+        return not self.words and not set(self.flags) & set("SFR") and self.arrived_s - self.left_s < 0.1
 
     def label(self) -> str:
         """``SYN seq 0``; ``PSH ACK seq 33,000,001 ack 1 len 400``."""
@@ -164,6 +166,7 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
     origins: dict[Flow, int] = {}
     opened: dict[Flow, list[int]] = {}
     numbers: dict[tuple[object, ...], int] = {}
+    alien: dict[Flow, Transit] = {}
     made = []
     for number, way in enumerate(ways, 1):
         first, last = way.sightings[0], way.sightings[-1]
@@ -175,6 +178,10 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
         same = segment.seq, segment.ack, segment.flags, segment.length
         mark, words = _mark(way, numbers.get(same))
         numbers.setdefault(same, number)
+        if mark in ("copy", "injected") and segment.length:
+            alien[flow] = way
+        elif not mark and (other := alien.get(flow)) and _overlap(other.sightings[-1].segment, segment):
+            words = f"the same sequence numbers as the {_mark(other, None)[0]} above"
         own, peer = origins.get(flow, segment.seq), origins.get(flow.reversed(), segment.ack)
         ack = distance(peer, segment.ack) if "A" in segment.flags else None
         seqs = opened.get(flow) or opened.get(flow.reversed()) or []
@@ -183,6 +190,10 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
                   segment.length, segment.timestamp, len(seqs), mark, words, way.lost and mark in ("dropped", "lost", "held"))
         )  # fmt: skip
     return made
+
+
+def _overlap(one: Segment, other: Segment) -> bool:
+    return distance(one.seq, other.end_seq) > 0 and distance(other.seq, one.end_seq) > 0 and other.length > 0
 
 
 def _mark(way: Transit, earlier: int | None) -> tuple[str, str]:
@@ -206,26 +217,27 @@ def captions(arm: ArmResult) -> list[Caption]:
     """What of the transcript stands in the ladder. What the wire did is seen at the arrows."""
     found = [Caption(e.at_s, e.kind, e.text, e.node) for e in (Entry(**entry) for entry in arm.transcript) if e.kind in ("step", "verb")]
     if arm.observed:
-        facts = " ".join(f"{key}={ {True: 'yes', False: 'no'}.get(value, value) if isinstance(value, bool) else value}" for key, value in arm.observed.items() if value != "")
+        facts = " ".join(f"{key}={plain(value)}" for key, value in arm.observed.items() if value != "")
         found.append(Caption(arm.virtual_s, "end", f"observed: {facts}"))
     return found
 
 
 def arrange(made: Iterable[Arrow], texts: Iterable[Caption], states: Iterable[State]) -> list[Row]:
-    """All rows in the order of time; at one time a step comes first, then arrows, then states, then what the verbs tell."""
-    keyed: list[tuple[float, int, Row]] = [(arrow.left_s, 1, arrow) for arrow in made]
-    keyed += [(state.at_s, 2, state) for state in states]
-    keyed += [(text.at_s, {"step": 0, "end": 4}.get(text.kind, 3), text) for text in texts]
-    return [row for _, _, row in sorted(keyed, key=lambda each: each[:2])]
+    """All rows in the order of time; at one time a step comes first, then arrows, each followed by the
+    states that it brought about, then what the verbs tell."""
+    keyed: list[tuple[tuple[float, float, int], Row]] = [((arrow.left_s, arrow.number, 0), arrow) for arrow in made]
+    keyed += [((state.at_s, state.after or _LAST, 1), state) for state in states]
+    keyed += [((text.at_s, {"step": 0, "end": _LAST + 2}.get(text.kind, _LAST + 1), 0), text) for text in texts]
+    return [row for _, row in sorted(keyed, key=lambda each: each[0])]
 
 
 def fold(rows: Iterable[Row], fold_from: int = FOLD_FROM, crowd: int = CROWD) -> list[Row]:
     """The rows with every run of at least `fold_from` plain arrows folded; and where more than `crowd` rows of arrows and states
     are left between two captions, with their middle folded."""
     folded: list[Row] = []
-    for plain, group in groupby(rows, lambda row: isinstance(row, Arrow) and row.plain):
+    for foldable, group in groupby(rows, lambda row: isinstance(row, Arrow) and row.plain):
         run = list(group)
-        folded += [Fold(tuple(run))] if plain and len(run) >= fold_from else run  # type: ignore[arg-type]
+        folded += [Fold(tuple(run))] if foldable and len(run) >= fold_from else run  # type: ignore[arg-type]
     shown: list[Row] = []
     for caption, group in groupby(folded, lambda row: isinstance(row, Caption)):
         run = list(group)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from html import escape
+from itertools import pairwise
 
-from twlab.report.ladder import Arrow, Break, Caption, Fold, Ladder, Row, State, begins_s
+from twlab.report.ladder import Arrow, Break, Caption, Fold, Ladder, Row, begins_s
+from twlab.report.states import State
 
 _LEFT, _COLUMN, _LINE, _LABEL = 90, 190, 26, 560
 _HELD_S = 0.1  # an arrow that took longer ends at a line of its own
@@ -24,10 +26,10 @@ _STYLE = """
 
 
 def draw(ladder: Ladder) -> str:
-    """The <svg> element. Each kind of row is a group with a class: ``arrow`` and its mark, ``fold``, ``step``, ``verb``, ``end``, ``state``, ``break``.
+    """The <svg> element. Each row is a group with a class: ``arrow`` and its mark, ``fold``, ``step``, ``verb``, ``end``, ``state``, ``break``.
 
-    Folded segments stay folded here; ``draw(ladder.unfolded())`` has each of them. The two can be toggled by class: the root
-    has ``folded`` or ``unfolded``.
+    Folded segments stay folded here; ``draw(ladder.unfolded())`` has each of them. A page that holds both toggles them by
+    class: the root has ``folded``, or ``unfolded`` when there is nothing to unfold.
     """
     columns = {name: _LEFT + _COLUMN // 2 + number * _COLUMN for number, name in enumerate(ladder.columns)}
     width = _LEFT + _COLUMN * len(columns) + _LABEL
@@ -41,7 +43,8 @@ def draw(ladder: Ladder) -> str:
     rails = "".join(f'<line class="rail" x1="{x}" x2="{x}" y1="{_LINE}" y2="{y}"/>' for x in columns.values())
     names = "".join(f'<text class="node" text-anchor="middle" x="{x}" y="{_LINE - 8}">{escape(name)}</text>' for name, x in columns.items())
     return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="ladder {kind}" role="group" aria-label="{title}" viewBox="0 0 {width} {y + 8}" width="{width}">'
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="ladder {kind}" role="group" aria-label="{title}" '
+        f'viewBox="0 0 {width} {y + 8}" width="{width}">'
         f"<title>{title}</title><style>{_STYLE}</style>{rails}{names}{''.join(body)}</svg>"
     )
 
@@ -62,8 +65,8 @@ def _row(row: Row, columns: dict[str, int], y: int, width: int) -> str:
         picture = _arrow(row, columns, y, drop)
         return _group(f"arrow {row.mark}", f"{label} {row.words}", time + picture + _text("label", end, y + 4, label) + note)
     if isinstance(row, Fold):
-        one, other = (columns[name] for name in row.ends)
-        return _group("arrow fold bulk", row.label(), time + f'<line x1="{one}" x2="{other}" y1="{y}" y2="{y}"/>' + _text("label", end, y + 4, row.label()))
+        points = [(columns[name], y) for name in row.ends]
+        return _group("arrow fold bulk", row.label(), time + _line(points, lost=False) + _text("label", end, y + 4, row.label()))
     if isinstance(row, State):
         if row.node not in columns:
             return ""
@@ -82,14 +85,15 @@ def _row(row: Row, columns: dict[str, int], y: int, width: int) -> str:
 def _arrow(row: Arrow, columns: dict[str, int], y: int, drop: int) -> str:
     """A line along the path, down by `drop` at the node that kept the segment, and its head or its cross."""
     xs = [columns[name] for name in row.path]
-    if drop:
-        points = [(x, y + (drop if at else 0)) for at, x in enumerate(xs)]
-    else:
-        points = [(xs[0], y), (xs[-1], y)]
-    lines = "".join(f'<line x1="{a}" y1="{b}" x2="{c}" y2="{d}"/>' for (a, b), (c, d) in zip(points, points[1:], strict=False))
+    points = [(x, y + (drop if at else 0)) for at, x in enumerate(xs)] if drop else [(xs[0], y), (xs[-1], y)]
+    return _line(points, row.lost)
+
+
+def _line(points: list[tuple[int, int]], lost: bool) -> str:
+    lines = "".join(f'<line x1="{a}" y1="{b}" x2="{c}" y2="{d}"/>' for (a, b), (c, d) in pairwise(points))
     x, tip = points[-1]
     back = -7 if x >= points[-2][0] else 7
-    head = f"M{x - 6} {tip - 6}l12 12m0 -12l-12 12" if row.lost else f"M{x + back} {tip - 5}L{x} {tip}L{x + back} {tip + 5}"
+    head = f"M{x - 6} {tip - 6}l12 12m0 -12l-12 12" if lost else f"M{x + back} {tip - 5}L{x} {tip}L{x + back} {tip + 5}"
     return f'{lines}<path d="{head}"/>'
 
 

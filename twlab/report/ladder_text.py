@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import textwrap
 
-from twlab.report.ladder import Arrow, Break, Caption, Fold, Ladder, State
+from twlab.report.ladder import Arrow, Break, Caption, Fold, Ladder
+from twlab.report.states import State
 
-UNICODE, ASCII = "│─▶◀✗┄", "|-><x:"
+UNICODE, ASCII = "│─▶◀✗┄", "|-><x:"  # rail, dash, heads to the right and left, cross, rail of a break
 _TIME = 11  # columns for the time
 _COLOURS = {
     "held": 33, "delayed": 33, "copied": 36, "copy": 35, "injected": 35, "dropped": 31, "lost": 31, "step": 1, "verb": 2, "state": 34, "end": 1,
@@ -29,7 +30,7 @@ class _Text:
         self.ladder = ladder
         self.width = max(60, width)
         self.colour = colour
-        self.bar, self.dash, self.right, self.left, self.cross, self.gap = signs
+        self.bar, self.dash, self.right, self.left, self.cross, self.gap = tuple(signs)
         self.fallback = signs == ASCII
         count = len(ladder.columns)
         self.step = max(4, min(16, (self.width * 45 // 100 - _TIME) // max(1, count)))

@@ -53,7 +53,7 @@ def read_capture(path: Path) -> list[Sighting]:
         data = path.read_bytes()
     except OSError as fault:
         raise UsageError(
-            f"there is no capture at {path}: {fault.strerror}", "keep the pcapng files beside result.json, or run the scenario again", "no-capture-file"
+            f"there is no capture at {path}: {fault.strerror}", "keep the pcapng files beside result.json", "no-capture-file"
         ) from fault
     if data[:4] != _SECTION.to_bytes(4, "big") or (len(data) >= 12 and data[8:12] != b"\x4d\x3c\x2b\x1a"):
         raise _foreign(path)
@@ -61,12 +61,6 @@ def read_capture(path: Path) -> list[Sighting]:
         return list(_sightings(path, data))
     except (error, IndexError, UnicodeDecodeError) as fault:
         raise _broken(path, str(fault)) from fault
-
-
-def interfaces(path: Path) -> list[str]:
-    """The names of the interfaces in the file, whether or not a packet was seen there. Raises as `read_capture` does."""
-    data = path.read_bytes()
-    return [_name(body) for kind, body in _blocks(path, data) if kind == _INTERFACE]
 
 
 def _sightings(path: Path, data: bytes) -> Iterator[Sighting]:

@@ -18,12 +18,18 @@ MOST_FLOWS = 8  # with more connections than this, states would hide the segment
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """From `at_s` on, the socket of `node` whose four-tuple is `flow` is in `state`; empty: it is gone. `left_s`: of TIME-WAIT, in seconds."""
+    """From `at_s` on, the socket of `node` whose four-tuple is `flow` is in `state`; empty: it is gone.
+
+    Attributes:
+        after: number of the arrow that brought it about, counted from 1; 0 when none did.
+        left_s: how long TIME-WAIT will last, in seconds, if nothing ends it before.
+    """
 
     at_s: float
     node: str
     flow: Flow
     state: str
+    after: int
     left_s: float | None = None
 
     def words(self) -> str:
@@ -47,12 +53,12 @@ def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
         return []
     ends: dict[Flow, _End] = {}
     found: list[State] = []
-    for way in ways:
-        found += _step(way, ends, arm)
+    for number, way in enumerate(ways, 1):
+        found += _step(number, way, ends, arm)
     return sorted([*found, *_endings(found, ways, arm)], key=lambda state: state.at_s)
 
 
-def _step(way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
+def _step(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
     segment, at_s = way.sightings[-1].segment, way.sightings[-1].segment.at_s
     own = any(sighting.comment.startswith(("copy of", "injected", "sent by")) for sighting in way.sightings)
     flow = segment.flow
@@ -65,17 +71,17 @@ def _step(way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[Stat
             sent = {"ESTABLISHED": "FIN-WAIT-1", "CLOSE-WAIT": "LAST-ACK"}.get(sender.state, "")
         if "R" in segment.flags and sender.state not in ("", "TIME-WAIT"):
             sender.state = ""
-            yield State(at_s, sender.node, sender.flow, "")
+            yield State(at_s, sender.node, sender.flow, "", number)
         if sent and sender.state != sent:
             sender.state = sent
-            yield State(way.sightings[0].segment.at_s, sender.node, sender.flow, sent)
+            yield State(way.sightings[0].segment.at_s, sender.node, sender.flow, sent, number)
     if way.lost or own:
         return
     after = _arrival(segment.flags, receiver, segment.ack)
     if after is not None and after != receiver.state:
         receiver.state = after
         left_s = arm.settings.get(receiver.node, {}).get("time_wait_s", 60.0) if after == "TIME-WAIT" else None
-        yield State(at_s, receiver.node, receiver.flow, after, left_s)
+        yield State(at_s, receiver.node, receiver.flow, after, number, left_s)
 
 
 def _arrival(flags: str, end: _End, ack: int) -> str | None:
@@ -112,4 +118,4 @@ def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Ite
         if not seen_s <= over_s <= gone_s:
             resets = [way.sightings[-1].segment for way in ways if way.nodes[-1] == began.node]
             over_s = next((s.at_s for s in resets if "R" in s.flags and seen_s <= s.at_s <= gone_s and s.flow == began.flow.reversed()), gone_s)
-        yield State(over_s, began.node, began.flow, "")
+        yield State(over_s, began.node, began.flow, "", 0)
