@@ -68,6 +68,7 @@ class Result:
     Attributes:
         kernel: release, version and machine of the kernel that TCP ran on; empty until an arm has been carried out.
         command: the command line that repeats the run.
+        network: the topology: ``nodes``, name to role, and ``links``, pairs of names; empty where it could not be made.
         wall: what depends on the wall clock: ``started``, ``took_s``, and ``arms`` to seconds.
     """
 
@@ -80,6 +81,7 @@ class Result:
     command: str
     kernel: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    network: dict[str, Any] = field(default_factory=dict)
     arms: dict[str, ArmResult] = field(default_factory=dict)
     wall: dict[str, Any] = field(default_factory=dict)
     schema: int = SCHEMA

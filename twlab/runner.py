@@ -146,6 +146,7 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
             seed=order.seed,
             command=_command(order, source, engine),
             versions=_versions(),
+            network=_network(scenario.topology),
             wall={"started": _now().isoformat(timespec="seconds"), "arms": {}},
         )
         folder = _new_folder(order.out, scenario.name)
@@ -199,6 +200,18 @@ def _command(order: Order, source: str, engine: Engine) -> str:
 def _versions() -> dict[str, str]:
     packages = ("twlab", "mininet", "pyroute2", "scapy", "netfilterqueue")
     return {package: version(package) for package in packages} | {"python": platform.python_version()}
+
+
+def _network(topology: str) -> dict[str, Any]:
+    """Nodes and links for the report's drawing. A topology that cannot be made is the arms' own error, told there."""
+    from twlab.network import load_topology
+
+    try:
+        made = load_topology(topology)
+    except UsageError:
+        return {}
+    roles = {name: made.nodeInfo(name)["cls"].role for name in made.nodes()}
+    return {"nodes": roles, "links": [list(link) for link in made.links()]}
 
 
 def _now() -> datetime:

@@ -1,0 +1,36 @@
+"use strict";
+for (const run of document.querySelectorAll("section.run")) {
+  const tabs = [...run.querySelectorAll("[role=tab]")];
+  const panel = tab => document.getElementById(tab.getAttribute("aria-controls"));
+  const beside = run.querySelector(".beside");
+  const arms = run.querySelector(".arms");
+  let chosen = tabs[0];
+  const show = () => {
+    const all = beside.getAttribute("aria-pressed") === "true";
+    arms.classList.toggle("beside", all);
+    for (const tab of tabs) {
+      tab.setAttribute("aria-selected", String(tab === chosen));
+      tab.tabIndex = tab === chosen ? 0 : -1;
+      panel(tab).hidden = !all && tab !== chosen;
+    }
+  };
+  tabs.forEach((tab, number) => {
+    tab.addEventListener("click", () => { chosen = tab; show(); });
+    tab.addEventListener("keydown", event => {
+      const to = { ArrowRight: number + 1, ArrowLeft: number - 1, Home: 0, End: tabs.length - 1 }[event.key];
+      if (to === undefined) return;
+      event.preventDefault();
+      chosen = tabs[(to + tabs.length) % tabs.length];
+      show();
+      chosen.focus();
+    });
+  });
+  beside.addEventListener("click", () => { beside.setAttribute("aria-pressed", String(beside.getAttribute("aria-pressed") !== "true")); show(); });
+  if (chosen) show();
+}
+for (const unfold of document.querySelectorAll("button.unfold")) {
+  unfold.addEventListener("click", () => unfold.setAttribute("aria-pressed", String(unfold.closest("details").classList.toggle("whole"))));
+}
+let folded = [];
+addEventListener("beforeprint", () => { folded = [...document.querySelectorAll("details:not([open])")]; folded.forEach(one => { one.open = true; }); });
+addEventListener("afterprint", () => folded.forEach(one => { one.open = false; }));

@@ -1,0 +1,64 @@
+"""A verdict in words that a student understands. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twlab.observation import plain
+from twlab.result import ArmResult, Result
+from twlab.scenario import Verdict
+
+_UNITS = {"_s": "s", "_ms": "ms", "_percent": "%"}
+
+
+def verdict(result: Result) -> str:
+    """What the run says about its claim, and why, in one or two sentences."""
+    failed = {name: arm for name, arm in result.arms.items() if arm.ok is None}
+    off = [name for name, arm in result.arms.items() if arm.ok is False]
+    control = next((name for name, arm in result.arms.items() if arm.role == "control"), None)
+    if result.verdict is Verdict.SUPPORTED:
+        return "The claim held. What each arm would show was written down before it ran, and every arm showed it, the control included."
+    if result.verdict is Verdict.REFUTED:
+        return (
+            f"The claim did not hold here. The control behaved, so the set-up was sound, but {_listed(off)} did not show what was predicted. "
+            "What differs is marked below."
+        )
+    if control is None:
+        return "Nothing follows from this run: the control was not part of it, so there is nothing to compare with."
+    if control in off:
+        return "Nothing follows from this run: the control itself did not behave as predicted, so no difference to it means anything."
+    return f"Nothing follows from this run: {_listed(list(failed))} could not be carried out."
+
+
+def outcome(arm: ArmResult) -> str:
+    """What became of one arm, in a few words."""
+    return {True: "as predicted", False: "not as predicted", None: "could not be carried out"}[arm.ok]
+
+
+def fact(name: str) -> str:
+    """The name of a fact as a person says it: ``foreign_bytes`` is ``foreign bytes``, and a unit goes to the value."""
+    unit = _unit(name)
+    return (name.removesuffix(unit) if unit else name).replace("_", " ")
+
+
+def value(name: str, seen: Any) -> str:
+    """The value of the fact `name`, observed or predicted, with its unit."""
+    unit = _UNITS.get(_unit(name), "")
+    text = _bounds(seen) if isinstance(seen, dict) and {"low", "high"} == set(seen) else plain(seen)
+    return f"{text or 'none'} {unit}".strip()
+
+
+def _bounds(bounds: dict[str, Any]) -> str:
+    low, high = bounds["low"], bounds["high"]
+    if low is None:
+        return f"at most {high}"
+    return f"at least {low}" if high is None else f"{low} to {high}"
+
+
+def _unit(name: str) -> str:
+    return next((suffix for suffix in _UNITS if name.endswith(suffix)), "")
+
+
+def _listed(names: list[str]) -> str:
+    quoted = [f"the arm “{name}”" for name in names]
+    return quoted[0] if len(quoted) == 1 else f"{', '.join(quoted[:-1])} and {quoted[-1]}" if quoted else "an arm"
