@@ -43,8 +43,8 @@ BUT_THE_OLDEST = {"failed_of_2": 0.5, "failed_of_5": 0.8, "failed_of_20": 0.95, 
         ),
         "no-timestamps-anywhere": Arm(Settings(tw_recycle=True, timestamps=0), expect=Observation(**ALL_PASS, time_wait_short=False)),
     },
-    reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_remember_stamp, tcp_peer_is_proven), tcp_minisocks.c (tcp_time_wait), tcp_input.c (tcp_conn_request); "
-    "RFC 7323 section 5; RFC 1323 appendix B.2",
+    reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_remember_stamp, tcp_peer_is_proven), tcp_minisocks.c (tcp_time_wait), "
+    "tcp_input.c (tcp_conn_request); RFC 7323 section 5; RFC 1323 appendix B.2",
 )
 def recycle_nat(lab: Lab, *, apart_s: int = APART_S) -> Observation:
     """With tcp_tw_recycle on a server that closes first, of the clients behind one NAT gateway only the one that booted first can connect.
@@ -58,10 +58,12 @@ def recycle_nat(lab: Lab, *, apart_s: int = APART_S) -> Observation:
     is refused with probability 1/2 against what is remembered, whoever sends it.
 
     Each connect has 0.3 s, one SYN. The next ones, after a second and more, meet the same rule: see `recycle-starvation`.
-    The table is the observation's last fact, and told in the transcript: clients, timestamp mode, share of failed connects, median and worst time to connect (None: not within that patience).
+    The table is the observation's last fact, and told in the transcript: clients, timestamp mode, share of
+    failed connects, median and worst time to connect (None: not within that patience).
 
     False friends. Timestamps off at one client: a SYN without them is refused while those of another are remembered, so that
-    client is worse off than before (arm `no-timestamps-at-some`: all clocks are equal, and c2, c5 and c20 have theirs off). Timestamps off at the server, or everywhere: nobody is refused, and nothing is gained, because
+    client is worse off than before (arm `no-timestamps-at-some`: all clocks are equal, and c2, c5 and c20 have
+    theirs off). Timestamps off at the server, or everywhere: nobody is refused, and nothing is gained, because
     TIME_WAIT lasts its 60 s again. What helps is to leave it off, which Linux does for everybody since 4.12.
 
     The clients are real ones. Their clocks are shifted by the lab kernel, or by the gateway where the kernel cannot; the transcript says which.

@@ -27,9 +27,9 @@ def recycle_offsets(lab: Lab) -> Observation:
 
     What the server remembers is the highest timestamp of an address, and an address is no longer one clock: the offset is a hash of the
     four-tuple, so that timestamps tell nobody how long a machine has been up. A SYN's timestamp is then a random number, and lies in the
-    half of the circle behind the one remembered with probability 1/2. That is why Linux 4.12 removed the sysctl: 4.10 had made it useless
-    for every client, not only for those behind a gateway. (The offset belonged to the pair of addresses from 4.12 until
-    2026, when recycle was gone; since then it belongs to the connection again.)
+    half of the circle behind the one remembered with probability 1/2. Linux 4.10 brought such offsets, and so broke the sysctl for every client,
+    not only for those behind a gateway; 4.12 removed it. (Kernels in between gave an offset to a pair of addresses; since March
+    2026 it belongs to the connection again.)
 
     A client with one clock is served (arm `one-clock`). So is one without timestamps, and its TIME_WAIT at the server is as long as ever.
     The number of SYNs refused is random; that it is 3 to 27 of 30 fails once in 100,000 runs.
