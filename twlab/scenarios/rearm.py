@@ -25,6 +25,7 @@ AS_EVER = Settings()
 
 
 def arm(arrives: str, *, restarted: bool, answers: int, family: int = 4, alive: bool = True, settings: Settings = AS_EVER) -> Arm:
+    """An arm in which that arrives, with what it is predicted to do."""
     given = {"arrives": arrives} | ({"family": 6} if family == 6 else {})
     return Arm(settings, given=given, expect=Observation(alive=alive, restarted=restarted, answers=answers))
 

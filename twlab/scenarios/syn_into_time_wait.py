@@ -18,6 +18,7 @@ def table(before: list[str], after: list[str], **against: str) -> Observation:
 
 
 def row(answers: list[str]) -> str:
+    """The answer to each clock, in one line."""
     return " ".join(f"{clock}:{answer}" for clock, answer in zip(CLOCKS, answers, strict=True))
 
 

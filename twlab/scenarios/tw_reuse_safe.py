@@ -55,10 +55,9 @@ def tw_reuse_safe(lab: Lab, *, bound: bool = False, strip_timestamp: bool = Fals
     opening = wire.copy(match(flags="SA"))
     old = client.connect(server, 80, source_port=source_port, family=family)
     peer = listener.accept()
-    sender, receiver = (old, peer) if late_from == "client" else (peer, old)
     lab.transfer(peer, old, BULK if late_from == "server" else 0)
     late = wire.copy(match(source=lab[late_from].address(family), payload=True))
-    lab.transfer(sender, receiver, STALE)
+    lab.transfer(*((old, peer) if late_from == "client" else (peer, old)), STALE)
     ending = wire.copy(match(source=client.address(family), having="F"))
     old.finish()
     lab.require(peer.wait_closed_by_peer(), "the server has read the end")
@@ -99,13 +98,12 @@ def tw_reuse_safe(lab: Lab, *, bound: bool = False, strip_timestamp: bool = Fals
     sender.send(b"n" * 200)
     sender.send(b"n" * 800)
     read = receiver.receive(1000)
-    node = receiver.node.name
     return Observation(
         reopened=True,
         recycled=lab.moved("client", "TWRecycled"),
         starts_above=distance(ending.segments[0].end_seq, syn.seq),
         bytes_missing=1000 - len(read),
         foreign_bytes=len(read) - read.count(b"n"),
-        paws_drops=lab.moved(node, "PAWSEstab"),
-        challenge_acks=lab.moved(node, "TCPChallengeACK"),
+        paws_drops=lab.moved(receiver.node.name, "PAWSEstab"),
+        challenge_acks=lab.moved(receiver.node.name, "TCPChallengeACK"),
     )
