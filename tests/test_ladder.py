@@ -3,6 +3,7 @@
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from itertools import pairwise
 from pathlib import Path
 
 from conftest import ROOT
@@ -39,7 +40,10 @@ def test_stale_data_can_be_seen() -> None:
 
 def test_the_states_tell_the_two_arms_apart() -> None:
     """In the treatment the client's TIME-WAIT is gone after one second; in the control it is not gone."""
-    told = {arm: [row.words() for row in ladder.read(RUN, arm).rows if isinstance(row, State) and row.node == "client"] for arm in ("control", "treatment")}
+    told = {
+        arm: [row.words() for row in ladder.read(RUN, arm).rows if isinstance(row, State) and row.node == "client"]
+        for arm in ("control", "treatment")
+    }
     assert told["control"] == ["SYN-SENT", "ESTABLISHED", "FIN-WAIT-1", "TIME-WAIT 60 s"]
     assert told["treatment"] == ["SYN-SENT", "ESTABLISHED", "FIN-WAIT-1", "TIME-WAIT 1 s", "(gone)", "SYN-SENT", "ESTABLISHED"]
 
@@ -64,7 +68,7 @@ def test_a_break_stands_in_every_long_pause(times: list[float]) -> None:
     """And in no other."""
     rows = [arrow(number, at_s) for number, at_s in enumerate(sorted(times))]
     breaks = [(row.from_s, row.to_s) for row in paused(rows, 0.5) if isinstance(row, Break)]
-    assert breaks == [(one.left_s, other.left_s) for one, other in zip(rows, rows[1:], strict=False) if other.left_s - one.left_s > 0.5]
+    assert breaks == [(one.left_s, other.left_s) for one, other in pairwise(rows) if other.left_s - one.left_s > 0.5]
 
 
 def test_the_text_fits_and_can_do_without_unicode() -> None:

@@ -52,9 +52,7 @@ def read_capture(path: Path) -> list[Sighting]:
     try:
         data = path.read_bytes()
     except OSError as fault:
-        raise UsageError(
-            f"there is no capture at {path}: {fault.strerror}", "keep the pcapng files beside result.json", "no-capture-file"
-        ) from fault
+        raise UsageError(f"there is no capture at {path}: {fault.strerror}", "keep the pcapng files beside result.json", "no-capture-file") from fault
     if data[:4] != _SECTION.to_bytes(4, "big") or (len(data) >= 12 and data[8:12] != b"\x4d\x3c\x2b\x1a"):
         raise _foreign(path)
     try:
