@@ -52,7 +52,8 @@ def reordered_close(lab: Lab, *, reopen: bool = False, family: int = 4) -> Obser
     lab.require(fin.wait(1) and not old.closed_by_peer, "the FIN has arrived, the data before it have not, and the reader sees no end")
     read = old.receive_all()
     old.close()
-    lab.require(lab.wait_until(lambda: lab.time_wait("client") and not lab.sockets("server", "LAST_ACK")), "both have closed, the client is in TIME_WAIT")
+    closed = lab.wait_until(lambda: lab.time_wait("client") and not lab.sockets("server", "LAST_ACK"))
+    lab.require(closed, "both have closed, the client is in TIME_WAIT")
 
     lab.step("Two seconds later the overtaken segment arrives.")
     lab.sleep(2)
