@@ -1,6 +1,9 @@
 """The sweep: its grid, its table that can be continued, and what the lab kernel fills it with."""
 
+import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,22 @@ from twlab.sweep import DEFAULT_GRID, Table, cells, deal
 from twlab.sweeping import fill
 
 CELL = ("timestamps=0", "time_wait_s=1", "delay_s=5")
+
+
+# A program of its own: Dask starts processes and threads, of which a test run wants to know nothing.
+ON_DASK = """
+import json
+from distributed import Client, LocalCluster
+from twlab.sweep import Table, cells
+from twlab.sweeping import dask_executor, fill_with
+if __name__ == "__main__":
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        table = Table("stale-segment", 3, 1)
+        with dask_executor(cluster.scheduler_address) as executor:
+            grid = cells(("time_wait_s=1,5", "delay_s=1,20"))
+            fill_with(executor, table, "stale-segment", grid, parts=2, arm="treatment", on_cell=lambda cell: None)
+        print(json.dumps(table.rows()))
+"""
 
 
 def observed(**counts: int) -> dict[str, Any]:
@@ -78,3 +97,16 @@ def test_harm_needs_a_segment_older_than_time_wait_and_no_timestamps(tmp_path: P
         late = float(row["delay_s"]) > float(row["time_wait_s"])
         outcome = "unharmed" if row["timestamps"] == "1" else "harmed" if late else "delayed"
         assert row[outcome] == 3, row
+
+
+@pytest.mark.guest
+@pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="the package distributed is missing")
+def test_a_dask_cluster_finds_the_same(tmp_path: Path) -> None:
+    """Two worker processes of a local cluster give the table that two boots side by side give."""
+    program = tmp_path / "on_dask.py"
+    program.write_text(ON_DASK)
+    printed = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True, timeout=120).stdout
+    table = Table("stale-segment", 3, 1)
+    fill(table, "stale-segment", cells(("time_wait_s=1,5", "delay_s=1,20")), jobs=2, arm="treatment", on_cell=lambda cell: None)
+    assert len(table.rows()) == 8
+    assert json.loads(printed.splitlines()[-1]) == table.rows()

@@ -148,11 +148,12 @@ def sweep(
     arm: Annotated[str, typer.Option(help="The arm that the grid's settings change.")] = "treatment",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     file: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSON; CSV beside it. Continued if it exists.")] = Path("sweep.json"),
+    scheduler: Annotated[str, typer.Option(metavar="tcp://HOST:PORT", help="Of a Dask cluster, to run on its machines instead.")] = "",
 ) -> None:
     """How low is safe: run a grid of settings in lab kernels. Interrupt it when you like: the same command goes on where it was."""
     from twlab.report.heatmap import draw
     from twlab.sweep import Table, cells
-    from twlab.sweeping import fill
+    from twlab.sweeping import dask_executor, fill, fill_with
 
     source, found = _find(name)
     if lacking := [key for key in ("delay_s", "trials") if key not in found.parameters]:
@@ -162,7 +163,8 @@ def sweep(
     wanted = cells(grid or ())
     for cell in wanted:
         Overrides.parse(list(cell), [found])
-    choose("guest")
+    if not scheduler:
+        choose("guest")
     table = Table(found.name, trials, seed)
     path = file.with_suffix(".json")
     table.resume(path)
@@ -172,7 +174,11 @@ def sweep(
         outcome = " ".join(f"{key}={value}" for key, value in table.done[cell].items()) if cell in table.done else table.failed[cell]
         err.print(f"{sum(c in table.done for c in wanted)}/{len(wanted)}  {' '.join(cell)}  {outcome}", markup=False)
 
-    fill(table, source, wanted, jobs=jobs, arm=arm, on_cell=on_cell)
+    if scheduler:
+        with dask_executor(scheduler) as executor:
+            fill_with(executor, table, source, wanted, parts=jobs, arm=arm, on_cell=on_cell)
+    else:
+        fill(table, source, wanted, jobs=jobs, arm=arm, on_cell=on_cell)
     table.write(path)
     files = [path, path.with_suffix(".csv")]
     if {"timestamps", "time_wait_s", "delay_s"} == {pair.partition("=")[0] for pair in wanted[0]} and table.done:

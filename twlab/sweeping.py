@@ -11,12 +11,14 @@ import selectors
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from twlab.engines import choose
-from twlab.errors import EngineError, LabError
+from twlab.errors import CapabilityError, EngineError, LabError
 from twlab.sweep import Cell, Table, deal
 from twlab.syscalls import die_with_parent
 
@@ -52,11 +54,57 @@ def fill(table: Table, source: str, wanted: Sequence[Cell], *, jobs: int, arm: s
                         on_cell(cell)
                     else:
                         selector.unregister(process.stdout)
+                        process.stdout.close()
                         _ended(table, running.pop(process), process, on_cell)
         finally:
             for process in running:
                 process.kill()  # its guest dies with it
                 process.wait()
+                assert process.stdout
+                process.stdout.close()
+
+
+def fill_with(executor: Any, table: Table, source: str, wanted: Sequence[Cell], *, parts: int, arm: str, on_cell: Callable[[Cell], None]) -> None:
+    """As `fill`, but wherever `executor` runs what it is given: `submit` of `concurrent.futures` is all that is asked of it.
+
+    Args:
+        parts: boots at a time that it has room for; its machines need twlab and a lab kernel.
+    """
+    missing = [cell for cell in wanted if cell not in table.done]
+    finished: SimpleQueue[tuple[Part, Any]] = SimpleQueue()
+    dealt = [part_of(table, source, cells, arm) for cells in deal(missing, parts)] if missing else []
+    for part in dealt:
+        executor.submit(results_of, part).add_done_callback(lambda future, part=part: finished.put((part, future)))
+    for _ in dealt:
+        part, future = finished.get()
+        for cell, result in zip(map(tuple, part["cells"]), future.result(), strict=True):
+            table.record(cell, result)
+            on_cell(cell)
+
+
+@contextmanager
+def dask_executor(scheduler: str) -> Iterator[Any]:
+    """An executor of the Dask cluster at `scheduler`.
+
+    Raises:
+        CapabilityError: the package distributed is missing, or nobody answers there (``no-scheduler``).
+    """
+    try:
+        from distributed import Client
+
+        client = Client(scheduler, timeout="10s")
+    except (ImportError, OSError, ValueError) as error:
+        message = f"no Dask cluster at {scheduler}: {error}"
+        raise CapabilityError(message, "pip install twlab[sweep]; start one: dask scheduler", "no-scheduler") from error
+    with client:
+        yield client.get_executor(pure=False)
+
+
+def results_of(part: Part) -> list[dict[str, Any]]:
+    """The results of one part, in the order of its cells."""
+    results: dict[int, dict[str, Any]] = {}
+    carry_out(part, results.__setitem__)
+    return [results[number] for number in range(len(part["cells"]))]
 
 
 def part_of(table: Table, source: str, cells: Sequence[Cell], arm: str) -> Part:
@@ -72,7 +120,8 @@ def carry_out(part: Part, on_result: Callable[[int, dict[str, Any]], None]) -> N
     left = list(range(len(part["cells"])))
     with tempfile.TemporaryDirectory(prefix="twlab-sweep-") as folder:
         while left:
-            batch, done = list(left), []
+            batch: list[int] = list(left)
+            done: list[int] = []
 
             def on_event(event: dict[str, Any], batch: list[int] = batch, done: list[int] = done) -> None:
                 if event["event"] == "arm":

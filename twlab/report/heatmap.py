@@ -44,7 +44,7 @@ def _panel(axes: Any, rows: list[dict[str, Any]], timestamps: str) -> None:
     for row in rows:
         x, y = ages.index(row["delay_s"]), lengths.index(row["time_wait_s"])
         shares = {name: row[name] / row["trials"] for name in _COLOURS}
-        image[y][x] = tuple(sum(shares[name] * colour[part] for name, colour in _COLOURS.items()) for part in range(3))  # type: ignore[assignment]
+        image[y][x] = tuple(sum(shares[name] * colour[part] for name, colour in _COLOURS.items()) for part in range(3))
         axes.text(x, y, f"{shares['harmed']:.0%}", ha="center", va="center", fontsize=9)
     axes.imshow(image, origin="lower", aspect="auto")
     axes.set_xticks(range(len(ages)), ages)
