@@ -36,7 +36,7 @@ class Arrow:
         packet: the first sighting's number in the capture, as Wireshark counts.
         path: the nodes on its way.
         left_s, arrived_s: first and last sighting, in seconds since the arm began.
-        flow: the four-tuple as it was last seen, sender first.
+        flow: the four-tuple outside of all gateways, sender first.
         seq, ack: relative, see above; `ack` is None without the flag.
         connection: which connection of its four-tuple this is, counted from 1; 0 when its SYN was not seen.
         mark: what the lab did: "", ``held``, ``delayed``, ``copied``, ``copy``, ``injected``, ``dropped`` or ``lost``.
@@ -167,10 +167,14 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
     opened: dict[Flow, list[int]] = {}
     numbers: dict[tuple[object, ...], int] = {}
     alien: dict[Flow, Transit] = {}
+    outside: dict[Flow, Flow] = {}  # a four-tuple behind a gateway to the one that the server knows
     made = []
     for number, way in enumerate(ways, 1):
         first, last = way.sightings[0], way.sightings[-1]
-        segment, flow = last.segment, last.segment.flow
+        segment = last.segment
+        if segment.flags == "S" and (inner := first.segment.flow) != segment.flow:
+            outside |= {inner: segment.flow, inner.reversed(): segment.flow.reversed()}
+        flow = outside.get(segment.flow, segment.flow)
         if "S" in segment.flags:
             origins.setdefault(flow, segment.seq)
             if "A" not in segment.flags and segment.seq not in (seqs := opened.setdefault(flow, [])):
@@ -217,7 +221,7 @@ def captions(arm: ArmResult) -> list[Caption]:
     """What of the transcript stands in the ladder. What the wire did is seen at the arrows."""
     found = [Caption(e.at_s, e.kind, e.text, e.node) for e in (Entry(**entry) for entry in arm.transcript) if e.kind in ("step", "verb")]
     if arm.observed:
-        facts = " ".join(f"{key}={plain(value)}" for key, value in arm.observed.items() if value != "")
+        facts = " ".join(f"{key}={plain(value)}" for key, value in arm.observed.items() if value != "" and not isinstance(value, list))
         found.append(Caption(arm.virtual_s, "end", f"observed: {facts}"))
     return found
 

@@ -61,9 +61,9 @@ def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
 def _step(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
     segment, at_s = way.sightings[-1].segment, way.sightings[-1].segment.at_s
     own = any(sighting.comment.startswith(("copy of", "injected", "sent by")) for sighting in way.sightings)
-    flow = segment.flow
-    sender = ends.setdefault(flow, _End(way.nodes[0], flow))
-    receiver = ends.setdefault(flow.reversed(), _End(way.nodes[-1], flow.reversed()))
+    flow, back = way.sightings[0].segment.flow, segment.flow.reversed()
+    sender = ends.setdefault(flow, _End(way.nodes[0], flow))  # each end by the four-tuple that it knows: a gateway may stand between
+    receiver = ends.setdefault(back, _End(way.nodes[-1], back))
     if not own:
         sent = {"S": "SYN-SENT", "SA": "SYN-RECEIVED"}.get(segment.flags, "")
         if "F" in segment.flags:
