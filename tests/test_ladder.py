@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from twlab.report import ladder, ladder_svg, ladder_text, show
 from twlab.report.ladder import Arrow, Break, Caption, Fold, fold, paused
+from twlab.report.reading import Sighting
 from twlab.report.states import State
-from twlab.segment import Flow
+from twlab.report.transit import transits
+from twlab.segment import Flow, Segment
 
 RUN = ROOT / "tests" / "data" / "runs" / "stale-data"
 FLOW = Flow("10.0.1.1", 40000, "10.2.1.1", 80)
@@ -99,3 +101,23 @@ def test_a_damaged_arm_does_not_hide_the_others(tmp_path: Path) -> None:
     text = "\n".join(show.lines(run, [], unfold=False, width=120, colour=False))
     assert "[broken-capture]" in text
     assert "<< copy" in text
+
+
+def test_a_transit_is_joined_through_a_gateway() -> None:
+    """Two watched nodes, four sightings, addresses rewritten in between, clocks that stand still: one transit."""
+
+    def seen(number: int, interface: str, outbound: bool, source: str) -> Sighting:
+        segment = Segment(0.0, source, "10.2.1.1", 40000, 80, 7, 0, "S", 100, None, 0, b"", 20)
+        return Sighting(number, interface, outbound, segment, 5, "")
+
+    inside, outside = "10.0.1.1", "10.1.1.1"
+    sightings = [
+        seen(1, "wire-nat", False, outside),
+        seen(2, "wire-server", True, outside),
+        seen(3, "nat-c1", False, inside),
+        seen(4, "nat-wire", True, outside),
+    ]
+    (way,) = transits(sightings, ["c1", "nat", "wire", "server"])
+    assert way.nodes == ("c1", "nat", "wire", "server")
+    assert [sighting.number for sighting in way.sightings] == [3, 4, 1, 2]
+    assert not way.lost

@@ -51,7 +51,7 @@ def _facts(facts: dict[str, Any]) -> str:
             return f"{'' if value['low'] is None else value['low']}..{'' if value['high'] is None else value['high']}"
         return plain(value) if value != "" else "none"
 
-    return " ".join(f"{name}={word(value)}" for name, value in facts.items()) or "nothing"
+    return " ".join(f"{name}={word(value)}" for name, value in facts.items() if not isinstance(value, list)) or "nothing"
 
 
 def _writes(text: str, encoding: str) -> bool:

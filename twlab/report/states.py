@@ -7,7 +7,7 @@ the arm's setting says, unless the TIME_WAIT tables taken at each step say other
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from twlab.report.transit import Transit
 from twlab.result import ArmResult
@@ -23,6 +23,7 @@ class State:
     Attributes:
         after: number of the arrow that brought it about, counted from 1; 0 when none did.
         left_s: how long TIME-WAIT will last, in seconds, if nothing ends it before.
+        among_others: the ladder tells of several connections, so that the client's port has to be said.
     """
 
     at_s: float
@@ -31,10 +32,12 @@ class State:
     state: str
     after: int
     left_s: float | None = None
+    among_others: bool = False
 
     def words(self) -> str:
-        """``TIME-WAIT 60 s``; ``(gone)``."""
-        return (self.state or "(gone)") + (f" {self.left_s:g} s" if self.left_s is not None else "")
+        """``TIME-WAIT 60 s``; ``(gone)``; among others ``:40001 ESTABLISHED``."""
+        port = f":{max(self.flow.source_port, self.flow.destination_port)} " if self.among_others else ""
+        return port + (self.state or "(gone)") + (f" {self.left_s:g} s" if self.left_s is not None else "")
 
 
 @dataclass(slots=True)
@@ -55,7 +58,9 @@ def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
     found: list[State] = []
     for number, way in enumerate(ways, 1):
         found += _step(number, way, ends, arm)
-    return sorted([*found, *_endings(found, ways, arm)], key=lambda state: state.at_s)
+    found += list(_endings(found, ways, arm))
+    several = len({frozenset((state.flow, state.flow.reversed())) for state in found}) > 1
+    return [replace(state, among_others=several) for state in sorted(found, key=lambda state: state.at_s)]
 
 
 def _step(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
