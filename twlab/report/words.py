@@ -16,6 +16,8 @@ def verdict(result: Result) -> str:
     failed = {name: arm for name, arm in result.arms.items() if arm.ok is None}
     off = [name for name, arm in result.arms.items() if arm.ok is False]
     control = next((name for name, arm in result.arms.items() if arm.role == "control"), None)
+    if control is None:
+        return "Read it with care: the control was not part of this run, so there is nothing to compare the other arms with."
     if result.verdict is Verdict.SUPPORTED:
         return "The claim held. What each arm would show was written down before it ran, and every arm showed it, the control included."
     if result.verdict is Verdict.REFUTED:
@@ -23,8 +25,6 @@ def verdict(result: Result) -> str:
             f"The claim did not hold here. The control behaved, so the set-up was sound, but {_listed(off)} did not show what was predicted. "
             "What differs is marked below."
         )
-    if control is None:
-        return "Nothing follows from this run: the control was not part of it, so there is nothing to compare with."
     if control in off:
         return "Nothing follows from this run: the control itself did not behave as predicted, so no difference to it means anything."
     return f"Nothing follows from this run: {_listed(list(failed))} could not be carried out."

@@ -1,0 +1,145 @@
+"""The report: what it says of runs, what it makes of broken ones, and how large it grows."""
+
+import json
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from twlab import UsageError
+from twlab.report import page, plots, words
+from twlab.result import SCHEMA, ArmResult, Result
+
+RECORDED = ROOT / "tests" / "data" / "runs" / "stale-data"
+
+
+def make(**changes):
+    told = Result(
+        scenario="claim",
+        hypothesis="A <b>claim</b> & more.",
+        reads="RFC 9293",
+        topology="pair",
+        engine="host",
+        seed=7,
+        command="twlab run claim",
+        kernel="6.12 #1",
+        network={"nodes": {"client": "endpoint", "wire": "wire", "server": "endpoint"}, "links": [["client", "wire"], ["server", "wire"]]},
+        arms={
+            "control": ArmResult("control", predicted={"x_ms": {"low": 1, "high": 2}}, observed={"x_ms": 1}, ok=True),
+            "treatment": ArmResult("treatment", predicted={"y": True}, observed={"y": False}, ok=False, mismatches=["y: predicted yes, observed no"]),
+        },
+    )
+    return replace(told, **changes)
+
+
+def put(folder: Path, result: Result) -> Path:
+    folder.mkdir(parents=True)
+    result.write(folder)
+    return folder
+
+
+def text_of(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def test_a_report_shows_what_was_predicted_and_what_was_observed(tmp_path):
+    """Values carry their units, a fact that differs is marked, and nothing of a result becomes markup."""
+    made = page.write([put(tmp_path / "run", make())], tmp_path / "report.html")
+    text = text_of(made.path)
+    assert (made.shown, made.unreadable) == (1, [])
+    assert "1 to 2 ms" in text and "not as predicted" in text and "REFUTED" in text and "twlab run claim" in text
+    assert "A &lt;b&gt;claim&lt;/b&gt; &amp; more." in text
+
+
+def test_a_report_asks_nothing_of_any_network(tmp_path):
+    """No address of anything but itself and the captures beside it, and a policy that forbids the rest."""
+    shutil.copytree(RECORDED, tmp_path / "run")
+    text = text_of(page.write([tmp_path / "run"], tmp_path / "report.html").path)
+    assert "default-src 'none'" in text
+    assert not [url for url in re.findall(r'(?:src|href)="([^"]*)"', text) if not re.match(r"#|data:,|run/[a-z%0-9-]+\.pcapng$", url)]
+    assert 'class="ladder' in text
+
+
+def test_broken_runs_are_named_and_the_rest_is_shown(tmp_path):
+    """Missing, truncated, foreign, newer and odd results are told apart; the report is made all the same."""
+    good = put(tmp_path / "good", make())
+    odd = put(tmp_path / "odd", make())
+    values = json.loads((odd / "result.json").read_text())
+    values["arms"]["control"]["transcript"] = [{"what": 1}]
+    (odd / "result.json").write_text(json.dumps(values))
+    for name, content in {"cut": '{"schema": 1', "foreign": "[]", "newer": json.dumps({"schema": SCHEMA + 1, "scenario": "x"})}.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "result.json").write_text(content)
+    made = page.write([tmp_path / "none", tmp_path / "cut", good, tmp_path / "foreign", tmp_path / "newer", odd], tmp_path / "report.html")
+    assert made.shown == 1
+    assert [error.slug for error in made.unreadable] == ["no-result", "broken-result", "foreign-result", "newer-result", "broken-result"]
+    assert all(name in text_of(made.path) for name in ("/none", "/cut", "/foreign", "/newer", "/odd"))
+
+
+def test_without_one_readable_run_there_is_no_report(tmp_path):
+    """The error of the first is the error of the whole."""
+    with pytest.raises(UsageError) as caught:
+        page.write([tmp_path / "none"], tmp_path / "report.html")
+    assert caught.value.slug == "no-result" and not (tmp_path / "report.html").exists()
+
+
+def test_a_cut_capture_costs_its_ladder_and_nothing_else(tmp_path):
+    """The page says which capture is broken."""
+    shutil.copytree(RECORDED, tmp_path / "run")
+    capture = tmp_path / "run" / "treatment.pcapng"
+    capture.write_bytes(capture.read_bytes()[:-7])
+    made = page.write([tmp_path / "run"], tmp_path / "report.html")
+    assert made.unreadable == [] and "broken-capture" in text_of(made.path)
+
+
+def test_a_thousand_runs_are_one_small_page(tmp_path):
+    """All are in the overview; in full only so many, and those that went wrong before the others."""
+    good = {"control": ArmResult("control", ok=True), "treatment": ArmResult("treatment", ok=True)}
+    for number in range(1000):
+        put(tmp_path / "runs" / f"{number:04}", make(scenario=f"claim-{number}", **({"arms": good} if number != 999 else {})))
+    made = page.write([tmp_path / "runs"], tmp_path / "report.html")
+    text = text_of(made.path)
+    assert made.shown == 1000 and text.count('<section class="run"') == page.FULL
+    assert "claim-998" in text and 'id="run-1-title">claim-999' in text
+    assert len(text) < 5_000_000
+
+
+@pytest.mark.parametrize(
+    ("oks", "said"),
+    [
+        ((True, True), "The claim held"),
+        ((True, False), "“treatment” did not show"),
+        ((False, True), "control itself did not behave"),
+        ((True, None), "“treatment” could not be carried out"),
+        ((None, True), "“control” could not be carried out"),
+    ],
+)
+def test_a_verdict_is_told_in_words(oks, said):
+    """Each way a run can end has its own sentence."""
+    assert said in words.verdict(make(arms={name: ArmResult(name, ok=ok) for name, ok in zip(("control", "treatment"), oks, strict=True)}))
+
+
+def test_a_run_without_its_control_says_so():
+    """A treatment alone has nothing to be compared with, whatever its verdict."""
+    assert "the control was not part of this run" in words.verdict(make(arms={"treatment": ArmResult("treatment", ok=True)}))
+
+
+def test_the_wire_stands_between_clients_and_servers():
+    """Clients left, servers right, whatever order the links come in."""
+    nodes = {"server": "endpoint", "nat": "gateway", "wire": "wire", "client": "endpoint", "c2": "endpoint"}
+    drawn = str(plots.topology(nodes, [["server", "wire"], ["nat", "wire"], ["client", "nat"], ["c2", "nat"]]))
+    at = {name: float(x) for x, name in re.findall(r'<rect x="([\d.]+)".*?<text[^>]*>(\w+)</text>', drawn)}
+    assert at["client"] == at["c2"] < at["nat"] < at["wire"] < at["server"]
+
+
+@given(st.lists(st.tuples(st.floats(0, 1e5), st.integers(1, 10**6)), min_size=1, max_size=30), st.lists(st.floats(0, 1e5), max_size=10))
+def test_no_sample_falls_outside_the_plot(samples, moments_s):
+    """Whatever was counted when, every point lies on the paper."""
+    drawn = str(plots.time_wait([{"at_s": at, "node": "n", "count": count, "sockets": []} for at, count in samples], moments_s))
+    points = [(float(x), float(y)) for x, y in re.findall(r'cx="([^"]*)" cy="([^"]*)"', drawn)]
+    assert points and all(0 <= x <= 520 and 0 <= y <= 170 for x, y in points)
