@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import selectors
+import signal
 import subprocess
 import sys
 import tempfile
@@ -58,7 +59,7 @@ def fill(table: Table, source: str, wanted: Sequence[Cell], *, jobs: int, arm: s
                         _ended(table, running.pop(process), process, on_cell)
         finally:
             for process in running:
-                process.kill()  # its guest dies with it
+                process.terminate()  # it ends its guest and removes its folder
                 process.wait()
                 assert process.stdout
                 process.stdout.close()
@@ -162,7 +163,8 @@ def _ended(table: Table, part: Part, process: subprocess.Popen[bytes], on_cell: 
 
 def main() -> None:
     """Carry out the part on standard input; end with the process that started us."""
-    die_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    die_with_parent(signal.SIGTERM)
     part = json.load(sys.stdin)
     told = set()
 
