@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
-import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import twlab
 from twlab import loop
@@ -36,37 +36,49 @@ class HostEngine:
             EngineError: the lab was killed (``lab-ended-early``) or ran out of time (``lab-hung``).
         """
         log = folder / "engine.log"
-        with log.open("wb") as stderr:
-            process = subprocess.Popen(
-                # -P: what lies in the user's folder is not to be taken for a module of ours.
-                [sys.executable, "-P", "-m", "twlab.engines.sandbox", str(os.getpid()), sys.executable, "-P", "-m", "twlab.inside"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                start_new_session=True,  # Ctrl-C is for the caller, who ends the lab
-                env={**os.environ, "LC_ALL": "C", "PYTHONHASHSEED": "0", "PYTHONPATH": str(Path(twlab.__file__).parent.parent)},
-            )
         try:
-            assert process.stdin and process.stdout
-            try:
-                process.stdin.write(json.dumps(request).encode())
-                process.stdin.close()
-            except BrokenPipeError:
-                pass  # its exit status says why
-            finished = _relay(process.stdout.fileno(), on_event, loop.monotonic_s() + real_limit_s)
+            with log.open("wb") as stderr, _started(stderr) as process:
+                finished = _carry_out(process, json.dumps(request).encode(), on_event, loop.monotonic_s() + real_limit_s)
             if finished is None:
                 raise EngineError(f"the lab did not finish within {real_limit_s:g} s of real time", f"see {log}", "lab-hung")
-            status = process.wait()
-            if status == sandbox.NO_NAMESPACES:
+            if process.returncode == sandbox.NO_NAMESPACES:
                 raise sandbox.explain_refusal(log.read_text(errors="replace"))
             if not finished:
-                raise EngineError(f"the lab ended early, with status {status}", f"see {log}", "lab-ended-early")
+                raise EngineError(f"the lab ended early, with status {process.returncode}", f"see {log}", "lab-ended-early")
         finally:
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)  # pid 1 of the lab follows, and the kernel removes the rest
-                process.wait()
             if log.exists() and not log.stat().st_size:
                 log.unlink()
+
+
+def _started(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+    # -P: what lies in the user's folder is not to be taken for a module of ours.
+    python = [sys.executable, "-P", "-m"]
+    return subprocess.Popen(
+        [*python, "twlab.engines.sandbox", str(os.getpid()), *python, "twlab.inside"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        start_new_session=True,  # Ctrl-C is for the caller, who ends the lab
+        env={**os.environ, "LC_ALL": "C", "PYTHONHASHSEED": "0", "PYTHONPATH": str(Path(twlab.__file__).parent.parent)},
+    )
+
+
+def _carry_out(process: subprocess.Popen[bytes], request: bytes, on_event: Callable[[dict[str, Any]], None], deadline_s: float) -> bool | None:
+    """Hand over the request and relay events. However this ends, the lab has ended, too."""
+    assert process.stdin and process.stdout
+    try:
+        # A lab that could not begin does not read; its exit status says why.
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(request)
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.close()
+        finished = _relay(process.stdout.fileno(), on_event, deadline_s)
+        if finished is not None:
+            process.wait()
+        return finished
+    finally:
+        if process.poll() is None:
+            process.kill()  # pid 1 of the lab follows, and the kernel removes the rest
 
 
 def _relay(fd: int, on_event: Callable[[dict[str, Any]], None], deadline_s: float) -> bool | None:
