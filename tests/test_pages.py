@@ -85,11 +85,25 @@ def test_ladders_fold_and_unfold(shown):
 
 def test_on_paper_every_arm_is_there(shown):
     """What a tab hides on the screen is printed."""
+    count = shown.get_by_role("tab").count()
     shown.emulate_media(media="print")
-    assert len(visible_arms(shown)) == shown.get_by_role("tab").count()
+    assert len(visible_arms(shown)) == count > 1
 
 
 def test_on_a_narrow_screen_nothing_is_cut_off(shown):
     """The page itself never scrolls sideways; what is wide scrolls in its own box."""
     shown.set_viewport_size({"width": 390, "height": 800})
     assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_a_folded_transfer_unfolds(shown):
+    """Pressed once, the ladder has every segment; pressed again, the transfer is one line."""
+    shown.get_by_role("tab").nth(1).click()
+    ladder = shown.locator("#run-1-arm-2 details.ladder")
+    folded, unfolded, button = ladder.locator("svg.folded"), ladder.locator("svg.unfolded"), ladder.get_by_role("button")
+    assert (folded.is_visible(), unfolded.is_visible()) == (True, False)
+    button.click()
+    assert (folded.is_visible(), unfolded.is_visible()) == (False, True)
+    button.focus()
+    shown.keyboard.press("Space")
+    assert (folded.is_visible(), unfolded.is_visible()) == (True, False)

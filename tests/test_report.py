@@ -109,6 +109,14 @@ def test_a_thousand_runs_are_one_small_page(tmp_path):
     assert len(text) < 5_000_000
 
 
+def test_a_fact_that_is_a_table_is_shown_as_one(tmp_path):
+    """Rows with the same columns, each value with its unit."""
+    rows = [{"clients": 2, "median_ms": None}, {"clients": 5, "median_ms": 3}]
+    arms = {"control": ArmResult("control", observed={"table": rows}, ok=True)}
+    text = text_of(page.write([put(tmp_path / "run", make(arms=arms))], tmp_path / "report.html").path)
+    assert '<th scope="col">median</th>' in text and "<td>3 ms</td>" in text and "clients&#39;" not in text
+
+
 @pytest.mark.parametrize(
     ("oks", "said"),
     [

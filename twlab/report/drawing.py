@@ -11,10 +11,10 @@ from twlab.report import ladder, ladder_svg
 
 
 def draw(folder: Path, arm: str) -> tuple[Markup, Markup, str]:
-    """The ladder as ``<svg>``, the same unfolded (empty where nothing is folded), and why there is neither, if so."""
+    """The ladder as ``<svg>`` without its style, which a page needs only once (`ladder_svg.STYLE`), the same unfolded (empty where nothing is folded), and why there is neither, if so."""
     try:
         read = ladder.read(folder, arm)
     except LabError as error:
         return Markup(""), Markup(""), str(error)
-    folded, unfolded = ladder_svg.draw(read), ladder_svg.draw(read.unfolded())
+    folded, unfolded = (ladder_svg.draw(one).replace(f"<style>{ladder_svg.STYLE}</style>", "") for one in (read, read.unfolded()))
     return Markup(folded), Markup(unfolded if unfolded != folded else ""), ""

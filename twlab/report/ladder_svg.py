@@ -10,7 +10,7 @@ from twlab.report.states import State
 
 _LEFT, _COLUMN, _LINE, _LABEL = 90, 190, 26, 560
 _HELD_S = 0.1  # an arrow that took longer ends at a line of its own
-_STYLE = """
+STYLE = """
 .ladder{font:13px system-ui,sans-serif;background:var(--paper,#fff);color:var(--ink,#1c2430)}
 .ladder text{fill:var(--ink,#1c2430)} .ladder .time,.ladder .verb text,.ladder .break text{fill:var(--faint,#6a7280)}
 .ladder .rail{stroke:var(--rail,#c3c9d2)} .ladder .arrow line,.ladder .arrow path{stroke:var(--ink,#1c2430);stroke-width:1.5;fill:none}
@@ -45,7 +45,7 @@ def draw(ladder: Ladder) -> str:
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="ladder {kind}" role="group" aria-label="{title}" '
         f'viewBox="0 0 {width} {y + 8}" width="{width}">'
-        f"<title>{title}</title><style>{_STYLE}</style>{rails}{names}{''.join(body)}</svg>"
+        f"<title>{title}</title><style>{STYLE}</style>{rails}{names}{''.join(body)}</svg>"
     )
 
 

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
 
 from twlab.errors import LabError, UsageError
-from twlab.report import drawing, plots, words
+from twlab.report import drawing, ladder_svg, plots, words
 from twlab.result import FILE, ArmResult, Result, cannot_write, read_result
 from twlab.scenario import Verdict
 
@@ -66,7 +66,7 @@ def write(paths: Sequence[Path], out: Path) -> Written:
     if not rows:
         raise unreadable[0] if unreadable else UsageError("there are no runs to report on", "name folders that twlab run has made", "no-result")
     environment = Environment(loader=PackageLoader("twlab.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(words=words, str=str)
+    environment.globals.update(words=words, ladder_style=Markup(ladder_svg.STYLE))
     unreadable += _fill(rows, environment, out)
     counts = {verdict: sum(row.result.verdict is verdict for row in rows) for verdict in Verdict}
     text = environment.get_template("page.html.j2").render(

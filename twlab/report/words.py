@@ -48,6 +48,11 @@ def value(name: str, seen: Any) -> str:
     return f"{text or 'none'} {unit}".strip()
 
 
+def is_table(seen: Any) -> bool:
+    """Whether an observed value is a list of rows, each with the same columns."""
+    return isinstance(seen, list) and bool(seen) and all(isinstance(row, dict) and row.keys() == seen[0].keys() for row in seen)
+
+
 def _bounds(bounds: dict[str, Any]) -> str:
     low, high = bounds["low"], bounds["high"]
     if low is None:
