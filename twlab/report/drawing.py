@@ -11,7 +11,10 @@ from twlab.report import ladder, ladder_svg
 
 
 def draw(folder: Path, arm: str) -> tuple[Markup, Markup, str]:
-    """The ladder as ``<svg>`` without its style, which a page needs only once (`ladder_svg.STYLE`), the same unfolded (empty where nothing is folded), and why there is neither, if so."""
+    """The ladder as ``<svg>``, the same unfolded (empty where nothing is folded), and why there is neither, if so.
+
+    Both lack their style, which a page needs only once: `ladder_svg.STYLE`.
+    """
     try:
         read = ladder.read(folder, arm)
     except LabError as error:
