@@ -22,7 +22,7 @@ from twlab.result import FILE, ArmResult, Result, cannot_write, read_result
 from twlab.scenario import Verdict
 
 FULL = 50
-LADDER_BYTES, LADDERS_BYTES = 150_000, 3_000_000
+LADDER_BYTES, LADDERS_BYTES = 150_000, 2_700_000
 _MOST_ENTRIES = 200
 
 
