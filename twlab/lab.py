@@ -136,7 +136,9 @@ class Lab:
         closer, other = first.node.name, second.node.name
 
         def done() -> bool:
-            rest = [end for end in self.sockets(other) if (end.local_port, end.remote_port) == (second.flow.source_port, second.flow.destination_port)]
+            rest = [
+                end for end in self.sockets(other) if (end.local_port, end.remote_port) == (second.flow.source_port, second.flow.destination_port)
+            ]
             return not rest and any(entry.local_port == first.flow.source_port for entry in self.time_wait(closer))
 
         self.require(self.wait_until(done), f"{closer}, which closed first, is in TIME_WAIT; {other} has nothing left")
