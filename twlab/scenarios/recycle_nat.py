@@ -116,6 +116,6 @@ def row(clients: int, mode: int | None, took_s: list[float]) -> dict[str, Any]:
         "timestamps": mode,
         "connected": len(took_s) - took_s.count(inf),
         "failed_share": took_s.count(inf) / len(took_s),
-        "median_ms": None if middle == inf else round(middle * 1000, 1),
-        "worst_ms": None if worst == inf else round(worst * 1000, 1),
+        "median_ms": None if middle == inf else round(middle * 1000, 3),
+        "worst_ms": None if worst == inf else round(worst * 1000, 3),
     }
