@@ -38,7 +38,7 @@ def recycle_starvation(lab: Lab, *, behind_s: float = 3.0, busy_s: float = 8.0, 
     of the other's SYNs is answered; then it waits its 3 s.
 
     The server remembers nothing of a connection that the client closes first (arm `leader-closes-first`).
-    With ``--set behind_s=3600 --set busy_s=90`` the wait after the busy time is 60 s, against the prediction for 3 s; that takes two and a half minutes of
+    With ``--set behind_s=3600 --set busy_s=90`` the wait after the busy time is 60 s, against the prediction for 3 s; that takes 150 s of
     real time on the host engine, and no time worth telling in the lab kernel.
     """
     leader, other, server = lab["c1"], lab["c2"], lab["server"]
