@@ -5,8 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+from twlab.result import read_result
 
 ALWAYS_WRONG = """
 from twlab import Arm, Lab, Observation, Settings, scenario
@@ -119,6 +122,7 @@ def test_a_scenario_that_fails_in_its_steps_is_inconclusive(claim, tmp_path, ste
     assert done.returncode == 1
     assert element["verdict"] == "INCONCLUSIVE"
     assert element["arms"]["control"]["error"]["slug"] == slug
+    assert [entry["text"] for entry in read_result(Path(element["run"])).arms["control"].transcript if entry["kind"] == "step"] == ["Count."]
 
 
 @pytest.mark.host

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable, Mapping
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from twlab.capture import Capture
-from twlab.errors import ScenarioError
+from twlab.errors import LabError, ScenarioError
 from twlab.lab import Lab
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.observation import Observation
-from twlab.scenario import Overrides, Scenario
+from twlab.scenario import Arm, Overrides, Scenario
+from twlab.settings import Settings
 from twlab.transcript import Entry, Transcript
 from twlab.tuning import Tuning, check
 from twlab.wire import Wire
@@ -47,16 +49,11 @@ def run_arm(
     Raises:
         CapabilityError: the kernel cannot do what the settings ask; nothing has been built then.
         UsageError: the topology cannot be made.
-        ScenarioError: a step could not be taken. It carries the transcript so far as `transcript`.
+        ScenarioError: the arm sets a node that the topology does not have. What the steps themselves raise is the outcome's ``error``.
     """
     chosen = scenario.arms[arm]
     topology = load_topology(scenario.topology)
-    names = topology.nodes()
-    if unknown := sorted(set(chosen.on) - set(names)):
-        raise ScenarioError(f"arm {arm} sets {unknown[0]!r}, which the topology does not have", f"its nodes are: {', '.join(names)}", "no-such-node")
-    settings = {name: scenario.settings_for(arm, name, overrides.settings) for name in names}
-    for wanted in settings.values():
-        check(wanted, forced)
+    settings = _settings(scenario, arm, topology.nodes(), overrides, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
     outcome: dict[str, Any] = {
         "kernel": " ".join(os.uname()[2:5]),
@@ -75,16 +72,7 @@ def run_arm(
         wires = {name: stack.enter_context(Wire(node, loop, transcript, capture)) for name, node in network.nodes.items() if node.role == "wire"}
         lab = Lab(network, loop, transcript, wires, settings, random.Random(f"{seed} {arm}"))
         stack.callback(lab.closing.close)
-        try:
-            observation = scenario.steps(lab, **given)
-            if not isinstance(observation, Observation) or not observation:
-                raise ScenarioError(f"{scenario.name} observed nothing", "return an Observation that names at least one fact", "checks-nothing")
-            outcome["observed"] = observation.as_dict()
-            outcome["mismatches"] = chosen.expect.mismatches(observation)
-            outcome["ok"] = not outcome["mismatches"]
-        except (ScenarioError, OSError) as error:
-            transcript.record("note", f"the arm ends here: {error}")
-            outcome["error"] = _as_dict(error)
+        outcome |= _take_steps(scenario, chosen, lab, given)
         lab.sample_time_wait()
         outcome |= {
             "effective": {name: dict(tuning.effective) for name, tuning in tunings.items()},
@@ -93,16 +81,42 @@ def run_arm(
             "virtual_s": round(loop.now_s, 6),
         }
     # Only now: a mechanism that runs beside the lab tells how it did when it is stopped, and a capture what it lost.
-    outcome |= {
+    return outcome | {
         "mechanisms": {name: dict(tuning.mechanisms) for name, tuning in tunings.items() if tuning.mechanisms},
         "transcript": [entry.as_dict() for entry in transcript.entries],
         "captured": capture.written,
         "lost": capture.lost,
     }
-    return outcome
 
 
-def _as_dict(error: ScenarioError | OSError) -> dict[str, str]:
-    if isinstance(error, ScenarioError):
+def _settings(scenario: Scenario, arm: str, names: Sequence[str], overrides: Overrides, forced: Mapping[str, str]) -> dict[str, Settings]:
+    """Every node's settings, known to be possible."""
+    if unknown := sorted(set(scenario.arms[arm].on) - set(names)):
+        raise ScenarioError(f"arm {arm} sets {unknown[0]!r}, which the topology does not have", f"its nodes are: {', '.join(names)}", "no-such-node")
+    settings = {name: scenario.settings_for(arm, name, overrides.settings) for name in names}
+    for wanted in settings.values():
+        check(wanted, forced)
+    return settings
+
+
+def _take_steps(scenario: Scenario, chosen: Arm, lab: Lab, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The observation and how it compares, or what kept the steps from being taken; the transcript tells the story up to there."""
+    try:
+        observation = scenario.steps(lab, **given)
+        if not isinstance(observation, Observation) or not observation:
+            raise ScenarioError(f"{scenario.name} observed nothing", "return an Observation that names at least one fact", "checks-nothing")
+        mismatches = chosen.expect.mismatches(observation)
+        return {"observed": observation.as_dict(), "mismatches": mismatches, "ok": not mismatches}
+    except Exception as error:  # the steps are anybody's code; whatever it raises is this arm's outcome
+        lab.note(f"the arm ends here: {error}")
+        return {"error": as_dict(error)}
+
+
+def as_dict(error: Exception) -> dict[str, str]:
+    """An error as a result keeps it: slug, message, remedy. What nobody raised on purpose also goes to standard error, with its traceback."""
+    if isinstance(error, LabError):
         return {"slug": error.slug, "message": error.message, "remedy": error.remedy}
-    return {"slug": "system-error", "message": str(error), "remedy": "see twlab doctor"}
+    if isinstance(error, OSError):
+        return {"slug": "system-error", "message": str(error), "remedy": "see twlab doctor"}
+    traceback.print_exception(error)
+    return {"slug": "internal-error", "message": f"{type(error).__name__}: {error}", "remedy": "the log beside the result has the details"}

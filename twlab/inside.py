@@ -20,13 +20,11 @@ from __future__ import annotations
 import json
 import os
 import sys
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twlab.arm import run_arm
-from twlab.errors import LabError
+from twlab.arm import as_dict, run_arm
 from twlab.scenario import Overrides, find_scenario
 
 Event = dict[str, Any]
@@ -53,15 +51,8 @@ def _run(job: dict[str, Any], index: int, request: dict[str, Any], emit: Callabl
             forced=request.get("mechanisms", {}),
             listener=lambda entry: emit({"event": "entry", "job": index, **entry.as_dict()}),
         )
-    except LabError as error:
-        return {"error": {"slug": error.slug, "message": error.message, "remedy": error.remedy}}
-    except OSError as error:
-        return {"error": {"slug": "system-error", "message": str(error), "remedy": "see twlab doctor"}}
-    except Exception as error:  # a fault of the scenario's steps, or ours: the other arms still run
-        traceback.print_exc()
-        return {
-            "error": {"slug": "internal-error", "message": f"{type(error).__name__}: {error}", "remedy": "the log beside the result has the details"}
-        }
+    except Exception as error:  # before the steps began, or in the lab itself: the other arms still run
+        return {"error": as_dict(error)}
 
 
 def main() -> None:
