@@ -181,6 +181,24 @@ def test_ten_thousand_segments_cross_an_armed_wire(in_sandbox, ordinary_user, as
     assert outcome["seen"] >= 10_000
 
 
+def large(size):
+    with wired("pair,mtu=60000") as lab:
+        near, far = lab.connected()
+        watch = lab.wire.watch(match(payload=True))
+        held = lab.wire.hold(match(payload=True))
+        near.send(b"x" * size)
+        assert held.wait()
+        held.release()
+        lab.loop.wait_until(lambda: far.received == size, 10)
+        return {"received": far.received, "largest": max(segment.length for segment in watch.segments), "unseen": lab.wire.unseen}
+
+
+@pytest.mark.parametrize("size", [4_000, 4_100, 30_000])
+def test_segments_of_any_size_cross_an_armed_wire(in_sandbox, size):
+    """A segment larger than a page comes up whole, can be held, and arrives whole when it is released."""
+    assert in_sandbox(large, size) == {"received": size, "largest": size, "unseen": 0}
+
+
 def switching(times):
     with wired() as lab:
         near, far = lab.connected()
