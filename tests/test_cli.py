@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from twlab.result import read_result
 
@@ -56,6 +57,7 @@ def claim(tmp_path):
         (["run", "stale-data", "--engine", "moon"], 2, "no-such-engine"),
         (["run", "stale-data", "--engine", "host", "--out", "/proc/nowhere"], 3, "cannot-write"),
         (["run", "nowhere.py", "--engine", "host"], 2, "broken-scenario-file"),
+        (["run", ROOT / "tests" / "data" / "no_topology.py", "--engine", "host"], 2, "broken-topology-file"),
         (["explain", "stale-dat"], 2, "no-such-scenario"),
         (["run", "--speed"], 2, "remedy"),
         (["fly"], 2, "remedy"),
@@ -123,6 +125,15 @@ def test_a_scenario_that_fails_in_its_steps_is_inconclusive(claim, tmp_path, ste
     assert element["verdict"] == "INCONCLUSIVE"
     assert element["arms"]["control"]["error"]["slug"] == slug
     assert [entry["text"] for entry in read_result(Path(element["run"])).arms["control"].transcript if entry["kind"] == "step"] == ["Count."]
+
+
+@pytest.mark.host
+def test_a_machine_that_can_run_no_arm_is_what_the_exit_status_speaks_of(tmp_path):
+    """A stock kernel cannot prolong TIME_WAIT: status 3 where that is all that was asked, with the remedy."""
+    done = twlab("run", "stale-data", "--engine", "host", "--arm", "treatment", "--set", "time_wait_s=120", "--out", tmp_path)
+    assert done.returncode == 3
+    assert "time-wait-too-long" in done.stdout
+    assert "remedy:" in done.stdout
 
 
 @pytest.mark.host

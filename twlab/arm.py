@@ -115,7 +115,7 @@ def _take_steps(scenario: Scenario, chosen: Arm, lab: Lab, given: Mapping[str, A
 def as_dict(error: Exception) -> dict[str, str]:
     """An error as a result keeps it: slug, message, remedy. What nobody raised on purpose also goes to standard error, with its traceback."""
     if isinstance(error, LabError):
-        return {"slug": error.slug, "message": error.message, "remedy": error.remedy}
+        return error.as_dict()
     if isinstance(error, OSError):
         return {"slug": "system-error", "message": str(error), "remedy": "see twlab doctor"}
     traceback.print_exception(error)

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from twlab import runner
 from twlab.engines import choose
-from twlab.errors import LabError, UsageError
+from twlab.errors import CapabilityError, LabError, UsageError
 from twlab.observation import plain
 from twlab.progress import Progress
 from twlab.result import Result
@@ -121,7 +121,9 @@ def run(
         made = page.write([run.folder for run in finished], out_dir / "report.html")
         (err if as_json else out).print(f"report: {made.path}", markup=False)
     if any(run.result.verdict is not Verdict.SUPPORTED for run in finished):
-        raise typer.Exit(1)
+        # Where not one arm could be carried out because of the machine, the machine is what the exit status speaks of.
+        kinds = {(arm.error or {}).get("kind", "") for run in finished for arm in run.result.arms.values()}
+        raise typer.Exit(CapabilityError.exit_status if kinds == {"CapabilityError"} else 1)
 
 
 @app.command(epilog="Example: twlab show runs/20260101-120000-stale-data --arm treatment")

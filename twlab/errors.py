@@ -34,6 +34,10 @@ class LabError(Exception):
         text = f"{self.message} [{self.slug}]"
         return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
 
+    def as_dict(self) -> dict[str, str]:
+        """As a result keeps it: slug, message, remedy, and who must act (the name of the class)."""
+        return {"slug": self.slug, "message": self.message, "remedy": self.remedy, "kind": type(self).__name__}
+
     def __reduce__(self) -> tuple[type[LabError], tuple[str, str, str]]:
         return type(self), (self.message, self.remedy, self.slug)
 

@@ -34,7 +34,7 @@ class ArmResult:
         observed: fact to value; empty when the arm could not be carried out.
         ok: whether the prediction held; None when the arm could not be carried out.
         mismatches: the facts that differ, in words.
-        error: ``{"slug", "message", "remedy"}`` when the arm could not be carried out.
+        error: ``{"slug", "message", "remedy", "kind"}`` when the arm could not be carried out.
         transcript: entries, see `twlab.transcript`.
         counters: node to kernel counter to how far it moved.
         time_wait: the TIME_WAIT table over time: ``{"at_s", "node", "sockets": [...]}``.

@@ -75,7 +75,7 @@ def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda
     Results are written after every arm, so an interruption loses the arm under way and no other.
 
     Raises:
-        UsageError: no such arm (``no-such-arm``), or an override that no scenario takes.
+        UsageError: no such arm (``no-such-arm``), an override that no scenario takes, or a topology that cannot be made.
         CapabilityError: results cannot be written, or the engine cannot run on this machine.
     """
     finished, waiting = _plan(order, engine)
@@ -118,7 +118,7 @@ class _Boot:
         if job is None:
             self._listener({"event": "fault", "text": f"all arms were done when {error.message}"})
             return
-        self.on_event({"event": "arm", "job": job, "result": {"error": {"slug": error.slug, "message": error.message, "remedy": error.remedy}}})
+        self.on_event({"event": "arm", "job": job, "result": {"error": error.as_dict()}})
 
     def not_done(self) -> list[_Job]:
         """The jobs that the boot did not come to."""
@@ -135,8 +135,9 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
     for _, scenario in order.scenarios:
         if unknown := [arm for arm in order.arms if arm not in scenario.arms]:
             raise UsageError(f"{scenario.name} has no arm called {unknown[0]!r}", f"its arms are: {', '.join(scenario.arms)}", "no-such-arm")
+    networks = [_network(scenario.topology) for _, scenario in order.scenarios]
     finished, jobs = [], []
-    for source, scenario in order.scenarios:
+    for (source, scenario), network in zip(order.scenarios, networks, strict=True):
         result = Result(
             scenario=scenario.name,
             hypothesis=scenario.hypothesis,
@@ -146,7 +147,7 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
             seed=order.seed,
             command=_command(order, source, engine),
             versions=_versions(),
-            network=_network(scenario.topology),
+            network=network,
             wall={"started": _now().isoformat(timespec="seconds"), "arms": {}},
         )
         folder = _new_folder(order.out, scenario.name)
@@ -203,13 +204,10 @@ def _versions() -> dict[str, str]:
 
 
 def _network(topology: str) -> dict[str, Any]:
-    """Nodes and links for the report's drawing. A topology that cannot be made is the arms' own error, told there."""
+    """Nodes and links, for the report's drawing."""
     from twlab.network import load_topology
 
-    try:
-        made = load_topology(topology)
-    except UsageError:
-        return {}
+    made = load_topology(topology)
     roles = {name: made.nodeInfo(name)["cls"].role for name in made.nodes()}
     return {"nodes": roles, "links": [list(link) for link in made.links()]}
 
