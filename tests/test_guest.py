@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, as_user
+from leftovers import processes_of
 
 from twlab.engines.console import fault
 from twlab.engines.guest import EPOCH_S, Guest, built_kernel
@@ -59,18 +60,6 @@ def call(folder: Path, do: str, *arguments: Any, user: str = "", prefix: tuple[s
     command = [*as_user(user), *prefix, sys.executable, "-c", CALLER, json.dumps({"do": do, "with": arguments}), str(folder), "30"]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **options.pop("env", {})}
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/", env=environment, **options)
-
-
-def processes_of(tag: str) -> list[int]:
-    """Pids of all processes that carry `tag` in their environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if tag.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
 
 
 def kernel_of(tag: str) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import as_user, lacks
-from test_sandbox import machine_state, processes_of, wait_for
+from leftovers import machine_state, processes_of, wait_for
 
 from twlab.engines.kernel import find
 from twlab.result import read_result

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from leftovers import machine_state, processes_of, wait_for
 
 pytestmark = pytest.mark.host
 
@@ -20,33 +21,6 @@ process.wait()
 """
 # Inside: another namespace within, an interface, and processes that would rather stay.
 BUSY = "ip link add left type veth peer name right; setsid sleep 1000 & trap '' TERM HUP INT; sleep 1000 & wait"
-
-
-def machine_state():
-    """The machine's own network, byte for byte: links, addresses, routes, rules, and the sysctls."""
-    commands = [["ip", "-d", "link"], ["ip", "addr"], ["ip", "route", "show", "table", "all"], ["ip", "netns"], ["nft", "list", "ruleset"]]
-    texts = [subprocess.run(command, capture_output=True, text=True, check=False).stdout for command in commands]
-    sysctls = sorted(Path("/proc/sys/net/ipv4").glob("tcp_*"))
-    return texts + [path.read_text() for path in sysctls if os.access(path, os.R_OK) and path.name != "tcp_fastopen_key"]
-
-
-def processes_of(tag):
-    """Pids of all processes that carry `tag` in their environment."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if tag.encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-        except OSError:
-            continue
-    return found
-
-
-def wait_for(condition, seconds=10.0):
-    end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
-        time.sleep(0.01)
-    return condition()
 
 
 @pytest.fixture(params=["same-user", "nobody"])

@@ -1,0 +1,38 @@
+"""How tests see whether a lab has left anything behind."""
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+def machine_state() -> list[str]:
+    """The machine's own network, byte for byte: links, addresses, routes, rules, and the sysctls."""
+    commands = [["ip", "-d", "link"], ["ip", "addr"], ["ip", "route", "show", "table", "all"], ["ip", "netns"], ["nft", "list", "ruleset"]]
+    texts = [subprocess.run(command, capture_output=True, text=True, check=False).stdout for command in commands]
+    sysctls = sorted(Path("/proc/sys/net/ipv4").glob("tcp_*"))
+    return texts + [path.read_text() for path in sysctls if os.access(path, os.R_OK) and path.name != "tcp_fastopen_key"]
+
+
+def processes_of(tag: str) -> list[int]:
+    """Pids of all processes that carry `tag` in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if tag.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def wait_for(condition: Callable[[], T], seconds: float = 10.0) -> T:
+    """What `condition()` says once it is true, or after so many seconds."""
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    return condition()
