@@ -27,6 +27,7 @@ LAYERS = [
     {"arm", "result", "probes"},
     {"inside", "engines", "report"},
     {"sweep", "sweeping", "runner", "doctor", "progress"},
+    {"commands"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,0 +1,109 @@
+"""list, explain, run"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from twlab import runner
+from twlab.commands.common import err, find, out
+from twlab.commands.verdicts import show_table
+from twlab.engines import choose
+from twlab.errors import CapabilityError, UsageError
+from twlab.observation import plain
+from twlab.progress import Progress
+from twlab.runner import Order
+from twlab.scenario import Verdict, find_scenario, load_scenarios
+from twlab.settings import describe
+
+
+def list_scenarios(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False) -> None:
+    """What there is to run: every scenario with its claim."""
+    scenarios = load_scenarios().values()
+    if as_json:
+        print(
+            json.dumps([{"scenario": s.name, "hypothesis": s.hypothesis, "topology": s.topology, "arms": list(s.arms)} for s in scenarios], indent=1)
+        )
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("scenario", "arms", "claim"):
+        table.add_column(column, overflow="fold")
+    for s in scenarios:
+        table.add_row(s.name, str(len(s.arms)), escape(s.hypothesis))
+    out.print(table, soft_wrap=False)
+
+
+def explain(name: Annotated[str, typer.Argument(help="A scenario, or the path of a file that holds one.")]) -> None:
+    """A scenario as a page: claim, network, arms and what each is predicted to show. Nothing is run."""
+    from twlab.network import load_topology
+
+    s = find_scenario(name)
+    out.print(f"[bold]{s.name}[/bold]\n\n{escape(s.hypothesis)}\n\n{escape(s.explanation)}\n")
+    out.print(f"[bold]network[/bold]  {s.topology}\n{escape(_drawing(load_topology(s.topology)))}\n")
+    for arm, values in s.arms.items():
+        out.print(f"[bold]{s.roles[arm]}[/bold]" + (f"  {arm}" if arm != s.roles[arm] else ""))
+        out.print(f"  settings   {escape(values.settings.over(s.base).words())}")
+        for node, settings in values.on.items():
+            out.print(f"  on {node}   {escape(settings.words())}")
+        for key, value in values.given.items():
+            out.print(f"  given      {key}={plain(value)}")
+        out.print(f"  predicted  {escape(values.expect.words())}")
+    used = {key for values in s.arms.values() for key in values.settings.over(s.base).as_dict()}
+    out.print("\n[bold]settings[/bold]")
+    for key in sorted(used):
+        out.print(f"  {key}: {escape(describe(key))}")
+    if s.parameters:
+        out.print("[bold]arguments of the steps[/bold]\n  " + ", ".join(f"{key}={plain(value)}" for key, value in s.parameters.items()))
+    out.print(f"\n[bold]reads[/bold]  {escape(s.reads)}")
+
+
+def run(
+    names: Annotated[list[str] | None, typer.Argument(help="Scenarios, or paths of files that hold one.", metavar="[NAME ...]")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Run every scenario.")] = False,
+    arm: Annotated[list[str] | None, typer.Option(help="Run this arm only (may be repeated).")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting in every arm but the control (may be repeated).")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="guest: the lab kernel, in virtual time; host: this machine's kernel, in real time. Default: guest on x86-64.")
+    ] = "",
+    seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
+    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders are made.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, an element a scenario.")] = False,
+    with_report: Annotated[bool | None, typer.Option("--report/--no-report", help="Make DIR/report.html. Default: after several scenarios.")] = None,
+) -> None:
+    """Run scenarios and say what they show.
+
+    Exit status: 0 all supported; 1 something refuted or inconclusive; 2 wrong usage; 3 this machine cannot; 130 interrupted.
+    """
+    if all_ == bool(names):
+        raise UsageError("name the scenarios to run, or say --all", "see them with: twlab list", "nothing-to-run")
+    wanted = [(name, scenario) for name, scenario in load_scenarios().items()] if all_ else [find(name) for name in names or []]
+    order = Order(scenarios=wanted, arms=arm or (), sets=set_ or (), seed=seed, out=out_dir)
+    with Progress(err) as progress:
+        finished = runner.run(order, choose(engine), progress.on_event)
+    if as_json:
+        print(json.dumps([run.result.summary(run.folder) for run in finished], indent=1))
+    else:
+        show_table(finished)
+    if with_report or (with_report is None and len(finished) > 1):
+        from twlab.report import page
+
+        made = page.write([run.folder for run in finished], out_dir / "report.html")
+        (err if as_json else out).print(f"report: {made.path}", markup=False)
+    if any(run.result.verdict is not Verdict.SUPPORTED for run in finished):
+        # Where not one arm could be carried out because of the machine, the machine is what the exit status speaks of.
+        kinds = {(arm.error or {}).get("kind", "") for run in finished for arm in run.result.arms.values()}
+        raise typer.Exit(CapabilityError.exit_status if kinds == {"CapabilityError"} else 1)
+
+
+def _drawing(topology: Any) -> str:
+    """The drawing in a topology's docstring: its indented lines."""
+    lines = (type(topology).__doc__ or sys.modules[type(topology).__module__].__doc__ or "").splitlines()
+    return "\n".join(line for line in lines if line.startswith("    ")) or "    (no drawing)"

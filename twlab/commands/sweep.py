@@ -1,0 +1,63 @@
+"""sweep"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from twlab.commands.common import err, find, out
+from twlab.engines import choose
+from twlab.errors import UsageError
+from twlab.scenario import Overrides
+
+
+def sweep(
+    name: Annotated[str, typer.Argument(help="A scenario with the arguments delay_s and trials, or the path of a file that holds one.")],
+    grid: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE,...", help="An axis of the grid (may be repeated).")] = None,
+    trials: Annotated[int, typer.Option(min=1, max=20_000, help="Four-tuples in each cell.")] = 100,
+    jobs: Annotated[int, typer.Option(min=1, help="Lab kernels side by side.")] = os.cpu_count() or 1,
+    arm: Annotated[str, typer.Option(help="The arm that the grid's settings change.")] = "treatment",
+    seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
+    file: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSON; CSV beside it. Continued if it exists.")] = Path("sweep.json"),
+    scheduler: Annotated[str, typer.Option(metavar="tcp://HOST:PORT", help="Of a Dask cluster, to run on its machines instead.")] = "",
+) -> None:
+    """How low is safe: run a grid of settings in lab kernels. Interrupt it when you like: the same command goes on where it was."""
+    from twlab.report.heatmap import draw
+    from twlab.sweep import Table, cells
+    from twlab.sweeping import dask_executor, fill, fill_with
+
+    source, found = find(name)
+    if lacking := [key for key in ("delay_s", "trials") if key not in found.parameters]:
+        raise UsageError(f"{found.name} cannot be swept: its steps take no {lacking[0]}", "e.g. twlab sweep stale-segment", "not-sweepable")
+    if arm not in found.arms:
+        raise UsageError(f"{found.name} has no arm called {arm!r}", f"its arms are: {', '.join(found.arms)}", "no-such-arm")
+    wanted = cells(grid or ())
+    for cell in wanted:
+        Overrides.parse(list(cell), [found])
+    if not scheduler:
+        choose("guest")
+    table = Table(found.name, trials, seed)
+    path = file.with_suffix(".json")
+    table.resume(path)
+
+    def on_cell(cell: tuple[str, ...]) -> None:
+        table.write(path)
+        outcome = " ".join(f"{key}={value}" for key, value in table.done[cell].items()) if cell in table.done else table.failed[cell]
+        err.print(f"{sum(c in table.done for c in wanted)}/{len(wanted)}  {' '.join(cell)}  {outcome}", markup=False)
+
+    if scheduler:
+        with dask_executor(scheduler) as executor:
+            fill_with(executor, table, source, wanted, parts=jobs, arm=arm, on_cell=on_cell)
+    else:
+        fill(table, source, wanted, jobs=jobs, arm=arm, on_cell=on_cell)
+    table.write(path)
+    files = [path, path.with_suffix(".csv")]
+    if {"timestamps", "time_wait_s", "delay_s"} == {pair.partition("=")[0] for pair in wanted[0]} and table.done:
+        files += draw(table.rows(), f"{found.name}: {trials} trials a cell, lab kernel", path)
+    for written in files:
+        out.print(str(written))
+    if any(cell not in table.done for cell in wanted):
+        raise typer.Exit(1)

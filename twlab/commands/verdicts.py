@@ -1,0 +1,73 @@
+"""The verdict table of a run, and the story of what went otherwise than predicted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from twlab.commands.common import out
+from twlab.observation import plain
+from twlab.result import Result
+from twlab.runner import Finished
+from twlab.scenario import Verdict
+
+_COLOURS = {Verdict.SUPPORTED: "green", Verdict.REFUTED: "red", Verdict.INCONCLUSIVE: "yellow"}
+
+
+def show_table(finished: list[Finished]) -> None:
+    """The verdict table, and beneath it what went otherwise than predicted."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("scenario", "verdict", "arm", "predicted", "observed"):
+        table.add_column(column, overflow="fold")
+    for run in finished:
+        first = True
+        for name, arm in run.result.arms.items():
+            mark = "[green]✓[/green]" if arm.ok else "[yellow]?[/yellow]" if arm.ok is None else "[red]✗[/red]"
+            observed = {key: arm.observed.get(key, "nothing") for key in arm.predicted} if arm.observed else {}
+            verdict = run.result.verdict
+            table.add_row(
+                run.result.scenario if first else "",
+                f"[{_COLOURS[verdict]}]{verdict}[/]" if first else "",
+                f"{mark} {name}",
+                escape(_facts(arm.predicted)),
+                escape(_facts(observed)) or f"[yellow]{(arm.error or {}).get('slug', '')}[/yellow]",
+            )
+            first = False
+    out.print(table, soft_wrap=False)
+    for run in finished:
+        _tell_story(run.result)
+    kernels = {f"{run.result.engine} engine, Linux {run.result.kernel.split()[0]}" for run in finished if run.result.kernel}
+    out.print(f"\n{'; '.join(sorted(kernels))}")
+    for run in finished:
+        out.print(str(run.folder))
+
+
+def _facts(facts: dict[str, Any]) -> str:
+    def word(value: Any) -> str:
+        if isinstance(value, dict):
+            return f"{value['low'] if value['low'] is not None else ''}..{value['high'] if value['high'] is not None else ''}"
+        return plain(value) if value != "" else "none"
+
+    return " ".join(f"{name}={word(value)}" for name, value in facts.items())
+
+
+def _tell_story(result: Result) -> None:
+    """For each arm that did not go as predicted: the numbered story, and what was wrong."""
+    from twlab.transcript import Entry, Transcript
+
+    for name, arm in result.arms.items():
+        if arm.ok:
+            continue
+        out.print(f"\n[bold]{result.scenario}, arm {name}[/bold]")
+        transcript = Transcript(lambda: 0.0)
+        transcript.entries = [Entry(**entry) for entry in arm.transcript]
+        for line in transcript.story():
+            out.print(f"  {escape(line)}")
+        for mismatch in arm.mismatches:
+            out.print(f"  [red]✗ {escape(mismatch)}[/red]")
+        if arm.error:
+            out.print(f"  [yellow]? {escape(arm.error['message'])} \\[{arm.error['slug']}][/yellow]")
+            if arm.error["remedy"]:
+                out.print(f"    remedy: {escape(arm.error['remedy'])}")
