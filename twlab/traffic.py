@@ -123,6 +123,15 @@ class Connection:
             self._fail(OSError(number, "SO_ERROR"))
         return self.error
 
+    def pause(self) -> None:
+        """Stop reading, as an application that is busy elsewhere: what arrives stays with the kernel until `resume`."""
+        self._loop.forget(self._open_socket())
+
+    def resume(self) -> None:
+        """Read again; harmless where there is nothing more to read."""
+        if self._sock and not self.closed_by_peer:
+            self._loop.watch(self._sock, self._readable)
+
     def finish(self) -> None:
         """Close the sending half (FIN), go on reading."""
         self._note("closes its sending half")
