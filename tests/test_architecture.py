@@ -21,7 +21,7 @@ LAYERS = [
     {"scenario", "nodes", "craft"},
     {"roles"},
     {"network"},
-    {"baseline", "tuning", "keeper", "recycle", "door", "timewait", "counters"}
+    {"baseline", "tuning", "keeper", "recycle", "door", "timewait", "conntrack", "counters"}
     | {"capture", "ring", "outlet", "nfqueue", "door", "wire", "endpoint", "traffic", "clocks"},
     {"lab"},
     {"arm", "result", "probes"},

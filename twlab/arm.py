@@ -73,11 +73,12 @@ def run_arm(
         lab = Lab(network, loop, transcript, wires, settings, random.Random(f"{seed} {arm}"))
         stack.callback(lab.closing.close)
         outcome |= _take_steps(scenario, chosen, lab, given)
-        lab.sample_time_wait()
+        lab.sample()
         outcome |= {
             "effective": {name: dict(tuning.effective) for name, tuning in tunings.items()},
             "counters": {name: moved for name, moved in lab.all_moved().items() if moved},
             "time_wait": lab.time_wait_samples,
+            "conntrack": lab.conntrack_samples,
             "virtual_s": round(loop.now_s, 6),
         }
     # Only now: a mechanism that runs beside the lab tells how it did when it is stopped, and a capture what it lost.

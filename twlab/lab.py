@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from twlab import conntrack as tracking
 from twlab import counters, sysctl, timewait
-from twlab.errors import ScenarioError
+from twlab.errors import CapabilityError, ScenarioError
 from twlab.loop import Loop
 from twlab.settings import Settings
 from twlab.traffic import Attempt, Connection, Host, Listener
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 18
 _POLL_S = 0.01
-_SAMPLE = 20  # TIME_WAIT sockets listed in one row of the evidence; the count is always there
+_SAMPLE = 20  # TIME_WAIT sockets, or tracked connections, listed in one row of the evidence; the count is always there
 
 
 class Lab:
@@ -50,6 +51,7 @@ class Lab:
         self.random = rng
         self.closing = ExitStack()
         self.time_wait_samples: list[dict[str, Any]] = []
+        self.conntrack_samples: list[dict[str, Any]] = []
         self._hosts = {name: Host(node, loop, transcript) for name, node in network.nodes.items()}
         self._counters = {name: counters.read(node) for name, node in network.nodes.items()}
 
@@ -71,7 +73,7 @@ class Lab:
     def step(self, text: str) -> None:
         """Begin a step, in words. What is done until the next one belongs to it."""
         self.transcript.record("step", text)
-        self.sample_time_wait()
+        self.sample()
 
     def note(self, text: str, **details: Any) -> None:
         """Put a finding into the transcript."""
@@ -191,6 +193,10 @@ class Lab:
         """
         return [entry for entry in timewait.sockets(self.network[node]) if state in ("", entry.state)]
 
+    def conntrack(self, gateway: str) -> list[tracking.Entry]:
+        """The TCP connections that a gateway tracks, now. Raises CapabilityError: the kernel does not tell (``no-conntrack-netlink``)."""
+        return tracking.table(self.network[gateway])
+
     def moved(self, node: str, counter: str) -> int:
         """How far a kernel counter of `node` has moved since the arm began, e.g. ``moved("server", "PAWSEstab")``."""
         return counters.read(self.network[node]).get(counter, 0) - self._counters[node].get(counter, 0)
@@ -199,9 +205,22 @@ class Lab:
         """Every counter that has moved since the arm began, by node."""
         return {name: counters.delta(self._counters[name], counters.read(node)) for name, node in self.network.nodes.items()}
 
-    def sample_time_wait(self) -> None:
-        """Put the TIME_WAIT tables as they are now into the evidence."""
+    def sample(self) -> None:
+        """Put the TIME_WAIT tables, and what gateways track, as they are now into the evidence."""
+        at_s = round(self.now_s, 3)
         for name, node in self.network.nodes.items():
             if node.role == "endpoint" and (table := timewait.table(node)):
                 sockets = [entry.as_dict() for entry in table[:_SAMPLE]]
-                self.time_wait_samples.append({"at_s": round(self.now_s, 3), "node": name, "count": len(table), "sockets": sockets})
+                self.time_wait_samples.append({"at_s": at_s, "node": name, "count": len(table), "sockets": sockets})
+            elif node.role == "gateway" and (tracked := self._tracked(name)):
+                entries = [entry.as_dict() for entry in tracked[:_SAMPLE]]
+                states = tracking.by_state(tracked)
+                self.conntrack_samples.append({"at_s": at_s, "node": name, "count": len(tracked), "states": states, "entries": entries})
+
+    def _tracked(self, gateway: str) -> list[tracking.Entry]:
+        """For the evidence, which an arm can do without."""
+        try:
+            return self.conntrack(gateway)
+        except CapabilityError as error:
+            self.note(error.message)
+            return []

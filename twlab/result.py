@@ -37,7 +37,8 @@ class ArmResult:
         error: ``{"slug", "message", "remedy", "kind"}`` when the arm could not be carried out.
         transcript: entries, see `twlab.transcript`.
         counters: node to kernel counter to how far it moved.
-        time_wait: the TIME_WAIT table over time: ``{"at_s", "node", "sockets": [...]}``.
+        time_wait: the TIME_WAIT table over time, at each step and at the end: ``{"at_s", "node", "count", "sockets": [...]}``.
+        conntrack: what each gateway tracks, at the same times: ``{"at_s", "node", "count", "states": {state: count}, "entries": [...]}``.
         capture: name of the pcapng file beside the result; ``captured`` and ``lost`` count its packets.
         virtual_s: seconds that passed in the lab.
     """
@@ -55,6 +56,7 @@ class ArmResult:
     transcript: list[dict[str, Any]] = field(default_factory=list)
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     time_wait: list[dict[str, Any]] = field(default_factory=list)
+    conntrack: list[dict[str, Any]] = field(default_factory=list)
     capture: str = ""
     captured: int = 0
     lost: int = 0

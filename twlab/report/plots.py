@@ -48,7 +48,7 @@ def time_wait(samples: Sequence[Mapping[str, Any]], moments_s: Sequence[float]) 
     """TIME_WAIT sockets over time, a line for each node.
 
     Args:
-        samples: ``{"at_s", "node", "count"}``, see `twlab.lab.Lab.sample_time_wait`; an empty table leaves none.
+        samples: ``{"at_s", "node", "count"}``, see `twlab.lab.Lab.sample`; an empty table leaves none.
         moments_s: when all tables were looked at: a node without a sample there had no TIME_WAIT socket.
 
     Returns:
