@@ -60,6 +60,16 @@ def test_settings_lie_in_layers():
     assert made.settings_for("treatment", "server", Settings(sack=False)).sack is False
 
 
+def test_arguments_of_the_steps_may_stand_in_the_topology():
+    """Defaults, then the arm's own, then what --set says; one that the steps do not take is refused."""
+    made = make(topology="nat,clients={count}", treatment=Arm(Settings(), expect=Observation(x=1), given={"count": 7}))
+    assert made.topology_in() == f"nat,clients={made.parameters['count']}"
+    assert made.topology_in("treatment") == "nat,clients=7"
+    assert made.topology_in("treatment", {"count": 9}) == "nat,clients=9"
+    with pytest.raises(ScenarioError, match="speed"):
+        make(topology="nat,clients={speed}")
+
+
 @pytest.mark.parametrize("held", list(itertools.product([True, False, None], repeat=3)))
 def test_the_verdict_over_every_outcome(held):
     """INCONCLUSIVE if an arm could not be carried out or the control failed; REFUTED if another arm failed; else SUPPORTED."""

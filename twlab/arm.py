@@ -52,7 +52,7 @@ def run_arm(
         ScenarioError: the arm sets a node that the topology does not have. What the steps themselves raise is the outcome's ``error``.
     """
     chosen = scenario.arms[arm]
-    topology = load_topology(scenario.topology)
+    topology = load_topology(scenario.topology_in(arm, overrides.given))
     settings = _settings(scenario, arm, topology.nodes(), overrides, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
     outcome: dict[str, Any] = {

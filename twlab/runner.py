@@ -131,18 +131,22 @@ class _Boot:
 
 def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
     """Folders, empty results, and the jobs in the order they will run."""
-    Overrides.parse(list(order.sets), [scenario for _, scenario in order.scenarios])
+    from twlab.network import load_topology
+
+    overrides = Overrides.parse(list(order.sets), [scenario for _, scenario in order.scenarios])
     for _, scenario in order.scenarios:
         if unknown := [arm for arm in order.arms if arm not in scenario.arms]:
             raise UsageError(f"{scenario.name} has no arm called {unknown[0]!r}", f"its arms are: {', '.join(scenario.arms)}", "no-such-arm")
-    networks = [_network(scenario.topology) for _, scenario in order.scenarios]
+    for topology in {scenario.topology_in(arm, overrides.given) for _, scenario in order.scenarios for arm in order.arms or scenario.arms}:
+        load_topology(topology)
+    networks = [_network(scenario.topology_in()) for _, scenario in order.scenarios]
     finished, jobs = [], []
     for (source, scenario), network in zip(order.scenarios, networks, strict=True):
         result = Result(
             scenario=scenario.name,
             hypothesis=scenario.hypothesis,
             reads=scenario.reads,
-            topology=scenario.topology,
+            topology=scenario.topology_in(),
             engine=engine.name,
             seed=order.seed,
             command=_command(order, source, engine),

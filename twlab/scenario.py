@@ -55,7 +55,8 @@ class Scenario:
         name: what the command line calls it, e.g. ``stale-data``.
         hypothesis: the first paragraph of the steps' docstring: the claim, in the present tense.
         explanation: the rest of the docstring: why it is so, how likely it is, what the arms show.
-        topology: a topology's name with options as Mininet writes them, e.g. ``nat,clients=2``.
+        topology: a topology's name with options as Mininet writes them, e.g. ``nat,clients=2``. Arguments of the steps may stand in
+            it, as in ``nat,clients={clients}``; see `topology_in`.
         arms: name to arm; ``control`` first, then the treatments, then the remedies.
         roles: name of an arm to ``control``, ``treatment`` or ``remedy``.
         base: settings that all arms share.
@@ -81,6 +82,10 @@ class Scenario:
             settings = chosen.on[node].over(settings)
         return overrides.over(settings) if overrides else settings
 
+    def topology_in(self, arm: str = "control", given: Mapping[str, Any] | None = None) -> str:
+        """The topology of `arm`, the arguments of its steps filled in, where `given` overrides the arm's own."""
+        return self.topology.format(**{**self.parameters, **self.arms[arm].given, **(given or {})})
+
     @property
     def parameters(self) -> dict[str, Any]:
         """Arguments that the steps take beside the lab, with their defaults: settable with ``--set`` like settings."""
@@ -99,7 +104,7 @@ def scenario(
     """Make a `Scenario` of the function below: its name, its docstring's claim, and its steps.
 
     Args:
-        topology: name and options, e.g. ``proxy`` or ``nat,clients=2``.
+        topology: name and options, e.g. ``proxy`` or ``nat,clients=2``; ``nat,clients={clients}`` has an argument of the steps in it.
         control: TIME_WAIT as the RFC wants it. Without it, nothing that the treatment shows has a cause.
         treatment: what the claim is about; several as a mapping of names.
         remedies: what is said to help, and what is wrongly said to.
@@ -145,6 +150,11 @@ def scenario(
                     "add a keyword argument",
                     "no-such-argument",
                 )
+        try:
+            made.topology_in()
+        except (KeyError, IndexError, ValueError) as error:
+            message = f"the topology of {name} has {topology!r}, where {error} is no argument of the steps"
+            raise ScenarioError(message, "add a keyword argument", "no-such-argument") from None
         return made
 
     return decorate
