@@ -26,7 +26,7 @@ LAYERS = [
     {"lab"},
     {"arm", "result", "probes"},
     {"inside", "engines", "report"},
-    {"sweep", "sweeping", "runner", "doctor", "progress"},
+    {"sweep", "sweeping", "runner", "doctor", "progress", "starter"},
     {"commands"},
     {"cli"},
     {"__main__"},

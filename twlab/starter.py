@@ -1,0 +1,110 @@
+"""A scenario file to begin with: it runs as it is, and says at each place what to change."""
+
+from __future__ import annotations
+
+import keyword
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from twlab.errors import CapabilityError, UsageError
+
+if TYPE_CHECKING:
+    from twlab.network import Topology
+
+_NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
+_TEXT = '''\
+"""{title}: a scenario of your own. It runs as it is; the numbers say what to change, and in which order.
+
+To look at it, to run it, and to run one arm of it with another setting:
+
+    twlab explain {file}
+    twlab run {file}
+    twlab run {file} --arm treatment --set time_wait_s=0.5
+
+"twlab list" names the scenarios that come with twlab; their files show how a segment is held, copied, dropped or made.
+"""
+
+from twlab import Arm, Lab, Observation, Settings, scenario
+
+PORT = 40_000  # the connecting side's; with the server's port 80 and the two addresses it makes the four-tuple
+
+
+# 1. Predict, before anything runs: what each arm is set to, and what it will show. The control is TIME_WAIT as the RFC wants it.
+@scenario(
+    topology="{topology}",
+    base=Settings(timestamps=0),  # what all arms share; "twlab explain" says what each setting is
+    control=Arm(Settings(time_wait_s=60), expect=Observation(reopened=False, refused_by="EADDRNOTAVAIL")),
+    treatment=Arm(Settings(time_wait_s=1), expect=Observation(reopened=True, refused_by="")),
+    remedies={{
+        "timestamps": Arm(Settings(time_wait_s=60, timestamps=1), expect=Observation(reopened=True, refused_by="")),
+    }},
+    reads="RFC 9293 section 3.6.1",  # 4. where the claim comes from
+)
+def {function}(lab: Lab) -> Observation:
+    """A four-tuple in TIME_WAIT cannot be opened again; two seconds later it can, where TIME_WAIT is cut to one.
+
+    2. The paragraph above is the claim: one sentence that can turn out false. Here you say why it should be so.
+    """
+    opener, server = lab["{client}"], lab["{server}"]
+    listener = server.listen(80)
+
+    # 3. The steps. Each begins with what happens in it, in words; the words appear in the transcript and in the ladder.
+    lab.step("A connection is opened and closed; its opener closes first, and so has the TIME_WAIT.")
+    first = opener.connect(server, 80, source_port=PORT)
+    lab.close(first, listener.accept())
+
+    lab.step("Two seconds later the same four-tuple is opened again.")
+    lab.sleep(2)
+    attempt = opener.try_connect(server, 80, source_port=PORT)
+
+    # What was seen, under the names that the predictions use. A fact that no arm predicts is recorded all the same.
+    return Observation(reopened=bool(attempt), refused_by=attempt.error, time_wait_sockets=len(lab.time_wait("{client}")))
+'''
+
+
+def write(name: str, topology: str) -> Path:
+    """Write ``NAME.py``, a scenario on `topology`; its path. A file that is there stays as it is.
+
+    Args:
+        name: small letters and digits, joined by ``-`` or ``_``; a folder may stand before it, and ``.py`` behind it.
+        topology: name and options, e.g. ``nat,clients=2``, or the path of a file.
+
+    Raises:
+        UsageError: no name for a scenario (``bad-name``), the file exists (``file-exists``), or the topology cannot be made or has no two
+            endpoints that reach each other (``no-such-topology``, ``broken-topology-file``, ``bad-topology-option``).
+        CapabilityError: the file cannot be written (``cannot-write``).
+    """
+    path = Path(name).with_suffix(".py") if name.endswith(".py") else Path(f"{name}.py")
+    function = path.stem.replace("-", "_")
+    if not _NAME.fullmatch(path.stem) or keyword.iskeyword(function):
+        remedy = "small letters and digits, joined by - or _, and no word of Python's, e.g. late-reset"
+        raise UsageError(f"{path.stem!r} cannot be the name of a scenario", remedy, "bad-name")
+    from twlab.network import load_topology
+
+    client, server = _ends(topology, load_topology(topology))
+    title = function.replace("_", " ").capitalize()
+    text = _TEXT.format(title=title, file=path, function=function, topology=topology, client=client, server=server)
+    try:
+        with path.open("x") as file:
+            file.write(text)
+    except FileExistsError:
+        raise UsageError(f"{path} is there already", "choose another name, or remove it first", "file-exists") from None
+    except OSError as error:
+        raise CapabilityError(f"{path} cannot be written: {error.strerror}", "choose a folder that you may write to", "cannot-write") from error
+    return path
+
+
+def _ends(text: str, topology: Topology) -> tuple[str, str]:
+    """Who connects, and to whom: a server, and the endpoint nearest to it, with routers alone between them."""
+    kinds = {name: topology.nodeInfo(name)["cls"] for name in topology.nodes()}
+    endpoints = [name for name, kind in kinds.items() if kind.role == "endpoint"]
+    for server in sorted(endpoints, key=lambda name: not name.startswith("s")):
+        seen = [server]
+        for here in seen:
+            for name in topology.g.edge.get(here, {}):
+                if name not in seen and kinds[name].role == "endpoint":
+                    return name, server
+                if name not in seen and kinds[name].forwards:
+                    seen.append(name)
+    raise UsageError(f"no two endpoints of {text} reach each other", "see topologies/pair.py for how one is made", "broken-topology-file")
