@@ -79,6 +79,7 @@ def run_arm(
             "counters": {name: moved for name, moved in lab.all_moved().items() if moved},
             "time_wait": lab.time_wait_samples,
             "conntrack": lab.conntrack_samples,
+            "tables": lab.tables,
             "virtual_s": round(loop.now_s, 6),
         }
     # Only now: a mechanism that runs beside the lab tells how it did when it is stopped, and a capture what it lost.

@@ -52,6 +52,7 @@ class Lab:
         self.closing = ExitStack()
         self.time_wait_samples: list[dict[str, Any]] = []
         self.conntrack_samples: list[dict[str, Any]] = []
+        self.tables: dict[str, list[dict[str, Any]]] = {}
         self._hosts = {name: Host(node, loop, transcript) for name, node in network.nodes.items()}
         self._counters = {name: counters.read(node) for name, node in network.nodes.items()}
 
@@ -78,6 +79,15 @@ class Lab:
     def note(self, text: str, **details: Any) -> None:
         """Put a finding into the transcript."""
         self.transcript.record("note", text, **details)
+
+    def row(self, table: str, **cells: Any) -> None:
+        """Add a row to one of the arm's tables. ``twlab run`` prints it and the report shows it, with the rows of the other arms beneath one title.
+
+        Args:
+            table: its title.
+            cells: JSON values by column; None where there is nothing to tell. Units stand in the names: ``median_ms``, ``failed_share``.
+        """
+        self.tables.setdefault(table, []).append(cells)
 
     def require(self, holds: object, premise: str) -> None:
         """The arm only means something if `premise` holds: where it does not, the arm is not carried out and the verdict is INCONCLUSIVE.

@@ -39,6 +39,7 @@ class ArmResult:
         counters: node to kernel counter to how far it moved.
         time_wait: the TIME_WAIT table over time, at each step and at the end: ``{"at_s", "node", "count", "sockets": [...]}``.
         conntrack: what each gateway tracks, at the same times: ``{"at_s", "node", "count", "states": {state: count}, "entries": [...]}``.
+        tables: what the steps put into tables: title to rows, ``{column: value}``; see `twlab.lab.Lab.row`.
         capture: name of the pcapng file beside the result; ``captured`` and ``lost`` count its packets.
         virtual_s: seconds that passed in the lab.
     """
@@ -57,6 +58,7 @@ class ArmResult:
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     time_wait: list[dict[str, Any]] = field(default_factory=list)
     conntrack: list[dict[str, Any]] = field(default_factory=list)
+    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     capture: str = ""
     captured: int = 0
     lost: int = 0
