@@ -24,6 +24,7 @@ LAYERS = [
     {"baseline", "tuning", "keeper", "recycle", "door", "timewait", "conntrack", "counters"}
     | {"capture", "ring", "outlet", "nfqueue", "door", "wire", "endpoint", "traffic", "clocks"},
     {"lab"},
+    {"stage"},
     {"arm", "result", "probes"},
     {"inside", "engines", "report"},
     {"sweep", "sweeping", "runner", "doctor", "progress", "starter"},

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import random
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from twlab.capture import Capture
 from twlab.errors import LabError, ScenarioError
 from twlab.lab import Lab
-from twlab.loop import Loop
-from twlab.network import Network, load_topology
+from twlab.network import load_topology
 from twlab.observation import Observation
 from twlab.scenario import Arm, Overrides, Scenario
 from twlab.settings import Settings
-from twlab.transcript import Entry, Transcript
-from twlab.tuning import Tuning, check
-from twlab.wire import Wire
+from twlab.stage import staged
+from twlab.transcript import Entry
+from twlab.tuning import check
 
 
 def run_arm(
@@ -55,40 +50,9 @@ def run_arm(
     topology = load_topology(scenario.topology_in(arm, overrides.given))
     settings = _settings(scenario, arm, topology.nodes(), overrides, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
-    outcome: dict[str, Any] = {
-        "kernel": " ".join(os.uname()[2:5]),
-        "settings": {name: wanted.as_dict() for name, wanted in settings.items()},
-        "given": given,
-        "capture": f"{arm}.pcapng",
-    }
-    with ExitStack() as stack:
-        loop = Loop()
-        stack.callback(loop.close)
-        transcript = Transcript(lambda: loop.now_s, listener)
-        network = stack.enter_context(Network(topology))
-        tunings = {name: stack.enter_context(Tuning(node, settings[name], loop, transcript, forced)) for name, node in network.nodes.items()}
-        watched = [node for node in network.nodes.values() if node.role in ("wire", "gateway")]
-        capture = stack.enter_context(Capture(watched, folder / outcome["capture"], loop))
-        wires = {name: stack.enter_context(Wire(node, loop, transcript, capture)) for name, node in network.nodes.items() if node.role == "wire"}
-        lab = Lab(network, loop, transcript, wires, settings, random.Random(f"{seed} {arm}"))
-        stack.callback(lab.closing.close)
-        outcome |= _take_steps(scenario, chosen, lab, given)
-        lab.sample()
-        outcome |= {
-            "effective": {name: dict(tuning.effective) for name, tuning in tunings.items()},
-            "counters": {name: moved for name, moved in lab.all_moved().items() if moved},
-            "time_wait": lab.time_wait_samples,
-            "conntrack": lab.conntrack_samples,
-            "tables": lab.tables,
-            "virtual_s": round(loop.now_s, 6),
-        }
-    # Only now: a mechanism that runs beside the lab tells how it did when it is stopped, and a capture what it lost.
-    return outcome | {
-        "mechanisms": {name: dict(tuning.mechanisms) for name, tuning in tunings.items() if tuning.mechanisms},
-        "transcript": [entry.as_dict() for entry in transcript.entries],
-        "captured": capture.written,
-        "lost": capture.lost,
-    }
+    with staged(topology, settings, folder / f"{arm}.pcapng", seed=f"{seed} {arm}", forced=forced, listener=listener) as stage:
+        stage.outcome |= {"given": given, **_take_steps(scenario, chosen, stage.lab, given)}
+    return stage.outcome
 
 
 def _settings(scenario: Scenario, arm: str, names: Sequence[str], overrides: Overrides, forced: Mapping[str, str]) -> dict[str, Settings]:

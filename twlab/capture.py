@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from twlab import pcapng
 from twlab.loop import Loop, wall_s
 from twlab.pcapng import Captured
-from twlab.ring import Ring
+from twlab.ring import Ring, Taken
 
 if TYPE_CHECKING:
     from twlab.network import Interface, Node
@@ -70,17 +70,32 @@ class Capture:
         return self
 
     def __exit__(self, *_: object) -> None:
-        packets: list[Captured] = []
-        names: list[str] = []
-        for name, ring in self._rings.items():
-            numbers = {interface.index: len(names) + number for number, interface in enumerate(self._nodes[name].interfaces)}
-            names += [interface.name for interface in self._nodes[name].interfaces]
+        for ring in self._rings.values():
             self._loop.forget(ring)
-            seen = [Captured(at_ns, numbers.get(index, -1), outbound, frame, length) for at_ns, index, outbound, frame, length in ring.close()]
+        self._write(self._packets({name: ring.close() for name, ring in self._rings.items()}))
+        self.lost = sum(ring.lost for ring in self._rings.values())
+
+    def save(self) -> list[Captured]:
+        """Write the file as of now, and go on; the packets in it, in its order. Raises OSError."""
+        packets = self._packets({name: ring.seen() for name, ring in self._rings.items()})
+        self._write(packets)
+        return packets
+
+    def _packets(self, taken: Mapping[str, Iterable[Taken]]) -> list[Captured]:
+        packets: list[Captured] = []
+        first = 0
+        for name, found in taken.items():
+            interfaces = self._nodes[name].interfaces
+            numbers = {interface.index: first + number for number, interface in enumerate(interfaces)}
+            first += len(interfaces)
+            seen = [Captured(at_ns, numbers.get(index, -1), outbound, frame, length) for at_ns, index, outbound, frame, length in found]
             _attach(self._comments[name], numbers, seen)
             packets += [packet for packet in seen if packet.interface >= 0]
-            self.lost += ring.lost
         packets.sort(key=lambda packet: packet.at_ns)
+        return packets
+
+    def _write(self, packets: list[Captured]) -> None:
+        names = [interface.name for node in self._nodes.values() for interface in node.interfaces]
         with self.path.open("wb") as file:
             about = {"hardware": platform.machine(), "system": " ".join(os.uname()[0:3:2]), "application": "twlab"}
             self.written = pcapng.write(file, names, packets, **about, comment=f"t=0 is {wall_s() - self._loop.now_s:.6f} s since 1970")

@@ -101,6 +101,11 @@ class Ring:
             self._write(self._next, _STATUS, 0)
             self._next = (self._next + 1) % self._blocks
 
+    def seen(self) -> list[Taken]:
+        """Every packet so far, in the order in which it was seen; more may come. One that is being written just now may be garbled."""
+        self.take()
+        return [packet for block in [*self._copies, self._block(self._next)] for packet in _packets(block)]
+
     def close(self) -> Iterator[Taken]:
         """Stop; every packet seen, in the order in which it was seen."""
         bpf.attach(self._socket, bpf.NOTHING)
@@ -113,8 +118,11 @@ class Ring:
 
     def _copy(self, block: int) -> None:
         self._passed += self._word(block, _COUNT)
+        self._copies.append(self._block(block))
+
+    def _block(self, block: int) -> bytes:
         start = block * _BLOCK_BYTES
-        self._copies.append(self._memory[start : start + self._word(block, 20)])
+        return self._memory[start : start + self._word(block, 20)]
 
     def _word(self, block: int, offset: int) -> int:
         return _WORD.unpack_from(self._memory, block * _BLOCK_BYTES + offset)[0]

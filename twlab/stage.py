@@ -1,0 +1,107 @@
+"""A lab set up, with everything about it recorded: what an arm, a test or a person at a prompt stands on."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twlab.capture import Capture
+from twlab.lab import Lab
+from twlab.loop import Loop
+from twlab.network import Network, Topology
+from twlab.settings import Settings
+from twlab.transcript import Entry, Transcript
+from twlab.tuning import Tuning
+from twlab.wire import Wire
+
+
+@dataclass
+class Stage:
+    """A running lab and its evidence.
+
+    Attributes:
+        lab: what its user holds in the hand.
+        capture: what crosses the wires and the gateways.
+        tunings: node to its settings in force.
+        outcome: the fields of `twlab.result.ArmResult` that are known without a prediction, as JSON values, and ``kernel``: release,
+            version and machine of the kernel that TCP runs on. Complete once the stage has been left; `gather` tells what it is meanwhile.
+    """
+
+    lab: Lab
+    capture: Capture
+    tunings: dict[str, Tuning]
+    outcome: dict[str, Any] = field(default_factory=dict)
+
+    def gather(self) -> dict[str, Any]:
+        """The outcome as it is now."""
+        self.lab.sample()
+        self.outcome |= {
+            "effective": {name: dict(tuning.effective) for name, tuning in self.tunings.items()},
+            "counters": {name: moved for name, moved in self.lab.all_moved().items() if moved},
+            "time_wait": self.lab.time_wait_samples,
+            "conntrack": self.lab.conntrack_samples,
+            "tables": self.lab.tables,
+            "virtual_s": round(self.lab.now_s, 6),
+        }
+        return self.outcome | self._told()
+
+    def close(self) -> None:
+        """Complete the outcome. Only now: a mechanism beside the lab tells how it did when it is stopped, and a capture what it lost."""
+        self.outcome |= self._told()
+
+    def _told(self) -> dict[str, Any]:
+        return {
+            "mechanisms": {name: dict(tuning.mechanisms) for name, tuning in self.tunings.items() if tuning.mechanisms},
+            "transcript": [entry.as_dict() for entry in self.lab.transcript.entries],
+            "captured": self.capture.written,
+            "lost": self.capture.lost,
+        }
+
+
+@contextmanager
+def staged(
+    topology: Topology,
+    settings: Mapping[str, Settings],
+    capture: Path,
+    *,
+    seed: str,
+    forced: Mapping[str, str] | None = None,
+    listener: Callable[[Entry], object] | None = None,
+) -> Iterator[Stage]:
+    """`topology`, built, with its settings in force, its wires ready and its traffic captured, for the block.
+
+    Args:
+        settings: of every node, by its name; known to be possible (`twlab.tuning.check`).
+        capture: the pcapng file.
+        seed: for everything random.
+        forced: setting to mechanism, where another than the kernel's own is wanted.
+        listener: called with every transcript entry as it is made.
+
+    Raises:
+        CapabilityError: the kernel cannot do what the settings ask, or what the topology needs.
+    """
+    with ExitStack() as stack:
+        loop = Loop()
+        stack.callback(loop.close)
+        transcript = Transcript(lambda: loop.now_s, listener)
+        network = stack.enter_context(Network(topology))
+        tunings = {name: stack.enter_context(Tuning(node, settings[name], loop, transcript, forced)) for name, node in network.nodes.items()}
+        watched = [node for node in network.nodes.values() if node.role in ("wire", "gateway")]
+        recorder = stack.enter_context(Capture(watched, capture, loop))
+        wires = {name: stack.enter_context(Wire(node, loop, transcript, recorder)) for name, node in network.nodes.items() if node.role == "wire"}
+        lab = Lab(network, loop, transcript, wires, settings, random.Random(seed))
+        stack.callback(lab.closing.close)
+        stage = Stage(lab, recorder, tunings)
+        stage.outcome = {
+            "kernel": " ".join(os.uname()[2:5]),
+            "settings": {name: wanted.as_dict() for name, wanted in settings.items()},
+            "capture": capture.name,
+        }
+        yield stage
+        stage.gather()
+    stage.close()
