@@ -37,11 +37,22 @@ def show_table(finished: list[Finished]) -> None:
             first = False
     out.print(table, soft_wrap=False)
     for run in finished:
+        _show_tables(run.result)
+    for run in finished:
         _tell_story(run.result)
     kernels = {f"{run.result.engine} engine, Linux {run.result.kernel.split()[0]}" for run in finished if run.result.kernel}
     out.print(f"\n{'; '.join(sorted(kernels))}")
     for run in finished:
         out.print(str(run.folder))
+
+
+def _show_tables(result: Result) -> None:
+    from twlab.report import tables
+
+    for made in tables.of(result):
+        out.print()
+        for line in tables.text(made):
+            out.print(line, markup=False, highlight=False, no_wrap=True, crop=False, overflow="ignore", soft_wrap=True)
 
 
 def _facts(facts: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, TemplateError
 from markupsafe import Markup
 
 from twlab.errors import LabError, UsageError
-from twlab.report import drawing, ladder_svg, plots, words
+from twlab.report import drawing, ladder_svg, plots, tables, words
 from twlab.result import FILE, ArmResult, Result, cannot_write, read_result
 from twlab.scenario import Verdict
 
@@ -115,7 +115,7 @@ def _fill(rows: list[_Row], environment: Environment, out: Path) -> list[LabErro
                 room -= len(shown["ladder"]) + len(shown["unfolded"])
                 arms.append(shown)
             row.anchor = f"run-{number}"
-            row.section = Markup(template.render(row=row, result=row.result, arms=arms, network=_network(row.result)))
+            row.section = Markup(template.render(row=row, result=row.result, arms=arms, network=_network(row.result), tables=tables.of(row.result)))
         except (KeyError, TypeError, AttributeError, ValueError, TemplateError) as error:
             unreadable.append(_odd(row.folder, error))
             rows.remove(row)

@@ -8,7 +8,7 @@ from typing import Any
 
 from twlab.errors import UsageError
 from twlab.observation import plain
-from twlab.report import ladder, ladder_text
+from twlab.report import ladder, ladder_text, tables
 from twlab.result import ArmResult, read_result
 
 
@@ -25,6 +25,7 @@ def lines(run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: b
         raise UsageError(f"this run of {result.scenario} has no arm called {unknown[0]!r}", f"its arms are: {', '.join(result.arms)}", "no-such-arm")
     ascii_only = not _writes(ladder_text.UNICODE, encoding)
     text = [f"{result.scenario}: {result.verdict}", result.hypothesis, f"{result.engine} engine, Linux {result.kernel.split(' ')[0]}"]
+    text += [line for made in tables.of(result) for line in ("", *tables.text(made))]
     for name in arms or result.arms:
         text += ["", *_arm(name, result.arms[name])]
         try:

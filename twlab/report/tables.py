@@ -1,0 +1,72 @@
+"""The tables of a run: what its arms' steps put into rows (`twlab.lab.Lab.row`), each title once, with the arm before each row. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from twlab.observation import plain
+from twlab.result import Result
+
+_UNITS = {"_per_s": "per s", "_share": "%", "_percent": "%", "_ms": "ms", "_s": "s"}  # the longer of two endings first
+_NOTHING = "—"
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it is shown.
+
+    Attributes:
+        title: what it is about.
+        columns: headings, with units.
+        rows: of cells, all of them text.
+        numeric: for each column whether it holds numbers, which stand to the right.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric: tuple[bool, ...]
+
+
+def of(result: Result) -> list[Table]:
+    """The tables of a run, in the order in which its arms began them; a column that a row does not have is empty there."""
+    titles = dict.fromkeys(title for arm in result.arms.values() for title in arm.tables)
+    return [_table(title, [(name, row) for name, arm in result.arms.items() for row in arm.tables.get(title, [])]) for title in titles]
+
+
+def text(table: Table) -> Iterator[str]:
+    """The lines of a table in columns, its title above."""
+    lines = [table.columns, *table.rows]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(table.columns))]
+    yield table.title
+    for line in lines:
+        cells = (cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(line, widths, table.numeric, strict=True))
+        yield "  " + "  ".join(cells).rstrip()
+
+
+def _table(title: str, rows: list[tuple[str, dict[str, Any]]]) -> Table:
+    names = list(dict.fromkeys(name for _, row in rows for name in row))
+    numeric = [all(isinstance(row.get(name), int | float | None) and not isinstance(row.get(name), bool) for _, row in rows) for name in names]
+    cells = tuple((arm, *(_cell(name, row.get(name)) for name in names)) for arm, row in rows)
+    return Table(title, ("arm", *map(_heading, names)), cells, (False, *numeric))
+
+
+def _unit(name: str) -> str:
+    return next((ending for ending in _UNITS if name.endswith(ending)), "")
+
+
+def _heading(name: str) -> str:
+    """``median_ms`` is ``median (ms)``."""
+    ending = _unit(name)
+    words = name.removesuffix(ending).replace("_", " ")
+    return f"{words} ({_UNITS[ending]})" if ending else words
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return _NOTHING
+    if _unit(name) == "_share":
+        return f"{100 * value:.3g}"
+    return f"{value:.6g}" if isinstance(value, float) else plain(value)
