@@ -28,7 +28,7 @@ def list_scenarios(as_json: Annotated[bool, typer.Option("--json", help="Print o
     scenarios = load_scenarios().values()
     if as_json:
         print(
-            json.dumps([{"scenario": s.name, "hypothesis": s.hypothesis, "topology": s.topology, "arms": list(s.arms)} for s in scenarios], indent=1)
+            json.dumps([{"scenario": s.name, "hypothesis": s.hypothesis, "topology": s.topology_in(), "arms": list(s.arms)} for s in scenarios], indent=1)
         )
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -45,7 +45,7 @@ def explain(name: Annotated[str, typer.Argument(help="A scenario, or the path of
 
     s = find_scenario(name)
     out.print(f"[bold]{s.name}[/bold]\n\n{escape(s.hypothesis)}\n\n{escape(s.explanation)}\n")
-    out.print(f"[bold]network[/bold]  {s.topology}\n{escape(_drawing(load_topology(s.topology)))}\n")
+    out.print(f"[bold]network[/bold]  {s.topology_in()}\n{escape(_drawing(load_topology(s.topology_in())))}\n")
     for arm, values in s.arms.items():
         out.print(f"[bold]{s.roles[arm]}[/bold]" + (f"  {arm}" if arm != s.roles[arm] else ""))
         out.print(f"  settings   {escape(values.settings.over(s.base).words())}")
