@@ -1,0 +1,95 @@
+"""plan"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from twlab.commands.common import out
+from twlab.errors import UsageError
+from twlab.hazards import KINDS
+from twlab.plan import Demand, Plan, Way, make
+
+_COLUMNS = 100
+
+
+def plan(
+    rate_per_s: Annotated[float, typer.Option("--rate", help="New connections to the origins, a second.")] = 500,
+    origins: Annotated[int, typer.Option(help="Pairs of address and port that they go to.")] = 1,
+    sources: Annotated[int, typer.Option(help="Addresses that the proxy connects from.")] = 1,
+    ports: Annotated[str, typer.Option(metavar="LOW-HIGH", help="ip_local_port_range.")] = "32768-60999",
+    time_wait_s: Annotated[float, typer.Option("--time-wait", help="Length of TIME_WAIT, s.")] = 60,
+    life_s: Annotated[float, typer.Option("--life", help="Of a connection, from connect to close, s.")] = 0.1,
+    closes_first: Annotated[str, typer.Option(help="proxy or origin: who keeps the TIME_WAIT.")] = "proxy",
+    timestamps: Annotated[bool, typer.Option(help="Both ends use TCP timestamps.")] = True,
+    throughput: Annotated[float, typer.Option(help="Bytes a second of an open connection, one direction.")] = 1e6,
+    delay_s: Annotated[float, typer.Option("--delay", help="Age of the oldest segment that is to do no harm, s.")] = 10,
+    window: Annotated[int, typer.Option(help="Receive window, bytes.")] = 65_536,
+    late_share: Annotated[float, typer.Option(help="Share of connections that leave such a segment: your estimate.")] = 1e-6,
+    loss_share: Annotated[float, typer.Option(help="Share of segments that are lost.")] = 1e-3,
+    file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the plan as an HTML page.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Ports needed and left, what each way out would sustain, what can still go wrong with it, and advice. Nothing is run."""
+    given: dict[str, Any] = dict(locals())
+    given["port_low"], given["port_high"] = _range(ports)
+    made = make(Demand(**{spec.name: given[spec.name] for spec in fields(Demand)}))
+    if file:
+        from twlab.report.plan_page import write
+
+        write(made, file)
+    if as_json:
+        print(json.dumps(made.as_dict(), indent=1))
+    else:
+        _show(made)
+        if file:
+            out.print(f"\npage: {file}", markup=False)
+
+
+def _range(text: str) -> tuple[int, int]:
+    found = re.fullmatch(r"\s*(\d+)\s*[-:, ]\s*(\d+)\s*", text)
+    if not found:
+        raise UsageError(f"--ports {text} is no range of ports", "e.g. --ports 32768-60999", "bad-plan")
+    return int(found[1]), int(found[2])
+
+
+def _show(made: Plan) -> None:
+    width = min(out.width, _COLUMNS) if out.is_terminal else _COLUMNS
+    demand = made.demand
+    for number, sentence in enumerate(made.advice):
+        out.print(escape(sentence), style="bold" if number == 0 else "", soft_wrap=False, width=width)
+    counts = f"four-tuples  {demand.four_tuples:,} there, {made.needed:,} needed, {made.left:,} left"
+    if demand.time_wait_s and demand.closes_first == "proxy":
+        counts += f"; TIME_WAIT sockets {made.asked.in_time_wait:,.0f}"
+    out.print(f"\n{counts}\n")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("way", no_wrap=True)
+    table.add_column("up to /s", justify="right", no_wrap=True)
+    table.add_column("what to change where", width=26, overflow="fold")
+    table.add_column("what remains, a day", overflow="fold")
+    for way in (made.asked, *made.ways):
+        mark = "✓" if way.serves(demand.rate_per_s) else "✗"
+        table.add_row(f"{mark} {way.name}", way.ceiling_text(), escape(f"{way.change}: {way.where}"), _hazards(way))
+    out.print(table, soft_wrap=False, width=width)
+    out.print("✓ suffices for the rate  ✗ does not; what comes less than once in a million years is left out")
+    out.print("\n[bold]what remains[/bold]  (shown by: twlab run NAME)")
+    named = [name for name in KINDS if any(hazard.name == name for way in (made.asked, *made.ways) for hazard in way.hazards)]
+    for name in named:
+        kind = KINDS[name]
+        out.print(f"{name}: {kind.what}\n  per connection: {kind.formula}\n  {kind.source}", markup=False, soft_wrap=False, width=width)
+    assumed = (
+        f"assumed: {demand.late_share:g} of the connections leave a segment of up to {demand.delay_s:g} s, {demand.loss_share:g} of segments are lost"
+    )
+    out.print(f"\n{assumed}", soft_wrap=False, width=width)
+
+
+def _hazards(way: Way) -> str:
+    told = [f"{hazard.name} {hazard.often()}" for hazard in way.hazards if hazard.often() != "never"]
+    return "\n".join(told) or "nothing that is likely"

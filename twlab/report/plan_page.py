@@ -1,0 +1,47 @@
+"""A plan as one HTML page that asks nothing of any network."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from twlab.hazards import KINDS
+from twlab.plan import Plan
+from twlab.result import cannot_write
+
+_LONGEST_REM = 14
+
+
+def write(plan: Plan, out: Path) -> None:
+    """Write the page of `plan` as the file `out`. Raises CapabilityError (``cannot-write``)."""
+    environment = Environment(loader=PackageLoader("twlab.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    named = {hazard.name for way in (plan.asked, *plan.ways) for hazard in way.hazards}
+    limits = [way.ceiling_per_s for way in (plan.asked, *plan.ways) if math.isfinite(way.ceiling_per_s)]
+    most = math.log1p(max(limits, default=1.0))
+    ways = [
+        {
+            "name": way.name,
+            "ceiling": way.ceiling_text(),
+            "length": f"{_LONGEST_REM * min(1.0, math.log1p(way.ceiling_per_s) / most):.1f}",
+            "serves": way.serves(plan.demand.rate_per_s),
+            "change": way.change,
+            "where": way.where,
+            "hazards": [(hazard.name, hazard.often()) for hazard in way.hazards],
+        }
+        for way in (plan.asked, *plan.ways)
+    ]
+    text = environment.get_template("plan.html.j2").render(
+        plan=plan,
+        rate=f"{plan.demand.rate_per_s:,.6g}",
+        demand=[(spec.name.replace("_", " "), getattr(plan.demand, spec.name)) for spec in fields(plan.demand)],
+        ways=ways,
+        kinds=[(name, kind) for name, kind in KINDS.items() if name in named],
+    )
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(out, error) from error
