@@ -15,6 +15,9 @@ PYTHON=${PYTHON:-/usr/bin/python3}
 readonly LEVEL=${1:-lab}
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT PYTHON VENV=$ROOT/.venv STAMP=$ROOT/.venv/setup.stamp LOG=$ROOT/build/setup.log PACKAGES=$ROOT/setup/packages.txt
+readonly SERVERS=(haproxy nginx squid) POLICY=${POLICY_RC_D:-/usr/sbin/policy-rc.d} OURS="put here by the set-up of twlab"
+HELD=()
+as_root=()
 
 say() { printf 'setup: %s\n' "$*" >&2; }
 
@@ -72,7 +75,7 @@ missing_packages() {
 }
 
 install_packages() {
-    local missing names as_root=()
+    local missing names
     missing=$(missing_packages)
     [[ -n $missing ]] || return 0
     mapfile -t names < <(cut -d' ' -f1 <<<"$missing")
@@ -88,10 +91,45 @@ $missing" "install what your distribution calls these; apt-get, which would do i
         fail 3 "this machine lacks, and this user may not install:
 $missing" "as root: apt-get install --no-install-recommends ${names[*]}"
     fi
+    hold_services "${names[@]}"
     apt_install "${names[@]}"
+    let_services_go
     missing=$(missing_packages)
     [[ -z $missing ]] || fail 3 "these are installed and yet do not work:
 $missing" "see packages.txt in $ROOT/setup for how each is looked for, and $LOG"
+}
+
+# hold_services PACKAGE...: the servers among them are for labs, which start them in namespaces. As services of this machine they
+# shall not start, neither when they are installed (policy-rc.d, which is asked first) nor at the next boot. One that was here before is
+# not among them, and stays as it is; so does a policy-rc.d of the administrator's, who then decides.
+hold_services() {
+    local name
+    for name; do
+        [[ " ${SERVERS[*]} " != *" $name "* ]] || HELD+=("$name")
+    done
+    ((${#HELD[@]})) || return 0
+    trap let_services_go EXIT
+    if [[ ! -e $POLICY ]] || grep -qs "$OURS" "$POLICY"; then
+        # Past the end of this process, should it be killed, the policy allows everything again.
+        "${as_root[@]}" tee "$POLICY" >/dev/null <<EOF
+#!/bin/sh
+# $OURS, process $$, while it installs: ${HELD[*]} shall not start.
+[ -d /proc/$$ ] || exit 0
+case "\$1" in $(printf '%s | %s.service | ' "${HELD[@]}")none) exit 101 ;; esac
+EOF
+        "${as_root[@]}" chmod 755 "$POLICY"
+    fi
+}
+
+# What hold_services began is ended, however set-up ends.
+let_services_go() {
+    local name
+    for name in "${HELD[@]}"; do
+        # Not yet installed, where it was interrupted before: nothing to switch off.
+        "${as_root[@]}" update-rc.d "$name" disable >>"$LOG" 2>&1 || true
+    done
+    HELD=()
+    ! grep -qs "$OURS" "$POLICY" || "${as_root[@]}" rm -f "$POLICY"
 }
 
 # apt_install PACKAGE...: one apt-get run; a fresh package list only if the present one does not do.

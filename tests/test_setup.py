@@ -18,8 +18,8 @@ import pytest
 from conftest import ROOT, as_user
 
 # What the script and its stand-in use, and then the programs by which packages are known to be there.
-TOOLS = """bash cat chmod cut dirname env find flock grep ln ls mkdir mv readlink rm sed setpriv sh sha256sum sleep sort stat tail touch uname xargs
-gcc ldconfig unshare ip iptables mnexec make flex bison bc xz patch tshark git nft"""
+TOOLS = """bash cat chmod cut dirname env find flock grep ln ls mkdir mv readlink rm sed setpriv sh sha256sum sleep sort stat tail tee touch uname xargs
+gcc ldconfig unshare ip iptables mnexec make flex bison bc xz patch tshark git nft haproxy nginx squid"""
 PYTHON = """#!/bin/sh
 # Stands in for Python: answers what set-up asks of it, and notes it in the journal.
 self=$0
@@ -85,7 +85,7 @@ class Project:
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     made = Project(tmp_path)
-    if not all((made.tools / name).exists() for name in ("flex", "gcc", "mnexec")):
+    if not all((made.tools / name).exists() for name in ("flex", "gcc", "mnexec", "haproxy", "nginx", "squid")):
         pytest.skip("the Debian packages are not installed: make test")
     return made
 
@@ -211,6 +211,75 @@ def test_without_the_right_to_install_the_command_for_root_is_named(project: Pro
     refused = project.set_up(user=ordinary_user)
     assert refused.returncode == 3, refused.stderr
     assert "as root: apt-get install --no-install-recommends mininet\n" in refused.stderr
+
+
+APT = """#!/bin/sh
+# Stands in for apt-get: asks the policy as dpkg's scripts would, then "installs".
+case "$*" in *--simulate*) exit 0 ;; esac
+for name in haproxy nginx.service cron; do
+    if [ -e "$POLICY_RC_D" ]; then "$POLICY_RC_D" $name start; echo "$name $?"; else echo "$name allowed"; fi
+done >>"$JOURNAL"
+[ "$BREAK" != hang ] || sleep 60
+for name in haproxy nginx; do ln -sf /bin/true "$TOOLS/$name"; done
+"""
+NOT_STARTED = ["haproxy 101", "nginx.service 101", "cron 0"]
+SWITCHED_OFF = ["haproxy disable", "nginx disable"]
+
+
+@pytest.fixture
+def machine(project: Project) -> tuple[dict[str, str], Path]:
+    """A machine without haproxy and nginx, with squid, and with an apt-get: what `set_up` is to be told, and where its policy-rc.d is."""
+    policy = project.root.with_name("policy-rc.d")
+    packages = project.root / "setup" / "packages.txt"
+    for name in ("haproxy", "nginx"):
+        (project.tools / name).unlink()
+        packages.write_text(packages.read_text().replace(f"command -v {name} ", f'test -e "$TOOLS/{name}" '))
+    (project.tools / "sudo").write_text('#!/bin/sh\n[ "$1" != -n ] || shift\nexec "$@"\n')
+    (project.tools / "update-rc.d").write_text('#!/bin/sh\necho "$*" >>"$JOURNAL"\n')
+    (project.tools / "dpkg").write_text("#!/bin/sh\n")
+    (project.tools / "apt-get").write_text(APT)
+    for name in ("sudo", "update-rc.d", "dpkg", "apt-get"):
+        (project.tools / name).chmod(0o755)
+    (project.tools / "true").symlink_to("/bin/true")
+    return {"POLICY_RC_D": str(policy), "TOOLS": str(project.tools)}, policy
+
+
+def test_servers_that_set_up_installs_do_not_start(project: Project, machine: tuple[dict[str, str], Path]) -> None:
+    """While apt-get works, only what it installs for labs may not start; then it is switched off for the next boot, too. No policy is left."""
+    told, policy = machine
+    finished = project.set_up(**told)
+    assert finished.returncode == 0, finished.stderr
+    assert project.journal.read_text().splitlines()[:5] == [*NOT_STARTED, *SWITCHED_OFF]
+    assert not policy.exists()
+
+
+def test_the_administrator_s_policy_stays(project: Project, machine: tuple[dict[str, str], Path]) -> None:
+    """A policy-rc.d that is there decides, and is the same afterwards."""
+    told, policy = machine
+    policy.write_text("#!/bin/sh\nexit 104\n")
+    policy.chmod(0o755)
+    assert project.set_up(**told).returncode == 0
+    assert project.journal.read_text().splitlines()[:3] == ["haproxy 104", "nginx.service 104", "cron 104"]
+    assert policy.read_text() == "#!/bin/sh\nexit 104\n"
+
+
+def test_an_interrupted_installation_leaves_no_policy(project: Project, machine: tuple[dict[str, str], Path]) -> None:
+    """Ctrl-C during apt-get: no policy-rc.d is left; killed, one is left that allows everything, and the next set-up removes it."""
+    told, policy = machine
+    for number in (signal.SIGINT, signal.SIGKILL):
+        environment = project.environment(BREAK="hang", **told)
+        process = subprocess.Popen(project.command(), env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+        while "cron" not in (project.journal.read_text() if project.journal.exists() else ""):
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.killpg(process.pid, number)
+        process.wait(timeout=10)
+        project.journal.unlink()
+        if number == signal.SIGINT:
+            assert not policy.exists()
+    assert subprocess.run([policy, "haproxy", "start"], check=False).returncode == 0
+    assert project.set_up(**told).returncode == 0
+    assert not policy.exists()
 
 
 def test_an_ordinary_user_runs_what_root_has_set_up_and_may_not_change_it(project: Project, ordinary_user: str) -> None:
