@@ -18,6 +18,10 @@ _PR_SET_PDEATHSIG = 1
 _SO_RCVBUFFORCE = 33
 _SYS_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
 _IN_MODIFY = 2
+_SYS_PIVOT_ROOT = {"x86_64": 155}.get(os.uname().machine, 41)
+_MNT_DETACH = 2
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_SET_DUMPABLE = 24, 38, 4
+_LAST_CAPABILITY = 63
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -41,6 +45,29 @@ def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
     """mount(2). Raises OSError, naming the target."""
     _check(_libc.mount(source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None), f"mount {target}")
+
+
+def unmount(target: str) -> None:
+    """Take the mount at `target` out of this mount namespace, with all below it (umount2(2), MNT_DETACH). Raises OSError."""
+    _check(_libc.umount2(target.encode(), _MNT_DETACH), f"umount {target}")
+
+
+def pivot_root(new: str, old: str) -> None:
+    """Make the mount `new` the root, and put the root as it was at `old` (pivot_root(2)). Raises OSError."""
+    _check(_libc.syscall(_SYS_PIVOT_ROOT, new.encode(), old.encode()), f"pivot_root {new}")
+
+
+def drop_capabilities() -> None:
+    """From the next exec on, neither this process nor its children have a capability or can gain one (capabilities(7)). Raises OSError."""
+    for capability in range(_LAST_CAPABILITY + 1):
+        if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) != 0:
+            break  # EINVAL: this kernel has no more of them
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0), "prctl")
+
+
+def be_dumpable() -> None:
+    """Let this process own its files in /proc again, which a change of user takes away (prctl(2), PR_SET_DUMPABLE). Raises OSError."""
+    _check(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0), "prctl")
 
 
 def die_with_parent(signal: int = 9) -> None:

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,11 +18,13 @@ from typing import Any
 
 import twlab
 from twlab.engines.console import fault, said
+from twlab.engines.enclosure import enclosure
 from twlab.engines.voyage import Event, Stream, under_way
 from twlab.errors import CapabilityError, EngineError
 
 EPOCH_S = 1_704_067_200  # the guest's clock starts at 2024-01-01T00:00:00Z, so that the captures of two runs bear the same times
 VIRTUAL_TIME = ("time-travel=inf-cpu", f"time-travel-start={EPOCH_S * 10**9}")
+_MOST_SAID = 1 << 20  # bytes
 _ENVIRONMENT = ("LC_ALL=C.UTF-8", "PYTHONHASHSEED=0", "PYTHONDONTWRITEBYTECODE=1")
 
 
@@ -33,6 +36,8 @@ class Guest:
         agent: the module that carries out requests, with ``carry_out(request, emit)``.
         memory_mib: the guest's memory in MiB. The host gives it as it is used.
         silence_s: real seconds without an event after which the guest counts as hung.
+        processor_s: given, what the agent runs is a stranger's code: the guest sees nothing of this machine but the Python it runs on
+            (see `twlab.engines.enclosure`), has no folder to write to, and no process in it may use more seconds of processor time.
 
     Raises:
         CapabilityError: the lab kernel has not been built (``no-lab-kernel``).
@@ -40,11 +45,20 @@ class Guest:
 
     name = "guest"
 
-    def __init__(self, kernel: Path | None = None, *, agent: str = "twlab.inside", memory_mib: int = 512, silence_s: float = 180.0):
+    def __init__(
+        self,
+        kernel: Path | None = None,
+        *,
+        agent: str = "twlab.inside",
+        memory_mib: int = 512,
+        silence_s: float = 180.0,
+        processor_s: int | None = None,
+    ):
         self._kernel = kernel or built_kernel()
         self._agent = agent
         self._memory_mib = memory_mib
         self._silence_s = silence_s
+        self._processor_s = processor_s
 
     def run(self, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None], real_limit_s: float) -> None:
         """Carry out `request` in one boot and call `on_event` for each event, as it comes.
@@ -62,14 +76,18 @@ class Guest:
         """
         folder = folder.resolve()
         log = folder / "console.log"
+
         def arguments(exchange: str) -> list[str]:
             seed = int(request.get("seed", 1)) % 2**64
             return command_line(exchange, memory_mib=self._memory_mib, consoles=("null,fd:1",), more=(*VIRTUAL_TIME, f"random.seed={seed}"))
 
         stream = Stream(on_event)
         try:
-            told = orders(self._agent, request, folder)
-            with _opened(log) as output, under_way(self._kernel, arguments, told, folder=folder, output=output) as voyage:
+            told = orders(self._agent, request, None if self._processor_s else folder)
+            if self._processor_s:
+                told |= {"cwd": "/", "enclosure": enclosure(self._kernel, memory_mib=self._memory_mib, processor_s=self._processor_s)}
+            writable, opened = (None, _opened_for_stranger(log)) if self._processor_s else (folder, _opened(log))
+            with opened as output, under_way(self._kernel, arguments, told, folder=writable, output=output) as voyage:
                 status = voyage.follow(stream, real_limit_s=real_limit_s, silence_s=self._silence_s)
             text = log.read_text(errors="replace")
             if found := fault(text, status, garbled=stream.garbled, ended=stream.ended):
@@ -132,6 +150,20 @@ def built_kernel() -> Path:
     if found is None:
         raise CapabilityError("the lab kernel has not been built", "build it once, in about four minutes: twlab kernel build", "no-lab-kernel")
     return found.path
+
+
+@contextmanager
+def _opened_for_stranger(log: Path) -> Iterator[int]:
+    """As `_opened`, for a console that may say more than anybody wants to keep: what goes past `_MOST_SAID` bytes fails."""
+    with _opened(log) as kept:
+        fd = os.memfd_create("console", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+        try:
+            os.ftruncate(fd, _MOST_SAID)
+            fcntl.fcntl(fd, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+            yield fd
+        finally:
+            os.write(kept, os.pread(fd, _MOST_SAID, 0).rstrip(b"\0"))
+            os.close(fd)
 
 
 @contextmanager

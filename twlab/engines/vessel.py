@@ -9,12 +9,14 @@ an empty file for events. That file is handed, open, to the caller over the Unix
 tmpfs that nobody else sees and that ends with the sandbox, so that even ``kill -9`` leaves nothing behind.
 
 The guest's root file system is the host's, as far as this user may read it. The guest mounts it read-only; but whoever is root inside
-can mount it once more. So every mount but FOLDER (empty: there is none) is made read-only here, outside.
+can mount it once more. So every mount but FOLDER (empty: there is none) is made read-only here, outside. Where the orders have an
+``enclosure``, a stranger's code will run in the guest: then it sees what `twlab.engines.enclosure` shows it, and there is no FOLDER.
 """
 
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -23,6 +25,7 @@ import sys
 from pathlib import Path
 
 from twlab import syscalls
+from twlab.engines.enclosure import enclose, give_up_rights
 
 _MEMORY = "/dev/shm"  # the guest's memory is a file there, without a name
 
@@ -30,20 +33,27 @@ _MEMORY = "/dev/shm"  # the guest's memory is a file there, without a name
 def main(arguments: list[str]) -> None:
     """Prepare mounts and exchange, then become the kernel. Raises OSError."""
     handover, folder, exchange, kernel, *rest = arguments
-    if os.getpid() == 1:
+    orders = sys.stdin.buffer.read()
+    enclosure = json.loads(orders).get("enclosure")
+    if enclosure:
+        enclose(enclosure["view"], enclosure["memory_mib"])
+    elif os.getpid() == 1:
         _confine(folder)
     _stay_behind(int(handover))
     place = Path(exchange)
     place.mkdir(mode=0o700)
     shutil.copyfile(Path(__file__).with_name("guest_init.py"), place / "init.py")
     (place / "python").symlink_to(os.path.realpath(sys.executable))
-    (place / "orders.json").write_bytes(sys.stdin.buffer.read())
+    (place / "orders.json").write_bytes(orders)
     caller = socket.socket(fileno=int(handover))
     with (place / "events").open("xb+") as events:
         socket.send_fds(caller, [b"events"], [events.fileno()])
     caller.detach()  # it stays open in the kernel and its children: its end tells the caller that the last of them is gone
     _stay_on_one_cpu()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    if enclosure:
+        give_up_rights([place, *place.iterdir()], enclosure["processor_s"])
+        syscalls.die_with_parent()  # a change of credentials has cleared the request
     os.execv(kernel, [kernel, *rest])
 
 

@@ -147,7 +147,7 @@ def under_way(
     """A guest, started; when the block ends, however it ends, nothing of it is left.
 
     Where the machine refuses namespaces, the guest runs without the sandbox: it dies with this process all the same, but it is kept
-    from the user's files only by its own read-only mount.
+    from the user's files only by its own read-only mount. A guest with an enclosure does not run then.
 
     Args:
         kernel: the lab kernel.
@@ -162,9 +162,10 @@ def under_way(
     """
     spare = (folder or Path(tempfile.gettempdir())) / f".twlab-{os.getpid()}"
     try:
-        for sandboxed, exchange in ((True, _IN_SANDBOX), (False, str(spare))):
+        ways = [(True, _IN_SANDBOX), (False, str(spare))]
+        for sandboxed, exchange in ways[: 1 if "enclosure" in orders else None]:
             command = [str(folder or ""), exchange, str(kernel), *arguments(exchange)]
-            voyage = _start(sandboxed, command, json.dumps(orders).encode(), output, terminal)
+            voyage = _start(sandboxed, command, orders, output, terminal)
             try:
                 if voyage.events >= 0:
                     yield voyage
@@ -179,7 +180,8 @@ def under_way(
     raise CapabilityError(f"the lab kernel cannot be started (status {status})", slug="no-guest")
 
 
-def _start(sandboxed: bool, command: list[str], orders: bytes, output: int, terminal: int) -> Voyage:
+def _start(sandboxed: bool, command: list[str], orders: dict[str, Any], output: int, terminal: int) -> Voyage:
+    environment = {} if "enclosure" in orders else os.environ  # which may hold what is none of a stranger's business
     ours, theirs = socket.socketpair()
     python = [sys.executable, "-S", "-P", "-m"]  # neither needs a package, and neither may take a module from where the user is
     before = [*python, "twlab.engines.sandbox", str(os.getpid())] if sandboxed else []
@@ -191,11 +193,11 @@ def _start(sandboxed: bool, command: list[str], orders: bytes, output: int, term
             stderr=output,
             pass_fds=[theirs.fileno(), *([terminal] if terminal >= 0 else [])],
             start_new_session=True,  # Ctrl-C is for the caller, who ends the guest; and a kernel that panics signals its whole process group
-            env={**os.environ, "LC_ALL": "C", "TMPDIR": "/dev/shm", "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**environment, "LC_ALL": "C", "TMPDIR": "/dev/shm", "PYTHONPATH": str(Path(__file__).parents[2])},
         )
     assert process.stdin
     with contextlib.suppress(BrokenPipeError):  # its exit status says why
-        process.stdin.write(orders)
+        process.stdin.write(json.dumps(orders).encode())
         process.stdin.close()
     fds = socket.recv_fds(ours, 16, 1)[1]
     return Voyage(process, sandboxed, fds[0] if fds else -1, ours)
