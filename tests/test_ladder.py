@@ -3,6 +3,7 @@
 import re
 import shutil
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twlab.report import ladder, ladder_svg, ladder_text, show
-from twlab.report.ladder import Arrow, Break, Caption, Fold, fold, paused
+from twlab.report.arrows import arrows, parted
+from twlab.report.folding import fold, paused
 from twlab.report.reading import Sighting
-from twlab.report.states import State
-from twlab.report.transit import transits
+from twlab.report.rows import Arrow, Break, Caption, Fold
+from twlab.report.states import State, follow
+from twlab.report.transit import Transit, transits
+from twlab.result import ArmResult
 from twlab.segment import Flow, Segment
 
 RUN = ROOT / "tests" / "data" / "runs" / "stale-data"
@@ -31,7 +35,7 @@ def test_stale_data_can_be_seen() -> None:
     arrows = [row for row in found.rows if isinstance(row, Arrow)]
     copy = next(each for each in arrows if each.mark == "copy")
     original = next(each for each in arrows if each.number == int(re.findall(r"copy of #(\d+)", copy.words)[0]))
-    assert found.columns == ("client", "wire", "server")
+    assert tuple(column.name for column in found.columns) == ("client", "wire", "server")
     assert copy.path == ("wire", "server")
     assert (copy.seq, copy.length, original.seq, original.length) == (33_000_001, 400, 33_000_001, 400)
     assert (original.connection, copy.connection) == (1, 2)
@@ -59,9 +63,9 @@ def test_folding_loses_nothing(kinds: list[str]) -> None:
         for number, kind in enumerate(kinds)
     ]
     folded = fold(rows, crowd=1000)
-    assert [row for each in folded for row in (each.arrows if isinstance(each, Fold) else (each,))] == rows
+    assert [row for each in folded for row in (each.rows if isinstance(each, Fold) else (each,))] == rows
     assert all(one.plain for row in folded if isinstance(row, Fold) for one in row.arrows)
-    crowded = [row for each in fold(rows) for row in (each.arrows if isinstance(each, Fold) else (each,))]
+    crowded = [row for each in fold(rows) for row in (each.rows if isinstance(each, Fold) else (each,))]
     assert crowded == rows
 
 
@@ -121,3 +125,97 @@ def test_a_transit_is_joined_through_a_gateway() -> None:
     assert way.nodes == ("c1", "nat", "wire", "server")
     assert [sighting.number for sighting in way.sightings] == [3, 4, 1, 2]
     assert not way.lost
+
+
+def connect(number: int, at_s: float, client: str, port: int, answered: bool) -> list[Arrow | Caption]:
+    """One SYN, its answer if it has one, and what the client says of it."""
+    flow, path = Flow("10.0.1.1", port, "10.2.1.1", 80), (client, "nat", "server")
+    syn = Arrow(number, number, path, at_s, at_s, flow, "S", 0, None, 0, None, 1, "" if answered else "unanswered", "", False)
+    back = Arrow(number + 1, number + 1, path[::-1], at_s, at_s, flow.reversed(), "SA", 0, 1, 0, None, 1, "", "", False)
+    return [syn, *([back] if answered else []), Caption(at_s, "verb", "connects" if answered else "fails", client)]
+
+
+def test_connects_that_go_alike_are_folded() -> None:
+    """The first that is answered and the first that is not stand there; one line for each kind tells of the others, and from whom they came."""
+    rows = [row for turn in range(10) for row in (*connect(10 * turn + 1, turn, "c1", 1000 + turn, True),
+                                                   *connect(10 * turn + 5, turn + 0.5, f"c{turn + 2}", 2000 + turn, False))]  # fmt: skip
+    *first, folded = fold([Caption(0.0, "step", "x"), *rows])
+    assert first == [Caption(0.0, "step", "x"), *rows[:5]] and isinstance(folded, Fold) and list(folded.rows) == rows[5:]
+    assert [strand.words for strand in folded.strands] == [
+        "9 more connects from c1 like #1 to #2: each is answered",
+        "9 more connects from c3 … c11 like #5: none is answered",
+    ]
+    assert [(strand.ends, strand.mark) for strand in folded.strands] == [(("c1", "server"), ""), (("c3", "server"), "unanswered")]
+
+
+def test_what_goes_otherwise_is_never_folded_away() -> None:
+    """An answer among refusals, or a refusal among answers, stays in sight."""
+    rows = [row for turn in range(9) for row in connect(10 * turn + 1, turn, "c1", 1000 + turn, turn != 4)]
+    shown = fold(rows)
+    assert [row.number for row in shown if isinstance(row, Arrow)] == [1, 2, 41]
+    assert [row for each in shown for row in (each.rows if isinstance(each, Fold) else (each,))] == rows
+
+
+def segment_seen(number: int, at_s: float, interface: str, outbound: bool, flags: str, tsval: int, port: int = 40000, comment: str = "") -> Sighting:
+    back = "S" in flags and "A" in flags
+    ends = ("10.2.1.1", "10.0.1.1", 80, port) if back else ("10.0.1.1", "10.2.1.1", port, 80)
+    return Sighting(number, interface, outbound, Segment(at_s, *ends, 7, 8, flags, 100, (tsval, 0), 0, b"", 20), number, comment)
+
+
+def test_a_syn_that_nobody_answers_says_so_and_how_its_clock_stands() -> None:
+    """Compared with the last segment from its address; one that is answered says nothing."""
+    seen = [
+        (0.0, "wire-client", "wire-server", "S", 5000, 40000),
+        (0.1, "wire-server", "wire-client", "SA", 900, 40000),
+        (0.2, "wire-client", "wire-server", "S", 2000, 40001),
+        (1.2, "wire-client", "wire-server", "S", 3000, 40001),
+    ]
+    sightings = []
+    for number, (at_s, one, other, flags, tsval, port) in enumerate(seen):
+        for outbound, interface in ((False, one), (True, other)):
+            sighting = segment_seen(2 * number + outbound, at_s, interface, outbound, flags, tsval, port)
+            sightings.append(replace(sighting, ip_id=number))
+    made = arrows(transits(sightings, ["client", "wire", "server"]))
+    assert [(arrow.mark, arrow.words) for arrow in made] == [
+        ("", ""), ("", ""),
+        ("unanswered", "no answer; its timestamp is 3,000 lower than in #1 from the same address"),
+        ("unanswered", "no answer; its timestamp is 2,000 lower than in #1 from the same address"),
+    ]  # fmt: skip
+
+
+def test_a_segment_that_the_wire_held_sets_out_and_arrives() -> None:
+    """Two arrows of one number: to the wire when it was sent, and on from there when it was let go."""
+    sightings = [
+        segment_seen(1, 1.0, "wire-client", False, "A", 5),
+        replace(segment_seen(2, 13.0, "wire-server", True, "A", 5, comment="held 12.000 s by the wire"), ip_id=1),
+    ]
+    out, on = parted(arrows(transits(sightings, ["client", "wire", "server"])))
+    assert (out.path, out.left_s, out.part, out.words) == (("client", "wire"), 1.0, "out", "held 12.000 s by the wire")
+    assert (on.path, on.left_s, on.part, on.words) == (("wire", "server"), 13.0, "in", "12 s late; it set out at 1.0000 s")
+
+
+def test_nodes_that_go_alike_share_a_column() -> None:
+    """Those that stand only in folds, by what became of them; an arrow of theirs says whose it is."""
+    rows = fold([row for turn in range(6) for row in connect(10 * turn + 1, turn, f"c{turn + 1}", 1000 + turn, False)])
+    ways = [Transit((f"c{number}", "nat", "server"), (segment_seen(number, 0.0, "nat-x", False, "S", 1),), False) for number in range(1, 7)]
+    shared = ladder.columns(ways, ArmResult("control"), rows)
+    assert [column.name for column in shared] == ["c1", "c2 … c6", "nat", "server"]
+    drawn = ladder.Ladder("s", "a", "control", shared, tuple(rows))
+    assert drawn.label(drawn.unfolded().rows[4]) == "#21 c3: SYN seq 0"  # type: ignore[arg-type]
+
+
+def test_a_fin_that_overtakes_data_does_not_begin_time_wait() -> None:
+    """TIME-WAIT begins when the FIN is acknowledged, which it is when all before it is there."""
+
+    def seen(number: int, node_sends: bool, flags: str, seq: int, ack: int, length: int = 0) -> Transit:
+        ends = ("10.0.1.1", "10.2.1.1", 40000, 80) if node_sends else ("10.2.1.1", "10.0.1.1", 80, 40000)
+        segment = Segment(number / 10, *ends, seq, ack, flags, 100, None, length, b"", 20)
+        return Transit(("client", "server") if node_sends else ("server", "client"), (Sighting(number, "x", False, segment, 0, ""),), False)
+
+    ways = [
+        seen(1, True, "S", 0, 0), seen(2, False, "SA", 0, 1), seen(3, True, "A", 1, 1),
+        seen(4, True, "FA", 1, 1), seen(5, False, "FA", 501, 2), seen(6, True, "A", 2, 1),
+        seen(7, False, "PA", 1, 2, 500), seen(8, True, "A", 2, 502),
+    ]  # fmt: skip
+    told = [(state.state, state.after) for state in follow(ways, ArmResult("control", virtual_s=1.0)) if state.node == "client" and state.after]
+    assert told == [("SYN-SENT", 1), ("ESTABLISHED", 2), ("FIN-WAIT-1", 4), ("FIN-WAIT-2", 5), ("TIME-WAIT", 8)]

@@ -1,5 +1,6 @@
 """The report in a real browser: the distribution's Chromium, driven by Playwright."""
 
+import re
 import shutil
 
 import pytest
@@ -71,14 +72,14 @@ def test_arms_stand_side_by_side(shown):
     assert visible_arms(shown) == ["run-1-tab-1"]
 
 
-def test_ladders_fold_and_unfold(shown):
-    """The ladder goes and comes back, by mouse and by keyboard."""
+def test_a_ladder_can_be_put_away(shown):
+    """It goes and comes back, by mouse and by keyboard."""
     ladder = shown.locator("details.ladder").first
-    svg = ladder.locator("svg").first
+    svg, summary = ladder.locator("svg").first, ladder.locator("> summary")
     assert svg.is_visible()
-    ladder.locator("summary").click()
+    summary.click()
     assert not svg.is_visible()
-    ladder.locator("summary").focus()
+    summary.focus()
     shown.keyboard.press("Enter")
     assert svg.is_visible()
 
@@ -97,13 +98,53 @@ def test_on_a_narrow_screen_nothing_is_cut_off(shown):
 
 
 def test_a_folded_transfer_unfolds(shown):
-    """Pressed once, the ladder has every segment; pressed again, the transfer is one line."""
+    """Opened, it has every segment below its line; closed, it is one line again. By mouse and by keyboard."""
     shown.get_by_role("tab").nth(1).click()
-    ladder = shown.locator("#run-1-arm-2 details.ladder")
-    folded, unfolded, button = ladder.locator("svg.folded"), ladder.locator("svg.unfolded"), ladder.get_by_role("button")
-    assert (folded.is_visible(), unfolded.is_visible()) == (True, False)
-    button.click()
-    assert (folded.is_visible(), unfolded.is_visible()) == (False, True)
-    button.focus()
-    shown.keyboard.press("Space")
-    assert (folded.is_visible(), unfolded.is_visible()) == (True, False)
+    fold = shown.locator("#run-1-arm-2 details.fold").first
+    line, segments = fold.locator("> summary"), fold.locator("> svg .arrow")
+    told = int(line.locator(".label").inner_html().split()[0])
+    assert segments.count() == 0
+    line.click()
+    segments.first.wait_for()
+    assert segments.count() == told > 10
+    line.focus()
+    shown.keyboard.press("Enter")
+    assert not segments.first.is_visible()
+    shown.keyboard.press("Enter")
+    assert segments.first.is_visible() and segments.count() == told
+
+
+def test_printing_opens_what_is_hidden_but_no_fold(shown):
+    """Stories and settings are on paper; thousands of folded segments are not, and afterwards all is as it was."""
+    closed = shown.locator("details:not(.fold):not([open])").count()
+    shown.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert shown.locator("details:not(.fold):not([open])").count() == 0
+    assert shown.locator("details.fold[open]").count() == 0
+    shown.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert shown.locator("details:not(.fold):not([open])").count() == closed > 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_follows_light_and_dark(browser, tmp_path, scheme):
+    """Text and paper are far apart in either (WCAG 2.1, 1.4.3: 4.5 to 1), in the ladder too."""
+    shutil.copytree(ROOT / "tests" / "data" / "runs" / "stale-data", tmp_path / "run")
+    opened = browser.new_page(color_scheme=scheme)
+    opened.goto(page.write([tmp_path / "run"], tmp_path / "report.html").path.as_uri())
+    paper, *inks = opened.evaluate(
+        """() => [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color, ...[".time", ".label", ".state text"]
+             .map(name => getComputedStyle(document.querySelector("svg.ladder " + name)).fill)]"""
+    )
+    opened.close()
+    assert all(contrast(paper, ink) >= 4.5 for ink in inks)
+
+
+def contrast(one, other):
+    """Of two colours as a browser tells them, ``rgb(1, 2, 3)``."""
+
+    def luminance(colour):
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+from base64 import b64encode
+from dataclasses import dataclass
 from pathlib import Path
 
 from markupsafe import Markup
@@ -9,15 +12,36 @@ from markupsafe import Markup
 from twlab.errors import LabError
 from twlab.report import ladder, ladder_svg
 
+PLAIN_BYTES, FOLD_BYTES = 150_000, 150_000  # of one ladder, and of what one fold opens to, packed
 
-def draw(folder: Path, arm: str) -> tuple[Markup, Markup, str]:
-    """The ladder as ``<svg>``, the same unfolded (empty where nothing is folded), and why there is neither, if so.
 
-    Both lack their style, which a page needs only once: `ladder_svg.STYLE`.
+@dataclass(frozen=True)
+class Piece:
+    """A part of a ladder: an ``<svg>``; `packed` is what it opens to (gzip, base64), "" where it is no fold; None: more than a page holds."""
+
+    svg: Markup
+    packed: str | None = ""
+
+    @property
+    def size(self) -> int:
+        return len(self.svg) + len(self.packed or "")
+
+
+def draw(folder: Path, arm: str) -> tuple[list[Piece], str]:
+    """The pieces of a ladder, to be stacked; or none, and why.
+
+    They lack their style, which a page needs only once: `ladder_svg.STYLE`.
     """
     try:
         read = ladder.read(folder, arm)
     except LabError as error:
-        return Markup(""), Markup(""), str(error)
-    folded, unfolded = (ladder_svg.draw(one).replace(f"<style>{ladder_svg.STYLE}</style>", "") for one in (read, read.unfolded()))
-    return Markup(folded), Markup(unfolded if unfolded != folded else ""), ""
+        return [], str(error)
+    pieces = [Piece(Markup(svg), _packed(inner)) for svg, inner in ladder_svg.pieces(read)]
+    if sum(len(piece.svg) for piece in pieces) > PLAIN_BYTES:
+        return [], f"Too long for this page: twlab show {folder} --arm {arm}"
+    return pieces, ""
+
+
+def _packed(inner: str) -> str | None:
+    packed = b64encode(gzip.compress(inner.encode(), 9, mtime=0)).decode() if inner else ""
+    return packed if len(packed) <= FOLD_BYTES else None

@@ -1,105 +1,183 @@
-"""The ladder as SVG: an <svg> element to stand in a page. Colours are CSS variables, so that the page decides between light and dark."""
+"""The ladder as SVG: one <svg> element, or pieces for a page that opens folds. Colours are CSS variables: the page decides between light and dark."""
 
 from __future__ import annotations
 
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
 from html import escape
-from itertools import pairwise
+from itertools import groupby
 
-from twlab.report.ladder import Arrow, Break, Caption, Fold, Ladder, Row, begins_s
+from twlab.report.ladder import Ladder
+from twlab.report.rows import Arrow, Break, Caption, Fold, Row, begins_s
 from twlab.report.states import State
 
-_LEFT, _COLUMN, _LINE, _LABEL = 90, 190, 26, 560
-_HELD_S = 0.1  # an arrow that took longer ends at a line of its own
+_LEFT, _COLUMNS, _WIDTH, _LINE, _NEXT = 84, 560, 1168, 26, 16
+_CAPTIONS_APART = 14  # rows after which a step's band names the columns again
 STYLE = """
-.ladder{font:13px system-ui,sans-serif;background:var(--paper,#fff);color:var(--ink,#1c2430)}
-.ladder text{fill:var(--ink,#1c2430)} .ladder .time,.ladder .verb text,.ladder .break text{fill:var(--faint,#6a7280)}
-.ladder .rail{stroke:var(--rail,#c3c9d2)} .ladder .arrow line,.ladder .arrow path{stroke:var(--ink,#1c2430);stroke-width:1.5;fill:none}
-.ladder .bulk line{stroke-width:5;opacity:.5} .ladder .node,.ladder .step text,.ladder .end text{font-weight:600}
-.ladder .copy line,.ladder .copy path,.ladder .injected line,.ladder .injected path{stroke:var(--alien,#b3199b);stroke-width:3}
-.ladder .copy text.label,.ladder .injected text.label{fill:var(--alien,#b3199b);font-weight:600}
-.ladder .held line,.ladder .held path,.ladder .delayed line,.ladder .delayed path{stroke:var(--late,#b56a00)}
-.ladder .copied line,.ladder .copied path{stroke:var(--kept,#0b7285)} .ladder .copied text.label{fill:var(--kept,#0b7285)}
-.ladder .dropped line,.ladder .dropped path,.ladder .lost line,.ladder .lost path{stroke:var(--lost,#c92a2a)}
+.ladder{font:13px system-ui,sans-serif;background:var(--paper,#fff)} .ladder text{fill:var(--ink,#1c2430)}
+.ladder .time,.ladder .verb text,.ladder .break text,.ladder .again{fill:var(--faint,#6a7280)}
+.ladder .again{font-size:11px;stroke:var(--paper,#fff);stroke-width:6px;paint-order:stroke}
+.ladder .note text{font-style:italic}
+.ladder .rails{stroke:var(--rail,#c3c9d2)} .ladder path{stroke:var(--ink,#1c2430);stroke-width:1.5;fill:none}
+.ladder .bulk path:first-of-type{stroke-width:5;opacity:.5} .ladder .node,.ladder .step text,.ladder .end text{font-weight:600}
+.ladder .copy path,.ladder .injected path{stroke:var(--alien,#b3199b);stroke-width:3}
+.ladder .copy .label,.ladder .injected .label{fill:var(--alien,#b3199b);font-weight:600}
+.ladder .held path,.ladder .delayed path{stroke:var(--late,#b56a00)} .ladder .held .label,.ladder .delayed .label{fill:var(--late,#b56a00)}
+.ladder .copied path{stroke:var(--kept,#0b7285)} .ladder .copied .label{fill:var(--kept,#0b7285)}
+.ladder .dropped path,.ladder .lost path,.ladder .unanswered path{stroke:var(--lost,#c92a2a)}
+.ladder .dropped .label,.ladder .lost .label,.ladder .unanswered .label{fill:var(--lost,#c92a2a)}
 .ladder .state rect{fill:var(--paper,#fff);stroke:var(--state,#1864ab)} .ladder .state text{fill:var(--state,#1864ab);font-size:11px}
-.ladder .step rect,.ladder .end rect{fill:var(--band,#eef1f5)} .ladder .break line{stroke:var(--rail,#c3c9d2);stroke-dasharray:2 4}
+.ladder .step rect,.ladder .end rect{fill:var(--band,#eef1f5)} .ladder .break path{stroke:var(--rail,#c3c9d2);stroke-dasharray:2 4}
 """.strip()
 
 
 def draw(ladder: Ladder) -> str:
     """The <svg> element. Each row is a group with a class: ``arrow`` and its mark, ``fold``, ``step``, ``verb``, ``end``, ``state``, ``break``.
 
-    Folded segments stay folded here; ``draw(ladder.unfolded())`` has each of them. A page that holds both toggles them by
-    class: the root has ``folded``, or ``unfolded`` when there is nothing to unfold.
+    Folded segments stay folded; ``draw(ladder.unfolded())`` has each of them.
     """
-    columns = {name: _LEFT + _COLUMN // 2 + number * _COLUMN for number, name in enumerate(ladder.columns)}
-    width = _LEFT + _COLUMN * len(columns) + _LABEL
-    body, y = [], 2 * _LINE
-    for row in ladder.rows:
-        height = _height(row)
-        body.append(_row(row, columns, y, width))
-        y += height
-    kind = "folded" if any(isinstance(row, Fold) for row in ladder.rows) else "unfolded"
-    title = escape(f"{ladder.scenario}, arm {ladder.arm}: segments between {', '.join(ladder.columns)}")
-    rails = "".join(f'<line class="rail" x1="{x}" x2="{x}" y1="{_LINE}" y2="{y}"/>' for x in columns.values())
-    names = "".join(f'<text class="node" text-anchor="middle" x="{x}" y="{_LINE - 8}">{escape(name)}</text>' for name, x in columns.items())
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="ladder {kind}" role="group" aria-label="{title}" '
-        f'viewBox="0 0 {width} {y + 8}" width="{width}">'
-        f"<title>{title}</title><style>{STYLE}</style>{rails}{names}{''.join(body)}</svg>"
-    )
+    return _Pen(ladder).svg(ladder.rows, heading=True, styled=True)
 
 
-def _height(row: Row) -> int:
-    if isinstance(row, Arrow):
-        return _LINE * (2 if row.words else 1) + (_LINE if row.arrived_s - row.left_s > _HELD_S else 0)
-    return _LINE * 3 // 2 if isinstance(row, Caption) and row.kind != "verb" else _LINE
+def pieces(ladder: Ladder) -> Iterator[tuple[str, str]]:
+    """The ladder as <svg> elements to be stacked without a gap, each with what it opens to: the same rows unfolded, or nothing.
+
+    They lack their style, which a page needs only once: `STYLE`.
+    """
+    pen, heading = _Pen(ladder), True
+    for folded, group in groupby(ladder.rows, lambda row: isinstance(row, Fold)):
+        for rows in [(row,) for row in group] if folded else [tuple(group)]:
+            inner = rows[0].rows if isinstance(rows[0], Fold) else ()
+            yield pen.svg(rows, heading=heading), pen.svg(inner) if inner else ""
+            heading = False
 
 
-def _row(row: Row, columns: dict[str, int], y: int, width: int) -> str:
-    end = max(columns.values(), default=_LEFT) + _COLUMN // 2
-    time = f'<text class="time" x="8" y="{y + 4}">{begins_s(row):.4f} s</text>'
-    if isinstance(row, Arrow):
-        label = f"#{row.number} {row.label()}"
-        note = _text("label", end, y + 20, row.words) if row.words else ""
-        drop = _height(row) - _LINE if row.arrived_s - row.left_s > _HELD_S else 0
-        picture = _arrow(row, columns, y, drop)
-        return _group(f"arrow {row.mark}", f"{label} {row.words}", time + picture + _text("label", end, y + 4, label) + note)
-    if isinstance(row, Fold):
-        points = [(columns[name], y) for name in row.ends]
-        return _group("arrow fold bulk", row.label(), time + _line(points, lost=False) + _text("label", end, y + 4, row.label()))
-    if isinstance(row, State):
-        if row.node not in columns:
+class _Pen:
+    """Draws rows. Between two calls it keeps what was said last, so that a time is said once."""
+
+    def __init__(self, ladder: Ladder):
+        self.ladder = ladder
+        width = max(56, min(190, _COLUMNS // len(ladder.columns or "x")))
+        centres = [_LEFT + width // 2 + at * width for at in range(len(ladder.columns))]
+        self.x = {name: centres[at] for name, at in ladder.places.items()}
+        self.centres = centres
+        self.labels = _LEFT + width * len(centres) - width // 2 + 60
+        self.width = max(_WIDTH, self.labels + 400)
+        self.said = ""
+        self.since = 0  # rows since the columns were named
+
+    def svg(self, rows: Sequence[Row], heading: bool = False, styled: bool = False) -> str:
+        """The <svg> element with `rows`, below the names of the columns if that is wanted."""
+        body, y = [], 2 * _LINE if heading else _LINE // 2
+        for line in _lines(rows):
+            self.since += 1
+            again = self.since > _CAPTIONS_APART and isinstance(line[0], Caption) and line[0].kind == "step"
+            drawn, height = self.line(line, y)
+            body.append(drawn)
+            y += height
+            if again:
+                body.append(self.names(y - 8, "again"))
+                y, self.since = y + 16, 0
+        rails = "".join(f"M{x} {_LINE if heading else 0}V{y - _LINE // 2}" for x in self.centres)
+        names = self.names(_LINE - 8, "node") if heading else ""
+        title = escape(f"{self.ladder.scenario}, arm {self.ladder.arm}: segments between {', '.join(column.name for column in self.ladder.columns)}")
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="ladder" role="group" viewBox="0 0 {self.width} {y - _LINE // 2}" width="{self.width}">'
+            + (f"<title>{title}</title>" if heading else "")
+            + (f"<style>{STYLE}</style>" if styled else "")
+            + f'<path class="rails" d="{rails}"/>{names}{"".join(body)}</svg>'
+        )
+
+    def names(self, y: int, kind: str) -> str:
+        columns = zip(self.centres, self.ladder.columns, strict=True)
+        return "".join(f'<text class="{kind}" text-anchor="middle" x="{x}" y="{y}">{escape(column.name)}</text>' for x, column in columns)
+
+    def line(self, rows: Sequence[Row], y: int) -> tuple[str, int]:
+        """A line of the ladder with its middle at `y`, and how much room it takes."""
+        row = rows[0]
+        if isinstance(row, State):
+            return self.states([each for each in rows if isinstance(each, State)], y), _LINE
+        if isinstance(row, Arrow):
+            return self.arrow(row, y)
+        if isinstance(row, Fold):
+            return self.fold(row, y), _LINE * len(row.strands)
+        if isinstance(row, Break):
+            text = f"{row.to_s - row.from_s:.1f} s in which nothing crosses"
+            return f'<g class="break"><path d="M{_LEFT} {y}H{self.labels - 12}"/>{_text("", self.labels, y + 4, text)}</g>', _LINE
+        return self.caption(row, y)
+
+    def caption(self, row: Caption, y: int) -> tuple[str, int]:
+        text = f"{row.node}: {row.text}" if row.node else row.text
+        beside = row.kind in ("verb", "note")
+        lines = textwrap.wrap(text, (self.width - self.labels) // 7) if beside else textwrap.wrap(text, (self.width - _LEFT) // 8)
+        x, more = self.labels if beside else _LEFT, _NEXT * (len(lines) - 1)
+        drawn = self.time(row, y) + "".join(_text("", x, y + 4 + at * _NEXT, line) for at, line in enumerate(lines))
+        band = "" if beside else f'<rect x="0" y="{y - 14}" width="{self.width}" height="{_LINE + more}"/>'
+        return f'<g class="{row.kind}">{band}{drawn}</g>', more + (_LINE if beside else _LINE * 3 // 2)
+
+    def arrow(self, row: Arrow, y: int) -> tuple[str, int]:
+        start, end = self.x[row.path[0]], self.x[row.path[-1]]
+        tip = "cross" if row.lost else "kept" if row.part == "out" else "head"
+        notes = textwrap.wrap(row.words, (self.width - self.labels) // 7)
+        text = "".join(_text("label", self.labels, y + 4 + at * _NEXT, line) for at, line in enumerate([self.ladder.label(row), *notes]))
+        title = f"<title>{escape(row.path[0])} to {escape(row.path[-1])}</title>"
+        drawn = f'<g class="{f"arrow {row.mark}".strip()}">{title}{self.time(row, y)}<path d="{_way(start, end, y, tip)}"/>{text}</g>'
+        return drawn, _LINE + (_NEXT * len(notes) + 4 if notes else 0)
+
+    def fold(self, row: Fold, y: int) -> str:
+        drawn = self.time(row, y)
+        for at, strand in enumerate(row.strands):
+            start, end, line = self.x[strand.ends[0]], self.x[strand.ends[1]], y + at * _LINE
+            drawn += (
+                f'<g class="{f"bulk {strand.mark}".strip()}"><path d="M{start} {line}H{end}"/><path d="{_way(end, end, line, "head", start > end)}"/>'
+            )
+            drawn += f"{_text('label', self.labels, line + 4, strand.words)}</g>"
+        return f'<g class="fold">{drawn}</g>'
+
+    def states(self, rows: Sequence[State], y: int) -> str:
+        """Changes of state at one time, each at its own node."""
+        drawn = self.time(rows[0], y)
+        for row in rows:
+            if row.node in self.x:
+                x, text = self.x[row.node], row.words()
+                half = len(text) * 7 // 2 + 8
+                drawn += f'<rect x="{x - half}" y="{y - 10}" width="{2 * half}" height="20" rx="9"/>'
+                drawn += f'<text text-anchor="middle" x="{x}" y="{y + 4}"><title>{escape(row.node)}</title>{escape(text)}</text>'
+        return f'<g class="state">{drawn}</g>'
+
+    def time(self, row: Row, y: int) -> str:
+        text = f"{begins_s(row):.4f} s"
+        if text == self.said:
             return ""
-        x, text = columns[row.node], row.words()
-        half = 4 * len(text) + 6
-        box = f'<rect x="{x - half}" y="{y - 10}" width="{2 * half}" height="20" rx="9"/>'
-        return _group("state", f"{row.node} {text}", time + box + f'<text text-anchor="middle" x="{x}" y="{y + 4}">{escape(text)}</text>')
-    if isinstance(row, Break):
-        text = f"{row.to_s - row.from_s:.1f} s in which nothing crosses"
-        return _group("break", text, f'<line x1="{_LEFT}" x2="{end}" y1="{y}" y2="{y}"/>' + _text("", end, y + 4, text))
-    text = f"{row.node}: {row.text}" if row.node else row.text
-    band = f'<rect x="0" y="{y - 14}" width="{width}" height="24"/>' if row.kind != "verb" else ""
-    return _group(row.kind, "", band + time + _text("", _LEFT if band else end, y + 4, text))
+        self.said = text
+        return f'<text class="time" x="8" y="{y + 4}">{text}</text>'
 
 
-def _arrow(row: Arrow, columns: dict[str, int], y: int, drop: int) -> str:
-    """A line along the path, down by `drop` at the node that kept the segment, and its head or its cross."""
-    xs = [columns[name] for name in row.path]
-    points = [(x, y + (drop if at else 0)) for at, x in enumerate(xs)] if drop else [(xs[0], y), (xs[-1], y)]
-    return _line(points, row.lost)
+def _lines(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows of each line: one, or changes of state at one time at different nodes."""
+    line: list[Row] = []
+    for row in rows:
+        together = isinstance(row, State) and all(isinstance(each, State) and each.at_s == row.at_s and each.node != row.node for each in line)
+        if line and not together:
+            yield line
+            line = []
+        line.append(row)
+    if line:
+        yield line
 
 
-def _line(points: list[tuple[int, int]], lost: bool) -> str:
-    lines = "".join(f'<line x1="{a}" y1="{b}" x2="{c}" y2="{d}"/>' for (a, b), (c, d) in pairwise(points))
-    x, tip = points[-1]
-    back = -7 if x >= points[-2][0] else 7
-    head = f"M{x - 6} {tip - 6}l12 12m0 -12l-12 12" if lost else f"M{x + back} {tip - 5}L{x} {tip}L{x + back} {tip + 5}"
-    return f'{lines}<path d="{head}"/>'
+def _way(start: int, end: int, y: int, tip: str, leftward: bool | None = None) -> str:
+    """The line from `start` to `end`, and its head, its cross where it was lost, or the bar in front of which it waits."""
+    left = start > end if leftward is None else leftward
+    back = 7 if left else -7
+    line = f"M{start} {y}H{end}" if start != end else ""
+    if tip == "cross":
+        return f"{line}m-6 -6l12 12m0 -12l-12 12"
+    if tip == "kept":
+        return f"{line}m0 -8v16m{-back // 2} 0v-16"
+    return f"{line}{'' if line else f'M{end} {y}'}m{back} -5l{-back} 5l{back} 5"
 
 
-def _group(classes: str, title: str, content: str) -> str:
-    return f'<g class="{classes.strip()}">' + (f"<title>{escape(title)}</title>" if title else "") + content + "</g>"
-
-
-def _text(classes: str, x: int, y: int, text: str) -> str:
-    return f'<text class="{classes}" x="{x}" y="{y}">{escape(text)}</text>'
+def _text(kind: str, x: int, y: int, text: str) -> str:
+    named = f' class="{kind}"' if kind else ""
+    return f'<text{named} x="{x}" y="{y}">{escape(text)}</text>'

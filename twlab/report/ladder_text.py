@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import textwrap
 
-from twlab.report.ladder import Arrow, Break, Caption, Fold, Ladder
+from twlab.report.ladder import Ladder
+from twlab.report.rows import Arrow, Break, Caption, Fold, Row
 from twlab.report.states import State
 
-UNICODE, ASCII = "│─▶◀✗┄", "|-><x:"  # rail, dash, heads to the right and left, cross, rail of a break
+UNICODE, ASCII = "│─▶◀✗■┄", "|-><x#:"  # rail, dash, heads to the right and left, cross, kept, rail of a break
 _TIME = 11  # columns for the time
 _COLOURS = {
-    "held": 33, "delayed": 33, "copied": 36, "copy": 35, "injected": 35, "dropped": 31, "lost": 31, "step": 1, "verb": 2, "state": 34, "end": 1,
+    "held": 33, "delayed": 33, "copied": 36, "copy": 35, "injected": 35, "dropped": 31, "lost": 31, "unanswered": 31,
+    "step": 1, "verb": 2, "state": 34, "end": 1,
 }  # fmt: skip
 
 
@@ -30,34 +32,40 @@ class _Text:
         self.ladder = ladder
         self.width = max(60, width)
         self.colour = colour
-        self.bar, self.dash, self.right, self.left, self.cross, self.gap = tuple(signs)
+        self.bar, self.dash, self.right, self.left, self.cross, self.kept, self.gap = tuple(signs)
         self.fallback = signs == ASCII
         count = len(ladder.columns)
         self.step = max(4, min(16, (self.width * 45 // 100 - _TIME) // max(1, count)))
-        self.centre = {name: number * self.step + self.step // 2 for number, name in enumerate(ladder.columns)}
+        self.centre = {name: at * self.step + self.step // 2 for name, at in ladder.places.items()}
         self.span = count * self.step
 
     def lines(self) -> list[str]:
-        head = "".join(name[: self.step - 1].center(self.step) for name in self.ladder.columns)
+        head = "".join(column.name[: self.step - 1].center(self.step) for column in self.ladder.columns)
         made = [" " * _TIME + head.rstrip()]
         for row in self.ladder.rows:
             made += self.row(row)
         return [line.encode("ascii", "replace").decode() if self.fallback else line for line in made]
 
-    def row(self, row: Arrow | Fold | Caption | Break | State) -> list[str]:
+    def row(self, row: Row) -> list[str]:
         if isinstance(row, Arrow):
-            label = f"#{row.number} {row.label()}" + (f"  << {row.words}" if row.words else "")
-            return self.beside(row.left_s, self.arrow(row.path[0], row.path[-1], row.lost), label, row.mark)
+            label = self.ladder.label(row) + (f"  << {row.words}" if row.words else "")
+            tip = self.cross if row.lost else self.kept if row.part == "out" else ""
+            return self.beside(row.left_s, self.arrow(row.path[0], row.path[-1], tip), label, row.mark)
         if isinstance(row, Fold):
-            return self.beside(row.at_s, self.arrow(*row.ends, False, "="), row.label(), "")
+            at_s = row.arrows[0].left_s
+            drawn = [self.beside(at_s, self.arrow(*strand.ends, dash="="), strand.words, strand.mark) for strand in row.strands]
+            return [line for lines in drawn for line in lines]
         if isinstance(row, State):
             return self.beside(row.at_s, self.rails({row.node: row.words()}), "", "state")
         if isinstance(row, Break):
             rails = self.rails().replace(self.bar, self.gap)
             return [" " * _TIME + f"{rails} {row.to_s - row.from_s:.1f} s in which nothing crosses"]
+        return self.caption(row)
+
+    def caption(self, row: Caption) -> list[str]:
         who = f"{row.node}: " if row.node else ""
         lines = textwrap.wrap(f"{who}{row.text}", self.width - _TIME - 3) or [""]
-        start = {"step": ">> ", "end": "== "}.get(row.kind, "   ")
+        start = {"step": ">> ", "end": "== ", "note": " * "}.get(row.kind, "   ")
         painted = [self.paint(row.kind, f"{start if at == 0 else '   '}{line}") for at, line in enumerate(lines)]
         return ["", *self.timed(row.at_s, painted)] if row.kind in ("step", "end") else self.timed(row.at_s, painted)
 
@@ -80,13 +88,14 @@ class _Text:
                 line[at : at + len(text)] = text
         return "".join(line)
 
-    def arrow(self, sender: str, receiver: str, lost: bool, dash: str = "") -> str:
+    def arrow(self, sender: str, receiver: str, tip: str = "", dash: str = "") -> str:
+        """A line from node to node; `tip` instead of a head, where it does not arrive."""
         line = list(self.rails())
         start, end = (self.centre[name] for name in (sender, receiver))
         for at in range(min(start, end) + 1, max(start, end)):
             line[at] = dash or self.dash
         forward = end > start
-        line[end - 1 if forward else end + 1] = self.cross if lost else self.right if forward else self.left
+        line[end - 1 if forward else end + 1] = tip or (self.right if forward else self.left)
         return "".join(line)
 
     def paint(self, kind: str, text: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -22,7 +22,7 @@ from twlab.result import FILE, ArmResult, Result, cannot_write, read_result
 from twlab.scenario import Verdict
 
 FULL = 50
-LADDER_BYTES, LADDERS_BYTES = 150_000, 2_700_000
+LADDERS_BYTES = 2_700_000
 _MOST_ENTRIES = 200
 
 
@@ -112,7 +112,7 @@ def _fill(rows: list[_Row], environment: Environment, out: Path) -> list[LabErro
             arms = []
             for name, arm in row.result.arms.items():
                 shown = _arm(name, arm, row, out, room)
-                room -= len(shown["ladder"]) + len(shown["unfolded"])
+                room -= sum(piece.size for piece in shown["ladder"])
                 arms.append(shown)
             row.anchor = f"run-{number}"
             row.section = Markup(template.render(row=row, result=row.result, arms=arms, network=_network(row.result), tables=tables.of(row.result)))
@@ -125,13 +125,13 @@ def _fill(rows: list[_Row], environment: Environment, out: Path) -> list[LabErro
 def _arm(name: str, arm: ArmResult, row: _Row, out: Path, room: int) -> dict[str, Any]:
     """What the template shows of one arm beyond its fields."""
     capture = row.folder / arm.capture if arm.capture else None
-    ladder, unfolded, no_ladder = Markup(""), Markup(""), "This arm left no capture."
+    ladder, no_ladder = list[drawing.Piece](), "This arm left no capture."
     if capture:
-        ladder, unfolded, no_ladder = drawing.draw(row.folder, name)
-        if len(ladder) > min(room, LADDER_BYTES):
-            ladder, no_ladder = Markup(""), f"Too long for this page: twlab show {row.folder} --arm {name}"
-        if len(ladder) + len(unfolded) > min(room, LADDER_BYTES):
-            unfolded = Markup("")
+        ladder, no_ladder = drawing.draw(row.folder, name)
+        if sum(piece.size for piece in ladder) > room:
+            ladder = [replace(piece, packed=piece.packed and None) for piece in ladder]
+        if sum(piece.size for piece in ladder) > room:
+            ladder, no_ladder = [], f"No room for it on this page: twlab show {row.folder} --arm {name}"
     steps_s = [entry["at_s"] for entry in arm.transcript if entry["kind"] == "step"]
     control = next((other for other in row.result.arms.values() if other.role == "control"), arm)
     return {
@@ -141,7 +141,6 @@ def _arm(name: str, arm: ArmResult, row: _Row, out: Path, room: int) -> dict[str
         "wrong": [mismatch.split(":")[0] for mismatch in arm.mismatches],
         "capture": quote(os.path.relpath(capture, out.parent)) if capture and capture.exists() else "",
         "ladder": ladder,
-        "unfolded": unfolded,
         "no_ladder": no_ladder,
         "plot": plots.time_wait(arm.time_wait, [*steps_s, arm.virtual_s]),
         "entries": arm.transcript[:_MOST_ENTRIES],

@@ -13,7 +13,7 @@ from twlab.report.transit import Transit
 from twlab.result import ArmResult
 from twlab.segment import Flow, distance
 
-MOST_FLOWS = 8  # with more connections than this, states would hide the segments
+MOST_FLOWS = 20  # with more connections than this, states would hide the segments, and the listed tables do not hold them all
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,45 +48,72 @@ class _End:
     flow: Flow
     state: str = ""
     fin_end: int | None = None
+    peer_fin_end: int | None = None
+    untold: State | None = None  # true if the next segment that it sends does not say more
 
 
 def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
     """The changes of state, in the order of time; none when there are more than `MOST_FLOWS` connections."""
     if len({way.sightings[-1].segment.flow for way in ways if way.sightings[-1].segment.flags == "S"}) > MOST_FLOWS:
         return []
+    events = [(way.sightings[0].segment.at_s, number, False) for number, way in enumerate(ways, 1)]
+    events += [(way.sightings[-1].segment.at_s, number, True) for number, way in enumerate(ways, 1) if not way.lost]
     ends: dict[Flow, _End] = {}
     found: list[State] = []
-    for number, way in enumerate(ways, 1):
-        found += _step(number, way, ends, arm)
+    for _, number, arrives in sorted(events):
+        way = ways[number - 1]
+        if any(sighting.comment.startswith(("copy of", "injected", "sent by")) for sighting in way.sightings):
+            continue
+        found += (_arrived if arrives else _sent)(number, way, ends, arm)
     found += list(_endings(found, ways, arm))
     several = len({frozenset((state.flow, state.flow.reversed())) for state in found}) > 1
     return [replace(state, among_others=several) for state in sorted(found, key=lambda state: state.at_s)]
 
 
-def _step(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
-    segment, at_s = way.sightings[-1].segment, way.sightings[-1].segment.at_s
-    own = any(sighting.comment.startswith(("copy of", "injected", "sent by")) for sighting in way.sightings)
-    flow, back = way.sightings[0].segment.flow, segment.flow.reversed()
-    sender = ends.setdefault(flow, _End(way.nodes[0], flow))  # each end by the four-tuple that it knows: a gateway may stand between
-    receiver = ends.setdefault(back, _End(way.nodes[-1], back))
-    if not own:
-        sent = {"S": "SYN-SENT", "SA": "SYN-RECEIVED"}.get(segment.flags, "")
-        if "F" in segment.flags:
-            sender.fin_end = segment.end_seq
-            sent = {"ESTABLISHED": "FIN-WAIT-1", "CLOSE-WAIT": "LAST-ACK"}.get(sender.state, "")
-        if "R" in segment.flags and sender.state not in ("", "TIME-WAIT"):
-            sender.state = ""
-            yield State(at_s, sender.node, sender.flow, "", number)
-        if sent and sender.state != sent:
-            sender.state = sent
-            yield State(way.sightings[0].segment.at_s, sender.node, sender.flow, sent, number)
-    if way.lost or own:
+def _sent(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
+    first = way.sightings[0].segment
+    end = ends.setdefault(first.flow, _End(way.nodes[0], first.flow))  # each end by the four-tuple that it knows: a gateway may stand between
+    if "R" in first.flags:
+        if end.state not in ("", "TIME-WAIT"):
+            yield _changed(end, "", first.at_s, number, arm)
         return
-    after = _arrival(segment.flags, receiver, segment.ack)
-    if after is not None and after != receiver.state:
-        receiver.state = after
-        left_s = arm.settings.get(receiver.node, {}).get("time_wait_s", 60.0) if after == "TIME-WAIT" else None
-        yield State(at_s, receiver.node, receiver.flow, after, number, left_s)
+    if "A" in first.flags and end.peer_fin_end is not None and distance(end.peer_fin_end, first.ack) >= 0:
+        # Only its acknowledgement shows that the peer's FIN was in order: it may have overtaken data.
+        if taken := {"ESTABLISHED": "CLOSE-WAIT", "FIN-WAIT-1": "CLOSING", "FIN-WAIT-2": "TIME-WAIT"}.get(end.state):
+            yield _changed(end, taken, first.at_s, number, arm)
+    elif end.untold:
+        yield end.untold
+    end.untold = None
+    if "F" in first.flags:
+        end.fin_end = first.end_seq
+    sent = {"S": "SYN-SENT", "SA": "SYN-RECEIVED"}.get(first.flags, "")
+    if "F" in first.flags:
+        sent = {"ESTABLISHED": "FIN-WAIT-1", "CLOSE-WAIT": "LAST-ACK"}.get(end.state, "")
+    if sent and end.state != sent:
+        yield _changed(end, sent, first.at_s, number, arm)
+
+
+def _arrived(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
+    segment = way.sightings[-1].segment
+    flow = segment.flow.reversed()
+    end = ends.setdefault(flow, _End(way.nodes[-1], flow))
+    if "F" in segment.flags:
+        end.peer_fin_end = segment.end_seq
+    elif "S" in segment.flags:
+        end.peer_fin_end = None
+    after = _arrival(segment.flags, end, segment.ack)
+    if after is not None and after != end.state:
+        state = _changed(end, after, segment.at_s, number, arm)
+        if after == "FIN-WAIT-2" and "F" in segment.flags:
+            end.untold = state
+        else:
+            yield state
+
+
+def _changed(end: _End, state: str, at_s: float, number: int, arm: ArmResult) -> State:
+    end.state = state
+    left_s = arm.settings.get(end.node, {}).get("time_wait_s", 60.0) if state == "TIME-WAIT" else None
+    return State(at_s, end.node, end.flow, state, number, left_s)
 
 
 def _arrival(flags: str, end: _End, ack: int) -> str | None:
@@ -100,8 +127,6 @@ def _arrival(flags: str, end: _End, ack: int) -> str | None:
         state = "ESTABLISHED"
     if "A" in flags and end.fin_end is not None and distance(end.fin_end, ack) >= 0:
         state = {"FIN-WAIT-1": "FIN-WAIT-2", "LAST-ACK": "", "CLOSING": "TIME-WAIT"}.get(state, state)
-    if "F" in flags:
-        state = {"ESTABLISHED": "CLOSE-WAIT", "FIN-WAIT-1": "CLOSING", "FIN-WAIT-2": "TIME-WAIT"}.get(state, state)
     return state
 
 

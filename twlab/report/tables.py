@@ -69,4 +69,4 @@ def _cell(name: str, value: Any) -> str:
         return _NOTHING
     if _unit(name) == "_share":
         return f"{100 * value:.3g}"
-    return f"{value:.6g}" if isinstance(value, float) else plain(value)
+    return f"{value:.4g}" if isinstance(value, float) else plain(value)

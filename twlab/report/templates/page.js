@@ -28,9 +28,13 @@ for (const run of document.querySelectorAll("section.run")) {
   beside.addEventListener("click", () => { beside.setAttribute("aria-pressed", String(beside.getAttribute("aria-pressed") !== "true")); show(); });
   if (chosen) show();
 }
-for (const unfold of document.querySelectorAll("button.unfold")) {
-  unfold.addEventListener("click", () => unfold.setAttribute("aria-pressed", String(unfold.closest("details").classList.toggle("whole"))));
-}
+const unpack = async fold => {
+  const packed = Uint8Array.from(atob(fold.dataset.packed), letter => letter.charCodeAt(0));
+  delete fold.dataset.packed;
+  const opened = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  fold.insertAdjacentHTML("beforeend", await new Response(opened).text());
+};
+addEventListener("toggle", event => { if (event.target.open && event.target.dataset.packed) unpack(event.target); }, true);
 let folded = [];
-addEventListener("beforeprint", () => { folded = [...document.querySelectorAll("details:not([open])")]; folded.forEach(one => { one.open = true; }); });
+addEventListener("beforeprint", () => { folded = [...document.querySelectorAll("details:not([open], .fold)")]; folded.forEach(one => { one.open = true; }); });
 addEventListener("afterprint", () => folded.forEach(one => { one.open = false; }));

@@ -1,0 +1,127 @@
+"""The arrows of a ladder, made of the transits that a capture proves. Pure.
+
+Sequence numbers are relative to the first SYN of the four-tuple in the arm, and stay so when the four-tuple is opened again:
+where the numbers of two connections overlap, the ladder shows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from twlab.report.rows import Arrow
+from twlab.report.transit import Transit
+from twlab.segment import Flow, Segment, distance
+
+KEPT_S = 0.01  # a segment that a node kept for longer is drawn as two arrows: there, and on from there
+
+
+def arrows(ways: Sequence[Transit]) -> list[Arrow]:
+    """An arrow for each transit, in their order."""
+    origins: dict[Flow, int] = {}
+    opened: dict[Flow, list[int]] = {}
+    numbers: dict[tuple[object, ...], int] = {}
+    alien: dict[Flow, Transit] = {}
+    outside: dict[Flow, Flow] = {}  # a four-tuple behind a gateway to the one that the server knows
+    made = []
+    for number, way in enumerate(ways, 1):
+        first, last = way.sightings[0], way.sightings[-1]
+        segment = last.segment
+        if segment.flags == "S" and (inner := first.segment.flow) != segment.flow:
+            outside |= {inner: segment.flow, inner.reversed(): segment.flow.reversed()}
+        flow = outside.get(segment.flow, segment.flow)
+        if "S" in segment.flags:
+            origins.setdefault(flow, segment.seq)
+            if "A" not in segment.flags and segment.seq not in (seqs := opened.setdefault(flow, [])):
+                seqs.append(segment.seq)
+        same = segment.seq, segment.ack, segment.flags, segment.length
+        mark, words = _mark(way, numbers.get(same))
+        numbers.setdefault(same, number)
+        if mark in ("copy", "injected") and segment.length:
+            alien[flow] = way
+        elif not mark and (other := alien.get(flow)) and _overlap(other.sightings[-1].segment, segment):
+            words = f"the same sequence numbers as the {_mark(other, None)[0]} above"
+        own, peer = origins.get(flow, segment.seq), origins.get(flow.reversed(), segment.ack)
+        ack = distance(peer, segment.ack) if "A" in segment.flags else None
+        seqs = opened.get(flow) or opened.get(flow.reversed()) or []
+        kept_at, kept_s = _kept(way)
+        made.append(
+            Arrow(number, first.number, way.nodes, first.segment.at_s, segment.at_s, flow, segment.flags, distance(own, segment.seq), ack,
+                  segment.length, segment.timestamp, len(seqs), mark, words, way.lost and mark in ("dropped", "lost", "held"),
+                  kept_at=kept_at, kept_s=kept_s)
+        )  # fmt: skip
+    return _unanswered(made)
+
+
+def parted(made: Sequence[Arrow]) -> Iterator[Arrow]:
+    """The arrows, with two instead of one for each segment that a node kept: the ways to and from that node."""
+    for arrow in made:
+        if not arrow.kept_at or arrow.lost or arrow.mark not in ("held", "delayed"):
+            yield arrow
+            continue
+        at = arrow.path.index(arrow.kept_at)
+        released_s = arrow.arrived_s
+        yield replace(arrow, path=arrow.path[: at + 1], part="out")
+        late = f"{arrow.kept_s:.3g} s late; it set out at {arrow.left_s:.4f} s"
+        yield replace(arrow, path=arrow.path[at:], part="in", left_s=released_s, words=late)
+
+
+def _kept(way: Transit) -> tuple[str, float]:
+    """The node that kept a segment longest, and for how long; none if that was no time worth telling."""
+    gaps = [(other.segment.at_s - one.segment.at_s, other.interface) for one, other in pairwise(way.sightings)]
+    longest_s, interface = max(gaps, default=(0.0, ""))
+    node = next((node for node in way.nodes[1:] if interface.startswith(f"{node}-")), "")
+    return (node, longest_s) if node and longest_s > KEPT_S else ("", 0.0)
+
+
+def _overlap(one: Segment, other: Segment) -> bool:
+    return distance(one.seq, other.end_seq) > 0 and distance(other.seq, one.end_seq) > 0 and other.length > 0
+
+
+def _mark(way: Transit, earlier: int | None) -> tuple[str, str]:
+    """What the lab did to a transit, as a mark and in words. `earlier`: the number of the arrow that had the same numbers."""
+    words = "; ".join(sighting.comment for sighting in reversed(way.sightings) if sighting.comment)
+    if "copy of the packet" in words:
+        return "copy", words.replace("copy of the packet", f"copy of #{earlier}" if earlier else "copy of a segment")
+    if "injected" in words or "own endpoint" in words:
+        return "injected", words
+    if "dropped" in words:
+        return "dropped", words
+    if way.lost:
+        return ("held", f"{words}, never released") if words else ("lost", "was not seen again")
+    for mark in ("held", "delayed", "copied"):
+        if mark in words:
+            return mark, words.split(";")[0]
+    return ("delayed", words) if words else ("", "")
+
+
+def _unanswered(made: list[Arrow]) -> list[Arrow]:
+    """The same, but those SYNs marked that arrived and to which nothing came back before the next SYN of the four-tuple."""
+    answered_s: dict[Flow, list[float]] = {}
+    syns: dict[Flow, list[float]] = {}
+    for arrow in made:
+        answered_s.setdefault(arrow.flow.reversed(), []).append(arrow.left_s)
+        if arrow.flags == "S":
+            syns.setdefault(arrow.flow, []).append(arrow.left_s)
+    last: dict[tuple[str, str], Arrow] = {}  # by both addresses
+    for at, arrow in enumerate(made):
+        addresses = arrow.flow.source, arrow.flow.destination
+        if arrow.flags == "S" and not arrow.lost:
+            until_s = min((left_s for left_s in syns[arrow.flow] if left_s > arrow.left_s), default=float("inf"))
+            if until_s > arrow.arrived_s and not any(arrow.left_s <= left_s < until_s for left_s in answered_s.get(arrow.flow, [])):
+                why = "; ".join(part for part in (arrow.words, f"no answer{_older(arrow, last.get(addresses))}") if part)
+                made[at] = replace(arrow, mark=arrow.mark or "unanswered", words=why)
+                continue
+        last[addresses] = arrow
+    return made
+
+
+def _older(arrow: Arrow, before: Arrow | None) -> str:
+    """How a SYN's timestamp stands to that of the last segment from the same address."""
+    if before is None or before.timestamp is None or before.flow == arrow.flow:
+        return ""
+    if arrow.timestamp is None:
+        return f"; without timestamp, and #{before.number} from the same address had one"
+    behind = -distance(before.timestamp[0], arrow.timestamp[0])
+    return f"; its timestamp is {behind:,} lower than in #{before.number} from the same address" if behind > 0 else ""

@@ -1,0 +1,133 @@
+"""Which rows of a ladder are folded, so that thousands of segments stay readable. Pure.
+
+Three rules, in this order. Connections that go as an earlier one of the same step went are folded with what was said of them: the first
+of each kind stays. Runs of plain segments are folded: bulk transfer. Where a step has still more rows than a page, its middle is folded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
+
+from twlab.report.rows import Arrow, Break, Caption, Fold, Row, Strand, begins_s, bulk
+from twlab.report.states import State
+from twlab.segment import Flow
+
+FOLD_FROM = 6  # so many plain segments in a row are folded
+REPEATS_FROM = 3  # so many connections like an earlier one
+CROWD = 60  # between two steps; more rows than this are folded, whatever they are
+BREAK_S = 0.5  # a pause longer than this is marked
+_OWN = ("copy", "injected")  # what the lab put in is never folded as a repetition
+
+Exchange = tuple[frozenset[Flow], int]
+Kind = tuple[object, ...]
+
+
+def fold(rows: Iterable[Row], fold_from: int = FOLD_FROM, crowd: int = CROWD) -> list[Row]:
+    """The rows with those folded that nobody needs to see to understand the rest. Opened again, the folds hold every row, in its order."""
+    shown: list[Row] = []
+    for section in _sections(rows):
+        folded: list[Row] = []
+        for foldable, group in groupby(_repeats_folded(section), lambda row: isinstance(row, Arrow) and row.plain):
+            run = list(group)
+            folded += [bulk(tuple(run))] if foldable and len(run) >= fold_from else run
+        for caption, group in groupby(folded, lambda row: isinstance(row, Caption)):
+            run = list(group)
+            if not caption and len(run) > crowd:
+                middle = tuple(row for outer in run[crowd // 2 : -crowd // 4] for row in (outer.rows if isinstance(outer, Fold) else (outer,)))
+                inner = [bulk(middle)] if any(isinstance(row, Arrow) for row in middle) else list(middle)
+                run = [*run[: crowd // 2], *inner, *run[-crowd // 4 :]]
+            shown += run
+    return shown
+
+
+def paused(rows: Iterable[Row], longer_than_s: float = BREAK_S) -> Iterator[Row]:
+    """The rows with a break wherever nothing happens for `longer_than_s`."""
+    last_s: float | None = None
+    for row in rows:
+        now_s = begins_s(row)
+        if last_s is not None and now_s - last_s > longer_than_s:
+            yield Break(last_s, now_s)
+        yield row
+        end_s = begins_s(row.rows[-1]) if isinstance(row, Fold) else now_s
+        last_s = end_s if last_s is None else max(last_s, end_s)
+
+
+def _sections(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    """The rows of each step, its caption first."""
+    section: list[Row] = []
+    for row in rows:
+        if isinstance(row, Caption) and row.kind in ("step", "end") and section:
+            yield section
+            section = []
+        section.append(row)
+    if section:
+        yield section
+
+
+def _repeats_folded(section: Sequence[Row]) -> Iterator[Row]:
+    arrows: dict[Exchange, list[Arrow]] = {}
+    for row in section:
+        if isinstance(row, Arrow) and row.connection:
+            arrows.setdefault(row.exchange, []).append(row)
+    firsts: dict[Kind, Exchange] = {}
+    for exchange, own in arrows.items():
+        firsts.setdefault(_kind(own), exchange)
+    like = {exchange: arrows[first] for exchange, own in arrows.items() if (first := firsts[_kind(own)]) != exchange}
+    for repeated, run in _runs(section, like):
+        met = dict.fromkeys(row.exchange for row in run if isinstance(row, Arrow))
+        if repeated and len(met) >= REPEATS_FROM:
+            yield Fold(tuple(run), tuple(_strands({exchange: arrows[exchange] for exchange in met}, like)))
+        else:
+            yield from run
+
+
+def _runs(section: Sequence[Row], like: dict[Exchange, list[Arrow]]) -> Iterator[tuple[bool, list[Row]]]:
+    """The rows in runs of those that belong to repetitions and those that do not. What a node did goes with the segments before it."""
+    flows = {flow for flows, _ in like for flow in flows}
+    numbers = {row.number for row in section if isinstance(row, Arrow) and row.exchange in like}
+    repeated, run = False, list[Row]()
+    for row in section:
+        if isinstance(row, Arrow):
+            now = row.exchange in like
+        elif isinstance(row, State):
+            now = row.after in numbers if row.after else row.flow in flows
+        else:
+            now = repeated and isinstance(row, Caption) and row.kind == "verb"
+        if now != repeated and run:
+            yield repeated, run
+            run = []
+        repeated = now
+        run.append(row)
+    yield repeated, run
+
+
+def _kind(arrows: Sequence[Arrow]) -> Kind:
+    """What two connections have in common that go alike: who was called, and what crossed in which direction, bulk counted once."""
+    first = arrows[0]
+    events = [(arrow.path[0] == first.path[0], arrow.flags, arrow.mark, arrow.part, arrow.length > 0) for arrow in arrows]
+    if any(arrow.mark in _OWN for arrow in arrows):
+        return (first.number,)
+    return first.path[-1], tuple(event for event, _ in groupby(events))
+
+
+def _strands(met: dict[Exchange, list[Arrow]], like: dict[Exchange, list[Arrow]]) -> Iterator[Strand]:
+    """A line for each kind of repetition."""
+    kinds: dict[int, list[list[Arrow]]] = {}
+    for exchange, own in met.items():
+        kinds.setdefault(like[exchange][0].number, []).append(own)
+    for exchange_number, alike in kinds.items():
+        first = alike[0][0]
+        model = like[first.exchange]
+        nodes = tuple(dict.fromkeys(own[0].path[0] for own in alike))
+        numbers = f"#{exchange_number} to #{model[-1].number}" if model[-1].number > exchange_number else f"#{exchange_number}"
+        what = "connects" if first.flags == "S" else "connections"
+        mark = "unanswered" if any(arrow.mark == "unanswered" for arrow in model) else ""
+        fate = "none is answered" if mark else "each is answered" if any(arrow.flags == "SA" for arrow in model) else ""
+        words = f"{len(alike):,} more {what} from {listed(nodes)} like {numbers}" + (f": {fate}" if fate else "")
+        yield Strand((first.path[0], first.path[-1]), words, mark, nodes)
+
+
+def listed(names: Sequence[str]) -> str:
+    """``c3``; ``c3, c4``; ``c3 … c20``."""
+    return ", ".join(names) if len(names) <= 2 else f"{names[0]} … {names[-1]}"

@@ -1,0 +1,21 @@
+"""One arm in words: its numbered story, and what was wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from twlab.result import ArmResult
+from twlab.transcript import Entry, Transcript
+
+
+def story(name: str, arm: ArmResult) -> Iterator[str]:
+    """The lines: what was done in arm `name`, when; the predictions that did not hold; or what kept the arm from being carried out."""
+    yield f"arm {name}"
+    transcript = Transcript(lambda: 0.0)
+    transcript.entries = [Entry(**entry) for entry in arm.transcript]
+    yield from (f"  {line}" for line in transcript.story())
+    yield from (f"  ✗ {mismatch}" for mismatch in arm.mismatches)
+    if arm.error:
+        yield f"  ? {arm.error['message']} [{arm.error['slug']}]"
+        if arm.error["remedy"]:
+            yield f"    remedy: {arm.error['remedy']}"
