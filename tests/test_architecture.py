@@ -17,18 +17,21 @@ import twlab
 # Bottom first. A module imports from the layers above it in this list, or from its own; a new module has to be given its place.
 LAYERS = [
     {"errors", "syscalls", "loop", "sysctl", "lean", "bpf"},
-    {"settings", "observation", "transcript", "segment", "impair", "isn", "recycle", "firewall", "netlink", "inetdiag", "pcapng"},
+    {"settings", "observation", "transcript", "segment", "impair", "isn", "recycle", "firewall", "netlink", "inetdiag", "pcapng", "load"},
     {"scenario", "nodes", "craft"},
     {"roles"},
     {"network"},
     {"baseline", "tuning", "keeper", "recycle", "door", "timewait", "conntrack", "counters"}
-    | {"capture", "ring", "outlet", "nfqueue", "door", "wire", "endpoint", "traffic", "shuttle", "clocks"},
+    | {"capture", "ring", "outlet", "nfqueue", "door", "wire", "endpoint", "traffic", "origin", "churn", "shuttle", "clocks"},
     {"lab"},
     {"stage"},
     {"arm", "result", "probes"},
     {"advice", "hazards", "plan"},
     {"inside", "cells", "engines", "report"},
     {"sweep", "sweeping", "runner", "doctor", "progress", "starter"},
+    {"pytest_live"},
+    {"pytest_plugin"},
+    {"pytest_agent"},
     {"commands"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,211 @@
+"""A load of new connections, and the account of what became of it. Pure: `twlab.churn` puts it on a node.
+
+A load is open-loop: what arrives when is settled beforehand, and does not wait for what came before. So a server or a range of ports that
+cannot keep up shows as failures, and not as a client that politely slows down.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from statistics import median
+from typing import Any
+
+from twlab.errors import UsageError
+
+LINUX_PORTS = (32768, 60999)  # ip_local_port_range as Linux has it
+_MOST_SAMPLES = 20_000  # connect times kept of one second
+
+
+class PortChoice(StrEnum):
+    """How the local port of a connection is chosen, which decides what an application sees when there is none left.
+
+    CONNECT    connect() alone; the kernel chooses, for this destination: EADDRNOTAVAIL from connect
+    BIND       bind(address, 0), then connect(): the kernel chooses before it knows the destination: EADDRINUSE from bind
+    NO_PORT    the same with IP_BIND_ADDRESS_NO_PORT (Linux 4.2): the address is settled by bind, the port by connect, as in CONNECT
+    EXPLICIT   bind(address, port), the application's own choice: the next one of a range each time, round and round
+    RANGE      connect() with IP_LOCAL_PORT_RANGE (Linux 6.3): the kernel chooses, from a range of the socket's own
+    """
+
+    CONNECT = "connect"
+    BIND = "bind"
+    NO_PORT = "bind-no-port"
+    EXPLICIT = "explicit"
+    RANGE = "range"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What is to be opened, how often, and how it ends.
+
+    Attributes:
+        rate_per_s: requests that arrive in a second, evenly; each takes a new connection unless `requests_per_connection` is above 1.
+            ``math.inf``: as many at a time as `most_open` allows, always (a closed loop, for benchmarks).
+        duration_s: seconds in which they arrive.
+        targets: (address, port) to connect to, in turn; IPv4 or IPv6.
+        sources: local addresses to connect from, in turn; none: the kernel chooses.
+        ports: see `PortChoice`.
+        port_range: first and last port, for EXPLICIT and RANGE.
+        reuse_address: SO_REUSEADDR.
+        linger_0: SO_LINGER with 0 s: the opener's close sends RST, and leaves no TIME_WAIT.
+        opener_closes: the opener closes first, and has the TIME_WAIT; False: it waits for the other end to close.
+        request: bytes sent in each request; none: the connection is opened and closed.
+        response_bytes: bytes awaited in answer to each request; 0 with a request: all until the other end closes.
+        requests_per_connection: above 1, connections are kept for the next request, and closed after so many.
+        tick_s: arrivals of so many seconds are opened together.
+        patience_s: a connection that is not done after so many seconds is given up, and counts as failed with ETIMEDOUT.
+        most_open: connections open at a time; arrivals past it wait, and `Tally.worst_late_s` tells how long.
+        timed: take the time of each connect, at the price of two more looks at the clock (which are system calls in the lab kernel).
+
+    Raises:
+        UsageError: a rate, duration or number that cannot be (``bad-load``).
+    """
+
+    rate_per_s: float
+    duration_s: float
+    targets: Sequence[tuple[str, int]]
+    sources: Sequence[str] = ()
+    ports: PortChoice = PortChoice.CONNECT
+    port_range: tuple[int, int] = LINUX_PORTS
+    reuse_address: bool = False
+    linger_0: bool = False
+    opener_closes: bool = True
+    request: bytes = b""
+    response_bytes: int = 0
+    requests_per_connection: int = 1
+    tick_s: float = 0.01
+    patience_s: float = 10.0
+    most_open: int = 1000
+    timed: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ports", PortChoice(self.ports))
+        low, high = self.port_range
+        faults = {
+            "rate_per_s is a number above 0": not self.rate_per_s > 0,
+            "duration_s is a finite number above 0": not 0 < self.duration_s < math.inf,
+            "there is at least one target": not self.targets,
+            "port_range is a first and a last port": not 1 <= low <= high <= 65535,
+            "requests_per_connection, tick_s, patience_s and most_open are above 0": min(
+                self.requests_per_connection, self.tick_s, self.patience_s, self.most_open
+            )
+            <= 0,
+            "connections are kept only if each request has a request and a response of known length": self.requests_per_connection > 1
+            and not (self.request and self.response_bytes),
+        }
+        if wrong := next((rule for rule, broken in faults.items() if broken), ""):
+            raise UsageError(f"this load of connections is not possible: {wrong}", slug="bad-load")
+
+    @property
+    def total(self) -> float:
+        """Requests that arrive in all; infinite for a closed loop."""
+        return math.ceil(self.rate_per_s * self.duration_s) if self.rate_per_s < math.inf else math.inf
+
+    def arrived(self, elapsed_s: float) -> float:
+        """Requests that have arrived after `elapsed_s` seconds, the first one at 0."""
+        return min(math.floor(elapsed_s * self.rate_per_s) + 1, self.total) if self.rate_per_s < math.inf else math.inf
+
+
+@dataclass
+class Second:
+    """One second of a load.
+
+    Attributes:
+        at_s: the second, from the load's beginning.
+        attempted: connections that were tried.
+        connected: connections that came about.
+        answered: requests that were answered in full; without a request, connections that were opened and closed.
+        failed: what failed, by call and error, e.g. ``connect EADDRNOTAVAIL``.
+        connect_median_us, connect_worst_us: time of connect() and the handshake in microseconds, of those that came about; None if not timed.
+        in_time_wait: TIME_WAIT sockets of the opener's node at the end of the second.
+        open: connections of the load still open then.
+        cpu_s: processor time that this process used meanwhile, in user space and in the kernel; 0 in virtual time.
+    """
+
+    at_s: int
+    attempted: int = 0
+    connected: int = 0
+    answered: int = 0
+    failed: Counter[str] = field(default_factory=Counter)
+    connect_median_us: float | None = None
+    connect_worst_us: float | None = None
+    in_time_wait: int = 0
+    open: int = 0
+    cpu_s: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values."""
+        return {**vars(self), "failed": dict(self.failed)}
+
+
+class Tally:
+    """What became of a load: a row for each second, and the sums.
+
+    Attributes:
+        seconds: the rows, in order; the last one is under way until the load is done.
+        first_failure_s: when the first failure was, in seconds from the beginning; None while there is none.
+        worst_late_s: most by which the generator itself was behind its own plan. A result with much of it is none.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[Second] = [Second(0)]
+        self.first_failure_s: float | None = None
+        self.worst_late_s = 0.0
+        self._times_s: list[float] = []
+
+    @property
+    def now(self) -> Second:
+        """The second under way."""
+        return self.seconds[-1]
+
+    @property
+    def attempted(self) -> int:
+        """Connections that were tried."""
+        return sum(second.attempted for second in self.seconds)
+
+    @property
+    def connected(self) -> int:
+        """Connections that came about."""
+        return sum(second.connected for second in self.seconds)
+
+    @property
+    def answered(self) -> int:
+        """Requests that were answered."""
+        return sum(second.answered for second in self.seconds)
+
+    @property
+    def failed(self) -> Counter[str]:
+        """Failures by call and error, e.g. ``{"connect EADDRNOTAVAIL": 12}``."""
+        return sum((second.failed for second in self.seconds), Counter())
+
+    def fail(self, call: str, error: str, at_s: float) -> None:
+        """One failure."""
+        self.now.failed[f"{call} {error}"] += 1
+        if self.first_failure_s is None:
+            self.first_failure_s = at_s
+
+    def connect_took(self, took_s: float) -> None:
+        """The time of one connect."""
+        if len(self._times_s) < _MOST_SAMPLES:
+            self._times_s.append(took_s)
+
+    def close_second(self, *, in_time_wait: int, still_open: int, cpu_s: float) -> None:
+        """The second under way is over; what was measured at its end."""
+        self.now.in_time_wait, self.now.open, self.now.cpu_s = in_time_wait, still_open, round(cpu_s, 4)
+        if self._times_s:
+            self.now.connect_median_us = round(median(self._times_s) * 1e6, 1)
+            self.now.connect_worst_us = round(max(self._times_s) * 1e6, 1)
+            self._times_s.clear()
+
+    def open_second(self, at_s: int) -> None:
+        """The next second begins, or a later one, where the process was kept from counting."""
+        self.seconds.append(Second(at_s))
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON values: the sums, and the rows."""
+        sums = {"attempted": self.attempted, "connected": self.connected, "answered": self.answered, "failed": dict(self.failed)}
+        lateness = {"first_failure_s": self.first_failure_s, "worst_late_s": round(self.worst_late_s, 4)}
+        return {**sums, **lateness, "seconds": [second.as_dict() for second in self.seconds]}

@@ -1,0 +1,150 @@
+"""The other end of a load: a server on the lab's loop that accepts, answers by length, and closes. As few system calls as that takes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twlab.loop import Loop
+
+if TYPE_CHECKING:
+    from twlab.network import Node
+
+_CHUNK = 1 << 16
+_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+
+
+class Origin:
+    """Answers connections to `node`, from being made until `close`.
+
+    Args:
+        ports: to listen on, each of them.
+        address: to listen on; None: the node's main IPv4 address.
+        request_bytes: a request is complete with so many bytes; 0: there are none, and the end of the peer's half is awaited instead.
+        response: what answers each request.
+        responses: after so many, this end closes; 0: it leaves that to the peer. Without requests, 1 means: close as soon as accepted.
+        backlog: longest queue of connections not yet accepted.
+
+    Attributes:
+        accepted: connections so far.
+        answered: requests so far.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        loop: Loop,
+        *,
+        ports: Sequence[int] = (80,),
+        address: str | None = None,
+        request_bytes: int = 0,
+        response: bytes = b"",
+        responses: int = 0,
+        backlog: int = 4096,
+    ):
+        self.node = node
+        self.accepted = self.answered = 0
+        self._loop = loop
+        self._request_bytes, self._response, self._responses = request_bytes, response, responses
+        self._open: dict[int, _End] = {}
+        self._epoll = select.epoll()
+        self._listeners = []
+        for port in ports:
+            listener = node.socket(socket.AF_INET6 if ":" in (address or "") else socket.AF_INET)
+            listener.setblocking(False)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((address or node.address(), port))
+            listener.listen(backlog)
+            loop.watch(listener, partial(self._arrivals, listener))
+            self._listeners.append(listener)
+        loop.watch(self._epoll, self._events)
+
+    def close(self) -> None:
+        """Stop listening, and close every connection."""
+        for listener in self._listeners:
+            self._loop.forget(listener)
+            listener.close()
+        self._loop.forget(self._epoll)
+        self._epoll.close()
+        close_all(self._open)
+        self._open.clear()
+
+    def _arrivals(self, listener: socket.socket) -> None:
+        """Accept all that have come. Most of those without a request have been closed by the peer already, and are done with at once."""
+        fds = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                fds.append(listener._accept()[0])  # type: ignore[attr-defined]  # the socket object that accept() makes of it costs more than it
+        self.accepted += len(fds)
+        if not self._request_bytes:
+            done = fds if self._responses else [fd for fd, _ in ready(fds, select.POLLRDHUP)]
+            close_all(done)
+            fds = sorted(set(fds) - set(done))
+        for fd in fds:
+            os.set_blocking(fd, False)
+            self._open[fd] = _End()
+            self._epoll.register(fd, _EVENTS)
+
+    def _events(self) -> None:
+        done = [fd for fd, _ in self._epoll.poll(0) if fd in self._open and self._serve(fd, self._open[fd])]
+        close_all(done)
+        for fd in done:
+            del self._open[fd]
+
+    def _serve(self, fd: int, end: _End) -> bool:
+        """Read and answer what can be; whether the connection is done with."""
+        try:
+            while data := os.read(fd, _CHUNK):
+                end.received += len(data)
+        except BlockingIOError:
+            pass
+        except OSError:  # reset
+            return True
+        else:
+            return True
+        if self._request_bytes:
+            wanted, end.received = divmod(end.received, self._request_bytes)
+            self.answered += wanted
+            end.answered += wanted
+            end.unsent += self._response * wanted
+        try:
+            while end.unsent:
+                end.unsent = end.unsent[os.write(fd, end.unsent) :]
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return bool(self._responses) and end.answered >= self._responses
+
+
+class _End:
+    """One connection: bytes of an incomplete request, requests answered, and what the kernel has not yet taken of the answers."""
+
+    __slots__ = ("answered", "received", "unsent")
+
+    def __init__(self) -> None:
+        self.answered = self.received = 0
+        self.unsent = b""
+
+
+def ready(fds: Iterable[int], events: int) -> list[tuple[int, int]]:
+    """Those of `fds` at which one of `events` has happened, or an error, each with its events: one system call for all of them."""
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, events)
+    return poll.poll(0)
+
+
+def close_all(fds: Iterable[int]) -> None:
+    """Close file descriptors; one system call for each run of neighbours, and descriptors made one after the other mostly are neighbours."""
+    ordered = sorted(fds)
+    start = 0
+    for position in range(1, len(ordered) + 1):
+        if position == len(ordered) or ordered[position] != ordered[position - 1] + 1:
+            os.closerange(ordered[start], ordered[position - 1] + 1)
+            start = position
