@@ -1,0 +1,123 @@
+"""A gateway with few ports for a busy destination."""
+
+from twlab import Arm, Lab, Observation, Settings, at_least, at_most, between, scenario
+from twlab.traffic import Connection
+
+PATIENCE_S = 0.2  # less than the second after which a SYN is sent again, so that each connect is one SYN
+TABLE = "A block of ports, and one destination"
+
+OPEN = {"life_s": 1000.0}  # longer than the arm
+BLOCK_128, BLOCK_256, ONE = {"ports": "40000-40127"}, {"ports": "40000-40255"}, {"ports": "40000"}
+
+
+@scenario(
+    topology="nat,clients=2,servers={servers},ports={ports}",
+    base=Settings(nat_time_wait_s=120),
+    control=Arm(Settings(), given=OPEN, expect=Observation(opened=132, unanswered=0, dropped=0, most_at_a_time=132)),
+    treatment={
+        "held-128": Arm(Settings(), given=BLOCK_128 | OPEN, expect=Observation(opened=128, unanswered=4, dropped=4, most_at_a_time=128)),
+        "held-128-ipv6": Arm(
+            Settings(), given=BLOCK_128 | OPEN | {"family": 6}, expect=Observation(opened=128, unanswered=4, dropped=4, most_at_a_time=128)
+        ),
+        "held-256": Arm(
+            Settings(),
+            given=BLOCK_256 | OPEN | {"connects": 260},
+            expect=Observation(opened=between(240, 256), unanswered=between(4, 20), most_at_a_time=at_most(256)),
+        ),
+        "held-1-s": Arm(
+            Settings(),
+            given=BLOCK_128 | {"life_s": 1.0, "connects": 390},
+            expect=Observation(unanswered=at_least(4), most_at_a_time=128, rate_per_s=between(30, 128)),
+        ),
+        "one-port": Arm(Settings(), given=ONE | {"connects": 30}, expect=Observation(opened=between(4, 26), unanswered=between(4, 26))),
+        "one-port-kept": Arm(Settings(), given=ONE | {"connects": 2, "source_port": 40_000}, expect=Observation(opened=1, unanswered=1, dropped=1)),
+    },
+    remedies={
+        "short-128": Arm(
+            Settings(),
+            given=BLOCK_128 | {"connects": 256},
+            expect=Observation(opened=256, unanswered=0, evicted=128, tracked=128, rested_s=at_most(5)),
+        ),
+        "short-256": Arm(
+            Settings(),
+            given=BLOCK_256 | {"connects": 400},
+            expect=Observation(opened=400, unanswered=0, evicted=144, tracked=256, rested_s=at_most(10)),
+        ),
+        "two-destinations": Arm(Settings(), given=BLOCK_128 | OPEN | {"servers": 2}, expect=Observation(opened=132, unanswered=0, dropped=0)),
+    },
+    reads="Linux net/netfilter/nf_nat_core.c (get_unique_tuple, nf_nat_l4proto_unique_tuple, nf_nat_used_tuple_harder), "
+    "commit 458972550287 (Linux 6.5); RFC 6888 section 3, REQ-8; RFC 7422; draft-naito-nat-time-wait-reduction",
+)
+def nat_port_scarcity(
+    lab: Lab, *, ports: str = "", connects: int = 132, life_s: float = 0.0, source_port: int = 0, servers: int = 1, family: int = 4
+) -> Observation:
+    """Behind a NAT gateway with a block of P ports, P connections to one destination are all that can be open, and the next connect meets silence;
+    connections in TIME_WAIT do not count, because Linux gives their ports away at once.
+
+    The textbook says that a port rests for the gateway's timer after each connection, so that P ports carry P / (life + timer) connections a second:
+    128 ports and 120 s make one a second. That is so where the gateway keeps its word (RFC 6888: 120 s). Linux does, as long as other
+    ports are free. Since 6.5, when its search comes to the last 32 tries, it throws out an entry in TIME_WAIT or CLOSE if the new SYN's
+    sequence number is beyond the old connection's, which is so for half of them: among 32 there is one. So 256 connections pass
+    through 128 ports at once (arm `short-128`), the port's rest is a fraction of a second (`rested_s`), and the ceiling is P / life
+    (arm `held-1-s`: what is measured is between the first burst and the last). What the rest protects from is in
+    `nat-early-release` and `nat-second-client`.
+
+    What is open is never thrown out. The SYN that finds no port is dropped: no RST, no ICMP; connect() waits and tries again. Blocks of more than
+    128 ports are not searched to the end: the gateway gives up after 240 tries at random, so a few connects are refused
+    before all 256 ports are in use (arm `held-256`).
+
+    With a single port each connect is one try, and succeeds if the sequence number happens to be beyond (arm `one-port`: about half of 30). Where
+    the client's own port is that one already, nothing is tried at all: the second client's SYN is dropped, for 120 s (arm
+    `one-port-kept`). A second destination has its own P four-tuples (arm `two-destinations`).
+    """
+    clients = [lab["c1"], lab["c2"]]
+    hosts = [lab[name] for name in lab.network.nodes if name.startswith("s")]
+    listeners = [host.listen(80, family=family) for host in hosts]
+    open_now: set[Connection] = set()
+    released_s: dict[int, float] = {}
+    rested_s: list[float] = []
+    opened_at_s: list[float] = []
+    most = 0
+
+    def end(connection: Connection, peer: Connection) -> None:
+        connection.close()
+        peer.wait_closed_by_peer()
+        peer.close()
+        open_now.discard(connection)
+        released_s[peer.flow.destination_port] = lab.now_s
+
+    lab.step(f"Two clients connect {connects} times in turn; each closes its connection " + (f"after {life_s:g} s." if life_s else "at once."))
+    for number in range(connects):
+        at = number % servers
+        attempt = clients[number % 2].try_connect(hosts[at], 80, source_port=source_port, family=family, timeout_s=PATIENCE_S)
+        if attempt.connection is None:
+            continue
+        peer = listeners[at].accept()
+        opened_at_s.append(lab.now_s)
+        open_now.add(attempt.connection)
+        most = max(most, len(open_now))
+        if (port := peer.flow.destination_port) in released_s:
+            rested_s.append(lab.now_s - released_s[port])
+        if life_s:
+            lab.loop.call_later(life_s, lambda ends=(attempt.connection, peer): end(*ends))
+        else:
+            end(attempt.connection, peer)
+
+    lab.step("What does the gateway track?")
+    lab.wait_until(lambda: life_s or all(entry.state == "TIME_WAIT" for entry in lab.conntrack("nat")), timeout_s=1)
+    opened, tracked = len(opened_at_s), len(lab.conntrack("nat"))
+    first_burst = sum(at_s < opened_at_s[0] + life_s for at_s in opened_at_s)
+    rate = (opened - first_burst) / (opened_at_s[-1] - opened_at_s[0]) if opened > first_burst and life_s else None
+    facts = {"opened": opened, "unanswered": connects - opened, "most_at_a_time": most}
+    low, _, high = ports.partition("-")
+    size, timer_s = int(high or low) - int(low) + 1 if ports else None, lab.settings["nat"].nat_time_wait_s or 120
+    textbook = size / (life_s + timer_s) if size else None
+    lab.row(TABLE, ports=size, life_s=life_s, timer_s=timer_s, textbook_per_s=textbook, connects=connects, **facts, measured_per_s=rate)
+    return Observation(
+        **facts,
+        dropped=lab.moved("nat", "ConntrackDrop"),
+        tracked=tracked,
+        evicted=opened - tracked,
+        rested_s=round(min(rested_s), 6) if rested_s else None,
+        rate_per_s=round(rate, 1) if rate else None,
+    )
