@@ -38,6 +38,7 @@ class Guest:
         silence_s: real seconds without an event after which the guest counts as hung.
         processor_s: given, what the agent runs is a stranger's code: the guest sees nothing of this machine but the Python it runs on
             (see `twlab.engines.enclosure`), has no folder to write to, and no process in it may use more seconds of processor time.
+        more: what else the kernel is told on its command line, e.g. ``thash_entries=65536``.
 
     Raises:
         CapabilityError: the lab kernel has not been built (``no-lab-kernel``).
@@ -53,12 +54,14 @@ class Guest:
         memory_mib: int = 512,
         silence_s: float = 180.0,
         processor_s: int | None = None,
+        more: Sequence[str] = (),
     ):
         self._kernel = kernel or built_kernel()
         self._agent = agent
         self._memory_mib = memory_mib
         self._silence_s = silence_s
         self._processor_s = processor_s
+        self._more = (*VIRTUAL_TIME, *more)
 
     def run(self, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None], real_limit_s: float) -> None:
         """Carry out `request` in one boot and call `on_event` for each event, as it comes.
@@ -79,7 +82,7 @@ class Guest:
 
         def arguments(exchange: str) -> list[str]:
             seed = int(request.get("seed", 1)) % 2**64
-            return command_line(exchange, memory_mib=self._memory_mib, consoles=("null,fd:1",), more=(*VIRTUAL_TIME, f"random.seed={seed}"))
+            return command_line(exchange, memory_mib=self._memory_mib, consoles=("null,fd:1",), more=(*self._more, f"random.seed={seed}"))
 
         stream = Stream(on_event)
         try:
