@@ -3,7 +3,6 @@
 from twlab import Arm, Lab, Observation, Settings, at_least, at_most, between, scenario
 from twlab.traffic import Connection
 
-PATIENCE_S = 0.2  # less than the second after which a SYN is sent again, so that each connect is one SYN
 TABLE = "A block of ports, and one destination"
 
 OPEN = {"life_s": 1000.0}  # longer than the arm
@@ -26,8 +25,8 @@ BLOCK_128, BLOCK_256, ONE = {"ports": "40000-40127"}, {"ports": "40000-40255"}, 
         ),
         "held-1-s": Arm(
             Settings(),
-            given=BLOCK_128 | {"life_s": 1.0, "connects": 390},
-            expect=Observation(unanswered=at_least(4), most_at_a_time=128, rate_per_s=between(30, 128)),
+            given=BLOCK_128 | {"life_s": 1.0, "connects": 400, "patience_s": 0.05},
+            expect=Observation(unanswered=at_least(4), most_at_a_time=128, rate_per_s=between(40, 128)),
         ),
         "one-port": Arm(Settings(), given=ONE | {"connects": 30}, expect=Observation(opened=between(4, 26), unanswered=between(4, 26))),
         "one-port-kept": Arm(Settings(), given=ONE | {"connects": 2, "source_port": 40_000}, expect=Observation(opened=1, unanswered=1, dropped=1)),
@@ -49,7 +48,15 @@ BLOCK_128, BLOCK_256, ONE = {"ports": "40000-40127"}, {"ports": "40000-40255"}, 
     "commit 458972550287 (Linux 6.5); RFC 6888 section 3, REQ-8; RFC 7422; draft-naito-nat-time-wait-reduction",
 )
 def nat_port_scarcity(
-    lab: Lab, *, ports: str = "", connects: int = 132, life_s: float = 0.0, source_port: int = 0, servers: int = 1, family: int = 4
+    lab: Lab,
+    *,
+    ports: str = "",
+    connects: int = 132,
+    life_s: float = 0.0,
+    patience_s: float = 0.2,
+    source_port: int = 0,
+    servers: int = 1,
+    family: int = 4,
 ) -> Observation:
     """Behind a NAT gateway with a block of P ports, P connections to one destination are all that can be open, and the next connect meets silence;
     connections in TIME_WAIT do not count, because Linux gives their ports away at once.
@@ -59,12 +66,12 @@ def nat_port_scarcity(
     ports are free. Since 6.5, when its search comes to the last 32 tries, it throws out an entry in TIME_WAIT or CLOSE if the new SYN's
     sequence number is beyond the old connection's, which is so for half of them: among 32 there is one. So 256 connections pass
     through 128 ports at once (arm `short-128`), the port's rest is a fraction of a second (`rested_s`), and the ceiling is P / life
-    (arm `held-1-s`: what is measured is between the first burst and the last). What the rest protects from is in
+    (arm `held-1-s`, with connects that follow each other). What the rest protects from is in
     `nat-early-release` and `nat-second-client`.
 
-    What is open is never thrown out. The SYN that finds no port is dropped: no RST, no ICMP; connect() waits and tries again. Blocks of more than
-    128 ports are not searched to the end: the gateway gives up after 240 tries at random, so a few connects are refused
-    before all 256 ports are in use (arm `held-256`).
+    What is open is never thrown out. The SYN that finds no port is dropped: no RST, no ICMP; connect() waits, here for `patience_s`, which is one
+    SYN. Blocks of more than 128 ports are not searched to the end: the gateway gives up after 240 tries at random, so that a few connects
+    may meet silence before all 256 ports are in use (arm `held-256`).
 
     With a single port each connect is one try, and succeeds if the sequence number happens to be beyond (arm `one-port`: about half of 30). Where
     the client's own port is that one already, nothing is tried at all: the second client's SYN is dropped, for 120 s (arm
@@ -89,7 +96,7 @@ def nat_port_scarcity(
     lab.step(f"Two clients connect {connects} times in turn; each closes its connection " + (f"after {life_s:g} s." if life_s else "at once."))
     for number in range(connects):
         at = number % servers
-        attempt = clients[number % 2].try_connect(hosts[at], 80, source_port=source_port, family=family, timeout_s=PATIENCE_S)
+        attempt = clients[number % 2].try_connect(hosts[at], 80, source_port=source_port, family=family, timeout_s=patience_s)
         if attempt.connection is None:
             continue
         peer = listeners[at].accept()
@@ -106,13 +113,21 @@ def nat_port_scarcity(
     lab.step("What does the gateway track?")
     lab.wait_until(lambda: life_s or all(entry.state == "TIME_WAIT" for entry in lab.conntrack("nat")), timeout_s=1)
     opened, tracked = len(opened_at_s), len(lab.conntrack("nat"))
-    first_burst = sum(at_s < opened_at_s[0] + life_s for at_s in opened_at_s)
-    rate = (opened - first_burst) / (opened_at_s[-1] - opened_at_s[0]) if opened > first_burst and life_s else None
+    rate = opened / (opened_at_s[-1] - opened_at_s[0] + life_s) if life_s else None
     facts = {"opened": opened, "unanswered": connects - opened, "most_at_a_time": most}
     low, _, high = ports.partition("-")
     size, timer_s = int(high or low) - int(low) + 1 if ports else None, lab.settings["nat"].nat_time_wait_s or 120
     textbook = size / (life_s + timer_s) if size else None
-    lab.row(TABLE, ports=size, life_s=life_s, timer_s=timer_s, textbook_per_s=textbook, connects=connects, **facts, measured_per_s=rate)
+    lab.row(
+        TABLE,
+        ports=size,
+        life_s=life_s,
+        timer_s=timer_s,
+        textbook_per_s=textbook,
+        connects=connects,
+        **facts,
+        measured_per_s=rate if life_s < 1000 else None,
+    )
     return Observation(
         **facts,
         dropped=lab.moved("nat", "ConntrackDrop"),
