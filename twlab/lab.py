@@ -169,7 +169,7 @@ class Lab:
     def shift_clocks(self, ahead_s: Mapping[str, float]) -> None:
         """Let the timestamp clocks of nodes run ahead, as if they had booted earlier; for connections from now on. Once an arm.
 
-        Done by the kernel where it has a clock for each node, else by the gateway in front of them (`twlab.clocks`).
+        Done by the kernel where it has a clock for each node, else by the gateways in front of them (`twlab.clocks`).
 
         Raises:
             ScenarioError: there is neither (``no-gateway``).
@@ -183,13 +183,14 @@ class Lab:
             for name, shift_ms in ahead_ms.items():
                 self.network[name].write_sysctl(clocks.SYSCTL, shift_ms)
         else:
-            gateway = next((node for node in self.network.nodes.values() if node.role == "gateway"), None)
-            if gateway is None:
+            gateways = [node for node in self.network.nodes.values() if node.role == "gateway"]
+            if not gateways:
                 raise ScenarioError("clocks are shifted by a gateway here, and this topology has none", "use --engine guest", "no-gateway")
             by_address = {address: shift for name, shift in ahead_ms.items() for family in (4, 6) for address in self.network[name].addresses(family)}
-            shifted = clocks.GatewayClocks(gateway, self.loop, by_address)
-            self.closing.callback(shifted.close)
-            how = f"shifted by {gateway.name} in what it forwards ({shifted.mechanism})"
+            for gateway in gateways:
+                shifted = clocks.GatewayClocks(gateway, self.loop, by_address)
+                self.closing.callback(shifted.close)
+                how = f"shifted by {' and '.join(node.name for node in gateways)} in what they forward ({shifted.mechanism})"
         self.note(f"timestamp clocks run apart: {how}", ahead_ms=ahead_ms)
 
     def time_wait(self, node: str) -> list[timewait.TimeWait]:
