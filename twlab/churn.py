@@ -11,7 +11,6 @@ import contextlib
 import errno
 import itertools
 import math
-import os
 import resource
 import select
 import socket
@@ -23,6 +22,7 @@ from typing import TYPE_CHECKING
 from twlab.load import Load, PortChoice, Tally
 from twlab.loop import Loop, Timer, cpu_s
 from twlab.origin import Origin, close_all, ready
+from twlab.timewait import Count
 
 if TYPE_CHECKING:
     from twlab.network import Node
@@ -34,7 +34,6 @@ _AT_ONCE = 200  # connections opened together at most, so that the accept queue 
 _BUFFER = bytearray(1 << 16)
 _LINGER_0 = struct.pack("ii", 1, 0)
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
-_COUNT = b" tw "  # in /proc/net/sockstat, before the number of TIME_WAIT sockets
 
 
 class Churn:
@@ -59,8 +58,7 @@ class Churn:
         self._open: dict[int, _End] = {}
         self._idle: deque[_End] = deque()
         self._epoll = select.epoll()
-        with node.inside():
-            self._sockstat = os.open("/proc/thread-self/net/sockstat", os.O_RDONLY | os.O_CLOEXEC)
+        self._time_wait = Count(node)
         self._began_s = loop.now_s
         self._began_cpu_s = cpu_s()
         self._timer: Timer | None = None
@@ -84,7 +82,7 @@ class Churn:
         self._end_second()
         self._loop.forget(self._epoll)
         self._epoll.close()
-        os.close(self._sockstat)
+        self._time_wait.close()
 
     @property
     def elapsed_s(self) -> float:
@@ -285,9 +283,8 @@ class Churn:
             self._broke(end, "recv" if end.connected else "connect", errno.ETIMEDOUT)
 
     def _end_second(self) -> None:
-        _, _, rest = os.pread(self._sockstat, 4096, 0).partition(_COUNT)
         spent_s = cpu_s()
-        self.tally.close_second(in_time_wait=int(rest.split(maxsplit=1)[0]), still_open=len(self._open), cpu_s=spent_s - self._began_cpu_s)
+        self.tally.close_second(in_time_wait=self._time_wait(), still_open=len(self._open), cpu_s=spent_s - self._began_cpu_s)
         self._began_cpu_s = spent_s
 
 

@@ -1,0 +1,149 @@
+"""How many connections a second: the ceiling that ports and TIME_WAIT put on an opener that closes first, measured, beside theory. Pure.
+
+`twlab.exhausting` measures; ``twlab ceiling`` writes what it found into a folder, as ``ceiling.json``, ``ceiling.csv`` and ``ceiling.png``
+and ``.svg``. The shape of ``ceiling.json``:
+
+    {"schema": 1, "kind": "ceiling", "kernel": "6.12.117-twlab ...", "engine": "guest", "command": "twlab ceiling", "seed": 1,
+     "rows": [row, ...]}
+
+and of a row, one for each `Case`, rates in connections a second:
+
+    name           e.g. ``60 s, 28,232 ports``
+    group          ``ports`` (TIME_WAIT against ports), ``constant`` (TIME_WAIT as Linux has it, not kept to the tick), ``origins``
+                   (1, 4, 16 destinations), ``choice`` (bind before connect), ``closer`` (the server closes first)
+    time_wait_s, port_low, port_high, ports (their number), origins, choice (how the port is chosen, `twlab.load.PortChoice`), opener_closes
+    exact_per_s    ports x origins / time_wait_s. Theory; computed for the table, and no input of the measurement
+    mail_per_s     what the question that this project answers says of it, or null
+    sustained_per_s   the highest rate that was tried and at which no connect failed, once the ports in use had stopped to grow; null if none was
+    failing_per_s     the lowest rate that was tried and at which a connect failed; null if none did
+    error          what the application sees, e.g. ``connect EADDRNOTAVAIL``; empty if it sees nothing
+    opened_before  connections opened before the first failure, at the first rate tried
+    first_back_s   seconds from the first connection until the first port came back
+    trials         each load that was tried, in order: {"rate_per_s", "duration_s" (asked for), "attempted", "connected", "failed": {error:
+                   number}, "first_failure_s" (or null), "most_in_time_wait"}. A trial ends with its first failure.
+    server_in_time_wait  most TIME_WAIT sockets at the other end
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from twlab.errors import UsageError
+from twlab.load import PortChoice
+from twlab.result import cannot_write
+
+SCHEMA, KIND = 1, "ceiling"
+FILE = "ceiling.json"
+TIME_WAITS_S = (60.0, 30.0, 15.0, 10.0)
+RANGES = ((32768, 60999), (32768, 65535), (1024, 65535))  # 28,232 as Linux has it, 32,768, and 64,512
+MAIL_PER_S = {60.0: 500, 30.0: 1000, 15.0: 2000, 10.0: 3000}  # "32K ports": with TIME_WAIT of so many seconds, about so many connections a second
+_SMALL = (40_000, 41_999)
+_FLOOD_PER_S = 20_000.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """One ceiling to be measured.
+
+    Attributes:
+        group: see the shape above.
+        to_the_tick: TIME_WAIT is kept to the tick by the lab kernel's sysctl; False: the sysctl is not touched, and Linux's timer wheel
+            makes of its constant what it always does.
+        first_per_s: the first rate to be tried.
+    """
+
+    group: str
+    time_wait_s: float
+    port_low: int
+    port_high: int
+    origins: int = 1
+    choice: PortChoice = PortChoice.CONNECT
+    opener_closes: bool = True
+    to_the_tick: bool = True
+    first_per_s: float = _FLOOD_PER_S
+
+    @property
+    def ports(self) -> int:
+        """Number of ports in the range."""
+        return self.port_high - self.port_low + 1
+
+    @property
+    def exact_per_s(self) -> float:
+        """Theory: each connection keeps its port for TIME_WAIT, towards its destination."""
+        return self.ports * self.origins / self.time_wait_s
+
+    @property
+    def name(self) -> str:
+        """In words."""
+        more = {
+            "constant": ", Linux's own constant",
+            "origins": f", {self.origins} origin{'s' if self.origins > 1 else ''}",
+            "choice": f", {self.choice.value} first",
+            "closer": ", the server closes first",
+        }
+        return f"{self.time_wait_s:g} s, {self.ports:,} ports{more.get(self.group, '')}"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The part of a row that is known beforehand; JSON values."""
+        mail = MAIL_PER_S.get(self.time_wait_s) if self.group == "ports" else None
+        known = {name: value for name, value in asdict(self).items() if name not in ("first_per_s", "to_the_tick")}
+        theory = {"ports": self.ports, "exact_per_s": round(self.exact_per_s, 1), "mail_per_s": mail}
+        return {"name": self.name, **known, "choice": self.choice.value, **theory}
+
+
+def cases() -> list[Case]:
+    """The table's rows. The kernel's own choice of a port costs time that grows with the range, so the wider ranges are given to the socket
+    instead (IP_LOCAL_PORT_RANGE), whose search is short; the ceiling is the same, which the row ``choice`` and the tests show."""
+    table = []
+    for low, high in RANGES:
+        for time_wait_s in TIME_WAITS_S:
+            usual = (low, high) == RANGES[0]
+            first = float(MAIL_PER_S[time_wait_s]) if usual else _FLOOD_PER_S
+            choice = PortChoice.CONNECT if usual else PortChoice.RANGE
+            table.append(Case(group="ports", time_wait_s=time_wait_s, port_low=low, port_high=high, choice=choice, first_per_s=first))
+    low, high = RANGES[0]
+    table.append(Case(group="constant", time_wait_s=60.0, port_low=low, port_high=high, choice=PortChoice.RANGE, to_the_tick=False))
+    low, high = _SMALL
+    small = [{"group": "origins", "origins": origins} for origins in (1, 4, 16)]
+    small += [{"group": "choice", "choice": PortChoice.BIND}, {"group": "closer", "opener_closes": False}]
+    return table + [Case(time_wait_s=10.0, port_low=low, port_high=high, **case) for case in small]  # type: ignore[arg-type]
+
+
+def as_csv(rows: Iterable[dict[str, Any]]) -> str:
+    """The rows without their trials."""
+    text = io.StringIO()
+    flat = [{name: value for name, value in row.items() if name != "trials"} for row in rows]
+    writer = csv.DictWriter(text, list(flat[0]) if flat else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(flat)
+    return text.getvalue()
+
+
+def write(folder: Path, rows: Sequence[dict[str, Any]], **about: Any) -> list[Path]:
+    """Write ``ceiling.json`` and ``ceiling.csv`` into `folder`; `about`: kernel, engine, command, seed. Raises CapabilityError (``cannot-write``)."""
+    path = folder / FILE
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"schema": SCHEMA, "kind": KIND, **about, "rows": list(rows)}, indent=1) + "\n")
+        path.with_suffix(".csv").write_text(as_csv(rows))
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    return [path, path.with_suffix(".csv")]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What `write` wrote. Raises UsageError: no such file, or not one of these (``no-ceiling``)."""
+    try:
+        values = json.loads(path.read_text())
+        found = (values.get("kind"), values.get("schema"), [row["name"] for row in values["rows"]])[:2]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UsageError(f"{path} is no table of ceilings: {error}", "twlab ceiling makes one", "no-ceiling") from error
+    if found != (KIND, SCHEMA):
+        raise UsageError(f"{path} is no table of ceilings of schema {SCHEMA}: {found[0]} {found[1]}", "twlab ceiling makes one", "no-ceiling")
+    return dict(values)

@@ -1,0 +1,225 @@
+"""Measures ceilings in lab kernels: raises the rate of new connections until one fails.
+
+How a ceiling is found. A first load, far above it or at the rate that is claimed, tells how many connections opened before one failed, and how
+long it took until the first port came back. Their quotient is a guess, made of what was seen and of nothing else. Then the guess is put to the test:
+slightly less, until the ports in use have stopped to grow and a quarter of that time more, without one failure; then slightly more, until a
+connect fails. Where the guess was wrong, the test goes down or up until it has a rate at which none fails and one, a hundredth above, at which
+one does. What it costs is connections, not seconds: the lab kernel's time is virtual.
+
+Each case has a boot of its own, driven by a process of its own (this module as a program: a request in, a row out), as many side by side as there
+are processors.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from twlab.ceiling import Case
+from twlab.churn import Churn, Load, Origin, PortChoice
+from twlab.errors import EngineError, LabError
+from twlab.loop import Loop
+from twlab.network import Network, Node, load_topology
+from twlab.settings import Settings
+from twlab.syscalls import die_with_parent
+from twlab.timewait import Count
+from twlab.transcript import Transcript
+from twlab.tuning import Tuning
+
+Emit = Callable[[dict[str, Any]], None]
+
+_STEP = 0.005  # by how much below and above the guess is tried; two steps are the gap that is left in the end
+_MOST_TRIALS = 12
+_SETTLED = 1.25  # after so many times the hold of a port, the ports in use have long stopped to grow
+_ENOUGH = 2.2  # where so many times the number of ports were opened and none failed, there is no ceiling
+_REAL_LIMIT_S = 900.0
+_HASH = "thash_entries=65536"  # as a machine of 8 GB has; from the guest's little memory Linux would make 4,096, and each search for a port long
+
+
+class Opener:
+    """Opens connections from `node` to `targets` as `case` says, in one trial after the other.
+
+    Attributes:
+        trials: what became of each, as JSON values.
+    """
+
+    def __init__(self, case: Case, node: Node, targets: Sequence[tuple[str, int]], loop: Loop):
+        self.case = case
+        self.trials: list[dict[str, Any]] = []
+        self._node, self._targets, self._loop = node, targets, loop
+        self._count = Count(node)
+        self._tick_s = 0.01
+
+    def run(self, rate_per_s: float, duration_s: float) -> dict[str, Any]:
+        """One load, ended by its first failure."""
+        case = self.case
+        load = Load(
+            rate_per_s=rate_per_s,
+            duration_s=duration_s,
+            targets=self._targets,
+            ports=case.choice,
+            port_range=(case.port_low, case.port_high),
+            opener_closes=case.opener_closes,
+            tick_s=self._tick_s,
+            timed=False,
+        )
+        churn = Churn(self._node, self._loop, load)
+        self._loop.wait_until(lambda: churn.done or churn.tally.first_failure_s is not None)
+        churn.stop()
+        tally = churn.tally.as_dict()
+        most = max(second["in_time_wait"] for second in tally["seconds"])
+        told = {name: tally[name] for name in ("attempted", "connected", "failed", "first_failure_s")}
+        self.trials.append({"rate_per_s": round(rate_per_s, 2), "duration_s": round(duration_s, 3), **told, "most_in_time_wait": most})
+        return self.trials[-1]
+
+    def first_look(self) -> tuple[int, float]:
+        """Connections opened before the first failure, and seconds from the first connection until the first port came back; 0.0: none failed."""
+        began_s = self._loop.now_s
+        rate_per_s = self.case.first_per_s
+        trial = self.run(rate_per_s, _ENOUGH * self.case.ports * self.case.origins / rate_per_s)
+        if trial["first_failure_s"] is None:
+            return trial["connected"], 0.0
+        full = self._count()
+        while self._count() >= full:
+            self._loop.sleep(self._tick_s)
+        hold_s = self._loop.now_s - began_s
+        self._tick_s = hold_s / 1000
+        return trial["connected"], hold_s
+
+    def drain(self) -> None:
+        """Wait until no port is in use."""
+        while self._count():
+            self._loop.sleep(1)
+
+    def close(self) -> None:
+        """Let go of the node."""
+        self._count.close()
+
+
+def measure(opener: Opener) -> dict[str, Any]:
+    """The measured part of a row, see `twlab.ceiling`."""
+    opened, hold_s = opener.first_look()
+    found: dict[str, Any] = {"sustained_per_s": None, "failing_per_s": None, "opened_before": opened, "first_back_s": round(hold_s, 3) or None}
+    if not hold_s:
+        return {**found, "sustained_per_s": opener.case.first_per_s, "error": "", "opened_before": None, "trials": opener.trials}
+    opener.drain()
+    factor = 1 - _STEP
+    while len(opener.trials) < _MOST_TRIALS and not (found["sustained_per_s"] and found["failing_per_s"]):
+        rate_per_s = factor * opened / hold_s
+        trial = opener.run(rate_per_s, (_SETTLED if found["sustained_per_s"] is None else 1.0) * hold_s)
+        if trial["first_failure_s"] is None:
+            found["sustained_per_s"] = round(rate_per_s, 2)
+            factor += 2 * _STEP
+        else:
+            found["failing_per_s"] = round(rate_per_s, 2)
+            factor -= 2 * _STEP
+            opener.drain()
+    return {**found, "error": next(iter(opener.trials[0]["failed"])), "trials": opener.trials}
+
+
+def carry_out(request: dict[str, Any], emit: Emit) -> None:
+    """In the lab kernel: one case."""
+    case = Case(**{**request["case"], "choice": PortChoice(request["case"]["choice"])})
+    with ExitStack() as stack:
+        loop = Loop()
+        stack.callback(loop.close)
+        network = stack.enter_context(Network(load_topology(f"proxy,servers={case.origins}")))
+        proxy = network["proxy"]
+        servers = [node for name, node in network.nodes.items() if name not in ("client", "proxy", "wire")]
+        settings = Settings(time_wait_s=case.time_wait_s, port_low=case.port_low, port_high=case.port_high)
+        for node in (proxy, *servers):
+            stack.enter_context(Tuning(node, settings, loop, Transcript(lambda: loop.now_s)))
+            if case.to_the_tick:  # also where it is the constant: a length that was asked for is kept to the tick, the constant is not
+                node.write_sysctl("net.ipv4.tcp_timewait_len", round(case.time_wait_s * 1000))
+        origins = [Origin(server, loop, responses=0 if case.opener_closes else 1) for server in servers]
+        opener = Opener(case, proxy, [(server.address(), 80) for server in servers], loop)
+        row = {**case.as_dict(), **measure(opener)}
+        opener.close()
+        for origin in origins:
+            origin.close()
+        at_servers = [Count(server) for server in servers]
+        row["server_in_time_wait"] = max(count() for count in at_servers)
+        emit({"event": "row", "row": row, "kernel": " ".join(os.uname()[2:5])})
+    emit({"event": "end"})
+
+
+def measure_all(wanted: Sequence[Case], *, seed: int, jobs: int) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Measure every case, the costly ones first; yields index and event (``row`` and ``kernel``, or ``error``) as they are done.
+
+    Args:
+        seed: of the lab kernels.
+        jobs: boots side by side.
+    """
+    waiting = sorted(range(len(wanted)), key=lambda index: -_cost(wanted[index]))
+    processors = sorted(os.sched_getaffinity(0))
+    running: dict[subprocess.Popen[bytes], tuple[int, int]] = {}
+    with selectors.DefaultSelector() as selector:
+        try:
+            while waiting or running:
+                while waiting and len(running) < jobs:
+                    taken = [processor for _, processor in running.values()]
+                    processor = min(processors, key=taken.count)
+                    index = waiting.pop(0)
+                    process = _start({"case": dataclasses.asdict(wanted[index]), "seed": seed, "processor": processor})
+                    running[process] = (index, processor)
+                    selector.register(process.stdout, selectors.EVENT_READ, process)  # type: ignore[arg-type]
+                for key, _ in selector.select():
+                    process = key.data
+                    assert process.stdout
+                    told = process.stdout.read()
+                    selector.unregister(process.stdout)
+                    process.stdout.close()
+                    status = process.wait()
+                    index, _ = running.pop(process)
+                    yield index, json.loads(told) if told else {"error": f"the process that drove the boot ended with status {status}"}
+        finally:
+            for process in running:
+                process.terminate()  # it ends its guest and removes its folder
+                process.wait()
+                assert process.stdout
+                process.stdout.close()
+
+
+def _cost(case: Case) -> float:
+    """Roughly, in connections; a search through both halves of the range, odd and even, for each of them where the kernel chooses alone."""
+    return case.ports * case.origins * (5 if case.choice is PortChoice.CONNECT else 1) * (2 if not case.to_the_tick else 1)
+
+
+def _start(request: dict[str, Any]) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen([sys.executable, "-m", "twlab.exhausting"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+    assert process.stdin
+    process.stdin.write(json.dumps(request).encode())
+    process.stdin.close()
+    return process
+
+
+def main() -> None:
+    """Measure the case on standard input in a boot; end with the process that started us."""
+    from twlab.engines.guest import Guest
+
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    die_with_parent(signal.SIGTERM)
+    request = json.load(sys.stdin)
+    os.sched_setaffinity(0, {request["processor"]})  # a guest stays on one processor; side by side they are to have one each
+    answers: list[dict[str, Any]] = []
+    with tempfile.TemporaryDirectory(prefix="twlab-") as folder:
+        try:
+            guest = Guest(agent="twlab.exhausting", silence_s=_REAL_LIMIT_S, more=(_HASH,))
+            guest.run(request, Path(folder), answers.append, _REAL_LIMIT_S)
+            print(json.dumps(answers[0]), flush=True)
+        except (EngineError, LabError) as error:
+            print(json.dumps({"error": str(error)}), flush=True)
+
+
+if __name__ == "__main__":
+    main()
