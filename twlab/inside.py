@@ -17,6 +17,7 @@ Standard output belongs to events alone; whatever else is printed goes to standa
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -56,7 +57,7 @@ def _run(job: dict[str, Any], index: int, request: dict[str, Any], emit: Callabl
 
 
 def main() -> None:
-    """Read the request, carry it out, end."""
+    """Read the request, have the agent named on the command line carry it out (without one: this module), end."""
     events = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -64,7 +65,9 @@ def main() -> None:
         events.write(json.dumps(event) + "\n")
         events.flush()
 
-    carry_out(json.load(sys.stdin), emit)
+    request = json.load(sys.stdin)
+    agent = importlib.import_module(sys.argv[1]) if sys.argv[1:] and sys.argv[1] != "twlab.inside" else sys.modules[__name__]
+    agent.carry_out(request, emit)
 
 
 if __name__ == "__main__":

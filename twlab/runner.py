@@ -139,7 +139,7 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
             raise UsageError(f"{scenario.name} has no arm called {unknown[0]!r}", f"its arms are: {', '.join(scenario.arms)}", "no-such-arm")
     for topology in {scenario.topology_in(arm, overrides.given) for _, scenario in order.scenarios for arm in order.arms or scenario.arms}:
         load_topology(topology)
-    networks = [_network(scenario.topology_in()) for _, scenario in order.scenarios]
+    networks = [describe_network(scenario.topology_in()) for _, scenario in order.scenarios]
     finished, jobs = [], []
     for (source, scenario), network in zip(order.scenarios, networks, strict=True):
         result = Result(
@@ -150,11 +150,11 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
             engine=engine.name,
             seed=order.seed,
             command=_command(order, source, engine),
-            versions=_versions(),
+            versions=versions(),
             network=network,
             wall={"started": _now().isoformat(timespec="seconds"), "arms": {}},
         )
-        folder = _new_folder(order.out, scenario.name)
+        folder = new_folder(order.out, scenario.name)
         finished.append(Finished(result, folder))
         for arm in scenario.arms:
             if not order.arms or arm in order.arms:
@@ -202,12 +202,13 @@ def _command(order: Order, source: str, engine: Engine) -> str:
     return shlex.join(words)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """The versions of what a run stands on."""
     packages = ("twlab", "mininet", "pyroute2", "scapy", "netfilterqueue")
     return {package: version(package) for package in packages} | {"python": platform.python_version()}
 
 
-def _network(topology: str) -> dict[str, Any]:
+def describe_network(topology: str) -> dict[str, Any]:
     """Nodes and links, for the report's drawing."""
     from twlab.network import load_topology
 
@@ -220,7 +221,8 @@ def _now() -> datetime:
     return datetime.fromtimestamp(loop.wall_s(), UTC)
 
 
-def _new_folder(out: Path, name: str) -> Path:
+def new_folder(out: Path, name: str) -> Path:
+    """A folder of its own for a run: ``<out>/<time>-<name>``. Raises CapabilityError when it cannot be made (``cannot-write``)."""
     stem = f"{_now():%Y%m%d-%H%M%S}-{name}"
     try:
         out.mkdir(parents=True, exist_ok=True)

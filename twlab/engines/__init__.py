@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from twlab.runner import Engine
 
 
-def choose(name: str = "") -> Engine:
+def choose(name: str = "", *, agent: str = "twlab.inside") -> Engine:
     """The engine called `name`; with no name the guest on x86-64, the host elsewhere.
+
+    Args:
+        agent: the module that carries out requests in it, with ``carry_out(request, emit)``.
 
     Raises:
         UsageError: no such engine (``no-such-engine``).
@@ -22,9 +25,9 @@ def choose(name: str = "") -> Engine:
     if name == "host":
         from twlab.engines.host import HostEngine
 
-        return HostEngine()
+        return HostEngine(agent=agent)
     if name == "guest":
         from twlab.engines.guest import Guest
 
-        return Guest()
+        return Guest(agent=agent)
     raise UsageError(f"there is no engine called {name!r}", "the engines are: guest, host", "no-such-engine")

@@ -19,9 +19,16 @@ from twlab.errors import EngineError
 
 
 class HostEngine:
-    """Runs the agent (`twlab.inside`) in a sandbox and hands on what it reports."""
+    """Runs an agent in a sandbox and hands on what it reports.
+
+    Args:
+        agent: the module that carries out requests, with ``carry_out(request, emit)``.
+    """
 
     name = "host"
+
+    def __init__(self, *, agent: str = "twlab.inside"):
+        self._agent = agent
 
     def run(self, request: dict[str, Any], folder: Path, on_event: Callable[[dict[str, Any]], None], real_limit_s: float) -> None:
         """Carry out `request` and call `on_event` for each event, as it comes.
@@ -37,7 +44,7 @@ class HostEngine:
         """
         log = folder / "engine.log"
         try:
-            with log.open("wb") as stderr, _started(stderr) as process:
+            with log.open("wb") as stderr, _started(self._agent, stderr) as process:
                 finished = _carry_out(process, json.dumps(request).encode(), on_event, loop.monotonic_s() + real_limit_s)
             if finished is None:
                 raise EngineError(f"the lab did not finish within {real_limit_s:g} s of real time", f"see {log}", "lab-hung")
@@ -50,11 +57,11 @@ class HostEngine:
                 log.unlink()
 
 
-def _started(stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+def _started(agent: str, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
     # -P: what lies in the user's folder is not to be taken for a module of ours.
     python = [sys.executable, "-P", "-m"]
     return subprocess.Popen(
-        [*python, "twlab.engines.sandbox", str(os.getpid()), *python, "twlab.inside"],
+        [*python, "twlab.engines.sandbox", str(os.getpid()), *python, "twlab.inside", agent],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,

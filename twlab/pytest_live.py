@@ -1,0 +1,297 @@
+"""What the pytest plugin does once a lab is wanted: outside it starts the engine and reads the evidence, inside it makes the labs."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from twlab import loop
+from twlab.engines import choose
+from twlab.errors import CapabilityError, LabError, UsageError
+from twlab.observation import Observation
+from twlab.report import ladder, ladder_text
+from twlab.report.story import story
+from twlab.result import ArmResult, Result
+from twlab.runner import Order, describe_network, new_folder, run, versions
+from twlab.scenario import Verdict
+from twlab.settings import Settings
+
+if TYPE_CHECKING:
+    from twlab.lab import Lab
+    from twlab.network import Topology
+    from twlab.pytest_plugin import ScenarioItem
+
+REAL_LIMIT_S = 300.0  # for one test
+_WIDTH = 140  # columns of a ladder in a report
+
+
+class NotSupportedError(Exception):
+    """A scenario was refuted or inconclusive; the text tells the story."""
+
+
+def run_scenario(item: ScenarioItem) -> None:
+    """Run a scenario with all its arms.
+
+    Raises:
+        NotSupportedError: it is not SUPPORTED.
+        LabError: it could not be run.
+    """
+    options = item.config.option
+    source = f"{item.path}:{item.scenario.name}"
+    with _workplace() as place:
+        order = Order([(source, item.scenario)], seed=options.twlab_seed, out=place, real_limit_s=REAL_LIMIT_S)
+        (finished,) = run(order, choose(options.twlab_engine))
+        result = finished.result
+        supported = result.verdict is Verdict.SUPPORTED
+        kept = _keep(item, finished.folder, result, failed=not supported, properties=item.user_properties)
+        if not supported:
+            told = [_told(kept, name, arm) for name, arm in result.arms.items() if not arm.ok]
+            raise NotSupportedError("\n\n".join([f"{result.scenario}: {result.verdict}\n{result.hypothesis}", *told, f"kept in {kept}"]))
+
+
+def run_inside(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
+    """Run a test in the engine; its reports, with the story and the ladder of its labs if it failed."""
+    with _workplace() as place:
+        folder = place / "run"
+        folder.mkdir()
+        outcome = _Outcome(item)
+        try:
+            engine = choose(item.config.option.twlab_engine, agent="twlab.pytest_agent")
+            outcome.engine = engine.name
+            engine.run(_request(item, folder), folder, outcome.on_event, REAL_LIMIT_S)
+        except LabError as error:
+            outcome.fault(str(error))
+        for leftover in ("cache", "tmp"):
+            shutil.rmtree(folder / leftover, ignore_errors=True)
+        reports = outcome.complete()
+        if outcome.engine and (outcome.arms or outcome.faults):
+            result = _result(item, outcome, failed=any(report.failed for report in reports))
+            result.write(folder)
+            kept = _keep(item, folder, result, failed=result.verdict is not Verdict.SUPPORTED, properties=reports[-1].user_properties)
+            _illustrate(reports, kept, result)
+            for report in reports:
+                if isinstance(report.longrepr, str):  # a fault, which may name a file that has been moved
+                    report.longrepr = report.longrepr.replace(str(folder), str(kept))
+        return reports + _torn_down(item, nextitem)
+
+
+def _torn_down(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
+    """What tests before `item` have left set up, and `nextitem` does not need, goes; a report if it could not."""
+    call = pytest.CallInfo.from_call(lambda: item.session._setupstate.teardown_exact(nextitem), "teardown")
+    return [item.ihook.pytest_runtest_makereport(item=item, call=call)] if call.excinfo else []
+
+
+@dataclass
+class _Outcome:
+    """What came back from the engine."""
+
+    item: pytest.Item
+    reports: list[pytest.TestReport] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    arms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    engine: str = ""
+    topology: str = ""
+    since_s: float = field(default_factory=loop.monotonic_s)
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        config = self.item.config
+        if event["event"] == "report":
+            report = config.hook.pytest_report_from_serializable(config=config, data=_tuples(event["report"]))
+            now_s = loop.monotonic_s()
+            # How long it took here; in virtual time a minute may have passed in it.
+            report.duration, self.since_s = now_s - self.since_s, now_s
+            self.reports.append(report)
+        elif event["event"] == "fault":
+            self.fault(event["text"])
+        elif event["event"] == "arm":
+            self.arms[event["name"]] = event["outcome"]
+            self.topology = self.topology or event["topology"]
+
+    def fault(self, text: str) -> None:
+        self.faults.append(text)
+
+    def complete(self) -> list[pytest.TestReport]:
+        """The reports, and one more for what kept the test from being run to its end."""
+        done = {report.when for report in self.reports}
+        if not self.faults and "teardown" not in done:
+            self.fault("the engine ended before the test did")
+        if self.faults:
+            when = "setup" if "setup" not in done else "call" if "call" not in done else "teardown"
+            text, item = "\n".join(self.faults), self.item
+            self.reports = [report for report in self.reports if report.when != when]
+            self.reports.append(pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", text, when))  # type: ignore[arg-type]
+        return self.reports
+
+
+def _tuples(data: dict[str, Any]) -> dict[str, Any]:
+    """What are tuples in a report, and lists in JSON."""
+    data["location"] = tuple(data["location"])
+    if isinstance(data["longrepr"], list):
+        data["longrepr"] = tuple(data["longrepr"])
+    for name in ("sections", "user_properties"):
+        data[name] = [tuple(pair) for pair in data[name]]
+    return data
+
+
+def _request(item: pytest.Item, folder: Path) -> dict[str, Any]:
+    config = item.config
+    inside = {"cacheprovider": f"cache_dir={folder / 'cache'}", "faulthandler": "faulthandler_timeout=0"}
+    environment = {name: value for name, value in os.environ.items() if name.startswith("PYTEST_") and "XDIST" not in name}
+    return {
+        "arguments": [
+            *(word for plugin, value in inside.items() if config.pluginmanager.hasplugin(plugin) for word in ("-o", value)),
+            *(str(argument) for argument in config.invocation_params.args),
+        ],
+        "cwd": str(config.invocation_params.dir),
+        "path": [path for path in sys.path if isinstance(path, str)],
+        "environment": environment,
+        "file": str(item.path),
+        "nodeid": item.nodeid,
+        "folder": str(folder),
+        "seed": config.option.twlab_seed,
+    }
+
+
+def _result(item: pytest.Item, outcome: _Outcome, *, failed: bool) -> Result:
+    """The record of a test as that of a scenario: each of its labs an arm, and the test's outcome is theirs."""
+    doc = getattr(getattr(item, "obj", None), "__doc__", None) or item.nodeid
+    kernel = next((arm.pop("kernel") for arm in outcome.arms.values() if "kernel" in arm), "")
+    arms = {
+        name: ArmResult("treatment", ok=not failed, **{key: value for key, value in arm.items() if key != "kernel"})
+        for name, arm in outcome.arms.items()
+    }
+    return Result(
+        scenario=_word(item.name),
+        hypothesis=" ".join(doc.partition("\n\n")[0].split()),
+        reads="",
+        topology=outcome.topology,
+        engine=outcome.engine,
+        seed=item.config.option.twlab_seed,
+        command=f"pytest {item.nodeid!r} --twlab-engine {outcome.engine} --twlab-seed {item.config.option.twlab_seed}",
+        kernel=kernel,
+        versions=versions(),
+        network=describe_network(outcome.topology) if outcome.topology else {},
+        arms=arms,
+    )
+
+
+def _keep(item: pytest.Item, folder: Path, result: Result, *, failed: bool, properties: list[tuple[str, object]]) -> Path:
+    """Move the run's folder to where it is wanted, if it is; where it is then."""
+    options = item.config.option
+    base = item.config.invocation_params.dir
+    if options.twlab_pcap:
+        target = base / options.twlab_pcap
+        target.mkdir(parents=True, exist_ok=True)
+        for name, arm in result.arms.items():
+            if arm.capture and (folder / arm.capture).exists():
+                shutil.copy(folder / arm.capture, target / f"{_word(item.nodeid.replace('/', '-'))}-{_word(name)}.pcapng")
+    if failed or options.twlab_keep:
+        kept = new_folder(base / options.twlab_out, result.scenario)
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        folder = kept
+        properties.append(("twlab_run", str(kept)))
+        properties.extend(("twlab_capture", str(kept / arm.capture)) for arm in result.arms.values() if arm.capture)
+    return folder
+
+
+def _illustrate(reports: list[pytest.TestReport], folder: Path, result: Result) -> None:
+    """To the first failed report, the story of each lab and its ladder."""
+    for report in reports:
+        if report.failed:
+            report.sections += [(f"twlab {name}", _told(folder, name, arm)) for name, arm in result.arms.items()]
+            report.sections.append(("twlab evidence", f"{folder}\ntwlab show {folder}"))
+            return
+
+
+def _told(folder: Path, name: str, arm: ArmResult) -> str:
+    lines = list(story(name, arm))
+    try:
+        lines += ["", ladder_text.draw(ladder.read(folder, name), _WIDTH)]
+    except UsageError as error:
+        lines.append(f"no ladder: {error}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def _workplace() -> Iterator[Path]:
+    try:
+        place = Path(tempfile.mkdtemp(prefix="twlab-"))
+    except OSError as error:
+        raise CapabilityError(f"no temporary folder can be made: {error.strerror}", "set TMPDIR", "cannot-write") from error
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def _word(text: str) -> str:
+    return re.sub(r"[^\w.]+", "-", text).strip("-")
+
+
+class Inside:
+    """In the engine: makes the labs of one test, and reports each when it ends."""
+
+    def __init__(self, folder: Path, seed: int, emit: Callable[[dict[str, Any]], None]):
+        self._folder = folder
+        self._seed = seed
+        self._emit = emit
+        self._names: set[str] = set()
+
+    def labs(self, test: pytest.Item, stack: ExitStack) -> Callable[..., Lab]:
+        """The function that the fixture `make_lab` is; its labs end with `stack`."""
+
+        def make(
+            topology: str | Topology = "pair",
+            settings: Settings | None = None,
+            *,
+            on: Mapping[str, Settings] | None = None,
+            name: str = "",
+            expect: Observation | None = None,
+        ) -> Lab:
+            wanted = self._lab(topology, settings or Settings(), on or {}, self._name(name or "lab"), expect or Observation())
+            try:
+                return stack.enter_context(wanted)
+            except LabError as error:
+                pytest.fail(str(error), pytrace=False)
+
+        return make
+
+    @contextmanager
+    def _lab(self, topology: str | Topology, base: Settings, on: Mapping[str, Settings], name: str, expect: Observation) -> Iterator[Lab]:
+        from twlab.network import load_topology
+        from twlab.stage import staged
+        from twlab.tuning import check
+
+        made = load_topology(topology) if isinstance(topology, str) else topology
+        if unknown := sorted(set(on) - set(made.nodes())):
+            raise UsageError(
+                f"the arm sets {unknown[0]!r}, which the topology does not have", f"its nodes are: {', '.join(made.nodes())}", "no-such-node"
+            )
+        settings = {node: on[node].over(base) if node in on else base for node in made.nodes()}
+        for wanted in settings.values():
+            check(wanted)
+        try:
+            with staged(made, settings, self._folder / f"{name}.pcapng", seed=f"{self._seed} {name}") as stage:
+                yield stage.lab
+        finally:
+            outcome = {**stage.outcome, "predicted": expect.as_dict()}
+            self._emit({"event": "arm", "name": name, "outcome": outcome, "topology": topology if isinstance(topology, str) else ""})
+
+    def _name(self, wanted: str) -> str:
+        name = _word(wanted)
+        number = 1
+        while name in self._names:
+            number += 1
+            name = f"{_word(wanted)}-{number}"
+        self._names.add(name)
+        return name
