@@ -161,7 +161,8 @@ class Lab:
         Raises:
             ScenarioError: the connection came about, and was not closed so (``premise-failed``).
         """
-        attempt = client.try_connect(server, listener.port, source_port=source_port, timeout_s=patience_s)
+        family = 6 if ":" in listener.address else 4
+        attempt = client.try_connect(server, listener.port, source_port=source_port, family=family, timeout_s=patience_s)
         if attempt.connection:
             self.close(listener.accept(), attempt.connection)
         return attempt
