@@ -18,18 +18,13 @@ CELL = ("timestamps=0", "time_wait_s=1", "delay_s=5")
 
 # A program of its own: Dask starts processes and threads, of which a test run wants to know nothing.
 ON_DASK = """
-import json
-from distributed import Client, LocalCluster
-from twlab.sweep import Table, cells
-from twlab.sweeping import dask_executor, fill_with
+import subprocess, sys
+from distributed import LocalCluster
 if __name__ == "__main__":
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
-        table = Table("stale-segment", 3, 1)
-        with dask_executor(cluster.scheduler_address) as executor:
-            grid = cells(("time_wait_s=1,5", "delay_s=1,20"))
-            fill_with(executor, table, "stale-segment", grid, parts=2, arm="treatment", on_cell=lambda cell: None)
-        print(json.dumps(table.rows()))
+        sys.exit(subprocess.run([*sys.argv[1:], "--scheduler", cluster.scheduler_address]).returncode)
 """
+SWEEP = ("sweep", "stale-segment", "--trials", "3", "--jobs", "2", "--grid", "time_wait_s=1,5", "--grid", "delay_s=1,20")
 
 
 def observed(**counts: int) -> dict[str, Any]:
@@ -72,16 +67,36 @@ def test_a_table_is_continued_from_its_file(tmp_path: Path) -> None:
     assert (tmp_path / "sweep.csv").read_text() == "timestamps,time_wait_s,delay_s,trials,harmed,delayed,unharmed\n0,1,5,10,9,1,0\n"
 
 
-def test_a_table_of_something_else_is_not_continued(tmp_path: Path) -> None:
-    """Other trials would mix two measurements, and a broken file is not written over."""
+@pytest.mark.parametrize("other", [{"trials": 20}, {"seed": 2}, {"arm": "covered"}, {"steps": "changed"}, {"axes": ("delay_s",)}, {"kernel": "6.1"}])
+def test_a_table_of_something_else_is_not_continued(other: dict[str, Any], tmp_path: Path) -> None:
+    """Whatever else a cell's outcome depends on is the same in all of a table; the message names what is not."""
     file = tmp_path / "sweep.json"
-    table = Table("stale-segment", 10, 1)
+    same: dict[str, Any] = {"scenario": "stale-segment", "trials": 10, "seed": 1, "kernel": "6.12"}
+    table = Table(**same)
+    table.record(CELL, observed(harmed=10))
     table.write(file)
-    with pytest.raises(UsageError, match="other-sweep"):
-        Table("stale-segment", 20, 1).resume(file)
-    file.write_text(json.dumps([]))
+    Table(**same).resume(file)
+    with pytest.raises(UsageError, match="other-sweep") as refused:
+        Table(**{**same, **other}).resume(file)
+    assert next(iter(other)) in str(refused.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", "no JSON", '{"cells": [1]}'])
+def test_what_is_no_sweep_is_not_written_over(text: str, tmp_path: Path) -> None:
+    """A file that is something else is told so."""
+    file = tmp_path / "sweep.json"
+    file.write_text(text)
     with pytest.raises(UsageError, match="broken-sweep"):
-        table.resume(file)
+        Table("stale-segment", 10, 1).resume(file)
+
+
+def test_cells_of_two_kernels_do_not_mix() -> None:
+    """On a cluster of machines with different lab kernels, the first one's counts, and the others' cells are told as failed."""
+    table = Table("stale-segment", 10, 1)
+    table.record(CELL, {**observed(harmed=10), "kernel": "6.12"})
+    table.record((*CELL[:2], "delay_s=6"), {**observed(harmed=10), "kernel": "6.1"})
+    assert list(table.done) == [CELL]
+    assert list(table.failed.values()) == ["ran on Linux 6.1, the other cells on 6.12"]
 
 
 @pytest.mark.guest
@@ -91,7 +106,7 @@ def test_harm_needs_a_segment_older_than_time_wait_and_no_timestamps(tmp_path: P
     grid = cells(("time_wait_s=1,5", "delay_s=1,2,20"))
     for wanted, expected in ((grid[:5], 5), (grid, len(grid) - 5)):
         told: list[Any] = []
-        fill(table, "stale-segment", wanted, jobs=2, arm="treatment", on_cell=told.append)
+        fill(table, "stale-segment", wanted, jobs=2, on_cell=told.append)
         assert len(told) == expected, table.failed
     for row in table.rows():
         late = float(row["delay_s"]) > float(row["time_wait_s"])
@@ -100,13 +115,30 @@ def test_harm_needs_a_segment_older_than_time_wait_and_no_timestamps(tmp_path: P
 
 
 @pytest.mark.guest
+def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Killed in the middle, the command has written the cells that were finished; started again, it does the others alone."""
+    file = tmp_path / "sweep.json"
+    command = [sys.executable, "-m", "twlab", *SWEEP, "--jobs", "1", "--out", str(file)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path) as process:
+        assert process.stderr and "1/8" in process.stderr.readline()
+        process.kill()
+    before = json.loads(file.read_text())["cells"]
+    assert 1 <= len(before) < 8
+    again = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    assert f"{len(before) + 1}/8" in again.stderr.splitlines()[0]
+    after = json.loads(file.read_text())["cells"]
+    assert len(after) == 8 and all(row in after for row in before)
+
+
+@pytest.mark.guest
 @pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="the package distributed is missing")
 def test_a_dask_cluster_finds_the_same(tmp_path: Path) -> None:
-    """Two worker processes of a local cluster give the table that two boots side by side give."""
+    """`--scheduler`, with two worker processes of a local cluster, gives the table that two boots side by side give."""
     program = tmp_path / "on_dask.py"
     program.write_text(ON_DASK)
-    printed = subprocess.run([sys.executable, program], capture_output=True, text=True, check=True, timeout=120).stdout
-    table = Table("stale-segment", 3, 1)
-    fill(table, "stale-segment", cells(("time_wait_s=1,5", "delay_s=1,20")), jobs=2, arm="treatment", on_cell=lambda cell: None)
-    assert len(table.rows()) == 8
-    assert json.loads(printed.splitlines()[-1]) == table.rows()
+    for name, before in (("here", ()), ("there", (sys.executable, str(program)))):
+        command = [*before, sys.executable, "-m", "twlab", *SWEEP, "--out", str(tmp_path / f"{name}.json")]
+        subprocess.run(command, capture_output=True, check=True, timeout=120, cwd=tmp_path)
+    assert len(json.loads((tmp_path / "here.json").read_text())["cells"]) == 8
+    for suffix in ("json", "csv"):
+        assert (tmp_path / f"there.{suffix}").read_text() == (tmp_path / f"here.{suffix}").read_text()

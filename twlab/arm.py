@@ -48,15 +48,15 @@ def run_arm(
     """
     chosen = scenario.arms[arm]
     topology = load_topology(scenario.topology_in(arm, overrides.given))
-    settings = _settings(scenario, arm, topology.nodes(), overrides, forced)
+    settings = settings_of(scenario, arm, topology.nodes(), overrides, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
     with staged(topology, settings, folder / f"{arm}.pcapng", seed=f"{seed} {arm}", forced=forced, listener=listener) as stage:
-        stage.outcome |= {"given": given, **_take_steps(scenario, chosen, stage.lab, given)}
+        stage.outcome |= {"given": given, **take_steps(scenario, chosen, stage.lab, given)}
     return stage.outcome
 
 
-def _settings(scenario: Scenario, arm: str, names: Sequence[str], overrides: Overrides, forced: Mapping[str, str]) -> dict[str, Settings]:
-    """Every node's settings, known to be possible."""
+def settings_of(scenario: Scenario, arm: str, names: Sequence[str], overrides: Overrides, forced: Mapping[str, str]) -> dict[str, Settings]:
+    """The settings of every node of `names` in `arm`. Raises as `run_arm`: they are known to be possible then."""
     if unknown := sorted(set(scenario.arms[arm].on) - set(names)):
         raise ScenarioError(f"arm {arm} sets {unknown[0]!r}, which the topology does not have", f"its nodes are: {', '.join(names)}", "no-such-node")
     settings = {name: scenario.settings_for(arm, name, overrides.settings) for name in names}
@@ -65,7 +65,7 @@ def _settings(scenario: Scenario, arm: str, names: Sequence[str], overrides: Ove
     return settings
 
 
-def _take_steps(scenario: Scenario, chosen: Arm, lab: Lab, given: Mapping[str, Any]) -> dict[str, Any]:
+def take_steps(scenario: Scenario, chosen: Arm, lab: Lab, given: Mapping[str, Any]) -> dict[str, Any]:
     """The observation and how it compares, or what kept the steps from being taken; the transcript tells the story up to there."""
     try:
         observation = scenario.steps(lab, **given)

@@ -39,6 +39,11 @@ def tcp_to_port(port: int, family: int) -> list[Instruction]:
     ]
 
 
+def sized(least: int, most: int, program: list[Instruction]) -> list[Instruction]:
+    """Of what `program` lets through, packets of `least` to `most` bytes."""
+    return [(_LENGTH, 0, 0, 0), (_GREATER, 0, 1, least - 1), (_GREATER, 0, 1, most), (_RETURN, 0, 0, 0), *program]
+
+
 def attach(sock: socket.socket, program: list[Instruction]) -> None:
     """Let `sock` receive only what `program` lets through, and only as much of it. Replaces the filter before."""
     code = ctypes.create_string_buffer(b"".join(pack("=HBBI", *instruction) for instruction in program))

@@ -5,10 +5,11 @@ Cheap to import, because every scenario file imports it: what a running lab is m
 
 from __future__ import annotations
 
+import heapq
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from twlab import conntrack as tracking
 from twlab import counters, sysctl, timewait
@@ -20,7 +21,11 @@ from twlab.transcript import Transcript
 
 if TYPE_CHECKING:
     from twlab.network import Network
+    from twlab.shuttle import Shuttle
     from twlab.wire import Wire
+
+Outcome = TypeVar("Outcome")
+Story = Generator[float, None, Outcome]
 
 _BLOCK = 1 << 18
 _POLL_S = 0.01
@@ -154,6 +159,31 @@ class Lab:
             return not rest and any(entry.local_port == first.flow.source_port for entry in self.time_wait(closer))
 
         self.require(self.wait_until(done), f"{closer}, which closed first, is in TIME_WAIT; {other} has nothing left")
+
+    def side_by_side(self, stories: Iterable[Story[Outcome]]) -> list[Outcome]:
+        """Carry on many stories at once, each until it wants time to pass, and give back their outcomes in the order of `stories`.
+
+        A story is a generator: it yields the time (as `now_s` counts) at which it goes on, and returns its outcome.
+        """
+        outcomes: dict[int, Outcome] = {}
+        waiting = [(self.now_s, number, story) for number, story in enumerate(stories)]
+        while waiting:
+            at_s, number, story = heapq.heappop(waiting)
+            if at_s > self.now_s:
+                self.sleep_until(at_s)
+            try:
+                heapq.heappush(waiting, (next(story), number, story))
+            except StopIteration as end:
+                outcomes[number] = end.value
+        return [outcomes[number] for number in sorted(outcomes)]
+
+    def shuttle(self, client: str, server: str, port: int, *, family: int = 4) -> Shuttle:
+        """Connections from `client` to `server` by the thousand, see `twlab.shuttle.Shuttle`; it is closed when the arm ends."""
+        from twlab.shuttle import Shuttle
+
+        made = Shuttle(self.network[client], self.network[server], self.wire.node, port, self.loop, self.transcript, family)
+        self.closing.callback(made.close)
+        return made
 
     def visit(self, client: Host, server: Host, listener: Listener, patience_s: float, source_port: int = 0) -> Attempt:
         """`client` connects, and `server` closes first, as a web server without keep-alive does; what became of the connect.

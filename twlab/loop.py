@@ -92,8 +92,12 @@ class Loop:
         """Stop watching `fd`; harmless when it is not watched. Call it before closing `fd`."""
         self.watch(fd)
 
-    def turn(self, until_s: float | None = None) -> None:
-        """Serve what is ready and due; if nothing is, sleep until something is, but not past `until_s` (None: for ever)."""
+    def turn(self, until_s: float | None = None) -> float:
+        """Serve what is ready and due; if nothing is, sleep until something is, but not past `until_s` (None: for ever).
+
+        Returns:
+            The time up to which what was due has been served.
+        """
         now = self.now_s
         timer_s = self._next_timer_s()
         limits = [limit for limit in (until_s, timer_s) if limit is not None]
@@ -111,6 +115,7 @@ class Loop:
             timer = heapq.heappop(self._timers)[2]
             if not timer.cancelled:
                 timer.call()
+        return now
 
     def wait_until(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
         """Serve until `condition()` is true; False when `timeout_s` passed first (None: wait for ever)."""
@@ -123,9 +128,8 @@ class Loop:
 
     def sleep_until(self, at_s: float) -> None:
         """Serve until `now_s` has reached `at_s`; everything due by then has been served when it returns."""
-        while self.now_s < at_s:
-            self.turn(at_s)
-        self.turn(self.now_s)
+        while self.turn(at_s) < at_s:
+            pass
 
     def sleep(self, duration_s: float) -> None:
         """Serve for `duration_s` seconds."""

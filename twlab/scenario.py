@@ -7,6 +7,7 @@ SUPPORTED      every arm did what was predicted
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.util
 import inspect
@@ -90,6 +91,12 @@ class Scenario:
     def parameters(self) -> dict[str, Any]:
         """Arguments that the steps take beside the lab, with their defaults: settable with ``--set`` like settings."""
         return {name: p.default for name, p in inspect.signature(self.steps).parameters.items() if p.kind is p.KEYWORD_ONLY}
+
+    @property
+    def digest(self) -> str:
+        """Of the file that it stands in: what was found with one text of it is not mixed with what is found with another."""
+        file = inspect.getsourcefile(self.steps)
+        return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
 
 
 def scenario(

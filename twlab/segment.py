@@ -10,7 +10,7 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from struct import Struct, error, unpack_from
+from struct import Struct, error, pack_into, unpack_from
 from typing import NamedTuple
 
 _CIRCLE = 1 << 32
@@ -294,6 +294,13 @@ def without_timestamp(segment: Segment) -> Segment:
             at = segment.raw.index(bytes([kind, len(body) + 2]) + body, start)
             packet[at : at + len(body) + 2] = bytes([_NOP]) * (len(body) + 2)
     return replace(segment, raw=with_checksums(bytes(packet)), timestamp=None)
+
+
+def renumbered(segment: Segment, *, seq: int, ack: int) -> Segment:
+    """The same segment with other numbers, taken modulo 2^32, and right checksums; all else, the timestamp too, is as it was."""
+    packet = bytearray(segment.raw)
+    pack_into("!II", packet, segment.header + 4, seq % _CIRCLE, ack % _CIRCLE)
+    return replace(segment, raw=with_checksums(bytes(packet)), seq=seq % _CIRCLE, ack=ack % _CIRCLE)
 
 
 def with_checksums(packet: bytes) -> bytes:

@@ -15,7 +15,8 @@ from typing import Any
 from twlab.errors import UsageError
 from twlab.result import cannot_write
 
-SCHEMA = 1
+SCHEMA = 2
+IDENTITY = ("scenario", "arm", "steps", "axes", "trials", "seed")  # and the kernel, once it is known
 OUTCOMES = ("harmed", "delayed", "unharmed")
 DEFAULT_GRID = ("timestamps=0,1", "time_wait_s=1,2,5,10,15,30,60", "delay_s=0.5,1,2,5,10,20,40,80")
 Cell = tuple[str, ...]  # ``KEY=VALUE``, one for each axis of the grid
@@ -43,17 +44,21 @@ def cells(axes: Sequence[str]) -> list[Cell]:
 
 
 def deal(wanted: Sequence[Cell], jobs: int) -> list[list[Cell]]:
-    """The cells in parts, one boot each: four for each of `jobs`, so that none waits long for the last."""
-    parts = min(len(wanted), jobs * 4)
+    """The cells in parts, one boot each: two for each of `jobs`, so that none waits long for the last."""
+    parts = min(len(wanted), jobs * 2)
     return [list(wanted[number::parts]) for number in range(parts)]
 
 
 @dataclass
 class Table:
-    """What has been found.
+    """What has been found. A table is continued only by a sweep that is the same in every `IDENTITY`.
 
     Attributes:
-        scenario, trials, seed: what every cell was run with; a table is continued only with the same ones.
+        scenario, arm: what every cell was run as.
+        trials, seed: with what.
+        axes: the settings that the grid varies.
+        steps: digest of the scenario's file.
+        kernel: release of the kernel that TCP ran on; empty until the first cell tells.
         done: cell to its observation: `OUTCOMES`, which add up to `trials`, and whatever else the scenario tells.
         failed: cell to why it could not be carried out; tried again when the sweep is continued.
     """
@@ -61,13 +66,20 @@ class Table:
     scenario: str
     trials: int
     seed: int
+    arm: str = "treatment"
+    axes: tuple[str, ...] = tuple(axis.partition("=")[0] for axis in DEFAULT_GRID)
+    steps: str = ""
+    kernel: str = ""
     done: dict[Cell, dict[str, Any]] = field(default_factory=dict)
     failed: dict[Cell, str] = field(default_factory=dict)
 
     def record(self, cell: Cell, result: dict[str, Any]) -> None:
         """Take up the result of an arm."""
-        observed = result.get("observed")
-        if not result.get("error") and observed and sum(observed.get(name, 0) for name in OUTCOMES) == self.trials:
+        observed, kernel = result.get("observed"), result.get("kernel", "")
+        self.kernel = self.kernel or kernel
+        if kernel and kernel != self.kernel:
+            self.failed[cell] = f"ran on Linux {kernel}, the other cells on {self.kernel}"
+        elif not result.get("error") and observed and sum(observed.get(name, 0) for name in OUTCOMES) == self.trials:
             self.done[cell] = observed
             self.failed.pop(cell, None)
         else:
@@ -87,7 +99,7 @@ class Table:
         writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-        values = {"schema": SCHEMA, "scenario": self.scenario, "trials": self.trials, "seed": self.seed, "cells": rows}
+        values = {"schema": SCHEMA, **self._identity(), "kernel": self.kernel, "cells": rows}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             for file, content in ((path, json.dumps(values, indent=1) + "\n"), (path.with_suffix(".csv"), text.getvalue())):
@@ -105,19 +117,28 @@ class Table:
         """
         try:
             values = json.loads(path.read_text())
-            found = (values["scenario"], values["trials"], values["seed"])
             rows = [dict(row) for row in values["cells"]]
+            other = {key: values.get(key) for key in self._identity()}
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise UsageError(f"{path} is no sweep of twlab: {error}", "name another file with --out", "broken-sweep") from error
-        if values.get("schema") != SCHEMA or found != (self.scenario, self.trials, self.seed):
-            message = f"{path} holds a sweep of {found[0]} with {found[1]} trials and seed {found[2]}"
+        here = json.loads(json.dumps(self._identity()))
+        if self.kernel and values.get("kernel"):
+            other["kernel"], here["kernel"] = values["kernel"], self.kernel
+        if values.get("schema") != SCHEMA:
+            other["schema"], here["schema"] = values.get("schema"), SCHEMA
+        if differing := [f"{key} {other[key]}, not {here[key]}" for key in here if other[key] != here[key]]:
+            message = f"{path} holds another sweep: {'; '.join(differing)}"
             raise UsageError(message, "continue it with the same, or name another file with --out", "other-sweep")
+        self.kernel = values.get("kernel", "")
         for row in rows:
             observed = {name: row.pop(name) for name in OUTCOMES}
             row.pop("trials")
             self.done[tuple(f"{key}={value}" for key, value in row.items())] = observed
+
+    def _identity(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in IDENTITY}
 
 
 def _in_order(cell: Cell) -> list[tuple[str, float, str]]:

@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from twlab.engines import choose
+from twlab.engines.guest import Guest
 from twlab.errors import CapabilityError, EngineError, LabError
 from twlab.sweep import Cell, Table, deal
 from twlab.syscalls import die_with_parent
@@ -27,16 +27,15 @@ _REAL_LIMIT_S = 600.0  # for one cell
 Part = dict[str, Any]
 
 
-def fill(table: Table, source: str, wanted: Sequence[Cell], *, jobs: int, arm: str, on_cell: Callable[[Cell], None]) -> None:
+def fill(table: Table, source: str, wanted: Sequence[Cell], *, jobs: int, on_cell: Callable[[Cell], None]) -> None:
     """Carry out the cells of `wanted` that `table` lacks. `on_cell` is called after each, which the table then has.
 
     Args:
-        source: the scenario, by name or path.
+        source: the scenario, by name or path. The settings of a cell go over those of the table's arm.
         jobs: boots side by side.
-        arm: the arm that every cell is run as, with the cell's settings over its own.
     """
     missing = [cell for cell in wanted if cell not in table.done]
-    waiting = [part_of(table, source, cells, arm) for cells in deal(missing, jobs)] if missing else []
+    waiting = [part_of(table, source, cells) for cells in deal(missing, jobs)] if missing else []
     running: dict[subprocess.Popen[bytes], Part] = {}
     with selectors.DefaultSelector() as selector:
         try:
@@ -65,7 +64,7 @@ def fill(table: Table, source: str, wanted: Sequence[Cell], *, jobs: int, arm: s
                 process.stdout.close()
 
 
-def fill_with(executor: Any, table: Table, source: str, wanted: Sequence[Cell], *, parts: int, arm: str, on_cell: Callable[[Cell], None]) -> None:
+def fill_with(executor: Any, table: Table, source: str, wanted: Sequence[Cell], *, parts: int, on_cell: Callable[[Cell], None]) -> None:
     """As `fill`, but wherever `executor` runs what it is given: `submit` of `concurrent.futures` is all that is asked of it.
 
     Args:
@@ -73,7 +72,7 @@ def fill_with(executor: Any, table: Table, source: str, wanted: Sequence[Cell], 
     """
     missing = [cell for cell in wanted if cell not in table.done]
     finished: SimpleQueue[tuple[Part, Any]] = SimpleQueue()
-    dealt = [part_of(table, source, cells, arm) for cells in deal(missing, parts)] if missing else []
+    dealt = [part_of(table, source, cells) for cells in deal(missing, parts)] if missing else []
     for part in dealt:
         executor.submit(results_of, part).add_done_callback(lambda future, part=part: finished.put((part, future)))
     for _ in dealt:
@@ -108,9 +107,9 @@ def results_of(part: Part) -> list[dict[str, Any]]:
     return [results[number] for number in range(len(part["cells"]))]
 
 
-def part_of(table: Table, source: str, cells: Sequence[Cell], arm: str) -> Part:
+def part_of(table: Table, source: str, cells: Sequence[Cell]) -> Part:
     """A part of the grid as JSON values: what `carry_out` takes."""
-    return {"source": source, "arm": arm, "trials": table.trials, "seed": table.seed, "cells": [list(cell) for cell in cells]}
+    return {"source": source, "arm": table.arm, "trials": table.trials, "seed": table.seed, "cells": [list(cell) for cell in cells]}
 
 
 def carry_out(part: Part, on_result: Callable[[int, dict[str, Any]], None]) -> None:
@@ -127,11 +126,11 @@ def carry_out(part: Part, on_result: Callable[[int, dict[str, Any]], None]) -> N
             def on_event(event: dict[str, Any], batch: list[int] = batch, done: list[int] = done) -> None:
                 if event["event"] == "arm":
                     done.append(batch[event["job"]])
-                    on_result(done[-1], {name: event["result"].get(name) for name in ("observed", "error")})
+                    on_result(done[-1], event["result"])
 
             request = {"jobs": [_job(part, number, folder) for number in batch], "seed": part["seed"], "engine": "guest", "mechanisms": {}}
             try:
-                choose("guest").run(request, Path(folder), on_event, _REAL_LIMIT_S * len(batch))
+                Guest(agent="twlab.cells").run(request, Path(folder), on_event, _REAL_LIMIT_S * len(batch))
             except EngineError as error:
                 for victim in [number for number in batch if number not in done][:1]:
                     done.append(victim)

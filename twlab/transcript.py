@@ -37,20 +37,28 @@ class Entry:
 
 
 class Transcript:
-    """The entries of one arm. `now_s` is a function that tells the seconds since the arm began."""
+    """The entries of one arm.
 
-    def __init__(self, now_s: Callable[[], float], listener: Callable[[Entry], object] | None = None):
+    Args:
+        now_s: tells the seconds since the arm began.
+        listener: is handed every entry as it is made.
+        keeps: the kinds of entries that are made; None: all.
+    """
+
+    def __init__(self, now_s: Callable[[], float], listener: Callable[[Entry], object] | None = None, keeps: frozenset[Kind] | None = None):
         self._now_s = now_s
         self._listener = listener
+        self._keeps = keeps
         self.entries: list[Entry] = []
 
-    def record(self, kind: Kind, text: str, node: str = "", **details: Any) -> Entry:
+    def record(self, kind: Kind, text: str, node: str = "", **details: Any) -> None:
         """Add an entry, stamped with the time, and hand it to the listener (live progress) if there is one."""
+        if self._keeps is not None and kind not in self._keeps:
+            return
         entry = Entry(round(self._now_s(), 6), kind, text, node, details)
         self.entries.append(entry)
         if self._listener:
             self._listener(entry)
-        return entry
 
     def story(self) -> Iterator[str]:
         """The transcript as numbered lines, steps flush left, what happened in them indented."""

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twlab.commands.common import err, find, out
-from twlab.engines import choose
+from twlab.commands.common import complain, err, find, out
 from twlab.errors import UsageError
 from twlab.scenario import Overrides
 
@@ -25,6 +24,7 @@ def sweep(
     scheduler: Annotated[str, typer.Option(metavar="tcp://HOST:PORT", help="Of a Dask cluster, to run on its machines instead.")] = "",
 ) -> None:
     """How low is safe: run a grid of settings in lab kernels. Interrupt it when you like: the same command goes on where it was."""
+    from twlab.progress import bar
     from twlab.report.heatmap import draw
     from twlab.sweep import Table, cells
     from twlab.sweeping import dask_executor, fill, fill_with
@@ -37,27 +37,38 @@ def sweep(
     wanted = cells(grid or ())
     for cell in wanted:
         Overrides.parse(list(cell), [found])
+    table = Table(found.name, trials, seed, arm, tuple(pair.partition("=")[0] for pair in wanted[0]), found.digest)
     if not scheduler:
-        choose("guest")
-    table = Table(found.name, trials, seed)
+        table.kernel = _lab_kernel()
     path = file.with_suffix(".json")
     table.resume(path)
+    with bar(err, found.name) as advance:
 
-    def on_cell(cell: tuple[str, ...]) -> None:
-        table.write(path)
-        outcome = " ".join(f"{key}={value}" for key, value in table.done[cell].items()) if cell in table.done else table.failed[cell]
-        err.print(f"{sum(c in table.done for c in wanted)}/{len(wanted)}  {' '.join(cell)}  {outcome}", markup=False)
+        def on_cell(cell: tuple[str, ...]) -> None:
+            table.write(path)
+            outcome = " ".join(f"{key}={value}" for key, value in table.done[cell].items()) if cell in table.done else table.failed[cell]
+            count = sum(cell in table.done for cell in wanted)
+            advance(count / len(wanted), f"{count}/{len(wanted)}  {' '.join(cell)}  {outcome}")
 
-    if scheduler:
-        with dask_executor(scheduler) as executor:
-            fill_with(executor, table, source, wanted, parts=jobs, arm=arm, on_cell=on_cell)
-    else:
-        fill(table, source, wanted, jobs=jobs, arm=arm, on_cell=on_cell)
+        if scheduler:
+            with dask_executor(scheduler) as executor:
+                fill_with(executor, table, source, wanted, parts=jobs, on_cell=on_cell)
+        else:
+            fill(table, source, wanted, jobs=jobs, on_cell=on_cell)
     table.write(path)
     files = [path, path.with_suffix(".csv")]
-    if {"timestamps", "time_wait_s", "delay_s"} == {pair.partition("=")[0] for pair in wanted[0]} and table.done:
-        files += draw(table.rows(), f"{found.name}: {trials} trials a cell, lab kernel", path)
+    if {"timestamps", "time_wait_s", "delay_s"} == set(table.axes) and table.done:
+        files += draw(table.rows(), f"{found.name}: {trials} trials a cell, Linux {table.kernel}", path)
     for written in files:
         out.print(str(written))
-    if any(cell not in table.done for cell in wanted):
+    if missing := [cell for cell in wanted if cell not in table.done]:
+        complain(f"{len(missing)} of {len(wanted)} cells could not be carried out; {' '.join(missing[0])}: {table.failed[missing[0]]}")
         raise typer.Exit(1)
+
+
+def _lab_kernel() -> str:
+    """Its release, as far as is known. Raises CapabilityError: there is none (``no-lab-kernel``)."""
+    from twlab.engines.guest import built_kernel
+    from twlab.engines.kernel import Kernel
+
+    return str(Kernel(built_kernel()).facts().get("version", ""))

@@ -1,0 +1,167 @@
+"""A client and a server between which connections come and go by the thousand, at little more than the price of their system calls.
+
+The verbs of `twlab.traffic` serve the lab's loop while they wait, which a story of a few connections can afford. Here every call
+blocks: between two nodes of one machine a segment has arrived when the call that sends it returns, so there is hardly anything
+to wait for, and a connection opened, used and closed takes some twenty system calls. Nothing is armed on the wire, either: what
+crosses it is copied there by a packet socket, with a filter that the kernel runs.
+"""
+
+from __future__ import annotations
+
+import errno
+import socket
+from collections import defaultdict, deque
+from struct import pack
+from typing import TYPE_CHECKING, Literal
+
+from twlab import bpf
+from twlab.errors import ScenarioError
+from twlab.segment import Segment, parse
+from twlab.transcript import Transcript
+
+if TYPE_CHECKING:
+    from twlab.loop import Loop
+    from twlab.network import Node
+
+End = Literal["client", "server"]
+
+_ETHERTYPES = {4: 0x0800, 6: 0x86DD}
+_PATIENCE = pack("ll", 10, 0)  # s and us for which a socket's call may block
+_ABORT = pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
+_BATCH = 64  # sockets made at a time: to make one in another namespace takes six system calls more
+_COPIED = (100, 1000)  # bytes of the IP packets that the tap sees: none without data, no bulk
+
+
+class Trip:
+    """One connection, both ends in hand.
+
+    Attributes:
+        error: name of the first error that either end has met; empty while there is none.
+    """
+
+    def __init__(self, shuttle: Shuttle, near: socket.socket, far: socket.socket):
+        self.error = ""
+        self._near, self._far = near, far
+        self._shuttle = shuttle
+
+    def send(self, data: bytes) -> None:
+        """The client sends `data`, at most so much that it fits into the two kernels' buffers (about 100 KB)."""
+        try:
+            self._near.sendall(data)
+            self._shuttle.tell("client", f"sends {len(data)} bytes")
+        except OSError as error:
+            self._fail("client", error)
+
+    def receive(self, count: int) -> bytes:
+        """The next `count` bytes at the server; fewer when the connection broke or nothing came for 10 s."""
+        data = b""
+        try:
+            while len(data) < count and (more := self._far.recv(count - len(data), socket.MSG_WAITALL)):
+                data += more
+        except OSError as error:
+            self._fail("server", error)
+        self._shuttle.tell("server", f"receives {len(data)} of {count} bytes")
+        return data
+
+    def close(self) -> None:
+        """Close it, the client first: the client is in TIME_WAIT then."""
+        self._shuttle.tell("client", "closes, and then the server")
+        self._near.close()
+        self._far.close()
+
+    def abort(self) -> None:
+        """End it by a RST of the client's, without TIME_WAIT."""
+        self._shuttle.tell("client", "aborts (SO_LINGER 0)")
+        self._near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        self._near.close()
+        self._far.close()
+
+    def _fail(self, end: End, error: OSError) -> None:
+        name = errno.errorcode.get(error.errno or 0, str(error))
+        self.error = self.error or name
+        self._shuttle.tell(end, f"gets {name}")
+
+
+class Shuttle:
+    """`client` and `server`, which listens on `port`, with a tap at `wire` between them.
+
+    Args:
+        family: 4 or 6.
+    """
+
+    def __init__(self, client: Node, server: Node, wire: Node, port: int, loop: Loop, transcript: Transcript, family: int = 4):
+        self._client, self._server = client, server
+        self._family = socket.AF_INET6 if family == 6 else socket.AF_INET
+        self._loop = loop
+        self._transcript = transcript
+        self._from, self._to = client.address(family), (server.address(family), port)
+        self._made: list[socket.socket] = []
+        self._copies: defaultdict[int, deque[Segment]] = defaultdict(deque)
+        self._listener = server.socket(self._family)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)  # what it accepts inherits that
+        self._listener.bind(self._to)
+        self._listener.listen(4096)
+        # Of one protocol, and not of all, a packet socket sees what comes in at the wire and not what goes out again: each segment once.
+        self._tap = wire.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETHERTYPES[family]))
+        bpf.attach(self._tap, bpf.sized(*_COPIED, bpf.tcp_to_port(port, family)))
+
+    def connect(self, source_port: int) -> Trip:
+        """Open a connection from `source_port`. Raises ScenarioError: it does not come about (``connect-failed``)."""
+        if trip := self.try_connect(source_port):
+            return trip
+        raise self._failed(source_port, "EADDRNOTAVAIL")
+
+    def try_connect(self, source_port: int) -> Trip | None:
+        """As `connect`, but None where the kernel refuses the four-tuple because it is in TIME_WAIT (EADDRNOTAVAIL)."""
+        near = self._socket()
+        try:
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as `twlab.traffic.Host` does
+            near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            near.bind((self._from, source_port))
+            near.connect(self._to)
+            far, _ = self._listener.accept()
+        except OSError as error:
+            near.close()
+            name = errno.errorcode.get(error.errno or 0, str(error))
+            self.tell("client", f"connect to {self._server.name} from port {source_port} fails: {name}")
+            if error.errno == errno.EADDRNOTAVAIL:
+                return None
+            raise self._failed(source_port, name) from error
+        self.tell("client", f"connects to {self._server.name} from port {source_port}")
+        return Trip(self, near, far)
+
+    def copied(self, source_port: int) -> Segment:
+        """The next segment from `source_port` with some 100 to 900 bytes of data that the wire has seen, a call after the other; not bulk.
+
+        Raises:
+            ScenarioError: it has seen no further one (``nothing-seen``).
+        """
+        now_s = self._loop.now_s
+        while not self._copies[source_port]:
+            try:
+                packet = self._tap.recv(_COPIED[1], socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                raise ScenarioError(f"the wire has seen no further data from port {source_port}", slug="nothing-seen") from None
+            if segment := parse(packet, now_s):
+                self._copies[segment.source_port].append(segment)
+        return self._copies[source_port].popleft()
+
+    def close(self) -> None:
+        """Stop listening, and let go of everything but the trips."""
+        for sock in (self._listener, self._tap, *self._made):
+            sock.close()
+
+    def tell(self, end: End, text: str) -> None:
+        """Put what one end does into the transcript."""
+        self._transcript.record("verb", text, self._client.name if end == "client" else self._server.name)
+
+    def _socket(self) -> socket.socket:
+        if not self._made:
+            with self._client.inside():
+                self._made = [socket.socket(self._family) for _ in range(_BATCH)]
+        return self._made.pop()
+
+    def _failed(self, source_port: int, error: str) -> ScenarioError:
+        message = f"{self._client.name} cannot connect to {self._server.name} from port {source_port}: {error}"
+        return ScenarioError(message, slug="connect-failed")
