@@ -28,7 +28,7 @@ LAYERS = [
     {"arm", "result", "probes"},
     {"advice", "hazards", "plan"},
     {"inside", "cells", "engines", "report"},
-    {"sweep", "sweeping", "ceiling", "exhausting", "runner", "doctor", "progress", "starter"},
+    {"sweep", "sweeping", "ceiling", "exhausting", "runner", "doctor", "progress", "starter", "grading"},
     {"pytest_live"},
     {"pytest_plugin"},
     {"pytest_agent"},

@@ -2,8 +2,8 @@
 
 The guest's root file system is what its kernel can see. For a stranger's code that is a tree of its own: the system's programs and
 libraries, the Python environment and the package, bound read-only, and two small tmpfs for the guest's memory and for what it reports.
-No home folder, no /etc but the loader's cache, no /proc, no file of anybody's. And the kernel runs without rights: as nobody where it was started by
-root, without any capability, unable to gain one, and with a limit on processor time.
+No home folder, no /etc but what libraries read there, no /proc, no file of anybody's. And the kernel runs without rights: as nobody
+where it was started by root, without any capability, unable to gain one, and with a limit on processor time.
 """
 
 from __future__ import annotations
@@ -18,7 +18,11 @@ from typing import Any
 import twlab
 from twlab import syscalls
 
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache", "/etc/alternatives", "/dev/null", "/dev/zero", "/dev/urandom")
+_SYSTEM = (
+    *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"),
+    *("/etc/ld.so.cache", "/etc/alternatives", "/etc/protocols", "/etc/services"),
+    *("/dev/null", "/dev/zero", "/dev/urandom"),
+)
 _EMPTY = ("/proc", "/sys", "/dev/shm", "/run", "/tmp", "/var/tmp")
 _ROOT = "/run/enclosure"  # in the sandbox, where /run is a tmpfs of its own
 _REPORT_MIB = 16  # for orders and events

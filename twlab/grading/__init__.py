@@ -1,0 +1,1 @@
+"""Grading: what students claim, checked by running it in the lab kernel. `docs/grading.md` describes the formats."""

@@ -1,0 +1,248 @@
+"""The agent that examines a student's scenario, in a lab kernel that nothing else will ever run in.
+
+The scenario is only ever loaded in a cell (`twlab.grading.cell`). What the examiner takes from the kernel itself, in each arm: the settings in
+force on every node, TCP segments and connections, sockets in TIME_WAIT. Its request is ``{"text": the file, "seed": ...}``, its one event
+beside ``begin`` and ``end``:
+
+    {"event": "examined", "problem": why nothing could be examined, or empty,
+     "described": {"name", "hypothesis", "topology", "arms": {arm: {"role", "expect": {...}, "nodes": {node: {setting: value}}}}},
+     "arms": {arm: {"problem", "ended", "observed": {...}, "evidence": {"differs": [...], "segments", "connections", "time_wait"}}},
+     "deceived": {arm: as above}}
+
+``ended`` means that the process did not come to its end; no further arm is run then. The arms of ``deceived`` ran with the kernel set
+back to what it was in the control, behind the scenario's back.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, cast
+
+from twlab import counters, inetdiag, sysctl
+from twlab.arm import run_arm, settings_of
+from twlab.errors import LabError
+from twlab.grading import cell
+from twlab.network import load_topology
+from twlab.observation import Observation
+from twlab.scenario import Overrides, Scenario, find_scenario
+from twlab.settings import Settings
+from twlab.syscalls import inside_network_namespace
+from twlab.tuning import KNOBS
+
+_FILE = "/run/submission.py"  # where the stranger finds it
+_MOST_ARMS, _MOST_NODES, _MOST_FACTS, _LONGEST = 12, 300, 50, 200
+Sysctls = dict[str, dict[str, str]]  # node to name to value
+Event = dict[str, Any]
+
+
+def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
+    """Examine the scenario of `request`; whatever it does, the event tells what came of it."""
+    emit({"event": "begin"})
+    cell.prepare()
+    # A user namespace may do less than root: what a scenario could ask for on the guest engine is allowed here beforehand.
+    sysctl.write("net.ipv4.tcp_allowed_congestion_control", sysctl.read("net.ipv4.tcp_available_congestion_control") or "reno")
+    sysctl.write("net.core.rmem_max", str(64 << 20))
+    emit({"event": "examined", **_examine(request["text"], request["seed"])})
+    emit({"event": "end"})
+
+
+def _examine(text: str, seed: int) -> Event:
+    report: Event = {"problem": "", "described": None, "arms": {}, "deceived": {}}
+    try:
+        said = cell.run(lambda tell, _: tell(_describe()), {_FILE: text}, lambda *_: None)
+        described = _checked(said)
+    except cell.CellError as error:
+        return report | {"problem": f"it does not load: {error}"}
+    except (LabError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        return report | {"problem": f"it does not load: {error}"[:_LONGEST]}
+    report["described"] = described
+    trial = _Trial(text, seed, described)
+    in_control: Sysctls = {}
+    for arm, entry in described["arms"].items():
+        report["arms"][arm] = trial.outcome(arm)
+        if report["arms"][arm]["ended"]:  # and so would the others: they cost what this one has cost
+            break
+        if entry["role"] == "control":
+            in_control = trial.found
+        elif entry["role"] == "treatment" and _differ(in_control, trial.found):
+            report["deceived"][arm] = trial.outcome(arm, instead=in_control)
+    return report
+
+
+class _Trial:
+    """Arms, one after the other.
+
+    Attributes:
+        found: the sysctls that settings go into, as they were on each node when the last arm's steps began.
+    """
+
+    def __init__(self, text: str, seed: int, described: Event):
+        self._text = text
+        self._seed = seed
+        self._described = described
+        self.found: Sysctls = {}
+        self._before: dict[str, dict[str, int]] = {}
+
+    def outcome(self, arm: str, instead: Sysctls | None = None) -> Event:
+        """Run `arm`, with the sysctls of `instead` in place of its own, and say what came of it."""
+        self.found, self._before = {}, {}
+        evidence: Event = {"differs": [], "segments": 0, "connections": 0, "time_wait": 0}
+        wanted = self._described["arms"][arm]["nodes"]
+
+        def attend(stage: str, pid: int, message: Event) -> None:
+            for name, node in _nodes(pid, message).items():
+                with node.inside():
+                    if stage == "ready":
+                        self.found[name] = {knob.sysctl: value for knob in KNOBS if (value := sysctl.read(knob.sysctl)) is not None}
+                        self._before[name] = counters.read(cast(Any, node))
+                        _put(instead.get(name, {}) if instead else {}, self.found[name])
+                    else:
+                        _add(evidence, counters.delta(self._before.get(name, {}), counters.read(cast(Any, node))))
+                    evidence["differs"] += [f"{name} {what}" for what in _differences(wanted.get(name, {}))]
+
+        try:
+            said = cell.run(functools.partial(_carry_out_arm, arm, self._seed), {_FILE: self._text}, attend)
+        except cell.CellError as error:
+            return {"problem": str(error), "ended": True, "observed": {}, "evidence": evidence}
+        if missing := sorted(set(wanted) - set(self.found)):
+            evidence["differs"].append(f"{missing[0]} was not there")
+        problem = "" if said.get("observed") else _text(said.get("problem") or "it observed nothing")
+        evidence["differs"] = evidence["differs"][:5]
+        return {"problem": problem, "ended": False, "observed": _facts(said.get("observed")), "evidence": evidence}
+
+
+class _SeenNode:
+    """A network namespace of the stranger's, as the examiner looks into it."""
+
+    def __init__(self, fd: int):
+        self._fd = fd
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        with inside_network_namespace(self._fd):
+            yield
+
+    def __del__(self) -> None:
+        os.close(self._fd)
+
+
+def _nodes(pid: int, message: Event) -> dict[str, _SeenNode]:
+    """The nodes that the stranger has, by the file descriptors that it says they are. It may say what it likes: what cannot be entered is none."""
+    named = message.get("nodes")
+    found = {}
+    for name, number in list(named.items() if isinstance(named, dict) else ())[:_MOST_NODES]:
+        with suppress(OSError, ValueError):
+            node = _SeenNode(os.open(f"/proc/{pid}/fd/{int(number)}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
+            with node.inside():
+                found[str(name)[:_LONGEST]] = node
+    return found
+
+
+def _put(wanted: Mapping[str, str], there: Mapping[str, str]) -> None:
+    for name, value in wanted.items():
+        if there.get(name) != value:
+            with suppress(OSError):
+                sysctl.write(name, value)
+
+
+def _differences(settings: Mapping[str, Any]) -> list[str]:
+    """Which of `settings` this network namespace does not have; those of gateways only where there is connection tracking."""
+    wanted = Settings(**settings)
+    for_all = [(knob.sysctl, value) for knob in KNOBS if (value := knob.value(wanted)) is not None]
+    return [name for name, value in for_all if (there := sysctl.read(name)) != value and not (there is None or name.startswith("net.netfilter."))]
+
+
+def _add(evidence: Event, moved: Mapping[str, int]) -> None:
+    evidence["segments"] += moved.get("TcpInSegs", 0)
+    evidence["connections"] += moved.get("TcpActiveOpens", 0) + moved.get("TcpPassiveOpens", 0)
+    with inetdiag.open_socket() as diag:
+        evidence["time_wait"] += len(inetdiag.dump(diag, 1 << inetdiag.TIME_WAIT))
+
+
+def _differ(one: Sysctls, other: Sysctls) -> bool:
+    return any(one[name] != other[name] for name in set(one) & set(other))
+
+
+def _describe() -> Event:
+    """In the cell: the scenario as JSON values. The predictions are known before anything runs."""
+    try:
+        scenario = find_scenario(_FILE)
+        return {"name": scenario.name, "hypothesis": scenario.hypothesis, "topology": scenario.topology,
+                "arms": {arm: _described_arm(scenario, arm) for arm in scenario.arms}}  # fmt: skip
+    except Exception as error:
+        return {"problem": f"{type(error).__name__}: {getattr(error, 'message', error)}"}
+
+
+def _described_arm(scenario: Scenario, arm: str) -> Event:
+    names = load_topology(scenario.topology_in(arm)).nodes()
+    settings = settings_of(scenario, arm, names, Overrides(), {})
+    return {
+        "role": scenario.roles[arm],
+        "expect": scenario.arms[arm].expect.as_dict(),
+        "nodes": {name: wanted.as_dict() for name, wanted in settings.items()},
+    }
+
+
+def _carry_out_arm(arm: str, seed: int, tell: Callable[[Event], None], wait: Callable[[str, Event], None]) -> None:
+    """In the cell: run the arm as `twlab run` does, with the examiner looking in before and after the steps."""
+    scenario = find_scenario(_FILE)
+
+    @functools.wraps(scenario.steps)
+    def attended(lab: Any, **given: Any) -> Observation:
+        nodes = {"nodes": {name: node.namespace for name, node in lab.network.nodes.items()}}
+        wait("ready", nodes)
+        observation = scenario.steps(lab, **given)
+        wait("taken", nodes)
+        return observation
+
+    try:
+        outcome = run_arm(replace(scenario, steps=attended), arm, Overrides(), seed=seed, folder=Path("/tmp"), forced={})
+        tell({"observed": _facts(outcome.get("observed")), "problem": (outcome.get("error") or {}).get("message", "")})
+    except Exception as error:
+        tell({"problem": f"{type(error).__name__}: {getattr(error, 'message', error)}"})
+
+
+def _checked(said: Event) -> Event:
+    """A description of the right shape and size. Raises ValueError, or whatever a wrong shape brings about."""
+    if said.get("problem"):
+        raise ValueError(_text(said["problem"]))
+    arms = {
+        _text(name): {
+            "role": str(arm["role"]),
+            "expect": {**_facts(arm["expect"])},
+            "nodes": {_text(node): Settings(**settings).as_dict() for node, settings in list(arm["nodes"].items())[:_MOST_NODES]},
+        }
+        for name, arm in said["arms"].items()
+    }
+    roles = [arm["role"] for arm in arms.values()]
+    if not set(roles) <= {"control", "treatment", "remedy"} or roles.count("control") != 1 or roles[0] != "control":
+        raise ValueError("it has no control")
+    if len(arms) > _MOST_ARMS:
+        raise ValueError(f"it has more than {_MOST_ARMS} arms")
+    if not all(arm["expect"] for arm in arms.values()):
+        raise ValueError("an arm predicts nothing")
+    return {"name": _text(said["name"]), "hypothesis": _text(said["hypothesis"]), "topology": _text(said["topology"]), "arms": arms}
+
+
+def _facts(values: Any) -> Event:
+    """Named facts that are truth values, numbers, texts or ranges; whatever else is there becomes text."""
+    facts = list(values.items()) if isinstance(values, Mapping) else []
+    return {_text(name): _fact(value) for name, value in facts[:_MOST_FACTS]}
+
+
+def _fact(value: Any) -> Any:
+    if isinstance(value, dict) and set(value) == {"low", "high"}:
+        return {end: None if bound is None else float(bound) for end, bound in value.items()}
+    if isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**63) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    return _text(value)
+
+
+def _text(value: object) -> str:
+    return str(value)[:_LONGEST]

@@ -1,0 +1,70 @@
+"""Grades a class: what has to be run is run, and each student's grade is kept as soon as all of it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import twlab
+from twlab.engines.guest import built_kernel
+from twlab.grading.assignment import Assignment
+from twlab.grading.crew import results
+from twlab.grading.gradebook import Grade, Gradebook
+from twlab.grading.marking import Mark, mark
+from twlab.grading.submission import Submission
+from twlab.grading.trials import Task, key, tasks_for
+from twlab.grading.verdict import mark_scenario
+
+
+def new_gradebook(assignment: Assignment) -> Gradebook:
+    """An empty one. Raises CapabilityError: there is no lab kernel (``no-lab-kernel``)."""
+    basis = {"assignment": assignment.digest, "seed": assignment.seed, "twlab": twlab.__version__, "lab_kernel": built_kernel().parent.name}
+    return Gradebook(assignment.title, basis)
+
+
+def grade(
+    assignment: Assignment, submissions: Sequence[Submission], book: Gradebook, *, jobs: int, on_grade: Callable[[Grade], None] = lambda grade: None
+) -> None:
+    """Grade those of `submissions` that `book` lacks; `on_grade` is called after each, which the book then has.
+
+    Args:
+        jobs: lab kernels side by side.
+
+    Raises:
+        CapabilityError: this machine cannot run a lab kernel.
+    """
+    waiting = {submission.id: submission for submission in submissions if submission.id not in book.grades}
+    needs = {name: tasks_for(assignment, submission) for name, submission in waiting.items()}
+    wanted = {key(task): task for tasks in needs.values() for task in tasks.values()}
+    found: dict[str, Any] = {}
+
+    def settle() -> None:
+        for name in [name for name in waiting if all(key(task) in found for task in needs[name].values())]:
+            book.grades[name] = _grade(assignment, waiting.pop(name), needs.pop(name), found)
+            on_grade(book.grades[name])
+
+    settle()
+    for done, result in results(wanted.values(), jobs):
+        found[done] = result
+        settle()
+
+
+def _grade(assignment: Assignment, submission: Submission, tasks: Mapping[str, Task], found: Mapping[str, Any]) -> Grade:
+    numbers = assignment.numbers_for(submission.id)
+
+    def marked(question: Any) -> Mark:
+        result = found[key(tasks[question.id])] if question.id in tasks else {}
+        if question.kind == "scenario":
+            return mark_scenario(question, submission, numbers, result.get("report", {}))
+        return mark(question, submission, numbers, result.get("outcomes", {}))
+
+    marks = [marked(question) for question in assignment.questions]
+    known = {question.id for question in assignment.questions}
+    reasons = {name: text for name, text in submission.reasons.items() if name in known}
+    return Grade(submission.id, submission.name, submission.digest, numbers, marks, reasons)
+
+
+def output_files(path: Path) -> tuple[Path, Path]:
+    """JSON and CSV beside each other, whichever of them `path` names."""
+    return path.with_suffix(".json"), path.with_suffix(".csv")

@@ -1,0 +1,134 @@
+"""The grades of a class: kept in a file while they are made, so that an interruption loses none, and shown as JSON or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twlab.errors import UsageError
+from twlab.grading.marking import Mark
+from twlab.grading.words import in_spreadsheet, plainly
+from twlab.result import cannot_write
+
+SCHEMA = 1
+_COLUMNS = ("id", "name", "question", "kind", "points", "of", "claimed", "shown", "remark")
+
+
+@dataclass
+class Grade:
+    """One student's.
+
+    Attributes:
+        digest: of the submission, so that another one is graded anew.
+        numbers: his values of the parameters.
+        marks: one for each question, in the assignment's order.
+        reasons: what he wrote to a question, for whoever reads it.
+    """
+
+    id: str
+    name: str
+    digest: str
+    numbers: dict[str, Any]
+    marks: list[Mark]
+    reasons: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def points(self) -> float:
+        """The points given."""
+        return round(sum(mark.points or 0.0 for mark in self.marks), 2)
+
+    @property
+    def of(self) -> float:
+        """The points that twlab could have given."""
+        return round(sum(mark.of for mark in self.marks if mark.points is not None), 2)
+
+    @property
+    def by_hand(self) -> float:
+        """The points of open questions."""
+        return round(sum(mark.of for mark in self.marks if mark.kind == "open"), 2)
+
+    @property
+    def unchecked(self) -> list[str]:
+        """The questions that could not be checked, through no fault of the student's."""
+        return [mark.question for mark in self.marks if mark.unchecked]
+
+    def as_dict(self) -> dict[str, Any]:
+        totals = {"points": self.points, "of": self.of, "by_hand": self.by_hand}
+        return {"id": self.id, "name": plainly(self.name), "digest": self.digest, **totals, "numbers": self.numbers,
+                "marks": [asdict(mark) for mark in self.marks], "reasons": self.reasons}  # fmt: skip
+
+
+@dataclass
+class Gradebook:
+    """The grades of one assignment.
+
+    Attributes:
+        title: the assignment's.
+        basis: what, beside a submission, a grade depends on: digest of the assignment, seed, twlab, lab kernel.
+    """
+
+    title: str
+    basis: dict[str, Any]
+    grades: dict[str, Grade] = field(default_factory=dict)
+
+    def in_order(self) -> list[Grade]:
+        """The grades, by id."""
+        return [self.grades[name] for name in sorted(self.grades)]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"schema": SCHEMA, "title": self.title, "basis": self.basis, "students": [grade.as_dict() for grade in self.in_order()]}
+
+    def json(self) -> str:
+        return json.dumps(self.as_dict(), indent=1) + "\n"
+
+    def csv(self) -> str:
+        """A line for each student and question, and one for his total."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for grade in self.in_order():
+            who = {"id": grade.id, "name": plainly(grade.name)}
+            by_hand = f"{grade.by_hand:g} by hand" if grade.by_hand else ""
+            total = Mark("total", "", grade.points, grade.of, remark=by_hand)
+            for mark in (*grade.marks, total):
+                row = {**who, **{key: value for key, value in asdict(mark).items() if key in _COLUMNS}}
+                writer.writerow({key: in_spreadsheet(value) if isinstance(value, str) else value for key, value in row.items()})
+        return text.getvalue()
+
+    def write(self, path: Path) -> None:
+        """Write `path` (JSON) and the same as CSV beside it, each whole or not at all. Raises CapabilityError (``cannot-write``)."""
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            for file, content in ((path, self.json()), (path.with_suffix(".csv"), self.csv())):
+                part = file.with_name(f".{file.name}.part")
+                part.write_text(content, encoding="utf-8")
+                os.replace(part, file)
+        except OSError as error:
+            raise cannot_write(path.parent, error) from error
+
+    def resume(self, path: Path, wanted: Sequence[tuple[str, str]]) -> None:
+        """Take over the grades of `wanted`, ids with digests, that `path` has on the same basis.
+
+        Raises:
+            UsageError: the file is there and holds no grades (``broken-grades``).
+        """
+        try:
+            values = json.loads(path.read_text())
+            same = values["schema"] == SCHEMA and values["basis"] == self.basis
+            kept = [_grade(entry) for entry in values["students"] if same and (entry["id"], entry["digest"]) in set(wanted)]
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{path} holds no grades: {error}", "name another file with --out", "broken-grades") from error
+        self.grades |= {grade.id: grade for grade in kept if not grade.unchecked}
+
+
+def _grade(entry: dict[str, Any]) -> Grade:
+    marks = [Mark(**mark) for mark in entry["marks"]]
+    return Grade(entry["id"], entry["name"], entry["digest"], entry["numbers"], marks, entry["reasons"])

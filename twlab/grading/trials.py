@@ -1,0 +1,49 @@
+"""What has to be run in a lab kernel in order to grade. Pure.
+
+Each thing to be checked is a task of its own and gets a boot of its own, so that it comes out the same alone and in a class: what the kernel
+draws at random depends on what it has done before. Students with the same numbers share a task.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from twlab.grading.assignment import Assignment, Question, pairs
+from twlab.grading.submission import Submission
+
+Task = dict[str, Any]
+
+
+def trial_of(question: Question, numbers: Mapping[str, Any], seed: int) -> Task | None:
+    """The arms that show whether an answer to `question` is right; None where nothing has to be run."""
+    if not question.source:
+        return None
+    arms = list(dict.fromkeys([question.role_arm, *question.arms]))
+    return {"kind": "trial", "source": question.source, "arms": arms, "sets": pairs(question.sets, numbers), "seed": seed}
+
+
+def examination_of(question: Question, submission: Submission, seed: int) -> Task | None:
+    """The student's scenario for this question, to be examined; None where there is none."""
+    text = submission.scenarios.get(question.id)
+    return None if text is None else {"kind": "examination", "text": text, "seed": seed}
+
+
+def tasks_for(assignment: Assignment, submission: Submission) -> dict[str, Task]:
+    """Question to what has to be run for it."""
+    if submission.problem:
+        return {}
+    numbers = assignment.numbers_for(submission.id)
+    found = {
+        question.id: examination_of(question, submission, assignment.seed)
+        if question.kind == "scenario"
+        else trial_of(question, numbers, assignment.seed)
+        for question in assignment.questions
+    }
+    return {question: task for question, task in found.items() if task}
+
+
+def key(task: Task) -> str:
+    """The same for the same task."""
+    return json.dumps(task, sort_keys=True)

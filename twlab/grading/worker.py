@@ -1,0 +1,83 @@
+"""Carries out tasks in lab kernels, one boot each: a JSON task a line on standard input, a JSON result a line on standard output.
+
+A trial's result is ``{"outcomes": {arm: outcome}, "kernel": ...}``, an examination's ``{"report": ...}``; where this machine cannot run a
+lab kernel it is ``{"error": ...}`` (see `twlab.errors.LabError.as_dict`).
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from twlab.engines.guest import Guest
+from twlab.errors import CapabilityError, EngineError
+from twlab.syscalls import die_with_parent
+
+PROCESSOR_LIMIT_S, REAL_LIMIT_S = 15, 45.0  # for all that a stranger's scenario does
+_MEMORY_MIB = 320
+_TRIAL_LIMIT_S = 300.0
+Result = dict[str, Any]
+
+
+def carry_out(task: dict[str, Any]) -> Result:
+    """The result of one task."""
+    with tempfile.TemporaryDirectory(prefix="twlab-grade-") as folder:
+        try:
+            return _examination(task, Path(folder)) if task["kind"] == "examination" else _trial(task, Path(folder))
+        except CapabilityError as error:
+            return {"error": error.as_dict()}
+
+
+def _trial(task: dict[str, Any], folder: Path) -> Result:
+    """Scenarios of the teacher's, run as `twlab run` runs them."""
+    jobs = [{"source": task["source"], "arm": arm, "folder": str(folder), "set": task["sets"]} for arm in task["arms"]]
+    outcomes: dict[str, Any] = {}
+
+    def on_event(event: dict[str, Any]) -> None:
+        if event["event"] == "arm":
+            outcomes[task["arms"][event["job"]]] = {name: event["result"].get(name) for name in ("observed", "error", "kernel")}
+
+    try:
+        Guest().run({"jobs": jobs, "seed": task["seed"], "engine": "guest", "mechanisms": {}}, folder, on_event, _TRIAL_LIMIT_S)
+    except EngineError as error:
+        outcomes |= {arm: {"error": error.as_dict()} for arm in task["arms"] if arm not in outcomes}
+    return {"outcomes": outcomes}
+
+
+def _examination(task: dict[str, Any], folder: Path) -> Result:
+    """A stranger's scenario. Once it has begun, whatever becomes of the kernel is its own doing."""
+    report: Result = {"problem": f"it took more than {PROCESSOR_LIMIT_S} s of processor time or {REAL_LIMIT_S:g} s of real time, or broke its kernel"}
+    begun = []
+
+    def on_event(event: dict[str, Any]) -> None:
+        begun.append(event["event"])
+        if event["event"] == "examined":
+            report.clear()
+            report.update(event)
+
+    guest = Guest(agent="twlab.grading.examiner", memory_mib=_MEMORY_MIB, processor_s=PROCESSOR_LIMIT_S)
+    for _ in range(2):
+        try:
+            guest.run({"text": task["text"], "seed": task["seed"]}, folder, on_event, REAL_LIMIT_S)
+        except EngineError as error:
+            if not begun:  # nothing of the stranger's has run yet
+                report["problem"] = f"no lab kernel came up for it: {error.message}"
+                continue
+        break
+    return {"report": report}
+
+
+def main() -> None:
+    """Carry out one task after the other, until there are no more; end with the process that started us."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    die_with_parent(signal.SIGTERM)
+    for line in sys.stdin:
+        print(json.dumps(carry_out(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
