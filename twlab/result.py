@@ -38,6 +38,7 @@ class ArmResult:
         transcript: entries, see `twlab.transcript`.
         counters: node to kernel counter to how far it moved.
         time_wait: the TIME_WAIT table over time, at each step and at the end: ``{"at_s", "node", "count", "sockets": [...]}``.
+        sockets: TCP sockets over time, see `twlab.gauge.Gauge.series`; nodes on which nothing changed are left out.
         conntrack: what each gateway tracks, at the same times: ``{"at_s", "node", "count", "states": {state: count}, "entries": [...]}``.
         tables: what the steps put into tables: title to rows, ``{column: value}``; see `twlab.lab.Lab.row`.
         capture: name of the pcapng file beside the result; ``captured`` and ``lost`` count its packets.
@@ -57,6 +58,7 @@ class ArmResult:
     transcript: list[dict[str, Any]] = field(default_factory=list)
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     time_wait: list[dict[str, Any]] = field(default_factory=list)
+    sockets: dict[str, list[list[float]]] = field(default_factory=dict)
     conntrack: list[dict[str, Any]] = field(default_factory=list)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     capture: str = ""

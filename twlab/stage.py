@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from twlab.capture import Capture
+from twlab.gauge import Gauge
 from twlab.lab import Lab
 from twlab.loop import Loop
 from twlab.network import Network, Topology
@@ -28,6 +29,7 @@ class Stage:
         lab: what its user holds in the hand.
         capture: what crosses the wires and the gateways.
         tunings: node to its settings in force.
+        gauge: counts their sockets.
         outcome: the fields of `twlab.result.ArmResult` that are known without a prediction, as JSON values, and ``kernel``: release,
             version and machine of the kernel that TCP runs on. Complete once the stage has been left; `gather` tells what it is meanwhile.
     """
@@ -35,15 +37,18 @@ class Stage:
     lab: Lab
     capture: Capture
     tunings: dict[str, Tuning]
+    gauge: Gauge
     outcome: dict[str, Any] = field(default_factory=dict)
 
     def gather(self) -> dict[str, Any]:
         """The outcome as it is now."""
         self.lab.sample()
+        self.gauge.look()
         self.outcome |= {
             "effective": {name: dict(tuning.effective) for name, tuning in self.tunings.items()},
             "counters": {name: moved for name, moved in self.lab.all_moved().items() if moved},
             "time_wait": self.lab.time_wait_samples,
+            "sockets": {name: rows for name, rows in self.gauge.series.items() if len(rows) > 1},
             "conntrack": self.lab.conntrack_samples,
             "tables": self.lab.tables,
             "virtual_s": round(self.lab.now_s, 6),
@@ -88,15 +93,22 @@ def staged(
     with ExitStack() as stack:
         loop = Loop()
         stack.callback(loop.close)
-        transcript = Transcript(lambda: loop.now_s, listener)
         network = stack.enter_context(Network(topology))
+        gauge = stack.enter_context(Gauge((node for node in network.nodes.values() if node.role == "endpoint"), loop))
+
+        def heard(entry: Entry) -> None:
+            gauge.hear(entry)
+            if listener:
+                listener(entry)
+
+        transcript = Transcript(lambda: loop.now_s, heard)
         tunings = {name: stack.enter_context(Tuning(node, settings[name], loop, transcript, forced)) for name, node in network.nodes.items()}
         watched = [node for node in network.nodes.values() if node.role in ("wire", "gateway")]
         recorder = stack.enter_context(Capture(watched, capture, loop))
         wires = {name: stack.enter_context(Wire(node, loop, transcript, recorder)) for name, node in network.nodes.items() if node.role == "wire"}
         lab = Lab(network, loop, transcript, wires, settings, random.Random(seed))
         stack.callback(lab.closing.close)
-        stage = Stage(lab, recorder, tunings)
+        stage = Stage(lab, recorder, tunings, gauge)
         stage.outcome = {
             "kernel": " ".join(os.uname()[2:5]),
             "settings": {name: wanted.as_dict() for name, wanted in settings.items()},

@@ -1,0 +1,72 @@
+"""How many TCP sockets nodes have over time, and how many of them are in TIME_WAIT: looked at often, kept where it changes."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from twlab.loop import Loop, Timer
+from twlab.transcript import Entry
+
+if TYPE_CHECKING:
+    from twlab.network import Node
+
+_PERIOD_S, _LONGEST_S = 1.0, 60.0
+_PATIENCE = 150  # looks without a change, after which it looks less often: longer than any TIME_WAIT that Linux makes by itself
+_IN_USE, _TIME_WAIT = re.compile(rb"TCP6?: inuse (\d+)"), re.compile(rb" tw (\d+)")
+
+
+class Gauge:
+    """Looks at `nodes` every second while it is entered, and at those that `hear` is told of.
+
+    Attributes:
+        series: node to rows ``[at_s, in_use, time_wait]``, one for each change. `in_use` counts sockets of all states but TIME_WAIT, listening
+            ones too; `time_wait` also the mini-sockets of an orphaned FIN_WAIT2. Source: /proc/net/sockstat (Linux net/ipv4/proc.c), sockstat6.
+    """
+
+    def __init__(self, nodes: Iterable[Node], loop: Loop):
+        self.series: dict[str, list[list[float]]] = {}
+        self._nodes = list(nodes)
+        self._loop = loop
+        self._files: dict[str, list[int]] = {}
+        self._timer: Timer | None = None
+        self._unchanged = 0
+
+    def __enter__(self) -> Gauge:
+        for node in self._nodes:
+            with node.inside():
+                names = (f"/proc/thread-self/net/{name}" for name in ("sockstat", "sockstat6"))
+                self._files[node.name] = [os.open(name, os.O_RDONLY | os.O_CLOEXEC) for name in names if os.path.exists(name)]
+        self._tick()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer:
+            self._timer.cancel()
+        for files in self._files.values():
+            for file in files:
+                os.close(file)
+        self._files.clear()
+
+    def hear(self, entry: Entry) -> None:
+        """Something was done: count where it was."""
+        self.look(entry.node)
+
+    def look(self, node: str = "") -> bool:
+        """Count now, at one node or at all; whether anything has changed."""
+        changed = False
+        for name in [node] if node in self._files else self._files:
+            told = b"".join(os.pread(file, 1024, 0) for file in self._files[name])
+            now = [sum(int(count) for count in pattern.findall(told)) for pattern in (_IN_USE, _TIME_WAIT)]
+            rows = self.series.setdefault(name, [])
+            if not rows or rows[-1][1:] != now:
+                rows.append([round(self._loop.now_s, 3), *now])
+                changed = True
+        return changed
+
+    def _tick(self) -> None:
+        self._unchanged = 0 if self.look() else self._unchanged + 1
+        pause_s = min(_LONGEST_S, _PERIOD_S * 2 ** (self._unchanged // _PATIENCE))
+        self._timer = self._loop.call_later(pause_s, self._tick)
