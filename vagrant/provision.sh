@@ -21,10 +21,10 @@ fail() {
 }
 
 examine() {
-    ((EUID == 0)) || fail 3 "this installs packages, and you are not root" "sudo $0 $*"
-    command -v apt-get >/dev/null || fail 3 "this machine has no apt-get" "use Debian 12, or setup/install.sh, which names what is missing"
     [[ -f $CHECKOUT/pyproject.toml ]] || fail 2 "$CHECKOUT is no checkout of twlab" "$0 CHECKOUT [USER]"
     id "$WORKER" >/dev/null 2>&1 || fail 2 "there is no user called $WORKER" "$0 $CHECKOUT USER"
+    ((EUID == 0)) || fail 3 "this installs packages, and you are not root" "sudo $0 $*"
+    command -v apt-get >/dev/null || fail 3 "this machine has no apt-get" "use Debian 12, or setup/install.sh, which names what is missing"
     local memory_kb space_kb
     memory_kb=$(awk '/^MemTotal/ {print $2}' /proc/meminfo)
     ((memory_kb >= LEAST_MEMORY_KB)) ||
@@ -58,6 +58,7 @@ take_kernels() {
 greet() {
     ln -sf "$HOME_OF_TWLAB/.venv/bin/twlab" /usr/local/bin/twlab
     ln -sf "$HOME_OF_TWLAB/.venv/bin/pytest" /usr/local/bin/twlab-pytest
+    echo "export HANDOUTS=$HOME_OF_TWLAB/docs/handouts" >/etc/profile.d/twlab.sh
     cat >/etc/motd <<'MOTD'
 
 twlab: experiments on TCP's TIME_WAIT, on real Linux TCP stacks.
@@ -66,7 +67,7 @@ twlab: experiments on TCP's TIME_WAIT, on real Linux TCP stacks.
     twlab run stale-data    a first experiment: two seconds, no root
     twlab list              everything there is to run
 
-The handouts are in /opt/twlab/docs/handouts. Results go to the folder "runs" where you are.
+The handouts are in /opt/twlab/docs/handouts ($HANDOUTS). Results go to the folder "runs" where you are.
 
 MOTD
 }

@@ -1,0 +1,45 @@
+"""The VM for students: what can be said without booting it. `vagrant/trial/up.sh` boots it."""
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+
+import pytest
+from conftest import ROOT, as_user
+
+VAGRANT = ROOT / "vagrant"
+VAGRANTFILE = (VAGRANT / "Vagrantfile").read_text()
+
+
+def test_the_box_is_pinned() -> None:
+    """A name and one version of it; with another box from the environment, whichever version there is."""
+    assert re.search(r'fetch\("TWLAB_BOX", "[\w-]+/[\w-]+"\)', VAGRANTFILE)
+    assert re.search(r': "\d[\d.]+"\)$', VAGRANTFILE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("provider", ["virtualbox", "libvirt", "parallels", "vmware_desktop"])
+def test_each_provider_is_given_memory_and_processors(provider: str) -> None:
+    """The same two numbers for all, and README names the provider."""
+    block = VAGRANTFILE.split(f"provider(:{provider})")[1].split("config.vm.provi")[0]
+    assert "MEMORY_MB" in block
+    assert "CPUS" in block
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"), [(["/nowhere"], "/nowhere is no checkout of twlab"), ([str(ROOT), "no-such-user"], "there is no user called no-such-user")]
+)
+def test_provisioning_refuses_before_it_changes_anything(arguments: list[str], says: str) -> None:
+    """One message with its remedy, status 2."""
+    done = provision(arguments)
+    assert (done.returncode, says in done.stderr, "remedy:" in done.stderr) == (2, True, True), done.stderr
+
+
+def test_provisioning_needs_root() -> None:
+    """Anybody else is told so."""
+    done = provision([str(ROOT), "root"], as_user("nobody") if os.geteuid() == 0 else [])
+    assert (done.returncode, "you are not root" in done.stderr, "remedy:" in done.stderr) == (3, True, True), done.stderr
+
+
+def provision(arguments: list[str], prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*prefix, "bash", VAGRANT / "provision.sh", *arguments], capture_output=True, text=True, check=False)
