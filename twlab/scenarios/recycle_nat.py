@@ -20,6 +20,7 @@ NOBODY = {"failed": 0, "refused": 0, "answers": 0}
     control=Arm(Settings(tw_recycle=False, time_wait_s=60), expect=Observation(connects=3, **NOBODY, time_wait_short=False)),
     treatment={
         "clocks": Arm(Settings(), expect=Observation(connects=3, failed=2, refused=2, answers=0, time_wait_short=True)),
+        "clocks-ipv6": Arm(Settings(), given={"family": 6}, expect=Observation(connects=3, failed=2, refused=2, answers=0, time_wait_short=True)),
         "no-timestamps-at-one": Arm(
             Settings(), on={"c2": Settings(timestamps=0)}, given={"apart_s": 0}, expect=Observation(connects=3, failed=1, refused=1, answers=0)
         ),
@@ -43,7 +44,15 @@ NOBODY = {"failed": 0, "refused": 0, "answers": 0}
     "tcp_input.c (tcp_conn_request); RFC 7323 section 5; RFC 1323 appendix B.2",
 )
 def recycle_nat(
-    lab: Lab, *, clients: int = 3, servers: int = 1, apart_s: int = 45, rounds: int = 1, rate_per_s: float = 0.0, patience_s: float = 0.3
+    lab: Lab,
+    *,
+    clients: int = 3,
+    servers: int = 1,
+    apart_s: int = 45,
+    rounds: int = 1,
+    rate_per_s: float = 0.0,
+    patience_s: float = 0.3,
+    family: int = 4,
 ) -> Observation:
     """With tcp_tw_recycle on a server that closes first, of the clients behind one NAT gateway only the one that booted first can connect.
 
@@ -76,7 +85,7 @@ def recycle_nat(
     took_s: list[float] = []
     for server, size in zip(hosts, [*SMALLER[: servers - 1], clients], strict=True):
         lab.step(f"{size} clients connect to {server.name}, one after the other; the server closes first.")
-        times_s = visits(lab, group[:size] * rounds, server, rate_per_s, patience_s)
+        times_s = visits(lab, group[:size] * rounds, server, rate_per_s, patience_s, family)
         middle, worst = (None if value == inf else round(value * 1000, 3) for value in (median(times_s), max(times_s)))
         settings = lab.settings[group[0].name], lab.settings[server.name]
         lab.row(
@@ -102,9 +111,9 @@ def recycle_nat(
     )
 
 
-def visits(lab: Lab, clients: list[Host], server: Host, rate_per_s: float, patience_s: float) -> list[float]:
+def visits(lab: Lab, clients: list[Host], server: Host, rate_per_s: float, patience_s: float, family: int) -> list[float]:
     """Each client connects, and the server closes first: how long each connect took, in seconds; infinity: longer than its patience."""
-    listener = server.listen(80)
+    listener = server.listen(80, family=family)
     took_s, began_s = [], lab.now_s
     for number, client in enumerate(clients):
         lab.sleep_until(began_s + (number / rate_per_s if rate_per_s else 0))
