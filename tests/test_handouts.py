@@ -103,5 +103,5 @@ def test_the_teachers_solution_gets_every_point(assignment: Path, tmp_path: Path
         (tmp_path / "teacher" / "mine.py").write_bytes(own.read_bytes())
     done = shell(f"twlab grade {tmp_path / 'teacher'} --assignment {assignment} --json", tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
-    questions = json.loads(done.stdout)["students"][0]["questions"]
-    assert [(q["id"], q["points"], q["of"]) for q in questions if q["kind"] != "open" and q["points"] != q["of"]] == []
+    marks = json.loads(done.stdout)["students"][0]["marks"]
+    assert [mark for mark in marks if mark["kind"] != "open" and mark["points"] != mark["of"]] == []
