@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 from twlab.errors import UsageError
 from twlab.sweep import DEFAULT_GRID, Table, cells, deal
-from twlab.sweeping import fill
+from twlab.sweeping import fill, fill_with
 
 CELL = ("timestamps=0", "time_wait_s=1", "delay_s=5")
 
@@ -97,6 +98,25 @@ def test_cells_of_two_kernels_do_not_mix() -> None:
     table.record((*CELL[:2], "delay_s=6"), {**observed(harmed=10), "kernel": "6.1"})
     assert list(table.done) == [CELL]
     assert list(table.failed.values()) == ["ran on Linux 6.1, the other cells on 6.12"]
+
+
+def test_a_machine_that_cannot_costs_its_own_cells_only() -> None:
+    """What an executor raises is why those cells failed; the others stand."""
+
+    class Executor:
+        def submit(self, function: Any, part: dict[str, Any]) -> Future[Any]:
+            future: Future[Any] = Future()
+            if ["timestamps=0", "time_wait_s=1", "delay_s=1"] in part["cells"]:
+                future.set_exception(OSError("no lab kernel there"))
+            else:
+                future.set_result([observed(unharmed=5) for _ in part["cells"]])
+            return future
+
+    table = Table("stale-segment", 5, 1)
+    grid = cells(("time_wait_s=1", "delay_s=1,2"))
+    fill_with(Executor(), table, "stale-segment", grid, parts=2, on_cell=lambda cell: None)
+    assert len(table.done) == 3
+    assert list(table.failed.values()) == ["no lab kernel there"]
 
 
 @pytest.mark.guest

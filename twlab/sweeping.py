@@ -77,7 +77,11 @@ def fill_with(executor: Any, table: Table, source: str, wanted: Sequence[Cell], 
         executor.submit(results_of, part).add_done_callback(lambda future, part=part: finished.put((part, future)))
     for _ in dealt:
         part, future = finished.get()
-        for cell, result in zip(map(tuple, part["cells"]), future.result(), strict=True):
+        try:
+            results = future.result()
+        except Exception as error:  # whatever went wrong there, a machine without a lab kernel for one
+            results = [{"error": {"message": str(error)}}] * len(part["cells"])
+        for cell, result in zip(map(tuple, part["cells"]), results, strict=True):
             table.record(cell, result)
             on_cell(cell)
 

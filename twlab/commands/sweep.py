@@ -26,7 +26,7 @@ def sweep(
     """How low is safe: run a grid of settings in lab kernels. Interrupt it when you like: the same command goes on where it was."""
     from twlab.progress import bar
     from twlab.report.heatmap import draw
-    from twlab.sweep import Table, cells
+    from twlab.sweep import OUTCOMES, Table, cells
     from twlab.sweeping import dask_executor, fill, fill_with
 
     source, found = find(name)
@@ -46,7 +46,7 @@ def sweep(
 
         def on_cell(cell: tuple[str, ...]) -> None:
             table.write(path)
-            outcome = " ".join(f"{key}={value}" for key, value in table.done[cell].items()) if cell in table.done else table.failed[cell]
+            outcome = ", ".join(f"{table.done[cell][name]} {name}" for name in OUTCOMES) if cell in table.done else table.failed[cell]
             count = sum(cell in table.done for cell in wanted)
             advance(count / len(wanted), f"{count}/{len(wanted)}  {' '.join(cell)}  {outcome}")
 

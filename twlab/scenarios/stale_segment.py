@@ -2,11 +2,11 @@
 
 from twlab import Arm, Lab, Observation, Settings, scenario
 from twlab.lab import Story
-from twlab.segment import renumbered
+from twlab.segment import renumbered, without_timestamp
 
 STALE = 400  # bytes of the segment that arrives late
 MARGIN_S = 0.01  # the four-tuple is wanted again at most so long before its arrival
-PHASE_S = 1.0  # the trials begin within so long
+PHASES = 1 / 8  # of TIME_WAIT's length: the trials begin within so long, several ticks of the kernel's timer
 WINDOW = 60_000  # bytes that the server offers to take, about
 LATEST = 1.13  # TIME_WAIT is over after at most so many times its length: Linux's timers may be an eighth late
 HARMED = Observation(harmed=1, delayed=0, unharmed=0)
@@ -21,6 +21,7 @@ UNHARMED = Observation(harmed=0, delayed=0, unharmed=1)
     treatment={
         "treatment": Arm(Settings(time_wait_s=1), expect=HARMED),
         "ipv6": Arm(Settings(time_wait_s=1), given={"family": 6}, expect=HARMED),
+        "timestamp-lost": Arm(Settings(time_wait_s=1, timestamps=1), given={"timestamp_lost": True}, expect=HARMED),
     },
     remedies={
         "covered": Arm(Settings(time_wait_s=1), given={"covered": True}, expect=UNHARMED),
@@ -30,13 +31,16 @@ UNHARMED = Observation(harmed=0, delayed=0, unharmed=1)
     },
     reads="RFC 9293 section 3.6.1; RFC 7323 section 5; Linux net/ipv4/tcp_ipv4.c (tcp_twsk_unique), net/ipv4/tcp_input.c (tcp_validate_incoming)",
 )
-def stale_segment(lab: Lab, *, delay_s: float = 1.5, trials: int = 1, covered: bool = False, family: int = 4) -> Observation:
+def stale_segment(
+    lab: Lab, *, delay_s: float = 1.5, trials: int = 1, covered: bool = False, timestamp_lost: bool = False, family: int = 4
+) -> Observation:
     """A segment older than TIME_WAIT is delivered to the next connection of its four-tuple; a younger one meets no connection.
 
     The client closes a connection, and wants its four-tuple again just before a segment of the old connection arrives that is
     `delay_s` old. While TIME_WAIT lasts it is refused: the application is delayed until then, not harmed. Once TIME_WAIT is over the
     connection is made, and the segment's bytes are read by an application to which nobody sent them. With timestamps Linux lets a client that
-    names its port reopen at once, whatever the length of TIME_WAIT, and PAWS drops the segment: nothing happens.
+    names its port reopen at once, whatever the length of TIME_WAIT, and PAWS drops the segment: nothing happens, unless
+    the segment has lost its timestamp on the way (arm `timestamp-lost`).
 
     Four things are conditioned on, so that each trial asks about time alone: the segment was under way for `delay_s`; the
     four-tuple is wanted again just then; the segment's sequence number lies in the new connection's window, at a random place, and its
@@ -49,7 +53,7 @@ def stale_segment(lab: Lab, *, delay_s: float = 1.5, trials: int = 1, covered: b
     shuttle = lab.shuttle("client", "server", 80, family=family)
 
     def trial(port: int) -> Story[str]:
-        yield lab.now_s + random.uniform(0, PHASE_S)
+        yield lab.now_s + random.uniform(0, 1 + time_wait_s * PHASES)
         old = shuttle.connect(port)
         old.send(b"o" * STALE)
         late, arrives_s = shuttle.copied(port), lab.now_s + delay_s
@@ -70,7 +74,8 @@ def stale_segment(lab: Lab, *, delay_s: float = 1.5, trials: int = 1, covered: b
 
         yield arrives_s
         ahead = random.randrange(100, WINDOW)
-        wire.inject(renumbered(late, seq=last.end_seq + ahead, ack=last.ack))
+        fitting = renumbered(late, seq=last.end_seq + ahead, ack=last.ack)
+        wire.inject(without_timestamp(fitting) if timestamp_lost else fitting)
         first = ahead + (-50 if covered else random.randrange(STALE))
         new.send(b"n" * first)
         new.send(b"n" * 1000)
@@ -78,7 +83,7 @@ def stale_segment(lab: Lab, *, delay_s: float = 1.5, trials: int = 1, covered: b
         new.abort()
         return "unharmed" if read == b"n" * (100 + first + 1000) and not new.error else "harmed"
 
-    lab.step(f"A segment of {trials} old connections (the wire copies it) arrives {delay_s:g} s late, just after its four-tuple is wanted again.")
+    lab.step(f"The wire copies a segment of an old connection. It arrives {delay_s:g} s late, just after its four-tuple is wanted again. Trials: {trials}.")
     outcomes = lab.side_by_side(trial(port) for port in random.sample(range(20_000, 60_000), trials))
     counts = {outcome: outcomes.count(outcome) for outcome in ("harmed", "delayed", "unharmed")}
     return Observation(**counts, paws_drops=lab.moved("server", "PAWSEstab"))
