@@ -1,6 +1,7 @@
 """The report: what it says of runs, what it makes of broken ones, and how large it grows."""
 
 import json
+import random
 import re
 import shutil
 from dataclasses import replace
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twlab import UsageError
-from twlab.report import page, plots, words
+from twlab.report import curves, page, plots, series, words
+from twlab.report.packing import Room
+from twlab.report.series import Plot
 from twlab.result import SCHEMA, ArmResult, Result
 
 RECORDED = ROOT / "tests" / "data" / "runs" / "stale-data"
@@ -145,9 +148,65 @@ def test_the_wire_stands_between_clients_and_servers():
     assert at["client"] == at["c2"] < at["nat"] < at["wire"] < at["server"]
 
 
-@given(st.lists(st.tuples(st.floats(0, 1e5), st.integers(1, 10**6)), min_size=1, max_size=30), st.lists(st.floats(0, 1e5), max_size=10))
-def test_no_sample_falls_outside_the_plot(samples, moments_s):
-    """Whatever was counted when, every point lies on the paper."""
-    drawn = str(plots.time_wait([{"at_s": at, "node": "n", "count": count, "sockets": []} for at, count in samples], moments_s))
-    points = [(float(x), float(y)) for x, y in re.findall(r'cx="([^"]*)" cy="([^"]*)"', drawn)]
-    assert points and all(0 <= x <= 520 and 0 <= y <= 170 for x, y in points)
+@given(st.lists(st.tuples(st.floats(0, 1e5), st.integers(0, 10**6)), min_size=1, max_size=500), st.floats(0, 1e5))
+def test_no_value_falls_outside_the_plot(points, last_s):
+    """Whatever was counted when, every part of the curve lies on the paper."""
+    drawn = str(curves.draw(Plot("counts", {"n": sorted(points), "m": [(0.0, 1)]}), last_s))
+    for path in re.findall(r'class="series s\d" d="([^"]*)"', drawn):
+        across = [float(x) for x in re.findall(r"[MH]([\d.]+)", path)]
+        down = [float(y) for y in re.findall(r"V([\d.]+)", path)]
+        assert all(0 <= x <= 520 for x in across) and all(0 <= y <= 180 for y in down)
+
+
+def arm_of(**changes):
+    told = [
+        {"at_s": 0.0, "kind": "step", "text": "A step."},
+        {"at_s": 1.0, "kind": "verb", "node": "c1", "text": "connects to server port 80 from port 1024"},
+        {"at_s": 2.0, "kind": "verb", "node": "c1", "text": "connect to server port 80 fails: EADDRNOTAVAIL"},
+        {"at_s": 3.0, "kind": "verb", "node": "c1", "text": "bind to server port 80 fails: EADDRINUSE"},
+    ]
+    return replace(ArmResult("control", transcript=told, virtual_s=4.0), **changes)
+
+
+def test_what_failed_is_counted_up_over_time():
+    """Connects that failed beside those that came about; where none failed there is nothing to plot."""
+    (plot,) = series.of(arm_of())
+    assert plot.curves == {"failed": [(0.0, 0), (2.0, 1), (3.0, 2), (4.0, 2)], "came about": [(0.0, 0), (1.0, 1), (4.0, 1)]}
+    assert series.of(arm_of(transcript=arm_of().transcript[:2])) == []
+
+
+def test_ports_are_those_of_who_connects():
+    """A server's sockets share one port. TIME_WAIT is shown where there is some, ports where there are more than a handful."""
+    counted = {"c1": [[0.0, 0, 0], [1.0, 3, 4], [2.0, 4, 3]], "server": [[0.0, 1, 0], [1.0, 8, 0]]}
+    waiting, ports = series.of(arm_of(sockets=counted, transcript=arm_of().transcript[:2]))
+    assert waiting.curves == {"c1": [(0.0, 0), (1.0, 4), (2.0, 3)]}
+    assert ports.curves == {"c1": [(0.0, 0), (1.0, 7)]}
+
+
+def test_older_results_have_their_time_wait_from_the_listed_tables():
+    """A table that was not there at a step was empty."""
+    samples = [{"at_s": 0.0, "node": "c1", "count": 3, "sockets": []}]
+    (plot,) = series.of(arm_of(time_wait=samples, transcript=arm_of().transcript[:1]))
+    assert plot.curves == {"c1": [(0.0, 3), (4.0, 0)]}
+
+
+def test_a_page_has_room_for_so_much():
+    """First ladders stand in it as they are, then packed, and then it says so."""
+    room = Room(plain=3000, packed=3000)
+    texts = [" ".join(str(random.Random(number).random()) for number in range(at * 100, at * 100 + 60)) for at in range(20)]
+    kept = [room.place(text) for text in texts]
+    assert kept[0] == (texts[0], "") and kept[-1] is None
+    assert sum(len(one[0]) for one in kept if one) <= 3000 and 0 < sum(len(one[1]) for one in kept if one) <= 3000
+
+
+def test_forty_scenarios_of_six_arms_fit(tmp_path):
+    """As many and as busy as the catalogue will be: below 5 MB, with every ladder there, and every fold to be opened."""
+    for number in range(40):
+        run = tmp_path / "runs" / f"{number:02}"
+        shutil.copytree(RECORDED, run)
+        values = json.loads((run / "result.json").read_text())
+        values["arms"] |= {f"remedy-{at}": {**values["arms"]["treatment"], "role": "remedy"} for at in range(4)}
+        (run / "result.json").write_text(json.dumps(values))
+    text = text_of(page.write([tmp_path / "runs"], tmp_path / "report.html").path)
+    assert len(text) < 5_000_000
+    assert text.count('<details class="ladder" open>') == 240 and "No ladder" not in text and "More than this page" not in text

@@ -1,4 +1,4 @@
-"""Drawings of the report as small inline SVG: the topology, and the TIME_WAIT sockets over time. Pure.
+"""The topology as a small inline SVG. Pure.
 
 Colours come from the page's style sheet by class, so that a drawing is right on light and on dark paper. Drawn by hand: a plot of
 matplotlib takes 20 kB and a second to import, and does not follow the page's colours.
@@ -7,14 +7,11 @@ matplotlib takes 20 kB and a second to import, and does not follow the page's co
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import ceil, floor, log10
-from typing import Any
 
 from markupsafe import Markup, escape
 
 _BOX_WIDTH, _BOX_HEIGHT, _STEP_X, _STEP_Y = 96, 40, 150, 56
 _MOST_ROWS = 8  # nodes drawn one below the other; the rest of a column is counted
-_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 520, 170, 44, 34
 
 
 def topology(nodes: Mapping[str, str], links: Sequence[Sequence[str]]) -> Markup:
@@ -42,49 +39,6 @@ def topology(nodes: Mapping[str, str], links: Sequence[Sequence[str]]) -> Markup
         )
     told = escape("; ".join(f"{a} to {b}" for a, b in links))
     return _svg("topology", width, height, f"The network. Links: {told}", parts)
-
-
-def time_wait(samples: Sequence[Mapping[str, Any]], moments_s: Sequence[float]) -> Markup:
-    """TIME_WAIT sockets over time, a line for each node.
-
-    Args:
-        samples: ``{"at_s", "node", "count"}``, see `twlab.lab.Lab.sample`; an empty table leaves none.
-        moments_s: when all tables were looked at: a node without a sample there had no TIME_WAIT socket.
-
-    Returns:
-        An ``<svg>``; empty if there never was a TIME_WAIT socket.
-    """
-    if not samples:
-        return Markup("")
-    series: dict[str, dict[float, int]] = {}
-    for sample in samples:
-        series.setdefault(sample["node"], {})[sample["at_s"]] = sample.get("count", len(sample["sockets"]))
-    taken = {node: {min(moments_s, key=lambda moment: abs(moment - at)) for at in points} for node, points in series.items()} if moments_s else {}
-    for node, points in series.items():
-        points.update({moment: 0 for moment in moments_s if moment not in taken[node]})
-    last_s = max(at for points in series.values() for at in points) or 1.0
-    most = _ceiling(max(count for points in series.values() for count in points.values()))
-
-    def x(at_s: float) -> float:
-        return _LEFT + (_WIDTH - _LEFT - 12) * at_s / last_s
-
-    def y(count: float) -> float:
-        return _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - 24) * count / most
-
-    parts = [f'<line class="axis" x1="{_LEFT}" x2="{_WIDTH - 12}" y1="{y(0):g}" y2="{y(0):g}"/>']
-    parts += [f'<text class="tick" text-anchor="end" x="{_LEFT - 6}" y="{y(count) + 4:g}">{count:,}</text>' for count in (0, most)]
-    parts.append(f'<text class="tick" x="{_LEFT}" y="{_HEIGHT - 14}">0 s</text>')
-    parts.append(f'<text class="tick" text-anchor="end" x="{_WIDTH - 12}" y="{_HEIGHT - 14}">{last_s:.4g} s</text>')
-    for number, (node, points) in enumerate(series.items()):
-        ordered = sorted(points.items())
-        line = " ".join(f"{x(at):.1f},{y(count):.1f}" for at, count in ordered)
-        parts.append(f'<polyline class="series s{number % 4}" points="{line}"/>')
-        for at, count in ordered:
-            told = f"<title>{escape(node)}: {count:,} at {at:g} s</title>"
-            parts.append(f'<circle class="series s{number % 4}" cx="{x(at):.1f}" cy="{y(count):.1f}" r="3">{told}</circle>')
-        parts.append(f'<text class="key s{number % 4}" x="{_LEFT + 8 + 120 * number}" y="14">{escape(node)}</text>')
-    peaks = ", ".join(f"{node} at most {max(points.values()):,}" for node, points in series.items())
-    return _svg("plot", _WIDTH, _HEIGHT, f"TIME_WAIT sockets over time: {escape(peaks)}", parts)
 
 
 def _columns(nodes: Mapping[str, str], links: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -119,12 +73,6 @@ def _reach(start: str, without: str, near: Mapping[str, Sequence[str]]) -> dict[
         distance |= dict.fromkeys(ahead, distance[edge[0]] + 1)
         edge = list(dict.fromkeys(ahead))
     return distance
-
-
-def _ceiling(most: int) -> int:
-    """The least number of one leading figure that is not below `most`."""
-    scale = 10 ** floor(log10(max(most, 1)))
-    return int(ceil(max(most, 1) / scale) * scale)
 
 
 def _svg(kind: str, width: float, height: float, told: str, parts: Sequence[str]) -> Markup:

@@ -28,13 +28,17 @@ for (const run of document.querySelectorAll("section.run")) {
   beside.addEventListener("click", () => { beside.setAttribute("aria-pressed", String(beside.getAttribute("aria-pressed") !== "true")); show(); });
   if (chosen) show();
 }
-const unpack = async fold => {
-  const packed = Uint8Array.from(atob(fold.dataset.packed), letter => letter.charCodeAt(0));
-  delete fold.dataset.packed;
+const unpack = async place => {
+  const packed = Uint8Array.from(atob(place.dataset.packed), letter => letter.charCodeAt(0));
+  delete place.dataset.packed;
   const opened = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-  fold.insertAdjacentHTML("beforeend", await new Response(opened).text());
+  place.insertAdjacentHTML("beforeend", await new Response(opened).text());
 };
 addEventListener("toggle", event => { if (event.target.open && event.target.dataset.packed) unpack(event.target); }, true);
+(async () => {
+  for (const place of document.querySelectorAll("div[data-packed]")) await unpack(place);
+  document.documentElement.dataset.whole = "";
+})();
 let folded = [];
 addEventListener("beforeprint", () => { folded = [...document.querySelectorAll("details:not([open], .fold)")]; folded.forEach(one => { one.open = true; }); });
 addEventListener("afterprint", () => folded.forEach(one => { one.open = false; }));

@@ -1,0 +1,70 @@
+"""Counts over time as a small inline SVG. Pure.
+
+Colours come from the page's style sheet by class, so that it is right on light and on dark paper; lines differ in dashes too. Drawn by hand: a
+plot of matplotlib takes 20 kB and a second to import, and does not follow the page's colours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from math import ceil, floor, log10
+
+from markupsafe import Markup, escape
+
+from twlab.report.series import Plot, Points
+
+_WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 180, 56, 14, 26, 30
+_MOST_CURVES = 6
+Scale = Callable[[float], float]
+_MOST_POINTS = 400
+
+
+def draw(plot: Plot, last_s: float) -> Markup:
+    """An ``<svg>`` with the curves of `plot` from 0 to `last_s`: each value holds until the next."""
+    curves = dict(list(plot.curves.items())[:_MOST_CURVES])
+    last_s = max(last_s, *(points[-1][0] for points in curves.values())) or 1.0
+    most = max(1.0, *(value for points in curves.values() for _, value in points))
+
+    def x(at_s: float) -> float:
+        return _LEFT + (_WIDTH - _LEFT - _RIGHT) * at_s / last_s
+
+    def y(value: float) -> float:
+        return _HEIGHT - _BOTTOM - (_HEIGHT - _BOTTOM - _TOP) * value / _ticks(most)[-1]
+
+    parts = []
+    for value in _ticks(most):
+        parts.append(f'<path class="grid" d="M{_LEFT} {y(value):.1f}H{_WIDTH - _RIGHT}"/>')
+        parts.append(f'<text class="tick" text-anchor="end" x="{_LEFT - 6}" y="{y(value) + 4:.1f}">{value:,g}</text>')
+    parts += [
+        f'<text class="tick" text-anchor="middle" x="{x(at_s):.1f}" y="{_HEIGHT - 12}">{at_s:g} s</text>' for at_s in _ticks(last_s, within=True)
+    ]
+    for number, (name, points) in enumerate(curves.items()):
+        told = f"<title>{escape(name)}: at most {max(value for _, value in points):,g}</title>"
+        parts.append(f'<path class="series s{number % 4}" d="{_path(points, last_s, x, y)}">{told}</path>')
+        x_key = _LEFT + 8 + number * (_WIDTH - _LEFT) // max(3, len(curves))
+        parts.append(f'<path class="series s{number % 4}" d="M{x_key} 11h18"/><text class="key" x="{x_key + 24}" y="15">{escape(name)}</text>')
+    peaks = ", ".join(f"{name} at most {max(value for _, value in points):,g}" for name, points in curves.items())
+    title = escape(f"{plot.title} over {last_s:.4g} s: {peaks}")
+    return Markup(
+        f'<svg class="plot" role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" style="max-width:{_WIDTH}px"><title>{title}</title>{"".join(parts)}</svg>'
+    )
+
+
+def _path(points: Points, last_s: float, x: Scale, y: Scale) -> str:
+    kept = list(_thinned(points))
+    steps = "".join(f"H{x(at):.1f}V{y(value):.1f}" for at, value in kept[1:])
+    return f"M{x(kept[0][0]):.1f} {y(kept[0][1]):.1f}{steps}H{x(last_s):.1f}"
+
+
+def _thinned(points: Points) -> Iterator[tuple[float, float]]:
+    """At most so many points that the paper can show, the first and the last among them."""
+    every = max(1, ceil(len(points) / _MOST_POINTS))
+    yield from (point for at, point in enumerate(points) if at % every == 0 or at == len(points) - 1)
+
+
+def _ticks(most: float, within: bool = False) -> list[float]:
+    """Three to six round numbers from 0: up to the first that is not below `most`, or, `within`, up to the last that is not above it."""
+    step = 10.0 ** floor(log10(most / 2))
+    step = next(step * factor for factor in (1, 2, 5, 10) if most / (step * factor) <= 5)
+    count = floor(most / step + 1e-9) if within else ceil(most / step - 1e-9)
+    return [round(step * number, 9) for number in range(count + 1)]

@@ -1,0 +1,98 @@
+"""The sections of a report: a run with its arms, in markup."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from twlab.report import curves, drawing, ladder_svg, plots, series, tables, words
+from twlab.report.folding import listed
+from twlab.report.packing import Room, pack
+from twlab.result import ArmResult, Result
+
+_MOST_ENTRIES = 200
+
+
+class Sections:
+    """Makes sections for the page `out`, as long as there is room on it."""
+
+    def __init__(self, out: Path):
+        self.environment = Environment(
+            loader=PackageLoader("twlab.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        self.environment.globals.update(words=words, ladder_style=Markup(ladder_svg.STYLE))
+        self._out = out
+        self._room = Room()
+
+    def render(self, template: str, **values: Any) -> Markup:
+        """A template of this package, filled in."""
+        return Markup(self.environment.get_template(template).render(**values))
+
+    def run(self, result: Result, folder: Path, anchor: str) -> Markup:
+        """The section of one run. What is odd about a result may only be met here.
+
+        Raises:
+            KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError: it is.
+        """
+        arms = [self._arm(name, arm, result, folder) for name, arm in result.arms.items()]
+        nodes, links = result.network.get("nodes"), result.network.get("links")
+        network = plots.topology(nodes, links) if nodes and links else Markup("")
+        return self.render("run.html.j2", result=result, folder=folder, anchor=anchor, arms=arms, network=network, tables=tables.of(result))
+
+    def _arm(self, name: str, arm: ArmResult, result: Result, folder: Path) -> dict[str, Any]:
+        """What the template shows of one arm beyond its fields."""
+        capture = folder / arm.capture if arm.capture else None
+        appendix = self.render(
+            "appendix.html.j2",
+            name=name,
+            arm=arm,
+            entries=arm.transcript[:_MOST_ENTRIES],
+            more=max(0, len(arm.transcript) - _MOST_ENTRIES),
+            settings=_settings(arm),
+            differs=_differs(arm, result),
+            counters=sorted({counter for moved in arm.counters.values() for counter in moved}),
+        )
+        return {
+            "name": name,
+            "arm": arm,
+            "facts": list(arm.predicted) + [fact for fact in arm.observed if fact not in arm.predicted],
+            "wrong": [mismatch.split(":")[0] for mismatch in arm.mismatches],
+            "capture": quote(os.path.relpath(capture, self._out.parent)) if capture and capture.exists() else "",
+            "plots": [(plot.title, curves.draw(plot, arm.virtual_s)) for plot in series.of(arm)],
+            "appendix": pack(appendix),
+            **self._ladder(name, capture, folder),
+        }
+
+    def _ladder(self, name: str, capture: Path | None, folder: Path) -> dict[str, Any]:
+        pieces, why = drawing.draw(folder, name, capture) if capture else ([], "This arm left no capture.")
+        placed = None
+        if pieces:
+            placed = self._room.place(self.render("ladder.html.j2", pieces=pieces, folder=folder, name=name))
+            why = f"No room for it on this page: twlab show {folder} --arm {name}"
+        plain, packed = placed or ("", "")
+        return {"ladder": Markup(plain), "ladder_packed": packed, "no_ladder": "" if placed else why}
+
+
+def _settings(arm: ArmResult) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
+    """The settings, and how they were put into force; nodes with the same in one row."""
+    alike: dict[str, list[str]] = {}
+    for node, values in arm.settings.items():
+        if values:
+            alike.setdefault(repr((values, arm.mechanisms.get(node))), []).append(node)
+    return [(listed(nodes), arm.settings[nodes[0]], arm.mechanisms.get(nodes[0], {})) for nodes in alike.values()]
+
+
+def _differs(arm: ArmResult, result: Result) -> list[tuple[str, str, Any]]:
+    """What was in force otherwise than in the control: nodes, setting, value."""
+    control = next((other for other in result.arms.values() if other.role == "control"), arm)
+    alike: dict[tuple[str, str], tuple[list[str], Any]] = {}
+    for node, values in arm.effective.items():
+        for key, value in values.items():
+            if value != control.effective.get(node, {}).get(key):
+                alike.setdefault((key, repr(value)), ([], value))[0].append(node)
+    return [(listed(nodes), key, value) for (key, _), (nodes, value) in alike.items()]

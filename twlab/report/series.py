@@ -1,0 +1,75 @@
+"""What an arm's evidence tells over time: TIME_WAIT sockets, ports held, connects that failed. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twlab.result import ArmResult
+
+Points = list[tuple[float, float]]  # (at_s, value), in the order of time; a value holds until the next one
+_CONNECT = re.compile(r"(connects to |(connect|bind)\b.* fails: )")
+_FEW_PORTS = 5  # a plot of fewer says no more than the ladder
+
+
+@dataclass(frozen=True)
+class Plot:
+    """Curves on one paper.
+
+    Attributes:
+        title: what is counted.
+        curves: name to points.
+    """
+
+    title: str
+    curves: dict[str, Points]
+
+
+def of(arm: ArmResult) -> list[Plot]:
+    """The plots that say something; none for an arm in which there was nothing of it."""
+    made = [Plot("TIME_WAIT sockets", _time_wait(arm)), Plot("Ports held: sockets in use and in TIME_WAIT", _ports(arm)), _connects(arm)]
+    return [plot for plot in made if any(value for points in plot.curves.values() for _, value in points)]
+
+
+def _time_wait(arm: ArmResult) -> dict[str, Points]:
+    if not arm.sockets:
+        return _listed(arm.time_wait, [*(entry["at_s"] for entry in arm.transcript if entry["kind"] == "step"), arm.virtual_s])
+    curves = {node: _changes([(at_s, waiting) for at_s, _, waiting in rows]) for node, rows in arm.sockets.items()}
+    return {node: points for node, points in curves.items() if any(count for _, count in points)}
+
+
+def _listed(samples: Sequence[Mapping[str, Any]], moments_s: Sequence[float]) -> dict[str, Points]:
+    """From the tables listed at each step, in results that have nothing better: a node without a sample at such a moment had none."""
+    curves: dict[str, dict[float, float]] = {}
+    for sample in samples:
+        curves.setdefault(sample["node"], {})[sample["at_s"]] = sample.get("count", len(sample["sockets"]))
+    for points in curves.values():
+        taken = {min(moments_s, key=lambda moment: abs(moment - at)) for at in points}
+        points.update({moment: 0 for moment in moments_s if moment not in taken})
+    return {node: sorted(points.items()) for node, points in curves.items()}
+
+
+def _ports(arm: ArmResult) -> dict[str, Points]:
+    """Of the nodes that connected: at the others, all sockets share a port."""
+    callers = {entry.get("node", "") for entry in arm.transcript if _CONNECT.match(entry["text"])}
+    curves = {node: _changes([(at_s, used + waiting) for at_s, used, waiting in rows]) for node, rows in arm.sockets.items() if node in callers}
+    return {node: points for node, points in curves.items() if max(count for _, count in points) >= _FEW_PORTS}
+
+
+def _connects(arm: ArmResult) -> Plot:
+    """Connects that failed, and those that came about, counted up; nothing where none failed."""
+    counts = {"failed": 0, "came about": 0}
+    curves: dict[str, Points] = {name: [(0.0, 0)] for name in counts}
+    for entry in arm.transcript:
+        if _CONNECT.match(entry["text"]):
+            name = "failed" if " fails: " in entry["text"] else "came about"
+            counts[name] += 1
+            curves[name].append((entry["at_s"], counts[name]))
+    ends = {name: [*points, (arm.virtual_s, counts[name])] for name, points in curves.items()}
+    return Plot("Connects so far", ends if counts["failed"] else {})
+
+
+def _changes(points: Points) -> Points:
+    return [point for at, point in enumerate(points) if at == 0 or point[1] != points[at - 1][1]]
