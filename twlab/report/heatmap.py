@@ -1,6 +1,6 @@
 """A sweep as a heat map: for each length of TIME_WAIT and each age of the old segment, what became of the application.
 
-The only importer of matplotlib.
+Imports matplotlib, as `ceiling_plot` does; nothing else does.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     from matplotlib.patches import Patch
 
     panels = sorted({row["timestamps"] for row in rows})
-    figure = Figure(figsize=(7.0 * len(panels), 5.4), layout="constrained")
+    columns = len({row["delay_s"] for row in rows})
+    figure = Figure(figsize=(max(7.0, 1.5 + 0.7 * columns) * len(panels), 5.4), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _panel(axes, [row for row in rows if row["timestamps"] == panel], "off" if float(panel) == 0 else "on")
@@ -55,7 +56,7 @@ def _panel(axes: Any, rows: list[dict[str, Any]], timestamps: str) -> None:
         shares = {name: row[name] / row["trials"] for name in _COLOURS}
         image[y][x] = tuple(sum(shares[name] * colour[part] for name, colour in _COLOURS.items()) for part in range(3))
         most = max(shares, key=lambda name: shares[name])
-        text = "\n".join(f"{name} {100 * share:.3g} %" if share < 1 else name for name, share in shares.items() if share)
+        text = "\n".join(f"{share:.1%}\n{name}" if share < 1 else name for name, share in shares.items() if share)
         axes.text(x, y, text, ha="center", va="center", fontsize=7, color=_INK[most])
     axes.imshow(image, origin="lower", aspect="auto")
     # The edge that theory wants: in the row of each length, left of the first age that is above it.

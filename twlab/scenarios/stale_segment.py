@@ -83,7 +83,7 @@ def stale_segment(
         new.abort()
         return "unharmed" if read == b"n" * (100 + first + 1000) and not new.error else "harmed"
 
-    lab.step(f"The wire copies a segment of an old connection. It arrives {delay_s:g} s late, just after its four-tuple is wanted again. Trials: {trials}.")
+    lab.step(f"A segment of an old connection arrives {delay_s:g} s late; just before, its four-tuple is wanted again. Trials: {trials}.")
     outcomes = lab.side_by_side(trial(port) for port in random.sample(range(20_000, 60_000), trials))
     counts = {outcome: outcomes.count(outcome) for outcome in ("harmed", "delayed", "unharmed")}
     return Observation(**counts, paws_drops=lab.moved("server", "PAWSEstab"))
