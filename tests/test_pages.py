@@ -46,11 +46,11 @@ def visible_arms(shown):
 
 
 def test_arms_switch_by_mouse(shown):
-    """One arm is shown at a time: the one whose tab was pressed last."""
-    assert visible_arms(shown) == ["run-1-tab-1"]
-    shown.get_by_role("tab").nth(1).click()
+    """One arm is shown at a time: first the treatment, then the one whose tab was pressed last."""
     assert visible_arms(shown) == ["run-1-tab-2"]
-    assert [tab.get_attribute("aria-selected") for tab in shown.get_by_role("tab").all()][:2] == ["false", "true"]
+    shown.get_by_role("tab").nth(0).click()
+    assert visible_arms(shown) == ["run-1-tab-1"]
+    assert [tab.get_attribute("aria-selected") for tab in shown.get_by_role("tab").all()][:2] == ["true", "false"]
 
 
 def test_arms_switch_by_keyboard(shown):
@@ -69,12 +69,12 @@ def test_arms_stand_side_by_side(shown):
     beside.click()
     assert len(visible_arms(shown)) == shown.get_by_role("tab").count()
     beside.click()
-    assert visible_arms(shown) == ["run-1-tab-1"]
+    assert visible_arms(shown) == ["run-1-tab-2"]
 
 
 def test_a_ladder_can_be_put_away(shown):
     """It goes and comes back, by mouse and by keyboard."""
-    ladder = shown.locator("details.ladder").first
+    ladder = shown.locator("#run-1-arm-2 details.ladder")
     svg, summary = ladder.locator("svg").first, ladder.locator("> summary")
     assert svg.is_visible()
     summary.click()

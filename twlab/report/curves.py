@@ -63,8 +63,9 @@ def _thinned(points: Points) -> Iterator[tuple[float, float]]:
 
 
 def _ticks(most: float, within: bool = False) -> list[float]:
-    """Three to six round numbers from 0: up to the first that is not below `most`, or, `within`, up to the last that is not above it."""
+    """A few round numbers from 0: whole ones, up to the first that is not below `most`; or, `within`, up to the last that is not above it."""
     step = 10.0 ** floor(log10(most / 2))
     step = next(step * factor for factor in (1, 2, 5, 10) if most / (step * factor) <= 5)
+    step = step if within else max(1.0, step)
     count = floor(most / step + 1e-9) if within else ceil(most / step - 1e-9)
     return [round(step * number, 9) for number in range(count + 1)]

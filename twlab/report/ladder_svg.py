@@ -11,7 +11,7 @@ from twlab.report.ladder import Ladder
 from twlab.report.rows import Arrow, Break, Caption, Fold, Row, begins_s
 from twlab.report.states import State
 
-_LEFT, _COLUMNS, _WIDTH, _LINE, _NEXT = 84, 560, 1168, 26, 16
+_LEFT, _COLUMNS, _WIDTH, _LINE, _NEXT = 84, 440, 1000, 26, 16
 _CAPTIONS_APART = 14  # rows after which a step's band names the columns again
 STYLE = """
 .ladder{font:13px system-ui,sans-serif;background:var(--paper,#fff)} .ladder text{fill:var(--ink,#1c2430)}
@@ -57,7 +57,7 @@ class _Pen:
 
     def __init__(self, ladder: Ladder):
         self.ladder = ladder
-        width = max(56, min(190, _COLUMNS // len(ladder.columns or "x")))
+        width = max(56, min(150, _COLUMNS // len(ladder.columns or "x")))
         centres = [_LEFT + width // 2 + at * width for at in range(len(ladder.columns))]
         self.x = {name: centres[at] for name, at in ladder.places.items()}
         self.centres = centres

@@ -6,6 +6,7 @@ that did not go as predicted first, and ladders stop where the page would grow p
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,6 +45,13 @@ class _Row:
     folder: Path
     anchor: str = ""
     section: Markup = field(default_factory=Markup)
+    again: bool = False  # another run of the same scenario is on the page
+
+    @property
+    def ground(self) -> str:
+        """Where it ran."""
+        kernel = self.result.kernel.split(" ")[0]
+        return f"{self.result.engine} engine, " + (f"Linux {kernel}" if kernel else "no kernel was booted")
 
 
 def write(paths: Sequence[Path], out: Path) -> Written:
@@ -63,7 +71,12 @@ def write(paths: Sequence[Path], out: Path) -> Written:
     sections = Sections(out)
     unreadable += _fill(rows, sections)
     counts = {verdict: sum(row.result.verdict is verdict for row in rows) for verdict in Verdict}
-    text = sections.render("page.html.j2", rows=rows, unreadable=unreadable, counts=counts, full=sum(bool(row.section) for row in rows))
+    grounds = {row.ground for row in rows}
+    names = Counter(row.result.scenario for row in rows)
+    for row in rows:
+        row.again = names[row.result.scenario] > 1
+    full = sum(bool(row.section) for row in rows)
+    text = sections.render("page.html.j2", rows=rows, unreadable=unreadable, counts=counts, grounds=grounds, full=full)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")

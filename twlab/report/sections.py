@@ -42,7 +42,8 @@ class Sections:
         arms = [self._arm(name, arm, result, folder) for name, arm in result.arms.items()]
         nodes, links = result.network.get("nodes"), result.network.get("links")
         network = plots.topology(nodes, links) if nodes and links else Markup("")
-        return self.render("run.html.j2", result=result, folder=folder, anchor=anchor, arms=arms, network=network, tables=tables.of(result))
+        told = {"network": network, "tables": tables.of(result), "opened": _opened(result)}
+        return self.render("run.html.j2", result=result, folder=folder, anchor=anchor, arms=arms, **told)
 
     def _arm(self, name: str, arm: ArmResult, result: Result, folder: Path) -> dict[str, Any]:
         """What the template shows of one arm beyond its fields."""
@@ -76,6 +77,12 @@ class Sections:
             why = f"No room for it on this page: twlab show {folder} --arm {name}"
         plain, packed = placed or ("", "")
         return {"ladder": Markup(plain), "ladder_packed": packed, "no_ladder": "" if placed else why}
+
+
+def _opened(result: Result) -> str:
+    """The arm that is looked at first: one that did not go as predicted, or else the treatment."""
+    by_interest = sorted(result.arms, key=lambda name: (result.arms[name].ok is True, result.arms[name].role != "treatment"))
+    return by_interest[0] if by_interest else ""
 
 
 def _settings(arm: ArmResult) -> list[tuple[str, dict[str, Any], dict[str, str]]]:

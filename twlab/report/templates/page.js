@@ -4,7 +4,7 @@ for (const run of document.querySelectorAll("section.run")) {
   const panel = tab => document.getElementById(tab.getAttribute("aria-controls"));
   const beside = run.querySelector(".beside");
   const arms = run.querySelector(".arms");
-  let chosen = tabs[0];
+  let chosen = run.querySelector("[role=tab][aria-selected=true]");
   const show = () => {
     const all = beside.getAttribute("aria-pressed") === "true";
     arms.classList.toggle("beside", all);
