@@ -35,6 +35,9 @@ Message = dict[str, Any]
 Attend = Callable[[str, int, Message], object]  # stage, pid, what the stranger says with it
 
 
+GONE = "it did not come to its end: its process left, was killed, or used up its processor time"
+
+
 class CellError(Exception):
     """The stranger did not come to its end, and why."""
 
@@ -94,7 +97,7 @@ def _listen(report: int, go: int, pidfd: int, child: int, attend: Attend) -> Mes
         # A process that has ended may have said something before.
         data = os.read(report, 1 << 16) if report in ready else b""
         if not data:
-            raise CellError("its process ended before it was done")
+            raise CellError(GONE)
         said += data
         if len(said) > _MOST_REPORTED:
             raise CellError("it reported more than anybody would read")

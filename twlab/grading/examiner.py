@@ -1,16 +1,17 @@
 """The agent that examines a student's scenario, in a lab kernel that nothing else will ever run in.
 
 The scenario is only ever loaded in a cell (`twlab.grading.cell`). What the examiner takes from the kernel itself, in each arm: the settings in
-force on every node, TCP segments and connections, sockets in TIME_WAIT. Its request is ``{"text": the file, "seed": ...}``, its one event
-beside ``begin`` and ``end``:
+force on every node, TCP segments and connections, sockets in TIME_WAIT. Its request is ``{"text": the file, "seed": ...}``, its events:
 
-    {"event": "examined", "problem": why nothing could be examined, or empty,
-     "described": {"name", "hypothesis", "topology", "arms": {arm: {"role", "expect": {...}, "nodes": {node: {setting: value}}}}},
-     "arms": {arm: {"problem", "ended", "observed": {...}, "evidence": {"differs": [...], "segments", "connections", "time_wait"}}},
-     "deceived": {arm: as above}}
+    begin                                    from here on it is the scenario's own doing if no ``end`` comes
+    described  problem, scenario             scenario: {"name", "hypothesis", "topology", "arms": {arm: {"role", "expect", "given", "nodes"}}}
+    try        arm, deceived
+    outcome    arm, deceived, outcome        outcome: {"problem", "ended", "observed", "evidence"}
+    end
 
-``ended`` means that the process did not come to its end; no further arm is run then. The arms of ``deceived`` ran with the kernel set
-back to what it was in the control, behind the scenario's back.
+Evidence is ``{"differs": settings that are not in force, "segments", "connections", "time_wait": numbers}``. ``ended`` means that the
+process did not come to its end; no further arm is run then. In an arm that is ``deceived`` the kernel was set back to what it was in the
+control, behind the scenario's back: treatments that differ from the control in nothing but that.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from twlab.syscalls import inside_network_namespace
 from twlab.tuning import KNOBS
 
 _FILE = "/run/submission.py"  # where the stranger finds it
-_MOST_ARMS, _MOST_NODES, _MOST_FACTS, _LONGEST = 12, 300, 50, 200
+_MOST_ARMS, _MOST_NODES, _MOST_FACTS, _LONGEST = 16, 300, 50, 200
 Sysctls = dict[str, dict[str, str]]  # node to name to value
 Event = dict[str, Any]
 
@@ -48,31 +49,33 @@ def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
     # A user namespace may do less than root: what a scenario could ask for on the guest engine is allowed here beforehand.
     sysctl.write("net.ipv4.tcp_allowed_congestion_control", sysctl.read("net.ipv4.tcp_available_congestion_control") or "reno")
     sysctl.write("net.core.rmem_max", str(64 << 20))
-    emit({"event": "examined", **_examine(request["text"], request["seed"])})
+    described, problem = _described(request["text"])
+    emit({"event": "described", "scenario": described, "problem": problem})
+    if described:
+        _try_all(_Trial(request["text"], request["seed"], described, emit), described)
     emit({"event": "end"})
 
 
-def _examine(text: str, seed: int) -> Event:
-    report: Event = {"problem": "", "described": None, "arms": {}, "deceived": {}}
+def _described(text: str) -> tuple[Event | None, str]:
+    """What the scenario says it is, or why it does not load."""
     try:
-        said = cell.run(lambda tell, _: tell(_describe()), {_FILE: text}, lambda *_: None)
-        described = _checked(said)
+        return _checked(cell.run(lambda tell, _: tell(_describe()), {_FILE: text}, lambda *_: None)), ""
     except cell.CellError as error:
-        return report | {"problem": f"it does not load: {error}"}
+        return None, str(error)
     except (LabError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        return report | {"problem": f"it does not load: {error}"[:_LONGEST]}
-    report["described"] = described
-    trial = _Trial(text, seed, described)
+        return None, str(error)[:_LONGEST]
+
+
+def _try_all(trial: _Trial, described: Event) -> None:
+    control = next(entry for entry in described["arms"].values() if entry["role"] == "control")
     in_control: Sysctls = {}
     for arm, entry in described["arms"].items():
-        report["arms"][arm] = trial.outcome(arm)
-        if report["arms"][arm]["ended"]:  # and so would the others: they cost what this one has cost
-            break
-        if entry["role"] == "control":
+        if not trial.run(arm):  # and so would the others end: they cost what this one has cost
+            return
+        if entry is control:
             in_control = trial.found
-        elif entry["role"] == "treatment" and _differ(in_control, trial.found):
-            report["deceived"][arm] = trial.outcome(arm, instead=in_control)
-    return report
+        elif entry["role"] == "treatment" and entry["given"] == control["given"] and _differ(in_control, trial.found):
+            trial.run(arm, instead=in_control)
 
 
 class _Trial:
@@ -82,15 +85,23 @@ class _Trial:
         found: the sysctls that settings go into, as they were on each node when the last arm's steps began.
     """
 
-    def __init__(self, text: str, seed: int, described: Event):
+    def __init__(self, text: str, seed: int, described: Event, emit: Callable[[Event], None]):
+        self._emit = emit
         self._text = text
         self._seed = seed
         self._described = described
         self.found: Sysctls = {}
         self._before: dict[str, dict[str, int]] = {}
 
-    def outcome(self, arm: str, instead: Sysctls | None = None) -> Event:
-        """Run `arm`, with the sysctls of `instead` in place of its own, and say what came of it."""
+    def run(self, arm: str, instead: Sysctls | None = None) -> bool:
+        """Run `arm`, with the sysctls of `instead` in place of its own, and report what came of it; whether it came to its end."""
+        what = {"arm": arm, "deceived": instead is not None}
+        self._emit({"event": "try", **what})
+        outcome = self._outcome(arm, instead)
+        self._emit({"event": "outcome", **what, "outcome": outcome})
+        return not outcome["ended"]
+
+    def _outcome(self, arm: str, instead: Sysctls | None) -> Event:
         self.found, self._before = {}, {}
         evidence: Event = {"differs": [], "segments": 0, "connections": 0, "time_wait": 0}
         wanted = self._described["arms"][arm]["nodes"]
@@ -185,6 +196,7 @@ def _described_arm(scenario: Scenario, arm: str) -> Event:
     return {
         "role": scenario.roles[arm],
         "expect": scenario.arms[arm].expect.as_dict(),
+        "given": {key: str(value) for key, value in scenario.arms[arm].given.items()},
         "nodes": {name: wanted.as_dict() for name, wanted in settings.items()},
     }
 
@@ -215,7 +227,8 @@ def _checked(said: Event) -> Event:
     arms = {
         _text(name): {
             "role": str(arm["role"]),
-            "expect": {**_facts(arm["expect"])},
+            "expect": _facts(arm["expect"]),
+            "given": _facts(arm["given"]),
             "nodes": {_text(node): Settings(**settings).as_dict() for node, settings in list(arm["nodes"].items())[:_MOST_NODES]},
         }
         for name, arm in said["arms"].items()

@@ -25,13 +25,14 @@ def sheet(assignment: Assignment, student: str) -> str:
 
 def _lines(assignment: Assignment, student: str) -> Iterator[str]:
     numbers = assignment.numbers_for(student)
-    yield from _comment(f"{assignment.title}. This sheet is for {student}: the numbers in it are yours alone.")
+    yield from _comment(assignment.title)
+    yield from _comment(f"This sheet is for {student}: its numbers are drawn for that name. Write an answer in the place of each \"\".")
     yield from ("", f"schema = {SCHEMA}", f"id = {_quoted(student)}", 'name = ""', "", "[answers]")
     for question in assignment.questions:
         points = f"{question.points:g} point{'' if question.points == 1 else 's'}"
         yield ""
-        yield from _comment(f"{filled(' '.join(question.text.split()), numbers)} ({points})")
-        yield from _comment(f"{_HOW[question.kind]}{_choices(question)}")
+        yield from _comment(filled(" ".join(question.text.split()), numbers))
+        yield from _comment(f"{points}; {_HOW[question.kind]}{_choices(question)}")
         yield f'{question.id} = ""'
     yield from ("", "[reasons]", "# Why, question by question, if you like: the same names, a text for each.")
 

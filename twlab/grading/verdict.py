@@ -13,8 +13,8 @@ from twlab.observation import Observation, Range
 from twlab.scenario import Verdict, judge
 from twlab.settings import Settings
 
-CRITERIA = ("loads", "control holds", "supported", "can fail")
-Report = Mapping[str, Any]  # see `twlab.grading.examiner`
+CRITERIA = ("loads", "control holds", "can fail", "supported")
+Report = Mapping[str, Any]  # see `twlab.grading.worker.Examination`
 
 
 def mark_scenario(question: Question, submission: Submission, numbers: Mapping[str, Any], report: Report) -> Mark:
@@ -38,33 +38,36 @@ def mark_scenario(question: Question, submission: Submission, numbers: Mapping[s
 def _examine(report: Report, uses: Mapping[str, Any]) -> tuple[int, str]:
     """How many criteria are met, and why no more."""
     if report.get("problem"):
-        return 0, str(report["problem"])
+        return 0, f"it does not load: {report['problem']}"
     described, ran = report["described"]["arms"], report["arms"]
     roles = {name: str(arm["role"]) for name, arm in described.items()}
-    wrong = {name: _wrong(described[name], ran.get(name, {})) for name in described}
-    for name, problem in wrong.items():
-        if roles[name] == "control" and problem:
-            return 1, f"{name}: {problem}"
-    if judge(roles, {name: not problem for name, problem in wrong.items()}) is not Verdict.SUPPORTED or len(roles) < 2:
-        return 2, next((f"{name}: {problem}" for name, problem in wrong.items() if problem), "there is no treatment")
+    control = next(name for name, role in roles.items() if role == "control")
     treatments = [name for name, role in roles.items() if role == "treatment"]
-    if problem := _lacks(uses, [described[name] for name in treatments]):
+    unusable = {name: _unusable(ran.get(name, {})) for name in described}
+    wrong = {name: unusable[name] or _refuted(described[name], ran[name]) for name in described}
+    if wrong[control]:
+        return 1, f"{control}: {wrong[control]}"
+    if not treatments or any(unusable[name] for name in treatments):
+        return 2, next((f"{name}: {unusable[name]}" for name in treatments if unusable[name]), "there is no treatment")
+    if not any(wrong[name] for name in treatments) and (problem := _cannot_fail(report, described, ran, control, treatments)):
         return 2, problem
-    problem = _cannot_fail(report, described, ran, treatments)
+    if judge(roles, {name: not problem for name, problem in wrong.items()}) is not Verdict.SUPPORTED:
+        return 3, next(f"{name}: {problem}" for name, problem in wrong.items() if problem)
+    problem = _lacks(uses, [described[name] for name in treatments])
     return (3, problem) if problem else (4, "")
 
 
-def _wrong(described: Mapping[str, Any], ran: Mapping[str, Any]) -> str:
-    """Why the arm does not count as one that went as predicted; empty when it does."""
+def _unusable(ran: Mapping[str, Any]) -> str:
+    """Why nothing can be said from the arm; empty when something can."""
     if not ran or ran["problem"]:
         return str(ran.get("problem", "was not run, because one before it was ended"))
-    evidence = ran["evidence"]
-    if evidence["differs"]:
-        return f"is not set as it says: {', '.join(map(str, evidence['differs']))}"
-    if not evidence["segments"]:
-        return "no TCP segment was received by any node"
-    mismatches = _prediction(described).mismatches(ran["observed"])
-    return "; ".join(mismatches)
+    if ran["evidence"]["differs"]:
+        return f"is not set as it says: {', '.join(map(str, ran['evidence']['differs']))}"
+    return "" if ran["evidence"]["segments"] else "no TCP segment was received by any node"
+
+
+def _refuted(described: Mapping[str, Any], ran: Mapping[str, Any]) -> str:
+    return "; ".join(_prediction(described).mismatches(ran["observed"]))
 
 
 def _prediction(described: Mapping[str, Any]) -> Observation:
@@ -81,15 +84,12 @@ def _lacks(uses: Mapping[str, Any], treatments: list[Mapping[str, Any]]) -> str:
     return ""
 
 
-def _cannot_fail(report: Report, described: Mapping[str, Any], ran: Mapping[str, Any], treatments: list[str]) -> str:
+def _cannot_fail(report: Report, described: Mapping[str, Any], ran: Mapping[str, Any], control: str, treatments: list[str]) -> str:
     """Why the claim would have come out whatever the kernel did; empty when it could have failed."""
     if report["deceived"]:
-        # That the kernel is not set as the arm says is what was done to it.
-        ends = {name: {**outcome, "evidence": {**outcome["evidence"], "differs": []}} for name, outcome in report["deceived"].items()}
-        if any(_wrong(described[name], outcome) for name, outcome in ends.items()):
+        if any(outcome["problem"] or _refuted(described[name], outcome) for name, outcome in report["deceived"].items()):
             return ""
         return "it observes what it predicts even where the kernel was as in the control: it does not look"
-    control = next(name for name, arm in described.items() if arm["role"] == "control")
-    if any(_prediction(described[control]).mismatches(ran[name]["observed"]) for name in treatments):
+    if any(_refuted(described[control], ran[name]) for name in treatments):
         return ""
     return "control and treatment do not differ, neither in what the kernel has nor in what is observed"

@@ -15,9 +15,11 @@ from typing import Any
 
 from twlab.engines.guest import Guest
 from twlab.errors import CapabilityError, EngineError
+from twlab.grading.cell import GONE
 from twlab.syscalls import die_with_parent
 
-PROCESSOR_LIMIT_S, REAL_LIMIT_S = 15, 45.0  # for all that a stranger's scenario does
+PROCESSOR_LIMIT_S = 15  # of each process of a stranger's lab kernel
+REAL_LIMIT_S = 120.0  # for all that it does: far away, so that a busy machine costs nobody's points
 _MEMORY_MIB = 320
 _TRIAL_LIMIT_S = 300.0
 Result = dict[str, Any]
@@ -50,25 +52,61 @@ def _trial(task: dict[str, Any], folder: Path) -> Result:
 
 def _examination(task: dict[str, Any], folder: Path) -> Result:
     """A stranger's scenario. Once it has begun, whatever becomes of the kernel is its own doing."""
-    report: Result = {"problem": f"it took more than {PROCESSOR_LIMIT_S} s of processor time or {REAL_LIMIT_S:g} s of real time, or broke its kernel"}
-    begun = []
-
-    def on_event(event: dict[str, Any]) -> None:
-        begun.append(event["event"])
-        if event["event"] == "examined":
-            report.clear()
-            report.update(event)
-
     guest = Guest(agent="twlab.grading.examiner", memory_mib=_MEMORY_MIB, processor_s=PROCESSOR_LIMIT_S)
+    examination = Examination()
     for _ in range(2):
         try:
-            guest.run({"text": task["text"], "seed": task["seed"]}, folder, on_event, REAL_LIMIT_S)
+            guest.run({"text": task["text"], "seed": task["seed"]}, folder, examination.on_event, REAL_LIMIT_S)
         except EngineError as error:
-            if not begun:  # nothing of the stranger's has run yet
-                report["problem"] = f"no lab kernel came up for it: {error.message}"
+            if not examination.begun:  # nothing of the stranger's has run yet
+                examination.problem = f"no lab kernel came up for it: {error.message}"
                 continue
+            examination.broken()
         break
-    return {"report": report}
+    return {"report": examination.as_dict()}
+
+
+class Examination:
+    """What the examiner has told, so far.
+
+    Attributes:
+        problem: why there is nothing to judge; empty when there is.
+        described: the scenario.
+        arms, deceived: arm to outcome.
+    """
+
+    def __init__(self) -> None:
+        self.begun = False
+        self.problem = GONE
+        self.described: dict[str, Any] | None = None
+        self.arms: dict[str, Any] = {}
+        self.deceived: dict[str, Any] = {}
+        self._under_way: tuple[str, bool] | None = None
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        """Take down one event."""
+        if event["event"] == "begin":
+            self.begun = True
+        elif event["event"] == "described":
+            self.described, self.problem = event["scenario"], event["problem"]
+        elif event["event"] == "try":
+            self._under_way = event["arm"], event["deceived"]
+        elif event["event"] == "outcome":
+            self._record(event["outcome"])
+
+    def as_dict(self) -> Result:
+        return {"problem": self.problem, "described": self.described, "arms": self.arms, "deceived": self.deceived}
+
+    def broken(self) -> None:
+        """The kernel is gone: that is what came of the arm under way, as if only its process were."""
+        if self._under_way:
+            self._record({"problem": GONE, "ended": True})
+
+    def _record(self, outcome: dict[str, Any]) -> None:
+        assert self._under_way
+        arm, deceived = self._under_way
+        (self.deceived if deceived else self.arms)[arm] = outcome
+        self._under_way = None
 
 
 def main() -> None:
