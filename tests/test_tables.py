@@ -36,6 +36,11 @@ def test_rows_of_all_arms_stand_under_one_title():
     ]
 
 
+def test_numbers_have_four_figures_and_no_powers_of_ten():
+    """A connect of 65 s is told as 65535 ms."""
+    assert lines(make(control=arm(connects=[{"worst_ms": 65535.4, "rate_per_s": 84.5299}])))[2].split() == ["control", "65535", "84.53"]
+
+
 def test_a_run_without_tables_has_none():
     """Results from before there were tables, too."""
     assert tables.of(make(control=arm())) == []

@@ -69,4 +69,6 @@ def _cell(name: str, value: Any) -> str:
         return _NOTHING
     if _unit(name) == "_share":
         return f"{100 * value:.3g}"
-    return f"{value:.4g}" if isinstance(value, float) else plain(value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return plain(value)
