@@ -18,7 +18,7 @@ import twlab
 LAYERS = [
     {"errors", "syscalls", "loop", "sysctl", "lean", "bpf"},
     {"settings", "observation", "transcript", "segment", "impair", "isn", "recycle", "firewall", "netlink", "inetdiag", "pcapng", "load"},
-    {"scenario", "nodes", "craft"},
+    {"scenario", "nodes", "craft", "phrases", "prompt"},
     {"roles"},
     {"network"},
     {"baseline", "tuning", "keeper", "recycle", "door", "timewait", "conntrack", "counters"}
@@ -29,6 +29,9 @@ LAYERS = [
     {"advice", "hazards", "plan"},
     {"inside", "cells", "engines", "report"},
     {"sweep", "sweeping", "ceiling", "exhausting", "runner", "doctor", "progress", "starter", "grading"},
+    {"verbs"},
+    {"shell"},
+    {"session"},
     {"pytest_live"},
     {"pytest_plugin"},
     {"pytest_agent"},
@@ -39,6 +42,9 @@ LAYERS = [
 OUTSIDE_THE_LAYERS = {"__init__", "scenarios"}  # the public interface, and what is written against it
 # The libraries that reach into the network, and the one module that imports each, or each part of it.
 IMPORTERS = {
+    "mininet.cli": "shell",
+    "mininet.log": "shell",
+    "mininet.net": "shell",
     "mininet.topo": "network",
     "mininet": "nodes",
     "pyroute2": "netlink",

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from twlab.commands import grade, machine, own, plan, results, scenarios, sweep
+from twlab.commands import grade, machine, own, plan, results, scenarios, shell, sweep
 from twlab.commands.common import complain
 from twlab.errors import LabError
 
@@ -26,6 +26,7 @@ app.command("list", epilog="Example: twlab list")(scenarios.list_scenarios)
 app.command("explain", epilog="Example: twlab explain stale-data")(scenarios.explain)
 app.command("run", epilog="Example: twlab run stale-data --arm treatment --set time_wait_s=0.5")(scenarios.run)
 app.command("new", epilog="Example: twlab new late-reset --topology nat,clients=2")(own.new)
+app.command("shell", epilog="Example: twlab shell nat,clients=2 --set time_wait_s=10")(shell.shell)
 app.command("show", epilog="Example: twlab show runs/20260101-120000-stale-data --arm treatment")(results.show)
 app.command("report", epilog="Example: twlab report runs --open")(results.report)
 app.command("sweep", epilog="Example: twlab sweep stale-segment --grid time_wait_s=1,5,10 --grid delay_s=0.5,2,20 --out sweep.json")(sweep.sweep)

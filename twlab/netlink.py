@@ -140,6 +140,12 @@ def wait_ready(indices: Iterable[int], addresses6: Iterable[str]) -> None:
             _wait(partial(_is_local, channel, ip), f"address {ip} is not in use")
 
 
+def is_running(index: int) -> bool:
+    """Whether the interface of this thread's namespace with that number carries."""
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as channel:
+        return _is_running(channel, index)
+
+
 def fill_in_checksums(names: Iterable[str]) -> None:
     """Have these interfaces of this thread's namespace compute TCP checksums, and cut TCP's bulk into segments, before they send.
 

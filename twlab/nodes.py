@@ -70,6 +70,19 @@ class Interface(Intf):
         # it wait up to a second before it has a carrier (net/core/link_watch.c, linkwatch_urgent_event).
         self.index = FIRST_INDEX + 2 * node.ports[self] + end
 
+    def updateIP(self) -> str:  # noqa: N802
+        """The address that Mininet's command line puts in place of the node's name; Mininet's own runs ifconfig."""
+        return self.ip
+
+    def status(self) -> str:
+        """What Mininet's `links` shows; Mininet's own runs ip."""
+        with self.node.inside():
+            return "OK" if netlink.is_running(self.index) else "DOWN"
+
+    def ifconfig(self, *args: str) -> str:
+        """Mininet's `link NODE NODE up|down`; Mininet's own runs ifconfig."""
+        return self.node.cmd("ip link set dev", self.name, *args)
+
     def requests(self) -> Iterator[netlink.Message]:
         """This interface up, with its addresses, and the other end's as neighbours."""
         yield netlink.up(self.index)

@@ -17,7 +17,7 @@ from twlab.loop import Loop
 from twlab.network import Network, Topology
 from twlab.settings import Settings
 from twlab.transcript import Entry, Transcript
-from twlab.tuning import Tuning
+from twlab.tuning import Tuning, check
 from twlab.wire import Wire
 
 
@@ -28,7 +28,7 @@ class Stage:
     Attributes:
         lab: what its user holds in the hand.
         capture: what crosses the wires and the gateways.
-        tunings: node to its settings in force.
+        tunings: node to its settings in force; settings: what was asked of it.
         gauge: counts their sockets.
         outcome: the fields of `twlab.result.ArmResult` that are known without a prediction, as JSON values, and ``kernel``: release,
             version and machine of the kernel that TCP runs on. Complete once the stage has been left; `gather` tells what it is meanwhile.
@@ -37,6 +37,7 @@ class Stage:
     lab: Lab
     capture: Capture
     tunings: dict[str, Tuning]
+    settings: dict[str, Settings]
     gauge: Gauge
     outcome: dict[str, Any] = field(default_factory=dict)
 
@@ -54,6 +55,19 @@ class Stage:
             "virtual_s": round(self.lab.now_s, 6),
         }
         return self.outcome | self._told()
+
+    def retune(self, name: str, settings: Settings) -> None:
+        """Put other settings into force on the node `name`, for what begins from now on.
+
+        Raises:
+            CapabilityError: the kernel cannot do what they ask; those before stay.
+        """
+        check(settings)
+        self.tunings[name].__exit__()
+        tuning = Tuning(self.lab.network[name], settings, self.lab.loop, self.lab.transcript)
+        self.tunings[name] = self.lab.closing.enter_context(tuning)
+        self.settings[name] = settings
+        self.outcome["settings"][name] = settings.as_dict()
 
     def close(self) -> None:
         """Complete the outcome. Only now: a mechanism beside the lab tells how it did when it is stopped, and a capture what it lost."""
@@ -106,9 +120,10 @@ def staged(
         watched = [node for node in network.nodes.values() if node.role in ("wire", "gateway")]
         recorder = stack.enter_context(Capture(watched, capture, loop))
         wires = {name: stack.enter_context(Wire(node, loop, transcript, recorder)) for name, node in network.nodes.items() if node.role == "wire"}
-        lab = Lab(network, loop, transcript, wires, settings, random.Random(seed))
+        asked = dict(settings)
+        lab = Lab(network, loop, transcript, wires, asked, random.Random(seed))
         stack.callback(lab.closing.close)
-        stage = Stage(lab, recorder, tunings, gauge)
+        stage = Stage(lab, recorder, tunings, asked, gauge)
         stage.outcome = {
             "kernel": " ".join(os.uname()[2:5]),
             "settings": {name: wanted.as_dict() for name, wanted in settings.items()},

@@ -106,6 +106,11 @@ class Connection:
         return self._loop.wait_until(lambda: self.ended, timeout_s)
 
     @property
+    def unread(self) -> int:
+        """Bytes that have arrived and that nobody has asked for yet."""
+        return len(self._unread)
+
+    @property
     def ended(self) -> bool:
         """Nothing more can arrive: the peer closed, the connection broke, or it is closed here."""
         return self.closed_by_peer or bool(self.error) or self._sock is None

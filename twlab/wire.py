@@ -21,7 +21,7 @@ from twlab.segment import Match, Segment, match, parse, without_timestamp
 from twlab.transcript import Transcript
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from netfilterqueue import Packet
 
@@ -139,9 +139,15 @@ class Wire:
         machine whose net.core.rmem_max is small."""
         return self._unseen + (self._tap.overruns if self._tap else 0)
 
-    def watch(self, predicate: Match | None = None) -> Rule:
-        """Keep every segment that matches, as it passes."""
-        return self._arm(Rule(self, "watches", impair.Selected((predicate or match()).fresh(), impair.passing)))
+    def watch(self, predicate: Match | None = None, seen: Callable[[Segment], object] | None = None) -> Rule:
+        """Keep every segment that matches, as it passes, and hand it to `seen`."""
+
+        def show(segment: Segment, now_s: float) -> list[Release]:
+            if seen:
+                seen(segment)
+            return impair.passing(segment, now_s)
+
+        return self._arm(Rule(self, "watches", impair.Selected((predicate or match()).fresh(), show)))
 
     def hold(self, predicate: Match, count: int | None = 1) -> Held:
         """Take the next `count` segments that match off the link (None: all), until they are released."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import select
 import subprocess
@@ -44,8 +45,8 @@ class HostEngine:
         """
         log = folder / "engine.log"
         try:
-            with log.open("wb") as stderr, _started(self._agent, stderr) as process:
-                finished = _carry_out(process, json.dumps(request).encode(), on_event, loop.monotonic_s() + real_limit_s)
+            with log.open("wb") as stderr, started(self._agent, stderr) as process:
+                finished = carry_out(process, request, on_event, loop.monotonic_s() + real_limit_s)
             if finished is None:
                 raise EngineError(f"the lab did not finish within {real_limit_s:g} s of real time", f"see {log}", "lab-hung")
             if process.returncode == sandbox.NO_NAMESPACES:
@@ -57,7 +58,8 @@ class HostEngine:
                 log.unlink()
 
 
-def _started(agent: str, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
+def started(agent: str, stderr: IO[bytes], terminal: int = -1) -> subprocess.Popen[bytes]:
+    """Start `agent` in a sandbox, waiting for its request. With a `terminal`, a file descriptor, it has that too, and the signals typed at it."""
     # -P: what lies in the user's folder is not to be taken for a module of ours.
     python = [sys.executable, "-P", "-m"]
     return subprocess.Popen(
@@ -65,18 +67,21 @@ def _started(agent: str, stderr: IO[bytes]) -> subprocess.Popen[bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
-        start_new_session=True,  # Ctrl-C is for the caller, who ends the lab
+        start_new_session=terminal < 0,  # Ctrl-C is for the caller, who ends the lab
+        pass_fds=[terminal] if terminal >= 0 else [],
         env={**os.environ, "LC_ALL": "C", "PYTHONHASHSEED": "0", "PYTHONPATH": str(Path(twlab.__file__).parent.parent)},
     )
 
 
-def _carry_out(process: subprocess.Popen[bytes], request: bytes, on_event: Callable[[dict[str, Any]], None], deadline_s: float) -> bool | None:
-    """Hand over the request and relay events. However this ends, the lab has ended, too."""
+def carry_out(
+    process: subprocess.Popen[bytes], request: dict[str, Any], on_event: Callable[[dict[str, Any]], None], deadline_s: float
+) -> bool | None:
+    """Hand over the request and relay events: whether the last was ``end``; None when time ran out. However this ends, the lab has ended, too."""
     assert process.stdin and process.stdout
     try:
         # A lab that could not begin does not read; its exit status says why.
         with contextlib.suppress(BrokenPipeError):
-            process.stdin.write(request)
+            process.stdin.write(json.dumps(request).encode())
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
         finished = _relay(process.stdout.fileno(), on_event, deadline_s)
@@ -94,7 +99,7 @@ def _relay(fd: int, on_event: Callable[[dict[str, Any]], None], deadline_s: floa
     finished = False
     while True:
         rest_s = deadline_s - loop.monotonic_s()
-        if rest_s <= 0 or not select.select([fd], [], [], rest_s)[0]:
+        if rest_s <= 0 or not select.select([fd], [], [], rest_s if rest_s < math.inf else None)[0]:
             return None
         data = os.read(fd, 1 << 16)
         if not data:

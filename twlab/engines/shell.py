@@ -49,7 +49,7 @@ def shell(kernel: Path | None = None) -> int:
         return command_line(exchange, memory_mib=_MEMORY_MIB, consoles=("null,fd:1", line))
 
     try:
-        with tempfile.TemporaryFile() as log, _restored(interactive):
+        with tempfile.TemporaryFile() as log, restored(interactive):
             told = orders("twlab.engines.shell", request, None)
             with under_way(kernel, arguments, told, folder=None, output=log.fileno(), terminal=terminal) as voyage:
                 status = voyage.follow(stream)
@@ -63,7 +63,7 @@ def shell(kernel: Path | None = None) -> int:
 
 
 @contextlib.contextmanager
-def _restored(interactive: bool) -> Iterator[None]:
+def restored(interactive: bool) -> Iterator[None]:
     """The terminal's modes, which the lab kernel changes, are put back when the block ends."""
     before = termios.tcgetattr(0) if interactive else None
     try:

@@ -1,0 +1,115 @@
+"""shell"""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from twlab.commands.common import err
+from twlab.errors import CapabilityError, EngineError, LabError, UsageError
+from twlab.settings import Settings, parse_setting
+
+Lines = list[tuple[float | None, str]]
+
+
+def shell(
+    topology: Annotated[str, typer.Argument(help="A topology with its options, e.g. nat,clients=2, or the path of a file.")] = "",
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all nodes (may be repeated).")] = None,
+    engine: Annotated[str, typer.Option(help="guest: the lab kernel; host: this machine's kernel. Default: guest on x86-64.")] = "",
+    seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
+    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the session's folder is made.")] = Path("runs"),
+    replay: Annotated[Path | None, typer.Option(metavar="RUN", help="Do again what was done in that session, at the same times.")] = None,
+) -> None:
+    """Mininet's command line on a live topology, with verbs for the wire, TIME_WAIT and settings. What is done in it is recorded.
+
+    Lines are typed, or read from standard input where that is no terminal; then, and with --replay, the lab kernel's time is virtual.
+
+    Exit status: 0; 1 a line that was read could not be done; 2 wrong usage; 3 this machine cannot.
+    """
+    from twlab.engines import choose
+    from twlab.network import load_topology
+    from twlab.runner import describe_network, new_folder, versions
+
+    settings = dict(_setting(pair) for pair in set_ or ())
+    lines: Lines | None = None
+    if replay:
+        if topology:
+            raise UsageError("a session is replayed on its own topology", "twlab shell --replay RUN", "bad-replay")
+        topology, recorded, engine, lines = _recorded(replay, engine)
+        settings = recorded | settings
+    elif not topology:
+        raise UsageError("no topology is named", "for example: twlab shell pair", "no-such-topology")
+    load_topology(topology)
+    Settings(**settings)
+    where = choose(engine, agent="twlab.session")
+    if lines is None and not (os.isatty(0) and os.isatty(1)):
+        lines = [(None, line.rstrip("\n")) for line in sys.stdin]
+    folder = new_folder(out_dir, f"shell-{topology.partition(',')[0].rpartition('/')[2].removesuffix('.py')}")
+    words = ["twlab", "shell", "--replay", str(folder)]
+    result = {
+        "scenario": "shell", "hypothesis": "A session at the shell: it claims nothing, and shows what was done.", "reads": "",
+        "topology": topology, "engine": where.name, "seed": seed, "command": shlex.join(words), "versions": versions(),
+        "network": describe_network(topology),
+    }  # fmt: skip
+    request = {
+        "topology": topology, "settings": settings, "seed": seed, "folder": str(folder.resolve()), "result": result, "lines": lines, "terminal": -1
+    }  # fmt: skip
+    session = _Session()
+    try:
+        if lines is None:
+            from twlab.engines.terminal import on_terminal
+
+            err.print(f"{topology}, on the {where.name} engine ...", markup=False)
+            on_terminal(where.name, "twlab.session", request, folder, session.on_event)
+        else:
+            where.run(request, folder, session.on_event, math.inf)
+    finally:
+        if not any(folder.iterdir()):
+            folder.rmdir()
+    if session.error:
+        raise session.error
+    err.print(f"kept in {folder}; see it with: twlab show {folder}", markup=False)
+    if lines is not None and session.failed:
+        raise typer.Exit(1)
+
+
+class _Session:
+    """What comes from the session."""
+
+    def __init__(self) -> None:
+        self.failed = False
+        self.error: LabError | None = None
+
+    def on_event(self, event: dict[str, Any]) -> None:
+        if event["event"] == "output":
+            sys.stdout.write(event["text"])
+            sys.stdout.flush()
+        elif event["event"] == "ended":
+            self.failed = event["failed"]
+        elif event["event"] == "error":
+            kinds = {kind.__name__: kind for kind in (UsageError, CapabilityError)}
+            error = event["error"]
+            self.error = kinds.get(error.get("kind", ""), EngineError)(error["message"], error["remedy"], error["slug"])
+
+
+def _recorded(run: Path, engine: str) -> tuple[str, dict[str, Any], str, Lines]:
+    from twlab.result import read_result
+
+    result = read_result(run)
+    given = next(iter(result.arms.values())).given if result.arms else {}
+    if "lines" not in given:
+        raise UsageError(f"{run} is no session of the shell", "name a folder that twlab shell has made", "bad-replay")
+    return result.topology, given.get("settings", {}), engine or result.engine, [(at_s, line) for at_s, line in given["lines"]]
+
+
+def _setting(pair: str) -> tuple[str, Any]:
+    key, sign, text = pair.partition("=")
+    if not sign:
+        raise UsageError(f"--set {pair} is not of the form KEY=VALUE", "for example: --set time_wait_s=10", "bad-setting")
+    return key, parse_setting(key, text)

@@ -1,0 +1,87 @@
+"""Runs an agent that has the user's terminal, in either engine, in real time.
+
+The terminal itself is handed in. Ctrl-C is for whoever sits at it inside; whoever waits outside ignores it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import signal
+import sys
+import tempfile
+import termios
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from twlab.engines import host, sandbox
+from twlab.engines.console import fault
+from twlab.engines.guest import built_kernel, command_line, orders
+from twlab.engines.shell import restored
+from twlab.engines.voyage import Event, Stream, under_way
+from twlab.errors import EngineError
+
+CONSOLE = "/dev/tty1"  # in the guest
+_MEMORY_MIB = 1024
+
+
+def on_terminal(engine: str, agent: str, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None]) -> None:
+    """Have `agent` carry out `request`, to which ``terminal``, ``size`` and ``environment`` are added.
+
+    Args:
+        engine: ``guest`` or ``host``.
+        folder: the only place that the guest can write to.
+
+    Raises:
+        CapabilityError: as the engine's own `run`.
+        EngineError: the engine ended before its work was done.
+    """
+    request = request | {"size": list(termios.tcgetwinsize(0)), "environment": {"TERM": os.environ.get("TERM", "dumb")}}
+    terminal = os.dup(0)
+    try:
+        with restored(True), _unmoved(), tempfile.TemporaryFile() as log:
+            if engine == "guest":
+                _in_guest(agent, request | {"terminal": CONSOLE}, folder, on_event, terminal, log.fileno())
+            else:
+                _on_host(agent, request | {"terminal": terminal}, on_event, terminal, log)
+    finally:
+        os.close(terminal)
+
+
+def _in_guest(agent: str, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None], terminal: int, log: int) -> None:
+    def arguments(exchange: str) -> list[str]:
+        return command_line(exchange, memory_mib=_MEMORY_MIB, consoles=("null,fd:1", f"fd:{terminal},fd:{terminal}"))
+
+    stream = Stream(on_event)
+    told = orders(agent, request, folder.resolve())
+    with under_way(built_kernel(), arguments, told, folder=folder.resolve(), output=log, terminal=terminal) as voyage:
+        status = voyage.follow(stream)
+    os.lseek(log, 0, os.SEEK_SET)
+    text = os.read(log, 1 << 20).decode(errors="replace")
+    if found := fault(text, status, garbled=stream.garbled, ended=stream.ended):
+        raise EngineError(found.message, slug=found.slug)
+
+
+def _on_host(agent: str, request: dict[str, Any], on_event: Callable[[Event], None], terminal: int, log: Any) -> None:
+    with host.started(agent, log, terminal) as process:
+        finished = host.carry_out(process, request, on_event, math.inf)
+    log.seek(0)
+    said = log.read().decode(errors="replace")
+    if process.returncode == sandbox.NO_NAMESPACES:
+        raise sandbox.explain_refusal(said)
+    if not finished:
+        raise EngineError(f"the lab ended early, with status {process.returncode}: {said.strip()[-300:]}", "try it again", "lab-ended-early")
+
+
+@contextlib.contextmanager
+def _unmoved() -> Iterator[None]:
+    """What is typed to interrupt or to stop is not for this process."""
+    sys.stdout.flush()
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTSTP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,138 @@
+"""The prompt: lines from a person at a terminal, while the lab goes on.
+
+How it works. Editing a line blocks, and the lab must not stand still meanwhile: segments wait at the wire, timers fall due. So the
+line is edited by a child, which has the terminal to itself, with readline's history and completion; this process serves the lab until
+the child hands it the line. What happens in between is printed above the line, and the child then shows the line again.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sys
+from dataclasses import asdict, dataclass, field
+
+from twlab import syscalls
+from twlab.loop import Loop
+
+
+@dataclass
+class Vocabulary:
+    """What the Tab key knows.
+
+    Attributes:
+        first: words that a line may begin with.
+        after: first word to words that may follow; ``""``: what may follow any other.
+    """
+
+    first: list[str] = field(default_factory=list)
+    after: dict[str, list[str]] = field(default_factory=dict)
+
+    def complete(self, text: str, line: str) -> list[str]:
+        """What `text`, the end of `line`, may become: a word and a space, or a key and its equals sign."""
+        before = line[: len(line) - len(text)].split()
+        words = self.after.get(before[0], self.after.get("", [])) if before else self.first
+        return sorted({word if word.endswith("=") else f"{word} " for word in words if word.startswith(text)})
+
+
+class Prompt:
+    """Reads lines from the terminal that is standard input and output. Make it before the lab: the child has no part in that."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        before = signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until the child is ready for it
+        self._child = os.fork()
+        if self._child == 0:
+            ours.close()
+            _edit(theirs)
+        signal.signal(signal.SIGUSR1, before)
+        theirs.close()
+        self._conversation = ours.makefile("rw", buffering=1, encoding="utf-8")
+        self._socket = ours
+        self._open = False
+
+    def line(self, prompt: str, vocabulary: Vocabulary, loop: Loop) -> str | None:
+        """The next line, without its end; None when there are no more. Meanwhile `loop` is served; what goes wrong in it is printed."""
+        self._conversation.write(json.dumps({"prompt": prompt, "vocabulary": asdict(vocabulary)}) + "\n")
+        self._conversation.flush()
+        answered = False
+
+        def answer() -> None:
+            nonlocal answered
+            answered = True
+
+        self._open = True
+        loop.watch(self._socket, answer)
+        while not answered:
+            try:
+                loop.wait_until(lambda: answered)
+            except KeyboardInterrupt:
+                continue  # the child has been interrupted, too, and answers
+            except Exception as error:
+                self.print_above(f"{type(error).__name__}: {error}")
+        loop.forget(self._socket)
+        self._open = False
+        text = self._conversation.readline()
+        return json.loads(text)["line"] if text else None
+
+    def print_above(self, text: str) -> None:
+        """Print `text`; above the line that is being edited, if one is."""
+        if self._open:
+            sys.stdout.write(f"\r\033[K{text}\n")
+            sys.stdout.flush()
+            os.kill(self._child, signal.SIGUSR1)
+        else:
+            print(text, flush=True)
+
+    def close(self) -> None:
+        """End the child."""
+        self._conversation.close()
+        self._socket.close()
+        os.kill(self._child, signal.SIGKILL)
+        os.waitpid(self._child, 0)
+
+
+def _edit(conversation: socket.socket) -> None:
+    """The child: edits lines until nobody wants any more. It does not return."""
+    import readline
+
+    shown = ""
+    vocabulary = Vocabulary()
+
+    def complete(text: str, state: int) -> str | None:
+        found = vocabulary.complete(text, readline.get_line_buffer()[: readline.get_endidx()])
+        return found[state] if state < len(found) else None
+
+    def show_again(*_: object) -> None:
+        sys.stdout.write(f"\r\033[K{shown}{readline.get_line_buffer()}")
+        sys.stdout.flush()
+
+    try:
+        syscalls.die_with_parent()
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # while no line is being edited it means something else
+        signal.signal(signal.SIGUSR1, show_again)
+        readline.set_completer(complete)
+        readline.set_completer_delims(" \t\n")
+        readline.parse_and_bind("tab: complete")
+        stream = conversation.makefile("rw", encoding="utf-8")
+        for order in stream:
+            wanted = json.loads(order)
+            vocabulary = Vocabulary(**wanted["vocabulary"])
+            shown = wanted["prompt"]
+            try:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+                line: str | None = input(shown)
+            except EOFError:
+                line = None
+                print()
+            except KeyboardInterrupt:
+                line = ""
+                print("^C")
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            stream.write(json.dumps({"line": line}) + "\n")
+            stream.flush()
+    finally:
+        os._exit(0)

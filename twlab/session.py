@@ -1,0 +1,138 @@
+"""The agent of ``twlab shell``: in an engine, sets up the lab, lets the shell have it, and writes the evidence.
+
+A request: ``{"topology", "settings", "seed", "folder", "result": the fields of `twlab.result.Result` that are known beforehand, "lines":
+[[at_s or null, text], ...], or null where a person types, "terminal": a file descriptor, or the path of a console, "size": its rows and
+columns, "environment": {"TERM": ...}}``. Events beside ``end``: ``output`` with a text, where nobody types; ``ended`` with ``failed``,
+whether a line could not be done; and ``error`` with an error as a result keeps it, where there was no lab.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import os
+import sys
+import termios
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from twlab.arm import as_dict
+from twlab.errors import LabError
+from twlab.network import load_topology
+from twlab.prompt import Prompt
+from twlab.result import ArmResult, Result
+from twlab.settings import Settings
+from twlab.shell import Paper, Shell
+from twlab.stage import staged
+from twlab.transcript import Entry
+from twlab.tuning import check
+
+if TYPE_CHECKING:
+    from twlab.report.ladder import Ladder
+
+ARM = "session"
+Emit = Callable[[dict[str, Any]], None]
+
+
+def carry_out(request: dict[str, Any], emit: Emit) -> None:
+    """Run the session to its end."""
+    try:
+        if request["lines"] is not None:
+            emit({"event": "ended", "failed": _session(request, _Events(emit))})
+        elif isinstance(request["terminal"], int):
+            _sit_down(request["terminal"], request)
+            emit({"event": "ended", "failed": _session(request, sys.stdout)})
+        else:
+            _in_a_child(request, emit)
+    except LabError as error:
+        emit({"event": "error", "error": as_dict(error)})
+    emit({"event": "end"})
+
+
+def _session(request: dict[str, Any], paper: Paper) -> bool:
+    """The lab and the shell; whether a line failed."""
+    folder = Path(request["folder"])
+    prompt = Prompt() if request["lines"] is None else None
+    topology = load_topology(request["topology"])
+    settings = Settings(**request["settings"])
+    check(settings)
+    shells: list[Shell] = []
+
+    def hear(entry: Entry) -> None:
+        for shell in shells:
+            shell.hear(entry)
+
+    wanted = dict.fromkeys(topology.nodes(), settings)
+    with staged(topology, wanted, folder / f"{ARM}.pcapng", seed=str(request["seed"]), listener=hear) as stage:
+        shell = Shell(stage, paper)
+        shells.append(shell)
+
+        def draw_ladder() -> Ladder:
+            from twlab.report import ladder
+
+            stage.capture.save()
+            _write(request, stage.gather(), shell)
+            return ladder.read(folder, ARM)
+
+        shell.draw_ladder = draw_ladder
+        if prompt:
+            shell.talk(prompt)
+            prompt.close()
+        else:
+            shell.carry_out(request["lines"])
+        shells.clear()
+    _write(request, stage.outcome, shell)
+    return shell.failed
+
+
+def _write(request: dict[str, Any], outcome: dict[str, Any], shell: Shell) -> None:
+    result = Result(**request["result"])
+    result.kernel = outcome["kernel"]
+    more = {name: value for name, value in outcome.items() if name != "kernel"}
+    result.arms = {ARM: ArmResult(ARM, given={"lines": shell.lines, "settings": request["settings"]}, **more)}
+    result.write(Path(request["folder"]))
+
+
+class _Events(io.TextIOBase):
+    """Paper whose text goes out as events, so that a slow reader costs the lab no time."""
+
+    def __init__(self, emit: Emit):
+        self._emit = emit
+
+    def write(self, text: str) -> int:
+        self._emit({"event": "output", "text": text})
+        return len(text)
+
+
+def _sit_down(terminal: int, request: dict[str, Any]) -> None:
+    """Make the terminal standard input, output and error."""
+    for target in (0, 1, 2):
+        os.dup2(terminal, target)
+    os.environ.update(request["environment"])
+    sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    sys.stdout = open(1, "w", encoding="utf-8", buffering=1, closefd=False)  # noqa: SIM115
+
+
+def _in_a_child(request: dict[str, Any], emit: Emit) -> None:
+    """In the lab kernel: the console becomes the controlling terminal of a process of its own, so that Ctrl-C is a signal."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.setsid()
+            console = os.open(request["terminal"], os.O_RDWR)
+            fcntl.ioctl(console, termios.TIOCSCTTY, 0)
+            termios.tcsetwinsize(console, tuple(request["size"]))
+            _sit_down(console, request)
+            emit({"event": "ended", "failed": _session(request, sys.stdout)})
+            status = 0
+        except LabError as error:
+            emit({"event": "error", "error": as_dict(error)})
+            status = 0
+        finally:
+            sys.stdout.flush()
+            os._exit(status)
+    _, ended = os.waitpid(child, 0)
+    if ended:
+        emit({"event": "error", "error": {"slug": "lab-ended-early", "message": "the shell in the lab kernel died", "remedy": "see the log"}})

@@ -1,0 +1,320 @@
+"""The shell: Mininet's own command line on a running lab, with the lab's verbs added, and everything that is done in it recorded.
+
+Mininet's command line waits for its commands as if nothing else went on. Here the loop is served while it waits, for a command of a
+node as for the next line, so that segments cross, timers fall due and applications answer. The only importer of `mininet.cli`,
+`mininet.net` and `mininet.log`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import select
+import signal
+import subprocess
+import termios
+from cmd import Cmd
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TextIO
+
+from mininet.cli import CLI
+from mininet.log import lg
+from mininet.net import Mininet
+
+from twlab import phrases
+from twlab.errors import LabError
+from twlab.network import Network, Node
+from twlab.prompt import Prompt, Vocabulary
+from twlab.settings import setting_names
+from twlab.stage import Stage
+from twlab.transcript import Entry
+from twlab.verbs import GROUPS, Verbs
+
+Paper = TextIO | io.TextIOBase
+PROMPT = "twlab> "
+_ASKS = {"help", "exit", "quit", "ladder", "timewait", "sockets", "counters", "connections", "held", "nodes", "net", "dump", "links", "intfs"}
+_OF_SWITCHES = {"do_dpctl", "do_switch", "do_ports", "do_gterm", "do_x", "do_xterm", "do_iperfudp", "do_noecho"}
+_KEPT = 4000  # characters of what a command of a node prints, in the transcript
+
+
+class Net(Mininet):
+    """A network of the lab as Mininet's command line knows one."""
+
+    def __init__(self, network: Network):
+        self.topo = network.topology
+        self.hosts = list(network)
+        self.switches: list[Node] = []
+        self.controllers: list[Node] = []
+        self.terms: list[Any] = []
+        self.nameToNode = network.nodes
+        self.links = list(dict.fromkeys(interface.link for node in network for interface in node.interfaces))
+
+
+class Shell(Verbs, CLI):
+    """The command line.
+
+    Args:
+        stage: the running lab.
+        paper: where everything is printed.
+
+    Attributes:
+        lines: what was typed: seconds since the lab began, and the line.
+        failed: whether a line could not be done.
+    """
+
+    def __init__(self, stage: Stage, paper: Paper):
+        Verbs.__init__(self)
+        self.stage = stage
+        self.lines: list[tuple[float, str]] = []
+        self.failed = False
+        self.mn = Net(stage.lab.network)
+        self.locals = {"net": self.mn, "lab": stage.lab, "wire": stage.lab.wire}
+        self.inputFile = None
+        self._paper = paper
+        self._prompt: Prompt | None = None
+        lg.handlers[0].setStream(paper)
+        Cmd.__init__(self)
+        for node in stage.lab.network:
+            # Mininet's own would leave the lab unserved.
+            node.waitReadable = lambda timeoutms=None, node=node: self._serve_until_readable(node)
+
+    # How lines come in.
+
+    def carry_out(self, lines: Sequence[tuple[float | None, str]]) -> None:
+        """Carry out lines one after the other, each at its time where it has one (seconds since the lab began)."""
+        for at_s, line in lines:
+            if not line.strip():
+                continue
+            if at_s is not None:
+                self.lab.sleep_until(at_s)
+            self.say(f"{PROMPT}{line}")
+            if self.onecmd(self.precmd(line)):
+                return
+
+    def talk(self, prompt: Prompt) -> None:
+        """Carry out what a person types, until he wants no more."""
+        self._prompt = prompt
+        with self._interruptible():
+            self.say(f"{len(self.mn.hosts)} nodes: {' '.join(self.mn)}. Type help, or NODE COMMAND; exit ends the lab.")
+            done = False
+            while not done:
+                line = prompt.line(PROMPT, self._vocabulary(), self.lab.loop)
+                done = line is None or bool(self.onecmd(self.precmd(line)))
+        self._prompt = None
+
+    def say(self, text: str) -> None:
+        """Print a line; above the one that is being typed."""
+        if self._prompt:
+            self._prompt.print_above(text)
+        else:
+            self._paper.write(f"{text}\n")
+            self._paper.flush()
+
+    def hear(self, entry: Entry) -> None:
+        """Print what the lab does, as it does it."""
+        if entry.kind != "step":
+            self.say(f"  {entry.at_s:9.4f}  {entry.node + ': ' if entry.node else ''}{entry.text}")
+
+    def onecmd(self, line: str) -> Any:
+        """Carry out one line. What is wrong with it is one message; the shell lives on."""
+        line = line.strip()
+        if not line:
+            return None
+        verb = line.split()[0]
+        if verb != "EOF":
+            self.lines.append((round(self.lab.now_s, 6), line))
+        if self._does(verb, line):
+            self.lab.transcript.record("step", line)
+        try:
+            return super().onecmd(line)
+        except KeyboardInterrupt:
+            self.say("interrupted")
+        except LabError as error:
+            self._complain(str(error))
+        except (ValueError, IndexError, KeyError) as error:
+            known = getattr(self, f"do_{verb}", None)
+            self._complain(f"{line}: {error}" + (f"\n  remedy: {self._help(known)}" if known else ""))
+        except Exception as error:
+            self._complain(f"{type(error).__name__}: {error}")
+        return None
+
+    def _does(self, verb: str, line: str) -> bool:
+        """Whether a line does something that the ladder should tell, rather than ask."""
+        known = hasattr(self, f"do_{verb}") or verb in self.mn
+        asks = verb in _ASKS or (verb == "segments" and " o" not in line) or (verb == "settings" and "=" not in line)
+        return known and not asks and verb != "step"
+
+    def _complain(self, text: str) -> None:
+        self.failed = True
+        self.say(text)
+
+    # What Mininet's command line does otherwise.
+
+    def precmd(self, line: str) -> str:
+        """A line may be a comment, or end in one."""
+        return "" if line.lstrip().startswith("#") else line.partition(" # ")[0]
+
+    def default(self, line: str) -> None:
+        """A node's name and a command: run it there, with other nodes' names as their addresses."""
+        name, _, command = line.partition(" ")
+        if name not in self.mn:
+            self._complain(f"there is no verb and no node called {name!r} [bad-phrase]\n  remedy: help; the nodes are: {' '.join(self.mn)}")
+        elif not command.strip():
+            self._complain(f"what shall {name} do? For example: {name} ss -tan")
+        else:
+            node = self.mn[name]
+            words = [self.mn[word].ip4 if word in self.mn else word for word in command.split(" ")]
+            node.sendCmd(" ".join(words))
+            said = self.waitForNode(node)
+            self.lab.transcript.record("note", f"{command}: {len(said.splitlines())} lines", name, output=said[:_KEPT])
+
+    def waitForNode(self, node: Node) -> str:  # noqa: N802
+        """Print what the node's command prints, hand it what is typed, until it has ended; what it printed."""
+        said = ""
+
+        def take() -> None:
+            nonlocal said
+            try:
+                text = node.monitor().replace("\r\n", "\n")
+            except OSError:  # its shell has ended; the next command starts another
+                node.shell, node.waiting = None, False
+                return
+            said += text
+            self._paper.write(text)
+            self._paper.flush()
+
+        loop = self.lab.loop
+        with self._keys(node):
+            loop.watch(node.stdout, take)
+            try:
+                while node.waiting:
+                    try:
+                        loop.wait_until(lambda: not node.waiting)
+                    except KeyboardInterrupt:
+                        node.sendInt()
+            finally:
+                loop.forget(node.stdout)
+        return said
+
+    def do_sh(self, line: str) -> None:
+        """sh COMMAND: run a command outside of all nodes."""
+        with self._plain_interrupt():
+            done = subprocess.run(line, shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+        self.say((done.stdout + done.stderr).rstrip("\n"))
+
+    def do_py(self, line: str) -> None:
+        """py EXPRESSION: evaluate Python; nodes by their names, and lab, wire, net."""
+        with self._plain_interrupt():
+            super().do_py(line)
+
+    def do_px(self, line: str) -> None:
+        """px STATEMENT: execute Python; nodes by their names, and lab, wire, net."""
+        with self._plain_interrupt():
+            super().do_px(line)
+
+    def do_help(self, line: str) -> None:
+        """help [VERB]: what there is, or what one verb does."""
+        if line:
+            verb = getattr(self, f"do_{line}", None)
+            self.say("\n".join(part.strip() for part in verb.__doc__.strip().splitlines()) if verb else f"there is no verb called {line!r}")
+            return
+        known = {name for verbs in GROUPS.values() for name in verbs}
+        mininet = sorted(name[3:] for name in dir(self) if name.startswith("do_") and name not in _OF_SWITCHES)
+        for title, verbs in (*GROUPS.items(), ("Mininet's", [name for name in mininet if name not in known and name != "EOF"])):
+            self.say(f"{title + ':':17} {' '.join(verbs)}")
+        self.say(f"{'a node:':17} NODE COMMAND, e.g. client ping -c 1 server; client ss -tan")
+        self.say("help VERB says how a verb is used; Tab completes")
+
+    def do_EOF(self, line: str) -> Any:  # noqa: N802
+        """The end of the lines is the end of the shell."""
+        return self.do_exit(line)
+
+    def do_exit(self, _line: str) -> bool:
+        """exit: end the lab."""
+        return True
+
+    def do_ladder(self, line: str) -> None:
+        """ladder [unfold]: all segments that have crossed, with what was done. unfold: every segment of the bulk."""
+        from twlab.report import ladder_text
+
+        found = self.draw_ladder()
+        width = os.get_terminal_size().columns if self._prompt else 140
+        self.say(ladder_text.draw(found.unfolded() if line == "unfold" else found, width))
+
+    draw_ladder: Callable[[], Any]  # given by the session, which knows where evidence goes
+
+    def _vocabulary(self) -> Vocabulary:
+        verbs = [name[3:] for name in dir(self) if name.startswith("do_") and name not in {"do_EOF", *_OF_SWITCHES}]
+        names = [*self.mn, *self.ends, *self.rules]
+        wire = [*names, *phrases.KINDS, *phrases.WORDS, "on", "off"]
+        after = {"": names, "help": verbs, "settings": [*names, "all", *(f"{name}=" for name in setting_names())]}
+        return Vocabulary([*verbs, *self.mn], after | dict.fromkeys(GROUPS["the wire"], wire))
+
+    # Waiting and interrupting.
+
+    def _serve_until_readable(self, node: Node) -> bool:
+        ready = bool(node.readbuf)
+
+        def note() -> None:
+            nonlocal ready
+            ready = True
+
+        if not ready and not select.select([node.stdout], [], [], 0)[0]:
+            self.lab.loop.watch(node.stdout, note)
+            try:
+                self.lab.loop.wait_until(lambda: ready)
+            finally:
+                self.lab.loop.forget(node.stdout)
+        return True
+
+    @contextlib.contextmanager
+    def _interruptible(self) -> Iterator[None]:
+        """Ctrl-C interrupts the loop where it waits, and nothing that it serves."""
+        reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+
+        def interrupt() -> None:
+            os.read(reading, 64)
+            raise KeyboardInterrupt
+
+        before = signal.signal(signal.SIGINT, lambda *_: None)
+        signal.set_wakeup_fd(writing)
+        self.lab.loop.watch(reading, interrupt)
+        try:
+            yield
+        finally:
+            self.lab.loop.forget(reading)
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGINT, before)
+            os.close(reading)
+            os.close(writing)
+
+    @contextlib.contextmanager
+    def _plain_interrupt(self) -> Iterator[None]:
+        """Ctrl-C interrupts whatever runs: Python that somebody typed, or a program."""
+        if not self._prompt:
+            yield
+            return
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    @contextlib.contextmanager
+    def _keys(self, node: Node) -> Iterator[None]:
+        """What is typed goes to the node's command, key by key."""
+        if not self._prompt:
+            yield
+            return
+        before = termios.tcgetattr(0)
+        by_key = termios.tcgetattr(0)
+        by_key[3] &= ~termios.ICANON
+        by_key[6][termios.VMIN] = 1
+        termios.tcsetattr(0, termios.TCSANOW, by_key)
+        self.lab.loop.watch(0, lambda: node.write(os.read(0, 1024).decode(errors="replace")))
+        try:
+            yield
+        finally:
+            self.lab.loop.forget(0)
+            termios.tcsetattr(0, termios.TCSADRAIN, before)

@@ -1,0 +1,376 @@
+"""The shell's own verbs: connections, the wire, settings, and what there is to see. `twlab.shell` adds Mininet's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from twlab import phrases, timewait
+from twlab.errors import UsageError
+from twlab.segment import Flow, Segment
+from twlab.settings import Settings, describe, parse_setting, setting_names
+from twlab.traffic import Connection, Listener
+
+if TYPE_CHECKING:
+    from twlab.lab import Lab
+    from twlab.report.reading import Sighting
+    from twlab.stage import Stage
+    from twlab.wire import Rule, Wire
+
+_ETHERNET_BYTES = 14
+GROUPS = {
+    "connections": ("listen", "connect", "send", "read", "close", "reset", "connections"),
+    "the wire": ("segments", "hold", "copy", "duplicate", "delay", "drop", "reorder", "inject", "held", "release", "stop"),
+    "what there is": ("timewait", "sockets", "counters", "settings", "ladder"),
+    "time and words": ("sleep", "step"),
+}
+
+
+class Verbs:
+    """The verbs. Each takes the rest of its line; the first lines of its docstring are its help.
+
+    Attributes:
+        stage: the running lab.
+        ends: name of an end of a connection, ``c1`` for who opened it and ``s1`` for who accepted, to the end.
+        rules: name to rule of a wire: ``r1``, ``r2``, ...
+    """
+
+    stage: Stage
+    say: Callable[[str], None]
+
+    def __init__(self) -> None:
+        self.ends: dict[str, Connection] = {}
+        self.rules: dict[str, Rule] = {}
+        self._listeners: dict[tuple[str, int], Listener] = {}
+        self._watches: list[Rule] = []
+        self._origins: dict[Flow, int] = {}
+
+    @property
+    def lab(self) -> Lab:
+        """The lab in hand."""
+        return self.stage.lab
+
+    @property
+    def addresses(self) -> dict[str, list[str]]:
+        """Node to all its addresses."""
+        return {name: [ip for i in node.interfaces for ip in i.all4 + i.all6] for name, node in self.lab.network.nodes.items()}
+
+    # Connections.
+
+    def do_listen(self, line: str) -> None:
+        """listen NODE [PORT]: an application on NODE accepts connections (port 80 if none is said)."""
+        node, port = [*line.split(), "80"][:2] if line else self._usage(self.do_listen)
+        self._listeners[node, int(port)] = self.lab[node].listen(int(port))
+        self.say(f"{node} listens on port {port}")
+
+    def do_connect(self, line: str) -> None:
+        """connect NODE SERVER [PORT] [from PORT]: NODE opens a connection, from a port of its own choice or from the one said.
+        Its ends are then called c1 (NODE's) and s1 (the server's), the next connection's c2 and s2."""
+        words = line.split()
+        source_port = int(words[words.index("from") + 1]) if "from" in words[:-1] else 0
+        plain = words[: words.index("from")] if "from" in words else words
+        if len(plain) not in (2, 3):
+            self._usage(self.do_connect)
+        port = int(plain[2]) if len(plain) == 3 else 80
+        attempt = self.lab[plain[0]].try_connect(self.lab[plain[1]], port, source_port=source_port)
+        if not attempt.connection:
+            if attempt.error == "ECONNREFUSED":
+                self.say(f"nobody listens there: listen {plain[1]} {port}")
+            return
+        number = sum(name.startswith("c") for name in self.ends) + 1
+        self.ends[f"c{number}"] = attempt.connection
+        if listener := self._listeners.get((plain[1], port)):
+            self.ends[f"s{number}"] = listener.accept()
+        self.say(f"{' and '.join(name for name in (f'c{number}', f's{number}') if name in self.ends)}: open")
+
+    def do_send(self, line: str) -> None:
+        """send END TEXT, or send END 1000 bytes: the application at END (c1, s1, ...) sends."""
+        name, _, text = line.partition(" ")
+        count, _, unit = text.partition(" ")
+        if unit in ("bytes", "byte") and count.isdecimal():
+            self._end(name).send(b".", total=int(count))
+        elif text:
+            self._end(name).send(text.encode())
+        else:
+            self._usage(self.do_send)
+
+    def do_read(self, line: str) -> None:
+        """read END: the application at END reads what has arrived."""
+        end = self._end(line)
+        self.lab.sleep(0.01)
+        data = end.receive(end.unread)
+        self.say(f"{line}: {data[:200]!r}" + (f" ... {len(data)} bytes" if len(data) > 200 else ""))
+
+    def do_close(self, line: str) -> None:
+        """close END: the application at END closes (FIN). Who closes first has the TIME_WAIT."""
+        self._end(line).close()
+        self.lab.sleep(0.01)
+
+    def do_reset(self, line: str) -> None:
+        """reset END: the application at END aborts the connection (RST, and no TIME_WAIT)."""
+        self._end(line).abort()
+        self.lab.sleep(0.01)
+
+    def do_connections(self, _line: str) -> None:
+        """connections: all connections opened here, with the state of either end."""
+        self._table(
+            ("end", "node", "local", "remote", "state", "arrived"),
+            [
+                (name, end.node.name, f"{end.flow.source}:{end.flow.source_port}", f"{end.flow.destination}:{end.flow.destination_port}",
+                 end.error or end.state, f"{end.received} bytes")
+                for name, end in self.ends.items()
+            ],
+        )  # fmt: skip
+
+    # The wire.
+
+    def do_segments(self, line: str) -> None:
+        """segments on [WHICH]: show segments as they come to the wire. segments off: no more.
+        segments [N]: the last N that have crossed (20 if none is said), with the numbers that inject and the ladder use."""
+        word, _, rest = line.partition(" ")
+        if word == "on":
+            phrase = phrases.parse(rest, self.addresses, count=None)
+            self._watches.append(self._wire(phrase.at).watch(phrase.match, self._show))
+            self.say("segments are shown as they come to the wire, until: segments off")
+        elif word == "off":
+            for watch in self._watches:
+                watch.stop()
+            self._watches.clear()
+        elif word.isdecimal() or not word:
+            from twlab.report.arrows import arrows
+            from twlab.report.transit import transits
+
+            ways = transits(self.sightings(), self.lab.network.nodes)
+            for arrow in arrows(ways)[-int(word or 20) :]:
+                self.say(f"#{arrow.number:<4} {arrow.left_s:9.4f}  {arrow.path[0]} > {arrow.path[-1]}  {arrow.label()}  {arrow.words}".rstrip())
+        else:
+            self._usage(self.do_segments)
+
+    def do_hold(self, line: str) -> None:
+        """hold WHICH [count 2]: the wire takes the next segment of that kind, until you release it.
+        WHICH: any, data, syn, synack, ack, fin or rst; from NODE[:PORT], to NODE[:PORT], flags FA, having F, containing TEXT, number 2 (the
+        second that matches), with-timestamp, without-timestamp, at WIRE. Example: hold data from client to server:80"""
+        self._rule(line, lambda wire, p: wire.hold(p.match, p.count))
+
+    def do_copy(self, line: str) -> None:
+        """copy WHICH [count 2]: the wire lets the next segment of that kind pass and keeps a copy, until you release it (see: help hold)."""
+        self._rule(line, lambda wire, p: wire.copy(p.match, p.count))
+
+    def do_duplicate(self, line: str) -> None:
+        """duplicate WHICH [after SECONDS] [count 2]: the next segment of that kind arrives twice (see: help hold)."""
+        self._rule(line, lambda wire, p: wire.duplicate(p.match, p.after_s, p.count))
+
+    def do_delay(self, line: str) -> None:
+        """delay WHICH after SECONDS [count 2|all]: the next segment of that kind arrives so much later (see: help hold)."""
+        self._rule(line, lambda wire, p: wire.delay(p.match, p.after_s, p.count))
+
+    def do_drop(self, line: str) -> None:
+        """drop WHICH [count 2|all]: the next segment of that kind is lost (see: help hold)."""
+        self._rule(line, lambda wire, p: wire.drop(p.match, p.count))
+
+    def do_reorder(self, line: str) -> None:
+        """reorder WHICH [behind 1]: the next segment of that kind is overtaken by so many later ones (see: help hold)."""
+        self._rule(line, lambda wire, p: wire.reorder(p.match, p.behind, p.count))
+
+    def do_held(self, _line: str) -> None:
+        """held: what the wire has been told to do, and which segments it befell so far."""
+        for name, rule in self.rules.items():
+            self.say(f"{name}  {rule.words}  {'armed' if rule.armed else 'done'}")
+            for segment in rule.segments:
+                self.say(f"      {segment.at_s:9.4f}  {segment.words(self._names())}")
+
+    def do_release(self, line: str) -> None:
+        """release RULE [without-timestamp]: let go of what a hold or a copy has (r1, r2, ...). A second time: duplicates."""
+        name, _, more = line.partition(" ")
+        rule = self._ruled(name)
+        if not hasattr(rule, "release"):
+            raise UsageError(f"{name} {rule.words}: there is nothing to release", "a hold or a copy can be released", "bad-phrase")
+        if not rule.segments:
+            self.say(f"{name} has nothing yet")
+        rule.release(without_timestamp=more == "without-timestamp")
+        self.lab.sleep(0.01)
+
+    def do_stop(self, line: str) -> None:
+        """stop RULE: it does no more; what is held stays held."""
+        self._ruled(line).stop()
+
+    def do_inject(self, line: str) -> None:
+        """inject NUMBER|END [flags FA] [seq +200] [ack +1] [bytes 400 | text WORD] [without-timestamp] [into NODE]
+        Put a segment onto the link, as if it had come all the way: like number NUMBER of the segments that have crossed, or the next one
+        that END (c1, s1, ...) could send. seq and ack are relative to that."""
+        words = line.split()
+        if not words:
+            self._usage(self.do_inject)
+        fields, into = self._fields(words[1:])
+        like = self._like(words[0])
+        craft = {key: fields[key] for key in ("flags", "payload", "timestamp") if key in fields}
+        if "payload" not in craft and len(like.payload) < like.length:
+            craft["payload"] = b"x" * like.length  # of bulk, the capture keeps the beginning
+        made = self.lab.wire.craft(like=like, seq=like.seq + fields.get("seq", 0), ack=like.ack + fields.get("ack", 0), **craft)
+        wire = next(iter(self.lab.wires.values()))
+        wire.inject(made, into=self.lab.network[into].interfaces[0] if into else None)
+        self.lab.sleep(0.01)
+
+    # What there is.
+
+    def do_timewait(self, line: str) -> None:
+        """timewait [NODE]: the sockets in TIME_WAIT, and what is left of their time."""
+        rows = [
+            (node, f"{entry.local}:{entry.local_port}", f"{entry.remote}:{entry.remote_port}", f"{entry.remaining_s:.1f} s")
+            for node in self._nodes(line)
+            for entry in self.lab.time_wait(node)
+        ]
+        self._table(("node", "local", "remote", "left"), rows)
+
+    def do_sockets(self, line: str) -> None:
+        """sockets [NODE]: all TCP sockets, in whatever state."""
+        rows = [
+            (node, entry.state, f"{entry.local}:{entry.local_port}", f"{entry.remote}:{entry.remote_port}")
+            for node in self._nodes(line)
+            for entry in timewait.sockets(self.lab.network[node])
+        ]
+        self._table(("node", "state", "local", "remote"), rows)
+
+    def do_counters(self, line: str) -> None:
+        """counters [NODE]: the kernel's TCP counters that have moved since the beginning."""
+        rows = [(node, name, str(by)) for node in self._nodes(line) for name, by in self.lab.all_moved()[node].items()]
+        self._table(("node", "counter", "moved by"), [row for row in rows if not row[1].startswith(("Ip", "Icmp", "Udp"))])
+
+    def do_settings(self, line: str) -> None:
+        """settings: what the nodes have been set to. settings NODE: all of its sysctls that the lab pins.
+        settings NODE|all KEY=VALUE ...: change it, for connections from now on. settings KEY: what that setting is."""
+        words = line.split()
+        if not words:
+            self._table(("node", "settings"), [(name, settings.words()) for name, settings in self.lab.settings.items()])
+        elif words[0] in setting_names():
+            self.say(f"{words[0]}: {describe(words[0])}")
+        elif len(words) == 1:
+            self._nodes(words[0])
+            self._table(("sysctl", "value"), [(name, str(value)) for name, value in self.stage.tunings[words[0]].effective.items()])
+        else:
+            if bad := [word for word in words[1:] if "=" not in word]:
+                raise UsageError(f"{bad[0]} is not of the form KEY=VALUE", f"the settings are: {', '.join(setting_names())}", "bad-setting")
+            pairs = (word.split("=", 1) for word in words[1:])
+            change = Settings(**{key: parse_setting(key, value) for key, value in pairs})
+            for node in self._nodes("" if words[0] == "all" else words[0]):
+                self.stage.retune(node, change.over(self.lab.settings[node]))
+
+    # Time and words.
+
+    def do_sleep(self, line: str) -> None:
+        """sleep SECONDS: let time pass; the wire and all applications go on."""
+        try:
+            seconds = float(line)
+        except ValueError:
+            self._usage(self.do_sleep)
+        self.lab.sleep(seconds)
+
+    def do_step(self, line: str) -> None:
+        """step WORDS: say what you are about to do; the words stand in the ladder."""
+        self.lab.step(line)
+
+    # What the verbs share.
+
+    def sightings(self) -> list[Sighting]:
+        """What the capture has by now, with the packets' bytes as far as it keeps them."""
+        from twlab.report.reading import read_capture
+
+        packets = self.stage.capture.save()
+        return [
+            replace(seen, segment=replace(seen.segment, raw=packets[seen.number - 1].frame[_ETHERNET_BYTES:]))
+            for seen in read_capture(self.stage.capture.path)
+        ]
+
+    def _rule(self, line: str, arm: Callable[[Wire, phrases.Phrase], Rule]) -> None:
+        phrase = phrases.parse(line, self.addresses)
+        name = f"r{len(self.rules) + 1}"
+        self.rules[name] = arm(self._wire(phrase.at), phrase)
+        self.say(f"{name}: armed")
+
+    def _ruled(self, name: str) -> Rule:
+        if name not in self.rules:
+            raise UsageError(f"there is no rule called {name!r}", f"there are: {', '.join(self.rules) or 'none yet; see help hold'}", "bad-phrase")
+        return self.rules[name]
+
+    def _end(self, name: str) -> Connection:
+        if name not in self.ends:
+            raise UsageError(f"there is no end called {name!r}", f"there are: {', '.join(self.ends) or 'none yet; see help connect'}", "bad-phrase")
+        return self.ends[name]
+
+    def _wire(self, name: str) -> Wire:
+        if name and name not in self.lab.wires:
+            raise UsageError(f"there is no wire called {name!r}", f"the wires are: {', '.join(self.lab.wires)}", "bad-phrase")
+        return self.lab.wires[name] if name else self.lab.wire
+
+    def _nodes(self, name: str) -> Iterable[str]:
+        if name:
+            self.lab[name]
+        return [name] if name else list(self.lab.network.nodes)
+
+    def _names(self) -> dict[str, str]:
+        return {address: name for name, known in self.addresses.items() for address in known}
+
+    def _show(self, segment: Segment) -> None:
+        if "S" in segment.flags:
+            self._origins[segment.flow] = segment.seq
+        origins = self._origins.get(segment.flow, 0), self._origins.get(segment.flow.reversed(), 0)
+        self.say(f"  {segment.at_s:9.4f}  {segment.words(self._names(), origins)}")
+
+    def _like(self, text: str) -> Segment:
+        """The segment that an injected one is to be like, at the wire; for an end of a connection, with the next sequence number."""
+        from twlab.report.transit import transits
+
+        ways = transits(self.sightings(), self.lab.network.nodes)
+        if text.lstrip("#").isdecimal():
+            number = int(text.lstrip("#"))
+            if not 1 <= number <= len(ways):
+                raise UsageError(f"there is no segment number {number}", f"{len(ways)} have crossed; see: segments", "bad-phrase")
+            return ways[number - 1].sightings[-1].segment
+        flow = self._end(text).flow
+        sent = [way for way in ways if flow in (sighting.segment.flow for sighting in way.sightings)]
+        if not sent:
+            raise UsageError(f"nothing of {text} has crossed the wire", "see: segments", "bad-phrase")
+        last = sent[-1].sightings[-1].segment
+        return replace(last, seq=last.end_seq, flags="A", length=0)
+
+    def _fields(self, words: list[str]) -> tuple[dict[str, Any], str]:
+        fields: dict[str, Any] = {}
+        into = ""
+        rest = iter(words)
+        for word in rest:
+            if word == "without-timestamp":
+                fields["timestamp"] = None
+                continue
+            value = next(rest, "")
+            try:
+                if word in ("seq", "ack"):
+                    fields[word] = int(value)
+                elif word == "bytes":
+                    fields |= {"payload": b"x" * int(value), "flags": fields.get("flags", "PA")}
+                elif word == "text":
+                    fields |= {"payload": value.encode(), "flags": fields.get("flags", "PA")}
+                elif word == "flags":
+                    fields["flags"] = value.upper()
+                elif word == "into":
+                    self._nodes(value)
+                    into = value
+                else:
+                    raise ValueError
+            except ValueError:
+                raise UsageError(f"{word} {value} is not understood", self._help(self.do_inject), "bad-phrase") from None
+        return fields, into
+
+    def _table(self, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+        if not rows:
+            self.say("none")
+            return
+        widths = [max(len(row[at]) for row in [heads, *rows]) for at in range(len(heads))]
+        for row in (heads, *rows):
+            self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+    def _help(self, verb: Callable[[str], None]) -> str:
+        return " ".join((verb.__doc__ or "").split())
+
+    def _usage(self, verb: Callable[[str], None]) -> Any:
+        raise UsageError("that is not how it is said", self._help(verb), "bad-phrase")
