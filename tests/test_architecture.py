@@ -28,6 +28,7 @@ LAYERS = [
     {"arm", "result", "probes"},
     {"advice", "hazards", "plan"},
     {"inside", "cells", "engines", "report"},
+    {"sustained", "harm", "alternatives", "abreast"},
     {"sweep", "sweeping", "ceiling", "exhausting", "runner", "doctor", "progress", "starter", "grading"},
     {"verbs"},
     {"shell"},

@@ -241,7 +241,6 @@ def _more(demand: Demand) -> list[Way]:
     wide = replace(demand, port_low=low, port_high=high)
     return [
         _way(wide, "wider-range", f"ports {low} to {high}", "sysctl ip_local_port_range on the proxy"),
-        _way(wide, "socket-port-range", f"IP_LOCAL_PORT_RANGE {low} to {high}", "the proxy's code (Linux 6.3 and later)"),
         _way(
             replace(demand, sources=demand.sources * TIMES),
             "more-sources",
@@ -254,6 +253,7 @@ def _more(demand: Demand) -> list[Way]:
             f"{TIMES} times the ports on the origin",
             "the origin's listeners, and the proxy's configuration",
         ),
+        _way(demand, "socket-port-range", "IP_LOCAL_PORT_RANGE", "the proxy's code; it narrows the range of a socket, and cannot widen it"),
         _way(demand, "reuseaddr", "SO_REUSEADDR", "the proxy's code; it helps listeners alone"),
     ]
 

@@ -1,0 +1,109 @@
+"""The ways out, measured: the table's rows, what counts as harm, and that plan and measurement agree."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+
+from twlab import abreast, sustained
+from twlab.alternatives import ALTERNATIVES, MEASURED, UNDER, as_csv, jobs, table
+from twlab.commands.alternatives import as_markdown
+from twlab.harm import HARM
+from twlab.observation import Range
+from twlab.plan import Demand, make
+from twlab.scenario import load_scenarios
+
+CATALOGUE = load_scenarios()
+SOURCE = str(sustained.__file__)
+
+
+def facts(prediction):
+    """A prediction as if it had been observed: of a range, its lower end."""
+    return {name: (value.low or 0) if isinstance(value, Range) else value for name, value in prediction.items()}
+
+
+def test_every_way_is_measured_and_every_measurement_is_a_row():
+    """The arms of the measuring scenario are the rows of the table, in the same order but for the groups."""
+    assert {alternative.arm for alternative in ALTERNATIVES} == set(MEASURED.arms)
+    assert len(ALTERNATIVES) == len(MEASURED.arms)
+    assert {alternative.under for alternative in ALTERNATIVES} == set(UNDER)
+
+
+@pytest.mark.parametrize("name", HARM)
+def test_harm_is_what_a_treatment_predicts_and_the_control_does_not(name):
+    """So a scenario that is said to do harm is one whose own claim is that harm. tw-reuse-safe claims that there is none."""
+    scenario = CATALOGUE[name]
+    assert not HARM[name].done(facts(scenario.arms["control"].expect))
+    harmful = [arm for arm, role in scenario.roles.items() if role == "treatment" and HARM[name].done(facts(scenario.arms[arm].expect))]
+    assert bool(harmful) != (name in ("tw-reuse-safe", "reordered-close", "old-ack-in-syn-sent"))
+
+
+def test_each_way_is_judged_by_its_settings_with_and_without_timestamps():
+    """The full TIME_WAIT always, for comparison; linger-truncation only where connections are aborted."""
+    row = next(alternative for alternative in ALTERNATIVES if alternative.arm == "time-wait-10")
+    made = jobs(CATALOGUE, [row])
+    assert {job.under for job in made} == {None, ("full", True), ("time-wait-10", True), ("time-wait-10", False)}
+    assert all("time_wait_s=10" in job.sets for job in made if job.under and job.under[0] == "time-wait-10")
+    assert "linger-truncation" not in {job.scenario for job in made}
+    lingering = jobs(CATALOGUE, [alternative for alternative in ALTERNATIVES if alternative.arm == "linger-0"])
+    assert "linger-truncation" in {job.scenario for job in lingering}
+    assert all(job.arm in (MEASURED if job.under is None else CATALOGUE[job.scenario]).arms for job in made)
+
+
+def test_a_row_tells_what_was_measured_and_what_was_not():
+    """What could not be measured is no figure, with the reason; harm is named once, in the order of the list; lists become one cell of the CSV."""
+    row = next(alternative for alternative in ALTERNATIVES if alternative.arm == "time-wait-1")
+    done = [
+        (job, {"observed": {"foreign_bytes": 400, "harmed": 1}, "error": None} if job.under else {"observed": None, "error": {"message": "none"}})
+        for job in reversed(jobs(CATALOGUE, [row]))
+    ]
+    (made,) = table(done, [row])
+    assert (made["sustained_per_s"], made["error"]) == (None, "none")
+    assert made["does_harm"][:2] == ["stale-data", "stale-data-unrelated-isn"]
+    assert len(set(made["does_harm"])) == len(made["does_harm"])
+    assert made["judged"] > 0
+    assert "stale-data; stale-data-unrelated-isn" in as_csv([made])
+    assert "not measured" not in as_markdown([made])
+
+
+@pytest.mark.guest
+def test_plan_and_measurement_agree():
+    """Ways that a plan knows sustain in the lab kernel what it says: at most 2 % more, and less only by what Linux's timers are late."""
+    few = make(Demand(rate_per_s=1, port_low=sustained.LOW, port_high=sustained.LOW + sustained.PORTS - 1, life_s=0))
+    planned = {way.name: way.ceiling_per_s for way in few.ways}
+    names = ["time-wait-10", "time-wait-1", "tw-reuse", "more-sources", "more-origin-ports", "socket-port-range", "reuseaddr"]
+    results = dict(abreast.run([(SOURCE, name, []) for name in names], seed=1, kernels=2))
+    for number, name in enumerate(names):
+        measured = results[number]["observed"]
+        assert measured["limited"], name
+        assert 0.94 * planned[name] <= measured["sustained_per_s"] <= 1.02 * planned[name], name
+
+
+@pytest.mark.guest
+def test_several_kernels_carry_out_what_one_would():
+    """Results bear the number of their arm; settings are the job's; a scenario that cannot be found is that arm's result, and the others are done."""
+    cut = ["time_wait_s=1", "timestamps=0"]
+    arms = [("stale-data", "treatment", cut), ("stale-data", "treatment", ["time_wait_s=60", "timestamps=0"]), ("no-such", "control", [])]
+    results = dict(abreast.run(arms, seed=1, kernels=2))
+    assert HARM["stale-data"].done(results[0]["observed"])
+    assert not HARM["stale-data"].done(results[1]["observed"])
+    assert results[2]["error"]["slug"] == "no-such-scenario"
+
+
+@pytest.mark.guest
+def test_the_command_writes_its_table(tmp_path):
+    """JSON, CSV and Markdown; a name that is none is told."""
+    command = [sys.executable, "-m", "twlab", "alternatives"]
+    environment = {**os.environ, "NO_COLOR": "1"}
+    done = subprocess.run([*command, "time-wait-1", "--no-judge", "--out", str(tmp_path)], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert done.returncode == 0, done.stderr
+    values = json.loads((tmp_path / "alternatives.json").read_text())
+    assert values["rows"][0]["as_planned"] is True
+    assert "time-wait-1" in (tmp_path / "alternatives.md").read_text()
+    assert "time-wait-1" in (tmp_path / "alternatives.csv").read_text()
+    wrong = subprocess.run([*command, "prayer"], capture_output=True, text=True, cwd=ROOT, env=environment)
+    assert wrong.returncode == 2
+    assert "[no-such-alternative]" in wrong.stderr

@@ -1,0 +1,223 @@
+"""Every way out of running out of ports, side by side: what it sustains, and which scenarios of the catalogue do harm under it.
+
+Two kinds of runs, all in lab kernels, and one table:
+
+- an arm of the scenario in `twlab.sustained` for each way: the highest rate at which no connect fails;
+- the treatments of every scenario in `twlab.harm`, with the settings of the way on every node in place of their own, with timestamps
+  and without: whether they do harm.
+
+What an application does differently (more addresses, a pool, named ports) leaves the settings as they are, and with them the harm; it is
+then that of the full TIME_WAIT. SO_LINGER 0 leaves no TIME_WAIT at all, as a table of no places does, and has a scenario of its own.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from twlab import sustained
+from twlab.harm import HARM
+from twlab.scenario import Scenario
+
+SCHEMA = 1
+MEASURED: Scenario = sustained.sustained
+DELAYS_S = (2, 12, 40)  # ages of the old segment in the scenario stale-segment
+_HEAVY = "fifty-"  # arms with fifty clients show what those with three do
+_PLAIN = {"time_wait_s": "60", "tw_reuse": "0", "tw_recycle": "0", "max_tw_buckets": "262144"}
+# Settings under which the catalogue is run; ways that change nothing of the kind are judged by the first.
+UNDER: Mapping[str, Mapping[str, str]] = {
+    "full": {},
+    **{f"time-wait-{s}": {"time_wait_s": str(s)} for s in (30, 15, 10, 1)},
+    "tw-reuse": {"tw_reuse": "1"},
+    "tw-recycle": {"tw_recycle": "1"},
+    "no-time-wait": {"max_tw_buckets": "0"},
+}
+_NEEDS_TIMESTAMPS = ("tw-reuse", "tw-recycle")
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """One row of the table.
+
+    Attributes:
+        arm: of the scenario `sustained`; the row's name.
+        what: is done.
+        where: it has to be done.
+        under: the settings, in `UNDER`, whose harm is its own.
+        timestamps: whether both ends use them.
+    """
+
+    arm: str
+    what: str
+    where: str
+    under: str = "full"
+    timestamps: bool = True
+
+
+_SYSCTL, _CODE, _CONFIG = "sysctl on the proxy", "the proxy's code", "the proxy's configuration"
+ALTERNATIVES: tuple[Alternative, ...] = (
+    Alternative("control", "TIME_WAIT in full, 60 s", "nothing"),
+    *(Alternative(f"time-wait-{s}", f"TIME_WAIT of {s} s", "the proxy's kernel, rebuilt", f"time-wait-{s}") for s in (30, 15, 10, 1)),
+    Alternative("tw-reuse", "tcp_tw_reuse=1", _SYSCTL, "tw-reuse"),
+    Alternative("tw-reuse-no-timestamps", "tcp_tw_reuse=1, no timestamps", _SYSCTL, timestamps=False),
+    Alternative("tw-reuse-bind-first", "tcp_tw_reuse=1, bind() to port 0 first", _SYSCTL, "tw-reuse"),
+    Alternative("tw-reuse-bind-no-port", "tcp_tw_reuse=1, IP_BIND_ADDRESS_NO_PORT", f"{_SYSCTL}, {_CODE}", "tw-reuse"),
+    Alternative("tw-reuse-named-ports", "tcp_tw_reuse=1, bind() to a named port", f"{_SYSCTL}, {_CODE}", "tw-reuse"),
+    Alternative("tw-reuse-delay-100-ms", "tcp_tw_reuse=1, tcp_tw_reuse_delay=100", f"{_SYSCTL} (Linux 6.14)", "tw-reuse"),
+    Alternative("tw-recycle", "tcp_tw_recycle=1", f"{_SYSCTL} (until Linux 4.11)", "tw-recycle"),
+    Alternative("tw-buckets", "tcp_max_tw_buckets, a 28th of the ports", _SYSCTL, "no-time-wait"),
+    Alternative("linger-0", "SO_LINGER 0", _CODE, "no-time-wait"),
+    Alternative("named-ports", "bind() to a named port, in turn", _CONFIG),
+    Alternative("named-ports-no-timestamps", "the same without timestamps", _CONFIG, timestamps=False),
+    Alternative("wider-range", "ports 1024 to 65535 (64,512 for 28,232)", _SYSCTL),
+    Alternative("socket-port-range", "IP_LOCAL_PORT_RANGE, wider than the sysctl's", _CODE),
+    Alternative("more-sources", "4 source addresses, IP_BIND_ADDRESS_NO_PORT", f"addresses, {_CONFIG}"),
+    Alternative("more-sources-bind-first", "4 source addresses, bind() to port 0", f"addresses, {_CONFIG}"),
+    Alternative("more-origin-ports", "4 ports of the origin", "the origin, the proxy's configuration"),
+    Alternative("more-origin-ports-bind-first", "4 ports of the origin, bind() to port 0", "the origin, the proxy's configuration"),
+    Alternative("keep-alive", f"{sustained.REQUESTS} requests on a connection", "configuration of both"),
+    Alternative("origin-closes-first", "the origin closes first", "the protocol, the origin's configuration"),
+    Alternative("reuseaddr", "SO_REUSEADDR", _CODE),
+    Alternative("reuseaddr-bind-first", "SO_REUSEADDR, bind() to port 0", _CODE),
+)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One arm to be carried out.
+
+    Attributes:
+        scenario, arm: of it.
+        sets: ``KEY=VALUE`` over its settings.
+        under: key of `UNDER`, and whether with timestamps; None for a measurement of `sustained`.
+        label: what a harm done is called in the table.
+    """
+
+    scenario: str
+    arm: str
+    sets: tuple[str, ...] = ()
+    under: tuple[str, bool] | None = None
+    label: str = ""
+
+
+def jobs(catalogue: Mapping[str, Scenario], wanted: Sequence[Alternative], judged: bool = True) -> list[Job]:
+    """Everything that has to be carried out for the rows `wanted`.
+
+    Args:
+        judged: with the catalogue's scenarios, not only the measurements.
+    """
+    made = [Job(MEASURED.name, alternative.arm) for alternative in wanted]
+    if not judged:
+        return made
+    for under, timestamps in sorted({("full", alternative.timestamps) for alternative in wanted} | _judging(wanted)):
+        settings = _PLAIN | dict(UNDER[under]) | {"timestamps": str(int(timestamps))}
+        sets = tuple(f"{key}={value}" for key, value in settings.items())
+        for name in HARM:
+            if name not in catalogue or (name == "linger-truncation" and under != "no-time-wait"):
+                continue
+            for arm in _exposed(catalogue[name]):
+                if name == "stale-segment" and arm == "treatment":
+                    made += [Job(name, arm, (*sets, f"delay_s={delay_s}"), (under, timestamps), f"{name} ({delay_s} s)") for delay_s in DELAYS_S]
+                elif name != "stale-segment":
+                    made.append(Job(name, arm, sets, (under, timestamps), name))
+    return made
+
+
+def _judging(wanted: Sequence[Alternative]) -> set[tuple[str, bool]]:
+    """With timestamps and without, unless the way is nothing without them."""
+    return {
+        (alternative.under, timestamps)
+        for alternative in wanted
+        for timestamps in (True, False)
+        if timestamps or alternative.under not in _NEEDS_TIMESTAMPS
+    }
+
+
+def _exposed(scenario: Scenario) -> list[str]:
+    """The treatments; not those that only repeat one over IPv6 or with fifty clients."""
+    return [
+        name
+        for name, role in scenario.roles.items()
+        if role == "treatment" and scenario.arms[name].given.get("family", 4) == 4 and not name.startswith(_HEAVY)
+    ]
+
+
+def table(done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Alternative]) -> list[dict[str, Any]]:
+    """The rows, as JSON values.
+
+    Args:
+        done: jobs with their results (``observed``, ``error``).
+
+    Returns:
+        For each alternative: name, what, where; planned_per_s (null: no limit) and sustained_per_s with the lab's few ports, limited, and the
+        same for 28,232 ports; fails (call and error), in_time_wait; does_harm and does_harm_without_timestamps (names of scenarios; null
+        where it was not run), and judged and not_judged, the number of runs behind them; error, where it could not be measured.
+    """
+    measured = {job.arm: result for job, result in done if job.under is None}
+    harmed: dict[tuple[str, bool], list[str]] = {}
+    judged: dict[tuple[str, bool], list[bool]] = {}
+    for job, result in done:
+        if job.under is None:
+            continue
+        observed = result.get("observed")
+        judged.setdefault(job.under, []).append(bool(observed))
+        found = harmed.setdefault(job.under, [])
+        if observed and HARM[job.scenario].done(observed) and job.label not in found:
+            found.append(job.label)
+    order = {name: number for number, name in enumerate(_labels())}
+    for found in harmed.values():
+        found.sort(key=order.__getitem__)
+    return [_row(alternative, measured.get(alternative.arm, {}), harmed, judged) for alternative in wanted]
+
+
+def _labels() -> list[str]:
+    """What harm is called in the table, in the order of `HARM`."""
+    return [label for name in HARM for label in ([f"{name} ({s} s)" for s in DELAYS_S] if name == "stale-segment" else [name])]
+
+
+def _row(
+    alternative: Alternative, result: Mapping[str, Any], harmed: Mapping[tuple[str, bool], list[str]], judged: Mapping[tuple[str, bool], list[bool]]
+) -> dict[str, Any]:
+    observed = result.get("observed") or {}
+    with_stamps, without = (alternative.under, True), (alternative.under, False)
+    runs = [*judged.get(with_stamps, []), *judged.get(without, [])]
+    own = alternative.arm != "linger-0"
+
+    def names(key: tuple[str, bool]) -> list[str] | None:
+        return [name for name in harmed[key] if not (own and name == "linger-truncation")] if key in harmed else None
+
+    return {
+        "name": alternative.arm,
+        "what": alternative.what,
+        "where": alternative.where,
+        "sustained_per_s": observed.get("sustained_per_s"),
+        "limited": observed.get("limited"),
+        "of_28232_ports_per_s": observed.get("of_28232_ports_per_s"),
+        "fails": observed.get("fails"),
+        "in_time_wait": observed.get("in_time_wait"),
+        "as_planned": result.get("ok"),
+        "does_harm": names(with_stamps) if alternative.timestamps else None,
+        "does_harm_without_timestamps": names(without),
+        "judged": sum(runs),
+        "not_judged": len(runs) - sum(runs),
+        "error": (result.get("error") or {}).get("message"),
+    }
+
+
+def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as CSV, lists joined by blanks."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: "; ".join(value) if isinstance(value, list) else value for key, value in row.items()})
+    return text.getvalue()
+
+
+def as_json(rows: Sequence[Mapping[str, Any]], **about: Any) -> str:
+    """The rows with what is to be known about them, as one JSON object."""
+    return json.dumps({"schema": SCHEMA, **about, "rows": list(rows)}, indent=1) + "\n"

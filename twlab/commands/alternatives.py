@@ -1,0 +1,138 @@
+"""alternatives"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from twlab.alternatives import ALTERNATIVES, Alternative, Job, as_csv, as_json, jobs, table
+from twlab.commands.common import err, out
+from twlab.engines import choose
+from twlab.errors import LabError, UsageError
+from twlab.result import cannot_write
+from twlab.scenario import load_scenarios
+
+
+def alternatives(
+    names: Annotated[list[str] | None, typer.Argument(help="Rows of the table; default: all.", metavar="[NAME ...]")] = None,
+    judge: Annotated[bool, typer.Option(help="Also run the catalogue under each, to see which scenarios do harm.")] = True,
+    kernels: Annotated[int, typer.Option("--jobs", min=1, help="Lab kernels side by side.")] = os.cpu_count() or 1,
+    seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="For alternatives.json, .csv and .md.")] = Path("alternatives"),
+    as_json_: Annotated[bool, typer.Option("--json", help="Print alternatives.json.")] = False,
+) -> None:
+    """Every way out of running out of ports, measured in lab kernels: what it sustains, which scenarios do harm under it.
+
+    Exit status: 0 all that this machine can do is measured, as planned; 1 a row is not.
+    """
+    from twlab import abreast
+
+    choose("guest")
+    wanted = _wanted(names or [])
+    todo = jobs(load_scenarios(), wanted, judged=judge)
+    source = str(Path(sys.modules["twlab.sustained"].__file__ or ""))
+    arms = [(source if job.under is None else job.scenario, job.arm, list(job.sets)) for job in todo]
+    done: list[tuple[Job, Mapping[str, Any]]] = []
+    for number, result in abreast.run(arms, seed=seed, kernels=kernels):
+        job, by_host = todo[number], {}
+        if job.under is None and (result["error"] or {}).get("slug") == "no-such-sysctl":
+            by_host = _on_this_machine(arms[number], seed, abreast.carry_out)
+        done.append((job, by_host or result))
+        err.print(f"{len(done)}/{len(todo)}  {_told(job, by_host or result)}", markup=False)
+    rows = table(done, wanted)
+    kernel = next((result["kernel"] for _, result in done if result.get("kernel")), "")
+    text = as_json(rows, kernel=kernel, command=shlex.join(["twlab", *sys.argv[1:]]), seed=seed)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for suffix, content in (("json", text), ("csv", as_csv(rows)), ("md", as_markdown(rows))):
+            (folder / f"alternatives.{suffix}").write_text(content)
+    except OSError as error:
+        raise cannot_write(folder, error) from error
+    if as_json_:
+        print(text, end="")
+    else:
+        _show(rows)
+        out.print(f"\nlab kernel, Linux {kernel.split()[0] if kernel else 'not booted'}; {folder}/alternatives.json, .csv, .md", markup=False)
+    if any(not row["as_planned"] and "no net." not in (row["error"] or "") for row in rows):
+        raise typer.Exit(1)
+
+
+def _wanted(names: Sequence[str]) -> list[Alternative]:
+    known = {alternative.arm: alternative for alternative in ALTERNATIVES}
+    if unknown := [name for name in names if name not in known]:
+        raise UsageError(f"there is no alternative called {unknown[0]!r}", f"they are: {', '.join(known)}", "no-such-alternative")
+    return [known[name] for name in names] or list(ALTERNATIVES)
+
+
+def _on_this_machine(arm: tuple[str, str, list[str]], seed: int, carry_out: Callable[..., None]) -> dict[str, Any]:
+    """The result of an arm for which the lab kernel lacks a sysctl, from this machine's kernel; empty if it has it neither."""
+    results: list[dict[str, Any]] = []
+    try:
+        carry_out({"arms": [list(arm)], "seed": seed}, results.append, "host")
+    except LabError:
+        return {}
+    return results[0] if results and results[0].get("observed") else {}
+
+
+def _told(job: Job, result: Mapping[str, Any]) -> str:
+    observed = result.get("observed")
+    under = f" under {job.under[0]}, {'with' if job.under[1] else 'without'} timestamps" if job.under else ""
+    facts = " ".join(f"{key}={value}" for key, value in observed.items()) if observed else (result.get("error") or {}).get("message", "")
+    return f"{job.scenario} {job.arm}{under}: {facts}"
+
+
+def _show(rows: Sequence[Mapping[str, Any]]) -> None:
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column, justify in (("way", "left"), ("sustained /s", "right"), ("of 28,232 ports", "right"), ("past it", "left"), ("does harm", "left")):
+        made.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    made.add_column("... without timestamps", overflow="fold")
+    made.add_column("what to change where", overflow="fold")
+    full = rows[0] if rows[0]["name"] == "control" else None
+    for row in rows:
+        cells = [row["name"], sustained_text(row), scaled_text(row), row["fails"] or "", harm_text(row, full, "does_harm")]
+        made.add_row(*map(escape, [*cells, harm_text(row, full, "does_harm_without_timestamps"), f"{row['what']}: {row['where']}"]))
+    out.print(made, soft_wrap=False)
+
+
+def sustained_text(row: Mapping[str, Any]) -> str:
+    """The rate with the lab's few ports."""
+    if row["sustained_per_s"] is None:
+        return "not measured"
+    return f"{row['sustained_per_s']:,.4g}" if row["limited"] else f"{row['sustained_per_s']:,.0f} and more"
+
+
+def scaled_text(row: Mapping[str, Any]) -> str:
+    """The rate for Linux's range."""
+    if row["sustained_per_s"] is None:
+        return "no such sysctl" if "no net." in (row["error"] or "") else ""
+    return f"{row['of_28232_ports_per_s']:,.0f}" if row["limited"] else "no limit"
+
+
+def harm_text(row: Mapping[str, Any], full: Mapping[str, Any] | None, key: str) -> str:
+    """Scenarios that do harm; those that do so under the full TIME_WAIT are not said again."""
+    if row[key] is None:
+        return ""
+    always = set(full[key] or ()) if full and row is not full else set()
+    return ", ".join(name for name in row[key] if name not in always) or ("nothing" if row is full or not full else "as in full")
+
+
+def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The table for docs/alternatives.md."""
+    full = rows[0] if rows[0]["name"] == "control" else None
+    lines = [
+        "| way | what to do, where | sustained, of 28,232 ports | what the application sees past it | does harm, with timestamps | without |",
+        "| --- | --- | ---: | --- | --- | --- |",
+    ]
+    for row in rows:
+        harm = [harm_text(row, full, key) for key in ("does_harm", "does_harm_without_timestamps")]
+        cells = [f"`{row['name']}`", f"{row['what']}; {row['where']}", scaled_text(row), row["fails"] or "", *harm]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,170 @@
+"""The ways out of running out of ports, measured: how many connections a second each of them sustains. A scenario for `twlab alternatives`.
+
+Ports are few here, so that a whole measurement takes a second or two in the lab kernel: a rate is proportional to their number. The
+predictions are those of `twlab.plan`; the measurement knows nothing of them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from twlab.churn import Churn, Load, Origin, PortChoice
+from twlab.lab import Lab
+from twlab.observation import Observation, at_least, between
+from twlab.plan import BUCKETS, TIMES, Demand, make
+from twlab.scenario import Arm, scenario
+from twlab.settings import Settings
+
+PORTS = 500  # in the range
+LINUX_PORTS = 28_232  # in Linux's, for which figures are scaled up
+LOW = 40_000
+FEW = PORTS // 10  # for those ways that need more work for each port
+REQUESTS = 20  # on a connection that is kept
+FIRST_PER_S, STEP, MOST_PER_S = 2.0, 8, 16_384.0  # the rates tried, until a connect fails
+TURNS = 3.2  # how often all ports are used at each rate
+NEAR = 1.02  # the limit is found between two rates, of which one is so much the other
+
+_PLAN = make(Demand(rate_per_s=1, port_low=LOW, port_high=LOW + PORTS - 1, life_s=0))
+_FULL = _PLAN.asked.ceiling_per_s
+_WIDE = round(PORTS * 64_512 / LINUX_PORTS)
+
+
+def _planned(name: str) -> float:
+    return next(way.ceiling_per_s for way in _PLAN.ways if way.name == name)
+
+
+def _arm(planned_per_s: float, on_proxy: Settings | None = None, /, settings: Settings | None = None, **given: Any) -> Arm:
+    """An arm.
+
+    Args:
+        planned_per_s: what the plan says. Linux is up to 4 % below it, since its timers end TIME_WAIT late, never early.
+        on_proxy: what differs on the proxy.
+        settings: what differs everywhere.
+        given: how the application behaves.
+    """
+    rate = at_least(MOST_PER_S) if planned_per_s > MOST_PER_S else between(round(planned_per_s * 0.94, 2), round(planned_per_s * NEAR, 2))
+    return Arm(settings or Settings(), Observation(sustained_per_s=rate), on={"proxy": on_proxy} if on_proxy else {}, given=given)
+
+
+@scenario(
+    topology=f"proxy,sources={TIMES}",
+    base=Settings(time_wait_s=60, port_low=LOW, port_high=LOW + PORTS - 1, timestamps=1),
+    control=_arm(_FULL),
+    treatment={
+        **{f"time-wait-{s}": _arm(_planned(f"time-wait-{s}"), Settings(time_wait_s=s)) for s in (30, 15, 10, 1)},
+        "tw-reuse": _arm(_planned("tw-reuse"), Settings(tw_reuse=1)),
+        "tw-reuse-no-timestamps": _arm(_FULL, Settings(tw_reuse=1), Settings(timestamps=0)),
+        "tw-reuse-bind-first": _arm(_FULL, Settings(tw_reuse=1), choice="bind"),
+        "tw-reuse-bind-no-port": _arm(_planned("tw-reuse"), Settings(tw_reuse=1), choice="bind-no-port"),
+        "tw-reuse-named-ports": _arm(_planned("named-ports"), Settings(tw_reuse=1), choice="explicit", reuse_address=True),
+        "tw-reuse-delay-100-ms": Arm(  # on this machine's kernel and in real time, where the lab kernel has no such sysctl
+            Settings(),
+            Observation(sustained_per_s=between(FEW / 0.1 * 0.7, FEW / 0.1 * NEAR)),
+            on={"proxy": Settings(tw_reuse=1, tw_reuse_delay_ms=100, port_high=LOW + FEW - 1)},
+            given={"first_per_s": 128.0, "pause_s": 0.5, "ports_of": FEW, "at_once": 1},
+        ),
+        "tw-recycle": _arm(_planned("tw-recycle"), Settings(tw_recycle=True)),
+        "tw-buckets": _arm(math.inf, Settings(max_tw_buckets=round(PORTS * BUCKETS / LINUX_PORTS))),
+        "linger-0": _arm(math.inf, linger_0=True),
+    },
+    remedies={
+        "named-ports": _arm(_planned("named-ports"), choice="explicit", reuse_address=True),
+        "named-ports-no-timestamps": _arm(_FULL, settings=Settings(timestamps=0), choice="explicit", reuse_address=True),
+        "wider-range": _arm(_FULL * _WIDE / PORTS, Settings(port_high=LOW + _WIDE - 1)),
+        "socket-port-range": _arm(_planned("socket-port-range"), choice="range", last_port=LOW + _WIDE - 1),
+        "more-sources": _arm(_planned("more-sources"), sources=TIMES),
+        "more-sources-bind-first": _arm(_planned("more-sources"), sources=TIMES, choice="bind"),
+        "more-origin-ports": _arm(_planned("more-origin-ports"), targets=TIMES),
+        "more-origin-ports-bind-first": _arm(_FULL, targets=TIMES, choice="bind"),
+        "keep-alive": _arm(FEW * REQUESTS / 61.25, Settings(port_high=LOW + FEW - 1), requests=REQUESTS, ports_of=FEW, at_once=1),
+        "origin-closes-first": _arm(_planned("origin-closes-first"), opener_closes=False),
+        "reuseaddr": _arm(_FULL, reuse_address=True),
+        "reuseaddr-bind-first": _arm(_FULL, reuse_address=True, choice="bind"),
+    },
+    reads="Linux net/ipv4/inet_hashtables.c (__inet_hash_connect), net/ipv4/inet_connection_sock.c (inet_csk_get_port, "
+    "inet_sk_get_local_port_range), net/ipv4/tcp_ipv4.c (tcp_twsk_unique); ip(7) (IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE)",
+)
+def sustained(
+    lab: Lab,
+    *,
+    choice: str = "connect",
+    sources: int = 0,
+    targets: int = 1,
+    requests: int = 1,
+    opener_closes: bool = True,
+    linger_0: bool = False,
+    reuse_address: bool = False,
+    last_port: int = 0,
+    ports_of: int = PORTS,
+    at_once: int = 4,
+    first_per_s: float = FIRST_PER_S,
+    pause_s: float = 65.0,
+) -> Observation:
+    """A proxy can open as many connections a second as it has four-tuples, divided by the time for which each is kept.
+
+    The rate is raised until a connect fails, or the most is reached that is tried. Between the last rate at which none failed and the
+    first at which one did, the limit is then searched. At each rate all ports are used three times over, which is long enough for a rate above
+    the limit to fail: it does so before the first port is free again. The proxy and the origin are neighbours, and the connections
+    are empty but in the pool, so that the life of a connection counts for nothing.
+    """
+    proxy, origin = lab.network["proxy"], lab.network["client"]
+    low, high = lab.settings["proxy"].port_low or LOW, last_port or lab.settings["proxy"].port_high or LOW
+    asks = b"?" * 100 if requests > 1 else b""
+    ports = range(80, 80 + targets)
+    listening = Origin(origin, lab.loop, ports=ports, request_bytes=len(asks), response=b"!" * 100, responses=not opener_closes)
+    lab.closing.callback(listening.close)
+    in_all = TURNS * (high - low + 1) * max(1, sources) * targets * requests
+    fails, most_in_time_wait = "", 0
+
+    def suffices(rate_per_s: float) -> bool:
+        nonlocal fails, most_in_time_wait
+        load = Load(
+            rate_per_s=rate_per_s,
+            duration_s=in_all / rate_per_s,
+            targets=[(origin.address(), port) for port in ports],
+            sources=[f"10.3.2.{number}" for number in range(1, sources + 1)],
+            ports=PortChoice(choice),
+            port_range=(low, high),
+            reuse_address=reuse_address,
+            linger_0=linger_0,
+            opener_closes=opener_closes,
+            request=asks,
+            response_bytes=len(asks),
+            requests_per_connection=requests,
+            tick_s=min(0.5, at_once / rate_per_s),
+            timed=False,
+        )
+        churn = Churn(proxy, lab.loop, load)
+        lab.loop.wait_until(lambda: churn.done or churn.tally.first_failure_s is not None)
+        churn.stop()
+        failed = churn.tally.failed
+        most_in_time_wait = max(most_in_time_wait, *(second.in_time_wait for second in churn.tally.seconds))
+        lab.note(f"{rate_per_s:.6g} a second: {dict(failed) or 'none failed'} after {churn.tally.answered} connections")
+        fails = next(iter(failed), fails)
+        lab.sleep(pause_s)
+        return not failed
+
+    lab.step(f"The rate is raised until a connect fails, by {in_all:.0f} connections or requests each time.")
+    good_per_s, rate_per_s = 0.0, first_per_s
+    while suffices(rate_per_s):
+        good_per_s = rate_per_s
+        if rate_per_s == MOST_PER_S:
+            return Observation(sustained_per_s=good_per_s, limited=False, fails="", in_time_wait=most_in_time_wait)
+        rate_per_s = min(rate_per_s * STEP, MOST_PER_S)
+
+    lab.step("The limit is searched between the two last.")
+    lab.require(good_per_s, "the first rate is below the limit")
+    while rate_per_s > good_per_s * NEAR:
+        middle_per_s = math.sqrt(good_per_s * rate_per_s)
+        if suffices(middle_per_s):
+            good_per_s = middle_per_s
+        else:
+            rate_per_s = middle_per_s
+    return Observation(
+        sustained_per_s=round(good_per_s, 2),
+        limited=True,
+        fails=fails,
+        in_time_wait=most_in_time_wait,
+        of_28232_ports_per_s=round(good_per_s * LINUX_PORTS / ports_of, 1),
+    )
