@@ -29,7 +29,7 @@ LAYERS = [
     {"advice", "hazards", "plan"},
     {"inside", "cells", "engines", "report"},
     {"sustained", "harm", "alternatives", "abreast"},
-    {"sweep", "sweeping", "ceiling", "exhausting", "runner", "doctor", "progress", "starter", "grading"},
+    {"sweep", "sweeping", "ceiling", "exhausting", "runner", "repeat", "doctor", "progress", "starter", "grading"},
     {"verbs"},
     {"shell"},
     {"session"},

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from twlab import runner
 from twlab.commands.common import err, find, out
+from twlab.commands.repeats import repeat
 from twlab.commands.verdicts import show_table
 from twlab.engines import choose
 from twlab.errors import CapabilityError, UsageError
@@ -27,9 +28,8 @@ def list_scenarios(as_json: Annotated[bool, typer.Option("--json", help="Print o
     """What there is to run: every scenario with its claim."""
     scenarios = load_scenarios().values()
     if as_json:
-        print(
-            json.dumps([{"scenario": s.name, "hypothesis": s.hypothesis, "topology": s.topology_in(), "arms": list(s.arms)} for s in scenarios], indent=1)
-        )
+        listed = [{"scenario": s.name, "hypothesis": s.hypothesis, "topology": s.topology_in(), "arms": list(s.arms)} for s in scenarios]
+        print(json.dumps(listed, indent=1))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("scenario", "arms", "claim"):
@@ -76,6 +76,7 @@ def run(
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders are made.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, an element a scenario.")] = False,
+    times: Annotated[int, typer.Option("--repeat", min=1, help="So often, with seeds that count up; tell how often each verdict came.")] = 1,
     with_report: Annotated[bool | None, typer.Option("--report/--no-report", help="Make DIR/report.html. Default: after several scenarios.")] = None,
 ) -> None:
     """Run scenarios and say what they show.
@@ -86,6 +87,9 @@ def run(
         raise UsageError("name the scenarios to run, or say --all", "see them with: twlab list", "nothing-to-run")
     wanted = [(name, scenario) for name, scenario in load_scenarios().items()] if all_ else [find(name) for name in names or []]
     order = Order(scenarios=wanted, arms=arm or (), sets=set_ or (), seed=seed, out=out_dir)
+    if times > 1:
+        repeat(order, choose(engine), times, as_json)
+        return
     with Progress(err) as progress:
         finished = runner.run(order, choose(engine), progress.on_event)
     if as_json:

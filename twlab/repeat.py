@@ -1,0 +1,60 @@
+"""A run done many times over, each time with a seed of its own: is there one verdict?"""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from twlab.runner import Engine, Event, Order, run
+from twlab.scenario import Verdict
+
+
+@dataclass
+class Tally:
+    """What became of one scenario.
+
+    Attributes:
+        verdicts: how often each came.
+        kept: folders of the first run, and of every one that was not SUPPORTED; the others are removed.
+    """
+
+    scenario: str
+    verdicts: Counter[Verdict] = field(default_factory=Counter)
+    kept: list[Path] = field(default_factory=list)
+
+    @property
+    def steady(self) -> bool:
+        """SUPPORTED every time."""
+        return set(self.verdicts) == {Verdict.SUPPORTED}
+
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {"scenario": self.scenario, "verdicts": dict(self.verdicts), "runs": [str(folder) for folder in self.kept]}
+
+
+def repeat(order: Order, engine: Engine, times: int, on_event: Callable[[Event], None], on_round: Callable[[int], None]) -> list[Tally]:
+    """Carry out `order` `times` times, with seeds that begin at its own. Raises as `twlab.runner.run`.
+
+    Args:
+        on_event: as `listener` there.
+        on_round: is called after each time with how many have been done.
+
+    Returns:
+        A tally for each scenario, in the order of `order`.
+    """
+    tallies = [Tally(scenario.name) for _, scenario in order.scenarios]
+    for number in range(times):
+        finished = run(replace(order, seed=order.seed + number), engine, on_event)
+        for tally, one in zip(tallies, finished, strict=True):
+            verdict = one.result.verdict
+            tally.verdicts[verdict] += 1
+            if verdict is not Verdict.SUPPORTED or number == 0:
+                tally.kept.append(one.folder)
+            else:
+                shutil.rmtree(one.folder)
+        on_round(number + 1)
+    return tallies
