@@ -1,5 +1,9 @@
 """Tables: the rows of all arms under one title, with units, as the command line prints them and the report shows them."""
 
+import gzip
+import re
+from base64 import b64decode
+
 from twlab.commands.verdicts import show_table
 from twlab.report import page, show, tables
 from twlab.result import ArmResult, Result
@@ -68,6 +72,7 @@ def test_what_gateways_tracked_is_in_the_report(tmp_path):
     result = make(control=arm())
     result.arms["control"].conntrack = [seen]
     result.write(tmp_path)
-    text = page.write([tmp_path], tmp_path / "report.html").path.read_text()
+    packed = re.findall(r'data-packed="([^"]+)"', page.write([tmp_path], tmp_path / "report.html").path.read_text())
+    text = "".join(gzip.decompress(b64decode(piece)).decode() for piece in packed)
     assert "1 ESTABLISHED, 1 TIME_WAIT" in text
     assert "10.0.1.1:4 → 10.2.1.1:80 as 10.1.1.1:4</code> TIME_WAIT 119 s" in text
