@@ -1,0 +1,106 @@
+"""Out of ports: what a proxy that closes first can open in a second, and what happens past it."""
+
+from twlab import Arm, Lab, Observation, Settings, between, scenario
+from twlab.churn import Churn, Load, Origin, PortChoice
+
+PORTS, TIME_WAIT_S = 50, 2  # 25 connections a second, where Linux's 28,232 ports and 60 s allow 470.5
+FINE = Observation(failed=0, error="")
+# At 30 a second: all ports are taken after 50/30 s, and the first comes back a third of a second later.
+FULL = {"failed": between(8, 16), "first_failure_s": between(1.6, 1.75), "most_in_time_wait": between(PORTS - 2, PORTS)}
+FAILS = Observation(error="connect EADDRNOTAVAIL", **FULL)
+
+
+@scenario(
+    topology="proxy,sources={sources}",
+    base=Settings(time_wait_s=TIME_WAIT_S, port_low=40_000, port_high=40_000 + PORTS - 1),
+    control=Arm(Settings(), given={"rate_per_s": 22.0}, expect=FINE),
+    treatment={
+        "above": Arm(Settings(), expect=FAILS),
+        "bind-first": Arm(Settings(), given={"choice": "bind"}, expect=Observation(error="bind EADDRINUSE", **FULL)),
+        "ipv6": Arm(Settings(), given={"family": 6}, expect=FAILS),
+    },
+    remedies={
+        "time-wait": Arm(Settings(time_wait_s=1), expect=FINE),
+        "wider-range": Arm(Settings(port_low=40_000, port_high=40_000 + 2 * PORTS - 1), expect=FINE),
+        "socket-range": Arm(Settings(), given={"choice": "range"}, expect=FAILS),
+        "sources": Arm(Settings(), given={"sources": 4}, expect=FINE),
+        "origins": Arm(Settings(), given={"origins": 4}, expect=FINE),
+        "origins-bind-first": Arm(Settings(), given={"origins": 4, "choice": "bind"}, expect=Observation(error="bind EADDRINUSE", **FULL)),
+        "origins-bind-no-port": Arm(Settings(), given={"origins": 4, "choice": "bind-no-port"}, expect=FINE),
+        "reuse-address": Arm(Settings(), given={"reuse_address": True}, expect=FAILS),
+        "tw-reuse": Arm(Settings(tw_reuse=1), expect=FINE),
+        "tw-reuse-no-timestamps": Arm(Settings(tw_reuse=1, timestamps=0), expect=FAILS),
+        "keep-alive": Arm(Settings(), given={"requests_per_connection": 10}, expect=FINE),
+        "linger-0": Arm(Settings(), given={"linger_0": True}, expect=Observation(failed=0, error="", most_in_time_wait=0)),
+        "server-closes": Arm(Settings(), given={"opener_closes": False}, expect=Observation(failed=0, error="", most_in_time_wait=0)),
+    },
+    reads="RFC 6056 section 2.1; Linux net/ipv4/inet_hashtables.c (__inet_hash_connect), net/ipv4/inet_connection_sock.c "
+    "(inet_csk_find_open_port); ip(7), IP_BIND_ADDRESS_NO_PORT and IP_LOCAL_PORT_RANGE",
+)
+def port_exhaustion(
+    lab: Lab,
+    *,
+    rate_per_s: float = 30.0,
+    duration_s: float = 3.0,
+    choice: str = "connect",
+    sources: int = 1,
+    origins: int = 1,
+    reuse_address: bool = False,
+    requests_per_connection: int = 1,
+    linger_0: bool = False,
+    opener_closes: bool = True,
+    family: int = 4,
+) -> Observation:
+    """A proxy that closes first can open ports / TIME_WAIT connections a second to one origin; past it, connect() fails with EADDRNOTAVAIL.
+
+    Every connection that the proxy closes first leaves its port in TIME_WAIT, towards that origin. When all ports are there the next connect() has
+    none: it fails at once, without a segment on the wire. That begins ports / rate seconds after the rate was taken up, which may be a minute: a test
+    of ten seconds passes. Here 50 ports and 2 s stand for 28,232 and 60 s, so that it can be watched in real time, too; `twlab ceiling` measures
+    the full size.
+
+    Ports are counted for each address of the origin and each of the proxy. A proxy that calls bind() first, without a port, has them counted for
+    itself alone: it fails in bind(), with EADDRINUSE, and gains nothing by more origins; IP_BIND_ADDRESS_NO_PORT mends that. SO_REUSEADDR is
+    about listening, and changes nothing. tcp_tw_reuse does help, where timestamps are on. Whoever closes first has the TIME_WAIT: let the
+    server do it, and the proxy has none. And a connection that is kept needs no port: ten requests on each allow ten times the rate.
+    """
+    proxy, server = lab["proxy"].node, lab["server"].node
+    kept = requests_per_connection > 1
+    ports = list(range(80, 80 + origins))
+    answers = Origin(
+        server,
+        lab.loop,
+        ports=ports,
+        address=server.address(family),
+        request_bytes=100 if kept else 0,
+        response=b"." * 100 if kept else b"",
+        responses=0 if opener_closes else 1,
+    )
+    lab.closing.callback(answers.close)
+    settings = lab.settings["proxy"]
+
+    lab.step(f"For {duration_s:g} s, {rate_per_s:g} times a second, the proxy opens and closes a connection.")
+    load = Load(
+        rate_per_s=rate_per_s,
+        duration_s=duration_s,
+        targets=[(server.address(family), port) for port in ports],
+        sources=proxy.addresses(family) if sources > 1 else (),
+        ports=PortChoice(choice),
+        port_range=(settings.port_low or 1, settings.port_high or 65535),
+        reuse_address=reuse_address,
+        linger_0=linger_0,
+        opener_closes=opener_closes,
+        request=b"." * 100 if kept else b"",
+        response_bytes=100 if kept else 0,
+        requests_per_connection=requests_per_connection,
+    )
+    tally = Churn(proxy, lab.loop, load).run()
+    series = {name: [second.as_dict()[name] for second in tally.seconds] for name in ("attempted", "connected", "failed", "in_time_wait")}
+    lab.note("second by second", **series)
+    lab.require(tally.worst_late_s < 0.1, "the load was put on as planned")
+    return Observation(
+        failed=tally.failed.total(),
+        error=next(iter(tally.failed), ""),
+        first_failure_s=None if tally.first_failure_s is None else round(tally.first_failure_s, 2),
+        most_in_time_wait=max(second.in_time_wait for second in tally.seconds),
+        answered=tally.answered,
+    )
