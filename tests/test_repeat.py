@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from test_runner import CLAIM, Answers, order
+from test_runner import Answers, order
 
 from twlab.repeat import repeat
 from twlab.result import read_result
@@ -33,7 +33,7 @@ def test_one_verdict_every_time_is_steady(tmp_path):
     """SUPPORTED each time, as JSON too."""
     (tally,) = repeat(order(tmp_path), Answers(), 3, lambda event: None, lambda number: None)
     assert tally.steady
-    assert json.loads(json.dumps(tally.as_dict())) == {"scenario": CLAIM.name, "verdicts": {"SUPPORTED": 3}, "runs": [str(tally.kept[0])]}
+    assert json.loads(json.dumps(tally.as_dict())) == {"scenario": tally.scenario, "verdicts": {"SUPPORTED": 3}, "runs": [str(tally.kept[0])]}
 
 
 @pytest.mark.guest
