@@ -10,7 +10,7 @@ and of a row, one for each `Case`, rates in connections a second:
 
     name           e.g. ``60 s, 28,232 ports``
     group          ``ports`` (TIME_WAIT against ports), ``constant`` (TIME_WAIT as Linux has it, not kept to the tick), ``origins``
-                   (1, 4, 16 destinations), ``choice`` (bind before connect), ``closer`` (the server closes first)
+                   (1, 4, 16 destinations), ``choice`` (bind before connect; the kernel's own search), ``closer`` (the server closes first)
     time_wait_s, port_low, port_high, ports (their number), origins, choice (how the port is chosen, `twlab.load.PortChoice`), opener_closes
     exact_per_s    ports x origins / time_wait_s. Theory; computed for the table, and no input of the measurement
     mail_per_s     what the question that this project answers says of it, or null
@@ -63,7 +63,7 @@ class Case:
     port_low: int
     port_high: int
     origins: int = 1
-    choice: PortChoice = PortChoice.CONNECT
+    choice: PortChoice = PortChoice.RANGE
     opener_closes: bool = True
     to_the_tick: bool = True
     first_per_s: float = _FLOOD_PER_S
@@ -84,35 +84,35 @@ class Case:
         more = {
             "constant": ", Linux's own constant",
             "origins": f", {self.origins} origin{'s' if self.origins > 1 else ''}",
-            "choice": f", {self.choice.value} first",
+            "choice": {PortChoice.BIND: ", bind first", PortChoice.CONNECT: ", the kernel chooses"}.get(self.choice, ""),
             "closer": ", the server closes first",
         }
         return f"{self.time_wait_s:g} s, {self.ports:,} ports{more.get(self.group, '')}"
 
     def as_dict(self) -> dict[str, Any]:
         """The part of a row that is known beforehand; JSON values."""
-        mail = MAIL_PER_S.get(self.time_wait_s) if self.group == "ports" else None
+        mail = MAIL_PER_S.get(self.time_wait_s) if self.first_per_s != _FLOOD_PER_S else None
         known = {name: value for name, value in asdict(self).items() if name not in ("first_per_s", "to_the_tick")}
         theory = {"ports": self.ports, "exact_per_s": round(self.exact_per_s, 1), "mail_per_s": mail}
         return {"name": self.name, **known, "choice": self.choice.value, **theory}
 
 
 def cases() -> list[Case]:
-    """The table's rows. The kernel's own choice of a port costs time that grows with the range, so the wider ranges are given to the socket
-    instead (IP_LOCAL_PORT_RANGE), whose search is short; the ceiling is the same, which the row ``choice`` and the tests show."""
+    """The table's rows. The kernel's own search for a port takes time that grows with the range, so it has one row, and the others give the
+    range to the socket (IP_LOCAL_PORT_RANGE), whose search is short. The ceiling is the same."""
     table = []
     for low, high in RANGES:
         for time_wait_s in TIME_WAITS_S:
-            usual = (low, high) == RANGES[0]
-            first = float(MAIL_PER_S[time_wait_s]) if usual else _FLOOD_PER_S
-            choice = PortChoice.CONNECT if usual else PortChoice.RANGE
-            table.append(Case(group="ports", time_wait_s=time_wait_s, port_low=low, port_high=high, choice=choice, first_per_s=first))
+            first = float(MAIL_PER_S[time_wait_s]) if (low, high) == RANGES[0] else _FLOOD_PER_S
+            table.append(Case(group="ports", time_wait_s=time_wait_s, port_low=low, port_high=high, first_per_s=first))
     low, high = RANGES[0]
-    table.append(Case(group="constant", time_wait_s=60.0, port_low=low, port_high=high, choice=PortChoice.RANGE, to_the_tick=False))
+    table.append(Case(group="constant", time_wait_s=60.0, port_low=low, port_high=high, to_the_tick=False))
+    table.append(Case(group="choice", time_wait_s=60.0, port_low=low, port_high=high, choice=PortChoice.CONNECT))
     low, high = _SMALL
-    small = [{"group": "origins", "origins": origins} for origins in (1, 4, 16)]
-    small += [{"group": "choice", "choice": PortChoice.BIND}, {"group": "closer", "opener_closes": False}]
-    return table + [Case(time_wait_s=10.0, port_low=low, port_high=high, **case) for case in small]  # type: ignore[arg-type]
+    small: list[dict[str, Any]] = [{"group": "choice", "choice": PortChoice.BIND}]
+    small += [{"group": "origins", "origins": origins} for origins in (1, 4, 16)]
+    small += [{"group": "closer", "opener_closes": False}]
+    return table + [Case(time_wait_s=10.0, port_low=low, port_high=high, **case) for case in small]
 
 
 def as_csv(rows: Iterable[dict[str, Any]]) -> str:

@@ -8,7 +8,7 @@ import sys
 
 import typer
 
-from twlab.commands import alternatives, grade, machine, own, plan, results, scenarios, shell, sweep
+from twlab.commands import alternatives, ceiling, grade, machine, own, plan, results, scenarios, shell, sweep
 from twlab.commands.common import complain
 from twlab.errors import LabError
 
@@ -31,6 +31,7 @@ app.command("show", epilog="Example: twlab show runs/20260101-120000-stale-data 
 app.command("report", epilog="Example: twlab report runs --open")(results.report)
 app.command("sweep", epilog="Example: twlab sweep stale-segment --grid time_wait_s=1,5,10 --grid delay_s=0.5,2,20 --out sweep.json")(sweep.sweep)
 app.command("plan", epilog="Example: twlab plan --rate 500 --origins 2 --delay 10")(plan.plan)
+app.command("ceiling", epilog="Example: twlab ceiling --time-wait 10 --ports 1024-65535")(ceiling.ceiling)
 app.command("alternatives", epilog="Example: twlab alternatives tw-reuse more-sources")(alternatives.alternatives)
 app.command("grade", epilog="Example: twlab grade submissions --assignment assignment.toml --out grades.json")(grade.grade)
 app.command("doctor", epilog="Example: twlab doctor")(machine.doctor)

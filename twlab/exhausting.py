@@ -191,7 +191,7 @@ def measure_all(wanted: Sequence[Case], *, seed: int, jobs: int) -> Iterator[tup
 
 
 def _cost(case: Case) -> float:
-    """Roughly, in connections; a search through both halves of the range, odd and even, for each of them where the kernel chooses alone."""
+    """Roughly, in connections. Where the kernel chooses alone, half of them cost a search through all even ports."""
     return case.ports * case.origins * (5 if case.choice is PortChoice.CONNECT else 1) * (2 if not case.to_the_tick else 1)
 
 

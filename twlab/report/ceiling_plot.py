@@ -1,0 +1,55 @@
+"""Ceilings as a plot: connections a second against the length of TIME_WAIT, measured beside theory. Imports matplotlib, as `heatmap` does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+_COLOURS = ("#1b6ca8", "#2a7f4f", "#a8501b")
+_MARKS = ("o", "s", "^")
+
+
+def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
+    """Write `stem` with .png and .svg: a line of theory and the measured points for each number of ports, and what the question said.
+
+    Args:
+        rows: those of `twlab.ceiling`; drawn are those of the group ``ports`` that have been measured.
+        title: a line above.
+        stem: path of the files; its suffix is replaced.
+    """
+    from matplotlib import rcParams
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    rcParams["svg.hashsalt"] = "twlab"  # the same figure, the same file
+    drawn = [row for row in rows if row["group"] == "ports" and row["sustained_per_s"]]
+    figure = Figure(figsize=(7.2, 4.8), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    for number, ports in enumerate(sorted({row["ports"] for row in drawn}, reverse=True)):
+        _series(axes, [row for row in drawn if row["ports"] == ports], _COLOURS[number % 3], _MARKS[number % 3])
+    mail = sorted({(row["time_wait_s"], row["mail_per_s"]) for row in drawn if row["mail_per_s"]})
+    if mail:
+        axes.plot(*zip(*mail, strict=True), "x", color="#b00020", markersize=9, markeredgewidth=2, label="the question's figures (“32K ports”)")
+    lengths = sorted({row["time_wait_s"] for row in drawn})
+    axes.set(xscale="log", yscale="log", xlabel="length of TIME_WAIT, s", ylabel="new connections a second, to one destination", title=title)
+    axes.set_xticks(lengths, [f"{length:g}" for length in lengths])
+    axes.minorticks_off()
+    rates = [250, 500, 1000, 2000, 4000, 8000]
+    axes.set_yticks(rates, [f"{rate:,}" for rate in rates])
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    files = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
+    for file in files:
+        figure.savefig(file, dpi=130, metadata={"Date": None} if file.suffix == ".svg" else None)
+    return files
+
+
+def _series(axes: Any, rows: list[dict[str, Any]], colour: str, mark: str) -> None:
+    """One number of ports."""
+    rows = sorted(rows, key=lambda row: float(row["time_wait_s"]))
+    lengths = [row["time_wait_s"] for row in rows]
+    axes.plot(lengths, [row["exact_per_s"] for row in rows], color=colour, linewidth=1, label=f"{rows[0]['ports']:,} ports: ports / TIME_WAIT")
+    axes.plot(
+        lengths, [row["sustained_per_s"] for row in rows], mark, color=colour, markersize=7, fillstyle="none", label="   measured: no connect fails"
+    )
