@@ -153,9 +153,10 @@ def table(done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Altern
         done: jobs with their results (``observed``, ``error``).
 
     Returns:
-        For each alternative: name, what, where; planned_per_s (null: no limit) and sustained_per_s with the lab's few ports, limited, and the
-        same for 28,232 ports; fails (call and error), in_time_wait; does_harm and does_harm_without_timestamps (names of scenarios; null
-        where it was not run), and judged and not_judged, the number of runs behind them; error, where it could not be measured.
+        For each alternative: name, what, where; sustained_per_s with the lab's few ports, limited (false: it could have been more), and of
+        28,232 ports; fails (call and error past it), in_time_wait (the most), bytes_each (kernel memory for each of them; 0: not known); as_planned;
+        does_harm and does_harm_without_timestamps (names of scenarios; null where they were not run), and judged and not_judged, the
+        number of runs behind them; error, where it could not be measured. null: not known.
     """
     measured = {job.arm: result for job, result in done if job.under is None}
     harmed: dict[tuple[str, bool], list[str]] = {}
@@ -199,6 +200,7 @@ def _row(
         "of_28232_ports_per_s": observed.get("of_28232_ports_per_s"),
         "fails": observed.get("fails"),
         "in_time_wait": observed.get("in_time_wait"),
+        "bytes_each": observed.get("bytes_each"),
         "as_planned": result.get("ok"),
         "does_harm": names(with_stamps) if alternative.timestamps else None,
         "does_harm_without_timestamps": names(without),
