@@ -18,6 +18,7 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Mod: operator.mod,
     ast.Pow: math.pow,  # in floating point: 9 ** 9 ** 9 overflows at once, instead of computing for ever
 }
+_PARTS = {ast.Expression, ast.Constant, ast.Name, ast.Load, ast.UnaryOp, ast.USub, ast.BinOp, ast.Call, *_BINARY}
 _FUNCTIONS: dict[str, Callable[..., Any]] = {"min": min, "max": max, "round": round, "floor": math.floor, "ceil": math.ceil}
 
 
@@ -43,14 +44,17 @@ def _parsed(formula: str) -> ast.Expression:
     if len(formula) > _LONGEST:
         raise ValueError(f"a formula of more than {_LONGEST} characters")
     try:
-        return ast.parse(formula.strip(), mode="eval")
+        tree = ast.parse(formula.strip(), mode="eval")
     except (SyntaxError, RecursionError, MemoryError) as error:
         raise ValueError(f"{formula!r} is no formula: {error}") from None
+    if foreign := [node for node in ast.walk(tree) if type(node) not in _PARTS]:
+        raise ValueError(f"{formula!r} is no formula: {type(foreign[0]).__name__} cannot stand in one")
+    return tree
 
 
 def _value(node: ast.expr, known: Mapping[str, Any]) -> Any:
     match node:
-        case ast.Constant(value=int() | float()):
+        case ast.Constant() if type(node.value) in (int, float):
             return node.value
         case ast.Name(id=name):
             if not isinstance(known.get(name), int | float):
