@@ -73,6 +73,8 @@ class Ring:
             request = (_BLOCK_BYTES, self._blocks, frame_bytes, size // frame_bytes, _RETIRE_MS, 0, 0)
             self._socket.setsockopt(_SOL_PACKET, _RX_RING, pack("=7I", *request))
             self._memory = mmap.mmap(self._socket.fileno(), size)
+            # No child of ours has a use for it, and user-mode Linux miscounts its pages when it is copied: the kernel panics before long.
+            self._memory.madvise(mmap.MADV_DONTFORK)
         except OSError as error:
             message = f"cannot capture at {node.name}: {error.strerror}"
             raise CapabilityError(message, "free some memory; outside twlab's sandbox, run as root", "no-capture") from error
