@@ -1,5 +1,6 @@
 """The report in a real browser: the distribution's Chromium, driven by Playwright."""
 
+import json
 import re
 import shutil
 
@@ -148,3 +149,16 @@ def contrast(one, other):
 
     low, high = sorted((luminance(one), luminance(other)))
     return (high + 0.05) / (low + 0.05)
+
+
+def test_a_page_of_studies_alone_works(browser, tmp_path):
+    """No run, no tabs: and nothing to complain of."""
+    cell = {"time_wait_s": "1", "delay_s": "2", "trials": 1, "harmed": 1, "delayed": 0, "unharmed": 0}
+    (tmp_path / "sweep.json").write_text(json.dumps({"schema": 2, "scenario": "s", "cells": [cell]}))
+    opened = browser.new_page()
+    complaints = []
+    opened.on("console", lambda message: complaints.append(message.text))
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto(page.write([tmp_path / "sweep.json"], tmp_path / "report.html").path.as_uri())
+    assert opened.get_by_role("cell", name="harmed").count() == 1 and complaints == []
+    opened.close()

@@ -26,11 +26,11 @@ def show(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or folders that hold such folders.", metavar="RUN ...")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or folders that hold such folders; sweep.json, ceiling.json.", metavar="RUN ...")],
     out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")] = Path("report.html"),
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """Make one HTML file over runs: verdicts, ladders, plots. It needs no network to be read.
+    """Make one HTML file over runs and sweeps: verdicts, ladders, plots, maps. It needs no network to be read.
 
     Exit status: 0 all runs are in it; 1 some could not be read, and the report names them; 2 none could be read.
     """

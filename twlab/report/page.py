@@ -15,6 +15,7 @@ from jinja2 import TemplateError
 from markupsafe import Markup
 
 from twlab.errors import LabError, UsageError
+from twlab.report import studies
 from twlab.report.sections import Sections
 from twlab.result import FILE, Result, cannot_write, read_result
 from twlab.scenario import Verdict
@@ -28,7 +29,7 @@ class Written:
 
     Attributes:
         path: the HTML file.
-        shown: how many runs it shows.
+        shown: how many runs and studies it shows.
         unreadable: what is wrong with each of those that could not be read.
     """
 
@@ -58,15 +59,15 @@ def write(paths: Sequence[Path], out: Path) -> Written:
     """Make the report over `paths` as the file `out`.
 
     Args:
-        paths: folders of runs, their ``result.json``, or folders that hold folders of runs.
+        paths: folders of runs, their ``result.json``, folders that hold folders of runs; studies (see `twlab.report.studies`) and their folders.
         out: the file to write; links to captures are relative to it.
 
     Raises:
-        UsageError: not one of `paths` is a run that can be read; the error of the first.
+        UsageError: not one of `paths` can be read; the error of the first.
         CapabilityError: `out` cannot be written (``cannot-write``).
     """
-    rows, unreadable = _read(_expanded(paths))
-    if not rows:
+    rows, found, unreadable = _read(_expanded(paths))
+    if not rows and not found:
         raise unreadable[0] if unreadable else UsageError("there are no runs to report on", "name folders that twlab run has made", "no-result")
     sections = Sections(out)
     unreadable += _fill(rows, sections)
@@ -76,27 +77,35 @@ def write(paths: Sequence[Path], out: Path) -> Written:
     for row in rows:
         row.again = names[row.result.scenario] > 1
     full = sum(bool(row.section) for row in rows)
-    text = sections.render("page.html.j2", rows=rows, unreadable=unreadable, counts=counts, grounds=grounds, full=full)
+    shown = [(f"study-{number}", study) for number, study in enumerate(found, 1)]
+    text = sections.render("page.html.j2", rows=rows, studies=shown, unreadable=unreadable, counts=counts, grounds=grounds, full=full)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise cannot_write(out, error) from error
-    return Written(out, len(rows), unreadable)
+    return Written(out, len(rows) + len(found), unreadable)
 
 
 def _expanded(paths: Iterable[Path]) -> Iterable[Path]:
-    """Each path, or instead of a folder that only holds runs, those."""
+    """Each path; or instead of a folder that is no run, the runs and the studies in it."""
     for path in paths:
-        inner = sorted(path.glob(f"*/{FILE}")) if path.is_dir() and not (path / FILE).exists() else []
-        yield from (file.parent for file in inner) if inner else (path,)
+        inner: list[Path] = []
+        if path.is_dir() and not (path / FILE).exists():
+            inner = [file.parent for file in sorted(path.glob(f"*/{FILE}"))]
+            inner += [file for name in studies.FILES for file in (path / name, *sorted(path.glob(f"*/{name}"))) if file.is_file()]
+        yield from inner or (path,)
 
 
-def _read(paths: Iterable[Path]) -> tuple[list[_Row], list[LabError]]:
+def _read(paths: Iterable[Path]) -> tuple[list[_Row], list[studies.Study], list[LabError]]:
     rows: list[_Row] = []
+    found: list[studies.Study] = []
     unreadable: list[LabError] = []
     for path in paths:
         try:
+            if path.is_file() and (study := studies.read(path)):
+                found.append(study)
+                continue
             result = read_result(path)
             str(result.verdict)
             rows.append(_Row(result, path if path.is_dir() else path.parent))
@@ -104,7 +113,7 @@ def _read(paths: Iterable[Path]) -> tuple[list[_Row], list[LabError]]:
             unreadable.append(error)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             unreadable.append(_odd(path, error))
-    return rows, unreadable
+    return rows, found, unreadable
 
 
 def _fill(rows: list[_Row], sections: Sections) -> list[LabError]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ class Table:
 def of(result: Result) -> list[Table]:
     """The tables of a run, in the order in which its arms began them; a column that a row does not have is empty there."""
     titles = dict.fromkeys(title for arm in result.arms.values() for title in arm.tables)
-    return [_table(title, [(name, row) for name, arm in result.arms.items() for row in arm.tables.get(title, [])]) for title in titles]
+    return [of_rows(title, [{"arm": name, **row} for name, arm in result.arms.items() for row in arm.tables.get(title, [])]) for title in titles]
 
 
 def text(table: Table) -> Iterator[str]:
@@ -46,11 +46,11 @@ def text(table: Table) -> Iterator[str]:
         yield "  " + "  ".join(cells).rstrip()
 
 
-def _table(title: str, rows: list[tuple[str, dict[str, Any]]]) -> Table:
-    names = list(dict.fromkeys(name for _, row in rows for name in row))
-    numeric = [all(isinstance(row.get(name), int | float | None) and not isinstance(row.get(name), bool) for _, row in rows) for name in names]
-    cells = tuple((arm, *(_cell(name, row.get(name)) for name in names)) for arm, row in rows)
-    return Table(title, ("arm", *map(_heading, names)), cells, (False, *numeric))
+def of_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+    """A table of `rows`, whose keys are its columns; a column that a row does not have is empty there."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    numeric = [all(isinstance(row.get(name), int | float | None) and not isinstance(row.get(name), bool) for row in rows) for name in names]
+    return Table(title, tuple(map(_heading, names)), tuple(tuple(_cell(name, row.get(name)) for name in names) for row in rows), tuple(numeric))
 
 
 def _unit(name: str) -> str:

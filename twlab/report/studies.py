@@ -1,0 +1,114 @@
+"""What is no run, and stands in a report beside runs: a sweep, a table of ceilings, and other tables that a command has measured.
+
+A study is one JSON file: a sweep (see `twlab.sweep`) has ``cells``; the others have ``kind``, ``rows`` (each with the same keys) and what
+is said about all of them, e.g. ``command`` and ``kernel`` (see `twlab.ceiling`). Reading is pure but for the file.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from twlab.errors import UsageError
+from twlab.report import tables
+
+FILES = ("ceiling.json", "alternatives.json", "sweep.json")  # looked for in a folder that is named
+_OUTCOMES = ("harmed", "delayed", "unharmed")
+_NEWEST = {"sweep": 2, "ceiling": 1}
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study.
+
+    Attributes:
+        kind: ``sweep``, ``ceiling``, or whatever else the file says.
+        path: the file.
+        values: its content.
+    """
+
+    kind: str
+    path: Path
+    values: dict[str, Any]
+
+    @property
+    def title(self) -> str:
+        """``How low: stale-segment``; ``Ceilings``."""
+        if self.kind == "sweep":
+            return f"How low is safe: {self.values['scenario']}"
+        return {"ceiling": "Ceilings: connections a second"}.get(self.kind, self.kind.capitalize())
+
+    @property
+    def about(self) -> list[tuple[str, str]]:
+        """What the file says about all of it: names and values."""
+        names = ("command", "kernel", "engine", "arm", "trials", "seed")
+        return [(name, str(self.values[name])) for name in names if self.values.get(name) not in (None, "")]
+
+    @property
+    def table(self) -> tables.Table:
+        """The rows, without what is a list in each."""
+        rows = self.values["cells"] if self.kind == "sweep" else self.values["rows"]
+        return tables.of_rows(self.title, [{key: value for key, value in row.items() if not isinstance(value, list | dict)} for row in rows])
+
+    def bars(self) -> list[dict[str, Any]]:
+        """Of ceilings: each row with the lengths of what was measured and of theory, in per cent of the longest."""
+        rows = self.values["rows"]
+        most = max((max(row["exact_per_s"], row["sustained_per_s"] or 0.0) for row in rows), default=1.0) or 1.0
+        return [
+            {
+                **row,
+                "measured_percent": 100 * (row["sustained_per_s"] or 0.0) / most,
+                "exact_percent": 100 * row["exact_per_s"] / most,
+                "off_percent": 100 * (row["sustained_per_s"] / row["exact_per_s"] - 1) if row["sustained_per_s"] and row["exact_per_s"] else None,
+            }
+            for row in rows
+        ]
+
+    def maps(self) -> list[dict[str, Any]]:
+        """Of a sweep over the length of TIME_WAIT and the age of the late segment: a map for each combination of the other axes."""
+        axes = [key for key in (self.values["cells"] or [{}])[0] if key not in (*_OUTCOMES, "trials")]
+        if not {"time_wait_s", "delay_s"} <= set(axes):
+            return []
+        others = [axis for axis in axes if axis not in ("time_wait_s", "delay_s")]
+        made: dict[str, dict[str, Any]] = {}
+        for row in self.values["cells"]:
+            title = ", ".join(f"{axis} {_spoken(axis, row[axis])}" for axis in others)
+            one = made.setdefault(title, {"title": title, "cells": {}})
+            one["cells"][row["time_wait_s"], row["delay_s"]] = {name: row[name] / row["trials"] for name in _OUTCOMES if row[name]}
+        for one in made.values():
+            one["lengths"] = sorted({length for length, _ in one["cells"]}, key=float, reverse=True)
+            one["ages"] = sorted({age for _, age in one["cells"]}, key=float)
+        return list(made.values())
+
+
+def read(path: Path) -> Study | None:
+    """The study in the file `path`; None where it is none, so that somebody else may know it.
+
+    Raises:
+        UsageError: a newer twlab wrote it (``newer-result``), or it lacks what a study has (``broken-result``).
+    """
+    try:
+        values = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    if not isinstance(values, dict) or not isinstance(values.get("schema"), int) or "arms" in values:
+        return None
+    kind = "sweep" if "cells" in values else str(values["kind"]) if "kind" in values and "rows" in values else ""
+    if not kind:
+        return None
+    if values["schema"] > _NEWEST.get(kind, 1):
+        message = f"{path} has schema {values['schema']}; this twlab reads up to {_NEWEST.get(kind, 1)}"
+        raise UsageError(message, "read it with a newer twlab", "newer-result")
+    study = Study(kind, path, values)
+    try:
+        _ = study.title, study.about, study.table, study.maps() if kind == "sweep" else study.bars() if kind == "ceiling" else None
+    except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
+        message = f"{path} lacks what a {kind} has: {type(error).__name__}: {error}"
+        raise UsageError(message, "make it again", "broken-result") from error
+    return study
+
+
+def _spoken(axis: str, value: str) -> str:
+    return {"0": "off", "1": "on"}.get(value, value) if axis == "timestamps" else value
