@@ -28,8 +28,7 @@ _SPACE_MB = 200  # a run's captures are a few MB, those of the whole catalogue s
 _TIMEOUT_S = 20
 
 _EXTRAS = {
-    "tshark": ("tshark", "reads captures in the terminal"),
-    "wireshark": ("wireshark", "reads captures in a window"),
+    "tshark": ("tshark", "reads captures; Wireshark on another machine does, too"),
     "mn": ("mininet", "runs the topologies under Mininet's own command line"),
     "haproxy": ("haproxy", "scenarios with a real proxy"),
     "nginx": ("nginx-light", "scenarios with a real proxy"),
