@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections.abc import Callable, Generator, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from twlab import conntrack as tracking
 from twlab import counters, sysctl, timewait
 from twlab.errors import CapabilityError, ScenarioError
 from twlab.loop import Loop
+from twlab.segment import Segment, match
 from twlab.settings import Settings
 from twlab.traffic import Attempt, Connection, Host, Listener
 from twlab.transcript import Transcript
@@ -30,6 +31,22 @@ Story = Generator[float, None, Outcome]
 _BLOCK = 1 << 18
 _POLL_S = 0.01
 _SAMPLE = 20  # TIME_WAIT sockets, or tracked connections, listed in one row of the evidence; the count is always there
+
+
+class Reopened:
+    """What became of a four-tuple that was wanted again.
+
+    Attributes:
+        error: name of the error with which it was refused; empty when it was not, and only then there are the others:
+        new, peer: the connection's two ends.
+        syn, syn_ack: as they crossed the wire.
+    """
+
+    def __init__(self, attempt: Attempt, peer: Connection | None, opening: Sequence[Segment]):
+        self.error = attempt.error
+        if attempt.connection and peer:
+            self.new, self.peer = attempt.connection, peer
+            self.syn, self.syn_ack = opening[:2]
 
 
 class Lab:
@@ -184,6 +201,20 @@ class Lab:
         made = Shuttle(self.network[client], self.network[server], self.wire.node, port, self.loop, self.transcript, family)
         self.closing.callback(made.close)
         return made
+
+    def reopen(self, old: Connection, listener: Listener, *, source_port: int | None = None) -> Reopened:
+        """The node of `old`, which connected to `listener`, opens the same four-tuple again; the wire keeps copies of SYN and SYN-ACK.
+
+        Args:
+            source_port: None: that of `old`; 0: the kernel chooses, as in connect() without bind().
+        """
+        port = old.flow.source_port if source_port is None else source_port
+        opening = self.wire.copy(match(having="S"), count=2)
+        family = 6 if ":" in listener.address else 4
+        attempt = self[old.node.name].try_connect(self[listener.node.name], listener.port, source_port=port, family=family)
+        peer = listener.accept() if attempt else None
+        opening.stop()
+        return Reopened(attempt, peer, opening.segments)
 
     def visit(self, client: Host, server: Host, listener: Listener, patience_s: float, source_port: int = 0) -> Attempt:
         """`client` connects, and `server` closes first, as a web server without keep-alive does; what became of the connect.

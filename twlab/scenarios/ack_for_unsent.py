@@ -57,16 +57,14 @@ def ack_for_unsent(lab: Lab, *, placed: bool = False, waits: bool = True, family
 
     lab.step("Two seconds later the client opens the same four-tuple again. The old segment arrives where the new stream begins.")
     lab.sleep(2)
-    opening = wire.copy(match(having="S"), count=2)
-    attempt = client.try_connect(server, 80, source_port=40_000, family=family)
-    if not attempt.connection:
-        return Observation(reopened=False, refused_by=attempt.error)
-    new, peer = attempt.connection, listener.accept()
+    again = lab.reopen(old, listener)
+    if again.error:
+        return Observation(reopened=False, refused_by=again.error)
+    new, peer = again.new, again.peer
     lab.sleep(0.1)
-    syn, syn_ack = opening.segments
     stale = copies.segments[0]
     crossing = wire.watch()
-    wire.inject(wire.craft(like=stale, seq=syn.end_seq, ack=syn_ack.end_seq) if placed else stale)
+    wire.inject(wire.craft(like=stale, seq=again.syn.end_seq, ack=again.syn_ack.end_seq) if placed else stale)
     lab.sleep(0.5)
     acks = [segment for segment in crossing.segments if segment.source == server.address(family)]
     lab.require(acks, "the server has answered it")
@@ -84,7 +82,7 @@ def ack_for_unsent(lab: Lab, *, placed: bool = False, waits: bool = True, family
     lab.wait_until(lambda: lab.sockets("client", "ESTABLISHED")[0].send_queue == 0, timeout_s=0.5)
     return Observation(
         reopened=True,
-        acked_unsent=distance(syn.end_seq, acks[0].ack),
+        acked_unsent=distance(again.syn.end_seq, acks[0].ack),
         crossing=crossed,
         stuck_bytes=stuck,
         stuck_crossing=stuck_crossing,

@@ -50,25 +50,23 @@ def late_ack(lab: Lab, *, placed: bool = False, family: int = 4) -> Observation:
 
     lab.step("Two seconds later the client opens the same four-tuple again. 1,000 bytes that it sends are lost on the way.")
     lab.sleep(2)
-    opening = wire.copy(match(having="S"), count=2)
-    attempt = client.try_connect(server, 80, source_port=40_000, family=family)
-    if not attempt.connection:
-        return Observation(reopened=False, refused_by=attempt.error)
-    new, peer = attempt.connection, listener.accept()
-    syn, syn_ack = opening.segments
+    again = lab.reopen(old, listener)
+    if again.error:
+        return Observation(reopened=False, refused_by=again.error)
+    new, peer = again.new, again.peer
     lost = wire.drop(match(source=client.address(family), payload=True))
     new.send(b"n" * 1000)
     lab.require(lost.wait(1), "they are lost")
 
     lab.step("The old ACK arrives; then nothing is lost any more.")
     ack = acks.segments[0]
-    wire.inject(wire.craft(like=ack, seq=syn_ack.end_seq + 100, ack=syn.end_seq + 1000) if placed else ack)
+    wire.inject(wire.craft(like=ack, seq=again.syn_ack.end_seq + 100, ack=again.syn.end_seq + 1000) if placed else ack)
     lab.sleep(0.05)
     unacknowledged = lab.sockets("client", "ESTABLISHED")[0].send_queue
     lost.stop()
-    again = wire.watch(match(source=client.address(family), payload=True))
+    repeated = wire.watch(match(source=client.address(family), payload=True))
     lab.sleep(1.5)
-    sent_again = len(again.segments)
+    sent_again = len(repeated.segments)
 
     lab.step("The client sends 1,000 bytes more; the server's application reads.")
     new.send(b"m" * 1000)

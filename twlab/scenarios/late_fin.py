@@ -53,20 +53,17 @@ def late_fin(lab: Lab, *, placed: bool = False, ack_too: bool = True, family: in
 
     lab.step("Two seconds later the client opens the same four-tuple again, and sends 100 bytes.")
     lab.sleep(2)
-    opening = wire.copy(match(having="S"), count=2)
-    attempt = client.try_connect(server, 80, source_port=40_000, family=family)
-    if not attempt.connection:
-        return Observation(reopened=False, refused_by=attempt.error)
-    new, peer = attempt.connection, listener.accept()
+    again = lab.reopen(old, listener)
+    if again.error:
+        return Observation(reopened=False, refused_by=again.error)
+    new, peer = again.new, again.peer
     new.send(b"n" * 100)
     lab.require(peer.wait_received(100), "they have arrived")
-    syn, syn_ack = opening.segments
 
     lab.step("The old FIN arrives.")
     fin = fins.segments[0]
     if placed:
-        ack = syn_ack.end_seq if ack_too else fin.ack
-        fin = wire.craft(like=fin, seq=syn.end_seq + AHEAD, ack=ack)
+        fin = wire.craft(like=fin, seq=again.syn.end_seq + AHEAD, ack=again.syn_ack.end_seq if ack_too else fin.ack)
     answers = wire.watch(match(source=server.address(family)))
     wire.inject(fin)
     lab.sleep(0.1)

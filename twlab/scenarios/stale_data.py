@@ -65,13 +65,11 @@ def stale_data(lab: Lab, *, strip_timestamp: bool = False, one_way: bool = False
     reopen_at_s = isn.reaches_at_s(syn.seq, syn.at_s, copy.seq) - EARLY / isn.PER_SECOND
     lab.require(reopen_at_s - lab.now_s > 1.1, "the old flow outran that clock by more than 1.1 s")
     lab.sleep_until(reopen_at_s)
-    opening = wire.copy(match(having="S"), count=2)
-    attempt = client.try_connect(server, 80, source_port=40_000)
-    if attempt.connection is None:
-        return Observation(reopened=False, refused_by=attempt.error, foreign_bytes=0)
-    new, peer = attempt.connection, listener.accept()
-    syn, syn_ack = opening.segments
-    ahead, owed = distance(syn.end_seq, copy.seq), distance(syn_ack.end_seq, copy.ack)
+    again = lab.reopen(old, listener)
+    if again.error:
+        return Observation(reopened=False, refused_by=again.error, foreign_bytes=0)
+    new, peer = again.new, again.peer
+    ahead, owed = distance(again.syn.end_seq, copy.seq), distance(again.syn_ack.end_seq, copy.ack)
     lab.require(ahead > 1000 and (owed > 0 or one_way), "the new connection starts below the copy")
 
     lab.step("The new connection comes within 200 bytes of the copy. Then the copy arrives; nobody has sent it on this connection.")

@@ -59,11 +59,7 @@ def tw_reuse_safe(lab: Lab, *, bound: bool = False, strip_timestamp: bool = Fals
     late = wire.copy(match(source=lab[late_from].address(family), payload=True))
     lab.transfer(*((old, peer) if late_from == "client" else (peer, old)), STALE)
     ending = wire.copy(match(source=client.address(family), having="F"))
-    old.finish()
-    lab.require(peer.wait_closed_by_peer(), "the server has read the end")
-    peer.close()
-    old.close()
-    lab.require(lab.wait_until(lambda: lab.time_wait("client")), "the client is in TIME_WAIT")
+    lab.close(old, peer)
 
     lab.step("The client opens the same four-tuple again.")
     copy = late.segments[0]
@@ -73,22 +69,20 @@ def tw_reuse_safe(lab: Lab, *, bound: bool = False, strip_timestamp: bool = Fals
         lab.sleep_until(reopen_at_s)
     else:
         lab.sleep(0.1 if bound else 1.2)
-    opening = wire.copy(match(having="S"), count=2)
-    attempt = client.try_connect(server, 80, source_port=source_port, family=family)
-    if not attempt.connection:
-        return Observation(reopened=False, refused_by=attempt.error, foreign_bytes=0)
-    new, peer = attempt.connection, listener.accept()
-    syn, syn_ack = opening.segments
+    again = lab.reopen(old, listener, source_port=source_port)
+    if again.error:
+        return Observation(reopened=False, refused_by=again.error, foreign_bytes=0)
+    new, peer = again.new, again.peer
     sender, receiver = (new, peer) if late_from == "client" else (peer, new)
 
     lab.step("The new connection carries data. Then the copy arrives.")
     if late_from == "server":
-        ahead = distance(syn_ack.end_seq, copy.seq)
+        ahead = distance(again.syn_ack.end_seq, copy.seq)
         lab.require(ahead > 1000, "the new server starts below the copy")
         lab.transfer(new, peer, SENT)
         offer = wire.copy(match(source=server.address(family), having="A"))
         lab.transfer(peer, new, ahead - 200)
-        window, older = offer.segments[0].window << (syn_ack.options.window_scale or 0), distance(copy.ack, offer.segments[0].ack)
+        window, older = offer.segments[0].window << (again.syn_ack.options.window_scale or 0), distance(copy.ack, offer.segments[0].ack)
         lab.require(ABOVE + SENT < older < window, f"the copy's acknowledgement number is {older} too old, less than the window of {window}")
     answer = wire.watch(match(source=lab["server" if late_from == "client" else "client"].address(family)))
     late.release(without_timestamp=strip_timestamp)
@@ -101,7 +95,7 @@ def tw_reuse_safe(lab: Lab, *, bound: bool = False, strip_timestamp: bool = Fals
     return Observation(
         reopened=True,
         recycled=lab.moved("client", "TWRecycled"),
-        starts_above=distance(ending.segments[0].end_seq, syn.seq),
+        starts_above=distance(ending.segments[0].end_seq, again.syn.seq),
         bytes_missing=1000 - len(read),
         foreign_bytes=len(read) - read.count(b"n"),
         paws_drops=lab.moved(receiver.node.name, "PAWSEstab"),
