@@ -85,6 +85,8 @@ main() {
             fail 3 "apt-get could not install tshark" "see the messages above; is the network there?"
     fi
     "$HOME_OF_TWLAB/setup/install.sh" lab
+    # Who works here cannot write there, and would compile every module at every start.
+    "$HOME_OF_TWLAB/.venv/bin/python" -m compileall -q "$HOME_OF_TWLAB/twlab" "$HOME_OF_TWLAB/topologies"
     greet
     say "what this machine can do:"
     # As the one who will work, without root: that is how it has to stand.
