@@ -46,7 +46,7 @@ def nat_random_fully(lab: Lab, *, ports: str = "40000-40015", random_fully: int 
     With one clock for all connections every SYN is newer (arm `one-clock`). Without timestamps the sequence number decides, and the
     gateway has seen to it: it takes a port from a connection in TIME_WAIT only for a SYN whose number is beyond (arm `no-timestamps`).
 
-    Linux has offsets for each connection since March 2026 (and had them in 4.10 and 4.11); kernels in between give one to a pair of addresses. What
+    Linux has offsets for each connection since March 2026 (and had them in 4.10); kernels in between give one to a pair of addresses. What
     this kernel does is looked at in the SYNs: where all have one clock, nothing follows, and the verdict says so.
     """
     client, server = lab["client"], lab["server"]

@@ -41,7 +41,7 @@ NOBODY = {"failed": 0, "refused": 0, "answers": 0}
         ),
     },
     reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_remember_stamp, tcp_peer_is_proven), tcp_minisocks.c (tcp_time_wait), "
-    "tcp_input.c (tcp_conn_request); RFC 7323 section 5; RFC 1323 appendix B.2",
+    "tcp_input.c (tcp_conn_request); RFC 7323 section 5.3; RFC 1323 appendix B.2",
 )
 def recycle_nat(
     lab: Lab,
@@ -61,8 +61,8 @@ def recycle_nat(
     address was thought to have one clock. Behind a gateway it has as many as there are machines, and the one ahead of all
     others locks them out: of n clients n - 1 (arms `clocks` and `fifty-clocks`; each booted `apart_s` after the one before).
 
-    Where clients give each connection a timestamp offset of its own, as Linux does since 4.10, a SYN is refused with probability 1/2
-    against what is remembered, whoever sends it (arm `fifty-offsets`; 15 to 58 of 73 fails once in a million runs).
+    Where clients give each connection, or each destination, a timestamp offset of its own, as Linux does since 4.10, a SYN is refused with
+    probability 1/2 against what is remembered, whoever sends it (arm `fifty-offsets`; 15 to 58 of 73 fails once in a million runs).
 
     The arms with fifty clients have four servers, of which each remembers for itself: 2, 5, 20, and then all clients connect, and the
     table has a row for each. A connect has `patience_s`: 0.3 s is one SYN. The next ones, after a second and more, meet the same rule. With
