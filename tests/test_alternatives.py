@@ -8,9 +8,9 @@ import sys
 import pytest
 from conftest import ROOT
 
-from twlab import abreast, sustained
-from twlab.alternatives import ALTERNATIVES, MEASURED, UNDER, as_csv, jobs, table
-from twlab.commands.alternatives import as_markdown
+from twlab import abreast, alternatives, sustained
+from twlab.alternatives import ALTERNATIVES, UNDER, as_csv, jobs, summary
+from twlab.alternatives_page import page
 from twlab.harm import HARM
 from twlab.observation import Range
 from twlab.plan import Demand, make
@@ -27,9 +27,9 @@ def facts(prediction):
 
 def test_every_way_is_measured_and_every_measurement_is_a_row():
     """The arms of the measuring scenario are the rows of the table, in the same order but for the groups."""
-    assert {alternative.arm for alternative in ALTERNATIVES} == set(MEASURED.arms)
-    assert len(ALTERNATIVES) == len(MEASURED.arms)
-    assert {alternative.under for alternative in ALTERNATIVES} == set(UNDER)
+    assert {row.arm for row in ALTERNATIVES} == set(alternatives.MEASURED.arms)
+    assert len(ALTERNATIVES) == len(alternatives.MEASURED.arms)
+    assert {row.under for row in ALTERNATIVES} == set(UNDER)
 
 
 @pytest.mark.parametrize("name", HARM)
@@ -43,30 +43,32 @@ def test_harm_is_what_a_treatment_predicts_and_the_control_does_not(name):
 
 def test_each_way_is_judged_by_its_settings_with_and_without_timestamps():
     """The full TIME_WAIT always, for comparison; linger-truncation only where connections are aborted."""
-    row = next(alternative for alternative in ALTERNATIVES if alternative.arm == "time-wait-10")
+    row = next(row for row in ALTERNATIVES if row.arm == "time-wait-10")
     made = jobs(CATALOGUE, [row])
     assert {job.under for job in made} == {None, ("full", True), ("time-wait-10", True), ("time-wait-10", False)}
     assert all("time_wait_s=10" in job.sets for job in made if job.under and job.under[0] == "time-wait-10")
     assert "linger-truncation" not in {job.scenario for job in made}
-    lingering = jobs(CATALOGUE, [alternative for alternative in ALTERNATIVES if alternative.arm == "linger-0"])
+    lingering = jobs(CATALOGUE, [row for row in ALTERNATIVES if row.arm == "linger-0"])
     assert "linger-truncation" in {job.scenario for job in lingering}
-    assert all(job.arm in (MEASURED if job.under is None else CATALOGUE[job.scenario]).arms for job in made)
+    assert all(job.arm in (alternatives.MEASURED if job.under is None else CATALOGUE[job.scenario]).arms for job in made)
 
 
 def test_a_row_tells_what_was_measured_and_what_was_not():
     """What could not be measured is no figure, with the reason; harm is named once, in the order of the list; lists become one cell of the CSV."""
-    row = next(alternative for alternative in ALTERNATIVES if alternative.arm == "time-wait-1")
+    row = next(row for row in ALTERNATIVES if row.arm == "time-wait-1")
     done = [
         (job, {"observed": {"foreign_bytes": 400, "harmed": 1}, "error": None} if job.under else {"observed": None, "error": {"message": "none"}})
         for job in reversed(jobs(CATALOGUE, [row]))
     ]
-    (made,) = table(done, [row])
+    values = summary(done, [row], command="twlab alternatives time-wait-1")
+    (made,) = values["rows"]
     assert (made["sustained_per_s"], made["error"]) == (None, "none")
     assert made["does_harm"][:2] == ["stale-data", "stale-data-unrelated-isn"]
     assert len(set(made["does_harm"])) == len(made["does_harm"])
     assert made["judged"] > 0
     assert "stale-data; stale-data-unrelated-isn" in as_csv([made])
-    assert "not measured" not in as_markdown([made])
+    assert values["judged"] == made["judged"] + sum(job.under == ("full", True) for job, _ in done)
+    assert "Not measured: `time-wait-1`" in page(values)
 
 
 @pytest.mark.guest

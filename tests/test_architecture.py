@@ -28,7 +28,7 @@ LAYERS = [
     {"arm", "result", "probes"},
     {"advice", "hazards", "plan"},
     {"inside", "cells", "engines", "report"},
-    {"sustained", "harm", "alternatives", "abreast"},
+    {"sustained", "harm", "alternatives", "alternatives_page", "abreast"},
     {"sweep", "sweeping", "ceiling", "exhausting", "runner", "repeat", "doctor", "progress", "starter", "grading"},
     {"verbs"},
     {"shell"},

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -155,8 +155,8 @@ def table(done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Altern
     Returns:
         For each alternative: name, what, where; sustained_per_s with the lab's few ports, limited (false: it could have been more), and of
         28,232 ports; fails (call and error past it), in_time_wait (the most), bytes_each (kernel memory for each of them; 0: not known); as_planned;
-        does_harm and does_harm_without_timestamps (names of scenarios; null where they were not run), and judged and not_judged, the
-        number of runs behind them; error, where it could not be measured. null: not known.
+        does_harm and does_harm_without_timestamps (names of scenarios; null where they were not run), and judged and not_judged, the number of runs
+        behind them; kernel, on which it was measured; error, where it could not be measured. null: not known.
     """
     measured = {job.arm: result for job, result in done if job.under is None}
     harmed: dict[tuple[str, bool], list[str]] = {}
@@ -206,8 +206,18 @@ def _row(
         "does_harm_without_timestamps": names(without),
         "judged": sum(runs),
         "not_judged": len(runs) - sum(runs),
+        "kernel": result.get("kernel"),
         "error": (result.get("error") or {}).get("message"),
     }
+
+
+def summary(done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Alternative], **about: Any) -> dict[str, Any]:
+    """What ``alternatives.json`` holds: schema, `about`, the kernel, how many runs judged and how many could not, and the rows of `table`."""
+    judged = [bool(result.get("observed")) for job, result in done if job.under]
+    kernels = Counter(str(result["kernel"]) for _, result in done if result.get("kernel"))
+    kernel = kernels.most_common(1)[0][0] if kernels else ""
+    counts = {"judged": sum(judged), "not_judged": len(judged) - sum(judged)}
+    return {"schema": SCHEMA, **about, "kernel": kernel, **counts, "rows": table(done, wanted)}
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -218,8 +228,3 @@ def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
     for row in rows:
         writer.writerow({key: "; ".join(value) if isinstance(value, list) else value for key, value in row.items()})
     return text.getvalue()
-
-
-def as_json(rows: Sequence[Mapping[str, Any]], **about: Any) -> str:
-    """The rows with what is to be known about them, as one JSON object."""
-    return json.dumps({"schema": SCHEMA, **about, "rows": list(rows)}, indent=1) + "\n"

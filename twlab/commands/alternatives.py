@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import sys
@@ -13,7 +14,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.alternatives import ALTERNATIVES, Alternative, Job, as_csv, as_json, jobs, table
+from twlab.alternatives import ALTERNATIVES, Alternative, Job, as_csv, jobs, summary
+from twlab.alternatives_page import harm_text, page, scaled_text, sustained_text
 from twlab.commands.common import err, out
 from twlab.engines import choose
 from twlab.errors import LabError, UsageError
@@ -42,17 +44,17 @@ def alternatives(
     arms = [(source if job.under is None else job.scenario, job.arm, list(job.sets)) for job in todo]
     done: list[tuple[Job, Mapping[str, Any]]] = []
     for number, result in abreast.run(arms, seed=seed, kernels=kernels):
-        job, by_host = todo[number], {}
+        job = todo[number]
         if job.under is None and (result["error"] or {}).get("slug") == "no-such-sysctl":
-            by_host = _on_this_machine(arms[number], seed, abreast.carry_out)
-        done.append((job, by_host or result))
-        err.print(f"{len(done)}/{len(todo)}  {_told(job, by_host or result)}", markup=False)
-    rows = table(done, wanted)
-    kernel = next((result["kernel"] for _, result in done if result.get("kernel")), "")
-    text = as_json(rows, kernel=kernel, command=shlex.join(["twlab", *sys.argv[1:]]), seed=seed)
+            result = _on_this_machine(arms[number], seed, abreast.carry_out) or result
+        done.append((job, result))
+        err.print(f"{len(done)}/{len(todo)}  {_told(job, result)}", markup=False)
+    made = summary(done, wanted, command=shlex.join(["twlab", *sys.argv[1:]]), seed=seed)
+    rows = made["rows"]
+    text = json.dumps(made, indent=1) + "\n"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for suffix, content in (("json", text), ("csv", as_csv(rows)), ("md", as_markdown(rows))):
+        for suffix, content in (("json", text), ("csv", as_csv(rows)), ("md", page(made))):
             (folder / f"alternatives.{suffix}").write_text(content)
     except OSError as error:
         raise cannot_write(folder, error) from error
@@ -60,7 +62,7 @@ def alternatives(
         print(text, end="")
     else:
         _show(rows)
-        out.print(f"\nlab kernel, Linux {kernel.split()[0] if kernel else 'not booted'}; {folder}/alternatives.json, .csv, .md", markup=False)
+        out.print(f"\nlab kernel, Linux {made['kernel'].split(' ')[0] or 'not booted'}; {folder}/alternatives.json, .csv, .md", markup=False)
     if any(not row["as_planned"] and "no net." not in (row["error"] or "") for row in rows):
         raise typer.Exit(1)
 
@@ -100,39 +102,3 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
         cells = [row["name"], sustained_text(row), scaled_text(row), row["fails"] or "", harm_text(row, full, "does_harm")]
         made.add_row(*map(escape, [*cells, harm_text(row, full, "does_harm_without_timestamps"), f"{row['what']}: {row['where']}"]))
     out.print(made, soft_wrap=False)
-
-
-def sustained_text(row: Mapping[str, Any]) -> str:
-    """The rate with the lab's few ports."""
-    if row["sustained_per_s"] is None:
-        return "not measured"
-    return f"{row['sustained_per_s']:,.4g}" if row["limited"] else f"{row['sustained_per_s']:,.0f} and more"
-
-
-def scaled_text(row: Mapping[str, Any]) -> str:
-    """The rate for Linux's range."""
-    if row["sustained_per_s"] is None:
-        return "no such sysctl" if "no net." in (row["error"] or "") else ""
-    return f"{row['of_28232_ports_per_s']:,.0f}" if row["limited"] else "no limit"
-
-
-def harm_text(row: Mapping[str, Any], full: Mapping[str, Any] | None, key: str) -> str:
-    """Scenarios that do harm; those that do so under the full TIME_WAIT are not said again."""
-    if row[key] is None:
-        return ""
-    always = set(full[key] or ()) if full and row is not full else set()
-    return ", ".join(name for name in row[key] if name not in always) or ("nothing" if row is full or not full else "as in full")
-
-
-def as_markdown(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The table for docs/alternatives.md."""
-    full = rows[0] if rows[0]["name"] == "control" else None
-    lines = [
-        "| way | what to do, where | sustained, of 28,232 ports | what the application sees past it | does harm, with timestamps | without |",
-        "| --- | --- | ---: | --- | --- | --- |",
-    ]
-    for row in rows:
-        harm = [harm_text(row, full, key) for key in ("does_harm", "does_harm_without_timestamps")]
-        cells = [f"`{row['name']}`", f"{row['what']}; {row['where']}", scaled_text(row), row["fails"] or "", *harm]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"

@@ -1,0 +1,115 @@
+"""The table of `twlab.alternatives` in words, and as the page docs/alternatives.md. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from twlab.alternatives import DELAYS_S
+from twlab.harm import HARM
+from twlab.sustained import LINUX_PORTS, NEAR, PORTS
+
+_PAGE = """# The ways out, side by side
+
+    {command}
+
+made this page, [alternatives.json](alternatives.json) and [alternatives.csv](alternatives.csv), on the lab kernel (Linux {kernel}). Nothing in the
+table is asserted. `twlab alternatives NAME ...` measures single rows again; `twlab plan` has the arithmetic for numbers of your own.
+
+**Sustained**: new connections a second (with a pool: requests) from one address to one address and port, the highest rate at which no connect failed;
+it is found to {near:.0%}. Measured with {ports} ports instead of Linux's {linux_ports:,}, to which it is scaled. That the rate is proportional
+to the ports is measured at full size by `twlab ceiling`. *No limit*: no connect failed at {most:,.0f} a second with so few ports.
+
+**Memory**: what the kernel keeps of closed connections at that rate, for {linux_ports:,} ports.
+
+**Does harm**: the treatments of {scenarios} scenarios were run with the settings of the way on every node instead of their own, {judged} runs in all,
+with timestamps and without. Named are those that did harm, and do not under the full TIME_WAIT; `twlab/harm.py` says what counts as harm in
+each. {always} The old segments in them are about 2 s old, but for `stale-segment`, which was run with {delays} s. The clients in them name their
+ports, as many proxies do, which with timestamps opens a four-tuple again at once, even in a full TIME_WAIT; PAWS then stands guard. What an
+application does differently (a pool, more addresses) leaves the settings as they are, and their harm.
+
+{table}
+{notes}"""
+
+
+def page(made: Mapping[str, Any]) -> str:
+    """docs/alternatives.md.
+
+    Args:
+        made: the content of ``alternatives.json``.
+    """
+    rows = made["rows"]
+    full = rows[0] if rows[0]["name"] == "control" else None
+    judged = [row for row in rows if row["judged"]]
+    missed = sorted({row["name"] for row in rows if row["sustained_per_s"] is None})
+    notes = [f"Not measured: {', '.join(f'`{name}`' for name in missed)}.\n"] if missed else []
+    notes += [
+        f"`{row['name']}` was measured on Linux {row['kernel'].split()[0]} and in real time: the lab kernel has no such sysctl.\n"
+        for row in rows
+        if row["kernel"] and row["kernel"] != made["kernel"]
+    ]
+    return _PAGE.format(
+        command=made["command"],
+        kernel=(made["kernel"] or "?").split()[0],
+        near=NEAR - 1,
+        ports=PORTS,
+        linux_ports=LINUX_PORTS,
+        most=max((row["sustained_per_s"] or 0 for row in rows), default=0),
+        scenarios=len(HARM),
+        judged=made["judged"],
+        always=_always(full) if judged else "",
+        delays=", ".join(map(str, DELAYS_S)),
+        table=_table(rows, full),
+        notes="\n".join(notes),
+    )
+
+
+def _always(full: Mapping[str, Any] | None) -> str:
+    if not full or full["does_harm"] is None:
+        return ""
+    lists = [", ".join(f"`{name}`" for name in full[key] or ()) or "none" for key in ("does_harm", "does_harm_without_timestamps")]
+    return f"Under the full TIME_WAIT these do: with timestamps {lists[0]}; without {lists[1]}."
+
+
+def _table(rows: Sequence[Mapping[str, Any]], full: Mapping[str, Any] | None) -> str:
+    lines = [
+        "| way | what, and where | sustained, of 28,232 ports | memory | the application sees past it | does harm | without timestamps |",
+        "| --- | --- | ---: | ---: | --- | --- | --- |",
+    ]
+    for row in rows:
+        harm = [harm_text(row, full, key) for key in ("does_harm", "does_harm_without_timestamps")]
+        cells = [f"`{row['name']}`", f"{row['what']}: {row['where']}", scaled_text(row), memory_text(row), row["fails"] or "", *harm]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def sustained_text(row: Mapping[str, Any]) -> str:
+    """The rate with the lab's few ports."""
+    if row["sustained_per_s"] is None:
+        return "not measured"
+    return f"{row['sustained_per_s']:,.4g}" if row["limited"] else f"{row['sustained_per_s']:,.0f} and more"
+
+
+def scaled_text(row: Mapping[str, Any]) -> str:
+    """The rate for Linux's range."""
+    if row["sustained_per_s"] is None:
+        return "not measured"
+    return f"{row['of_28232_ports_per_s']:,.0f}" if row["limited"] else "no limit"
+
+
+def memory_text(row: Mapping[str, Any]) -> str:
+    """Kernel memory of closed connections, for Linux's range."""
+    if not row["bytes_each"]:
+        return ""
+    factor = row["of_28232_ports_per_s"] / row["sustained_per_s"] if row["limited"] else LINUX_PORTS / PORTS
+    return f"{row['in_time_wait'] * factor * row['bytes_each'] / 1e6:.1f} MB"
+
+
+def harm_text(row: Mapping[str, Any], full: Mapping[str, Any] | None, key: str) -> str:
+    """Scenarios that do harm; those that do so under the full TIME_WAIT are not said again."""
+    if row[key] is None:
+        return ""
+    if row is full:
+        return ", ".join(row[key]) or "nothing"
+    always = set((full or {}).get(key) or ())
+    return ", ".join(name for name in row[key] if name not in always) or ("no more" if full else "nothing")
