@@ -22,8 +22,9 @@ LAYERS = [
     {"roles"},
     {"network"},
     {"baseline", "tuning", "keeper", "recycle", "door", "timewait", "conntrack", "counters"}
-    | {"capture", "ring", "outlet", "nfqueue", "door", "wire", "endpoint", "traffic", "origin", "churn", "shuttle", "clocks", "gauge"},
+    | {"capture", "ring", "outlet", "nfqueue", "door", "wire", "endpoint", "traffic", "origin", "churn", "program", "web", "shuttle", "clocks", "gauge"},
     {"lab"},
+    {"proxies"},
     {"stage"},
     {"arm", "result", "probes"},
     {"advice", "hazards", "plan"},

@@ -1,0 +1,60 @@
+"""Squid (5.7 in Debian 12), in front of an origin (a reverse proxy)."""
+
+from __future__ import annotations
+
+import re
+
+from twlab.proxies.software import PORT, Software, Upstream
+
+_CHURN = "# Every request has a connection of its own; the default is on.\nserver_persistent_connections off\n"
+
+
+def _write(way: str, upstream: Upstream) -> str:
+    lines = "" if way == "as-it-comes" else _CHURN
+    if way in ("source", "origins-source"):
+        lines += f"tcp_outgoing_address {upstream.sources[0]}\n"
+    if way == "sources":
+        lines += "# An address for each request, in equal shares, by lot: as many four-tuples more.\n"
+        for rest, source in zip(range(len(upstream.sources), 1, -1), upstream.sources, strict=False):
+            lines += f"acl one_in_{rest} random 1/{rest}\ntcp_outgoing_address {source} one_in_{rest}\n"
+        lines += f"tcp_outgoing_address {upstream.sources[-1]}\n"
+    limit = " connect-fail-limit=1000000" if way == "never-dead" else ""
+    peers = "".join(
+        f"cache_peer {address} parent {port} 0 no-query no-digest no-netdb-exchange originserver round-robin name=origin-{number}{limit}\n"
+        for number, (address, port) in enumerate(upstream.origins_for(way), 1)
+    )
+    return f"""\
+http_port {PORT} accel defaultsite=origin no-vhost
+{peers}never_direct allow all
+http_access allow all
+cache deny all
+{lines}\
+cache_log {{folder}}/cache.log
+access_log stdio:{{folder}}/access.log
+pid_filename none
+netdb_filename none
+coredump_dir {{folder}}
+pinger_enable off
+visible_hostname proxy
+shutdown_lifetime 0 seconds
+"""
+
+
+SQUID = Software(
+    name="squid",
+    file="squid.conf",
+    arguments=("-N", "-f", "{folder}/squid.conf"),
+    check=("-k", "parse", "-f", "{folder}/squid.conf"),
+    ways={
+        "close": "a connection to the origin for each request",
+        "as-it-comes": "connections to the origin are kept",
+        "source": "a connection for each request, the source address named",
+        "origins": "a connection for each request, two origins",
+        "origins-source": "a connection for each request, two origins, the source address named",
+        "sources": "a connection for each request, several source addresses",
+        "never-dead": "a connection for each request; an origin that could not be reached is not given up",
+    },
+    write=_write,
+    log="cache.log",
+    complaint=re.compile(r"commBind (Cannot bind) socket FD \d+ to \S+: (.*)|(TCP connection) to \S+ (failed)"),
+)

@@ -1,0 +1,244 @@
+"""HTTP at both ends of a proxy: an origin that answers, and clients that ask at a chosen rate. Real HTTP/1.1 on the lab's loop.
+
+Only as much of HTTP (RFC 9112) as a proxy that stands between the two needs: GET, a length, and whether the connection is kept.
+"""
+
+from __future__ import annotations
+
+import errno
+import re
+import socket
+from collections import Counter
+from functools import partial
+from typing import TYPE_CHECKING
+
+from twlab.loop import Loop, Timer
+
+if TYPE_CHECKING:
+    from twlab.network import Node
+
+_CHUNK = 1 << 16
+_END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
+
+
+class WebServer:
+    """Answers every request with 200 and `body`, until `close`.
+
+    Args:
+        node: where it listens, on its main IPv4 address.
+        port: to listen on.
+        body: of each answer.
+        hangs_up: whether it closes first where a request wants the connection closed, as most servers do; False: it leaves closing to the
+            other end, which then has the TIME_WAIT.
+
+    Attributes:
+        connections: accepted so far.
+        requests: answered so far.
+        resets: connections that ended in a RST.
+        sources: connections by the address that they came from.
+    """
+
+    def __init__(self, node: Node, loop: Loop, port: int = 80, *, body: bytes = b"hello\n", hangs_up: bool = True):
+        self.connections = self.requests = self.resets = 0
+        self.sources: Counter[str] = Counter()
+        self._loop = loop
+        self._hangs_up = hangs_up
+        self._body = body
+        self._open: set[socket.socket] = set()
+        self._listener = node.socket()
+        self._listener.setblocking(False)
+        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._listener.bind((node.address(), port))
+        self._listener.listen(4096)
+        self.address = self._listener.getsockname()
+        loop.watch(self._listener, self._arrivals)
+
+    def close(self) -> None:
+        """Stop listening, and close every connection."""
+        for sock in (self._listener, *self._open):
+            self._loop.forget(sock)
+            sock.close()
+        self._open.clear()
+
+    def _arrivals(self) -> None:
+        while True:
+            try:
+                sock, (source, *_) = self._listener.accept()
+            except BlockingIOError:
+                return
+            self.connections += 1
+            self.sources[source] += 1
+            sock.setblocking(False)
+            self._open.add(sock)
+            self._loop.watch(sock, partial(self._serve, sock, bytearray()))
+
+    def _serve(self, sock: socket.socket, unread: bytearray) -> None:
+        try:
+            data = sock.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.resets += 1
+            data = b""
+        unread += data
+        ends = not data
+        while not ends and _END in unread:
+            head, _, rest = bytes(unread).partition(_END)
+            unread[:] = rest
+            last = wants_close(head)
+            sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s" % (len(self._body), b"Connection: close\r\n" * last, self._body))
+            self.requests += 1
+            ends = last and self._hangs_up
+        if ends:
+            self._loop.forget(sock)
+            self._open.discard(sock)
+            sock.close()
+
+
+class WebClients:
+    """Ask for one page at a steady rate, whatever becomes of the requests before (an open loop), from being made until `done`.
+
+    Args:
+        node: where they are.
+        address: (IPv4 address, port) of the server.
+        rate_per_s, duration_s: requests a second, and for how many seconds.
+        keep_alive: a connection is used again once it is idle; False: every request has its own, and closes it when it has its answer.
+        patience_s: a request that is not answered after so long counts as ``timeout``.
+
+    Attributes:
+        answers: requests by what became of them: the status code as text, the name of an error, ``closed`` or ``timeout``.
+        first_failure_s: seconds from the beginning to the first request that was sent and not answered with 200; None while there is none.
+        first_refusal: what came instead, the body of an error page perhaps.
+        connections: opened so far.
+        asked: requests that have arrived so far.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        loop: Loop,
+        address: tuple[str, int],
+        *,
+        rate_per_s: float,
+        duration_s: float,
+        keep_alive: bool = True,
+        patience_s: float = 10.0,
+    ):
+        self.node = node
+        self.answers: Counter[str] = Counter()
+        self.first_failure_s: float | None = None
+        self.first_refusal = b""
+        self.patience_s = patience_s
+        self.connections = self.asked = 0
+        self._loop = loop
+        self._address = address
+        self._rate_per_s, self._total = rate_per_s, round(rate_per_s * duration_s)
+        self._keep_alive = keep_alive
+        self._idle: list[_Ask] = []
+        self._under_way: dict[_Ask, None] = {}
+        self._request = b"GET / HTTP/1.1\r\nHost: origin\r\n\r\n"
+        self._began_s = loop.now_s
+        self._arrive()
+
+    @property
+    def done(self) -> bool:
+        """Every request has been sent, and answered or given up."""
+        return self.asked == self._total and not self._under_way
+
+    def close(self) -> None:
+        """Nothing more is asked, and every connection is closed."""
+        self.asked = self._total
+        for ask in [*self._under_way, *self._idle]:
+            self._drop(ask)
+        self._under_way.clear()
+        self._idle.clear()
+
+    def _arrive(self) -> None:
+        """One request, and the time of the next one."""
+        if self.asked == self._total:
+            return
+        self.asked += 1
+        now_s = self._loop.now_s - self._began_s
+        if self._idle:
+            ask = self._idle.pop()
+            ask.begin(now_s)
+            ask.sock.send(self._request)
+        else:
+            ask = _Ask(self._connect(), now_s)
+            self._loop.watch(ask.sock, None, lambda: self._connected(ask))
+        self._under_way[ask] = None
+        ask.timer = self._loop.call_later(self.patience_s, lambda: self._end(ask, "timeout"))
+        self._loop.call_at(self._began_s + self.asked / self._rate_per_s, self._arrive)
+
+    def _connect(self) -> socket.socket:
+        self.connections += 1
+        sock = self.node.socket()
+        sock.setblocking(False)
+        sock.connect_ex(self._address)
+        return sock
+
+    def _connected(self, ask: _Ask) -> None:
+        if number := ask.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            self._end(ask, errno.errorcode.get(number, str(number)))
+            return
+        ask.sock.send(self._request)
+        self._loop.watch(ask.sock, lambda: self._read(ask))
+
+    def _read(self, ask: _Ask) -> None:
+        try:
+            data = ask.sock.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError as error:
+            self._end(ask, errno.errorcode.get(error.errno or 0, str(error)))
+            return
+        if not data and ask not in self._under_way:
+            self._idle.remove(ask)
+            self._drop(ask)
+            return
+        ask.unread += data
+        head, found, body = bytes(ask.unread).partition(_END)
+        length = _LENGTH.search(head) if found else None
+        if length and len(body) >= int(length[1]):
+            self._end(ask, head.split(maxsplit=2)[1].decode(), keep=bool(data) and self._keep_alive and not wants_close(head))
+        elif not data:
+            self._end(ask, head.split(maxsplit=2)[1].decode() if found else "closed")
+
+    def _end(self, ask: _Ask, answer: str, keep: bool = False) -> None:
+        """A request has been answered, or failed."""
+        self.answers[answer] += 1
+        if answer != "200" and (self.first_failure_s is None or ask.asked_s < self.first_failure_s):
+            self.first_failure_s, self.first_refusal = ask.asked_s, bytes(ask.unread)
+        del self._under_way[ask]
+        ask.timer.cancel()
+        if keep:
+            self._idle.append(ask)
+        else:
+            self._drop(ask)
+
+    def _drop(self, ask: _Ask) -> None:
+        ask.timer.cancel()
+        self._loop.forget(ask.sock)
+        ask.sock.close()
+
+
+class _Ask:
+    """A connection of a client's, with the request that is under way on it. `timer` ends the patience with it."""
+
+    timer: Timer
+
+    def __init__(self, sock: socket.socket, asked_s: float):
+        self.sock = sock
+        self.begin(asked_s)
+
+    def begin(self, asked_s: float) -> None:
+        self.asked_s = asked_s
+        self.unread = bytearray()
+
+
+def wants_close(head: bytes) -> bool:
+    """Whether the sender of this head (a request's or an answer's, without the empty line) means the connection to end with it (RFC 9112, 9.3)."""
+    first = head.split(b"\r\n", 1)[0]
+    return bool(_CLOSE.search(head)) or (b"HTTP/1.0" in first and b"keep-alive" not in head.lower())
