@@ -13,7 +13,7 @@ from twlab.network import load_topology
 from twlab.observation import Observation
 from twlab.scenario import Arm, Overrides, Scenario
 from twlab.settings import Settings
-from twlab.stage import staged
+from twlab.stage import Vitals, staged
 from twlab.transcript import Entry
 from twlab.tuning import check
 
@@ -27,6 +27,7 @@ def run_arm(
     folder: Path,
     forced: Mapping[str, str],
     listener: Callable[[Entry], object] | None = None,
+    pulse: Callable[[Vitals], object] | None = None,
 ) -> dict[str, Any]:
     """Carry out one arm of `scenario`.
 
@@ -37,6 +38,7 @@ def run_arm(
         folder: where the capture is written, as ``<arm>.pcapng``.
         forced: setting to mechanism, where another than the kernel's own is wanted.
         listener: called with every transcript entry as it is made.
+        pulse: see `twlab.stage.staged`.
 
     Returns:
         The fields of `twlab.result.ArmResult` as JSON values, and ``kernel``: release, version and machine of the kernel that TCP runs on.
@@ -50,7 +52,7 @@ def run_arm(
     topology = load_topology(scenario.topology_in(arm, overrides.given))
     settings = settings_of(scenario, arm, topology.nodes(), overrides, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
-    with staged(topology, settings, folder / f"{arm}.pcapng", seed=f"{seed} {arm}", forced=forced, listener=listener) as stage:
+    with staged(topology, settings, folder / f"{arm}.pcapng", seed=f"{seed} {arm}", forced=forced, listener=listener, pulse=pulse) as stage:
         stage.outcome |= {"given": given, **take_steps(scenario, chosen, stage.lab, given)}
     return stage.outcome
 

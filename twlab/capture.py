@@ -100,6 +100,11 @@ class Capture:
             about = {"hardware": platform.machine(), "system": " ".join(os.uname()[0:3:2]), "application": "twlab"}
             self.written = pcapng.write(file, names, packets, **about, comment=f"t=0 is {wall_s() - self._loop.now_s:.6f} s since 1970")
 
+    @property
+    def seen(self) -> int:
+        """Packets that have been seen so far, at all interfaces together."""
+        return sum(ring.position for ring in self._rings.values())
+
     def comment_last(self, interface: Interface, packet: bytes, text: str) -> None:
         """Comment on the last packet so far that `interface` has received and that is `packet`, an IP packet."""
         self._note(False, interface, packet, text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from twlab.loop import Loop, Timer
@@ -21,18 +21,22 @@ _IN_USE, _TIME_WAIT = re.compile(rb"TCP6?: inuse (\d+)"), re.compile(rb" tw (\d+
 class Gauge:
     """Looks at `nodes` every second while it is entered, and at those that `hear` is told of.
 
+    Args:
+        on_change: called when the look of a second finds something changed.
+
     Attributes:
         series: node to rows ``[at_s, in_use, time_wait]``, one for each change. `in_use` counts sockets of all states but TIME_WAIT, listening
             ones too; `time_wait` also the mini-sockets of an orphaned FIN_WAIT2. Source: /proc/net/sockstat (Linux net/ipv4/proc.c), sockstat6.
     """
 
-    def __init__(self, nodes: Iterable[Node], loop: Loop):
+    def __init__(self, nodes: Iterable[Node], loop: Loop, on_change: Callable[[], object] = lambda: None):
         self.series: dict[str, list[list[float]]] = {}
         self._nodes = list(nodes)
         self._loop = loop
         self._files: dict[str, list[int]] = {}
         self._timer: Timer | None = None
         self._unchanged = 0
+        self._on_change = on_change
 
     def __enter__(self) -> Gauge:
         for node in self._nodes:
@@ -49,6 +53,11 @@ class Gauge:
             for file in files:
                 os.close(file)
         self._files.clear()
+
+    @property
+    def time_wait(self) -> int:
+        """Sockets in TIME_WAIT when they were last counted, on all nodes together."""
+        return int(sum(rows[-1][2] for rows in self.series.values()))
 
     def hear(self, entry: Entry) -> None:
         """Something was done: count where it was."""
@@ -67,6 +76,10 @@ class Gauge:
         return changed
 
     def _tick(self) -> None:
-        self._unchanged = 0 if self.look() else self._unchanged + 1
+        if self.look():
+            self._unchanged = 0
+            self._on_change()
+        else:
+            self._unchanged += 1
         pause_s = min(_LONGEST_S, _PERIOD_S * 2 ** (self._unchanged // _PATIENCE))
         self._timer = self._loop.call_later(pause_s, self._tick)

@@ -9,6 +9,7 @@ Events are JSON objects, one a line, on standard output; `event` says which:
 
     start   a job begins: job (its index)
     entry   something happened, for live progress: job, and the fields of a transcript entry
+    pulse   how the lab does: job, and the fields of `twlab.stage.Vitals`
     arm     a job is done: job, result (see `twlab.result`)
     end     all jobs are done
 
@@ -51,6 +52,7 @@ def _run(job: dict[str, Any], index: int, request: dict[str, Any], emit: Callabl
             folder=Path(job["folder"]),
             forced=request.get("mechanisms", {}),
             listener=lambda entry: emit({"event": "entry", "job": index, **entry.as_dict()}),
+            pulse=lambda vitals: emit({"event": "pulse", "job": index, **vitals._asdict()}),
         )
     except Exception as error:  # before the steps began, or in the lab itself: the other arms still run
         return {"error": as_dict(error)}

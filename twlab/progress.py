@@ -1,4 +1,4 @@
-"""What is happening, on standard error: a live line on a terminal, plain lines elsewhere."""
+"""What is happening, on standard error: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -7,69 +7,98 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bars
-from rich.status import Status
+from rich.spinner import Spinner
+from rich.text import Text
 
 from twlab import loop
+
+
+def is_live(console: Console) -> bool:
+    """Whether lines may be written over: on a terminal that can, and that is not a log of continuous integration."""
+    return console.is_terminal and not console.is_dumb_terminal and "CI" not in os.environ
 
 
 class Progress:
     """Follows a run's events (see `twlab.inside`).
 
-    On a terminal: one line for the step, and beneath it what is being done, with the virtual and the real seconds since the arm began.
-    Elsewhere, and where CI is set: a plain line for each step and each arm.
+    On a terminal: the step in words; the virtual and the real seconds since the arm began, the packets that have crossed, the sockets in TIME_WAIT;
+    what is being done; and with more than one arm to come, a bar with an estimate. Elsewhere, and where CI is set: a plain line for each step and
+    each arm.
+
+    Args:
+        arms: how many are to be carried out; 0 when that is not known.
     """
 
-    def __init__(self, console: Console):
+    def __init__(self, console: Console, arms: int = 0):
         self._console = console
-        self._live = console.is_terminal and not console.is_dumb_terminal and "CI" not in os.environ
-        self._status = Status("starting", console=console)
-        self._step = ""
-        self._started_s = 0.0
+        self._spinner = Spinner("dots")
+        columns = (TextColumn("{task.completed:g} of {task.total:g} arms"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._bars = Bars(*columns, console=console)
+        self._all = self._bars.add_task("arms", total=arms) if arms > 1 else None
+        self._where = "starting"
+        self._started_s: float | None = None
+        self._forget()
+        self._live = Live(get_renderable=self._picture, console=console, refresh_per_second=8, transient=True) if is_live(console) else None
 
     def __enter__(self) -> Progress:
         if self._live:
-            self._status.start()
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._status.stop()
+        if self._live:
+            self._live.stop()
 
     def on_event(self, event: dict[str, Any]) -> None:
-        """Show one event."""
-        where = f"{event.get('scenario', '')} {event.get('arm', '')}".strip()
-        if event["event"] == "start":
-            self._step, self._started_s = "", loop.monotonic_s()
-            self._say(where)
-        elif event["event"] == "entry":
-            self._entry(where, event)
-        elif event["event"] == "arm":
+        """Take up one event."""
+        kind = event["event"]
+        if kind == "start":
+            self._where = f"{event.get('scenario', '')} {event.get('arm', '')}".strip()
+            self._started_s = loop.monotonic_s()
+            self._forget()
+        elif kind == "entry":
+            self._entry(event)
+        elif kind == "pulse":
+            self._at_s, self._packets, self._time_wait = event["at_s"], event["packets"], event["time_wait"]
+        elif kind == "arm":
             outcome = {True: "as predicted", False: "NOT as predicted", None: "could not be carried out"}[event["ok"]]
-            self._console.print(f"{where}: {outcome}", markup=False)
+            self._console.print(f"{event.get('scenario', '')} {event.get('arm', '')}: {outcome}", markup=False)
+            if self._all is not None:
+                self._bars.advance(self._all)
 
-    def _entry(self, where: str, event: dict[str, Any]) -> None:
-        step = event["kind"] == "step"
-        if step:
-            self._step = event["text"]
-        if self._live:
-            times = f"{event['at_s']:.3f} s virtual, {loop.monotonic_s() - self._started_s:.1f} s real"
-            doing = "" if step else f"  {event.get('node', '')} {event['text']}"
-            self._say(f"{where}  {self._step}\n  {times}{doing}")
-        elif step:
-            self._console.print(f"{where}  {event['at_s']:8.3f} s  {event['text']}", markup=False)
+    def _entry(self, event: dict[str, Any]) -> None:
+        self._at_s = event["at_s"]
+        if event["kind"] != "step":
+            self._doing = f"{event.get('node', '')} {event['text']}".strip()
+            return
+        self._step, self._doing = event["text"], ""
+        if not self._live:
+            self._console.print(f"{self._where}  {event['at_s']:8.3f} s  {event['text']}", markup=False)
 
-    def _say(self, text: str) -> None:
-        if self._live:
-            self._status.update(escape(text))
+    def _forget(self) -> None:
+        self._step = self._doing = ""
+        self._at_s, self._packets, self._time_wait = 0.0, 0, 0
+
+    def _picture(self) -> RenderableType:
+        """The display as it is now: the real seconds go on without an event."""
+        self._spinner.update(text=Text.assemble((self._where, "bold"), f"  {self._step}", overflow="ellipsis", no_wrap=True))
+        lines: list[RenderableType] = [self._spinner]
+        if self._started_s is not None:
+            real_s = loop.monotonic_s() - self._started_s
+            waiting = f"{self._time_wait:,} in TIME_WAIT"
+            lines.append(Text(f"  {self._at_s:.3f} s virtual, {real_s:.1f} s real, {self._packets:,} packets, {waiting}", style="cyan", no_wrap=True))
+            lines.append(Text(f"  {self._doing}", style="dim", overflow="ellipsis", no_wrap=True))
+        return Group(*lines, *([self._bars] if self._all is not None else []))
 
 
 @contextmanager
 def bar(console: Console, title: str) -> Iterator[Callable[[float, str], None]]:
     """A progress bar with an estimate. Yields a function that takes the share done (0 to 1) and what is being done."""
-    if not console.is_terminal or "CI" in os.environ:
+    if not is_live(console):
         last = ""
 
         def say(_: float, doing: str) -> None:

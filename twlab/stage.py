@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from twlab.capture import Capture
 from twlab.gauge import Gauge
@@ -19,6 +19,14 @@ from twlab.settings import Settings
 from twlab.transcript import Entry, Transcript
 from twlab.tuning import Tuning, check
 from twlab.wire import Wire
+
+
+class Vitals(NamedTuple):
+    """How a lab does, for who looks on: seconds since it began, packets seen at its wires and gateways, sockets in TIME_WAIT."""
+
+    at_s: float
+    packets: int
+    time_wait: int
 
 
 @dataclass
@@ -91,6 +99,7 @@ def staged(
     seed: str,
     forced: Mapping[str, str] | None = None,
     listener: Callable[[Entry], object] | None = None,
+    pulse: Callable[[Vitals], object] | None = None,
 ) -> Iterator[Stage]:
     """`topology`, built, with its settings in force, its wires ready and its traffic captured, for the block.
 
@@ -100,6 +109,7 @@ def staged(
         seed: for everything random.
         forced: setting to mechanism, where another than the kernel's own is wanted.
         listener: called with every transcript entry as it is made.
+        pulse: called before that, and when a second has changed something, with how the lab does.
 
     Raises:
         CapabilityError: the kernel cannot do what the settings ask, or what the topology needs.
@@ -108,17 +118,29 @@ def staged(
         loop = Loop()
         stack.callback(loop.close)
         network = stack.enter_context(Network(topology))
-        gauge = stack.enter_context(Gauge((node for node in network.nodes.values() if node.role == "endpoint"), loop))
+        watched = [node for node in network.nodes.values() if node.role in ("wire", "gateway")]
+        recorder = Capture(watched, capture, loop)
+
+        told = Vitals(0.0, 0, 0)
+
+        def tell() -> None:
+            nonlocal told
+            vitals = Vitals(round(loop.now_s, 3), recorder.seen, gauge.time_wait)
+            if pulse and vitals[1:] != told[1:]:
+                pulse(vitals)
+            told = vitals
 
         def heard(entry: Entry) -> None:
             gauge.hear(entry)
+            tell()
             if listener:
                 listener(entry)
 
+        gauge = Gauge((node for node in network.nodes.values() if node.role == "endpoint"), loop, tell)
+        stack.enter_context(gauge)
         transcript = Transcript(lambda: loop.now_s, heard)
         tunings = {name: stack.enter_context(Tuning(node, settings[name], loop, transcript, forced)) for name, node in network.nodes.items()}
-        watched = [node for node in network.nodes.values() if node.role in ("wire", "gateway")]
-        recorder = stack.enter_context(Capture(watched, capture, loop))
+        stack.enter_context(recorder)
         wires = {name: stack.enter_context(Wire(node, loop, transcript, recorder)) for name, node in network.nodes.items() if node.role == "wire"}
         asked = dict(settings)
         lab = Lab(network, loop, transcript, wires, asked, random.Random(seed))

@@ -90,7 +90,8 @@ def run(
     if times > 1:
         repeat(order, choose(engine), times, as_json)
         return
-    with Progress(err) as progress:
+    arms = sum(not order.arms or name in order.arms for _, scenario in wanted for name in scenario.arms)
+    with Progress(err, arms) as progress:
         finished = runner.run(order, choose(engine), progress.on_event)
     if as_json:
         print(json.dumps([run.result.summary(run.folder) for run in finished], indent=1))
