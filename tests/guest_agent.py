@@ -47,6 +47,11 @@ def read(emit: Emit, path: str) -> None:
     emit({"event": "read", "text": Path(path).read_text()})
 
 
+def shout(emit: Emit) -> None:
+    while True:
+        print("x" * 10_000)
+
+
 def panic(emit: Emit) -> None:
     Path("/proc/sysrq-trigger").write_text("c")
 
