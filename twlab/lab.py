@@ -228,6 +228,18 @@ class Lab:
             self.close(listener.accept(), attempt.connection)
         return attempt
 
+    def refuse(self, node: str, segments: str) -> None:
+        """Have a firewall at `node` drop what arrives there and matches `segments`, in the words of nftables. As often as needed.
+
+        Raises:
+            CapabilityError: the kernel's nftables cannot do that (``no-nftables``).
+        """
+        from twlab import firewall
+
+        with self.network[node].inside():
+            firewall.apply(f"table inet refused {{ chain inward {{ type filter hook input priority filter; {segments} drop; }}; }};")
+        self.note(f"from now on a firewall at {node} drops: {segments}")
+
     def shift_clocks(self, ahead_s: Mapping[str, float]) -> None:
         """Let the timestamp clocks of nodes run ahead, as if they had booted earlier; for connections from now on. Once an arm.
 

@@ -27,7 +27,7 @@ STUCK = Observation(**NO_STORM, stuck_bytes=FEW, left_bytes=1000, read=STALE, fo
         "timestamps": Arm(Settings(time_wait_s=1, timestamps=1), given=PLACED, expect=Observation(paws_drops=1, **CLEAN)),
         "as-it-comes": Arm(Settings(time_wait_s=1), expect=Observation(paws_drops=0, **CLEAN)),
     },
-    reads="RFC 1337 section 3, hazard H2; RFC 9293 section 3.10.7.4 (SEG.ACK > SND.NXT); RFC 5961 section 5; "
+    reads="RFC 1337 section 2.3, hazard H2; RFC 9293 section 3.10.7.4 (SEG.ACK > SND.NXT); RFC 5961 section 5.2; "
     "Linux net/ipv4/tcp_input.c (tcp_ack: TCP_ACK_UNSENT_DATA)",
 )
 def ack_for_unsent(lab: Lab, *, placed: bool = False, waits: bool = True, family: int = 4) -> Observation:

@@ -21,7 +21,7 @@ ENDED = Observation(acks=1, resets=1, ended=True, reopened=True, paws=0)
         "timestamps": Arm(Settings(timestamps=1), given={"late": "data"}, expect=Observation(acks=1, resets=1, ended=True, paws=1)),
         "peer-not-gone": Arm(Settings(), given={"late": "data", "peer_gone": False}, expect=Observation(acks=1, resets=0, rearmed=True, **STANDS)),
     },
-    reads="RFC 1337 section 2, figure 1, and section 4, fix F1; RFC 9293 section 3.10.7.4; "
+    reads="RFC 1337 section 1, figure 1, and section 3, fix F1; RFC 9293 section 3.10.7.4; "
     "Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process), Documentation/networking/ip-sysctl.rst (tcp_rfc1337)",
 )
 def assassination(lab: Lab, *, late: str = "data", peer_gone: bool = True, family: int = 4) -> Observation:

@@ -24,7 +24,7 @@ BESIDE, EXACT = {"beside": 1}, {"beside": 0}
         "established": Arm(Settings(), given={**BESIDE, "established": True}, expect=Observation(answers=1, challenge_acks=1, ended=False, error="")),
         "established-exact": Arm(Settings(), given={**EXACT, "established": True}, expect=Observation(answers=0, ended=True, error="ECONNRESET")),
     },
-    reads="RFC 1337 section 4, fix F1; RFC 5961 section 3.2; RFC 7323 section 5.2; "
+    reads="RFC 1337 section 3, fix F1; RFC 5961 section 3.2; RFC 7323 section 5.3; "
     "Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process), net/ipv4/tcp_input.c (tcp_validate_incoming)",
 )
 def blind_reset(lab: Lab, *, beside: int = 0, established: bool = False, old_timestamp: bool = False, family: int = 4) -> Observation:

@@ -20,7 +20,7 @@ STUCK = Observation(reopened=True, unacknowledged=0, sent_again=0, read=0, error
         "timestamps": Arm(Settings(time_wait_s=1, timestamps=1), given=PLACED, expect=Observation(paws_drops=1, **HEALED)),
         "as-it-comes": Arm(Settings(time_wait_s=1), expect=Observation(paws_drops=0, **HEALED)),
     },
-    reads="RFC 9293 section 3.10.7.4; RFC 1337 section 3; RFC 5961 section 5; RFC 7323 section 5; "
+    reads="RFC 9293 section 3.10.7.4; RFC 1337 section 2.3; RFC 5961 section 5.2; RFC 7323 section 5.3; "
     "Linux net/ipv4/tcp_input.c (tcp_ack, tcp_validate_incoming), net/core/secure_seq.c",
 )
 def late_ack(lab: Lab, *, placed: bool = False, family: int = 4) -> Observation:

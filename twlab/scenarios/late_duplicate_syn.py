@@ -25,7 +25,7 @@ CROWD = {"resets_lost": True, "connections": MANY}
         "many-full-length": Arm(FULL.over(Settings(time_wait_s=60)), given=CROWD, expect=Observation(syn_acks=0, half_open=0, newcomer="connected")),
         "twice-rfc1337": Arm(Settings(time_wait_s=60, rfc1337=True), given={"copies": 2}, expect=Observation(syn_acks=0, half_open=0)),
     },
-    reads="RFC 9293 section 3.5 (figure 9: recovery from an old duplicate SYN) and 3.6.1; RFC 1337; RFC 4987 section 2; "
+    reads="RFC 9293 section 3.5 (recovery from an old duplicate SYN) and 3.6.1; RFC 1337; RFC 4987 section 2; "
     "Linux net/ipv4/tcp_input.c (tcp_conn_request), net/ipv4/tcp_minisocks.c",
 )
 def late_duplicate_syn(lab: Lab, *, connections: int = 1, copies: int = 1, resets_lost: bool = False, family: int = 4) -> Observation:

@@ -20,11 +20,9 @@ CUT_OFF = Observation(reopened=True, read=AHEAD, end_of_stream=True, server_erro
     remedies={
         "timestamps": Arm(Settings(time_wait_s=1, timestamps=1), given=PLACED, expect=Observation(paws_drops=1, **WHOLE)),
         "as-it-comes": Arm(Settings(time_wait_s=1), expect=Observation(answers=1, challenge_acks=0, **WHOLE)),
-        "old-ack-number": Arm(
-            Settings(time_wait_s=1), given={**PLACED, "ack_too": False}, expect=Observation(answers=1, challenge_acks=1, **WHOLE)
-        ),
+        "old-ack-number": Arm(Settings(time_wait_s=1), given={**PLACED, "ack_too": False}, expect=Observation(answers=1, challenge_acks=1, **WHOLE)),
     },
-    reads="RFC 9293 section 3.6.1 and 3.10.7.4; RFC 5961 section 5; "
+    reads="RFC 9293 section 3.6.1 and 3.10.7.4; RFC 5961 section 5.2; "
     "Linux net/ipv4/tcp_input.c (tcp_data_queue, tcp_fin, tcp_ack, tcp_rcv_state_process), net/core/secure_seq.c",
 )
 def late_fin(lab: Lab, *, placed: bool = False, ack_too: bool = True, family: int = 4) -> Observation:

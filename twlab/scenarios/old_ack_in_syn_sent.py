@@ -21,7 +21,7 @@ SURVIVES = Observation(opened=True, resets_by_client=1, challenge_acks=1, half_o
         "as-it-comes": Arm(Settings(time_wait_s=1), expect=Observation(opened=True, resets_by_client=1, challenge_acks=0, accepted=1, error="")),
         "timestamps": Arm(Settings(time_wait_s=1, timestamps=1), given=PLACED, expect=SURVIVES),
     },
-    reads="RFC 1337 section 3, hazard H3; RFC 9293 section 3.10.7.3 and 3.10.7.4; RFC 5961 section 3.2; "
+    reads="RFC 1337 section 2.4, hazard H3; RFC 9293 section 3.10.7.3 and 3.10.7.4; RFC 5961 section 3.2; "
     "Linux net/ipv4/tcp_input.c (tcp_rcv_synsent_state_process), net/ipv4/tcp_minisocks.c (tcp_check_req)",
 )
 def old_ack_in_syn_sent(lab: Lab, *, placed: bool = False, syn_ack_lost: bool = False, family: int = 4) -> Observation:

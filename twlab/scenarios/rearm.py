@@ -49,7 +49,7 @@ def arm(arrives: str, *, restarted: bool, answers: int, family: int = 4, alive: 
         "rst": arm("RST", restarted=False, answers=0, alive=False),
         "rst-rfc1337": arm("RST", restarted=False, answers=0, settings=Settings(rfc1337=True)),
     },
-    reads="RFC 9293 section 3.10.7.4 (TIME-WAIT: only a repeated FIN restarts the 2 MSL); RFC 1337 section 2; "
+    reads="RFC 9293 section 3.10.7.4 (TIME-WAIT: only a repeated FIN restarts the 2 MSL); RFC 1337 section 1; "
     "Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process)",
 )
 def rearm(lab: Lab, *, arrives: str = "", family: int = 4) -> Observation:

@@ -19,7 +19,7 @@ PATIENCE_S = 3.5  # the SYNs of one connect() leave at 0, 1 and 3 s
         "one-second": Arm(Settings(rfc1337=True, time_wait_s=1), expect=Observation(connected=True, outcome="", time_wait_left=0)),
         "timestamps": Arm(Settings(rfc1337=True, timestamps=1), expect=Observation(connected=True, resets=0, syns=1, outcome="", time_wait_left=0)),
     },
-    reads="RFC 1337 section 4, fix F1; RFC 9293 section 3.6.1, MAY-2; RFC 6191; Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process)",
+    reads="RFC 1337 section 3, fix F1; RFC 9293 section 3.6.1, MAY-2; RFC 6191; Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process)",
 )
 def rfc1337_cost(lab: Lab, *, family: int = 4) -> Observation:
     """With tcp_rfc1337, a client whose SYN does not please the server's TIME_WAIT cannot connect until that runs out.

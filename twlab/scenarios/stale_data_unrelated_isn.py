@@ -42,7 +42,7 @@ ONE_IN_8, ONE_IN_16, ONE_IN_64 = between(25, 76), between(7, 44), between(0, 18)
             expect=Observation(reopened=True, taken=ONE_IN_16, unexplained=0, as_theory=True, paws_drops=at_least(100)),
         ),
     },
-    reads="RFC 9293 section 3.10.7.4; RFC 5961 section 5; RFC 6528; RFC 7323 section 5; "
+    reads="RFC 9293 section 3.10.7.4; RFC 5961 section 5.2; RFC 6528; RFC 7323 section 5.3; "
     "Linux net/core/secure_seq.c, net/ipv4/tcp_input.c (tcp_sequence, tcp_ack)",
 )
 def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int = 4) -> Observation:

@@ -29,7 +29,8 @@ UNHARMED = Observation(harmed=0, delayed=0, unharmed=1)
         "timestamps": Arm(Settings(time_wait_s=1, timestamps=1), expect=UNHARMED),
         "timestamps-in-full": Arm(Settings(time_wait_s=60, timestamps=1), expect=UNHARMED),
     },
-    reads="RFC 9293 section 3.6.1; RFC 7323 section 5; Linux net/ipv4/tcp_ipv4.c (tcp_twsk_unique), net/ipv4/tcp_input.c (tcp_validate_incoming)",
+    reads="RFC 9293 section 3.6.1; RFC 1337 section 2.2; RFC 7323 sections 3.2, 5.3 and 5.8; "
+    "Linux net/ipv4/tcp_ipv4.c (tcp_twsk_unique), net/ipv4/tcp_input.c (tcp_validate_incoming, tcp_ofo_queue)",
 )
 def stale_segment(
     lab: Lab, *, delay_s: float = 1.5, trials: int = 1, covered: bool = False, timestamp_lost: bool = False, family: int = 4

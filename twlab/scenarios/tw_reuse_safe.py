@@ -32,7 +32,7 @@ SAFE = {"reopened": True, "recycled": 1, "starts_above": ABOVE, "bytes_missing":
         "no-timestamps": Arm(Settings(tw_reuse=1, timestamps=0), expect=Observation(reopened=False, refused_by="EADDRNOTAVAIL", foreign_bytes=0)),
     },
     reads="Linux Documentation/networking/ip-sysctl.rst (tcp_tw_reuse), net/ipv4/tcp_ipv4.c (tcp_twsk_unique), net/ipv4/tcp_input.c (tcp_ack, "
-    "tcp_validate_incoming); RFC 6191; RFC 5961 section 5; RFC 7323 section 5",
+    "tcp_validate_incoming); RFC 6191; RFC 5961 section 5.2; RFC 7323 section 5.3",
 )
 def tw_reuse_safe(lab: Lab, *, bound: bool = False, strip_timestamp: bool = False, late_from: str = "client", family: int = 4) -> Observation:
     """With tcp_tw_reuse a client takes a four-tuple over from its own TIME_WAIT after a second, and segments of the old connection do no harm.
