@@ -29,7 +29,7 @@ EVERYBODY, THE_OLDEST = "c1 c3 c2 c4", "c1 c3"
         ),
     },
     reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_remember_stamp, tcp_peer_is_proven); net/ipv4/tcp_minisocks.c (tcp_timewait_state_process); "
-    "RFC 6191; RFC 1337 section 4; RFC 6888 section 3, REQ-8",
+    "RFC 6191; RFC 1337 section 3; RFC 6888 section 3, REQ-8",
 )
 def double_nat(lab: Lab, *, apart_s: float = 45.0, family: int = 4) -> Observation:
     """Behind each of two NAT gateways one client shuts out the others: what hurts stays with the address, and a second gateway neither shares it
@@ -49,7 +49,7 @@ def double_nat(lab: Lab, *, apart_s: float = 45.0, family: int = 4) -> Observati
     lab.step(f"The clients' clocks: c1's is {apart_s:g} s ahead of c2's, that of c3's, and that of c4's.")
     lab.shift_clocks({f"c{number}": 200 - apart_s * number for number in (1, 2, 3, 4)})
 
-    let_in = []
+    let_in: list[str] = []
     served = 0
     for pair in ("c1", "c3"), ("c2", "c4"):
         lab.sleep(2.5 if let_in else 0)  # longer than the gateways' timer, where that is short

@@ -1,5 +1,7 @@
 """A gateway with few ports for a busy destination."""
 
+from functools import partial
+
 from twlab import Arm, Lab, Observation, Settings, at_least, at_most, between, scenario
 from twlab.traffic import Connection
 
@@ -106,7 +108,7 @@ def nat_port_scarcity(
         if (port := peer.flow.destination_port) in released_s:
             rested_s.append(lab.now_s - released_s[port])
         if life_s:
-            lab.loop.call_later(life_s, lambda ends=(attempt.connection, peer): end(*ends))
+            lab.loop.call_later(life_s, partial(end, attempt.connection, peer))
         else:
             end(attempt.connection, peer)
 
