@@ -1,6 +1,6 @@
 """Clocks shifted by a gateway: what it does to a segment."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twlab.clocks import shift
@@ -16,6 +16,7 @@ def packet(source: str, destination: str, flags: str, timestamp: tuple[int, int]
     return craft(flow=Flow(source, 40_000, destination, 80), flags=flags, timestamp=timestamp, payload=b"x", options=[("MSS", 1460)]).raw
 
 
+@settings(deadline=None)  # the first segment that is crafted imports Scapy
 @given(VALUES, VALUES, SHIFTS)
 def test_what_leaves_is_later_and_what_is_echoed_back_is_as_it_was_sent(tsval, tsecr, ahead_ms):
     """The TSval of a node that is ahead is so much later, modulo 2^32; its echo comes back to it as the node sent it."""
