@@ -1,4 +1,4 @@
-"""Connections by the thousand: the shuttle's trips are real connections, the tap sees each segment once, and stories go on side by side."""
+"""Connections by the thousand: the shuttle's trips are real connections, and the tap sees each segment once."""
 
 import pytest
 from wired import wired
@@ -95,30 +95,6 @@ def renumbering():
 def test_a_renumbered_copy_is_taken_where_its_number_says(in_sandbox):
     """Injected 100 bytes ahead, the copy's last 400 bytes are read after the 200 new bytes that end within it."""
     assert in_sandbox(renumbering) == {"foreign": 400, "length": 1000, "payload": True, "stamp": True}
-
-
-def stories():
-    from random import Random
-
-    from twlab.lab import Lab
-
-    with wired() as lab:
-        held = Lab(lab.network, lab.loop, lab.transcript, {}, {}, Random(1))
-        went = []
-
-        def story(name, *times_s):
-            for at_s in times_s:
-                yield held.now_s + at_s
-                went.append(name)
-            return name.upper()
-
-        return {"outcomes": held.side_by_side([story("a", 0.02, 0.02), story("b", 0.01), story("c"), story("d", 0.03)]), "went": "".join(went)}
-
-
-@pytest.mark.host
-def test_stories_go_on_side_by_side(in_sandbox):
-    """Each goes on when its time has come, whoever's turn it was before; the outcomes stand in the order of the stories."""
-    assert in_sandbox(stories) == {"outcomes": ["A", "B", "C", "D"], "went": "bada"}
 
 
 def test_the_time_up_to_which_the_loop_has_served():

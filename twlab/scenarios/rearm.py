@@ -76,11 +76,7 @@ def rearm(lab: Lab, *, arrives: str = "", family: int = 4) -> Observation:
     peer = listener.accept()
     lab.transfer(peer, connection, len(REQUEST), REQUEST)
     lab.sleep(0.01)  # the FIN's timestamp is a later one than the data's
-    connection.finish()
-    lab.require(peer.wait_closed_by_peer(), "the server has read the end")
-    peer.close()
-    connection.close()
-    lab.require(lab.wait_until(lambda: lab.time_wait("client")), "the client is in TIME_WAIT")
+    lab.close(connection, peer)
 
     lab.step(f"A second later{': ' + arrives if arrives else ', nothing has happened'}.")
     lab.sleep(1)

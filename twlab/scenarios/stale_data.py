@@ -6,13 +6,17 @@ from twlab.segment import distance, match
 BULK = 33_000_000  # bytes of the old flow, each way; the clock of initial sequence numbers needs 2.1 s to pass them
 EARLY = 3_000_000  # how many of them are still ahead when the four-tuple is opened again: connect() may be 192 ms late
 STALE = 400  # bytes of the segment that arrives late
+HARM = Observation(reopened=True, bytes_missing=0, foreign_bytes=STALE, errors="")
 
 
 @scenario(
     topology="pair,mtu=60000",  # so that the bulk crosses in few segments; how it is cut does not matter
     base=Settings(timestamps=0),
     control=Arm(Settings(time_wait_s=60), expect=Observation(reopened=False, refused_by="EADDRNOTAVAIL", foreign_bytes=0)),
-    treatment=Arm(Settings(time_wait_s=1), expect=Observation(reopened=True, bytes_missing=0, foreign_bytes=STALE, errors="")),
+    treatment={
+        "treatment": Arm(Settings(time_wait_s=1), expect=HARM),
+        "ipv6": Arm(Settings(time_wait_s=1), given={"family": 6}, expect=HARM),
+    },
     remedies={
         "timestamps": Arm(Settings(time_wait_s=1, timestamps=1), expect=Observation(reopened=True, foreign_bytes=0, paws_drops=1)),
         "timestamp-lost": Arm(
@@ -30,7 +34,7 @@ STALE = 400  # bytes of the segment that arrives late
     reads="RFC 1337 section 2.2, hazard H1; RFC 9293 section 3.6.1; RFC 7323 sections 3.2, 5.3 and 5.8; RFC 5961 section 5.2; "
     "Linux net/core/secure_seq.c (secure_tcp_seq), net/ipv4/tcp_input.c (tcp_ack, tcp_validate_incoming)",
 )
-def stale_data(lab: Lab, *, strip_timestamp: bool = False, firewall: bool = False, one_way: bool = False) -> Observation:
+def stale_data(lab: Lab, *, strip_timestamp: bool = False, firewall: bool = False, one_way: bool = False, family: int = 4) -> Observation:
     """When TIME_WAIT is cut short, a late segment of a dead connection is delivered as data of the next one.
 
     TIME_WAIT keeps a four-tuple unused until every old segment has died. Cut to 1 s, the four-tuple is free while a copy
@@ -51,13 +55,13 @@ def stale_data(lab: Lab, *, strip_timestamp: bool = False, firewall: bool = Fals
     server's firewall does what the RFC says (arm `timestamps-wanted`), which locks out clients that have none.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
-    listener = server.listen(80)
+    listener = server.listen(80, family=family)
     if firewall:
         lab.refuse("server", "tcp flags & (syn | rst) == 0 tcp option timestamp missing")
 
     lab.step("A fast transfer ends; the wire keeps a copy of its last segment.")
     opening = wire.copy(match(flags="S"))
-    old = client.connect(server, 80, source_port=40_000)
+    old = client.connect(server, 80, source_port=40_000, family=family)
     peer = listener.accept()
     lab.transfer(old, peer, BULK)
     lab.transfer(peer, old, 0 if one_way else BULK)
@@ -80,7 +84,7 @@ def stale_data(lab: Lab, *, strip_timestamp: bool = False, firewall: bool = Fals
     lab.step("The new connection comes within 200 bytes of the copy. Then the copy arrives; nobody has sent it on this connection.")
     lab.transfer(new, peer, ahead - 200)
     lab.transfer(peer, new, 0 if one_way else owed)
-    answer = wire.watch(match(source=server.address()))
+    answer = wire.watch(match(source=server.address(family)))
     late.release(without_timestamp=strip_timestamp)
     answered = answer.wait(1)
     lab.require(answered or firewall, "the server has answered the copy")

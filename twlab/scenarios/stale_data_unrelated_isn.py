@@ -72,10 +72,7 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
 
     lab.step("A connection to the virtual address, which s1 answers, is closed by the client. From then on s2 answers.")
     old, peer = client.connect(vip, 80, source_port=40_000, family=family), listeners[0].accept()
-    old.close()
-    lab.require(peer.wait_closed_by_peer(), "s1 has read the end")
-    peer.close()
-    lab.require(lab.wait_until(lambda: lab.time_wait("client")), "the client is in TIME_WAIT")
+    lab.close(old, peer)
     lab.network["vip"].point_at("s2")
 
     lab.step("The client opens the same four-tuple again, and the two exchange a little.")

@@ -85,12 +85,7 @@ def syn_into_time_wait(lab: Lab, *, switch_on: bool = False, family: int = 4) ->
     fins = wire.copy(match(source=client.address(family), having="F"), count=len(cells))
     for port in range(40_000, 40_000 + len(cells)):
         connection, peer = client.connect(server, 80, source_port=port, family=family), listener.accept()
-        peer.finish()
-        lab.require(connection.wait_closed_by_peer(), "the client has read the end")
-        connection.close()
-        peer.wait_closed_by_peer()
-        peer.close()
-    lab.require(lab.wait_until(lambda: len(lab.time_wait("server")) == len(cells)), "the server is in TIME_WAIT for each")
+        lab.close(peer, connection)
     if switch_on:
         lab.network["server"].write_sysctl("net.ipv4.tcp_timestamps", 1)
 
