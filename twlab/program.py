@@ -48,6 +48,7 @@ class Program:
         name: of the program.
         folder: its working directory, on a file system of the sandbox's; ``output`` there is its standard output and error.
         pid: of its process.
+        status: its exit status once it has ended, minus the signal's number if one ended it; None while it runs.
     """
 
     def __init__(self, node: Node, loop: Loop, arguments: Sequence[str], files: dict[str, str]):
@@ -63,7 +64,7 @@ class Program:
             if self.pid == 0:
                 _child(words, self.folder, parent)
         self._ended = os.pidfd_open(self.pid)
-        self._status: int | None = None
+        self.status: int | None = None
         loop.watch(self._ended, self._note_end)
 
     def wait_until(self, ready: Callable[[], object], timeout_s: float = 30.0) -> None:
@@ -74,8 +75,8 @@ class Program:
         """
         deadline_s = self._loop.now_s + timeout_s
         while not ready():
-            if self._status is not None:
-                raise ScenarioError(f"{self.name} ended with status {self._status}: {self.last_words()}", "see the transcript", "program-ended")
+            if self.status is not None:
+                raise ScenarioError(f"{self.name} ended with status {self.status}: {self.last_words()}", "see the transcript", "program-ended")
             if self._loop.now_s > deadline_s:
                 raise ScenarioError(
                     f"{self.name} was not ready within {timeout_s:g} s: {self.last_words()}", "see the transcript", "program-not-ready"
@@ -96,9 +97,9 @@ class Program:
         if self._ended < 0:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
-            if self._status is None:
+            if self.status is None:
                 os.kill(self.pid, number)
-                self._loop.wait_until(lambda: self._status is not None, _PATIENCE_S)
+                self._loop.wait_until(lambda: self.status is not None, _PATIENCE_S)
         self._loop.forget(self._ended)
         os.close(self._ended)
         self._ended = -1
@@ -106,7 +107,7 @@ class Program:
 
     def _note_end(self) -> None:
         self._loop.forget(self._ended)
-        self._status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+        self.status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
 def _new_folder(name: str) -> Path:

@@ -241,4 +241,4 @@ class _Ask:
 def wants_close(head: bytes) -> bool:
     """Whether the sender of this head (a request's or an answer's, without the empty line) means the connection to end with it (RFC 9112, 9.3)."""
     first = head.split(b"\r\n", 1)[0]
-    return bool(_CLOSE.search(head)) or (b"HTTP/1.0" in first and b"keep-alive" not in head.lower())
+    return bool(_CLOSE.search(head)) or ((first.startswith(b"HTTP/1.0") or first.endswith(b"HTTP/1.0")) and b"keep-alive" not in head.lower())

@@ -26,6 +26,7 @@ def _write(way: str, upstream: Upstream) -> str:
         )
     location = f"            proxy_bind {upstream.sources[0]};\n" if way in ("source", "origins-source") else _LOCATION.get(way, "")
     return f"""\
+# The lab's: one process in the foreground, and everything that it writes in one folder.
 daemon off;
 master_process off;
 pid {{folder}}/nginx.pid;
@@ -41,6 +42,7 @@ http {{
     fastcgi_temp_path {{folder}}/fastcgi;
     uwsgi_temp_path {{folder}}/uwsgi;
     scgi_temp_path {{folder}}/scgi;
+    # From here on, what a proxy needs.
     keepalive_requests 100000;
 {split}    upstream origins {{
 {servers}{_POOL if way.startswith("keepalive") else ""}    }}

@@ -29,6 +29,7 @@ http_port {PORT} accel defaultsite=origin no-vhost
 http_access allow all
 cache deny all
 {lines}\
+# The lab's: everything that it writes in one folder.
 cache_log {{folder}}/cache.log
 access_log stdio:{{folder}}/access.log
 pid_filename none
