@@ -144,6 +144,7 @@ def test_advice_where_nothing_need_change_and_where_nothing_suffices():
     """Ten a second need nothing; a million a second need several ways at once; a short TIME_WAIT without timestamps is warned of."""
     assert "Change nothing" in make(Demand(rate_per_s=10)).advice[1]
     assert "Combine them" in make(Demand(rate_per_s=1e6)).advice[1]
+    assert " 6 source addresses in all" in make(Demand(rate_per_s=1000, life_s=60)).advice[1]
     assert "Switch timestamps on" in make(Demand(rate_per_s=10, time_wait_s=1, timestamps=False)).advice[1]
     assert any("No length of TIME_WAIT" in text for text in make(Demand(rate_per_s=1000, life_s=60)).advice)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,8 @@ def _what_to_do(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str
     good = [name for name in _BEST if ways[name].serves(demand.rate_per_s, ROOM) and (name != "tw-reuse" or demand.timestamps)]
     if not good:
         alone = f"None of the ways out suffices by itself with {ROOM - 1:.0%} to spare. Combine them: their factors multiply "
-        return [alone + "(kept connections x source addresses x ports of the origin x range)."]
+        many = math.ceil(demand.rate_per_s * ROOM * demand.hold_s / (demand.ports * demand.origins))
+        return [alone + f"(kept connections x source addresses x ports of the origin x range). {many:,} source addresses in all would do."]
     lines = [f"First: {ways[good[0]].change} ({_up_to(ways[good[0]])}): {_WHY[good[0]]}."]
     lines += [f"Or: {ways[name].change} ({_up_to(ways[name])}): {_WHY[name]}." for name in good[1:]]
     return lines
