@@ -15,9 +15,9 @@ _BEST = ("keep-alive", "wider-range", "more-sources", "more-origin-ports", "tw-r
 _WHY = {
     "keep-alive": "it saves the handshakes, too, and every closed connection keeps its whole TIME_WAIT",
     "wider-range": "one sysctl, and every closed connection keeps its whole TIME_WAIT; see that no service listens in the range",
-    "more-sources": "every closed connection keeps its whole TIME_WAIT; give the addresses to the proxy without fixing ports "
-    "(IP_BIND_ADDRESS_NO_PORT), or all of them share one range",
-    "more-origin-ports": "every closed connection keeps its whole TIME_WAIT",
+    "more-sources": "every closed connection keeps its whole TIME_WAIT",
+    "more-origin-ports": "every closed connection keeps its whole TIME_WAIT; a proxy that calls bind() before connect() needs "
+    "IP_BIND_ADDRESS_NO_PORT, or all origins share one range",
     "tw-reuse": "a port is taken over after a second, from above the old connection's numbers and with PAWS on guard (scenario tw-reuse-safe); "
     "it needs timestamps at both ends, and a proxy that lets connect() choose the port",
     "origin-closes-first": "the TIME_WAIT is then at the origin, whose listening port it does not use up",

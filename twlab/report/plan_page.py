@@ -12,7 +12,7 @@ from twlab.hazards import KINDS
 from twlab.plan import Plan
 from twlab.result import cannot_write
 
-_LONGEST_REM = 14
+_LONGEST_REM = 8
 
 
 def write(plan: Plan, out: Path) -> None:
