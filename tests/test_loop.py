@@ -61,3 +61,16 @@ def test_a_socket_can_be_watched_anew_and_forgotten(loop):
         loop.watch(left, writable=lambda: loop.forget(left))
         assert loop.wait_until(lambda: not loop._selector.get_map(), 1)
         loop.forget(left)
+
+
+def test_what_a_timer_sets_off_is_served_in_the_same_sleep(loop):
+    """A segment released as the sleep ends has been read when it returns; and so much time as it says has passed."""
+    near, far = socket.socketpair()
+    read = []
+    loop.watch(far, lambda: read.append(far.recv(1)))
+    at_s = loop.now_s + 0.01
+    loop.call_at(at_s, lambda: near.send(b"x"))
+    assert at_s <= loop.sleep_until(at_s) <= loop.now_s
+    assert read == [b"x"]
+    near.close()
+    far.close()

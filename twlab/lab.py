@@ -183,11 +183,12 @@ class Lab:
         A story is a generator: it yields the time (as `now_s` counts) at which it goes on, and returns its outcome.
         """
         outcomes: dict[int, Outcome] = {}
-        waiting = [(self.now_s, number, story) for number, story in enumerate(stories)]
+        now_s = self.now_s
+        waiting = [(now_s, number, story) for number, story in enumerate(stories)]
         while waiting:
             at_s, number, story = heapq.heappop(waiting)
-            if at_s > self.now_s:
-                self.sleep_until(at_s)
+            if at_s > now_s:
+                now_s = self.loop.sleep_until(at_s)
             try:
                 heapq.heappush(waiting, (next(story), number, story))
             except StopIteration as end:

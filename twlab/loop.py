@@ -102,19 +102,21 @@ class Loop:
         timer_s = self._next_timer_s()
         limits = [limit for limit in (until_s, timer_s) if limit is not None]
         timeout = max(0.0, min(limits) - now) if limits else None
-        if timeout != 0.0:  # epoll itself counts in milliseconds, and a step that began a millisecond late would show in every figure
-            select.select([self._selector], [], [], timeout)
-        for key, events in self._selector.select(0):
-            readable, writable = key.data
-            if events & selectors.EVENT_READ and readable:
-                readable()
-            if events & selectors.EVENT_WRITE and writable:
-                writable()
+        # Epoll itself counts in milliseconds, and a step that began a millisecond late would show in every figure.
+        if timeout != 0.0 and not select.select([self._selector], [], [], timeout)[0]:
+            ready = []
+        else:
+            ready = self._selector.select(0)
+        self._serve(ready)
         now = self.now_s
+        fired = False
         while self._timers and self._timers[0][0] <= now:
             timer = heapq.heappop(self._timers)[2]
             if not timer.cancelled:
                 timer.call()
+                fired = True
+        if fired:
+            self._serve(self._selector.select(0))
         return now
 
     def wait_until(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
@@ -126,10 +128,11 @@ class Loop:
             self.turn(deadline_s)
         return True
 
-    def sleep_until(self, at_s: float) -> None:
-        """Serve until `now_s` has reached `at_s`; everything due by then has been served when it returns."""
-        while self.turn(at_s) < at_s:
+    def sleep_until(self, at_s: float) -> float:
+        """Serve until `now_s` has reached `at_s`; everything due by then has been served when it returns, with the time it is then."""
+        while (now_s := self.turn(at_s)) < at_s:
             pass
+        return now_s
 
     def sleep(self, duration_s: float) -> None:
         """Serve for `duration_s` seconds."""
@@ -139,6 +142,14 @@ class Loop:
         """Forget everything; the file descriptors stay with their owners."""
         self._timers.clear()
         self._selector.close()
+
+    def _serve(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
+        for key, events in ready:
+            readable, writable = key.data
+            if events & selectors.EVENT_READ and readable:
+                readable()
+            if events & selectors.EVENT_WRITE and writable:
+                writable()
 
     def _next_timer_s(self) -> float | None:
         while self._timers and self._timers[0][2].cancelled:
