@@ -137,6 +137,14 @@ def test_what_cannot_be_is_one_message(arguments: list[str], status: int, slug: 
     assert "Traceback" not in done.stderr
 
 
+def test_no_namespaces() -> None:
+    """Where nothing would keep a stranger's code from the machine, it is not run."""
+    refuse = 'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all "$@"'
+    command = ["unshare", "--user", "--map-root-user", "sh", "-c", refuse, "sh", *COMMAND, str(EXAMPLE / "ada.toml"), *FROM_EXAMPLE]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, "[no-namespaces]" in done.stderr) == (3, True)
+
+
 def test_a_question_that_cannot_be_checked(tmp_path: Path) -> None:
     """The teacher named a fact that the arm does not show: he is told, by the exit status too, and no points are taken."""
     (tmp_path / "assignment.toml").write_text(ASSIGNMENT.read_text().replace('fact = "reopened"', 'fact = "reopend"'))

@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from twlab.errors import CapabilityError, UsageError
 from twlab.grading import formula
 from twlab.grading.assignment import Question, load_assignment, pairs
+from twlab.grading.crew import results
 from twlab.grading.gradebook import Grade, Gradebook
 from twlab.grading.marking import Mark, agrees, mark, number_in
 from twlab.grading.sheet import sheet
@@ -320,6 +321,15 @@ def test_claims() -> None:
     assert plainly("<object at 0x7f0012345678>") == "<object at 0x...>"
     assert in_spreadsheet("-5") == "-5"
     assert in_spreadsheet("-5+cmd") == "'-5+cmd"
+
+
+def test_a_worker_that_dies_costs_its_own_task(capfd: pytest.CaptureFixture[str]) -> None:
+    """The others are done by another one."""
+    tasks = [{"kind": "broken", "number": number} for number in range(3)]
+    found = dict(results(tasks, jobs=2))
+    assert set(found) == {key(task) for task in tasks}
+    assert all("ended early" in result["report"]["problem"] for result in found.values())
+    capfd.readouterr()
 
 
 def book(*names: str) -> Gradebook:

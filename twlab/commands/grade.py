@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,6 +18,7 @@ from twlab.errors import UsageError
 if TYPE_CHECKING:
     from twlab.grading.assignment import Assignment
     from twlab.grading.gradebook import Grade, Gradebook
+    from twlab.grading.submission import Submission
 
 
 def grade(
@@ -37,6 +40,8 @@ def grade(
 
     if assignment is None or (submissions is None) == (not sheet):
         raise UsageError("name the assignment, and what to grade or --sheet ID", "twlab grade FOLDER --assignment FILE.toml", "nothing-to-grade")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot show ends nothing
     asked = load_assignment(assignment, seed)
     if submissions is None:
         print(sheet_for(asked, sheet), end="")
@@ -51,7 +56,7 @@ def grade(
         raise typer.Exit(1)
 
 
-def _graded(asked: Assignment, found: list, file: Path | None, jobs: int) -> Gradebook:  # type: ignore[type-arg]
+def _graded(asked: Assignment, found: list[Submission], file: Path | None, jobs: int) -> Gradebook:
     from twlab.grading.grade import grade as grade_all
     from twlab.grading.grade import new_gradebook, output_files
 

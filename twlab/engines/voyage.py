@@ -158,7 +158,8 @@ def under_way(
         terminal: another file descriptor that the kernel is given, under the same number.
 
     Raises:
-        CapabilityError: the lab kernel cannot be started on this machine (``no-guest``).
+        CapabilityError: the lab kernel cannot be started on this machine (``no-guest``), or with an enclosure not without namespaces
+            (``no-namespaces``).
     """
     spare = (folder or Path(tempfile.gettempdir())) / f".twlab-{os.getpid()}"
     try:
@@ -177,6 +178,8 @@ def under_way(
                 break
     finally:
         shutil.rmtree(spare, ignore_errors=True)
+    if status == sandbox.NO_NAMESPACES:
+        raise sandbox.explain_refusal("without them, nothing would keep a stranger's code from this machine")
     raise CapabilityError(f"the lab kernel cannot be started (status {status})", slug="no-guest")
 
 

@@ -25,7 +25,7 @@ from typing import Any
 from twlab import loop, syscalls
 
 VIRTUAL_LIMIT_S = 7200.0
-MOST_PROCESSES, MOST_MEMORY, MOST_FILE = 64, 160 << 20, 64 << 20
+MOST_PROCESSES, MOST_MEMORY, MOST_FILE = 32, 160 << 20, 64 << 20
 _MOST_REPORTED = 256 << 10  # bytes
 _STRANGER = 65534  # uid and gid
 _CGROUP = Path("/sys/fs/cgroup/stranger")

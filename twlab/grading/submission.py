@@ -168,7 +168,7 @@ def _file(folder: int, name: str, most: int) -> bytes:
         if error.errno == errno.ELOOP:
             raise _RefusedError("is a symbolic link, and links are not followed") from None
         if error.errno == errno.ENOENT:
-            raise _RefusedError("lacks the file " + ("with the answers" if name == ANSWERS else "that it names")) from None
+            raise _RefusedError(f"has no {ANSWERS}" if name == ANSWERS else "is not there") from None
         raise
     try:
         status = os.fstat(fd)
