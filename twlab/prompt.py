@@ -64,18 +64,20 @@ class Prompt:
             answered = True
 
         self._open = True
+        interrupted = False
         loop.watch(self._socket, answer)
         while not answered:
             try:
                 loop.wait_until(lambda: answered)
             except KeyboardInterrupt:
-                continue  # the child has been interrupted, too, and answers
+                interrupted = True  # as the child has been, which answers with an empty line; unless it had sent one a moment before
             except Exception as error:
                 self.print_above(f"{type(error).__name__}: {error}")
         loop.forget(self._socket)
         self._open = False
         text = self._conversation.readline()
-        return json.loads(text)["line"] if text else None
+        line = json.loads(text)["line"] if text else None
+        return "" if line and interrupted else line
 
     def print_above(self, text: str) -> None:
         """Print `text`; above the line that is being edited, if one is."""
@@ -99,6 +101,7 @@ def _edit(conversation: socket.socket) -> None:
     import readline
 
     shown = ""
+    editing = False
     vocabulary = Vocabulary()
 
     def complete(text: str, state: int) -> str | None:
@@ -106,8 +109,9 @@ def _edit(conversation: socket.socket) -> None:
         return found[state] if state < len(found) else None
 
     def show_again(*_: object) -> None:
-        sys.stdout.write(f"\r\033[K{shown}{readline.get_line_buffer()}")
-        sys.stdout.flush()
+        if editing:
+            sys.stdout.write(f"\r\033[K{shown}{readline.get_line_buffer()}")
+            sys.stdout.flush()
 
     try:
         syscalls.die_with_parent()
@@ -124,6 +128,7 @@ def _edit(conversation: socket.socket) -> None:
             shown = wanted["prompt"]
             try:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+                editing = True
                 line: str | None = input(shown)
             except EOFError:
                 line = None
@@ -131,6 +136,7 @@ def _edit(conversation: socket.socket) -> None:
             except KeyboardInterrupt:
                 line = ""
                 print("^C")
+            editing = False
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             stream.write(json.dumps({"line": line}) + "\n")
             stream.flush()

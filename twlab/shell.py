@@ -35,6 +35,7 @@ Paper = TextIO | io.TextIOBase
 PROMPT = "twlab> "
 _ASKS = {"help", "exit", "quit", "ladder", "timewait", "sockets", "counters", "connections", "held", "nodes", "net", "dump", "links", "intfs"}
 _OF_SWITCHES = {"do_dpctl", "do_switch", "do_ports", "do_gterm", "do_x", "do_xterm", "do_iperfudp", "do_noecho"}
+_SETTLE_S = 0.01  # so that what a line brings about is seen below it
 _KEPT = 4000  # characters of what a command of a node prints, in the transcript
 
 
@@ -124,10 +125,14 @@ class Shell(Verbs, CLI):
         verb = line.split()[0]
         if verb != "EOF":
             self.lines.append((round(self.lab.now_s, 6), line))
-        if self._does(verb, line):
+        does = self._does(verb, line)
+        if does:
             self.lab.transcript.record("step", line)
         try:
-            return super().onecmd(line)
+            done = super().onecmd(line)
+            if does:
+                self.lab.sleep(_SETTLE_S)
+            return done
         except KeyboardInterrupt:
             self.say("interrupted")
         except LabError as error:
@@ -249,7 +254,8 @@ class Shell(Verbs, CLI):
         names = [*self.mn, *self.ends, *self.rules]
         wire = [*names, *phrases.KINDS, *phrases.WORDS, "on", "off"]
         after = {"": names, "help": verbs, "settings": [*names, "all", *(f"{name}=" for name in setting_names())]}
-        return Vocabulary([*verbs, *self.mn], after | dict.fromkeys(GROUPS["the wire"], wire))
+        after |= dict.fromkeys(GROUPS["the wire"], wire) | dict.fromkeys(("release", "stop"), [*self.rules])
+        return Vocabulary([*verbs, *self.mn], after | dict.fromkeys(("send", "read", "close", "reset"), [*self.ends]))
 
     # Waiting and interrupting.
 
@@ -312,7 +318,7 @@ class Shell(Verbs, CLI):
         by_key[3] &= ~termios.ICANON
         by_key[6][termios.VMIN] = 1
         termios.tcsetattr(0, termios.TCSANOW, by_key)
-        self.lab.loop.watch(0, lambda: node.write(os.read(0, 1024).decode(errors="replace")))
+        self.lab.loop.watch(0, lambda: node.write(os.read(0, 1024).decode(errors="replace").replace("\r", "\n")))
         try:
             yield
         finally:

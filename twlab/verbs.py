@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from twlab.wire import Rule, Wire
 
 _ETHERNET_BYTES = 14
+_BLOCK = 1 << 18
 GROUPS = {
     "connections": ("listen", "connect", "send", "read", "close", "reset", "connections"),
     "the wire": ("segments", "hold", "copy", "duplicate", "delay", "drop", "reorder", "inject", "held", "release", "stop"),
@@ -89,7 +90,7 @@ class Verbs:
         name, _, text = line.partition(" ")
         count, _, unit = text.partition(" ")
         if unit in ("bytes", "byte") and count.isdecimal():
-            self._end(name).send(b".", total=int(count))
+            self._end(name).send(b"." * min(int(count), _BLOCK), total=int(count))
         elif text:
             self._end(name).send(text.encode())
         else:
@@ -98,19 +99,16 @@ class Verbs:
     def do_read(self, line: str) -> None:
         """read END: the application at END reads what has arrived."""
         end = self._end(line)
-        self.lab.sleep(0.01)
         data = end.receive(end.unread)
         self.say(f"{line}: {data[:200]!r}" + (f" ... {len(data)} bytes" if len(data) > 200 else ""))
 
     def do_close(self, line: str) -> None:
         """close END: the application at END closes (FIN). Who closes first has the TIME_WAIT."""
         self._end(line).close()
-        self.lab.sleep(0.01)
 
     def do_reset(self, line: str) -> None:
         """reset END: the application at END aborts the connection (RST, and no TIME_WAIT)."""
         self._end(line).abort()
-        self.lab.sleep(0.01)
 
     def do_connections(self, _line: str) -> None:
         """connections: all connections opened here, with the state of either end."""
@@ -189,7 +187,6 @@ class Verbs:
         if not rule.segments:
             self.say(f"{name} has nothing yet")
         rule.release(without_timestamp=more == "without-timestamp")
-        self.lab.sleep(0.01)
 
     def do_stop(self, line: str) -> None:
         """stop RULE: it does no more; what is held stays held."""
@@ -210,7 +207,6 @@ class Verbs:
         made = self.lab.wire.craft(like=like, seq=like.seq + fields.get("seq", 0), ack=like.ack + fields.get("ack", 0), **craft)
         wire = next(iter(self.lab.wires.values()))
         wire.inject(made, into=self.lab.network[into].interfaces[0] if into else None)
-        self.lab.sleep(0.01)
 
     # What there is.
 

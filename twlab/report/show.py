@@ -24,7 +24,12 @@ def lines(run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: b
     if unknown := [arm for arm in arms if arm not in result.arms]:
         raise UsageError(f"this run of {result.scenario} has no arm called {unknown[0]!r}", f"its arms are: {', '.join(result.arms)}", "no-such-arm")
     ascii_only = not _writes(ladder_text.UNICODE, encoding)
-    text = [f"{result.scenario}: {result.verdict}", result.hypothesis, f"{result.engine} engine, Linux {result.kernel.split(' ')[0]}"]
+    claims = any(arm.role != "session" for arm in result.arms.values())
+    text = [
+        f"{result.scenario}: {result.verdict}" if claims else result.scenario,
+        result.hypothesis,
+        f"{result.engine} engine, Linux {result.kernel.split(' ')[0]}",
+    ]
     text += [line for made in tables.of(result) for line in ("", *tables.text(made))]
     for name in arms or result.arms:
         text += ["", *_arm(name, result.arms[name])]
@@ -38,6 +43,9 @@ def lines(run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: b
 
 
 def _arm(name: str, arm: ArmResult) -> Iterator[str]:
+    if arm.role == "session":
+        yield f"{len(arm.given.get('lines', ()))} lines, {arm.virtual_s:.1f} s"
+        return
     verdict = {True: "as predicted", False: "NOT as predicted", None: "not carried out"}[arm.ok]
     yield f"arm {name}: {verdict}" if name == arm.role else f"arm {name} ({arm.role}): {verdict}"
     yield f"  predicted  {_facts(arm.predicted)}"

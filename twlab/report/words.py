@@ -16,6 +16,8 @@ def verdict(result: Result) -> str:
     failed = {name: arm for name, arm in result.arms.items() if arm.ok is None}
     off = [name for name, arm in result.arms.items() if arm.ok is False]
     control = next((name for name, arm in result.arms.items() if arm.role == "control"), None)
+    if {arm.role for arm in result.arms.values()} == {"session"}:
+        return "A session at the shell claims nothing, so nothing can be said about it; what was done in it stands below."
     if control is None:
         return "Read it with care: the control was not part of this run, so there is nothing to compare the other arms with."
     if result.verdict is Verdict.SUPPORTED:
