@@ -44,7 +44,7 @@ def grade(
         sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot show ends nothing
     asked = load_assignment(assignment, seed)
     if submissions is None:
-        print(sheet_for(asked, sheet), end="")
+        typer.echo(sheet_for(asked, sheet).encode(errors="replace"), nl=False)  # TOML is UTF-8, whatever the terminal is
         return
     found = read_submissions(submissions, [question.id for question in asked.questions if question.kind == "scenario"])
     book = _graded(asked, found, file, jobs)
