@@ -19,7 +19,7 @@ WAYS = {
     "bind": ({"ports": "bind"}, {}, 100, 100),
     "bind without a port": ({"ports": "bind-no-port"}, {}, 100, 100),
     "explicit ports": ({"ports": "explicit", "port_range": (20_000, 20_099)}, {}, 100, 100),
-    "a range of the socket's own": ({"ports": "range", "port_range": (41_000, 41_099)}, {}, 100, 100),
+    "a range of the socket's own": ({"ports": "range", "port_range": (41_000, 43_999)}, {}, 100, 100),
     "four sources": ({"all_sources": True}, {}, 100, 100),
     "four targets": ({"to_ports": [80, 81, 82, 83]}, {}, 100, 100),
     "the clock not looked at": ({"timed": False}, {}, 100, 100),

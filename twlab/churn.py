@@ -31,9 +31,11 @@ __all__ = ["Churn", "Load", "Origin", "PortChoice", "Tally"]
 
 IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE = 24, 51  # include/uapi/linux/in.h; Python has no names for them before 3.12
 _AT_ONCE = 200  # connections opened together at most, so that the accept queue of the other end has room for them
-_BUFFER = bytearray(1 << 16)
+_FULL = 1 << 16
+_BUFFER = bytearray(_FULL)
 _LINGER_0 = struct.pack("ii", 1, 0)
-_EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+_TO_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+_EVENTS = _TO_READ | select.EPOLLOUT
 
 
 class Churn:
@@ -116,7 +118,7 @@ class Churn:
 
     def _next_tick_s(self, now_s: float) -> float:
         if self.load.rate_per_s == math.inf:
-            return now_s
+            return now_s if self._room() > 0 else now_s + self.load.tick_s  # what is answered meanwhile makes room by itself
         return (math.floor(now_s / self.load.tick_s + 1e-6) + 1) * self.load.tick_s
 
     def _room(self) -> int:
@@ -124,7 +126,9 @@ class Churn:
 
     def _arrive(self, count: int, now_s: float) -> None:
         while self._idle and count:
-            self._ask(self._idle.popleft(), now_s)
+            self._ask(end := self._idle.popleft(), now_s)
+            if end.unsent:
+                self._epoll.modify(end.sock, _EVENTS)
             count -= 1
         if count:
             self._connect(count, now_s)
@@ -157,10 +161,12 @@ class Churn:
         done = []
         for fd, events in ready(begun, select.POLLOUT):
             end = begun.pop(fd)
-            if events & select.POLLERR or not self._established(end, end.took_s):
-                self._epoll.register(fd, _EVENTS)
-            else:
+            if events & select.POLLERR:
+                begun[fd] = end
+            elif self._established(end, end.took_s):
                 done.append(end)
+            elif not end.closed:
+                self._epoll.register(fd, _EVENTS if end.unsent else _TO_READ)
         for fd in begun:
             self._epoll.register(fd, _EVENTS)
         self._close(done)
@@ -187,8 +193,8 @@ class Churn:
 
     def _push(self, end: _End) -> None:
         try:
-            while end.unsent:
-                end.unsent = end.unsent[end.sock.send(end.unsent) :]
+            sent = end.sock.send(end.unsent)
+            end.unsent = end.unsent[sent:] if sent < len(end.unsent) else b""
         except BlockingIOError:
             pass
         except OSError as error:
@@ -217,16 +223,15 @@ class Churn:
                 return True
         if end.unsent:
             self._push(end)
-        return end.sock.fileno() >= 0 and bool(events & (select.EPOLLIN | select.EPOLLRDHUP)) and self._read(end)
+        return bool(events & (select.EPOLLIN | select.EPOLLRDHUP)) and not end.closed and self._read(end, bool(events & select.EPOLLRDHUP))
 
-    def _read(self, end: _End) -> bool:
-        """Read what there is; whether the connection is to be closed."""
-        closed = False
+    def _read(self, end: _End, closed: bool) -> bool:
+        """Read what there is; `closed`: the other end has closed. Whether the connection is to be closed here, too."""
         try:
-            while not closed:
+            count = _FULL
+            while count == _FULL:  # a read that does not fill the buffer has emptied the socket (epoll(7))
                 count = end.sock.recv_into(_BUFFER)
                 end.received += count
-                closed = not count
         except BlockingIOError:
             pass
         except OSError as error:
@@ -253,12 +258,14 @@ class Churn:
     def _close(self, ends: list[_End]) -> None:
         """Close connections that went well."""
         for end in ends:
+            end.closed = True
             del self._open[end.sock.fileno()]
             if self.load.linger_0:
                 end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
         close_all(end.sock.detach() for end in ends)
 
     def _drop(self, end: _End) -> None:
+        end.closed = True
         self._open.pop(end.sock.fileno(), None)
         with contextlib.suppress(ValueError):
             self._idle.remove(end)
@@ -291,13 +298,13 @@ class Churn:
 class _End:
     """One connection of ours."""
 
-    __slots__ = ("began_s", "connected", "owed_since_s", "received", "requests", "sock", "took_s", "unsent")
+    __slots__ = ("began_s", "closed", "connected", "owed_since_s", "received", "requests", "sock", "took_s", "unsent")
 
     def __init__(self, sock: socket.SocketType, began_s: float, took_s: float):
         self.sock = sock
         self.began_s = began_s
         self.took_s = took_s  # of connect() itself
-        self.connected = False
+        self.connected = self.closed = False
         self.owed_since_s: float | None = began_s  # since when the other end has to do something: answer, or close; None: it has not
         self.unsent = b""
         self.received = self.requests = 0
