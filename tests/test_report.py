@@ -197,6 +197,8 @@ def test_a_page_has_room_for_so_much():
     kept = [room.place(text) for text in texts]
     assert kept[0] == (texts[0], "") and kept[-1] is None
     assert sum(len(one[0]) for one in kept if one) <= 3000 and 0 < sum(len(one[1]) for one in kept if one) <= 3000
+    room = Room(plain=100, packed=100)
+    assert (room.fold("x" * 90), room.fold("x" * 20), room.place("y" * 190, 90)) == (True, False, ("y" * 190, ""))
 
 
 def test_forty_scenarios_of_six_arms_fit(tmp_path):

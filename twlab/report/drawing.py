@@ -11,7 +11,8 @@ from twlab.errors import LabError
 from twlab.report import ladder, ladder_svg
 from twlab.report.packing import pack
 
-PLAIN_BYTES, FOLD_BYTES = 150_000, 150_000  # of one ladder, and of what one fold opens to, packed
+PLAIN_BYTES = 150_000  # of one ladder
+FOLD_BYTES = 32_000  # of what one fold opens to, packed: some 1,500 segments
 MOST_BYTES = 24 << 20  # of a capture that is read for a page: about 100,000 packets, three seconds
 
 

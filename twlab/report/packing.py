@@ -16,20 +16,26 @@ class Room:
 
     Attributes:
         plain: bytes of ladders that stand in it as they are.
-        packed: bytes of ladders after those, packed.
+        packed: bytes of what is packed: what folds open to, and ladders for which there was no room as they are.
     """
 
-    def __init__(self, plain: int = 1_700_000, packed: int = 1_500_000):
+    def __init__(self, plain: int = 1_300_000, packed: int = 2_200_000):
         self.plain = plain
         self.packed = packed
 
-    def place(self, markup: str) -> tuple[str, str] | None:
-        """`markup` as it is and "", or "" and the same packed; None where there is no room for it either way."""
-        if len(markup) <= self.plain:
-            self.plain -= len(markup)
+    def fold(self, packed: str) -> bool:
+        """Whether there is room for what a fold opens to; it is taken then."""
+        fits = len(packed) <= self.packed
+        self.packed -= len(packed) if fits else 0
+        return fits
+
+    def place(self, markup: str, folds: int = 0) -> tuple[str, str] | None:
+        """`markup` as it is and "", or "" and the same packed; None where there is no room either way. Of its bytes `folds` have been counted."""
+        if len(markup) - folds <= self.plain:
+            self.plain -= len(markup) - folds
             return markup, ""
         small = pack(markup)
-        if len(small) > self.packed:
+        if len(small) - folds > self.packed:
             return None
-        self.packed -= len(small)
+        self.packed -= max(0, len(small) - folds)
         return "", small

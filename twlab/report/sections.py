@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -73,7 +74,9 @@ class Sections:
         pieces, why = drawing.draw(folder, name, capture) if capture else ([], "This arm left no capture.")
         placed = None
         if pieces:
-            placed = self._room.place(self.render("ladder.html.j2", pieces=pieces, folder=folder, name=name))
+            pieces = [piece if not piece.packed or self._room.fold(piece.packed) else replace(piece, packed=None) for piece in pieces]
+            folds = sum(len(piece.packed or "") for piece in pieces)
+            placed = self._room.place(self.render("ladder.html.j2", pieces=pieces, folder=folder, name=name), folds)
             why = f"No room for it on this page: twlab show {folder} --arm {name}"
         plain, packed = placed or ("", "")
         return {"ladder": Markup(plain), "ladder_packed": packed, "no_ladder": "" if placed else why}
