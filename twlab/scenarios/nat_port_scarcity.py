@@ -7,7 +7,8 @@ from twlab.traffic import Connection
 
 TABLE = "A block of ports, and one destination"
 
-OPEN = {"life_s": 1000.0}  # longer than the arm
+FOR_EVER_S = 1000.0  # longer than any arm
+OPEN = {"life_s": FOR_EVER_S}
 BLOCK_128, BLOCK_256, ONE = {"ports": "40000-40127"}, {"ports": "40000-40255"}, {"ports": "40000"}
 
 
@@ -115,7 +116,7 @@ def nat_port_scarcity(
     lab.step("What does the gateway track?")
     lab.wait_until(lambda: life_s or all(entry.state == "TIME_WAIT" for entry in lab.conntrack("nat")), timeout_s=1)
     opened, tracked = len(opened_at_s), len(lab.conntrack("nat"))
-    rate = opened / (opened_at_s[-1] - opened_at_s[0] + life_s) if life_s else None
+    rate = opened / (opened_at_s[-1] - opened_at_s[0] + life_s) if 0 < life_s < FOR_EVER_S else None
     facts = {"opened": opened, "unanswered": connects - opened, "most_at_a_time": most}
     low, _, high = ports.partition("-")
     size, timer_s = int(high or low) - int(low) + 1 if ports else None, lab.settings["nat"].nat_time_wait_s or 120
@@ -128,7 +129,7 @@ def nat_port_scarcity(
         textbook_per_s=textbook,
         connects=connects,
         **facts,
-        measured_per_s=rate if life_s < 1000 else None,
+        measured_per_s=rate,
     )
     return Observation(
         **facts,
