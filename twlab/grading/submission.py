@@ -20,8 +20,10 @@ from twlab.errors import UsageError
 from twlab.grading.assignment import SCHEMA
 
 ANSWERS = "answers.toml"
-MOST_ANSWERS, MOST_SCENARIO = 64 << 10, 256 << 10  # bytes
+MOST_ANSWERS, MOST_SCENARIO = 32 << 10, 256 << 10  # bytes
 _SCENARIO = re.compile(r"[^/\0.][^/\0]{0,99}\.py")
+# The time that Python takes for a key such as a.a.a... grows with the square of its length.
+_DEEP_KEY = re.compile(rb"""(?:[A-Za-z0-9_"'-]++[ \t]*+\.[ \t]*+){40}""")
 _LONGEST = 2000  # characters of a reason
 
 
@@ -123,6 +125,8 @@ def _read(folder: Path, entry: str, student: str, scenario_questions: list[str])
 
 
 def _take(submission: Submission, data: bytes) -> None:
+    if _DEEP_KEY.search(data):
+        raise _RefusedError("has keys within keys within keys")
     try:
         values = tomllib.loads(data.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
