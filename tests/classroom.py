@@ -137,7 +137,8 @@ def _hostile_files(assignment: Assignment) -> Iterator[Entry]:
     turned = answers(assignment, "turned", reopened='"\\u202eesrever"', ceiling='"=cmd()"', share='"\\u0000"', remedies='"x"', mine='"\\u2028.py"')
     contents: dict[str, str | bytes] = {
         "empty": "", "binary": os.urandom(3000), "giant": "#" * 70_000, "deep": deep, "dotted": "a" + ".a" * 15_000 + " = 1\n",
-        "numbers": huge, "turned": turned, "impostor": answers(assignment, "no-scenario"), "no-answers": 'schema = 1\nid = "no-answers"\nanswers = 3\n',
+        "numbers": huge, "turned": turned, "impostor": answers(assignment, "no-scenario"),
+        "no-answers": 'schema = 1\nid = "no-answers"\nanswers = 3\n',
     }  # fmt: skip
     for name, content in contents.items():
         data = content if isinstance(content, bytes) else content.encode()
