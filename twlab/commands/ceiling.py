@@ -42,12 +42,13 @@ def ceiling(
         wanted = [_case(length_s, low, high, origins, choice) for low, high in ranges for length_s in time_wait or [60.0]]
     rows: dict[int, dict[str, Any]] = {}
     about: dict[str, Any] = {"kernel": "", "engine": "guest", "command": shlex.join(["twlab", *sys.argv[1:]]), "seed": seed}
+    files = write(folder, [], **about)
     for index, event in measure_all(wanted, seed=seed, jobs=jobs):
         if "row" in event:
             rows[index], about["kernel"] = event["row"], event["kernel"]
         told = _measured(event["row"]) if "row" in event else event["error"]
         err.print(f"{len(rows)}/{len(wanted)}  {wanted[index].name}: {told}", markup=False)
-        files = write(folder, [rows[index] for index in sorted(rows)], **about)
+        write(folder, [rows[index] for index in sorted(rows)], **about)
     table = [rows[index] for index in sorted(rows)]
     if any(row["group"] == "ports" and row["sustained_per_s"] for row in table):
         from twlab.report.ceiling_plot import draw
