@@ -175,6 +175,16 @@ def test_what_failed_is_counted_up_over_time():
     assert series.of(arm_of(transcript=arm_of().transcript[:2])) == []
 
 
+def test_a_load_counted_by_the_second_is_plotted_too():
+    """From when its step began; failures by error are added up; the node whose sockets wait is the one that connects."""
+    load = {"attempted": [9, 9], "connected": [9, 4], "failed": [{}, {"connect EADDRNOTAVAIL": 4, "bind EADDRINUSE": 1}]}
+    told = [{"at_s": 1.0, "kind": "step", "text": "A load."}, {"at_s": 3.0, "kind": "note", "text": "second by second", "details": load}]
+    counted = {"proxy": [[0.0, 0, 0], [3.0, 0, 13]], "server": [[0.0, 1, 0]]}
+    waiting, ports, connects = series.of(arm_of(transcript=told, sockets=counted))
+    assert connects.curves == {"failed": [(0.0, 0), (3.0, 5), (4.0, 5)], "came about": [(0.0, 0), (2.0, 9), (3.0, 13), (4.0, 13)]}
+    assert list(waiting.curves) == list(ports.curves) == ["proxy"]
+
+
 def test_ports_are_those_of_who_connects():
     """A server's sockets share one port. TIME_WAIT is shown where there is some, ports where there are more than a handful."""
     counted = {"c1": [[0.0, 0, 0], [1.0, 3, 4], [2.0, 4, 3]], "server": [[0.0, 1, 0], [1.0, 8, 0]]}

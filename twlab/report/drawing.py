@@ -18,10 +18,14 @@ MOST_BYTES = 24 << 20  # of a capture that is read for a page: about 100,000 pac
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a ladder: an ``<svg>``; `packed` is what it opens to, "" where it is no fold; None: more than a page holds."""
+    """A part of a ladder: an ``<svg>``; `packed` is what it opens to, "" where it is no fold; None: more than a page holds.
+
+    `handle` is where across it what opens it stands, e.g. ``48.5%``.
+    """
 
     svg: Markup
     packed: str | None = ""
+    handle: str = ""
 
 
 def draw(folder: Path, arm: str, capture: Path) -> tuple[list[Piece], str]:
@@ -39,7 +43,8 @@ def draw(folder: Path, arm: str, capture: Path) -> tuple[list[Piece], str]:
     drawn = list(ladder_svg.pieces(read))
     if sum(len(svg) for svg, _ in drawn) > PLAIN_BYTES:
         return [], too_long
-    return [Piece(Markup(svg), _packed(inner)) for svg, inner in drawn], ""
+    handle = f"{ladder_svg.mark_percent(read):.1f}%"
+    return [Piece(Markup(svg), _packed(inner), handle) for svg, inner in drawn], ""
 
 
 def _packed(inner: str) -> str | None:

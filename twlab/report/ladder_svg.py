@@ -39,6 +39,12 @@ def draw(ladder: Ladder) -> str:
     return _Pen(ladder).svg(ladder.rows, heading=True, styled=True)
 
 
+def mark_percent(ladder: Ladder) -> float:
+    """Where the labels begin, in per cent of the width: a page puts the handle of a fold before them."""
+    pen = _Pen(ladder)
+    return 100 * pen.labels / pen.width
+
+
 def pieces(ladder: Ladder) -> Iterator[tuple[str, str]]:
     """The ladder as <svg> elements to be stacked without a gap, each with what it opens to: the same rows unfolded, or nothing.
 
@@ -69,7 +75,7 @@ class _Pen:
     def svg(self, rows: Sequence[Row], heading: bool = False, styled: bool = False) -> str:
         """The <svg> element with `rows`, below the names of the columns if that is wanted."""
         body, y = [], 2 * _LINE if heading else _LINE // 2
-        for line in _lines(rows):
+        for line in self.lines(rows):
             self.since += 1
             again = self.since > _CAPTIONS_APART and isinstance(line[0], Caption) and line[0].kind == "step"
             drawn, height = self.line(line, y)
@@ -91,6 +97,21 @@ class _Pen:
     def names(self, y: int, kind: str) -> str:
         columns = zip(self.centres, self.ladder.columns, strict=True)
         return "".join(f'<text class="{kind}" text-anchor="middle" x="{x}" y="{y}">{escape(column.name)}</text>' for x, column in columns)
+
+    def lines(self, rows: Iterable[Row]) -> Iterator[list[Row]]:
+        """The rows of each line: one, or changes of state at one time at different nodes, where they have room beside each other."""
+        line: list[Row] = []
+        for row in rows:
+            if line and not (isinstance(row, State) and all(isinstance(each, State) and self.beside(each, row) for each in line)):
+                yield line
+                line = []
+            line.append(row)
+        if line:
+            yield line
+
+    def beside(self, one: State, other: State) -> bool:
+        apart = abs(self.x.get(one.node, 0) - self.x.get(other.node, 0))
+        return one.at_s == other.at_s and apart > _half(one) + _half(other)
 
     def line(self, rows: Sequence[Row], y: int) -> tuple[str, int]:
         """A line of the ladder with its middle at `y`, and how much room it takes."""
@@ -139,8 +160,7 @@ class _Pen:
         drawn = self.time(rows[0], y)
         for row in rows:
             if row.node in self.x:
-                x, text = self.x[row.node], row.words()
-                half = len(text) * 7 // 2 + 8
+                x, text, half = self.x[row.node], row.words(), _half(row)
                 drawn += f'<rect x="{x - half}" y="{y - 10}" width="{2 * half}" height="20" rx="9"/>'
                 drawn += f'<text text-anchor="middle" x="{x}" y="{y + 4}"><title>{escape(row.node)}</title>{escape(text)}</text>'
         return f'<g class="state">{drawn}</g>'
@@ -153,17 +173,9 @@ class _Pen:
         return f'<text class="time" x="8" y="{y + 4}">{text}</text>'
 
 
-def _lines(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows of each line: one, or changes of state at one time at different nodes."""
-    line: list[Row] = []
-    for row in rows:
-        together = isinstance(row, State) and all(isinstance(each, State) and each.at_s == row.at_s and each.node != row.node for each in line)
-        if line and not together:
-            yield line
-            line = []
-        line.append(row)
-    if line:
-        yield line
+def _half(state: State) -> int:
+    """Half the width of its box."""
+    return len(state.words()) * 7 // 2 + 8
 
 
 def _way(start: int, end: int, y: int, tip: str, leftward: bool | None = None) -> str:

@@ -54,21 +54,45 @@ def _listed(samples: Sequence[Mapping[str, Any]], moments_s: Sequence[float]) ->
 def _ports(arm: ArmResult) -> dict[str, Points]:
     """Of the nodes that connected: at the others, all sockets share a port."""
     callers = {entry.get("node", "") for entry in arm.transcript if _CONNECT.match(entry["text"])}
+    if _loads(arm):  # tells no node; it is the one whose sockets wait
+        callers |= {max(arm.sockets, key=lambda node: max(row[2] for row in arm.sockets[node]), default="")}
     curves = {node: _changes([(at_s, used + waiting) for at_s, used, waiting in rows]) for node, rows in arm.sockets.items() if node in callers}
     return {node: points for node, points in curves.items() if max(count for _, count in points) >= _FEW_PORTS}
 
 
 def _connects(arm: ArmResult) -> Plot:
     """Connects that failed, and those that came about, counted up; nothing where none failed."""
-    counts = {"failed": 0, "came about": 0}
+    told = [
+        (entry["at_s"], "failed" if " fails: " in entry["text"] else "came about", 1) for entry in arm.transcript if _CONNECT.match(entry["text"])
+    ]
+    for began_s, load in _loads(arm):
+        for second, (connected, failed) in enumerate(zip(load["connected"], load["failed"], strict=True), 1):
+            told += [(began_s + second, "came about", connected), (began_s + second, "failed", _total(failed))]
+    counts = {"came about": 0, "failed": 0}
     curves: dict[str, Points] = {name: [(0.0, 0)] for name in counts}
-    for entry in arm.transcript:
-        if _CONNECT.match(entry["text"]):
-            name = "failed" if " fails: " in entry["text"] else "came about"
-            counts[name] += 1
-            curves[name].append((entry["at_s"], counts[name]))
+    for at_s, name, count in sorted(told):
+        if count:
+            counts[name] += count
+            curves[name].append((min(at_s, arm.virtual_s), counts[name]))
     ends = {name: [*points, (arm.virtual_s, counts[name])] for name, points in curves.items()}
     return Plot("Connects so far", ends if counts["failed"] else {})
+
+
+def _loads(arm: ArmResult) -> list[tuple[float, dict[str, Any]]]:
+    """Loads of connections that a step counted by the second: when that step began, and the counts."""
+    found, began_s = [], 0.0
+    for entry in arm.transcript:
+        if entry["kind"] == "step":
+            began_s = entry["at_s"]
+        details = entry.get("details", {})
+        if isinstance(details.get("connected"), list) and isinstance(details.get("failed"), list):
+            found.append((began_s, details))
+    return found
+
+
+def _total(failed: int | dict[str, int]) -> int:
+    """A number, or numbers by error."""
+    return sum(failed.values()) if isinstance(failed, dict) else failed
 
 
 def _changes(points: Points) -> Points:
