@@ -42,12 +42,13 @@ def test_harm_is_what_a_treatment_predicts_and_the_control_does_not(name):
 
 
 def test_each_way_is_judged_by_its_settings_with_and_without_timestamps():
-    """The full TIME_WAIT always, for comparison; linger-truncation only where connections are aborted."""
+    """The full TIME_WAIT always, for comparison; scenarios that show one way only for that; recycle-nat with the clocks that it is about."""
     row = next(row for row in ALTERNATIVES if row.arm == "time-wait-10")
     made = jobs(CATALOGUE, [row])
     assert {job.under for job in made} == {None, ("full", True), ("time-wait-10", True), ("time-wait-10", False)}
+    assert {pair for job in made if job.scenario == "recycle-nat" for pair in job.sets if "timestamps" in pair} == {"timestamps=0"}
     assert all("time_wait_s=10" in job.sets for job in made if job.under and job.under[0] == "time-wait-10")
-    assert "linger-truncation" not in {job.scenario for job in made}
+    assert not {"linger-truncation", "overflow"} & {job.scenario for job in made}
     lingering = jobs(CATALOGUE, [row for row in ALTERNATIVES if row.arm == "linger-0"])
     assert "linger-truncation" in {job.scenario for job in lingering}
     assert all(job.arm in (alternatives.MEASURED if job.under is None else CATALOGUE[job.scenario]).arms for job in made)

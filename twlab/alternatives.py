@@ -35,6 +35,7 @@ UNDER: Mapping[str, Mapping[str, str]] = {
     "tw-recycle": {"tw_recycle": "1"},
     "no-time-wait": {"time_wait_s": "0.1"},  # the scenarios' steps look for a TIME_WAIT; this one is over before anything comes late
 }
+_OWN = {"linger-truncation": "linger-0", "overflow": "tw-buckets"}  # scenarios that show one way, and are run for it alone
 _NEEDS_TIMESTAMPS = ("tw-reuse", "tw-recycle")
 
 
@@ -114,12 +115,13 @@ def jobs(catalogue: Mapping[str, Scenario], wanted: Sequence[Alternative], judge
         return made
     for under, timestamps in sorted({("full", alternative.timestamps) for alternative in wanted} | _judging(wanted)):
         settings = _PLAIN | dict(UNDER[under]) | {"timestamps": str(int(timestamps))}
-        sets = tuple(f"{key}={value}" for key, value in settings.items())
         for name in HARM:
-            if name not in catalogue or (name == "linger-truncation" and under != "no-time-wait"):
+            if name not in catalogue or (name in _OWN and under != "no-time-wait"):
                 continue
+            own_clock = timestamps and catalogue[name].base.timestamps == 2
+            sets = tuple(f"{key}={value}" for key, value in settings.items() if not (own_clock and key == "timestamps"))
             first = next(arm for arm, role in catalogue[name].roles.items() if role == "treatment")
-            full_table = ("max_tw_buckets=0",) if name == "overflow" and under == "no-time-wait" else ()
+            full_table = ("max_tw_buckets=0",) if name == "overflow" else ()
             if name == "stale-segment":
                 made += [Job(name, first, (*sets, f"delay_s={delay_s}"), (under, timestamps), f"{name} ({delay_s} s)") for delay_s in DELAYS_S]
             else:
@@ -177,10 +179,9 @@ def _row(
     observed = result.get("observed") or {}
     with_stamps, without = (alternative.under, True), (alternative.under, False)
     runs = [*judged.get(with_stamps, []), *judged.get(without, [])]
-    own = alternative.arm != "linger-0"
 
     def names(key: tuple[str, bool]) -> list[str] | None:
-        return [name for name in harmed[key] if not (own and name == "linger-truncation")] if key in harmed else None
+        return [name for name in harmed[key] if _OWN.get(name, alternative.arm) == alternative.arm] if key in harmed else None
 
     return {
         "name": alternative.arm,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,14 +21,15 @@ table is asserted. `twlab alternatives NAME ...` measures single rows again; `tw
 it is found to {near:.0%}. Measured with {ports} ports instead of Linux's {linux_ports:,}, to which it is scaled. That the rate is proportional
 to the ports is measured at full size by `twlab ceiling`. *No limit*: no connect failed at {most:,.0f} a second with so few ports.
 
-**Memory**: what the kernel keeps of closed connections at that rate, for {linux_ports:,} ports.
+**Memory**: what the proxy's kernel keeps of closed connections at that rate, for {linux_ports:,} ports.
 
-**Does harm**: the first treatment of each of {scenarios} scenarios was run with the settings of the way on every node instead of its own, {judged}
-runs in all, with timestamps and without. Named are those that did harm, and do none under the full TIME_WAIT; `twlab/harm.py` says what counts as
-harm in each. {always} The old segments in them are about 2 s old, but for `stale-segment`, which was run with {delays} s. The clients in them name
-their ports, as many proxies do, which with timestamps opens a four-tuple again at once, even in a full TIME_WAIT; PAWS then stands guard. What an
-application does differently (a pool, more addresses) leaves the settings as they are, and their harm. Where a connection has no TIME_WAIT, the
-scenarios were run with one of 0.1 s, since their steps look for it.
+**Does harm**: the first treatment of each of {scenarios} scenarios was run with the settings of the way on every node instead of its own,
+{judged} runs in all, with timestamps and without. Named are those that did harm, and do none under the full TIME_WAIT; `twlab/harm.py` says
+what counts as harm in each. {always} The old segments in them are about 2 s old, but for `stale-segment`, which was run with {delays} s.
+The clients in them name their ports, as many proxies do, which with timestamps opens a four-tuple again at once, even in a full TIME_WAIT;
+PAWS then stands guard. What an application does differently (a pool, more addresses) leaves the settings as they are, and their harm. Where
+a connection has no TIME_WAIT, the scenarios were run with one of 0.1 s, since their steps look for it. An empty cell: without timestamps
+the way does nothing, or the row is the other case.
 
 {table}
 {notes}"""
@@ -49,7 +51,7 @@ def page(made: Mapping[str, Any]) -> str:
         for row in rows
         if row["kernel"] and row["kernel"] != made["kernel"]
     ]
-    return _PAGE.format(
+    text = _PAGE.format(
         command=made["command"],
         kernel=(made["kernel"] or "?").split()[0],
         near=NEAR - 1,
@@ -63,6 +65,12 @@ def page(made: Mapping[str, Any]) -> str:
         table=_table(rows, full),
         notes="\n".join(notes),
     )
+    return "\n\n".join(part if part.startswith((" ", "|", "#")) else _wrapped(part) for part in text.split("\n\n"))
+
+
+def _wrapped(paragraph: str) -> str:
+    end = "\n" if paragraph.endswith("\n") else ""
+    return textwrap.fill(" ".join(paragraph.split()), 148, break_long_words=False, break_on_hyphens=False) + end
 
 
 def _always(full: Mapping[str, Any] | None) -> str:
