@@ -110,8 +110,7 @@ def _edit(conversation: socket.socket) -> None:
 
     def show_again(*_: object) -> None:
         if editing:
-            sys.stdout.write(f"\r\033[K{shown}{readline.get_line_buffer()}")
-            sys.stdout.flush()
+            os.write(1, f"\r\033[K{shown}{readline.get_line_buffer()}".encode())  # sys.stdout may be at work just then
 
     try:
         syscalls.die_with_parent()
@@ -131,10 +130,10 @@ def _edit(conversation: socket.socket) -> None:
                 editing = True
                 line: str | None = input(shown)
             except EOFError:
-                line = None
+                editing, line = False, None
                 print()
             except KeyboardInterrupt:
-                line = ""
+                editing, line = False, ""
                 print("^C")
             editing = False
             signal.signal(signal.SIGINT, signal.SIG_IGN)
