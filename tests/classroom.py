@@ -132,7 +132,7 @@ def _honest(assignment: Assignment) -> Iterator[Entry]:
 
 def _hostile_files(assignment: Assignment) -> Iterator[Entry]:
     """Submissions that try something before any code of theirs could run."""
-    deep = 'schema = 1\nid = "deep"\n[answers]\nreopened = ' + "[" * 20_000 + "]" * 20_000 + "\n"
+    deep = 'schema = 1\nid = "deep"\n[answers]\nreopened = ' + "[" * 10_000 + "]" * 10_000 + "\n"
     huge = answers(assignment, "numbers", reopened="2000-01-01", ceiling="0x" + "f" * 20_000, share='"1e99999999"', remedies="[[1]]", mine="[]")
     turned = answers(assignment, "turned", reopened='"\\u202eesrever"', ceiling='"=cmd()"', share='"\\u0000"', remedies='"x"', mine='"\\u2028.py"')
     contents: dict[str, str | bytes] = {

@@ -93,10 +93,11 @@ def _show(asked: Assignment, book: Gradebook) -> None:
         cells = ["-" if mark.points is None else f"{mark.points:g}" for mark in grade.marks]
         table.add_row(escape(grade.id), *cells, f"[bold]{grade.points:g}[/bold]", f"{grade.of:g}")
     out.print(table, soft_wrap=False)
+    out.print()
     for grade in grades:
         remarks = dict.fromkeys(mark.remark for mark in grade.marks if mark.remark and mark.remark != "not answered")
         if remarks:
-            out.print(f"\n{grade.id}: {'; '.join(remarks)}", markup=False)
+            out.print(f"{grade.id}: {'; '.join(remarks)}", markup=False)
     if grades[0].by_hand:
         out.print(f"\nnot in these points: {grades[0].by_hand:g} each, of open questions, which a person has to read", markup=False)
 
