@@ -34,6 +34,7 @@ from twlab.verbs import GROUPS, Verbs
 Paper = TextIO | io.TextIOBase
 PROMPT = "twlab> "
 _ASKS = {"help", "exit", "quit", "ladder", "timewait", "sockets", "counters", "connections", "held", "nodes", "net", "dump", "links", "intfs"}
+_SAYS_OTHERS = {"EOF", "source", "time"}  # what these have carried out is recorded by itself
 _OF_SWITCHES = {"do_dpctl", "do_switch", "do_ports", "do_gterm", "do_x", "do_xterm", "do_iperfudp", "do_noecho"}
 _SETTLE_S = 0.01  # so that what a line brings about is seen below it
 _KEPT = 4000  # characters of what a command of a node prints, in the transcript
@@ -123,7 +124,7 @@ class Shell(Verbs, CLI):
         if not line:
             return None
         verb = line.split()[0]
-        if verb != "EOF":
+        if verb not in _SAYS_OTHERS:
             self.lines.append((round(self.lab.now_s, 6), line))
         does = self._does(verb, line)
         if does:

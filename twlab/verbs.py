@@ -129,6 +129,7 @@ class Verbs:
         word, _, rest = line.partition(" ")
         if word == "on":
             phrase = phrases.parse(rest, self.addresses, count=None)
+            self._origins |= {seen.segment.flow: seen.segment.seq for seen in self.sightings() if "S" in seen.segment.flags}
             self._watches.append(self._wire(phrase.at).watch(phrase.match, self._show))
             self.say("segments are shown as they come to the wire, until: segments off")
         elif word == "off":
