@@ -12,18 +12,21 @@ EVERYBODY, THE_OLDEST = "c1 c3 c2 c4", "c1 c3"
     control=Arm(Settings(), expect=Observation(let_in=EVERYBODY, refused=0, refused_as_old=0, served=4)),
     treatment={
         "recycle": Arm(Settings(tw_recycle=True), expect=Observation(let_in=THE_OLDEST, refused=2, refused_as_old=0, served=2, refused_upstream=0)),
-        "early-release": Arm(Settings(nat_time_wait_s=1), expect=Observation(let_in=EVERYBODY, refused=0, refused_as_old=2, served=4)),
+        "early-release": Arm(Settings(nat_time_wait_s=1, nat_close_s=1), expect=Observation(let_in=EVERYBODY, refused=0, refused_as_old=2, served=4)),
         "early-release-ipv6": Arm(
-            Settings(nat_time_wait_s=1), given={"family": 6}, expect=Observation(let_in=EVERYBODY, refused=0, refused_as_old=2, served=4)
+            Settings(nat_time_wait_s=1, nat_close_s=1),
+            given={"family": 6},
+            expect=Observation(let_in=EVERYBODY, refused=0, refused_as_old=2, served=4),
         ),
         "early-release-rfc1337": Arm(
-            Settings(nat_time_wait_s=1, rfc1337=True), expect=Observation(let_in=THE_OLDEST, refused=0, refused_as_old=at_least(2), served=2)
+            Settings(nat_time_wait_s=1, nat_close_s=1, rfc1337=True),
+            expect=Observation(let_in=THE_OLDEST, refused=0, refused_as_old=at_least(2), served=2),
         ),
     },
     remedies={
         "recycle-one-clock": Arm(Settings(tw_recycle=True), given={"apart_s": 0.0}, expect=Observation(let_in=EVERYBODY, refused=0, served=4)),
         "early-release-younger-first": Arm(
-            Settings(nat_time_wait_s=1, rfc1337=True),
+            Settings(nat_time_wait_s=1, nat_close_s=1, rfc1337=True),
             given={"apart_s": -45.0},
             expect=Observation(let_in=EVERYBODY, refused=0, refused_as_old=0, served=4),
         ),
@@ -52,7 +55,9 @@ def double_nat(lab: Lab, *, apart_s: float = 45.0, family: int = 4) -> Observati
     let_in: list[str] = []
     served = 0
     for pair in ("c1", "c3"), ("c2", "c4"):
-        lab.sleep(2.5 if let_in else 0)  # longer than the gateways' timer, where that is short
+        if let_in:
+            lab.sleep(2.5)  # longer than the gateways' timers, where those are short
+            lab.require(lab.settings["proxy"].tw_recycle or len(lab.time_wait("proxy")) == 2, "the proxy still is in TIME_WAIT for both")
         lab.step(f"{' and '.join(pair)} connect to the proxy from port 40000, and the proxy asks the server; who is asked closes first.")
         for name in pair:
             attempt = lab[name].try_connect(proxy, 80, source_port=40_000, family=family, timeout_s=PATIENCE_S)

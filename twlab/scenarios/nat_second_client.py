@@ -77,6 +77,7 @@ def nat_second_client(lab: Lab, *, behind_s: float = APART_S, pairs: int = 1, pa
     lab.step("The gateway forgets them, if its timer is shorter than 2 s. The second client connects from the same ports.")
     lab.sleep(2.5)
     left_s = {entry.remote_port: entry.remaining_s for entry in lab.time_wait("server")}
+    lab.require(len(left_s) == pairs, "the server is in TIME_WAIT for each of them")
     syns, resets = lab.wire.watch(match(flags="S")), lab.wire.watch(match(destination_port=80, having="R"))
     connected = hurt = rearmed = 0
     took_s: list[float] = []
