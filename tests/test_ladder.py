@@ -148,6 +148,14 @@ def test_connects_that_go_alike_are_folded() -> None:
     assert [(strand.ends, strand.mark) for strand in folded.strands] == [(("c1", "server"), ""), (("c3", "server"), "unanswered")]
 
 
+def test_a_few_clients_are_told_apart() -> None:
+    """Of two clients that fare alike the first connect of each stands there."""
+    rows = [row for turn in range(10) for row in connect(10 * turn + 1, turn, f"c{turn % 2}", 1000 + turn, True)]
+    shown = fold(rows)
+    assert [row.path[0] for row in shown if isinstance(row, Arrow) and row.flags == "S"] == ["c0", "c1"]
+    assert [strand.nodes for row in shown if isinstance(row, Fold) for strand in row.strands] == [("c0",), ("c1",)]
+
+
 def test_what_goes_otherwise_is_never_folded_away() -> None:
     """An answer among refusals, or a refusal among answers, stays in sight."""
     rows = [row for turn in range(9) for row in connect(10 * turn + 1, turn, "c1", 1000 + turn, turn != 4)]

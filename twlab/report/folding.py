@@ -15,6 +15,7 @@ from twlab.segment import Flow
 
 FOLD_FROM = 6  # so many plain segments in a row are folded
 REPEATS_FROM = 3  # so many connections like an earlier one
+FEW_CALLERS = 3  # so many clients are told apart; of more, those that fare alike are one kind
 CROWD = 60  # between two steps; more rows than this are folded, whatever they are
 BREAK_S = 0.5  # a pause longer than this is marked
 _OWN = ("copy", "injected")  # what the lab put in is never folded as a repetition
@@ -70,10 +71,12 @@ def _repeats_folded(section: Sequence[Row]) -> Iterator[Row]:
     for row in section:
         if isinstance(row, Arrow) and row.connection:
             arrows.setdefault(row.exchange, []).append(row)
+    few = len({own[0].path[0] for own in arrows.values()}) <= FEW_CALLERS
+    kinds = {exchange: _kind(own, own[0].path[0] if few else "") for exchange, own in arrows.items()}
     firsts: dict[Kind, Exchange] = {}
-    for exchange, own in arrows.items():
-        firsts.setdefault(_kind(own), exchange)
-    like = {exchange: arrows[first] for exchange, own in arrows.items() if (first := firsts[_kind(own)]) != exchange}
+    for exchange, kind in kinds.items():
+        firsts.setdefault(kind, exchange)
+    like = {exchange: arrows[firsts[kind]] for exchange, kind in kinds.items() if firsts[kind] != exchange}
     for repeated, run in _runs(section, like):
         met = dict.fromkeys(row.exchange for row in run if isinstance(row, Arrow))
         if repeated and len(met) >= REPEATS_FROM:
@@ -102,13 +105,13 @@ def _runs(section: Sequence[Row], like: dict[Exchange, list[Arrow]]) -> Iterator
     yield repeated, run
 
 
-def _kind(arrows: Sequence[Arrow]) -> Kind:
-    """What two connections have in common that go alike: who was called, and what crossed in which direction, bulk counted once."""
+def _kind(arrows: Sequence[Arrow], caller: str) -> Kind:
+    """What two connections have in common that go alike: who called whom, and what crossed in which direction, bulk counted once."""
     first = arrows[0]
     events = [(arrow.path[0] == first.path[0], arrow.flags, arrow.mark, arrow.part, arrow.length > 0) for arrow in arrows]
     if any(arrow.mark in _OWN for arrow in arrows):
         return (first.number,)
-    return first.path[-1], tuple(event for event, _ in groupby(events))
+    return caller, first.path[-1], tuple(event for event, _ in groupby(events))
 
 
 def _strands(met: dict[Exchange, list[Arrow]], like: dict[Exchange, list[Arrow]]) -> Iterator[Strand]:
