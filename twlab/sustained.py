@@ -7,6 +7,7 @@ predictions are those of `twlab.plan`; the measurement knows nothing of them.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -109,67 +110,80 @@ def sustained(
     the limit to fail: it does so before the first port is free again. The proxy and the origin are neighbours, and the connections
     are empty but in the pool, so that the life of a connection counts for nothing.
     """
-    proxy, origin = lab.network["proxy"], lab.network["client"]
+    origin = lab.network["client"]
     low, high = lab.settings["proxy"].port_low or LOW, last_port or lab.settings["proxy"].port_high or LOW
     asks = b"?" * 100 if requests > 1 else b""
     ports = range(80, 80 + targets)
     listening = Origin(origin, lab.loop, ports=ports, request_bytes=len(asks), response=b"!" * 100, responses=not opener_closes)
     lab.closing.callback(listening.close)
-    in_all = TURNS * (high - low + 1) * max(1, sources) * targets * requests
-    fails, most_in_time_wait, bytes_each = "", 0, _bytes_each()
+    load = Load(
+        rate_per_s=first_per_s,
+        duration_s=TURNS * (high - low + 1) * max(1, sources) * targets * requests / first_per_s,
+        targets=[(origin.address(), port) for port in ports],
+        sources=[f"10.3.2.{number}" for number in range(1, sources + 1)],
+        ports=PortChoice(choice),
+        port_range=(low, high),
+        reuse_address=reuse_address,
+        linger_0=linger_0,
+        opener_closes=opener_closes,
+        request=asks,
+        response_bytes=len(asks),
+        requests_per_connection=requests,
+        timed=False,
+    )
+    trials = _Trials(lab, load, at_once, pause_s)
+    limit_per_s = trials.search()
+    found = {"sustained_per_s": round(limit_per_s, 2), "limited": bool(trials.fails), "fails": trials.fails}
+    scaled = {"of_28232_ports_per_s": round(limit_per_s * LINUX_PORTS / ports_of, 1)} if trials.fails else {}
+    return Observation(**found, in_time_wait=trials.in_time_wait, bytes_each=_bytes_each(), **scaled)
 
-    def suffices(rate_per_s: float) -> bool:
-        nonlocal fails, most_in_time_wait
-        load = Load(
-            rate_per_s=rate_per_s,
-            duration_s=in_all / rate_per_s,
-            targets=[(origin.address(), port) for port in ports],
-            sources=[f"10.3.2.{number}" for number in range(1, sources + 1)],
-            ports=PortChoice(choice),
-            port_range=(low, high),
-            reuse_address=reuse_address,
-            linger_0=linger_0,
-            opener_closes=opener_closes,
-            request=asks,
-            response_bytes=len(asks),
-            requests_per_connection=requests,
-            tick_s=min(0.5, at_once / rate_per_s),
-            timed=False,
-        )
-        churn = Churn(proxy, lab.loop, load)
+
+class _Trials:
+    """One load after the other, which differ in their rate.
+
+    Attributes:
+        fails: call and error of the first connect that failed, of the last trial in which one did.
+        in_time_wait: the most there were.
+    """
+
+    def __init__(self, lab: Lab, load: Load, at_once: int, pause_s: float):
+        self.fails = ""
+        self.in_time_wait = 0
+        self._lab, self._load, self._at_once, self._pause_s = lab, load, at_once, pause_s
+        self._in_all = load.total
+
+    def search(self) -> float:
+        """The highest rate at which no connect fails, or the highest that is tried."""
+        self._lab.step(f"The rate is raised until a connect fails, by {self._in_all:.0f} connections or requests each time.")
+        good_per_s, bad_per_s = 0.0, self._load.rate_per_s
+        while self._suffices(bad_per_s):
+            good_per_s = bad_per_s
+            if good_per_s == MOST_PER_S:
+                return good_per_s
+            bad_per_s = min(bad_per_s * STEP, MOST_PER_S)
+        self._lab.step("The limit is searched between the two last.")
+        self._lab.require(good_per_s, "the first rate is below the limit")
+        while bad_per_s > good_per_s * NEAR:
+            middle_per_s = math.sqrt(good_per_s * bad_per_s)
+            if self._suffices(middle_per_s):
+                good_per_s = middle_per_s
+            else:
+                bad_per_s = middle_per_s
+        return good_per_s
+
+    def _suffices(self, rate_per_s: float) -> bool:
+        """Whether no connect fails at `rate_per_s`."""
+        lab, tick_s = self._lab, min(0.5, self._at_once / rate_per_s)
+        load = replace(self._load, rate_per_s=rate_per_s, duration_s=self._in_all / rate_per_s, tick_s=tick_s)
+        churn = Churn(lab.network["proxy"], lab.loop, load)
         lab.loop.wait_until(lambda: churn.done or churn.tally.first_failure_s is not None)
         churn.stop()
         failed = churn.tally.failed
-        most_in_time_wait = max(most_in_time_wait, *(second.in_time_wait for second in churn.tally.seconds))
+        self.fails = next(iter(failed), self.fails)
+        self.in_time_wait = max(self.in_time_wait, *(second.in_time_wait for second in churn.tally.seconds))
         lab.note(f"{rate_per_s:.6g} a second: {dict(failed) or 'none failed'} after {churn.tally.answered} connections")
-        fails = next(iter(failed), fails)
-        lab.sleep(pause_s)
+        lab.sleep(self._pause_s)
         return not failed
-
-    lab.step(f"The rate is raised until a connect fails, by {in_all:.0f} connections or requests each time.")
-    good_per_s, rate_per_s = 0.0, first_per_s
-    while suffices(rate_per_s):
-        good_per_s = rate_per_s
-        if rate_per_s == MOST_PER_S:
-            return Observation(sustained_per_s=good_per_s, limited=False, fails="", in_time_wait=most_in_time_wait, bytes_each=bytes_each)
-        rate_per_s = min(rate_per_s * STEP, MOST_PER_S)
-
-    lab.step("The limit is searched between the two last.")
-    lab.require(good_per_s, "the first rate is below the limit")
-    while rate_per_s > good_per_s * NEAR:
-        middle_per_s = math.sqrt(good_per_s * rate_per_s)
-        if suffices(middle_per_s):
-            good_per_s = middle_per_s
-        else:
-            rate_per_s = middle_per_s
-    return Observation(
-        sustained_per_s=round(good_per_s, 2),
-        limited=True,
-        fails=fails,
-        in_time_wait=most_in_time_wait,
-        bytes_each=bytes_each,
-        of_28232_ports_per_s=round(good_per_s * LINUX_PORTS / ports_of, 1),
-    )
 
 
 def _bytes_each() -> int:
