@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -183,6 +184,15 @@ def test_mistakes_are_told_in_one_message(tmp_path):
     for words in ("time_wait'", "the settings are: time_wait_s", "has arms and no lab", "as an argument of the test", "no-such-node"):
         assert words in text, words
     assert "Traceback" not in text
+
+
+@pytest.mark.guest
+def test_the_example_in_the_documentation(tmp_path):
+    """Passes as it stands, both arms."""
+    text = (ROOT / "docs" / "pytest.md").read_text()
+    (tmp_path / "test_it.py").write_text(textwrap.dedent(re.search(r"\n\n((?:    .*\n|\n)+)", text)[1]))
+    outcomes, said = run_pytest(tmp_path)
+    assert outcomes == {"test_reopened[full]": "PASSED", "test_reopened[short]": "PASSED"}, said
 
 
 def test_cheap_to_load(tmp_path):

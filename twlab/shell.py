@@ -77,6 +77,7 @@ class Shell(Verbs, CLI):
         self._prompt: Prompt | None = None
         lg.handlers[0].setStream(paper)
         Cmd.__init__(self)
+        self.stdout: Any = paper
         for node in stage.lab.network:
             # Mininet's own would leave the lab unserved.
             node.waitReadable = lambda timeoutms=None, node=node: self._serve_until_readable(node)
@@ -255,8 +256,9 @@ class Shell(Verbs, CLI):
         names = [*self.mn, *self.ends, *self.rules]
         wire = [*names, *phrases.KINDS, *phrases.WORDS, "on", "off"]
         after = {"": names, "help": verbs, "settings": [*names, "all", *(f"{name}=" for name in setting_names())]}
-        after |= dict.fromkeys(GROUPS["the wire"], wire) | dict.fromkeys(("release", "stop"), [*self.rules])
-        return Vocabulary([*verbs, *self.mn], after | dict.fromkeys(("send", "read", "close", "reset"), [*self.ends]))
+        ends, rules = list(self.ends), list(self.rules)
+        after |= dict.fromkeys(GROUPS["the wire"], wire) | dict.fromkeys(("release", "stop"), rules)
+        return Vocabulary([*verbs, *self.mn], after | dict.fromkeys(("send", "read", "close", "reset"), ends))
 
     # Waiting and interrupting.
 
