@@ -164,7 +164,7 @@ make_venv() {
 # Prints the path of the lab kernel, or none.
 build_kernel() {
     on_x86 || { echo none && return; }
-    say "the lab kernel: built once, in about four minutes on two cores"
+    say "the lab kernel: where it is not there yet, about four minutes on two cores"
     "$VENV/bin/twlab" kernel build | tail -n 1
 }
 
