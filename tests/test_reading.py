@@ -1,5 +1,8 @@
 """A capture is read back: whole, cut short, foreign, missing."""
 
+import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -43,3 +46,15 @@ def test_a_missing_capture_is_told(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         read_capture(tmp_path / "x.pcapng")
     assert caught.value.slug == "no-capture-file"
+
+
+@pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark here")
+def test_every_filter_of_the_wireshark_page_is_one() -> None:
+    """tshark takes each of them; the first, which asks for whatever the lab did, finds the copy and what it is a copy of."""
+    filters = re.findall(r"^\| [^`|]*\| `([^`]+)` \|$", (ROOT / "docs" / "wireshark.md").read_text(), re.MULTILINE)
+    found = [
+        subprocess.run(["tshark", "-r", RUN / "treatment.pcapng", "-Y", one, "-T", "fields", "-e", "frame.comment"], capture_output=True, text=True)
+        for one in filters
+    ]
+    assert len(filters) >= 10 and [one.stderr for one in found if one.returncode] == []
+    assert "copied by the wire" in found[0].stdout and "copy of the packet" in found[0].stdout

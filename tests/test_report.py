@@ -135,6 +135,12 @@ def test_a_verdict_is_told_in_words(oks, said):
     assert said in words.verdict(make(arms={name: ArmResult(name, ok=ok) for name, ok in zip(("control", "treatment"), oks, strict=True)}))
 
 
+def test_arms_are_told_in_a_few_words():
+    """How many went as predicted, and the others by name."""
+    arms = {"control": ArmResult("control", ok=True), "a": ArmResult("treatment", ok=False), "b": ArmResult("remedy", ok=None)}
+    assert words.arms(make(arms=arms)) == "1 of 3 as predicted; a not as predicted; b could not be carried out"
+
+
 def test_a_run_without_its_control_says_so():
     """A treatment alone has nothing to be compared with, whatever its verdict."""
     assert "the control was not part of this run" in words.verdict(make(arms={"treatment": ArmResult("treatment", ok=True)}))

@@ -16,7 +16,7 @@ from twlab.report.series import Plot, Points
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 180, 56, 14, 26, 30
 _MOST_CURVES = 6
 Scale = Callable[[float], float]
-_MOST_POINTS = 400
+_MOST_POINTS = 200
 
 
 def draw(plot: Plot, last_s: float) -> Markup:

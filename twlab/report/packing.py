@@ -19,7 +19,7 @@ class Room:
         packed: bytes of what is packed: what folds open to, and ladders for which there was no room as they are.
     """
 
-    def __init__(self, plain: int = 1_300_000, packed: int = 2_200_000):
+    def __init__(self, plain: int = 1_200_000, packed: int = 1_550_000):
         self.plain = plain
         self.packed = packed
 

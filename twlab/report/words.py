@@ -37,6 +37,12 @@ def outcome(arm: ArmResult) -> str:
     return {True: "as predicted", False: "not as predicted", None: "could not be carried out"}[arm.ok]
 
 
+def arms(result: Result) -> str:
+    """What became of all arms, in a few words: those that did not go as predicted by name."""
+    odd = [f"{name} {outcome(arm)}" for name, arm in result.arms.items() if not arm.ok]
+    return "; ".join([f"{len(result.arms) - len(odd)} of {len(result.arms)} as predicted", *odd])
+
+
 def fact(name: str) -> str:
     """The name of a fact as a person says it: ``foreign_bytes`` is ``foreign bytes``, and a unit goes to the value."""
     unit = _unit(name)
