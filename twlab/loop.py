@@ -103,11 +103,8 @@ class Loop:
         limits = [limit for limit in (until_s, timer_s) if limit is not None]
         timeout = max(0.0, min(limits) - now) if limits else None
         # Epoll itself counts in milliseconds, and a step that began a millisecond late would show in every figure.
-        if timeout != 0.0 and not select.select([self._selector], [], [], timeout)[0]:
-            ready = []
-        else:
-            ready = self._selector.select(0)
-        self._serve(ready)
+        if timeout == 0.0 or select.select([self._selector], [], [], timeout)[0]:
+            self._serve_ready()
         now = self.now_s
         fired = False
         while self._timers and self._timers[0][0] <= now:
@@ -116,7 +113,7 @@ class Loop:
                 timer.call()
                 fired = True
         if fired:
-            self._serve(self._selector.select(0))
+            self._serve_ready()
         return now
 
     def wait_until(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
@@ -143,8 +140,8 @@ class Loop:
         self._timers.clear()
         self._selector.close()
 
-    def _serve(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
-        for key, events in ready:
+    def _serve_ready(self) -> None:
+        for key, events in self._selector.select(0):
             readable, writable = key.data
             if events & selectors.EVENT_READ and readable:
                 readable()
