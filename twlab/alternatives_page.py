@@ -21,7 +21,8 @@ table is asserted. `twlab alternatives NAME ...` measures single rows again; `tw
 it is found to {near:.0%}. Measured with {ports} ports instead of Linux's {linux_ports:,}, to which it is scaled. That the rate is proportional
 to the ports is measured at full size by `twlab ceiling`. *No limit*: no connect failed at {most:,.0f} a second with so few ports.
 
-**Memory**: what the proxy's kernel keeps of closed connections at that rate, for {linux_ports:,} ports.
+**Memory**: what the proxy's kernel keeps of closed connections at that rate, for {linux_ports:,} ports. What a connect costs in processor
+time as the range fills cannot be seen in virtual time; [ceiling](ceiling.md) has it, from a host's kernel.
 
 **Does harm**: the first treatment of each of {scenarios} scenarios was run with the settings of the way on every node instead of its own,
 {judged} runs in all, with timestamps and without. Named are those that did harm, and do none under the full TIME_WAIT; `twlab/harm.py` says

@@ -1,0 +1,63 @@
+"""The pages on the ways out say what was measured, and every command in them can be run."""
+
+import json
+import re
+import shlex
+from typing import Any
+
+import pytest
+import typer
+from conftest import ROOT
+
+from twlab.alternatives_page import page, scaled_text
+from twlab.cli import app
+from twlab.scenario import load_scenarios
+
+DOCS = ROOT / "docs"
+TEXT = (DOCS / "answers.md").read_text()
+MEASURED = json.loads((DOCS / "alternatives.json").read_text())
+COMMANDS = sorted(set(re.findall(r"`twlab ([^`]+)`", TEXT)))
+
+
+def parsed(words: list[str]) -> Any:
+    """What the command line makes of `words`, short of doing it."""
+    command: Any = typer.main.get_command(app)
+    context = command.make_context("twlab", list(words))
+    name, inner, rest = command.resolve_command(context, list(words))
+    assert inner, words
+    return inner.make_context(name, rest, parent=context)
+
+
+@pytest.mark.parametrize("text", COMMANDS)
+def test_every_command_can_be_given(text):
+    """It parses; the scenarios, arms and rows that it names exist."""
+    words = shlex.split(text)
+    context = parsed(words)
+    names = context.params.get("names") or []
+    if words[0] == "run":
+        catalogue = load_scenarios()
+        assert set(names) <= set(catalogue)
+        assert all(arm in catalogue[name].arms for name in names for arm in context.params["arm"] or [])
+    if words[0] == "alternatives":
+        assert set(names) <= {row["name"] for row in MEASURED["rows"]}
+
+
+def test_every_sentence_has_its_command():
+    """Each point of the page names at least one, or a row of the table that a command of the same point measures."""
+    points = re.split(r"^- ", TEXT.split("## 1.")[1], flags=re.MULTILINE)[1:]
+    assert [point for point in points if "`twlab " not in point and not re.search(r"\(`[a-z0-9-]+`\)", point)] == []
+
+
+def test_every_figure_is_the_one_that_was_measured():
+    """Figures with a row in brackets are those of alternatives.json."""
+    figures = re.findall(r"([\d,]+|no limit)(?: (?:requests )?a\s+second)?\s\(`([a-z0-9-]+)`\)", TEXT)
+    rows = {row["name"]: row for row in MEASURED["rows"]}
+    assert len(figures) >= 15
+    assert [(figure, name) for figure, name in figures if scaled_text(rows[name]) != figure] == []
+    assert len(figures) == len(re.findall(r"\(`[a-z0-9-]+`\)", TEXT)), "a row in brackets without a figure before it"
+
+
+def test_the_table_is_the_one_that_was_measured():
+    """docs/alternatives.md is what docs/alternatives.json makes; all that could be measured was as planned."""
+    assert (DOCS / "alternatives.md").read_text() == page(MEASURED)
+    assert all(row["as_planned"] for row in MEASURED["rows"] if row["sustained_per_s"] is not None)
