@@ -133,6 +133,7 @@ def test_every_verb(tmp_path):
         settings time_wait_s
         connect client server 80
         reset c2
+        client exit
         client echo $((6*7)) server
         client cat /proc/sys/net/ipv4/tcp_rfc1337
         pingall
@@ -165,6 +166,7 @@ def test_every_verb(tmp_path):
         "settings": r"client +time_wait_s=7 timestamps=0 rfc1337=True",
         "settings time_wait_s": r"length of TIME_WAIT in seconds",
         "reset c2": r"aborts",
+        "client exit": r"the next command starts another",
         "client echo $((6*7)) server": r"^42 10\.2\.1\.1$",
         "client cat /proc/sys/net/ipv4/tcp_rfc1337": r"^1$",
         "pingall": r"0% dropped",

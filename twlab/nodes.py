@@ -149,6 +149,7 @@ class Node(mininet.node.Node):
 
     role: Role = "endpoint"
     forwards = False
+    shell: Any  # a subprocess.Popen, or None; Mininet's
     isSetup = True  # noqa: N815  Mininet would look for the programs that its own nodes run
 
     def __init__(self, name: str, namespace: int | None = None, routes: list[tuple[str, int, str]] | None = None, **params: Any):
@@ -282,6 +283,12 @@ class Node(mininet.node.Node):
         """A process in the node, as `subprocess.Popen`."""
         self._need_shell()
         return super().popen(*args, **kwargs)
+
+    def give_up_shell(self) -> None:
+        """Let go of a shell that has ended; the next command starts another."""
+        self.stdin.close()
+        os.close(self.slave)
+        self.shell, self.waiting = None, False
 
     def _need_shell(self) -> None:
         if not self.shell:

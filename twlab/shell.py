@@ -37,6 +37,7 @@ _ASKS = {"help", "exit", "quit", "ladder", "timewait", "sockets", "counters", "c
 _SAYS_OTHERS = {"EOF", "source", "time"}  # what these have carried out is recorded by itself
 _OF_SWITCHES = {"do_dpctl", "do_switch", "do_ports", "do_gterm", "do_x", "do_xterm", "do_iperfudp", "do_noecho"}
 _SETTLE_S = 0.01  # so that what a line brings about is seen below it
+_LOOK_AFTER_S = 1.0  # how often to see whether the shell of a node is still there
 _KEPT = 4000  # characters of what a command of a node prints, in the transcript
 
 
@@ -71,7 +72,7 @@ class Shell(Verbs, CLI):
         self.lines: list[tuple[float, str]] = []
         self.failed = False
         self.mn = Net(stage.lab.network)
-        self.locals = {"net": self.mn, "lab": stage.lab, "wire": stage.lab.wire}
+        self.locals = {"net": self.mn, "lab": stage.lab}
         self.inputFile = None
         self._paper = paper
         self._prompt: Prompt | None = None
@@ -182,11 +183,7 @@ class Shell(Verbs, CLI):
 
         def take() -> None:
             nonlocal said
-            try:
-                text = node.monitor().replace("\r\n", "\n")
-            except OSError:  # its shell has ended; the next command starts another
-                node.shell, node.waiting = None, False
-                return
+            text = node.monitor().replace("\r\n", "\n")
             said += text
             self._paper.write(text)
             self._paper.flush()
@@ -197,11 +194,16 @@ class Shell(Verbs, CLI):
             try:
                 while node.waiting:
                     try:
-                        loop.wait_until(lambda: not node.waiting)
+                        loop.wait_until(lambda: not node.waiting, _LOOK_AFTER_S)
                     except KeyboardInterrupt:
                         node.sendInt()
+                    if node.shell.poll() is not None:
+                        break
             finally:
                 loop.forget(node.stdout)
+        if node.waiting:
+            node.give_up_shell()
+            self.say(f"the shell of {node.name} has ended; the next command starts another")
         return said
 
     def do_sh(self, line: str) -> None:
@@ -211,12 +213,12 @@ class Shell(Verbs, CLI):
         self.say((done.stdout + done.stderr).rstrip("\n"))
 
     def do_py(self, line: str) -> None:
-        """py EXPRESSION: evaluate Python; nodes by their names, and lab, wire, net."""
+        """py EXPRESSION: evaluate Python; nodes by their names, and lab and net."""
         with self._plain_interrupt():
             super().do_py(line)
 
     def do_px(self, line: str) -> None:
-        """px STATEMENT: execute Python; nodes by their names, and lab, wire, net."""
+        """px STATEMENT: execute Python; nodes by their names, and lab and net."""
         with self._plain_interrupt():
             super().do_px(line)
 

@@ -205,8 +205,8 @@ class Verbs:
         craft = {key: fields[key] for key in ("flags", "payload", "timestamp") if key in fields}
         if "payload" not in craft and len(like.payload) < like.length:
             craft["payload"] = b"x" * like.length  # of bulk, the capture keeps the beginning
-        made = self.lab.wire.craft(like=like, seq=like.seq + fields.get("seq", 0), ack=like.ack + fields.get("ack", 0), **craft)
-        wire = next(iter(self.lab.wires.values()))
+        wire = self._wire("")
+        made = wire.craft(like=like, seq=like.seq + fields.get("seq", 0), ack=like.ack + fields.get("ack", 0), **craft)
         wire.inject(made, into=self.lab.network[into].interfaces[0] if into else None)
 
     # What there is.
@@ -296,9 +296,10 @@ class Verbs:
         return self.ends[name]
 
     def _wire(self, name: str) -> Wire:
-        if name and name not in self.lab.wires:
-            raise UsageError(f"there is no wire called {name!r}", f"the wires are: {', '.join(self.lab.wires)}", "bad-phrase")
-        return self.lab.wires[name] if name else self.lab.wire
+        known = self.lab.wires
+        if not known or (name and name not in known):
+            raise UsageError(f"there is no wire {name}".rstrip(), f"the wires of this topology: {', '.join(known) or 'none'}", "bad-phrase")
+        return known[name] if name else self.lab.wire
 
     def _nodes(self, name: str) -> Iterable[str]:
         if name:
