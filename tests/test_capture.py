@@ -293,6 +293,31 @@ def test_everything_is_kept_where_asked(in_sandbox, tmp_path):
     assert [packet[3].payload for packet in read(path) if packet[3]] == [bytes(range(250)) * 5] * 2
 
 
+def saved(folder):
+    with wired(capture=Path(folder, "all.pcapng")) as lab:
+        client, _ = lab.endpoints()
+        counts = []
+        for number in (1, 2):
+            copied = lab.wire.copy(match(seq=number * 10))
+            client.put(lab.crafted(number))
+            copied.wait()
+            lab.loop.sleep(0.01)
+            counts.append(len(lab.capture.save()))
+            Path(folder, f"{number}.pcapng").write_bytes(lab.capture.path.read_bytes())
+    return counts
+
+
+@pytest.mark.host
+def test_a_capture_is_saved_while_it_goes_on(in_sandbox, tmp_path):
+    """Each time the file holds what has been seen so far, comments and all, and nothing of it is missing at the end."""
+    counts = in_sandbox(saved, str(tmp_path))
+    first, second, last = (read(tmp_path / f"{name}.pcapng") for name in ("1", "2", "all"))
+    assert counts == [len(first), len(second)] == [2, 4]
+    assert second == last
+    assert first == last[:2]
+    assert ["copied by the wire" in packet[2] for packet in last] == [True, False, True, False]
+
+
 def full_disk():
     with pytest.raises(OSError, match="space"), wired(capture=Path("/dev/full")) as lab:
         near, far = lab.connected()
