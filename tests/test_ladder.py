@@ -227,3 +227,25 @@ def test_a_fin_that_overtakes_data_does_not_begin_time_wait() -> None:
     ]  # fmt: skip
     told = [(state.state, state.after) for state in follow(ways, ArmResult("control", virtual_s=1.0)) if state.node == "client" and state.after]
     assert told == [("SYN-SENT", 1), ("ESTABLISHED", 2), ("FIN-WAIT-1", 4), ("FIN-WAIT-2", 5), ("TIME-WAIT", 8)]
+
+
+def test_a_recycled_time_wait_claims_no_length() -> None:
+    """Its length is 3.5 times a timeout that the wire does not show; it is over when the node was seen to have fewer."""
+
+    def seen(number: int, client_sends: bool, flags: str, seq: int, ack: int) -> Transit:
+        ends = ("10.0.1.1", "10.2.1.1", 40000, 80) if client_sends else ("10.2.1.1", "10.0.1.1", 80, 40000)
+        segment = Segment(number / 10, *ends, seq, ack, flags, 100, (1, 1), 0, b"", 20)
+        return Transit(("client", "server") if client_sends else ("server", "client"), (Sighting(number, "x", False, segment, 0, ""),), False)
+
+    ways = [
+        seen(1, True, "S", 0, 0),
+        seen(2, False, "SA", 0, 1),
+        seen(3, True, "A", 1, 1),
+        seen(4, False, "FA", 1, 1),
+        seen(5, True, "FA", 1, 2),
+        seen(6, False, "A", 2, 2),
+    ]
+    counted = {"server": [[0.0, 1, 0], [0.61, 1, 1], [1.3, 1, 0]]}
+    arm = ArmResult("treatment", settings={"server": {"tw_recycle": True}}, sockets=counted, virtual_s=9.0)
+    told = [(state.words(), state.at_s) for state in follow(ways, arm) if state.node == "server"]
+    assert told[-2:] == [("TIME-WAIT", 0.6), ("(gone)", 1.3)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from twlab.report.transit import Transit
 from twlab.result import ArmResult
@@ -112,7 +113,9 @@ def _arrived(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) 
 
 def _changed(end: _End, state: str, at_s: float, number: int, arm: ArmResult) -> State:
     end.state = state
-    left_s = arm.settings.get(end.node, {}).get("time_wait_s", 60.0) if state == "TIME-WAIT" else None
+    settings = arm.settings.get(end.node, {})
+    known = state == "TIME-WAIT" and not settings.get("tw_recycle")  # which makes it 3.5 times the retransmission timeout, if timestamps are used
+    left_s = settings.get("time_wait_s", 60.0) if known else None
     return State(at_s, end.node, end.flow, state, number, left_s)
 
 
@@ -142,10 +145,16 @@ def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Ite
         next_s = min((state.at_s for state in found if state.flow == began.flow and state.at_s > began.at_s), default=float("inf"))
         seen_s = max((at_s for at_s in listed if at_s < next_s), default=began.at_s)
         gone_s = min(min((at_s for at_s in looks if at_s > seen_s + 0.05), default=float("inf")), next_s)
-        over_s = began.at_s + (began.left_s or 0.0)
         if gone_s == float("inf"):
             continue
+        over_s = _fewer_at_s(began, arm, gone_s) if began.left_s is None else began.at_s + began.left_s
         if not seen_s <= over_s <= gone_s:
             resets = [way.sightings[-1].segment for way in ways if way.nodes[-1] == began.node]
             over_s = next((s.at_s for s in resets if "R" in s.flags and seen_s <= s.at_s <= gone_s and s.flow == began.flow.reversed()), gone_s)
         yield State(over_s, began.node, began.flow, "", 0)
+
+
+def _fewer_at_s(began: State, arm: ArmResult, at_most_s: float) -> float:
+    """When the node of a TIME-WAIT whose length nobody knows was first seen to have fewer of them."""
+    rows = [row for row in arm.sockets.get(began.node, []) if began.at_s < row[0] <= at_most_s]
+    return next((float(later[0]) for one, later in pairwise(rows) if later[2] < one[2]), at_most_s)
