@@ -23,7 +23,7 @@ from twlab.errors import CapabilityError, EngineError, LabError
 from twlab.sweep import Cell, Table, deal
 from twlab.syscalls import die_with_parent
 
-_REAL_LIMIT_S = 600.0  # for one cell
+_REAL_LIMIT_S = 600.0  # for one cell, of which nothing is heard until it is done
 Part = dict[str, Any]
 
 
@@ -134,7 +134,7 @@ def carry_out(part: Part, on_result: Callable[[int, dict[str, Any]], None]) -> N
 
             request = {"jobs": [_job(part, number, folder) for number in batch], "seed": part["seed"], "engine": "guest", "mechanisms": {}}
             try:
-                Guest(agent="twlab.cells").run(request, Path(folder), on_event, _REAL_LIMIT_S * len(batch))
+                Guest(agent="twlab.cells", silence_s=_REAL_LIMIT_S).run(request, Path(folder), on_event, _REAL_LIMIT_S * len(batch))
             except EngineError as error:
                 for victim in [number for number in batch if number not in done][:1]:
                     done.append(victim)
