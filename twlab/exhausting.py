@@ -42,6 +42,7 @@ _STEP = 0.005  # by how much below and above the guess is tried; two steps are t
 _MOST_TRIALS = 12
 _SETTLED = 1.25  # after so many times the hold of a port, the ports in use have long stopped to grow
 _ENOUGH = 2.2  # where so many times the number of ports were opened and none failed, there is no ceiling
+_LOOK_S = 0.01  # between two looks for the first port that comes back
 _REAL_LIMIT_S = 900.0
 _HASH = "thash_entries=65536"  # as a machine of 8 GB has; from the guest's little memory Linux would make 4,096, and each search for a port long
 
@@ -58,7 +59,7 @@ class Opener:
         self.trials: list[dict[str, Any]] = []
         self._node, self._targets, self._loop = node, targets, loop
         self._count = Count(node)
-        self._tick_s = 0.01
+        self._tick_s = min(0.05, max(0.01, 20 / case.first_per_s))  # until it is known how long a port is held
 
     def run(self, rate_per_s: float, duration_s: float) -> dict[str, Any]:
         """One load, ended by its first failure."""
@@ -91,7 +92,7 @@ class Opener:
             return trial["connected"], 0.0
         full = self._count()
         while self._count() >= full:
-            self._loop.sleep(self._tick_s)
+            self._loop.sleep(_LOOK_S)
         hold_s = self._loop.now_s - began_s
         self._tick_s = hold_s / 1000
         return trial["connected"], hold_s
