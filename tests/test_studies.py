@@ -56,9 +56,10 @@ def test_a_ceiling_stands_beside_theory(tmp_path):
 
 
 def test_other_tables_are_shown_as_they_are(tmp_path):
-    """Whatever has a kind and rows; lists in a row are left out."""
-    rows = [{"name": "tw_reuse", "sustained_per_s": 9000.0, "trials": []}]
-    text = text_of([put(tmp_path / "alternatives.json", {"schema": 1, "kind": "alternatives", "rows": rows})], tmp_path)
+    """Whatever has rows: names are joined, and what no row has, or all have in common, is left out."""
+    rows = [{"name": "tw_reuse", "sustained_per_s": 9000.0, "trials": [1], "error": None, "does_harm": ["stale-data", "late-fin"], "kernel": "6.12"}]
+    text = text_of([put(tmp_path / "alternatives.json", {"schema": 1, "kernel": "6.12", "rows": rows})], tmp_path)
+    assert "<td>stale-data, late-fin</td>" in text and text.count("6.12") == 1 and ">error<" not in text and "Alternatives" in text
     assert '<th scope="row">tw_reuse</th>' in text and "sustained (per s)" in text and "trials" not in text
 
 

@@ -1,7 +1,7 @@
 """What is no run, and stands in a report beside runs: a sweep, a table of ceilings, and other tables that a command has measured.
 
-A study is one JSON file: a sweep (see `twlab.sweep`) has ``cells``; the others have ``kind``, ``rows`` (each with the same keys) and what
-is said about all of them, e.g. ``command`` and ``kernel`` (see `twlab.ceiling`). Reading is pure but for the file.
+A study is one JSON file: a sweep (see `twlab.sweep`) has ``cells``; the others have ``rows``, a ``kind`` (or the file's name says it) and
+what is said about all of them, e.g. ``command`` and ``kernel`` (see `twlab.ceiling`). Reading is pure but for the file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from twlab.report import tables
 
 FILES = ("ceiling.json", "alternatives.json", "sweep.json")  # looked for in a folder that is named
 _OUTCOMES = ("harmed", "delayed", "unharmed")
+_ABOUT = ("command", "kernel", "engine", "arm", "trials", "seed")
 _NEWEST = {"sweep": 2, "ceiling": 1}
 
 
@@ -43,14 +44,15 @@ class Study:
     @property
     def about(self) -> list[tuple[str, str]]:
         """What the file says about all of it: names and values."""
-        names = ("command", "kernel", "engine", "arm", "trials", "seed")
-        return [(name, str(self.values[name])) for name in names if self.values.get(name) not in (None, "")]
+        return [(name, str(self.values[name])) for name in _ABOUT if self.values.get(name) not in (None, "")]
 
     @property
     def table(self) -> tables.Table:
-        """The rows, without what is a list in each."""
+        """The rows, without what no row has, what stands above all of them anyway, and what is too large for a cell."""
         rows = self.values["cells"] if self.kind == "sweep" else self.values["rows"]
-        return tables.of_rows(self.title, [{key: value for key, value in row.items() if not isinstance(value, list | dict)} for row in rows])
+        told = [{key: _cell(value) for key, value in row.items() if key not in _ABOUT} for row in rows]
+        kept = [key for key in dict.fromkeys(key for row in told for key in row) if any(row.get(key) is not None for row in told)]
+        return tables.of_rows(self.title, [{key: row.get(key) for key in kept} for row in told])
 
     def bars(self) -> list[dict[str, Any]]:
         """Of ceilings: each row with the lengths of what was measured and of theory, in per cent of the longest."""
@@ -95,7 +97,7 @@ def read(path: Path) -> Study | None:
         return None
     if not isinstance(values, dict) or not isinstance(values.get("schema"), int) or "arms" in values:
         return None
-    kind = "sweep" if "cells" in values else str(values["kind"]) if "kind" in values and "rows" in values else ""
+    kind = "sweep" if "cells" in values else str(values.get("kind", path.stem)) if "rows" in values else ""
     if not kind:
         return None
     if values["schema"] > _NEWEST.get(kind, 1):
@@ -108,6 +110,13 @@ def read(path: Path) -> Study | None:
         message = f"{path} lacks what a {kind} has: {type(error).__name__}: {error}"
         raise UsageError(message, "make it again", "broken-result") from error
     return study
+
+
+def _cell(value: Any) -> Any:
+    """What a cell shows; nothing of what is too large for one."""
+    if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
+        return ", ".join(value)
+    return None if isinstance(value, list | dict) else value
 
 
 def _spoken(axis: str, value: str) -> str:
