@@ -51,7 +51,7 @@ def stale_segment(
     a window of W bytes: 1.5e-5 for 64 KB. `trials` four-tuples are used side by side, at random phases of the clock.
     """
     wire, random, time_wait_s = lab.wire, lab.random, lab.settings["client"].time_wait_s or 60
-    shuttle, door = lab.shuttle("client", "server", 80, family=family), lab.network["server"].interfaces[0]
+    shuttle, into = lab.shuttle("client", "server", 80, family=family), lab.network["server"].interfaces[0]
 
     def trial(port: int) -> Story[str]:
         yield lab.now_s + random.uniform(0, 1 + time_wait_s * PHASES)
@@ -66,7 +66,7 @@ def stale_segment(
         new = shuttle.try_connect(port)
         if not new:
             yield arrives_s
-            wire.inject(late, door)
+            wire.inject(late, into)
             yield over_s
             shuttle.connect(port).abort()
             return "delayed"
@@ -76,7 +76,7 @@ def stale_segment(
         yield arrives_s
         ahead = random.randrange(100, WINDOW)
         fitting = renumbered(late, seq=last.end_seq + ahead, ack=last.ack)
-        wire.inject(without_timestamp(fitting) if timestamp_lost else fitting, door)
+        wire.inject(without_timestamp(fitting) if timestamp_lost else fitting, into)
         first = ahead + (-50 if covered else random.randrange(STALE))
         new.send(b"n" * first)
         new.send(b"n" * 1000)
