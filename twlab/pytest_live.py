@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +16,7 @@ import pytest
 
 from twlab import loop
 from twlab.engines import choose
-from twlab.errors import CapabilityError, LabError, UsageError
+from twlab.errors import LabError, UsageError
 from twlab.observation import Observation
 from twlab.report import ladder, ladder_text
 from twlab.report.story import story
@@ -48,7 +47,7 @@ def run_scenario(item: ScenarioItem) -> None:
     """
     options = item.config.option
     source = f"{item.path}:{item.scenario.name}"
-    with _workplace() as place:
+    with _workplace(item.config) as place:
         order = Order([(source, item.scenario)], seed=options.twlab_seed, out=place, real_limit_s=REAL_LIMIT_S)
         (finished,) = run(order, choose(options.twlab_engine))
         result = finished.result
@@ -61,7 +60,7 @@ def run_scenario(item: ScenarioItem) -> None:
 
 def run_inside(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
     """Run a test in the engine; its reports, with the story and the ladder of its labs if it failed."""
-    with _workplace() as place:
+    with _workplace(item.config) as place:
         folder = place / "run"
         folder.mkdir()
         outcome = _Outcome(item)
@@ -223,11 +222,9 @@ def _told(folder: Path, name: str, arm: ArmResult) -> str:
 
 
 @contextmanager
-def _workplace() -> Iterator[Path]:
-    try:
-        place = Path(tempfile.mkdtemp(prefix="twlab-"))
-    except OSError as error:
-        raise CapabilityError(f"no temporary folder can be made: {error.strerror}", "set TMPDIR", "cannot-write") from error
+def _workplace(config: pytest.Config) -> Iterator[Path]:
+    """A folder for one test. It is among pytest's own temporary ones, so that even what a killed pytest leaves goes in time."""
+    place = config._tmp_path_factory.mktemp("twlab")  # type: ignore[attr-defined]
     try:
         yield place
     finally:

@@ -33,11 +33,9 @@ INSIDE: pytest.StashKey[Inside] = pytest.StashKey()  # what a pytest has that ru
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The options, all of one prefix."""
     group = parser.getgroup("twlab", "labs on TCP's TIME_WAIT")
-    group.addoption(
-        "--twlab-engine", default="", choices=["", "guest", "host"], help="guest: the lab kernel, in virtual time; host: this machine's kernel. "
-        "Default: guest on x86-64."
-    )  # fmt: skip
-    group.addoption("--twlab-seed", type=int, default=1, help="For everything random in a lab. Default: 1.")
+    engines = "guest: the lab kernel, in virtual time; host: this machine's kernel. Default: guest on x86-64."
+    group.addoption("--twlab-engine", default="", choices=["guest", "host"], help=engines)
+    group.addoption("--twlab-seed", metavar="N", type=int, default=1, help="For everything random in a lab. Default: 1.")
     group.addoption("--twlab-out", metavar="DIR", default="runs", help="Where the folders of failed tests are kept. Default: runs.")
     group.addoption("--twlab-keep", action="store_true", help="Keep the folders of all tests there, not only of those that failed.")
     group.addoption("--twlab-pcap", metavar="DIR", default="", help="Put the capture of every lab into this folder, as <test>-<arm>.pcapng.")

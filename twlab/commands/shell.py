@@ -45,6 +45,7 @@ def shell(
         settings = recorded | settings
     elif not topology:
         raise UsageError("no topology is named", "for example: twlab shell pair", "no-such-topology")
+    topology = _absolute(topology)
     load_topology(topology)
     Settings(**settings)
     where = choose(engine, agent="twlab.session")
@@ -106,6 +107,13 @@ def _recorded(run: Path, engine: str) -> tuple[str, dict[str, Any], str, Lines]:
     if "lines" not in given:
         raise UsageError(f"{run} is no session of the shell", "name a folder that twlab shell has made", "bad-replay")
     return result.topology, given.get("settings", {}), engine or result.engine, [(at_s, line) for at_s, line in given["lines"]]
+
+
+def _absolute(topology: str) -> str:
+    """A topology in a file is found again from wherever the session is replayed."""
+    place, comma, options = topology.partition(",")
+    file, colon, name = place.partition(":")
+    return f"{Path(file).resolve()}{colon}{name}{comma}{options}" if file.endswith(".py") else topology
 
 
 def _setting(pair: str) -> tuple[str, Any]:
