@@ -22,7 +22,8 @@ LAYERS = [
     {"roles"},
     {"network"},
     {"baseline", "tuning", "keeper", "recycle", "door", "timewait", "conntrack", "counters"}
-    | {"capture", "ring", "outlet", "nfqueue", "door", "wire", "endpoint", "traffic", "origin", "churn", "program", "web", "shuttle", "clocks", "gauge"},
+    | {"capture", "ring", "outlet", "nfqueue", "door", "wire", "endpoint", "traffic", "origin", "churn", "program", "web", "shuttle", "clocks"}
+    | {"gauge"},
     {"lab"},
     {"proxies"},
     {"stage"},

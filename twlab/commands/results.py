@@ -26,7 +26,7 @@ def show(
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or folders that hold such folders; sweep.json, ceiling.json.", metavar="RUN ...")],
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or of such folders; sweep.json, ceiling.json.", metavar="RUN ...")],
     out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")] = Path("report.html"),
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
