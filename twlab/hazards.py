@@ -105,10 +105,12 @@ class Hazard(NamedTuple):
         """So many a day, or how long one takes, as a person says it."""
         if self.per_day >= 0.1:
             return f"{self.per_day:,.0f}" if self.per_day >= 10 else f"{self.per_day:.1f}"
+        if self.per_day * 365.25 * NEVER_YEARS < 1:
+            return "never"
         years = 1 / self.per_day / 365.25
         if years < 1:
             return f"1 in {1 / self.per_day:,.0f} days"
-        return f"1 in {years:,.0f} y" if years < NEVER_YEARS else "never"
+        return f"1 in {years:,.0f} y"
 
 
 def _stale_data(world: World) -> float:
