@@ -201,6 +201,23 @@ def test_a_request_that_is_refused_is_counted_by_its_error(in_sandbox):
     assert in_sandbox(asked, True, True, 10.0, 81)[:2] == [True, {"ECONNREFUSED": 20}]
 
 
+def without_a_port():
+    loop = Loop()
+    with Network(load_topology("pair")) as network:
+        network["client"].write_sysctl("net.ipv4.ip_local_port_range", "40000 40004")
+        origin = WebServer(network["server"], loop, hangs_up=False)
+        clients = WebClients(network["client"], loop, (network["server"].address(), 80), rate_per_s=100, duration_s=0.1, keep_alive=False)
+        finished = loop.wait_until(lambda: clients.done, 20)
+        origin.close()
+    return [finished, dict(clients.answers)]
+
+
+@pytest.mark.host
+def test_clients_that_run_out_of_ports_themselves_say_so(in_sandbox):
+    """It is not taken for the proxy's failure, and does not end the load."""
+    assert in_sandbox(without_a_port) == [True, {"200": 5, "EADDRNOTAVAIL": 5}]
+
+
 @pytest.mark.parametrize(
     ("head", "close"),
     [

@@ -161,23 +161,34 @@ class WebClients:
             return
         self.asked += 1
         now_s = self._loop.now_s - self._began_s
-        if self._idle:
+        number = 0
+        while self._idle:
             ask = self._idle.pop()
             ask.begin(now_s)
-            ask.sock.send(self._request)
+            try:
+                ask.sock.send(self._request)
+                break
+            except OSError:  # the server has just ended it
+                self._drop(ask)
         else:
-            ask = _Ask(self._connect(), now_s)
-            self._loop.watch(ask.sock, None, lambda: self._connected(ask))
+            ask, number = self._connect(now_s)
         self._under_way[ask] = None
         ask.timer = self._loop.call_later(self.patience_s, lambda: self._end(ask, "timeout"))
+        if number:
+            self._end(ask, errno.errorcode.get(number, str(number)))
         self._loop.call_at(self._began_s + self.asked / self._rate_per_s, self._arrive)
 
-    def _connect(self) -> socket.socket:
+    def _connect(self, now_s: float) -> tuple[_Ask, int]:
+        """A connection that is being opened; or not, and why (errno): the clients' own ports may be taken, too."""
         self.connections += 1
         sock = self.node.socket()
         sock.setblocking(False)
-        sock.connect_ex(self._address)
-        return sock
+        ask = _Ask(sock, now_s)
+        number = sock.connect_ex(self._address)
+        if number in (0, errno.EINPROGRESS):
+            self._loop.watch(sock, None, lambda: self._connected(ask))
+            return ask, 0
+        return ask, number
 
     def _connected(self, ask: _Ask) -> None:
         if number := ask.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):

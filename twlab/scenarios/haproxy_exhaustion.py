@@ -4,7 +4,10 @@ from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
 from twlab.proxies import HAPROXY
 from twlab.proxies.trial import under_load
 
-SCALED = {"proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059)}  # 60 ports / 2 s: 30 a second, where Linux has 470.5
+SCALED = {
+    "proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059),  # 60 ports / 2 s: 30 a second, where Linux has 470.5
+    "client": Settings(tw_reuse=1),  # its own ports are not the matter, at any size
+}
 FINE = {"refused": 0, "client_sees": "200", "proxy_says": "nothing"}
 EXHAUSTED = Observation(answered=between(112, 130), client_sees="closed", proxy_says="no free ports", in_time_wait=between(56, 60), taken_over=0)
 
