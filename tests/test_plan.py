@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twlab import UsageError
-from twlab.hazards import KINDS
+from twlab.hazards import KINDS, Hazard
 from twlab.plan import POOL, Demand, make
 from twlab.report import plan_page
 from twlab.scenario import load_scenarios
@@ -129,6 +129,12 @@ def test_every_plan_gives_advice_and_is_json(demand):
     assert len(made.advice) >= 2
     assert all(sentence.endswith(".") for sentence in made.advice)
     json.dumps(made.as_dict(), allow_nan=False)
+
+
+@pytest.mark.parametrize(("per_day", "told"), [(1234.0, "1,234"), (0.5, "0.5"), (0.01, "1 in 100 days"), (1e-5, "1 in 274 y"), (5e-324, "never")])
+def test_how_often_is_said_as_people_say_it(per_day, told):
+    """So many a day; below one in ten days, how long one takes; less than once in a million years is never."""
+    assert Hazard("stale-data", per_day / 1e6, per_day).often() == told
 
 
 def test_advice_for_the_question_that_started_it():
