@@ -105,7 +105,7 @@ def test_the_first_run_does_everything_and_the_second_nothing_in_under_a_second(
 
 def test_a_set_up_for_tests_serves_the_labs_but_not_the_other_way_round(project: Project) -> None:
     """`make test` after `make lab` adds what tests need; `make lab` after `make test` has nothing to do."""
-    for program in ("shellcheck", "ping", "chromium"):
+    for program in ("shellcheck", "ping", "chromium", "ab", "wrk"):
         (project.tools / program).symlink_to("/bin/true")
     project.set_up("lab")
     assert project.done() == EVERYTHING
