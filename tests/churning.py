@@ -9,7 +9,7 @@ from twlab.tuning import Tuning
 
 
 def accounts(settings: dict, cases: list) -> list:
-    """For each case, (arguments of a load, arguments of the origin; contents by their length): the account of the load, and what the origin counted."""
+    """For each case (arguments of a load, and of the origin, contents by length): the account of the load, and what the origin counted."""
     found = []
     loop = Loop()
     with Network(load_topology("proxy,sources=4")) as network:
