@@ -115,6 +115,7 @@ def main() -> None:
     die_with_parent(signal.SIGTERM)
     for line in sys.stdin:
         print(json.dumps(carry_out(json.loads(line))), flush=True)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # all is told, and Python's end is no place to be interrupted in
 
 
 if __name__ == "__main__":
