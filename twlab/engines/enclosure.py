@@ -37,10 +37,15 @@ def enclosure(kernel: Path, *, memory_mib: int, processor_s: int) -> dict[str, A
         memory_mib: the guest's memory in MiB.
         processor_s: seconds of processor time that the kernel, and each process in it, may use.
     """
+    return {"view": [*_SYSTEM, *own_python(), str(kernel.resolve())], "memory_mib": memory_mib, "processor_s": processor_s}
+
+
+def own_python() -> list[str]:
+    """Where the Python that runs this, its packages and twlab lie: absolute paths, those without symbolic links."""
     packages = Path(twlab.__file__).parent
-    own = [packages, packages.parent / "topologies", Path(sys.prefix), Path(sys.base_prefix), Path(os.path.realpath(sys.executable)), kernel]
+    own = [packages, packages.parent / "topologies", Path(sys.prefix), Path(sys.base_prefix), Path(os.path.realpath(sys.executable))]
     own += [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
-    return {"view": [*_SYSTEM, *(str(path.resolve()) for path in own)], "memory_mib": memory_mib, "processor_s": processor_s}
+    return [str(path.resolve()) for path in own]
 
 
 def enclose(view: Sequence[str], memory_mib: int) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from twlab import loop, syscalls
+from twlab.engines.enclosure import own_python
 
 VIRTUAL_LIMIT_S = 7200.0
 MOST_PROCESSES, MOST_MEMORY, MOST_FILE = 32, 160 << 20, 64 << 20
@@ -178,8 +179,15 @@ def _hide_files(files: dict[str, str]) -> None:
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("proc", "/proc", "proc", quiet | syscalls.MS_NOEXEC)
+    # A checkout or a virtual environment may lie there itself: it is taken hold of before its place is covered.
+    needed = {path: os.open(path, os.O_PATH) for path in sorted(own_python()) if path.startswith(("/tmp/", "/var/tmp/")) and os.path.isdir(path)}
     for path in ("/run", "/tmp", "/var/tmp", "/dev/shm"):
         syscalls.mount("tmpfs", path, "tmpfs", quiet, f"size={MOST_FILE},mode=1777")
+    for path, held in needed.items():
+        os.makedirs(path, exist_ok=True)
+        syscalls.mount(f"/proc/self/fd/{held}", path, flags=syscalls.MS_BIND)
+        syscalls.set_read_only(path, True)
+        os.close(held)
     for path, text in files.items():
         Path(path).write_text(text)
     os.chdir("/tmp")
