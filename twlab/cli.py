@@ -48,7 +48,7 @@ def main() -> None:
         complain(str(error))
         sys.exit(error.exit_status)
     except KeyboardInterrupt:
-        complain("interrupted; finished arms are kept in the runs' folders")
+        complain("interrupted; what was finished is kept")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader of our output went away, as in `twlab list | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
