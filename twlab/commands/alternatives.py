@@ -19,6 +19,7 @@ from twlab.alternatives_page import harm_text, page, scaled_text, sustained_text
 from twlab.commands.common import err, out
 from twlab.engines import choose
 from twlab.errors import LabError, UsageError
+from twlab.progress import bar
 from twlab.result import cannot_write
 from twlab.scenario import load_scenarios
 
@@ -43,12 +44,13 @@ def alternatives(
     source = str(Path(sys.modules["twlab.sustained"].__file__ or ""))
     arms = [(source if job.under is None else job.scenario, job.arm, list(job.sets)) for job in todo]
     done: list[tuple[Job, Mapping[str, Any]]] = []
-    for number, result in abreast.run(arms, seed=seed, kernels=kernels):
-        job = todo[number]
-        if job.under is None and (result["error"] or {}).get("slug") == "no-such-sysctl":
-            result = _on_this_machine(arms[number], seed, abreast.carry_out) or result
-        done.append((job, result))
-        err.print(f"{len(done)}/{len(todo)}  {_told(job, result)}", markup=False)
+    with bar(err, "alternatives") as advance:
+        for number, result in abreast.run(arms, seed=seed, kernels=kernels):
+            job = todo[number]
+            if job.under is None and (result["error"] or {}).get("slug") == "no-such-sysctl":
+                result = _on_this_machine(arms[number], seed, abreast.carry_out) or result
+            done.append((job, result))
+            advance(len(done) / len(todo), f"{len(done)}/{len(todo)}  {_told(job, result)}")
     made = summary(done, wanted, command=shlex.join(["twlab", *sys.argv[1:]]), seed=seed)
     rows = made["rows"]
     text = json.dumps(made, indent=1) + "\n"

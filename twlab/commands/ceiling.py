@@ -16,6 +16,7 @@ from twlab.commands.common import err, out
 from twlab.engines import choose
 from twlab.errors import UsageError
 from twlab.load import LINUX_PORTS, PortChoice
+from twlab.progress import bar
 
 
 def ceiling(
@@ -43,12 +44,16 @@ def ceiling(
     rows: dict[int, dict[str, Any]] = {}
     about: dict[str, Any] = {"kernel": "", "engine": "guest", "command": shlex.join(["twlab", *sys.argv[1:]]), "seed": seed}
     files = write(folder, [], **about)
-    for index, event in measure_all(wanted, seed=seed, jobs=jobs):
-        if "row" in event:
-            rows[index], about["kernel"] = event["row"], event["kernel"]
-        told = _measured(event["row"]) if "row" in event else event["error"]
-        err.print(f"{len(rows)}/{len(wanted)}  {wanted[index].name}: {told}", markup=False)
-        write(folder, [rows[index] for index in sorted(rows)], **about)
+    total, done = sum(case.ports * case.origins for case in wanted), 0  # what a case takes is nearly in proportion to its four-tuples
+    with bar(err, "ceiling") as advance:
+        for count, (index, event) in enumerate(measure_all(wanted, seed=seed, jobs=jobs), 1):
+            case = wanted[index]
+            if "row" in event:
+                rows[index], about["kernel"] = event["row"], event["kernel"]
+            told = _measured(event["row"]) if "row" in event else event["error"]
+            done += case.ports * case.origins
+            advance(done / total, f"{count}/{len(wanted)}  {case.name}: {told}")
+            write(folder, [rows[index] for index in sorted(rows)], **about)
     table = [rows[index] for index in sorted(rows)]
     if any(row["group"] == "ports" and row["sustained_per_s"] for row in table):
         from twlab.report.ceiling_plot import draw
