@@ -188,7 +188,8 @@ def test_a_scenario_reads_nothing_of_anybodys(tmp_path: Path) -> None:
     (tmp_path / "other.toml").write_text("x")
     hidden = [Path.home(), tmp_path, EXAMPLE, ASSIGNMENT, ROOT / "tests", ROOT / ".git", "/etc/shadow", "/etc/passwd", "/home", "/mnt", "/var/log"]
     assert told(f"{{look(path) for path in {list(map(str, hidden))}}}") == "{'No such file or directory'}"
-    assert told("look('/run'), look('/tmp'), [p for p in look('/proc') if p.isdigit()]") == "(['submission.py'], [], ['1'])"
+    own = [ROOT.relative_to("/tmp").parts[0]] if ROOT.is_relative_to("/tmp") else []  # where the package lies there, the way to it
+    assert told("look('/run'), look('/tmp'), [p for p in look('/proc') if p.isdigit()]") == f"(['submission.py'], {own}, ['1'])"
 
 
 def test_a_scenario_writes_nothing() -> None:
