@@ -21,9 +21,9 @@ mkdir -p "$PARTS"
     --include=linux-image-amd64,initramfs-tools,systemd-sysv,dbus,udev,kmod,openssh-server,sudo,rsync,ifupdown,isc-dhcp-client,ca-certificates,iproute2,procps \
     "$SUITE" "$ROOTFS"
 
-# As Debian's installer and its boxes have it: later kernel sources come by way of the security updates.
-printf 'deb %s %s main\n' http://deb.debian.org/debian "$SUITE" http://deb.debian.org/debian "$SUITE-updates" \
-    http://security.debian.org/debian-security "$SUITE-security" >"$ROOTFS/etc/apt/sources.list"
+# Later kernel sources come by way of Debian's security updates, and from where this machine has its packages, the box has them.
+cp -r /etc/apt/sources.list.d "$ROOTFS/etc/apt/"
+[[ ! -f /etc/apt/sources.list ]] || cp /etc/apt/sources.list "$ROOTFS/etc/apt/sources.list"
 echo twlab-trial >"$ROOTFS/etc/hostname"
 echo '/dev/vda / ext4 errors=remount-ro 0 1' >"$ROOTFS/etc/fstab"
 printf 'auto lo\niface lo inet loopback\nauto eth0\niface eth0 inet dhcp\n' >"$ROOTFS/etc/network/interfaces"
