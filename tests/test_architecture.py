@@ -30,6 +30,7 @@ LAYERS = [
     {"arm", "result", "probes"},
     {"advice", "hazards", "plan"},
     {"inside", "cells", "engines", "report"},
+    {"drivers"},
     {"sustained", "harm", "alternatives", "alternatives_page", "abreast"},
     {"sweep", "sweeping", "ceiling", "exhausting", "runner", "repeat", "doctor", "progress", "starter", "grading"},
     {"verbs"},

@@ -1,24 +1,18 @@
 """Arms of scenarios in several lab kernels side by side, results as they come.
 
-Each boot is driven by a process of its own (this module as a program: one JSON request in, one line of JSON for each arm out), so that
-whatever ends this process ends the boots.
+This module is also the program that drives a boot (`twlab.drivers`): an answer for each arm.
 """
 
 from __future__ import annotations
 
-import json
-import selectors
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from twlab import drivers
 from twlab.engines import choose
 from twlab.errors import EngineError, LabError
-from twlab.syscalls import die_with_parent
 
 _REAL_LIMIT_S = 300.0  # for one arm
 _PARTS = 4  # boots for each kernel that runs at a time, so that none waits long for the last
@@ -34,41 +28,14 @@ def run(arms: Sequence[tuple[str, str, Sequence[str]]], *, seed: int, kernels: i
         kernels: boots side by side.
     """
     parts = min(len(arms), kernels * _PARTS)
-    waiting = [list(range(number, len(arms), parts)) for number in range(parts)]
-    running: dict[subprocess.Popen[bytes], list[int]] = {}
-    with selectors.DefaultSelector() as selector:
-        try:
-            while waiting or running:
-                while waiting and len(running) < kernels:
-                    numbers = waiting.pop(0)
-                    process = _start({"arms": [list(arms[number]) for number in numbers], "seed": seed})
-                    running[process] = numbers
-                    selector.register(process.stdout, selectors.EVENT_READ, process)  # type: ignore[arg-type]
-                for key, _ in selector.select():
-                    process = key.data
-                    if line := process.stdout.readline():
-                        index, result = json.loads(line)
-                        yield running[process].pop(index), result
-                    else:
-                        selector.unregister(process.stdout)
-                        process.stdout.close()
-                        status = process.wait()
-                        for number in running.pop(process):
-                            yield number, _failed(f"the process that drove its boot ended with status {status}")
-        finally:
-            for process in running:
-                process.terminate()  # it ends its guest and removes its folder
-                process.wait()
-                assert process.stdout
-                process.stdout.close()
-
-
-def _start(part: dict[str, Any]) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-m", __name__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True)
-    assert process.stdin
-    process.stdin.write(json.dumps(part).encode())
-    process.stdin.close()
-    return process
+    dealt = [list(range(number, len(arms), parts)) for number in range(parts)]
+    requests = [{"arms": [list(arms[number]) for number in numbers], "seed": seed} for numbers in dealt]
+    for part, answer in drivers.answers("twlab.abreast", requests, kernels):
+        if isinstance(answer, drivers.Ended):
+            for number in dealt[part]:
+                yield number, _failed(str(answer))
+        else:
+            yield dealt[part].pop(0), answer  # they come in their order
 
 
 def carry_out(part: dict[str, Any], on_result: Callable[[Result], None], engine: str = "guest") -> None:
@@ -104,17 +71,11 @@ def _failed(message: str) -> Result:
 
 def main() -> None:
     """Carry out the part on standard input; end with the process that started us."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    die_with_parent(signal.SIGTERM)
-    part = json.load(sys.stdin)
-
-    def tell(result: Result) -> None:
-        print(json.dumps([0, result]), flush=True)  # of what is left, always the first
-
+    part = drivers.request()
     try:
-        carry_out(part, tell)
+        carry_out(part, drivers.answer)
     except LabError as error:
-        tell(_failed(str(error)))
+        drivers.answer(_failed(str(error)))
 
 
 if __name__ == "__main__":

@@ -6,32 +6,27 @@ slightly less, until the ports in use have stopped to grow and a quarter of that
 connect fails. Where the guess was wrong, the test goes down or up until it has a rate at which none fails and one, a hundredth above, at which
 one does. What it costs is connections, not seconds: the lab kernel's time is virtual.
 
-Each case has a boot of its own, driven by a process of its own (this module as a program: a request in, a row out), as many side by side as there
-are processors.
+Each case has a boot of its own, as many side by side as there are processors. This module is the agent in the lab kernel, and also the program
+that drives a boot (`twlab.drivers`): one answer, the row.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import selectors
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from twlab import drivers
 from twlab.ceiling import Case
 from twlab.churn import Churn, Load, Origin, PortChoice
 from twlab.errors import EngineError, LabError
 from twlab.loop import Loop
 from twlab.network import Network, Node, load_topology
 from twlab.settings import Settings
-from twlab.syscalls import die_with_parent
 from twlab.timewait import Count
 from twlab.transcript import Transcript
 from twlab.tuning import Tuning
@@ -161,34 +156,22 @@ def measure_all(wanted: Sequence[Case], *, seed: int, jobs: int) -> Iterator[tup
         seed: of the lab kernels.
         jobs: boots side by side.
     """
-    waiting = sorted(range(len(wanted)), key=lambda index: -_cost(wanted[index]))
+    order = sorted(range(len(wanted)), key=lambda index: -_cost(wanted[index]))
     processors = sorted(os.sched_getaffinity(0))
-    running: dict[subprocess.Popen[bytes], tuple[int, int]] = {}
-    with selectors.DefaultSelector() as selector:
-        try:
-            while waiting or running:
-                while waiting and len(running) < jobs:
-                    taken = [processor for _, processor in running.values()]
-                    processor = min(processors, key=taken.count)
-                    index = waiting.pop(0)
-                    process = _start({"case": dataclasses.asdict(wanted[index]), "seed": seed, "processor": processor})
-                    running[process] = (index, processor)
-                    selector.register(process.stdout, selectors.EVENT_READ, process)  # type: ignore[arg-type]
-                for key, _ in selector.select():
-                    process = key.data
-                    assert process.stdout
-                    told = process.stdout.read()
-                    selector.unregister(process.stdout)
-                    process.stdout.close()
-                    status = process.wait()
-                    index, _ = running.pop(process)
-                    yield index, json.loads(told) if told else {"error": f"the process that drove the boot ended with status {status}"}
-        finally:
-            for process in running:
-                process.terminate()  # it ends its guest and removes its folder
-                process.wait()
-                assert process.stdout
-                process.stdout.close()
+    taken: dict[int, int] = {}  # by the number of the request that runs there
+
+    def requests() -> Iterator[dict[str, Any]]:
+        for number, index in enumerate(order):
+            taken[number] = min(processors, key=list(taken.values()).count)
+            yield {"case": dataclasses.asdict(wanted[index]), "seed": seed, "processor": taken[number]}
+
+    told: dict[int, dict[str, Any]] = {}
+    for number, answer in drivers.answers("twlab.exhausting", requests(), jobs):
+        if isinstance(answer, drivers.Ended):
+            del taken[number]
+            yield order[number], told.pop(number, {"error": str(answer)})
+        else:
+            told[number] = answer
 
 
 def _cost(case: Case) -> float:
@@ -196,30 +179,20 @@ def _cost(case: Case) -> float:
     return case.ports * case.origins * (5 if case.choice is PortChoice.CONNECT else 1) * (2 if not case.to_the_tick else 1)
 
 
-def _start(request: dict[str, Any]) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-m", "twlab.exhausting"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-    assert process.stdin
-    process.stdin.write(json.dumps(request).encode())
-    process.stdin.close()
-    return process
-
-
 def main() -> None:
     """Measure the case on standard input in a boot; end with the process that started us."""
     from twlab.engines.guest import Guest
 
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    die_with_parent(signal.SIGTERM)
-    request = json.load(sys.stdin)
+    request = drivers.request()
     os.sched_setaffinity(0, {request["processor"]})  # a guest stays on one processor; side by side they are to have one each
     answers: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="twlab-") as folder:
         try:
             guest = Guest(agent="twlab.exhausting", silence_s=_REAL_LIMIT_S, more=(_HASH,))
             guest.run(request, Path(folder), answers.append, _REAL_LIMIT_S)
-            print(json.dumps(answers[0]), flush=True)
+            drivers.answer(answers[0])
         except (EngineError, LabError) as error:
-            print(json.dumps({"error": str(error)}), flush=True)
+            drivers.answer({"error": str(error)})
 
 
 if __name__ == "__main__":

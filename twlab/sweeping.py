@@ -1,16 +1,10 @@
 """Fills a sweep's table: parts of the grid in lab kernels, many cells a boot, several boots side by side.
 
-Each boot is driven by a process of its own (this module as a program: one JSON request in, one line of JSON for each cell out), so that
-finished cells arrive at once, and whatever ends this process ends the boots.
+This module is also the program that drives a boot (`twlab.drivers`): an answer for each cell, its number and its result.
 """
 
 from __future__ import annotations
 
-import json
-import selectors
-import signal
-import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,10 +12,10 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from twlab import drivers
 from twlab.engines.guest import Guest
 from twlab.errors import CapabilityError, EngineError, LabError
 from twlab.sweep import Cell, Table, deal
-from twlab.syscalls import die_with_parent
 
 _REAL_LIMIT_S = 600.0  # for one cell, of which nothing is heard until it is done
 Part = dict[str, Any]
@@ -35,33 +29,17 @@ def fill(table: Table, source: str, wanted: Sequence[Cell], *, jobs: int, on_cel
         jobs: boots side by side.
     """
     missing = [cell for cell in wanted if cell not in table.done]
-    waiting = [part_of(table, source, cells) for cells in deal(missing, jobs)] if missing else []
-    running: dict[subprocess.Popen[bytes], Part] = {}
-    with selectors.DefaultSelector() as selector:
-        try:
-            while waiting or running:
-                while waiting and len(running) < jobs:
-                    process = _start(part := waiting.pop(0))
-                    running[process] = part
-                    selector.register(process.stdout, selectors.EVENT_READ, process)  # type: ignore[arg-type]
-                for key, _ in selector.select():
-                    process = key.data
-                    # Unbuffered, a line at a time: what a buffer has taken in, select would not tell of.
-                    if line := process.stdout.readline():
-                        index, result = json.loads(line)
-                        cell = tuple(running[process]["cells"][index])
-                        table.record(cell, result)
-                        on_cell(cell)
-                    else:
-                        selector.unregister(process.stdout)
-                        process.stdout.close()
-                        _ended(table, running.pop(process), process, on_cell)
-        finally:
-            for process in running:
-                process.terminate()  # it ends its guest and removes its folder
-                process.wait()
-                assert process.stdout
-                process.stdout.close()
+    parts = [part_of(table, source, cells) for cells in deal(missing, jobs)] if missing else []
+    for number, answer in drivers.answers("twlab.sweeping", parts, jobs):
+        cells = [tuple(cell) for cell in parts[number]["cells"]]
+        if isinstance(answer, drivers.Ended):
+            results = [(cell, {"error": {"message": str(answer)}}) for cell in cells if cell not in table.done and cell not in table.failed]
+        else:
+            index, result = answer
+            results = [(cells[index], result)]
+        for cell, result in results:
+            table.record(cell, result)
+            on_cell(cell)
 
 
 def fill_with(executor: Any, table: Table, source: str, wanted: Sequence[Cell], *, parts: int, on_cell: Callable[[Cell], None]) -> None:
@@ -146,34 +124,14 @@ def _job(part: Part, number: int, folder: str) -> dict[str, Any]:
     return {"source": part["source"], "arm": part["arm"], "folder": folder, "set": [*part["cells"][number], f"trials={part['trials']}"]}
 
 
-def _start(part: Part) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "twlab.sweeping"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
-    )
-    assert process.stdin
-    process.stdin.write(json.dumps(part).encode())
-    process.stdin.close()
-    return process
-
-
-def _ended(table: Table, part: Part, process: subprocess.Popen[bytes], on_cell: Callable[[Cell], None]) -> None:
-    status = process.wait()
-    for cell in map(tuple, part["cells"]):
-        if cell not in table.done and cell not in table.failed:
-            table.record(cell, {"error": {"message": f"the process that drove its boot ended with status {status}"}})
-            on_cell(cell)
-
-
 def main() -> None:
     """Carry out the part on standard input; end with the process that started us."""
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    die_with_parent(signal.SIGTERM)
-    part = json.load(sys.stdin)
+    part = drivers.request()
     told = set()
 
     def tell(number: int, result: dict[str, Any]) -> None:
         told.add(number)
-        print(json.dumps([number, result]), flush=True)
+        drivers.answer([number, result])
 
     try:
         carry_out(part, tell)
