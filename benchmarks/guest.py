@@ -60,6 +60,7 @@ class Run:
 def main(repeats: int) -> None:
     from twlab.engines.guest import Guest
     from twlab.engines.host import HostEngine
+    from twlab.runner import AGENT
     from twlab.scenario import find_scenario
 
     arms = list(find_scenario(SCENARIO).arms)
@@ -67,7 +68,7 @@ def main(repeats: int) -> None:
     request = {"jobs": jobs, "seed": 1, "mechanisms": {}}
     bare = [Run(Guest(agent="guest"), {"sleeps": 0}) for _ in range(repeats)]
     hours = [Run(Guest(agent="guest"), {"sleeps": SLEEPS}) for _ in range(repeats)]
-    guest = [Run(Guest(), {**request, "engine": "guest"}) for _ in range(repeats)]
+    guest = [Run(Guest(agent=AGENT), {**request, "engine": "guest"}) for _ in range(repeats)]
     row("guest: boot, to the first line of the agent", [run.starts[0] for run in bare])
     row("guest: boot and end, nothing done", [run.wall_s for run in bare])
     row(f"guest: boot and imports, to the first arm of {SCENARIO}", [run.starts[0] for run in guest])
@@ -76,7 +77,7 @@ def main(repeats: int) -> None:
     row(f"guest: all {len(arms)} arms, cold", [run.wall_s for run in guest])
     row("       ... processor time", [run.cpu_s for run in guest])
     row(f"twlab run {SCENARIO}, cold, all told", [command() for _ in range(repeats)])
-    host = [Run(HostEngine(), {**request, "engine": "host"})]
+    host = [Run(HostEngine(agent=AGENT), {**request, "engine": "host"})]
     row(f"host:  all {len(arms)} arms, real time (once)", [run.wall_s for run in host])
     print()
     asleep_s = SLEEPS * SLEEP_S

@@ -25,6 +25,7 @@ from leftovers import processes_of
 from twlab.engines.console import fault
 from twlab.engines.guest import EPOCH_S, Guest, built_kernel
 from twlab.errors import CapabilityError, EngineError
+from twlab.runner import AGENT
 
 pytestmark = pytest.mark.guest
 
@@ -143,7 +144,7 @@ def test_same_command_same_result(tmp_path: Path) -> None:
             folder.mkdir()
             jobs = [{"source": "stale-data", "arm": arm, "folder": str(folder), "set": []} for arm in ("treatment", "timestamps")]
             events: list[dict[str, Any]] = []
-            Guest().run({"jobs": jobs, "seed": 1, "engine": "guest"}, folder, events.append, 60)
+            Guest(agent=AGENT).run({"jobs": jobs, "seed": 1, "engine": "guest"}, folder, events.append, 60)
             outcomes.append((events, {path.name: path.read_bytes() for path in sorted(folder.iterdir())}))
     finally:
         for process in busy:

@@ -8,7 +8,7 @@ from conftest import ROOT, lacks
 
 from twlab.engines import choose
 from twlab.recycle import RecycleCache
-from twlab.runner import Order, run
+from twlab.runner import AGENT, Order, run
 from twlab.scenario import find_scenario
 from twlab.segment import advance
 
@@ -22,7 +22,7 @@ def answers(tmp_path_factory):
     scenario = find_scenario(str(FILE))
 
     def ask(engine):
-        (finished,) = run(Order([(str(FILE), scenario)], seed=SEED, out=tmp_path_factory.mktemp(engine)), choose(engine))
+        (finished,) = run(Order([(str(FILE), scenario)], seed=SEED, out=tmp_path_factory.mktemp(engine)), choose(engine, agent=AGENT))
         assert all(arm.ok for arm in finished.result.arms.values()), finished.result.arms
         return {name: arm.observed["answers"] for name, arm in finished.result.arms.items()}
 

@@ -7,7 +7,7 @@ import pytest
 
 from twlab.engines import choose
 from twlab.result import Result
-from twlab.runner import Order, run
+from twlab.runner import AGENT, Order, run
 from twlab.scenario import Verdict, load_scenarios
 
 CATALOGUE = load_scenarios()
@@ -16,7 +16,7 @@ PER_CATALOGUE = pytest.mark.parametrize("name", CATALOGUE)
 
 def carry_out(engine: str, names: tuple[str, ...], folder) -> dict[str, Result]:
     order = Order([(name, CATALOGUE[name]) for name in names], out=folder)
-    return {finished.result.scenario: finished.result for finished in run(order, choose(engine))}
+    return {finished.result.scenario: finished.result for finished in run(order, choose(engine, agent=AGENT))}
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,9 @@ from typing import Any
 
 from twlab import drivers
 from twlab.engines import choose
+from twlab.engines.protocol import Job, arms_request
 from twlab.errors import EngineError, LabError
+from twlab.runner import AGENT
 
 _REAL_LIMIT_S = 300.0  # for one arm
 _PARTS = 4  # boots for each kernel that runs at a time, so that none waits long for the last
@@ -53,11 +55,10 @@ def carry_out(part: dict[str, Any], on_result: Callable[[Result], None], engine:
                     for file in Path(folder).glob("*.pcapng"):
                         file.unlink()
 
-            jobs = [{"source": source, "arm": arm, "folder": folder, "set": sets} for source, arm, sets in left]
+            jobs = [Job(source=source, arm=arm, folder=folder, set=list(sets)) for source, arm, sets in left]
+            request = arms_request(jobs, seed=part["seed"], engine=engine)
             try:
-                choose(engine).run(
-                    {"jobs": jobs, "seed": part["seed"], "engine": engine, "mechanisms": {}}, Path(folder), on_event, _REAL_LIMIT_S * len(left)
-                )
+                choose(engine, agent=AGENT).run(request, Path(folder), on_event, _REAL_LIMIT_S * len(left))
             except EngineError as error:
                 if done < len(left):
                     done += 1

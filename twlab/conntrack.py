@@ -19,7 +19,7 @@ from twlab.errors import CapabilityError
 from twlab.segment import Flow
 
 if TYPE_CHECKING:
-    from twlab.network import Node
+    from twlab.namespace import NodeNamespace
 
 STATES = (
     *("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT"),
@@ -83,7 +83,7 @@ class Entry(NamedTuple):
         }
 
 
-def table(node: Node) -> list[Entry]:
+def table(node: NodeNamespace) -> list[Entry]:
     """All TCP connections that `node` tracks, by their inside address and port.
 
     Raises:
@@ -95,7 +95,7 @@ def table(node: Node) -> list[Entry]:
     return sorted(entries, key=lambda entry: entry.original)
 
 
-def count(node: Node) -> int:
+def count(node: NodeNamespace) -> int:
     """How many connections of any protocol `node` tracks; the kernel's own count, without listing them. Raises as `table`."""
     with _channel(node) as channel:
         _send(channel, _GET_STATS, 0)
@@ -103,7 +103,7 @@ def count(node: Node) -> int:
     return int.from_bytes(dict(_attributes(data)).get(_STATS_ENTRIES, b""), "big")
 
 
-def delete(node: Node, entries: Iterable[Entry]) -> int:
+def delete(node: NodeNamespace, entries: Iterable[Entry]) -> int:
     """Have `node` forget these connections at once, as ``conntrack -D`` does. How many it still knew.
 
     Raises:
@@ -129,7 +129,7 @@ def by_state(entries: Iterable[Entry]) -> dict[str, int]:
 
 
 @contextmanager
-def _channel(node: Node) -> Iterator[socket.socket]:
+def _channel(node: NodeNamespace) -> Iterator[socket.socket]:
     """A netlink socket to the connection tracking of `node`."""
     try:
         channel = node.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)

@@ -13,15 +13,15 @@ from weakref import WeakKeyDictionary
 from twlab import syscalls
 
 if TYPE_CHECKING:
-    from twlab.network import Node
+    from twlab.namespace import Namespace
 
 _FOLDER = "/proc/thread-self/net"
 _CONNTRACK = {"invalid", "insert_failed", "drop", "early_drop", "clashres", "search_restart"}  # the rest are gauges, or always 0
 
-_emulated: WeakKeyDictionary[Node, dict[str, int]] = WeakKeyDictionary()
+_emulated: WeakKeyDictionary[Namespace, dict[str, int]] = WeakKeyDictionary()
 
 
-def read(node: Node) -> dict[str, int]:
+def read(node: Namespace) -> dict[str, int]:
     """All counters of `node` by name, as they are now; with what an emulation has counted there (`count`)."""
     with node.inside():
         counters = _pairs_of_lines("netstat") | _pairs_of_lines("snmp") | _lines("snmp6") | _conntrack()
@@ -35,7 +35,7 @@ def delta(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
     return {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)}
 
 
-def count(node: Node, name: str) -> None:
+def count(node: Namespace, name: str) -> None:
     """Count one event on `node` that an emulation brought about in the kernel's place; `read` adds it to the kernel's own."""
     counted = _emulated.setdefault(node, {})
     counted[name] = counted.get(name, 0) + 1

@@ -1,38 +1,20 @@
-"""The agent inside an engine: carries out one request of arms, one after the other, and reports events.
+"""The agent that runs arms inside an engine, one after the other, and reports events.
 
-A request is one JSON object on standard input:
-
-    {"jobs": [{"scenario": "stale-data", "arm": "control", "folder": "/.../runs/...", "set": ["time_wait_s=1"]}, ...],
-     "seed": 1, "engine": "host"}
-
-Events are JSON objects, one a line, on standard output; `event` says which:
-
-    start   a job begins: job (its index)
-    entry   something happened, for live progress: job, and the fields of a transcript entry
-    pulse   how the lab does: job, and the fields of `twlab.stage.Vitals`
-    arm     a job is done: job, result (see `twlab.result`)
-    end     all jobs are done
-
-Standard output belongs to events alone; whatever else is printed goes to standard error.
+Requests and events are those of `twlab.engines.protocol`.
 """
 
 from __future__ import annotations
 
-import importlib
-import json
-import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from twlab.arm import as_dict, run_arm
+from twlab.engines.protocol import Event, Job, Request
 from twlab.scenario import Overrides, find_scenario
 
-Event = dict[str, Any]
 
-
-def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
+def carry_out(request: Request, emit: Callable[[Event], None]) -> None:
     """Run every job of `request`. What goes wrong in one arm is that arm's result; the next ones still run."""
     for index, job in enumerate(request["jobs"]):
         emit({"event": "start", "job": index})
@@ -40,7 +22,7 @@ def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
     emit({"event": "end"})
 
 
-def _run(job: dict[str, Any], index: int, request: dict[str, Any], emit: Callable[[Event], None]) -> dict[str, Any]:
+def _run(job: Job, index: int, request: Request, emit: Callable[[Event], None]) -> dict[str, Any]:
     try:
         scenario = find_scenario(job["source"])
         overrides = Overrides.parse(job["set"], [scenario])
@@ -56,21 +38,3 @@ def _run(job: dict[str, Any], index: int, request: dict[str, Any], emit: Callabl
         )
     except Exception as error:  # before the steps began, or in the lab itself: the other arms still run
         return {"error": as_dict(error)}
-
-
-def main() -> None:
-    """Read the request, have the agent named on the command line carry it out (without one: this module), end."""
-    events = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-
-    def emit(event: Event) -> None:
-        events.write(json.dumps(event) + "\n")
-        events.flush()
-
-    request = json.load(sys.stdin)
-    agent = importlib.import_module(sys.argv[1]) if sys.argv[1:] and sys.argv[1] != "twlab.inside" else sys.modules[__name__]
-    agent.carry_out(request, emit)
-
-
-if __name__ == "__main__":
-    main()

@@ -18,7 +18,7 @@ from typing import Any
 
 from mininet.topo import Topo
 
-from twlab import netlink
+from twlab import netlink, paths
 from twlab.errors import CapabilityError, UsageError
 from twlab.nodes import Interface, Node, Veth, ip6_of
 from twlab.roles import Balancer, Endpoint, Gateway, Proxy, Router, VirtualServer, WireNode
@@ -29,7 +29,7 @@ __all__ = [
     "bounded", "load_topology", "numbered", "port_range", "topology_names",
 ]  # fmt: skip
 
-_FOLDER = Path(__file__).resolve().parent.parent / "topologies"
+_FOLDER = paths.TOPOLOGIES
 _LONGEST_NAME = 15  # of an interface, IFNAMSIZ - 1
 _MOST_ADDRESSES = 253  # at one end of a link: host 254 is the other end
 

@@ -23,7 +23,7 @@ from twlab.syscalls import enlarge_receive_buffer
 if TYPE_CHECKING:
     from netfilterqueue import Packet
 
-    from twlab.network import Node
+    from twlab.namespace import NodeNamespace
 
 NUMBER = 1  # queue numbers belong to a network namespace, so one serves every lab
 LENGTH = 65_536  # segments that may wait; TCP's windows keep it far below
@@ -46,7 +46,7 @@ class Segments(NamedTuple):
 FORWARDED = Segments("FORWARD", "meta l4proto tcp", "-p tcp")
 
 
-def install(node: Node, segments: Segments = FORWARDED) -> str:
+def install(node: NodeNamespace, segments: Segments = FORWARDED) -> str:
     """Send TCP segments of `node` to the queue, those that it forwards unless others are named; they pass while nobody has bound it.
 
     Returns:
@@ -95,7 +95,7 @@ class Tap:
         overruns: how often the socket's buffer was full; segments passed unseen then.
     """
 
-    def __init__(self, node: Node, callback: Callable[[Packet], object]):
+    def __init__(self, node: NodeNamespace, callback: Callable[[Packet], object]):
         from netfilterqueue import NetfilterQueue
 
         self.overruns = 0

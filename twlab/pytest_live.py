@@ -21,7 +21,7 @@ from twlab.observation import Observation
 from twlab.report import ladder, ladder_text
 from twlab.report.story import story
 from twlab.result import ArmResult, Result
-from twlab.runner import Order, describe_network, new_folder, run, versions
+from twlab.runner import AGENT, Order, describe_network, new_folder, run, versions
 from twlab.scenario import Verdict
 from twlab.settings import Settings
 
@@ -49,7 +49,7 @@ def run_scenario(item: ScenarioItem) -> None:
     source = f"{item.path}:{item.scenario.name}"
     with _workplace(item.config) as place:
         order = Order([(source, item.scenario)], seed=options.twlab_seed, out=place, real_limit_s=REAL_LIMIT_S)
-        (finished,) = run(order, choose(options.twlab_engine))
+        (finished,) = run(order, choose(options.twlab_engine, agent=AGENT))
         result = finished.result
         supported = result.verdict is Verdict.SUPPORTED
         kept = _keep(item, finished.folder, result, failed=not supported, properties=item.user_properties)

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from twlab.runner import Engine, Event, Order, run
+from twlab.engines.protocol import Engine, Event
+from twlab.runner import Order, run
 from twlab.scenario import Verdict
 
 

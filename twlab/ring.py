@@ -20,7 +20,7 @@ from twlab import bpf
 from twlab.errors import CapabilityError
 
 if TYPE_CHECKING:
-    from twlab.network import Node
+    from twlab.namespace import NodeNamespace
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _TPACKET_V3 = 263, 5, 6, 10, 2  # linux/if_packet.h
@@ -59,7 +59,7 @@ class Ring:
         CapabilityError: there is no memory for the ring, or no right to open packet sockets (``no-capture``).
     """
 
-    def __init__(self, node: Node, full_up_to: int, bulk: int, size: int):
+    def __init__(self, node: NodeNamespace, full_up_to: int, bulk: int, size: int):
         self.lost = 0
         self._blocks = size // _BLOCK_BYTES
         self._next = 0

@@ -10,22 +10,15 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from twlab import loop
+from twlab.engines.protocol import Engine, Event, Job, Request, arms_request
 from twlab.errors import CapabilityError, EngineError, LabError, UsageError
 from twlab.result import ArmResult, Result, cannot_write
 from twlab.scenario import Overrides, Scenario
 
-Event = dict[str, Any]
-
-
-class Engine(Protocol):
-    """Where a lab runs. `run` carries out a request (see `twlab.inside`) and calls back for each event."""
-
-    name: str
-
-    def run(self, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None], real_limit_s: float) -> None: ...
+AGENT = "twlab.inside"  # runs arms inside an engine
 
 
 @dataclass(frozen=True)
@@ -165,18 +158,14 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
     return finished, jobs
 
 
-def _request(order: Order, jobs: Sequence[_Job], engine: Engine) -> dict[str, Any]:
+def _request(order: Order, jobs: Sequence[_Job], engine: Engine) -> Request:
     # The control stays what it is, unless it was asked for by name: a control that was changed controls nothing.
     def sets(job: _Job) -> list[str]:
         untouched = job.result.arms[job.arm].role == "control" and "control" not in order.arms
         return [] if untouched else list(order.sets)
 
-    return {
-        "jobs": [{"source": job.source, "arm": job.arm, "folder": str(job.folder.resolve()), "set": sets(job)} for job in jobs],
-        "seed": order.seed,
-        "engine": engine.name,
-        "mechanisms": order.mechanisms,
-    }
+    wanted = [Job(source=job.source, arm=job.arm, folder=str(job.folder.resolve()), set=sets(job)) for job in jobs]
+    return arms_request(wanted, seed=order.seed, engine=engine.name, mechanisms=order.mechanisms)
 
 
 def _record(job: _Job, outcome: dict[str, Any]) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 from twlab import drivers
 from twlab.engines.guest import Guest
+from twlab.engines.protocol import Job, arms_request
 from twlab.errors import CapabilityError, EngineError, LabError
 from twlab.sweep import Cell, Table, deal
 
@@ -110,7 +111,7 @@ def carry_out(part: Part, on_result: Callable[[int, dict[str, Any]], None]) -> N
                     done.append(batch[event["job"]])
                     on_result(done[-1], event["result"])
 
-            request = {"jobs": [_job(part, number, folder) for number in batch], "seed": part["seed"], "engine": "guest", "mechanisms": {}}
+            request = arms_request([_job(part, number, folder) for number in batch], seed=part["seed"])
             try:
                 Guest(agent="twlab.cells", silence_s=_REAL_LIMIT_S).run(request, Path(folder), on_event, _REAL_LIMIT_S * len(batch))
             except EngineError as error:
@@ -120,8 +121,9 @@ def carry_out(part: Part, on_result: Callable[[int, dict[str, Any]], None]) -> N
             left = [number for number in batch if number not in done]
 
 
-def _job(part: Part, number: int, folder: str) -> dict[str, Any]:
-    return {"source": part["source"], "arm": part["arm"], "folder": folder, "set": [*part["cells"][number], f"trials={part['trials']}"]}
+def _job(part: Part, number: int, folder: str) -> Job:
+    sets = [*part["cells"][number], f"trials={part['trials']}"]
+    return Job(source=part["source"], arm=part["arm"], folder=folder, set=sets)
 
 
 def main() -> None:

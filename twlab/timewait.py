@@ -15,7 +15,7 @@ from twlab import inetdiag
 from twlab.syscalls import inside_network_namespace, new_network_namespace
 
 if TYPE_CHECKING:
-    from twlab.network import Node
+    from twlab.namespace import Namespace
 
 _SOCKET_ID = struct.Struct(">HH16s16s")
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
@@ -58,7 +58,7 @@ class Socket(NamedTuple):
     mini: bool
 
 
-def table(node: Node) -> list[TimeWait]:
+def table(node: Namespace) -> list[TimeWait]:
     """All sockets of `node` in TIME_WAIT proper, in the kernel's order. FIN_WAIT2 mini-sockets are not among them."""
     return [
         TimeWait(_family(record), *_addresses(record), record.expires_ms / 1000, record.id)
@@ -66,7 +66,7 @@ def table(node: Node) -> list[TimeWait]:
     ]
 
 
-def count(node: Node) -> int:
+def count(node: Namespace) -> int:
     """How many sockets of `node` are in TIME_WAIT proper."""
     return len(_dump(node, 1 << inetdiag.TIME_WAIT))
 
@@ -77,7 +77,7 @@ class Count:
     Source: /proc/net/sockstat (Linux net/ipv4/proc.c).
     """
 
-    def __init__(self, node: Node):
+    def __init__(self, node: Namespace):
         with node.inside():
             self._fd = os.open("/proc/thread-self/net/sockstat", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -90,7 +90,7 @@ class Count:
         os.close(self._fd)
 
 
-def sockets(node: Node) -> list[Socket]:
+def sockets(node: Namespace) -> list[Socket]:
     """All TCP sockets of `node`."""
     return [
         Socket(
@@ -105,7 +105,7 @@ def sockets(node: Node) -> list[Socket]:
     ]
 
 
-def destroy(node: Node, entries: Iterable[TimeWait]) -> int:
+def destroy(node: Namespace, entries: Iterable[TimeWait]) -> int:
     """End TIME_WAIT sockets of `node` at once, as ``ss -K`` does: no packet tells the peer. How many were still there.
 
     Raises:
@@ -148,7 +148,7 @@ def _make_one_time_wait() -> None:
             second.close()
 
 
-def _dump(node: Node, states: int) -> list[inetdiag.Record]:
+def _dump(node: Namespace, states: int) -> list[inetdiag.Record]:
     with node.inside(), inetdiag.open_socket() as diag:
         return inetdiag.dump(diag, states)
 

@@ -17,7 +17,7 @@ from rich.table import Table
 from twlab.alternatives import ALTERNATIVES, Alternative, Job, as_csv, jobs, summary
 from twlab.alternatives_page import harm_text, page, scaled_text, sustained_text
 from twlab.commands.common import err, out
-from twlab.engines import choose
+from twlab.engines.guest import built_kernel
 from twlab.errors import LabError, UsageError
 from twlab.progress import bar
 from twlab.result import cannot_write
@@ -38,7 +38,7 @@ def alternatives(
     """
     from twlab import abreast
 
-    choose("guest")
+    built_kernel()
     wanted = _wanted(names or [])
     todo = jobs(load_scenarios(), wanted, judged=judge)
     source = str(Path(sys.modules["twlab.sustained"].__file__ or ""))

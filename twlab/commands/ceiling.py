@@ -13,7 +13,7 @@ from rich.table import Table
 
 from twlab.ceiling import Case, cases, write
 from twlab.commands.common import err, out
-from twlab.engines import choose
+from twlab.engines.guest import built_kernel
 from twlab.errors import UsageError
 from twlab.load import LINUX_PORTS, PortChoice
 from twlab.progress import bar
@@ -36,7 +36,7 @@ def ceiling(
     """
     from twlab.exhausting import measure_all
 
-    choose("guest")
+    built_kernel()
     wanted = cases()
     if time_wait or ports or origins > 1:
         ranges = [_range(text) for text in ports or ()] or [LINUX_PORTS]

@@ -9,8 +9,9 @@ from rich.table import Table
 
 from twlab import repeat as repeating
 from twlab.commands.common import err, out
+from twlab.engines.protocol import Engine
 from twlab.progress import bar
-from twlab.runner import Engine, Order
+from twlab.runner import Order
 from twlab.scenario import Verdict
 
 

@@ -88,11 +88,11 @@ def run(
     wanted = [(name, scenario) for name, scenario in load_scenarios().items()] if all_ else [find(name) for name in names or []]
     order = Order(scenarios=wanted, arms=arm or (), sets=set_ or (), seed=seed, out=out_dir)
     if times > 1:
-        repeat(order, choose(engine), times, as_json)
+        repeat(order, choose(engine, agent=runner.AGENT), times, as_json)
         return
     arms = sum(not order.arms or name in order.arms for _, scenario in wanted for name in scenario.arms)
     with Progress(err, arms) as progress:
-        finished = runner.run(order, choose(engine), progress.on_event)
+        finished = runner.run(order, choose(engine, agent=runner.AGENT), progress.on_event)
     if as_json:
         print(json.dumps([run.result.summary(run.folder) for run in finished], indent=1))
     else:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from twlab.errors import UsageError
 
 if TYPE_CHECKING:
-    from twlab.runner import Engine
+    from twlab.engines.protocol import Engine
 
 
-def choose(name: str = "", *, agent: str = "twlab.inside") -> Engine:
+def choose(name: str = "", *, agent: str) -> Engine:
     """The engine called `name`; with no name the guest on x86-64, the host elsewhere.
 
     Args:

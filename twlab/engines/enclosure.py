@@ -15,8 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import twlab
-from twlab import syscalls
+from twlab import paths, syscalls
 
 _SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64"),
@@ -42,7 +41,7 @@ def enclosure(kernel: Path, *, memory_mib: int, processor_s: int) -> dict[str, A
 
 def own_python() -> list[str]:
     """Where the Python that runs this, its packages and twlab lie: absolute paths, those without symbolic links."""
-    packages = Path(twlab.__file__).parent
+    packages = paths.PACKAGE
     own = [packages, packages.parent / "topologies", Path(sys.prefix), Path(sys.base_prefix), Path(os.path.realpath(sys.executable))]
     own += [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     return [str(path.resolve()) for path in own]

@@ -11,15 +11,16 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import twlab
+from twlab import paths
 from twlab.engines.console import fault, said
 from twlab.engines.enclosure import enclosure
-from twlab.engines.voyage import Event, Stream, under_way
+from twlab.engines.protocol import Event
+from twlab.engines.voyage import Stream, under_way
 from twlab.errors import CapabilityError, EngineError
 
 EPOCH_S = 1_704_067_200  # the guest's clock starts at 2024-01-01T00:00:00Z, so that the captures of two runs bear the same times
@@ -50,7 +51,7 @@ class Guest:
         self,
         kernel: Path | None = None,
         *,
-        agent: str = "twlab.inside",
+        agent: str,
         memory_mib: int = 512,
         silence_s: float = 180.0,
         processor_s: int | None = None,
@@ -63,11 +64,11 @@ class Guest:
         self._processor_s = processor_s
         self._more = (*VIRTUAL_TIME, *more)
 
-    def run(self, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None], real_limit_s: float) -> None:
+    def run(self, request: Mapping[str, Any], folder: Path, on_event: Callable[[Event], None], real_limit_s: float) -> None:
         """Carry out `request` in one boot and call `on_event` for each event, as it comes.
 
         Args:
-            request: JSON values, see `twlab.inside`. Its ``seed`` (default 1) also seeds the kernel: two runs of one request are alike to
+            request: JSON values, see `twlab.engines.protocol`. Its ``seed`` (default 1) also seeds the kernel: two runs of one request are alike to
                 the byte, in what they send and when.
             folder: the only place of the host's file system that the guest can write to. ``console.log`` in it keeps what the kernel
                 and the agent said, unless all went well and the agent said nothing.
@@ -132,12 +133,12 @@ def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], mor
     ]
 
 
-def orders(agent: str, request: dict[str, Any], folder: Path | None) -> dict[str, Any]:
+def orders(agent: str, request: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
     """What the guest is told, see `twlab.engines.guest_init`: to be the same Python in the same place as this one."""
     return {
         "folder": str(folder or ""),
         "cwd": os.getcwd(),
-        "path": [str(Path(twlab.__file__).parent.parent), *sys.path],
+        "path": [str(paths.IMPORT_FROM), *sys.path],
         "executable": sys.executable,
         "environment": {"PATH": os.environ.get("PATH", os.defpath), "HOME": "/root"},
         "agent": agent,

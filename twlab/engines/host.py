@@ -9,12 +9,11 @@ import os
 import select
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import twlab
-from twlab import loop
+from twlab import loop, paths
 from twlab.engines import sandbox
 from twlab.errors import EngineError
 
@@ -28,14 +27,14 @@ class HostEngine:
 
     name = "host"
 
-    def __init__(self, *, agent: str = "twlab.inside"):
+    def __init__(self, *, agent: str):
         self._agent = agent
 
-    def run(self, request: dict[str, Any], folder: Path, on_event: Callable[[dict[str, Any]], None], real_limit_s: float) -> None:
+    def run(self, request: Mapping[str, Any], folder: Path, on_event: Callable[[dict[str, Any]], None], real_limit_s: float) -> None:
         """Carry out `request` and call `on_event` for each event, as it comes.
 
         Args:
-            request: JSON values, see `twlab.inside`.
+            request: JSON values, see `twlab.engines.protocol`.
             folder: where evidence is written.
             real_limit_s: real seconds after which the lab is ended.
 
@@ -63,18 +62,18 @@ def started(agent: str, stderr: IO[bytes], terminal: int = -1) -> subprocess.Pop
     # -P: what lies in the user's folder is not to be taken for a module of ours.
     python = [sys.executable, "-P", "-m"]
     return subprocess.Popen(
-        [*python, "twlab.engines.sandbox", str(os.getpid()), *python, "twlab.inside", agent],
+        [*python, "twlab.engines.sandbox", str(os.getpid()), *python, "twlab.engines.host_init", agent],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=stderr,
         start_new_session=terminal < 0,  # Ctrl-C is for the caller, who ends the lab
         pass_fds=[terminal] if terminal >= 0 else [],
-        env={**os.environ, "LC_ALL": "C", "PYTHONHASHSEED": "0", "PYTHONPATH": str(Path(twlab.__file__).parent.parent)},
+        env={**os.environ, "LC_ALL": "C", "PYTHONHASHSEED": "0", "PYTHONPATH": str(paths.IMPORT_FROM)},
     )
 
 
 def carry_out(
-    process: subprocess.Popen[bytes], request: dict[str, Any], on_event: Callable[[dict[str, Any]], None], deadline_s: float
+    process: subprocess.Popen[bytes], request: Mapping[str, Any], on_event: Callable[[dict[str, Any]], None], deadline_s: float
 ) -> bool | None:
     """Hand over the request and relay events: whether the last was ``end``; None when time ran out. However this ends, the lab has ended, too."""
     assert process.stdin and process.stdout

@@ -18,7 +18,8 @@ from typing import Any
 
 from twlab.engines.console import fault
 from twlab.engines.guest import built_kernel, command_line, orders
-from twlab.engines.voyage import Event, Stream, under_way
+from twlab.engines.protocol import Event
+from twlab.engines.voyage import Stream, under_way
 from twlab.errors import EngineError
 
 _MEMORY_MIB = 1024

@@ -24,12 +24,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twlab import loop, syscalls
+from twlab import loop, paths, syscalls
 from twlab.engines import sandbox
+from twlab.engines.protocol import Event
 from twlab.engines.pulse import children, pulse
 from twlab.errors import CapabilityError, EngineError
-
-Event = dict[str, Any]
 
 _IN_SANDBOX = "/run/twlab"  # where /run is a tmpfs of the sandbox's own
 
@@ -196,7 +195,7 @@ def _start(sandboxed: bool, command: list[str], orders: dict[str, Any], output: 
             stderr=output,
             pass_fds=[theirs.fileno(), *([terminal] if terminal >= 0 else [])],
             start_new_session=True,  # Ctrl-C is for the caller, who ends the guest; and a kernel that panics signals its whole process group
-            env={**environment, "LC_ALL": "C", "TMPDIR": "/dev/shm", "PYTHONPATH": str(Path(__file__).parents[2])},
+            env={**environment, "LC_ALL": "C", "TMPDIR": "/dev/shm", "PYTHONPATH": str(paths.IMPORT_FROM)},
         )
     assert process.stdin
     with contextlib.suppress(BrokenPipeError):  # its exit status says why

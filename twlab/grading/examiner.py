@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from twlab import counters, inetdiag, sysctl
 from twlab.arm import run_arm, settings_of
@@ -111,10 +111,10 @@ class _Trial:
                 with node.inside():
                     if stage == "ready":
                         self.found[name] = {knob.sysctl: value for knob in KNOBS if (value := sysctl.read(knob.sysctl)) is not None}
-                        self._before[name] = counters.read(cast(Any, node))
+                        self._before[name] = counters.read(node)
                         _put(instead.get(name, {}) if instead else {}, self.found[name])
                     else:
-                        _add(evidence, counters.delta(self._before.get(name, {}), counters.read(cast(Any, node))))
+                        _add(evidence, counters.delta(self._before.get(name, {}), counters.read(node)))
                     evidence["differs"] += [f"{name} {what}" for what in _differences(wanted.get(name, {}))]
 
         try:

@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from twlab.engines.guest import Guest
+from twlab.engines.protocol import Job, arms_request
 from twlab.errors import CapabilityError, EngineError
 from twlab.grading.cell import GONE
+from twlab.runner import AGENT
 from twlab.syscalls import die_with_parent
 
 PROCESSOR_LIMIT_S = 15  # of each process of a stranger's lab kernel
@@ -36,7 +38,7 @@ def carry_out(task: dict[str, Any]) -> Result:
 
 def _trial(task: dict[str, Any], folder: Path) -> Result:
     """Scenarios of the teacher's, run as `twlab run` runs them."""
-    jobs = [{"source": task["source"], "arm": arm, "folder": str(folder), "set": task["sets"]} for arm in task["arms"]]
+    jobs = [Job(source=task["source"], arm=arm, folder=str(folder), set=task["sets"]) for arm in task["arms"]]
     outcomes: dict[str, Any] = {}
 
     def on_event(event: dict[str, Any]) -> None:
@@ -44,7 +46,7 @@ def _trial(task: dict[str, Any], folder: Path) -> Result:
             outcomes[task["arms"][event["job"]]] = {name: event["result"].get(name) for name in ("observed", "error", "kernel")}
 
     try:
-        Guest().run({"jobs": jobs, "seed": task["seed"], "engine": "guest", "mechanisms": {}}, folder, on_event, _TRIAL_LIMIT_S)
+        Guest(agent=AGENT).run(arms_request(jobs, seed=task["seed"]), folder, on_event, _TRIAL_LIMIT_S)
     except EngineError as error:
         outcomes |= {arm: {"error": error.as_dict()} for arm in task["arms"] if arm not in outcomes}
     return {"outcomes": outcomes}

@@ -1,0 +1,34 @@
+"""The host engine's first process in its sandbox: reads the request, runs the agent, sends its events.
+
+    python -m twlab.engines.host_init AGENT
+
+AGENT is a module with ``carry_out(request, emit)``. The request is one JSON object on standard
+input, events are JSON objects, one a line, on standard output (`twlab.engines.protocol`).
+Anything else that is printed goes to standard error.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+
+from twlab.engines.protocol import Event
+
+
+def main() -> None:
+    """Run the agent named on the command line."""
+    events = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+
+    def emit(event: Event) -> None:
+        events.write(json.dumps(event) + "\n")
+        events.flush()
+
+    request = json.load(sys.stdin)
+    importlib.import_module(sys.argv[1]).carry_out(request, emit)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,69 @@
+"""What is exchanged with an engine: requests go in, events come out, both as JSON values.
+
+A request for arms is a `Request` of `Job`s. Agents with tasks of their own (shell, pytest, grading)
+define what else a request holds; each request may have a ``seed``.
+Events are JSON objects, one a line; ``event`` says which:
+
+    start   a job begins: job (its index)
+    entry   a transcript entry was made: job, and the entry's fields
+    pulse   progress figures: job, and the fields of `twlab.stage.Vitals`
+    arm     a job is done: job, result (see `twlab.result.ArmResult`)
+    end     the request has been carried out
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypedDict
+
+Event = dict[str, Any]
+OnEvent = Callable[[Event], None]
+
+
+class Job(TypedDict):
+    """One arm of a request.
+
+    Keys:
+        source: the scenario's name, or the path of a file.
+        arm: its name.
+        folder: where the capture is written.
+        set: ``KEY=VALUE`` texts.
+    """
+
+    source: str
+    arm: str
+    folder: str
+    set: list[str]
+
+
+class Request(TypedDict):
+    """Arms for one boot of an engine.
+
+    Keys:
+        jobs: in the order in which they run.
+        seed: for everything random.
+        engine: the engine's name.
+        mechanisms: setting to mechanism, where it is not the engine's first choice.
+    """
+
+    jobs: list[Job]
+    seed: int
+    engine: str
+    mechanisms: dict[str, str]
+
+
+class Engine(Protocol):
+    """Where a lab runs."""
+
+    name: str
+
+    def run(self, request: Mapping[str, Any], folder: Path, on_event: OnEvent, real_limit_s: float) -> None:
+        """Carry out `request`, call `on_event` for each event; see the engines for errors."""
+
+
+def arms_request(
+    jobs: Sequence[Job], *, seed: int, engine: str = "guest", mechanisms: dict[str, str] | None = None
+) -> Request:
+    """Build the request that runs `jobs`."""
+    return {"jobs": list(jobs), "seed": seed, "engine": engine, "mechanisms": mechanisms or {}}
