@@ -1,11 +1,14 @@
-"""The shape of the project: imports go downward, each library has one importer, one module reads clocks, and no module is long."""
+"""The shape of the project, held against docs/architecture.md: packages, imports, clocks, sizes."""
 
 import ast
 import graphlib
+import importlib
+import inspect
 import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 
@@ -14,46 +17,135 @@ from conftest import ROOT
 
 import twlab
 
-# Bottom first. A module imports from the layers above it in this list, or from its own; a new module has to be given its place.
-LAYERS = [
-    {"errors", "syscalls", "loop", "sysctl", "lean", "bpf"},
-    {"settings", "observation", "transcript", "segment", "impair", "isn", "recycle", "firewall", "netlink", "inetdiag", "pcapng", "load"},
-    {"scenario", "nodes", "craft", "phrases", "prompt"},
-    {"roles"},
-    {"network"},
-    {"baseline", "tuning", "keeper", "recycle", "door", "timewait", "conntrack", "counters"}
-    | {"capture", "ring", "outlet", "nfqueue", "door", "wire", "endpoint", "traffic", "origin", "churn", "program", "web", "shuttle", "clocks"}
-    | {"gauge"},
-    {"lab"},
-    {"proxies"},
-    {"stage"},
-    {"arm", "result", "probes"},
-    {"advice", "hazards", "plan"},
-    {"inside", "cells", "engines", "report"},
-    {"drivers"},
-    {"sustained", "harm", "alternatives", "alternatives_page", "abreast"},
-    {"sweep", "sweeping", "ceiling", "exhausting", "runner", "repeat", "doctor", "progress", "starter", "grading"},
-    {"verbs"},
-    {"shell"},
-    {"session"},
-    {"pytest_live"},
-    {"pytest_plugin"},
-    {"pytest_agent"},
-    {"commands"},
-    {"cli"},
-    {"__main__"},
-]
-OUTSIDE_THE_LAYERS = {"__init__", "scenarios"}  # the public interface, and what is written against it
+PAGE = ROOT / "docs" / "architecture.md"
+# Modules on their way into packages, and where each belongs.
+MOVING = {
+    "transcript": "results.transcript",
+    "result": "results.result",
+    "pcapng": "results.pcapng",
+    "plan": "planner.plan",
+    "advice": "planner.advice",
+    "hazards": "planner.hazards",
+    "syscalls": "linux.syscalls",
+    "sysctl": "linux.sysctl",
+    "bpf": "linux.bpf",
+    "nfqueue": "linux.nfqueue",
+    "counters": "linux.counters",
+    "netlink": "linux.rtnetlink",
+    "inetdiag": "linux.inet_diag",
+    "conntrack": "linux.conntrack",
+    "timewait": "linux.tcp_sockets",
+    "firewall": "linux.nftables",
+    "ring": "linux.packet_ring",
+    "lean": "linux.partial_import",
+    "network": "network.network",
+    "nodes": "network.nodes",
+    "roles": "network.roles",
+    "traffic": "traffic.applications",
+    "load": "traffic.load",
+    "churn": "traffic.load_client",
+    "origin": "traffic.load_server",
+    "shuttle": "traffic.connection_pairs",
+    "web": "traffic.http",
+    "program": "traffic.program",
+    "tuning": "tuning.apply",
+    "baseline": "tuning.baseline",
+    "keeper": "tuning.time_wait_reaper",
+    "door": "tuning.recycle_emulation",
+    "recycle": "tuning.recycle_rule",
+    "clocks": "tuning.timestamp_shift",
+    "wire": "wire.wire",
+    "craft": "wire.craft",
+    "impair": "wire.impairments",
+    "outlet": "wire.sender",
+    "endpoint": "wire.raw_endpoint",
+    "capture": "wire.capture",
+    "lab": "lab.lab",
+    "stage": "lab.assembly",
+    "gauge": "lab.socket_counts",
+    "engines.guest": "engines.guest.engine",
+    "engines.guest_init": "engines.guest.init",
+    "engines.voyage": "engines.guest.process",
+    "engines.vessel": "engines.guest.launcher",
+    "engines.console": "engines.guest.console",
+    "engines.pulse": "engines.guest.pulse",
+    "engines.enclosure": "engines.guest.confinement",
+    "engines.shell": "engines.guest.boot_shell",
+    "drivers": "engines.pool",
+    "runner": "run.runner",
+    "arm": "run.arm",
+    "repeat": "run.repeat",
+    "inside": "run.agent",
+    "abreast": "studies.batch",
+    "sweep": "studies.sweep.table",
+    "sweeping": "studies.sweep.fill",
+    "cells": "studies.sweep.agent",
+    "ceiling": "studies.ceiling.cases",
+    "exhausting": "studies.ceiling.search",
+    "alternatives": "studies.alternatives.table",
+    "alternatives_page": "studies.alternatives.page",
+    "sustained": "studies.alternatives.scenario",
+    "harm": "studies.alternatives.harm",
+    "shell": "shell.repl",
+    "verbs": "shell.verbs",
+    "phrases": "shell.phrases",
+    "prompt": "shell.prompt",
+    "session": "shell.agent",
+    "pytest_plugin": "pytest_plugin.pytest_plugin",
+    "pytest_live": "pytest_plugin.live",
+    "pytest_agent": "pytest_plugin.agent",
+    "doctor": "doctor.checks",
+    "probes": "doctor.probes",
+    "grading.cell": "grading.jail",
+    "grading.examiner": "grading.agent",
+    "grading.worker": "grading.driver",
+    "grading.trials": "grading.tasks",
+    "grading.marking": "grading.marks",
+    "grading.verdict": "grading.scenario_mark",
+    "grading.words": "grading.untrusted_text",
+    "report.arrows": "report.ladder.arrows",
+    "report.transit": "report.ladder.transits",
+    "report.states": "report.ladder.states",
+    "report.rows": "report.ladder.rows",
+    "report.folding": "report.ladder.folding",
+    "report.ladder": "report.ladder.ladder",
+    "report.ladder_svg": "report.ladder.svg",
+    "report.ladder_text": "report.ladder.text",
+    "report.page": "report.html.page",
+    "report.sections": "report.html.sections",
+    "report.packing": "report.html.packing",
+    "report.drawing": "report.html.ladders",
+    "report.curves": "report.html.line_chart",
+    "report.plots": "report.html.topology_svg",
+    "report.series": "report.html.series",
+    "report.words": "report.html.wording",
+    "report.plan_page": "report.html.plan_page",
+    "report.show": "report.text.show",
+    "report.story": "report.text.story",
+    "report.tables": "report.text.tables",
+    "report.heatmap": "report.figures.heatmap",
+    "report.ceiling_plot": "report.figures.ceiling_plot",
+    "report.reading": "results.pcapng_reading",
+    "progress": "commands.progress",
+    "starter": "commands.scenario_template",
+    "commands.own": "commands.new",
+    "commands.verdicts": "commands.verdict_table",
+    "commands.common": "commands.console",
+    "proxies.trial": "proxies.load_test",
+    "namespace": "linux.namespace",
+}
+# What the table of packages does not list: the public interface, and the two files that start the command line.
+FACE, STARTERS = "twlab", {"twlab.cli", "twlab.__main__"}
 # The libraries that reach into the network, and the one module that imports each, or each part of it.
 IMPORTERS = {
-    "mininet.cli": "shell",
-    "mininet.log": "shell",
-    "mininet.net": "shell",
-    "mininet.topo": "network",
-    "mininet": "nodes",
-    "pyroute2": "netlink",
-    "scapy": "craft",
-    "netfilterqueue": "nfqueue",
+    "mininet.cli": "twlab/shell.py",
+    "mininet.log": "twlab/shell.py",
+    "mininet.net": "twlab/shell.py",
+    "mininet.topo": "twlab/network.py",
+    "mininet": "twlab/nodes.py",
+    "pyroute2": "twlab/netlink.py",
+    "scapy": "twlab/craft.py",
+    "netfilterqueue": "twlab/nfqueue.py",
 }
 HEAVY = sorted({library.split(".")[0] for library in IMPORTERS})
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 60
@@ -65,19 +157,37 @@ def relative(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-def module(path: Path) -> str:
-    """The name by which LAYERS knows a file: its module, or the package it lies in."""
-    inner = path.relative_to(ROOT / "twlab").parts
-    return inner[0].removesuffix(".py")
+def dotted(path: Path) -> str:
+    """The name by which `path` is imported."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imports(path: Path) -> Iterator[str]:
-    """The full dotted names that `path` imports when it runs, wherever in it; those for type checking alone do not count."""
+MODULES = {dotted(path): path for path in PRODUCT if path.is_relative_to(ROOT / "twlab")}
+
+
+@cache
+def allowed() -> dict[str, set[str]]:
+    """The table in docs/architecture.md: package to the packages that it may import; ``top`` is the top level."""
+    rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", PAGE.read_text(), re.MULTILINE)
+    return {package: set(re.findall(r"`(\w+)`", row)) for package, row in rows}
+
+
+def package(name: str) -> str:
+    """The row of the table that the module `name` belongs to; ``twlab`` for the public interface."""
+    name = name.removeprefix("twlab.")
+    parts = ["twlab", *MOVING.get(name, name).split(".")] if name != "twlab" else [name]
+    if len(parts) == 1:
+        return FACE
+    return parts[1] if len(parts) > 2 or (ROOT / "twlab" / parts[1]).is_dir() else "top"
+
+
+def imports(path: Path, *, types: bool = True) -> Iterator[str]:
+    """The full dotted names that `path` imports, wherever in it; without `types`, only those that run."""
     tree = ast.parse(path.read_text())
     guarded = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     for_types = {id(inner) for node in guarded for statement in node.body for inner in ast.walk(statement)}
     for node in ast.walk(tree):
-        if id(node) in for_types:
+        if not types and id(node) in for_types:
             continue
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -85,45 +195,92 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def own_imports(path: Path) -> set[str]:
-    """The modules of twlab that `path` imports; the package itself is ``__init__``."""
-    known = set().union(*LAYERS) | OUTSIDE_THE_LAYERS
-    names = [name.split(".") for name in imports(path)]
-    return {parts[1] if len(parts) > 1 and parts[1] in known else "__init__" for parts in names if parts[0] == "twlab"}
+def own_imports(path: Path, *, types: bool = True) -> set[str]:
+    """The modules of twlab that `path` imports."""
+    found = set()
+    for name in imports(path, types=types):
+        while name not in MODULES and "." in name:
+            name = name.rpartition(".")[0]
+        if name in MODULES:
+            found.add(name)
+    return found
 
 
 def in_product(*folders: str) -> list[object]:
     return [pytest.param(path, id=relative(path)) for path in PRODUCT if path.is_relative_to(ROOT.joinpath(*folders))]
 
 
+def test_the_table_names_every_package_once() -> None:
+    """docs/architecture.md has a row for each package that there is, and for no other."""
+    there = {package(name) for name in MODULES if name not in STARTERS} - {FACE}
+    assert there == set(allowed())
+    assert set().union(*allowed().values()) <= there | {FACE}
+
+
 @pytest.mark.parametrize("path", in_product("twlab"))
-def test_imports_go_downward(path: Path) -> None:
-    """A module imports from its own layer and from those below it; nothing but scenarios uses the package's public interface."""
-    name = module(path)
-    if name in OUTSIDE_THE_LAYERS:
+def test_imports_are_those_of_the_table(path: Path) -> None:
+    """A module imports from its own package, and from those that the table names beside it; type hints count too."""
+    name = dotted(path)
+    home = package(name)
+    if home == FACE or name in STARTERS:
         return
-    level = {member: number for number, layer in enumerate(LAYERS) for member in layer}
-    assert name in level, f"{relative(path)} is new: give it its place in LAYERS"
-    own = own_imports(path) - {name}
-    upward = {other for other in own if other not in OUTSIDE_THE_LAYERS and level[other] > level[name]}
-    assert not upward, f"{relative(path)} imports upward: {', '.join(sorted(upward))}"
+    strangers = {other for other in own_imports(path) if package(other) not in {home, *allowed()[home]}}
+    assert not strangers, f"{relative(path)}: docs/architecture.md does not let {home} import {', '.join(sorted(strangers))}"
 
 
-def test_no_module_imports_itself_in_a_circle() -> None:
-    """There is no circle of imports among the modules, lazy ones included."""
-    graph: dict[str, set[str]] = {}
-    for path in PRODUCT:
-        if path.is_relative_to(ROOT / "twlab") and module(path) not in OUTSIDE_THE_LAYERS:
-            graph.setdefault(module(path), set()).update(own_imports(path) - {module(path)} - OUTSIDE_THE_LAYERS)
-    graphlib.TopologicalSorter(graph).prepare()
+def test_no_package_and_no_file_is_in_a_circle_of_imports() -> None:
+    """Neither the packages of the table nor the files import each other in a circle."""
+    graphlib.TopologicalSorter({home: others - {FACE} for home, others in allowed().items()}).prepare()
+    files = {name: own_imports(path, types=False) - {name} for name, path in MODULES.items() if package(name) != "scenarios"}
+    graphlib.TopologicalSorter(files).prepare()
+
+
+@pytest.mark.parametrize("path", in_product("twlab"))
+def test_nobody_imports_an_agent(path: Path) -> None:
+    """What runs inside an engine is named by its caller, never imported by what runs outside."""
+    home = dotted(path).rpartition(".")[0]
+    agents = {name for name in own_imports(path) if name.endswith(".agent") and name.rpartition(".")[0] != home}
+    assert not agents
+
+
+def test_module_names_in_strings_can_be_imported() -> None:
+    """A module that a string names, to be started or loaded by name, is there."""
+    for path in (*PRODUCT, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").glob("*.py"))):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+                continue
+            if re.fullmatch(r"twlab(\.[a-z_0-9]+)+", node.value):
+                assert resolves(node.value), f"{relative(path)}:{node.lineno} names {node.value}"
+
+
+def test_references_in_prose_lead_somewhere() -> None:
+    """`twlab.x.y` between backticks, in docstrings, comments and pages, is a module or something in one."""
+    for path in (*PRODUCT, ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
+        if path.name == "decisions.md":
+            continue  # each entry names things as they were on its day
+        for name in re.findall(r"`(twlab(?:\.\w+)+)`", path.read_text()):
+            assert resolves(name), f"{relative(path)} refers to {name}"
+
+
+def resolves(name: str) -> bool:
+    """Whether `name` is a module of twlab, or an attribute of one, however deep."""
+    module = name
+    while module not in MODULES:
+        module = module.rpartition(".")[0]
+    found: object = importlib.import_module(module) if module != "twlab.__main__" else None
+    for part in name[len(module) :].split(".")[1:]:
+        if not hasattr(found, part):
+            return isinstance(found, type) and re.search(rf"\bself\.{part}\b|^    {part}:", inspect.getsource(found), re.MULTILINE) is not None
+        found = getattr(found, part)
+    return True
 
 
 def test_each_library_has_one_importer() -> None:
     """Of the libraries that reach into the network each, or each part, is imported by one module only."""
     for path in PRODUCT:
-        for name in imports(path):
+        for name in imports(path, types=False):
             library = next((library for library in IMPORTERS if f"{name}.".startswith(f"{library}.")), None)
-            assert library is None or path == ROOT / "twlab" / f"{IMPORTERS[library]}.py", f"{relative(path)} imports {name}"
+            assert library is None or relative(path) == IMPORTERS[library], f"{relative(path)} imports {name}"
 
 
 def test_importing_twlab_is_light_and_gives_the_public_names() -> None:
