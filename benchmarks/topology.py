@@ -149,7 +149,11 @@ def timed_until_gone(namespaces: list[int], tear_down: Callable[[], object], *, 
     """Seconds from `tear_down()` until no interface is left in `namespaces`; `close` says that these descriptors are ours."""
     here = os.open("/proc/self/ns/net", os.O_RDONLY)
     tell_tales = [
-        netlink.veth(netlink.End(f"tell{number}", 0, "02:01:00:00:00:01", here), netlink.End(f"tale{number}", 0, "02:01:00:00:00:02", there), 1500)
+        netlink.veth(
+            netlink.End(f"tell{number}", 0, "02:01:00:00:00:01", here),
+            netlink.End(f"tale{number}", 0, "02:01:00:00:00:02", there),
+            1500,
+        )
         for number, there in enumerate(namespaces)
     ]
     netlink.carry_out(tell_tales)

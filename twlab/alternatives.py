@@ -3,7 +3,8 @@
 Two kinds of runs, all in lab kernels, and one table:
 
 - an arm of the scenario in `twlab.sustained` for each way: the highest rate at which no connect fails;
-- the first treatment of every scenario in `twlab.harm`, with the settings of the way on every node in place of its own, with timestamps
+- the first treatment of every scenario in `twlab.harm`, with the settings of the way on every node in place of
+  its own, with timestamps
   and without: whether it does harm.
 
 What an application does differently (more addresses, a pool, named ports) leaves the settings as they are, and with them the harm; it is

@@ -25,7 +25,7 @@ to the ports is measured at full size by `twlab ceiling`. *No limit*: no connect
 time as the range fills cannot be seen in virtual time; [ceiling](ceiling.md) has it, from a host's kernel.
 
 **Does harm**: the first treatment of each of {scenarios} scenarios was run with the settings of the way on every node instead of its own,
-{judged} runs in all, with timestamps and without. Named are those that did harm, and do none under the full TIME_WAIT; `twlab/harm.py` says
+{judged} runs in all, with timestamps and without. Named are those that did harm, and do none under the full TIME_WAIT; `harm.py` says
 what counts as harm in each. {always} The old segments in them are about 2 s old, but for `stale-segment`, which was run with {delays} s.
 The clients in them name their ports, as many proxies do, which with timestamps opens a four-tuple again at once, even in a full TIME_WAIT;
 PAWS then stands guard. What an application does differently (a pool, more addresses) leaves the settings as they are, and their harm. Where

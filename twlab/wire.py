@@ -151,15 +151,18 @@ class Wire:
 
     def hold(self, predicate: Match, count: int | None = 1) -> Held:
         """Take the next `count` segments that match off the link (None: all), until they are released."""
-        return self._arm(Held(self, "holds", impair.Selected(predicate.fresh(), impair.taking, count), "held by the wire"), predicate, count)
+        taken = impair.Selected(predicate.fresh(), impair.taking, count)
+        return self._arm(Held(self, "holds", taken, "held by the wire"), predicate, count)
 
     def copy(self, predicate: Match, count: int | None = 1) -> Held:
         """Let the next `count` segments that match pass, and keep a copy of each (None: of all)."""
-        return self._arm(Held(self, "copies", impair.Selected(predicate.fresh(), impair.passing, count), "copied by the wire"), predicate, count)
+        passed = impair.Selected(predicate.fresh(), impair.passing, count)
+        return self._arm(Held(self, "copies", passed, "copied by the wire"), predicate, count)
 
     def drop(self, predicate: Match, count: int | None = None) -> Rule:
         """Lose the next `count` segments that match (None: all)."""
-        return self._arm(Rule(self, "drops", impair.Selected(predicate.fresh(), impair.Drop(), count), "dropped by the wire"), predicate, count)
+        dropped = impair.Selected(predicate.fresh(), impair.Drop(), count)
+        return self._arm(Rule(self, "drops", dropped, "dropped by the wire"), predicate, count)
 
     def delay(self, predicate: Match, delay_s: float, count: int | None = None) -> Rule:
         """Let the next `count` segments that match (None: all) arrive `delay_s` later, in their order."""
@@ -226,7 +229,7 @@ class Wire:
         return craft(self.loop.now_s, like=like, **fields)
 
     def endpoint(self, node: Node, port: int, *, address: str | None = None, family: int = 4) -> RawEndpoint:
-        """An endpoint at `node` for which no kernel answers; see `twlab.endpoint.RawEndpoint`. It lasts until it is closed, or the wire is."""
+        """An endpoint at `node` for which no kernel answers, until it or the wire is closed; see `twlab.endpoint.RawEndpoint`."""
         from twlab.endpoint import RawEndpoint
 
         endpoint = RawEndpoint(node, port, self.loop, self._transcript, self._capture, address=address, family=family, names=self._names)

@@ -67,7 +67,8 @@ def read(folder: Path, arm: str) -> Ladder:
     """The ladder of one arm of the run in `folder`.
 
     Raises:
-        UsageError: as `twlab.result.read_result` and `twlab.report.reading.read_capture` do; or the run has no such arm (``no-such-arm``).
+        UsageError: as `twlab.result.read_result` and `twlab.report.reading.read_capture` do; or the run has no
+        such arm (``no-such-arm``).
     """
     result = read_result(folder)
     if arm not in result.arms:
