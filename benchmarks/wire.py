@@ -28,9 +28,9 @@ from scapy.sendrecv import AsyncSniffer, sendp
 from twlab.capture import Capture
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
+from twlab.results.transcript import Transcript
 from twlab.segment import Flow, match
 from twlab.traffic import Host
-from twlab.transcript import Transcript
 from twlab.wire import Wire
 
 SANDBOX = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]

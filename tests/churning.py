@@ -3,8 +3,8 @@
 from twlab.churn import Churn, Load, Origin
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
+from twlab.results.transcript import Transcript
 from twlab.settings import Settings
-from twlab.transcript import Transcript
 from twlab.tuning import Tuning
 
 

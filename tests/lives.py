@@ -5,8 +5,8 @@ from __future__ import annotations
 from twlab import timewait
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
+from twlab.results.transcript import Transcript
 from twlab.settings import Settings
-from twlab.transcript import Transcript
 from twlab.tuning import Tuning
 
 

@@ -20,9 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "transcript": "results.transcript",
-    "result": "results.result",
-    "pcapng": "results.pcapng",
     "plan": "planner.plan",
     "advice": "planner.advice",
     "hazards": "planner.hazards",

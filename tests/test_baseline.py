@@ -6,8 +6,8 @@ from twlab import sysctl
 from twlab.baseline import BASELINE, pinned
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
+from twlab.results.transcript import Transcript
 from twlab.settings import Settings
-from twlab.transcript import Transcript
 from twlab.tuning import KNOBS, Tuning
 
 

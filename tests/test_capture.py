@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from wired import wired
 
-from twlab import pcapng
-from twlab.pcapng import Captured
+from twlab.results import pcapng
+from twlab.results.pcapng import Captured
 from twlab.segment import Flow, match, parse
 
 needs_tshark = pytest.mark.skipif(not shutil.which("tshark"), reason="tshark is not installed: apt-get install tshark")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from twlab.result import read_result
+from twlab.results.result import read_result
 
 ALWAYS_WRONG = """
 from twlab import Arm, Lab, Observation, Settings, scenario

@@ -6,9 +6,9 @@ from in_guest import run_in_guest
 from twlab import conntrack
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
+from twlab.results.transcript import Transcript
 from twlab.settings import Settings
 from twlab.traffic import Host
-from twlab.transcript import Transcript
 from twlab.tuning import Tuning
 
 TIMERS_S = {"established": 700, "time_wait": 30, "close": 7, "syn_sent": 11}

@@ -7,7 +7,7 @@ import pytest
 from twlab.gauge import Gauge
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
-from twlab.transcript import Entry
+from twlab.results.transcript import Entry
 
 
 def count_three_connections(family=4):

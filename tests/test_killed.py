@@ -11,7 +11,7 @@ from conftest import as_user, lacks
 from leftovers import machine_state, processes_of, wait_for
 
 from twlab.engines.kernel import find
-from twlab.result import read_result
+from twlab.results.result import read_result
 
 KILLS = 10
 

@@ -18,7 +18,7 @@ from twlab.report.reading import Sighting
 from twlab.report.rows import Arrow, Break, Caption, Fold
 from twlab.report.states import State, follow
 from twlab.report.transit import Transit, transits
-from twlab.result import ArmResult
+from twlab.results.result import ArmResult
 from twlab.segment import Flow, Segment
 
 RUN = ROOT / "tests" / "data" / "runs" / "stale-data"

@@ -12,7 +12,7 @@ from xml.etree import ElementTree
 import pytest
 from conftest import ROOT
 
-from twlab.result import read_result
+from twlab.results.result import read_result
 from twlab.scenario import Verdict
 
 HEAVY = ["mininet", "pyroute2", "scapy", "netfilterqueue", "typer", "rich", "jinja2", "matplotlib"]

@@ -16,8 +16,8 @@ from twlab import counters, door, sysctl, timewait
 from twlab.door import Door
 from twlab.loop import Loop, wall_s
 from twlab.recycle import PERIOD_S, RecycleCache, Remembered, time_wait_s
+from twlab.results.transcript import Transcript
 from twlab.segment import Flow, advance
-from twlab.transcript import Transcript
 
 LOCAL, PEER, OTHER = "10.0.0.1", "10.1.0.2", "10.1.0.3"
 RECORDS = json.loads((Path(__file__).parent / "data" / "genuine-4.9.json").read_text())["records"]

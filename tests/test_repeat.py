@@ -6,7 +6,7 @@ import pytest
 from test_runner import Answers, order
 
 from twlab.repeat import repeat
-from twlab.result import read_result
+from twlab.results.result import read_result
 from twlab.scenario import Verdict
 
 

@@ -16,7 +16,7 @@ from twlab import UsageError
 from twlab.report import curves, page, plots, series, words
 from twlab.report.packing import Room
 from twlab.report.series import Plot
-from twlab.result import SCHEMA, ArmResult, Result
+from twlab.results.result import SCHEMA, ArmResult, Result
 
 RECORDED = ROOT / "tests" / "data" / "runs" / "stale-data"
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from twlab import CapabilityError, UsageError, Verdict
-from twlab.result import SCHEMA, ArmResult, Result, read_result
+from twlab.results.result import SCHEMA, ArmResult, Result, read_result
 
 
 def make():

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from twlab import Arm, CapabilityError, EngineError, Observation, Settings, UsageError, Verdict, scenario
-from twlab.result import read_result
+from twlab.results.result import read_result
 from twlab.runner import Order, run
 
 

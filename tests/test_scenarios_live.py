@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 
 from twlab.engines import choose
-from twlab.result import Result
+from twlab.results.result import Result
 from twlab.runner import AGENT, Order, run
 from twlab.scenario import Verdict, load_scenarios
 

@@ -16,7 +16,7 @@ from conftest import ROOT, as_user, lacks
 from leftovers import machine_state, processes_of, wait_for
 
 from twlab.engines.kernel import find
-from twlab.result import read_result
+from twlab.results.result import read_result
 
 ENGINES = [pytest.param("host", marks=pytest.mark.host), pytest.param("guest", marks=pytest.mark.guest)]
 

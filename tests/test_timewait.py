@@ -14,8 +14,8 @@ from twlab.errors import EngineError
 from twlab.keeper import Keeper
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
+from twlab.results.transcript import Transcript
 from twlab.settings import Settings
-from twlab.transcript import Transcript
 from twlab.tuning import Tuning
 
 pytestmark = pytest.mark.host

@@ -8,9 +8,9 @@ from pathlib import Path
 from twlab.capture import Capture
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
+from twlab.results.transcript import Transcript
 from twlab.segment import Flow, Segment
 from twlab.traffic import Host
-from twlab.transcript import Transcript
 from twlab.wire import Wire
 
 

@@ -11,10 +11,10 @@ from twlab.errors import LabError, ScenarioError
 from twlab.lab import Lab
 from twlab.network import load_topology
 from twlab.observation import Observation
+from twlab.results.transcript import Entry
 from twlab.scenario import Arm, Overrides, Scenario
 from twlab.settings import Settings
 from twlab.stage import Vitals, staged
-from twlab.transcript import Entry
 from twlab.tuning import check
 
 
@@ -41,7 +41,7 @@ def run_arm(
         pulse: see `twlab.stage.staged`.
 
     Returns:
-        The fields of `twlab.result.ArmResult` as JSON values, and ``kernel``: release, version and machine of the kernel that TCP runs on.
+        The fields of `twlab.results.result.ArmResult` as JSON values, and ``kernel``: release, version and machine of the kernel that TCP runs on.
 
     Raises:
         CapabilityError: the kernel cannot do what the settings ask; nothing has been built then.

@@ -13,9 +13,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from twlab import pcapng
 from twlab.loop import Loop, wall_s
-from twlab.pcapng import Captured
+from twlab.results import pcapng
+from twlab.results.pcapng import Captured
 from twlab.ring import Ring, Taken
 
 if TYPE_CHECKING:

@@ -37,7 +37,7 @@ from typing import Any
 
 from twlab.errors import UsageError
 from twlab.load import PortChoice
-from twlab.result import cannot_write
+from twlab.results.result import cannot_write
 
 SCHEMA, KIND = 1, "ceiling"
 FILE = "ceiling.json"

@@ -16,8 +16,8 @@ from twlab.arm import as_dict, settings_of, take_steps
 from twlab.lab import Lab
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
+from twlab.results.transcript import Kind, Transcript
 from twlab.scenario import Overrides, Scenario, find_scenario
-from twlab.transcript import Kind, Transcript
 from twlab.tuning import Tuning
 from twlab.wire import Wire
 

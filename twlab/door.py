@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 from twlab import counters, firewall, inetdiag, nfqueue
 from twlab.loop import Loop, Timer, wall_s
 from twlab.recycle import RecycleCache, time_wait_s
+from twlab.results.transcript import Transcript
 from twlab.segment import Flow, Segment, before, parse
-from twlab.transcript import Transcript
 
 if TYPE_CHECKING:
     from netfilterqueue import Packet

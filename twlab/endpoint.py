@@ -18,9 +18,9 @@ from twlab import bpf, firewall
 from twlab.craft import craft
 from twlab.loop import Loop
 from twlab.outlet import Outlets
+from twlab.results.transcript import Transcript
 from twlab.segment import Flow, Segment, parse
 from twlab.syscalls import enlarge_receive_buffer
-from twlab.transcript import Transcript
 
 if TYPE_CHECKING:
     from twlab.capture import Capture

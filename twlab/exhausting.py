@@ -26,9 +26,9 @@ from twlab.churn import Churn, Load, Origin, PortChoice
 from twlab.errors import EngineError, LabError
 from twlab.loop import Loop
 from twlab.network import Network, Node, load_topology
+from twlab.results.transcript import Transcript
 from twlab.settings import Settings
 from twlab.timewait import Count
-from twlab.transcript import Transcript
 from twlab.tuning import Tuning
 
 Emit = Callable[[dict[str, Any]], None]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from twlab.loop import Loop, Timer
-from twlab.transcript import Entry
+from twlab.results.transcript import Entry
 
 if TYPE_CHECKING:
     from twlab.network import Node

@@ -15,10 +15,10 @@ from twlab import conntrack as tracking
 from twlab import counters, sysctl, timewait
 from twlab.errors import CapabilityError, ScenarioError
 from twlab.loop import Loop
+from twlab.results.transcript import Transcript
 from twlab.segment import Segment, match
 from twlab.settings import Settings
 from twlab.traffic import Attempt, Connection, Host, Listener
-from twlab.transcript import Transcript
 
 if TYPE_CHECKING:
     from twlab.network import Network

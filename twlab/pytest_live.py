@@ -20,7 +20,7 @@ from twlab.errors import LabError, UsageError
 from twlab.observation import Observation
 from twlab.report import ladder, ladder_text
 from twlab.report.story import story
-from twlab.result import ArmResult, Result
+from twlab.results.result import ArmResult, Result
 from twlab.runner import AGENT, Order, describe_network, new_folder, run, versions
 from twlab.scenario import Verdict
 from twlab.settings import Settings

@@ -1,6 +1,6 @@
 """The agent of ``twlab shell``: in an engine, sets up the lab, lets the shell have it, and writes the evidence.
 
-A request: ``{"topology", "settings", "seed", "folder", "result": the fields of `twlab.result.Result` that are known beforehand, "lines":
+A request: ``{"topology", "settings", "seed", "folder", "result": the fields of `twlab.results.result.Result` that are known beforehand, "lines":
 [[at_s or null, text], ...], or null where a person types, "terminal": a file descriptor, or the path of a console, "size": its rows and
 columns, "environment": {"TERM": ...}}``. Events beside ``end``: ``output`` with a text, where nobody types; ``ended`` with ``failed``,
 whether a line could not be done; and ``error`` with an error as a result keeps it, where there was no lab.
@@ -21,11 +21,11 @@ from twlab.arm import as_dict
 from twlab.errors import LabError
 from twlab.network import load_topology
 from twlab.prompt import Prompt
-from twlab.result import ArmResult, Result
+from twlab.results.result import ArmResult, Result
+from twlab.results.transcript import Entry
 from twlab.settings import Settings
 from twlab.shell import Paper, Shell
 from twlab.stage import staged
-from twlab.transcript import Entry
 from twlab.tuning import check
 
 if TYPE_CHECKING:

@@ -26,9 +26,9 @@ from twlab import phrases
 from twlab.errors import LabError
 from twlab.network import Network, Node
 from twlab.prompt import Prompt, Vocabulary
+from twlab.results.transcript import Entry
 from twlab.settings import setting_names
 from twlab.stage import Stage
-from twlab.transcript import Entry
 from twlab.verbs import GROUPS, Verbs
 
 Paper = TextIO | io.TextIOBase

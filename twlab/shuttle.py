@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Literal
 
 from twlab import bpf
 from twlab.errors import ScenarioError
+from twlab.results.transcript import Transcript
 from twlab.segment import Segment, parse
-from twlab.transcript import Transcript
 
 if TYPE_CHECKING:
     from twlab.loop import Loop

@@ -15,8 +15,8 @@ from twlab.gauge import Gauge
 from twlab.lab import Lab
 from twlab.loop import Loop
 from twlab.network import Network, Topology
+from twlab.results.transcript import Entry, Transcript
 from twlab.settings import Settings
-from twlab.transcript import Entry, Transcript
 from twlab.tuning import Tuning, check
 from twlab.wire import Wire
 
@@ -38,7 +38,7 @@ class Stage:
         capture: what crosses the wires and the gateways.
         tunings: node to its settings in force; settings: what was asked of it.
         gauge: counts their sockets.
-        outcome: the fields of `twlab.result.ArmResult` that are known without a prediction, as JSON values, and ``kernel``: release,
+        outcome: the fields of `twlab.results.result.ArmResult` that are known without a prediction, as JSON values, and ``kernel``: release,
             version and machine of the kernel that TCP runs on. Complete once the stage has been left; `gather` tells what it is meanwhile.
     """
 

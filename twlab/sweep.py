@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError
-from twlab.result import cannot_write
+from twlab.results.result import cannot_write
 
 SCHEMA = 2
 IDENTITY = ("scenario", "arm", "steps", "axes", "trials", "seed")  # and the kernel, once it is known

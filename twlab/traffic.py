@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 
 from twlab.errors import ScenarioError
 from twlab.loop import Loop
+from twlab.results.transcript import Transcript
 from twlab.segment import Flow
-from twlab.transcript import Transcript
 
 if TYPE_CHECKING:
     from twlab.network import Node

@@ -16,8 +16,8 @@ from twlab import sysctl, timewait
 from twlab.baseline import BASELINE, pinned
 from twlab.errors import CapabilityError
 from twlab.loop import Loop
+from twlab.results.transcript import Transcript
 from twlab.settings import Settings, describe
-from twlab.transcript import Transcript
 
 if TYPE_CHECKING:
     from twlab.network import Node

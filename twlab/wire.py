@@ -17,8 +17,8 @@ from twlab.errors import ScenarioError
 from twlab.impair import Release
 from twlab.loop import Loop
 from twlab.outlet import Outlet, Outlets
+from twlab.results.transcript import Transcript
 from twlab.segment import Match, Segment, match, parse, without_timestamp
-from twlab.transcript import Transcript
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -20,7 +20,7 @@ from twlab.commands.common import err, out
 from twlab.engines.guest import built_kernel
 from twlab.errors import LabError, UsageError
 from twlab.progress import bar
-from twlab.result import cannot_write
+from twlab.results.result import cannot_write
 from twlab.scenario import load_scenarios
 
 

@@ -100,7 +100,7 @@ class _Session:
 
 
 def _recorded(run: Path, engine: str) -> tuple[str, dict[str, Any], str, Lines]:
-    from twlab.result import read_result
+    from twlab.results.result import read_result
 
     result = read_result(run)
     given = next(iter(result.arms.values())).given if result.arms else {}

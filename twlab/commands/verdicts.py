@@ -9,7 +9,7 @@ from rich.table import Table
 
 from twlab.commands.common import out
 from twlab.observation import plain
-from twlab.result import Result
+from twlab.results.result import Result
 from twlab.runner import Finished
 from twlab.scenario import Verdict
 
@@ -66,7 +66,7 @@ def _facts(facts: dict[str, Any]) -> str:
 
 def _tell_story(result: Result) -> None:
     """For each arm that did not go as predicted: the numbered story, and what was wrong."""
-    from twlab.transcript import Entry, Transcript
+    from twlab.results.transcript import Entry, Transcript
 
     for name, arm in result.arms.items():
         if arm.ok:

@@ -7,7 +7,7 @@ Events are JSON objects, one a line; ``event`` says which:
     start   a job begins: job (its index)
     entry   a transcript entry was made: job, and the entry's fields
     pulse   progress figures: job, and the fields of `twlab.stage.Vitals`
-    arm     a job is done: job, result (see `twlab.result.ArmResult`)
+    arm     a job is done: job, result (see `twlab.results.result.ArmResult`)
     end     the request has been carried out
 """
 

@@ -14,7 +14,7 @@ from typing import Any
 from twlab.errors import UsageError
 from twlab.grading.marking import Mark
 from twlab.grading.words import in_spreadsheet, plainly
-from twlab.result import cannot_write
+from twlab.results.result import cannot_write
 
 SCHEMA = 1
 _COLUMNS = ("id", "name", "question", "kind", "points", "of", "claimed", "shown", "remark")

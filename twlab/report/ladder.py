@@ -15,8 +15,8 @@ from twlab.report.reading import read_capture
 from twlab.report.rows import Arrow, Caption, Fold, Row
 from twlab.report.states import State, follow
 from twlab.report.transit import Transit, transits
-from twlab.result import ArmResult, read_result
-from twlab.transcript import Entry
+from twlab.results.result import ArmResult, read_result
+from twlab.results.transcript import Entry
 
 _LAST = 1 << 40  # sorts behind every arrow of the same time
 
@@ -67,7 +67,7 @@ def read(folder: Path, arm: str) -> Ladder:
     """The ladder of one arm of the run in `folder`.
 
     Raises:
-        UsageError: as `twlab.result.read_result` and `twlab.report.reading.read_capture` do; or the run has no
+        UsageError: as `twlab.results.result.read_result` and `twlab.report.reading.read_capture` do; or the run has no
         such arm (``no-such-arm``).
     """
     result = read_result(folder)

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from twlab.errors import LabError, UsageError
 from twlab.report import studies
 from twlab.report.sections import Sections
-from twlab.result import FILE, Result, cannot_write, read_result
+from twlab.results.result import FILE, Result, cannot_write, read_result
 from twlab.scenario import Verdict
 
 FULL = 50

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from twlab.hazards import KINDS
 from twlab.plan import Plan
-from twlab.result import cannot_write
+from twlab.results.result import cannot_write
 
 _LONGEST_REM = 8
 

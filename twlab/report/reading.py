@@ -1,6 +1,6 @@
 """Reads a capture of twlab back: pcapng blocks into sightings of TCP segments. Pure but for the one file.
 
-Format: see `twlab.pcapng`. Read are little-endian files with nanoseconds that twlab has written, or that Wireshark's tools have
+Format: see `twlab.results.pcapng`. Read are little-endian files with nanoseconds that twlab has written, or that Wireshark's tools have
 made of one; whatever else a file holds is passed over, as the format wants it.
 """
 

@@ -14,7 +14,7 @@ from markupsafe import Markup
 from twlab.report import curves, drawing, ladder_svg, plots, series, tables, words
 from twlab.report.folding import listed
 from twlab.report.packing import Room, pack
-from twlab.result import ArmResult, Result
+from twlab.results.result import ArmResult, Result
 
 _MOST_ENTRIES = 200
 

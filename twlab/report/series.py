@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twlab.result import ArmResult
+from twlab.results.result import ArmResult
 
 Points = list[tuple[float, float]]  # (at_s, value), in the order of time; a value holds until the next one
 _CONNECT = re.compile(r"(connects to |(connect|bind)\b.* fails: )")

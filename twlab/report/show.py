@@ -9,7 +9,7 @@ from typing import Any
 from twlab.errors import UsageError
 from twlab.observation import plain
 from twlab.report import ladder, ladder_text, tables
-from twlab.result import ArmResult, read_result
+from twlab.results.result import ArmResult, read_result
 
 
 def lines(run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: bool, encoding: str = "utf-8") -> Iterator[str]:
@@ -18,7 +18,7 @@ def lines(run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: b
     An arm whose capture is missing or damaged is told with that fault, and the arms after it are shown.
 
     Raises:
-        UsageError: the result cannot be read, see `twlab.result.read_result`; or it has no such arm (``no-such-arm``).
+        UsageError: the result cannot be read, see `twlab.results.result.read_result`; or it has no such arm (``no-such-arm``).
     """
     result = read_result(run)
     if unknown := [arm for arm in arms if arm not in result.arms]:

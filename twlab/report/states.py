@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from twlab.report.transit import Transit
-from twlab.result import ArmResult
+from twlab.results.result import ArmResult
 from twlab.segment import Flow, distance
 
 MOST_FLOWS = 20  # with more connections than this, states would hide the segments, and the listed tables do not hold them all

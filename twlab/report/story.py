@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from twlab.result import ArmResult
-from twlab.transcript import Entry, Transcript
+from twlab.results.result import ArmResult
+from twlab.results.transcript import Entry, Transcript
 
 
 def story(name: str, arm: ArmResult) -> Iterator[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twlab.observation import plain
-from twlab.result import Result
+from twlab.results.result import Result
 
 _UNITS = {"_per_s": "per s", "_share": "%", "_percent": "%", "_ms": "ms", "_s": "s"}  # the longer of two endings first
 _NOTHING = "—"

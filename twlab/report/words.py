@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from twlab.observation import plain
-from twlab.result import ArmResult, Result
+from twlab.results.result import ArmResult, Result
 from twlab.scenario import Verdict
 
 _UNITS = {"_s": "s", "_ms": "ms", "_percent": "%"}

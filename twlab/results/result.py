@@ -35,7 +35,7 @@ class ArmResult:
         ok: whether the prediction held; None when the arm could not be carried out.
         mismatches: the facts that differ, in words.
         error: ``{"slug", "message", "remedy", "kind"}`` when the arm could not be carried out.
-        transcript: entries, see `twlab.transcript`.
+        transcript: entries, see `twlab.results.transcript`.
         counters: node to kernel counter to how far it moved.
         time_wait: the TIME_WAIT table over time, at each step and at the end: ``{"at_s", "node", "count", "sockets": [...]}``.
         sockets: TCP sockets over time, see `twlab.gauge.Gauge.series`; nodes on which nothing changed are left out.
