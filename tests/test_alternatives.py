@@ -13,7 +13,7 @@ from twlab.alternatives import ALTERNATIVES, UNDER, as_csv, jobs, summary
 from twlab.alternatives_page import page
 from twlab.harm import HARM
 from twlab.observation import Range
-from twlab.plan import Demand, make
+from twlab.planner.plan import Demand, make
 from twlab.scenario import load_scenarios
 
 CATALOGUE = load_scenarios()

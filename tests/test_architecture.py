@@ -20,9 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "plan": "planner.plan",
-    "advice": "planner.advice",
-    "hazards": "planner.hazards",
     "syscalls": "linux.syscalls",
     "sysctl": "linux.sysctl",
     "bpf": "linux.bpf",

@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twlab import UsageError
-from twlab.hazards import KINDS, Hazard
-from twlab.plan import POOL, Demand, make
+from twlab.planner.hazards import KINDS, Hazard
+from twlab.planner.plan import POOL, Demand, make
 from twlab.report import plan_page
 from twlab.scenario import load_scenarios
 

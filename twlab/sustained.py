@@ -1,7 +1,7 @@
 """The ways out of running out of ports, measured: how many connections a second each of them sustains. A scenario for `twlab alternatives`.
 
 Ports are few here, so that a whole measurement takes a second or two in the lab kernel: a rate is proportional to their number. The
-predictions are those of `twlab.plan`; the measurement knows nothing of them.
+predictions are those of `twlab.planner.plan`; the measurement knows nothing of them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 from twlab.churn import Churn, Load, Origin, PortChoice
 from twlab.lab import Lab
 from twlab.observation import Observation, at_least, between
-from twlab.plan import BUCKETS, TIMES, Demand, make
+from twlab.planner.plan import BUCKETS, TIMES, Demand, make
 from twlab.scenario import Arm, scenario
 from twlab.settings import Settings
 

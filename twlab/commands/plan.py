@@ -14,8 +14,8 @@ from rich.table import Table
 
 from twlab.commands.common import out
 from twlab.errors import UsageError
-from twlab.hazards import KINDS
-from twlab.plan import Demand, Plan, Way, make
+from twlab.planner.hazards import KINDS
+from twlab.planner.plan import Demand, Plan, Way, make
 
 _COLUMNS = 100
 LINUX_TIME_WAIT_S = 60

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from twlab.hazards import KINDS
-from twlab.plan import Plan
+from twlab.planner.hazards import KINDS
+from twlab.planner.plan import Plan
 from twlab.results.result import cannot_write
 
 _LONGEST_REM = 8

@@ -15,9 +15,9 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from twlab.advice import advise
 from twlab.errors import UsageError
-from twlab.hazards import KINDS, Hazard, World, remaining
+from twlab.planner.advice import advise
+from twlab.planner.hazards import KINDS, Hazard, World, remaining
 
 SCHEMA = 1
 TUPLE_BYTES = 528  # a TIME_WAIT socket and the two entries that hold its port, in Linux 6.12; `twlab alternatives` reads it off

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from twlab.plan import Demand, Way
+    from twlab.planner.plan import Demand, Way
 
 ROOM = 1.25  # how far above the rate a ceiling should be, since neither arrivals nor origins are even
 # What costs no correctness first. Shortening comes after all of these, if it comes.
