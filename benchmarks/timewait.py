@@ -27,8 +27,8 @@ class Here:
 
 
 def main(count: int, age_s: float) -> None:
-    from twlab import timewait
     from twlab.keeper import Keeper
+    from twlab.linux import tcp_sockets
 
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     here = Here()
@@ -44,15 +44,15 @@ def main(count: int, age_s: float) -> None:
     made_s = time.monotonic() - began_s
     print(f"connections made and closed:     {count} in {made_s:.2f} s")
     for words, act in (
-        ("timewait.count", lambda: timewait.count(here)),
-        ("timewait.table", lambda: len(timewait.table(here))),
+        ("timewait.count", lambda: tcp_sockets.count(here)),
+        ("timewait.table", lambda: len(tcp_sockets.table(here))),
         ("ss -tan state time-wait", lambda: subprocess.check_output(["ss", "-Htan", "state", "time-wait"]).count(b"\n")),
     ):
         began_s = time.perf_counter()
         found = act()
         print(f"{words + ':':32} {found} in {(time.perf_counter() - began_s) * 1000:.1f} ms")
     time.sleep(age_s + 0.2)
-    left = timewait.count(here)
+    left = tcp_sockets.count(here)
     print(f"the keeper at {age_s:g} s:              {keeper.stop()}; {left} left over")
 
 

@@ -28,7 +28,7 @@ from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.topo import Topo
 
-from twlab import netlink
+from twlab.linux import rtnetlink
 from twlab.loop import monotonic_s
 from twlab.network import Gateway, Network, Node, load_topology
 from twlab.nodes import Veth
@@ -149,14 +149,14 @@ def timed_until_gone(namespaces: list[int], tear_down: Callable[[], object], *, 
     """Seconds from `tear_down()` until no interface is left in `namespaces`; `close` says that these descriptors are ours."""
     here = os.open("/proc/self/ns/net", os.O_RDONLY)
     tell_tales = [
-        netlink.veth(
-            netlink.End(f"tell{number}", 0, "02:01:00:00:00:01", here),
-            netlink.End(f"tale{number}", 0, "02:01:00:00:00:02", there),
+        rtnetlink.veth(
+            rtnetlink.End(f"tell{number}", 0, "02:01:00:00:00:01", here),
+            rtnetlink.End(f"tale{number}", 0, "02:01:00:00:00:02", there),
             1500,
         )
         for number, there in enumerate(namespaces)
     ]
-    netlink.carry_out(tell_tales)
+    rtnetlink.carry_out(tell_tales)
     os.close(here)
     if close:
         for namespace in namespaces:

@@ -16,7 +16,7 @@ from typing import Any
 from crafted import ACK, FIN, SERVER, SYN, Client
 from recycle_cases import BASE, Bench, ask, counters, rto, sysctl, time_waits
 
-from twlab.syscalls import inside_network_namespace, new_network_namespace
+from twlab.linux.syscalls import inside_network_namespace, new_network_namespace
 
 
 def loopback_up() -> None:

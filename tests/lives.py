@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from twlab import timewait
+from twlab.linux import tcp_sockets
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
@@ -31,8 +31,8 @@ def life_s(length_s: float, mechanism: str) -> float:
                 loop.sleep(0.01)
                 began_s = loop.now_s
                 second.close()
-            assert loop.wait_until(lambda: timewait.count(client) or loop.sleep(0.001), 1), "no TIME_WAIT"
-            while timewait.count(client):
+            assert loop.wait_until(lambda: tcp_sockets.count(client) or loop.sleep(0.001), 1), "no TIME_WAIT"
+            while tcp_sockets.count(client):
                 loop.sleep(0.005)
             return loop.now_s - began_s
 

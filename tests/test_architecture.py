@@ -20,18 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "syscalls": "linux.syscalls",
-    "sysctl": "linux.sysctl",
-    "bpf": "linux.bpf",
-    "nfqueue": "linux.nfqueue",
-    "counters": "linux.counters",
-    "netlink": "linux.rtnetlink",
-    "inetdiag": "linux.inet_diag",
-    "conntrack": "linux.conntrack",
-    "timewait": "linux.tcp_sockets",
-    "firewall": "linux.nftables",
-    "ring": "linux.packet_ring",
-    "lean": "linux.partial_import",
     "network": "network.network",
     "nodes": "network.nodes",
     "roles": "network.roles",
@@ -126,7 +114,6 @@ MOVING = {
     "commands.verdicts": "commands.verdict_table",
     "commands.common": "commands.console",
     "proxies.trial": "proxies.load_test",
-    "namespace": "linux.namespace",
 }
 # What the table of packages does not list: the public interface, and the two files that start the command line.
 FACE, STARTERS = "twlab", {"twlab.cli", "twlab.__main__"}
@@ -137,9 +124,9 @@ IMPORTERS = {
     "mininet.net": "twlab/shell.py",
     "mininet.topo": "twlab/network.py",
     "mininet": "twlab/nodes.py",
-    "pyroute2": "twlab/netlink.py",
+    "pyroute2": "twlab/linux/rtnetlink.py",
     "scapy": "twlab/craft.py",
-    "netfilterqueue": "twlab/nfqueue.py",
+    "netfilterqueue": "twlab/linux/nfqueue.py",
 }
 HEAVY = sorted({library.split(".")[0] for library in IMPORTERS})
 LONGEST_MODULE, LONGEST_FUNCTION = 400, 60

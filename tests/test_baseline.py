@@ -2,8 +2,8 @@
 
 import pytest
 
-from twlab import sysctl
 from twlab.baseline import BASELINE, pinned
+from twlab.linux import sysctl
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript

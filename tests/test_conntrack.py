@@ -3,7 +3,7 @@
 import pytest
 from in_guest import run_in_guest
 
-from twlab import conntrack
+from twlab.linux import conntrack
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript

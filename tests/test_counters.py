@@ -2,7 +2,7 @@
 
 import pytest
 
-from twlab import counters
+from twlab.linux import counters
 from twlab.network import Network, load_topology
 
 

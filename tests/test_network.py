@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from conftest import InSandbox
 
-from twlab import firewall, lean, netlink
 from twlab.errors import CapabilityError, UsageError
+from twlab.linux import nftables, partial_import, rtnetlink
 from twlab.network import Network, load_topology
 from twlab.nodes import Node
 
@@ -161,8 +161,8 @@ def seconds_until_gone() -> float:
     network = Network(load_topology("proxy,clients=3,servers=3"))
     with network:
         with Path("/proc/self/ns/net").open() as here:
-            tale = netlink.End("tale", 0, "02:01:00:00:00:02", network["proxy"].namespace)
-            netlink.carry_out([netlink.veth(netlink.End("tell", 0, "02:01:00:00:00:01", here.fileno()), tale, 1500)])
+            tale = rtnetlink.End("tale", 0, "02:01:00:00:00:02", network["proxy"].namespace)
+            rtnetlink.carry_out([rtnetlink.veth(rtnetlink.End("tell", 0, "02:01:00:00:00:01", here.fileno()), tale, 1500)])
         began_s = time.monotonic()
     while any(name == "tell" for _, name in socket.if_nameindex()):
         time.sleep(0.001)
@@ -289,7 +289,7 @@ def without_the_right() -> str:
         except Exception as error:
             print(type(error).__name__, error.slug)"""
     command = ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(netlink.__file__).parent.parent).stdout.strip()
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(rtnetlink.__file__).parents[2]).stdout.strip()
 
 
 def test_without_the_right_to_make_namespaces_one_error_says_so(in_sandbox: InSandbox) -> None:
@@ -311,11 +311,11 @@ def translated() -> str:
 def many_messages_and_a_wrong_one() -> list[object]:
     with Network(load_topology("pair")) as network, network["client"].inside():
         index = network["client"].interfaces[0].index
-        netlink.carry_out(netlink.address(index, f"10.0.1.{host}", 24) for host in range(2, 252))
+        rtnetlink.carry_out(rtnetlink.address(index, f"10.0.1.{host}", 24) for host in range(2, 252))
         with socket.socket() as last:
             last.bind(("10.0.1.251", 0))
         try:
-            netlink.carry_out([netlink.neighbour(index, "10.0.1.253", "02:00:00:00:00:01"), netlink.route(index, "10.9.9.0", 24, "10.99.0.1")])
+            rtnetlink.carry_out([rtnetlink.neighbour(index, "10.0.1.253", "02:00:00:00:00:01"), rtnetlink.route(index, "10.9.9.0", 24, "10.99.0.1")])
         except OSError as error:
             return [str(error)]
     return []
@@ -329,7 +329,7 @@ def test_a_message_that_the_kernel_refuses_is_told_in_words(in_sandbox: InSandbo
 def rules() -> list[object]:
     with Network(load_topology("pair")) as network:
         with network["wire"].inside():
-            firewall.apply("table inet mine { chain forward { type filter hook forward priority 0; tcp dport 80 drop; }; }")
+            nftables.apply("table inet mine { chain forward { type filter hook forward priority 0; tcp dport 80 drop; }; }")
         with network["server"].socket() as listener, network["client"].socket() as caller:
             listener.bind((network["server"].ip4, 80))
             listener.listen()
@@ -340,7 +340,7 @@ def rules() -> list[object]:
             except TimeoutError:
                 outcome = "dropped"
         try:
-            firewall.apply("table inet mine { chain forward { nonsense } }")
+            nftables.apply("table inet mine { chain forward { nonsense } }")
         except CapabilityError as error:
             return [outcome, error.slug, error.message]
     return [outcome]
@@ -369,5 +369,5 @@ def test_the_network_imports_little() -> None:
 
 def test_a_package_that_is_not_installed_is_missed_by_name() -> None:
     """Importing lean does not hide that a package is not there."""
-    with pytest.raises(ModuleNotFoundError, match="no_such_package"), lean.without_init("no_such_package"):
+    with pytest.raises(ModuleNotFoundError, match="no_such_package"), partial_import.without_init("no_such_package"):
         pass

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from twlab import timewait
 from twlab.errors import CapabilityError, ScenarioError, UsageError
+from twlab.linux import tcp_sockets
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.program import Program, find
@@ -103,7 +103,7 @@ def while_it_runs(name):
 
 
 def listens(node):
-    return any(sock.state == "LISTEN" for sock in timewait.sockets(node))
+    return any(sock.state == "LISTEN" for sock in tcp_sockets.sockets(node))
 
 
 @pytest.mark.host

@@ -12,8 +12,9 @@ import recycle_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twlab import counters, door, sysctl, timewait
+from twlab import door
 from twlab.door import Door
+from twlab.linux import counters, sysctl, tcp_sockets
 from twlab.loop import Loop, wall_s
 from twlab.recycle import PERIOD_S, RecycleCache, Remembered, time_wait_s
 from twlab.results.transcript import Transcript
@@ -217,8 +218,8 @@ class Stage:
     def time_waits(self, client):
         flow = Flow(client.address, client.port, client.server, client.server_port)
         ends = self.door._ends.get(flow) if self.door else None
-        found = [one for one in timewait.sockets(self.node) if one.mini and (one.remote, one.remote_port) == flow[:2]]
-        left_s = {entry.remote_port: entry.remaining_s for entry in timewait.table(self.node)}
+        found = [one for one in tcp_sockets.sockets(self.node) if one.mini and (one.remote, one.remote_port) == flow[:2]]
+        left_s = {entry.remote_port: entry.remaining_s for entry in tcp_sockets.table(self.node)}
         numbers = {"FIN_WAIT2": "05", "TIME_WAIT": "06"}
         return [(numbers[one.state], ends[0].at_s - self.loop.now_s if ends else left_s.get(one.remote_port, 60.0)) for one in found]
 

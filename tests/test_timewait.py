@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from twlab import inetdiag, timewait
 from twlab.errors import EngineError
 from twlab.keeper import Keeper
+from twlab.linux import inet_diag, tcp_sockets
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
@@ -49,12 +49,12 @@ def list_and_end():
         client, server = network["client"], network["server"]
         ports = [closed(network, 4), closed(network, 6, 81)]
         loop = Loop()
-        loop.wait_until(lambda: timewait.count(client) == 2, 1)
-        table = timewait.table(client)
+        loop.wait_until(lambda: tcp_sockets.count(client) == 2, 1)
+        table = tcp_sockets.table(client)
         first, second = opened(network, port=82)
-        states = sorted(s.state for s in timewait.sockets(client)) + sorted(s.state for s in timewait.sockets(server))
-        ended = [timewait.destroy(client, table[:1]), timewait.destroy(client, table)]
-        left = timewait.count(client), sorted(s.state for s in timewait.sockets(client))
+        states = sorted(s.state for s in tcp_sockets.sockets(client)) + sorted(s.state for s in tcp_sockets.sockets(server))
+        ended = [tcp_sockets.destroy(client, table[:1]), tcp_sockets.destroy(client, table)]
+        left = tcp_sockets.count(client), sorted(s.state for s in tcp_sockets.sockets(client))
         first.close()
         second.close()
         entries = [entry.as_dict() | {"family": entry.family} for entry in sorted(table)]
@@ -83,13 +83,13 @@ def half_close():
         first, second = opened(network)
         first.close()
         loop = Loop()
-        mini = loop.wait_until(lambda: any(s.state == "FIN_WAIT2" and s.mini for s in timewait.sockets(network["client"])), 1)
+        mini = loop.wait_until(lambda: any(s.state == "FIN_WAIT2" and s.mini for s in tcp_sockets.sockets(network["client"])), 1)
         keeper = Keeper(network["client"], 0.05)
         loop.sleep(0.3)
-        states = [s.state for s in timewait.sockets(network["client"])]
-        counted = timewait.count(network["client"])
+        states = [s.state for s in tcp_sockets.sockets(network["client"])]
+        counted = tcp_sockets.count(network["client"])
         second.close()
-        loop.wait_until(lambda: not timewait.sockets(network["client"]), 1)
+        loop.wait_until(lambda: not tcp_sockets.sockets(network["client"]), 1)
         return mini, counted, states, keeper.stop().ended
 
 
@@ -109,9 +109,9 @@ def dual_stack():
             second, _ = listener.accept()
             second.close()
         loop = Loop()
-        loop.wait_until(lambda: timewait.count(server), 1)
-        entry = timewait.table(server)[0]
-        return entry.family, entry.local == server.ip4, timewait.destroy(server, [entry]), timewait.count(server)
+        loop.wait_until(lambda: tcp_sockets.count(server), 1)
+        entry = tcp_sockets.table(server)[0]
+        return entry.family, entry.local == server.ip4, tcp_sockets.destroy(server, [entry]), tcp_sockets.count(server)
 
 
 def test_ipv4_on_an_ipv6_socket_is_found_and_ended(in_sandbox):
@@ -120,7 +120,7 @@ def test_ipv4_on_an_ipv6_socket_is_found_and_ended(in_sandbox):
 
 
 def ask_twice():
-    return timewait.destroyable(), timewait.destroyable()
+    return tcp_sockets.destroyable(), tcp_sockets.destroyable()
 
 
 def test_whether_the_kernel_can_end_them_is_tried_out(in_sandbox):
@@ -137,7 +137,7 @@ def measure_life(age_s, rate, count):
             loop.sleep_until(index / rate)
             closed(network, port=80 + index % 50)
         loop.sleep(age_s + 0.1)
-        left = timewait.count(network["client"])
+        left = tcp_sockets.count(network["client"])
         report = keeper.stop()
         return left, report.ended, report.worst_late_ms
 
@@ -164,12 +164,12 @@ def make_many(age_s, count):
                 second, _ = listeners[index % 16].accept()
                 first.close()
                 second.close()
-        most = timewait.count(node)
+        most = tcp_sockets.count(node)
         began_s = time.perf_counter()
-        timewait.table(node)
+        tcp_sockets.table(node)
         listed_s = time.perf_counter() - began_s
         Loop().sleep(age_s + 0.2)
-        left = timewait.count(node)
+        left = tcp_sockets.count(node)
         report = keeper.stop()
         for listener in listeners:
             listener.close()
@@ -198,7 +198,7 @@ def rearm():
         with tuning, client.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x0300) as tap:
             keeper = Keeper(client, 1.0)
             closed(network)
-            loop.wait_until(lambda: timewait.count(client), 1)
+            loop.wait_until(lambda: tcp_sockets.count(client), 1)
             began_s = loop.now_s
             frames = []
             tap.setblocking(False)
@@ -210,14 +210,14 @@ def rearm():
             except BlockingIOError:
                 pass
             loop.sleep(0.6)
-            before_s = timewait.table(client)[0].remaining_s
+            before_s = tcp_sockets.table(client)[0].remaining_s
             link = client.interfaces[0].peer
             with link.node.socket(socket.AF_PACKET, socket.SOCK_RAW) as out:
                 out.bind((link.name, 0))
                 out.send(frames[-1])  # the server's FIN once more
             loop.sleep(0.05)
-            after_s = timewait.table(client)[0].remaining_s
-            while timewait.count(client):
+            after_s = tcp_sockets.table(client)[0].remaining_s
+            while tcp_sockets.count(client):
                 loop.sleep(0.001)
             keeper.stop()
             return before_s, after_s, loop.now_s - began_s
@@ -278,7 +278,7 @@ def parse_mixed():
     longer = struct.pack("=I", 96) + record[4:] + struct.pack("=HHI", 8, 15, 1)
     done = struct.pack("=IHHIIi", 20, 3, 2, 0, 0, 0)
     parts = (record * 3, record + longer + done, done)
-    return [([one.expires_ms for one in found], end) for found, end in map(inetdiag._parse, parts)]
+    return [([one.expires_ms for one in found], end) for found, end in map(inet_diag._parse, parts)]
 
 
 def test_answers_of_any_length_are_read():

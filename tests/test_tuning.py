@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from in_guest import run_in_guest
 from lives import agree
 
-from twlab import counters, sysctl, timewait
 from twlab.errors import CapabilityError
+from twlab.linux import counters, sysctl, tcp_sockets
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
@@ -167,9 +167,9 @@ def shorten(length_s):
                 second, _ = listener.accept()
                 first.close()
                 second.close()
-            loop.wait_until(lambda: timewait.count(client), 1)
+            loop.wait_until(lambda: tcp_sockets.count(client), 1)
             began_s = loop.now_s
-            while timewait.count(client):
+            while tcp_sockets.count(client):
                 loop.sleep(0.001)
             lasted_s, running = loop.now_s - began_s, tuning.mechanisms["time_wait_s"]
         return lasted_s, running, tuning.mechanisms["time_wait_s"], elsewhere.mechanisms
@@ -201,9 +201,9 @@ def recycle(family):
             listener.listen()
             listener.setblocking(False)
             outcome["first"] = exchange(loop, client, listener, kind, server.address(family))
-            loop.wait_until(lambda: timewait.count(server), 1)
+            loop.wait_until(lambda: tcp_sockets.count(server), 1)
             began_s = loop.now_s
-            loop.wait_until(lambda: not timewait.count(server) or loop.sleep(0.005), 3)
+            loop.wait_until(lambda: not tcp_sockets.count(server) or loop.sleep(0.005), 3)
             outcome["time_wait_s"] = loop.now_s - began_s
             outcome["again"] = exchange(loop, client, listener, kind, server.address(family))
             with client.inside():

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from wired import wired
 
-from twlab import counters
 from twlab.errors import ScenarioError
 from twlab.impair import Delay, Duplicate, chain
+from twlab.linux import counters
 from twlab.segment import Flow, advance, match, parse
 
 pytestmark = pytest.mark.host

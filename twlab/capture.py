@@ -13,10 +13,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from twlab.linux.packet_ring import Ring, Taken
 from twlab.loop import Loop, wall_s
 from twlab.results import pcapng
 from twlab.results.pcapng import Captured
-from twlab.ring import Ring, Taken
 
 if TYPE_CHECKING:
     from twlab.network import Interface, Node

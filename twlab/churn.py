@@ -19,10 +19,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from twlab.linux.tcp_sockets import Count
 from twlab.load import Load, PortChoice, Tally
 from twlab.loop import Loop, Timer, cpu_s
 from twlab.origin import Origin, close_all, ready
-from twlab.timewait import Count
 
 if TYPE_CHECKING:
     from twlab.network import Node

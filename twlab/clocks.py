@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from struct import pack
 from typing import TYPE_CHECKING
 
-from twlab import nfqueue
+from twlab.linux import nfqueue
 from twlab.loop import Loop
 from twlab.segment import parse, with_checksums
 

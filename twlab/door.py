@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from twlab import counters, firewall, inetdiag, nfqueue
+from twlab.linux import counters, inet_diag, nfqueue, nftables
 from twlab.loop import Loop, Timer, wall_s
 from twlab.recycle import RecycleCache, time_wait_s
 from twlab.results.transcript import Transcript
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from twlab.network import Node
 
-_NO_RTO = (inetdiag.LISTEN, inetdiag.NEW_SYN_RECV)
+_NO_RTO = (inet_diag.LISTEN, inet_diag.NEW_SYN_RECV)
 _MARK = 0x7477
 _MARKED = nfqueue.Segments("INPUT", f"meta mark {_MARK}", f"-m mark --mark {_MARK}")
 # A connection is forgotten some time after its last FIN, when TIME_WAIT is over too.
@@ -72,9 +72,9 @@ class Door:
         self._rto_s: dict[Flow, float] = {}
         self._ends: dict[Flow, tuple[Timer, int]] = {}  # when TIME_WAIT is ended, and the timestamp with which it began
         with node.inside():
-            firewall.apply(_RULES)
+            nftables.apply(_RULES)
             self.mechanism = nfqueue.install(node, _MARKED)
-            self._diag = inetdiag.open_socket()
+            self._diag = inet_diag.open_socket()
         self._tap = nfqueue.Tap(node, self._on_packet)
         loop.watch(self._tap, readable=self._tap.serve)
 
@@ -98,17 +98,17 @@ class Door:
             packet.accept()
             return
         met = self._socket(segment)
-        if segment.flags == "S" and met and met.state == inetdiag.LISTEN and (why := self._refusal(segment)):
+        if segment.flags == "S" and met and met.state == inet_diag.LISTEN and (why := self._refusal(segment)):
             packet.drop()
             counters.count(self._node, "PAWSPassive")
             counters.count(self._node, "ListenDrops")
             self._transcript.record("note", f"tcp_tw_recycle, emulated, drops {segment.words()}: {why}", self._node.name)
             return
-        if met and met.state not in _NO_RTO and met.timer != inetdiag.MINI_SOCKET:
-            self._rto_s[segment.flow] = inetdiag.retransmission_timeout_s(self._diag, _id_of(segment)) or 0.0
+        if met and met.state not in _NO_RTO and met.timer != inet_diag.MINI_SOCKET:
+            self._rto_s[segment.flow] = inet_diag.retransmission_timeout_s(self._diag, _id_of(segment)) or 0.0
         packet.accept()  # when this returns, TCP has had the segment
         left = self._socket(segment)
-        if left is None or left.timer != inetdiag.MINI_SOCKET:
+        if left is None or left.timer != inet_diag.MINI_SOCKET:
             return
         if met is None or (met.id, met.state) != (left.id, left.state):
             self._enter(segment, left)
@@ -120,11 +120,11 @@ class Door:
             return ""
         return self.cache.refusal(syn.destination, syn.source, _tsval(syn), int(wall_s()))
 
-    def _enter(self, segment: Segment, mini: inetdiag.Record) -> None:
+    def _enter(self, segment: Segment, mini: inet_diag.Record) -> None:
         """`segment` has made its connection the mini-socket `mini`."""
         now_s = int(wall_s())
         short = self.cache.remember(segment.destination, segment.source, _tsval(segment), now_s, now_s)
-        if mini.state == inetdiag.TIME_WAIT:
+        if mini.state == inet_diag.TIME_WAIT:
             rto_s = self._rto_s.pop(segment.flow, None)
             self._keep_full(segment.flow)
             if short and rto_s:
@@ -141,13 +141,13 @@ class Door:
         if flow in self._ends:
             self._ends.pop(flow)[0].cancel()
 
-    def _end(self, flow: Flow, mini: inetdiag.Record) -> None:
+    def _end(self, flow: Flow, mini: inet_diag.Record) -> None:
         del self._ends[flow]
-        inetdiag.destroy(self._diag, [(mini.family, mini.id)])
+        inet_diag.destroy(self._diag, [(mini.family, mini.id)])
 
-    def _socket(self, segment: Segment) -> inetdiag.Record | None:
+    def _socket(self, segment: Segment) -> inet_diag.Record | None:
         """The socket of this node that `segment` meets."""
-        return next(iter(inetdiag.look_up(self._diag, [_id_of(segment)])), None)
+        return next(iter(inet_diag.look_up(self._diag, [_id_of(segment)])), None)
 
 
 def _tsval(segment: Segment) -> int | None:
@@ -155,4 +155,4 @@ def _tsval(segment: Segment) -> int | None:
 
 
 def _id_of(segment: Segment) -> tuple[int, bytes]:
-    return inetdiag.socket_id(segment.destination, segment.destination_port, segment.source, segment.source_port)
+    return inet_diag.socket_id(segment.destination, segment.destination_port, segment.source, segment.source_port)

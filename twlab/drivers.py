@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from twlab.syscalls import die_with_parent
+from twlab.linux.syscalls import die_with_parent
 
 
 @dataclass(frozen=True)

@@ -14,13 +14,13 @@ from itertools import count
 from struct import unpack_from
 from typing import TYPE_CHECKING, Any
 
-from twlab import bpf, firewall
 from twlab.craft import craft
+from twlab.linux import bpf, nftables
+from twlab.linux.syscalls import enlarge_receive_buffer
 from twlab.loop import Loop
 from twlab.outlet import Outlets
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, Segment, parse
-from twlab.syscalls import enlarge_receive_buffer
 
 if TYPE_CHECKING:
     from twlab.capture import Capture
@@ -74,7 +74,7 @@ class RawEndpoint:
         self._table = f"inet twlab_claim_{next(_numbers)}"
         ip, version, protocol = ("ip6", 6, _ETH_P_IPV6) if ":" in self.address else ("ip", 4, _ETH_P_IP)
         with node.inside():
-            firewall.apply(
+            nftables.apply(
                 f"table {self._table} {{ chain claim {{ type filter hook prerouting priority raw - 10; "
                 f"{ip} daddr {self.address} tcp dport {port} drop; }}; }}"
             )
@@ -99,7 +99,7 @@ class RawEndpoint:
         self._socket.close()
         self._outlets.close()
         with self.node.inside():
-            firewall.apply(f"delete table {self._table}")
+            nftables.apply(f"delete table {self._table}")
 
     @property
     def lost(self) -> int:

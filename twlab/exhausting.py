@@ -24,11 +24,11 @@ from twlab import drivers
 from twlab.ceiling import Case
 from twlab.churn import Churn, Load, Origin, PortChoice
 from twlab.errors import EngineError, LabError
+from twlab.linux.tcp_sockets import Count
 from twlab.loop import Loop
 from twlab.network import Network, Node, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
-from twlab.timewait import Count
 from twlab.tuning import Tuning
 
 Emit = Callable[[dict[str, Any]], None]

@@ -22,8 +22,8 @@ import socket
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from twlab import inetdiag, syscalls
 from twlab.errors import EngineError
+from twlab.linux import inet_diag, syscalls
 from twlab.loop import cpu_s, monotonic_s
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Keeper:
     def __init__(self, node: Node, age_s: float):
         ours, theirs = socket.socketpair()
         with node.inside():
-            lister, ender = inetdiag.open_socket(), inetdiag.open_socket()
+            lister, ender = inet_diag.open_socket(), inet_diag.open_socket()
             sockstat = os.open("/proc/thread-self/net/sockstat", os.O_RDONLY | os.O_CLOEXEC)
         with lister, ender, theirs:
             self._line = ours
@@ -135,7 +135,7 @@ class _Sockets:
         return self._report
 
     def _learn(self) -> None:
-        for part in inetdiag.dump_in_parts(self._lister, 1 << inetdiag.TIME_WAIT):
+        for part in inet_diag.dump_in_parts(self._lister, 1 << inet_diag.TIME_WAIT):
             now = monotonic_s()
             for record in part:
                 if record.id not in self._known:
@@ -147,13 +147,13 @@ class _Sockets:
         while batch := self._next_batch():
             now = monotonic_s()
             of_age = []
-            for record in inetdiag.look_up(self._ender, batch):
+            for record in inet_diag.look_up(self._ender, batch):
                 if self._late_ms(record) >= 0:
                     of_age.append(record)
                 else:
                     self._known.add(record.id)
                     self._put_off(record, now)
-            self._report.ended += len(of_age) - len(inetdiag.destroy(self._ender, [(record.family, record.id) for record in of_age]))
+            self._report.ended += len(of_age) - len(inet_diag.destroy(self._ender, [(record.family, record.id) for record in of_age]))
             self._report.worst_late_ms = max([self._report.worst_late_ms, *map(self._late_ms, of_age)])
 
     def _next_batch(self) -> list[tuple[int, bytes]]:
@@ -165,10 +165,10 @@ class _Sockets:
         self._known.difference_update(name for _, name in batch)
         return batch
 
-    def _put_off(self, record: inetdiag.Record, now_s: float) -> None:
+    def _put_off(self, record: inet_diag.Record, now_s: float) -> None:
         heapq.heappush(self._due, (now_s - self._late_ms(record) / 1000, record.family, record.id))
 
-    def _late_ms(self, record: inetdiag.Record) -> int:
+    def _late_ms(self, record: inet_diag.Record) -> int:
         """By how much the socket has outlived its age, at the time of `record`; negative before."""
         return _CONSTANT_MS - record.expires_ms - self._age_ms
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twlab import conntrack as tracking
-from twlab import counters, sysctl, timewait
 from twlab.errors import CapabilityError, ScenarioError
+from twlab.linux import conntrack as tracking
+from twlab.linux import counters, sysctl, tcp_sockets
 from twlab.loop import Loop
 from twlab.results.transcript import Transcript
 from twlab.segment import Segment, match
@@ -235,10 +235,10 @@ class Lab:
         Raises:
             CapabilityError: the kernel's nftables cannot do that (``no-nftables``).
         """
-        from twlab import firewall
+        from twlab.linux import nftables
 
         with self.network[node].inside():
-            firewall.apply(f"table inet refused {{ chain inward {{ type filter hook input priority filter; {segments} drop; }}; }};")
+            nftables.apply(f"table inet refused {{ chain inward {{ type filter hook input priority filter; {segments} drop; }}; }};")
         self.note(f"from now on a firewall at {node} drops: {segments}")
 
     def shift_clocks(self, ahead_s: Mapping[str, float]) -> None:
@@ -268,16 +268,16 @@ class Lab:
                 how = f"shifted by {' and '.join(node.name for node in gateways)} in what they forward ({shifted.mechanism})"
         self.note(f"timestamp clocks run apart: {how}", ahead_ms=ahead_ms)
 
-    def time_wait(self, node: str) -> list[timewait.TimeWait]:
+    def time_wait(self, node: str) -> list[tcp_sockets.TimeWait]:
         """The TIME_WAIT sockets of a node, now."""
-        return timewait.table(self.network[node])
+        return tcp_sockets.table(self.network[node])
 
-    def sockets(self, node: str, state: str = "") -> list[timewait.Socket]:
+    def sockets(self, node: str, state: str = "") -> list[tcp_sockets.Socket]:
         """The TCP sockets of a node, now, the mini-sockets of TIME_WAIT and of an orphaned FIN_WAIT2 among them.
 
         With `state` only those in that state, e.g. ``SYN_RECV`` or ``LAST_ACK``.
         """
-        return [entry for entry in timewait.sockets(self.network[node]) if state in ("", entry.state)]
+        return [entry for entry in tcp_sockets.sockets(self.network[node]) if state in ("", entry.state)]
 
     def conntrack(self, gateway: str) -> list[tracking.Entry]:
         """The TCP connections that a gateway tracks, now. Raises CapabilityError: the kernel does not tell (``no-conntrack-netlink``)."""
@@ -295,7 +295,7 @@ class Lab:
         """Put the TIME_WAIT tables, and what gateways track, as they are now into the evidence."""
         at_s = round(self.now_s, 3)
         for name, node in self.network.nodes.items():
-            if node.role == "endpoint" and (table := timewait.table(node)):
+            if node.role == "endpoint" and (table := tcp_sockets.table(node)):
                 sockets = [entry.as_dict() for entry in table[:_SAMPLE]]
                 self.time_wait_samples.append({"at_s": at_s, "node": name, "count": len(table), "sockets": sockets})
             elif node.role == "gateway" and (tracked := self._tracked(name)):

@@ -18,11 +18,12 @@ from typing import Any
 
 from mininet.topo import Topo
 
-from twlab import netlink, paths
+from twlab import paths
 from twlab.errors import CapabilityError, UsageError
+from twlab.linux import rtnetlink
+from twlab.linux.syscalls import new_network_namespace
 from twlab.nodes import Interface, Node, Veth, ip6_of
 from twlab.roles import Balancer, Endpoint, Gateway, Proxy, Router, VirtualServer, WireNode
-from twlab.syscalls import new_network_namespace
 
 __all__ = [
     "Balancer", "Endpoint", "Gateway", "Interface", "Network", "Node", "Proxy", "Router", "Topology", "VirtualServer", "WireNode",
@@ -175,7 +176,7 @@ class Network:
         for one, other, options in self.topology.iterLinks(withInfo=True):
             options = {key: value for key, value in options.items() if key not in ("node1", "node2", "cls")}
             links.append(Veth(self.nodes[one], self.nodes[other], now=False, **options))
-        netlink.carry_out(link.request() for link in links)
+        rtnetlink.carry_out(link.request() for link in links)
         for node in self:
             node.configure()
         for node in self:

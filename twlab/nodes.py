@@ -20,10 +20,10 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
-from twlab import netlink
 from twlab.errors import UsageError
-from twlab.lean import stand_ins
-from twlab.syscalls import inside_network_namespace
+from twlab.linux import rtnetlink
+from twlab.linux.partial_import import stand_ins
+from twlab.linux.syscalls import inside_network_namespace
 
 _version = ModuleType("distutils.version")
 _version.StrictVersion = object  # type: ignore[attr-defined]  # Mininet compares versions of Open vSwitch with it
@@ -78,21 +78,21 @@ class Interface(Intf):
     def status(self) -> str:
         """What Mininet's `links` shows; Mininet's own runs ip."""
         with self.node.inside():
-            return "OK" if netlink.is_running(self.index) else "DOWN"
+            return "OK" if rtnetlink.is_running(self.index) else "DOWN"
 
     def ifconfig(self, *args: str) -> str:
         """Mininet's `link NODE NODE up|down`; Mininet's own runs ifconfig."""
         return self.node.cmd("ip link set dev", self.name, *args)
 
-    def requests(self) -> Iterator[netlink.Message]:
+    def requests(self) -> Iterator[rtnetlink.Message]:
         """This interface up, with its addresses, and the other end's as neighbours."""
-        yield netlink.up(self.index)
+        yield rtnetlink.up(self.index)
         for ip in self.all4:
-            yield netlink.address(self.index, ip, int(self.prefixLen))
+            yield rtnetlink.address(self.index, ip, int(self.prefixLen))
         for ip in reversed(self.all6):  # where nothing else decides, Linux connects from the IPv6 address that was added last
-            yield netlink.address(self.index, ip, 64)
+            yield rtnetlink.address(self.index, ip, 64)
         for ip in self.peer.all4 + self.peer.all6:
-            yield netlink.neighbour(self.index, ip, self.peer.mac)
+            yield rtnetlink.neighbour(self.index, ip, self.peer.mac)
 
 
 class Veth(Link):
@@ -126,12 +126,12 @@ class Veth(Link):
         self.intf2 = Interface(f"{node2.name}-{node1.name}", node2, self, port2, network, hosts2, 1)
         self.intf1.peer, self.intf2.peer = self.intf2, self.intf1
         if now:
-            netlink.carry_out([self.request()])
+            rtnetlink.carry_out([self.request()])
 
-    def request(self) -> netlink.Message:
+    def request(self) -> rtnetlink.Message:
         """What makes this link."""
-        one, other = (netlink.End(i.name, i.index, i.mac, i.node.namespace) for i in (self.intf1, self.intf2))
-        return netlink.veth(one, other, self.mtu)
+        one, other = (rtnetlink.End(i.name, i.index, i.mac, i.node.namespace) for i in (self.intf1, self.intf2))
+        return rtnetlink.veth(one, other, self.mtu)
 
 
 class Node(mininet.node.Node):
@@ -224,23 +224,23 @@ class Node(mininet.node.Node):
         self.write_sysctl("net.ipv4.ip_forward", int(self.forwards))
         self.write_sysctl("net.ipv6.conf.all.forwarding", int(self.forwards))
         with self.inside():
-            netlink.carry_out(self.requests())
-            netlink.fill_in_checksums(interface.name for interface in self.interfaces)
+            rtnetlink.carry_out(self.requests())
+            rtnetlink.fill_in_checksums(interface.name for interface in self.interfaces)
 
-    def requests(self) -> Iterator[netlink.Message]:
+    def requests(self) -> Iterator[rtnetlink.Message]:
         """What `configure` asks of the kernel."""
-        yield netlink.up(netlink.LOOPBACK)
+        yield rtnetlink.up(rtnetlink.LOOPBACK)
         for interface in self.interfaces:
             yield from interface.requests()
         for destination, prefix, next_node in self.routes:
             interface = self.interface_to(next_node)
             via = interface.peer.all6[0] if ":" in destination else interface.peer.all4[0]
-            yield netlink.route(interface.index, destination, prefix, via)
+            yield rtnetlink.route(interface.index, destination, prefix, via)
 
     def wait_ready(self) -> None:
         """Return when all interfaces carry, and all addresses answer; the other ends must be configured, too."""
         with self.inside():
-            netlink.wait_ready([i.index for i in self.interfaces], self.owned6())
+            rtnetlink.wait_ready([i.index for i in self.interfaces], self.owned6())
 
     def owned6(self) -> list[str]:
         """Every IPv6 address of the node."""

@@ -15,8 +15,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 
-from twlab import firewall, timewait
 from twlab.errors import CapabilityError
+from twlab.linux import nftables, tcp_sockets
 
 _ETH_P_ALL = 3
 _SOL_PACKET, _PACKET_RX_RING, _PACKET_VERSION, _TPACKET_V3 = 263, 5, 10, 2  # include/uapi/linux/if_packet.h
@@ -42,14 +42,14 @@ def links() -> str:
 
 def translation() -> str:
     """A NAT gateway's rule, and with it connection tracking."""
-    firewall.apply(_MASQUERADE)
+    nftables.apply(_MASQUERADE)
     return "nftables masquerade"
 
 
 def queueing() -> str:
     """Handing segments to a program: by nftables where the kernel has its queue expression, else by iptables."""
     try:
-        firewall.apply(_QUEUE)
+        nftables.apply(_QUEUE)
         return "nftables queue"
     except CapabilityError:
         _run("iptables", "-w", "-t", "mangle", "-A", "FORWARD", "-p", "tcp", "-j", "NFQUEUE", "--queue-num", "7", "--queue-bypass")
@@ -58,7 +58,7 @@ def queueing() -> str:
 
 def ending() -> str:
     """Ending a TIME_WAIT socket before its time, over inet_diag."""
-    if not timewait.destroyable():
+    if not tcp_sockets.destroyable():
         raise OSError("the kernel does not end TIME_WAIT sockets on request")
     return "SOCK_DESTROY over inet_diag"
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from twlab import syscalls
 from twlab.errors import CapabilityError, ScenarioError
+from twlab.linux import syscalls
 from twlab.loop import Loop
 
 if TYPE_CHECKING:

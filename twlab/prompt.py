@@ -14,7 +14,7 @@ import socket
 import sys
 from dataclasses import asdict, dataclass, field
 
-from twlab import syscalls
+from twlab.linux import syscalls
 from twlab.loop import Loop
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from twlab import firewall, netlink
+from twlab.linux import nftables, rtnetlink
 from twlab.nodes import Node, Role
 
 
@@ -35,7 +35,7 @@ class Proxy(Endpoint):
     def configure(self) -> None:
         super().configure()
         with self.inside():
-            firewall.apply("""
+            nftables.apply("""
                 table inet proxy {
                     chain forward {
                         type filter hook forward priority filter;
@@ -66,7 +66,7 @@ class Gateway(Router):
     def configure(self) -> None:
         super().configure()
         with self.inside():
-            firewall.apply(self.ruleset())
+            nftables.apply(self.ruleset())
 
     def ruleset(self) -> str:
         """The gateway's nftables rules."""
@@ -118,10 +118,10 @@ class Balancer(Router):
         interface = self.interface_to(server)
         ip4, ip6 = self.virtual
         with self.inside():
-            netlink.carry_out(
+            rtnetlink.carry_out(
                 [
-                    netlink.route(interface.index, ip4, 32, interface.peer.all4[0]),
-                    netlink.route(interface.index, ip6, 128, interface.peer.all6[0]),
+                    rtnetlink.route(interface.index, ip4, 32, interface.peer.all4[0]),
+                    rtnetlink.route(interface.index, ip6, 128, interface.peer.all6[0]),
                 ]
             )
 
@@ -137,10 +137,10 @@ class VirtualServer(Endpoint):
         self.virtual = virtual
         super().__init__(name, **params)
 
-    def requests(self) -> Iterator[netlink.Message]:
+    def requests(self) -> Iterator[rtnetlink.Message]:
         yield from super().requests()
         for ip, prefix in zip(self.virtual, (32, 128), strict=True):
-            yield netlink.address(netlink.LOOPBACK, ip, prefix)
+            yield rtnetlink.address(rtnetlink.LOOPBACK, ip, prefix)
 
     def owned6(self) -> list[str]:
         return [*super().owned6(), self.virtual[1]]

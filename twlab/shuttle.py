@@ -14,8 +14,8 @@ from collections import defaultdict, deque
 from struct import pack
 from typing import TYPE_CHECKING, Literal
 
-from twlab import bpf
 from twlab.errors import ScenarioError
+from twlab.linux import bpf
 from twlab.results.transcript import Transcript
 from twlab.segment import Segment, parse
 

@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twlab import sysctl, timewait
 from twlab.baseline import BASELINE, pinned
 from twlab.errors import CapabilityError
+from twlab.linux import sysctl, tcp_sockets
 from twlab.loop import Loop
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings, describe
@@ -253,7 +253,7 @@ def _missing_for_recycle(settings: Settings) -> list[CapabilityError]:
 
 
 def _missing_sock_destroy(asked: str) -> list[CapabilityError]:
-    if timewait.destroyable():
+    if tcp_sockets.destroyable():
         return []
     message = f"{asked}: this kernel does not end TIME_WAIT sockets on request, as Linux 6.0 with CONFIG_INET_DIAG_DESTROY does"
     return [CapabilityError(message, _LAB, "no-sock-destroy")]

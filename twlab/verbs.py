@@ -6,8 +6,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twlab import phrases, timewait
+from twlab import phrases
 from twlab.errors import UsageError
+from twlab.linux import tcp_sockets
 from twlab.segment import Flow, Segment
 from twlab.settings import Settings, describe, parse_setting, setting_names
 from twlab.traffic import Connection, Listener
@@ -225,7 +226,7 @@ class Verbs:
         rows = [
             (node, entry.state, f"{entry.local}:{entry.local_port}", f"{entry.remote}:{entry.remote_port}")
             for node in self._nodes(line)
-            for entry in timewait.sockets(self.lab.network[node])
+            for entry in tcp_sockets.sockets(self.lab.network[node])
         ]
         self._table(("node", "state", "local", "remote"), rows)
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twlab import impair, nfqueue
+from twlab import impair
 from twlab.errors import ScenarioError
 from twlab.impair import Release
+from twlab.linux import nfqueue
 from twlab.loop import Loop
 from twlab.outlet import Outlet, Outlets
 from twlab.results.transcript import Transcript

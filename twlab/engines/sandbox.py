@@ -19,8 +19,8 @@ import select
 import sys
 from pathlib import Path
 
-from twlab import syscalls
 from twlab.errors import CapabilityError
+from twlab.linux import syscalls
 
 NO_NAMESPACES = 97  # exit status: the kernel refuses to make the namespaces; stderr says why
 

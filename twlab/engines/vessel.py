@@ -24,8 +24,8 @@ import socket
 import sys
 from pathlib import Path
 
-from twlab import syscalls
 from twlab.engines.enclosure import enclose, give_up_rights
+from twlab.linux import syscalls
 
 _MEMORY = "/dev/shm"  # the guest's memory is a file there, without a name
 

@@ -24,11 +24,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from twlab import loop, paths, syscalls
+from twlab import loop, paths
 from twlab.engines import sandbox
 from twlab.engines.protocol import Event
 from twlab.engines.pulse import children, pulse
 from twlab.errors import CapabilityError, EngineError
+from twlab.linux import syscalls
 
 _IN_SANDBOX = "/run/twlab"  # where /run is a tmpfs of the sandbox's own
 

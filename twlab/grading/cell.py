@@ -22,8 +22,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from twlab import loop, syscalls
+from twlab import loop
 from twlab.engines.enclosure import own_python
+from twlab.linux import syscalls
 
 VIRTUAL_LIMIT_S = 7200.0
 MOST_PROCESSES, MOST_MEMORY, MOST_FILE = 32, 160 << 20, 64 << 20

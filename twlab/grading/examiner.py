@@ -25,15 +25,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twlab import counters, inetdiag, sysctl
 from twlab.arm import run_arm, settings_of
 from twlab.errors import LabError
 from twlab.grading import cell
+from twlab.linux import counters, inet_diag, sysctl
+from twlab.linux.syscalls import inside_network_namespace
 from twlab.network import load_topology
 from twlab.observation import Observation
 from twlab.scenario import Overrides, Scenario, find_scenario
 from twlab.settings import Settings
-from twlab.syscalls import inside_network_namespace
 from twlab.tuning import KNOBS
 
 _FILE = "/run/submission.py"  # where the stranger finds it
@@ -172,8 +172,8 @@ def _differences(settings: Mapping[str, Any]) -> list[str]:
 def _add(evidence: Event, moved: Mapping[str, int]) -> None:
     evidence["segments"] += moved.get("TcpInSegs", 0)
     evidence["connections"] += moved.get("TcpActiveOpens", 0) + moved.get("TcpPassiveOpens", 0)
-    with inetdiag.open_socket() as diag:
-        evidence["time_wait"] += len(inetdiag.dump(diag, 1 << inetdiag.TIME_WAIT))
+    with inet_diag.open_socket() as diag:
+        evidence["time_wait"] += len(inet_diag.dump(diag, 1 << inet_diag.TIME_WAIT))
 
 
 def _differ(one: Sysctls, other: Sysctls) -> bool:

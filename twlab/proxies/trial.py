@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from twlab import timewait
 from twlab.lab import Lab
+from twlab.linux import tcp_sockets
 from twlab.network import Node
 from twlab.observation import Observation
 from twlab.program import Program, find
@@ -59,8 +59,8 @@ def under_load(
         until_s = lab.now_s + duration_s + clients.patience_s + 1
         while not clients.done and lab.now_s < until_s:
             if not lab.loop.wait_until(lambda: clients.done, _TOLD_EVERY_S):
-                lab.note(f"{clients.asked} requests: {clients.answers['200']} answered; {timewait.count(proxy)} sockets in TIME_WAIT")
-        in_time_wait = sum(entry.remote_port in _ORIGIN_PORTS for entry in timewait.table(proxy))
+                lab.note(f"{clients.asked} requests: {clients.answers['200']} answered; {tcp_sockets.count(proxy)} sockets in TIME_WAIT")
+        in_time_wait = sum(entry.remote_port in _ORIGIN_PORTS for entry in tcp_sockets.table(proxy))
         complaints = [" ".join(part.strip() for part in found.groups() if part) for found in software.complaint.finditer(program.read(software.log))]
         first = next((line for line in program.read(software.log).splitlines() if software.complaint.search(line)), "")
     if first:
@@ -91,7 +91,7 @@ def running(lab: Lab, node: Node, software: Software, way: str, upstream: Upstre
     lab.transcript.record("verb", f"{software.name} is started with {software.file}", node.name, file=text)
     started = Program(node, lab.loop, [program, *software.arguments], {software.file: text})
     try:
-        started.wait_until(lambda: any(s.state == _LISTEN and s.local_port == PORT for s in timewait.sockets(node)))
+        started.wait_until(lambda: any(s.state == _LISTEN and s.local_port == PORT for s in tcp_sockets.sockets(node)))
         yield started
     finally:
         started.stop()

@@ -1,6 +1,7 @@
 """A segment that connection tracking takes for invalid, and a gateway that answers it itself."""
 
-from twlab import Arm, Lab, Observation, Settings, firewall, scenario
+from twlab import Arm, Lab, Observation, Settings, scenario
+from twlab.linux import nftables
 from twlab.segment import match
 
 FAR = 2_000_000  # beyond any window here
@@ -54,7 +55,7 @@ def nat_invalid(lab: Lab, *, ahead: int = FAR, drop_invalid: bool = False, famil
     client, server, nat = lab["client"], lab["server"], lab.network["nat"]
     if drop_invalid:
         with nat.inside():
-            firewall.apply(DROP_INVALID)
+            nftables.apply(DROP_INVALID)
     listener = server.listen(80, family=family)
 
     lab.step("The server sends; the wire keeps a copy of its first data.")

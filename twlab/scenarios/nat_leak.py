@@ -1,6 +1,7 @@
 """A private address on the public side of a gateway."""
 
-from twlab import Arm, Lab, Observation, Settings, firewall, scenario
+from twlab import Arm, Lab, Observation, Settings, scenario
+from twlab.linux import nftables
 from twlab.segment import Flow, match
 
 DROP_INVALID = "table inet careful { chain forward { type filter hook forward priority filter; ct state invalid drop; }; }"
@@ -37,7 +38,7 @@ def nat_leak(lab: Lab, *, drop_invalid: bool = False, family: int = 4) -> Observ
     client, server, nat = lab["client"], lab["server"], lab.network["nat"]
     if drop_invalid:
         with nat.inside():
-            firewall.apply(DROP_INVALID)
+            nftables.apply(DROP_INVALID)
     listener = server.listen(80, family=family)
 
     lab.step("A connection, which the client closes first; the wire keeps a copy of the client's last segment.")

@@ -12,12 +12,12 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from twlab import syscalls
 from twlab.engines.kernel import recipe, store
 from twlab.engines.kernel import source as sources
 from twlab.engines.kernel.source import Source
 from twlab.engines.kernel.store import Kernel
 from twlab.errors import CapabilityError, UsageError
+from twlab.linux import syscalls
 
 Progress = Callable[[float, str], object]
 

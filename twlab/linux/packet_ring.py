@@ -16,11 +16,11 @@ from collections.abc import Iterator
 from struct import Struct, pack
 from typing import TYPE_CHECKING, NamedTuple
 
-from twlab import bpf
 from twlab.errors import CapabilityError
+from twlab.linux import bpf
 
 if TYPE_CHECKING:
-    from twlab.namespace import NodeNamespace
+    from twlab.linux.namespace import NodeNamespace
 
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _TPACKET_V3 = 263, 5, 6, 10, 2  # linux/if_packet.h

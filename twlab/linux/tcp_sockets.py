@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twlab import inetdiag
-from twlab.syscalls import inside_network_namespace, new_network_namespace
+from twlab.linux import inet_diag
+from twlab.linux.syscalls import inside_network_namespace, new_network_namespace
 
 if TYPE_CHECKING:
-    from twlab.namespace import Namespace
+    from twlab.linux.namespace import Namespace
 
 _SOCKET_ID = struct.Struct(">HH16s16s")
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
@@ -62,13 +62,13 @@ def table(node: Namespace) -> list[TimeWait]:
     """All sockets of `node` in TIME_WAIT proper, in the kernel's order. FIN_WAIT2 mini-sockets are not among them."""
     return [
         TimeWait(_family(record), *_addresses(record), record.expires_ms / 1000, record.id)
-        for record in _dump(node, 1 << inetdiag.TIME_WAIT)
+        for record in _dump(node, 1 << inet_diag.TIME_WAIT)
     ]
 
 
 def count(node: Namespace) -> int:
     """How many sockets of `node` are in TIME_WAIT proper."""
-    return len(_dump(node, 1 << inetdiag.TIME_WAIT))
+    return len(_dump(node, 1 << inet_diag.TIME_WAIT))
 
 
 class Count:
@@ -94,14 +94,14 @@ def sockets(node: Namespace) -> list[Socket]:
     """All TCP sockets of `node`."""
     return [
         Socket(
-            inetdiag.STATES[record.state],
+            inet_diag.STATES[record.state],
             *_addresses(record),
             record.send_queue,
             record.receive_queue,
             record.retransmits,
-            record.timer == inetdiag.MINI_SOCKET,
+            record.timer == inet_diag.MINI_SOCKET,
         )
-        for record in _dump(node, inetdiag.ALL_STATES)
+        for record in _dump(node, inet_diag.ALL_STATES)
     ]
 
 
@@ -112,8 +112,8 @@ def destroy(node: Namespace, entries: Iterable[TimeWait]) -> int:
         OSError: EOPNOTSUPP where the kernel cannot (see `destroyable`), EPERM without CAP_NET_ADMIN.
     """
     wanted = [(socket.AF_INET if entry.family == 4 else socket.AF_INET6, entry.id) for entry in entries]
-    with node.inside(), inetdiag.open_socket() as diag:
-        errors = inetdiag.destroy(diag, wanted)
+    with node.inside(), inet_diag.open_socket() as diag:
+        errors = inet_diag.destroy(diag, wanted)
     for error in errors:
         if error.errno not in (errno.ENOENT, errno.ESTALE):
             raise error
@@ -128,10 +128,10 @@ def destroyable() -> bool:
     """
     namespace = new_network_namespace()
     try:
-        with inside_network_namespace(namespace), inetdiag.open_socket() as diag:
+        with inside_network_namespace(namespace), inet_diag.open_socket() as diag:
             _make_one_time_wait()
-            found = inetdiag.dump(diag, 1 << inetdiag.TIME_WAIT)
-            return bool(found) and not inetdiag.destroy(diag, [(record.family, record.id) for record in found])
+            found = inet_diag.dump(diag, 1 << inet_diag.TIME_WAIT)
+            return bool(found) and not inet_diag.destroy(diag, [(record.family, record.id) for record in found])
     finally:
         os.close(namespace)
 
@@ -148,16 +148,16 @@ def _make_one_time_wait() -> None:
             second.close()
 
 
-def _dump(node: Namespace, states: int) -> list[inetdiag.Record]:
-    with node.inside(), inetdiag.open_socket() as diag:
-        return inetdiag.dump(diag, states)
+def _dump(node: Namespace, states: int) -> list[inet_diag.Record]:
+    with node.inside(), inet_diag.open_socket() as diag:
+        return inet_diag.dump(diag, states)
 
 
-def _family(record: inetdiag.Record) -> int:
+def _family(record: inet_diag.Record) -> int:
     return 4 if record.family == socket.AF_INET else 6
 
 
-def _addresses(record: inetdiag.Record) -> tuple[str, int, str, int]:
+def _addresses(record: inet_diag.Record) -> tuple[str, int, str, int]:
     local_port, remote_port, local, remote = _SOCKET_ID.unpack_from(record.id)
     return _address(record.family, local), local_port, _address(record.family, remote), remote_port
 

@@ -16,14 +16,14 @@ from collections.abc import Callable
 from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
 
-from twlab import firewall
 from twlab.errors import CapabilityError
-from twlab.syscalls import enlarge_receive_buffer
+from twlab.linux import nftables
+from twlab.linux.syscalls import enlarge_receive_buffer
 
 if TYPE_CHECKING:
     from netfilterqueue import Packet
 
-    from twlab.namespace import NodeNamespace
+    from twlab.linux.namespace import NodeNamespace
 
 NUMBER = 1  # queue numbers belong to a network namespace, so one serves every lab
 LENGTH = 65_536  # segments that may wait; TCP's windows keep it far below
@@ -65,7 +65,7 @@ def install(node: NodeNamespace, segments: Segments = FORWARDED) -> str:
         }}"""
     with node.inside():
         try:
-            firewall.apply(rules)
+            nftables.apply(rules)
             return "nft queue"
         except CapabilityError as error:
             reasons = [error.message]

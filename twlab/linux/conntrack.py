@@ -19,7 +19,7 @@ from twlab.errors import CapabilityError
 from twlab.segment import Flow
 
 if TYPE_CHECKING:
-    from twlab.namespace import NodeNamespace
+    from twlab.linux.namespace import NodeNamespace
 
 STATES = (
     *("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT"),

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
-from twlab import syscalls
+from twlab.linux import syscalls
 
 if TYPE_CHECKING:
-    from twlab.namespace import Namespace
+    from twlab.linux.namespace import Namespace
 
 _FOLDER = "/proc/thread-self/net"
 _CONNTRACK = {"invalid", "insert_failed", "drop", "early_drop", "clashres", "search_restart"}  # the rest are gauges, or always 0

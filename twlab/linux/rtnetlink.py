@@ -20,7 +20,7 @@ from functools import cache, partial
 from typing import Any
 
 from twlab.errors import CapabilityError
-from twlab.lean import without_init
+from twlab.linux.partial_import import without_init
 
 with without_init("pyroute2"):
     from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
