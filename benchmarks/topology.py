@@ -31,7 +31,7 @@ from mininet.topo import Topo
 from twlab.linux import rtnetlink
 from twlab.loop import monotonic_s
 from twlab.network import Gateway, Network, Node, load_topology
-from twlab.nodes import Veth
+from twlab.network.nodes import Veth
 
 TOPOLOGY = "campus,clients=4,servers=3"
 SANDBOX = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]

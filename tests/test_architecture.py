@@ -20,9 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "network": "network.network",
-    "nodes": "network.nodes",
-    "roles": "network.roles",
     "traffic": "traffic.applications",
     "load": "traffic.load",
     "churn": "traffic.load_client",
@@ -122,8 +119,8 @@ IMPORTERS = {
     "mininet.cli": "twlab/shell.py",
     "mininet.log": "twlab/shell.py",
     "mininet.net": "twlab/shell.py",
-    "mininet.topo": "twlab/network.py",
-    "mininet": "twlab/nodes.py",
+    "mininet.topo": "twlab/network/__init__.py",
+    "mininet": "twlab/network/nodes.py",
     "pyroute2": "twlab/linux/rtnetlink.py",
     "scapy": "twlab/craft.py",
     "netfilterqueue": "twlab/linux/nfqueue.py",

@@ -15,7 +15,7 @@ from conftest import InSandbox
 from twlab.errors import CapabilityError, UsageError
 from twlab.linux import nftables, partial_import, rtnetlink
 from twlab.network import Network, load_topology
-from twlab.nodes import Node
+from twlab.network.nodes import Node
 
 pytestmark = pytest.mark.host
 

@@ -19,7 +19,7 @@ from reach import FAMILIES, PATIENCE_S, REACHES, connections
 from twlab.engines.guest import Guest
 from twlab.errors import UsageError
 from twlab.network import Network, load_topology, topology_names
-from twlab.nodes import Node
+from twlab.network.nodes import Node
 
 
 @pytest.mark.host

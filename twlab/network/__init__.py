@@ -22,8 +22,8 @@ from twlab import paths
 from twlab.errors import CapabilityError, UsageError
 from twlab.linux import rtnetlink
 from twlab.linux.syscalls import new_network_namespace
-from twlab.nodes import Interface, Node, Veth, ip6_of
-from twlab.roles import Balancer, Endpoint, Gateway, Proxy, Router, VirtualServer, WireNode
+from twlab.network.nodes import Interface, Node, Veth, ip6_of
+from twlab.network.roles import Balancer, Endpoint, Gateway, Proxy, Router, VirtualServer, WireNode
 
 __all__ = [
     "Balancer", "Endpoint", "Gateway", "Interface", "Network", "Node", "Proxy", "Router", "Topology", "VirtualServer", "WireNode",
@@ -126,7 +126,7 @@ class Network:
     """A topology, built. A context manager: it builds on entering, and on leaving lets go of everything.
 
     Args:
-        topology: made of the nodes of `twlab.nodes` and links of `Topology.join`.
+        topology: made of the nodes of `twlab.network.nodes` and links of `Topology.join`.
 
     Attributes:
         nodes: name to node, in the topology's order. `network["client"]` is one of them; iterating gives the nodes.

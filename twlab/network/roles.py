@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from twlab.linux import nftables, rtnetlink
-from twlab.nodes import Node, Role
+from twlab.network.nodes import Node, Role
 
 
 class Endpoint(Node):

@@ -3,7 +3,7 @@
 One implementation of what an endpoint, a router or a NAT gateway is, for three uses: the lab builds them in-process and in bulk
 (`twlab.network.Network`), Mininet's own command (`mn --custom topologies/nat.py --topo nat`) builds them one by one, and an
 interactive shell finds in them what it expects of Mininet's nodes. What distinguishes them is in
-`twlab.roles`. The only importer of `mininet.node`
+`twlab.network.roles`. The only importer of `mininet.node`
 and `mininet.link`.
 
 A node changes nothing outside its own network namespace: no file of the machine, no sysctl, no rule.
