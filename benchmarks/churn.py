@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from twlab.churn import Churn, Load, Origin, PortChoice
 from twlab.loop import Loop
 from twlab.network import Network, Node, load_topology
+from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
 
 SANDBOX = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 OPEN, SECONDS = 64, 3
@@ -72,7 +72,7 @@ Rate = tuple[float, float]  # answers in a second of time, and in a second of th
 
 
 def ours(client: Node, address: str) -> Rate:
-    """Of `twlab.churn`."""
+    """Of `twlab.traffic.load_client`."""
     loop = Loop()
     asked = Load(
         rate_per_s=math.inf,

@@ -15,11 +15,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from twlab.churn import Churn, Load, Origin, PortChoice
 from twlab.linux.tcp_sockets import Count
-from twlab.load import LINUX_PORTS
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
+from twlab.traffic.load import LINUX_PORTS
+from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
 
 SANDBOX = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 SHARES = (0.0, 0.25, 0.49, 0.5, 0.75, 0.9, 0.97)

@@ -30,7 +30,7 @@ from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, match
-from twlab.traffic import Host
+from twlab.traffic.applications import Host
 from twlab.wire import Wire
 
 SANDBOX = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]

@@ -1,10 +1,10 @@
 """What tests of loads run, in the sandbox and in the lab kernel: one load after the other between two nodes, and their accounts."""
 
-from twlab.churn import Churn, Load, Origin
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
+from twlab.traffic.load_client import Churn, Load, Origin
 from twlab.tuning import Tuning
 
 

@@ -20,13 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "traffic": "traffic.applications",
-    "load": "traffic.load",
-    "churn": "traffic.load_client",
-    "origin": "traffic.load_server",
-    "shuttle": "traffic.connection_pairs",
-    "web": "traffic.http",
-    "program": "traffic.program",
     "tuning": "tuning.apply",
     "baseline": "tuning.baseline",
     "keeper": "tuning.time_wait_reaper",

@@ -14,7 +14,7 @@ from conftest import ROOT
 
 from twlab.ceiling import Case, as_csv, cases, read, write
 from twlab.errors import UsageError
-from twlab.load import PortChoice
+from twlab.traffic.load import PortChoice
 
 SMALL = {
     "range": Case(group="ports", time_wait_s=5, port_low=40_000, port_high=40_999),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twlab.errors import UsageError
-from twlab.load import Load, PortChoice, Tally
+from twlab.traffic.load import Load, PortChoice, Tally
 
 TARGETS = [("10.0.0.1", 80)]
 

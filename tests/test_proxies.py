@@ -12,9 +12,9 @@ from twlab.errors import CapabilityError, ScenarioError, UsageError
 from twlab.linux import tcp_sockets
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
-from twlab.program import Program, find
 from twlab.proxies import SOFTWARE, Upstream
-from twlab.web import WebClients, WebServer, wants_close
+from twlab.traffic.http import WebClients, WebServer, wants_close
+from twlab.traffic.program import Program, find
 
 UPSTREAM = Upstream(sources=("10.3.2.1", "10.3.2.2", "10.3.2.3", "10.3.2.4"))
 GOLDEN = {"haproxy": "port-range", "nginx": "keepalive", "squid": "sources"}

@@ -6,7 +6,7 @@ from wired import wired
 from twlab.errors import ScenarioError
 from twlab.loop import Loop
 from twlab.segment import renumbered, with_checksums
-from twlab.shuttle import Shuttle
+from twlab.traffic.connection_pairs import Shuttle
 
 LONG, SHORT, BULK = b"l" * 500, b"s" * 50, b"b" * 50_000
 

@@ -10,7 +10,7 @@ from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, Segment
-from twlab.traffic import Host
+from twlab.traffic.applications import Host
 from twlab.wire import Wire
 
 

@@ -12,7 +12,7 @@ and of a row, one for each `Case`, rates in connections a second:
     name           e.g. ``60 s, 28,232 ports``
     group          ``ports`` (TIME_WAIT against ports), ``constant`` (TIME_WAIT as Linux has it, not kept to the tick), ``origins``
                    (1, 4, 16 destinations), ``choice`` (bind before connect; the kernel's own search), ``closer`` (the server closes first)
-    time_wait_s, port_low, port_high, ports (their number), origins, choice (how the port is chosen, `twlab.load.PortChoice`), opener_closes
+    time_wait_s, port_low, port_high, ports (their number), origins, choice (how the port is chosen, `twlab.traffic.load.PortChoice`), opener_closes
     exact_per_s    ports x origins / time_wait_s. Theory; computed for the table, and no input of the measurement
     mail_per_s     what the question that this project answers says of it, or null
     sustained_per_s   the highest rate that was tried and at which no connect failed, once the ports in use had stopped to grow; null if none was
@@ -36,8 +36,8 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError
-from twlab.load import PortChoice
 from twlab.results.result import cannot_write
+from twlab.traffic.load import PortChoice
 
 SCHEMA, KIND = 1, "ceiling"
 FILE = "ceiling.json"

@@ -22,13 +22,13 @@ from typing import Any
 
 from twlab import drivers
 from twlab.ceiling import Case
-from twlab.churn import Churn, Load, Origin, PortChoice
 from twlab.errors import EngineError, LabError
 from twlab.linux.tcp_sockets import Count
 from twlab.loop import Loop
 from twlab.network import Network, Node, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
+from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
 from twlab.tuning import Tuning
 
 Emit = Callable[[dict[str, Any]], None]

@@ -18,11 +18,11 @@ from twlab.loop import Loop
 from twlab.results.transcript import Transcript
 from twlab.segment import Segment, match
 from twlab.settings import Settings
-from twlab.traffic import Attempt, Connection, Host, Listener
+from twlab.traffic.applications import Attempt, Connection, Host, Listener
 
 if TYPE_CHECKING:
     from twlab.network import Network
-    from twlab.shuttle import Shuttle
+    from twlab.traffic.connection_pairs import Shuttle
     from twlab.wire import Wire
 
 Outcome = TypeVar("Outcome")
@@ -196,8 +196,8 @@ class Lab:
         return [outcomes[number] for number in sorted(outcomes)]
 
     def shuttle(self, client: str, server: str, port: int, *, family: int = 4) -> Shuttle:
-        """Connections from `client` to `server` by the thousand, see `twlab.shuttle.Shuttle`; it is closed when the arm ends."""
-        from twlab.shuttle import Shuttle
+        """Connections from `client` to `server` by the thousand, see `twlab.traffic.connection_pairs.Shuttle`; it is closed when the arm ends."""
+        from twlab.traffic.connection_pairs import Shuttle
 
         made = Shuttle(self.network[client], self.network[server], self.wire.node, port, self.loop, self.transcript, family)
         self.closing.callback(made.close)

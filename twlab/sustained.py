@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twlab.churn import Churn, Load, Origin, PortChoice
 from twlab.lab import Lab
 from twlab.observation import Observation, at_least, between
 from twlab.planner.plan import BUCKETS, TIMES, Demand, make
 from twlab.scenario import Arm, scenario
 from twlab.settings import Settings
+from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
 
 PORTS = 500  # in the range
 LINUX_PORTS = 28_232  # in Linux's, for which figures are scaled up

@@ -11,7 +11,7 @@ from twlab.errors import UsageError
 from twlab.linux import tcp_sockets
 from twlab.segment import Flow, Segment
 from twlab.settings import Settings, describe, parse_setting, setting_names
-from twlab.traffic import Connection, Listener
+from twlab.traffic.applications import Connection, Listener
 
 if TYPE_CHECKING:
     from twlab.lab import Lab

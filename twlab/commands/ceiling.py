@@ -15,8 +15,8 @@ from twlab.ceiling import Case, cases, write
 from twlab.commands.common import err, out
 from twlab.engines.guest import built_kernel
 from twlab.errors import UsageError
-from twlab.load import LINUX_PORTS, PortChoice
 from twlab.progress import bar
+from twlab.traffic.load import LINUX_PORTS, PortChoice
 
 
 def ceiling(

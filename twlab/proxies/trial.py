@@ -10,9 +10,9 @@ from twlab.lab import Lab
 from twlab.linux import tcp_sockets
 from twlab.network import Node
 from twlab.observation import Observation
-from twlab.program import Program, find
 from twlab.proxies.software import PORT, Software, Upstream
-from twlab.web import WebClients, WebServer
+from twlab.traffic.http import WebClients, WebServer
+from twlab.traffic.program import Program, find
 
 _ORIGIN_PORTS = (80, 81)
 _ERROR = re.compile(rb"\((\d+)\) ([A-Z][\w ]+)")  # in Squid's error page, as ``(99) Cannot assign requested address``

@@ -1,7 +1,7 @@
 """Out of ports: what a proxy that closes first can open in a second, and what happens past it."""
 
 from twlab import Arm, Lab, Observation, Settings, between, scenario
-from twlab.churn import Churn, Load, Origin, PortChoice
+from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
 
 PORTS, TIME_WAIT_S = 50, 2  # 25 connections a second, where Linux's 28,232 ports and 60 s allow 470.5
 FINE = Observation(failed=0, error="")

@@ -5,7 +5,7 @@ from statistics import median
 
 from twlab import Arm, Lab, Observation, Settings, between, scenario
 from twlab.segment import match
-from twlab.traffic import Host
+from twlab.traffic.applications import Host
 
 SMALLER = (2, 5, 20)  # groups of clients that come first, each to a server of its own, if there are servers enough
 WIDE = {"clients": 50, "servers": 4}

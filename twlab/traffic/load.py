@@ -1,4 +1,4 @@
-"""A load of new connections, and the account of what became of it. Pure: `twlab.churn` puts it on a node.
+"""A load of new connections, and the account of what became of it. Pure: `twlab.traffic.load_client` puts it on a node.
 
 A load is open-loop: what arrives when is settled beforehand, and does not wait for what came before. So a server or a range of ports that
 cannot keep up shows as failures, and not as a client that politely slows down.

@@ -20,9 +20,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twlab.linux.tcp_sockets import Count
-from twlab.load import Load, PortChoice, Tally
 from twlab.loop import Loop, Timer, cpu_s
-from twlab.origin import Origin, close_all, ready
+from twlab.traffic.load import Load, PortChoice, Tally
+from twlab.traffic.load_server import Origin, close_all, ready
 
 if TYPE_CHECKING:
     from twlab.network import Node

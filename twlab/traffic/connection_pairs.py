@@ -1,6 +1,6 @@
 """A client and a server between which connections come and go by the thousand, at little more than the price of their system calls.
 
-The verbs of `twlab.traffic` serve the lab's loop while they wait, which a story of a few connections can afford. Here every call
+The verbs of `twlab.traffic.applications` serve the lab's loop while they wait, which a story of a few connections can afford. Here every call
 blocks: between two nodes of one machine a segment has arrived when the call that sends it returns, so there is hardly anything
 to wait for, and a connection opened, used and closed takes some twenty system calls. Nothing is armed on the wire, either: what
 crosses it is copied there by a packet socket, with a filter that the kernel runs.
@@ -116,7 +116,7 @@ class Shuttle:
         """As `connect`, but None where the kernel refuses the four-tuple because it is in TIME_WAIT (EADDRNOTAVAIL)."""
         near = self._socket()
         try:
-            near.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as `twlab.traffic.Host` does
+            near.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as `twlab.traffic.applications.Host` does
             near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             near.bind((self._from, source_port))
             near.connect(self._to)
