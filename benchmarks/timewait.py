@@ -27,8 +27,8 @@ class Here:
 
 
 def main(count: int, age_s: float) -> None:
-    from twlab.keeper import Keeper
     from twlab.linux import tcp_sockets
+    from twlab.tuning.time_wait_reaper import Keeper
 
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     here = Here()
@@ -57,7 +57,7 @@ def main(count: int, age_s: float) -> None:
 
 
 def _busy(act, here: Here, age_s: float) -> str:
-    from twlab.keeper import Keeper
+    from twlab.tuning.time_wait_reaper import Keeper
 
     keeper = Keeper(here, age_s)
     act()

@@ -5,7 +5,7 @@ from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
 from twlab.traffic.load_client import Churn, Load, Origin
-from twlab.tuning import Tuning
+from twlab.tuning.apply import Tuning
 
 
 def accounts(settings: dict, cases: list) -> list:

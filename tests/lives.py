@@ -7,7 +7,7 @@ from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
-from twlab.tuning import Tuning
+from twlab.tuning.apply import Tuning
 
 
 def lives(lengths_s: list[float], mechanisms: list[str]) -> list[list[float]]:

@@ -20,12 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "tuning": "tuning.apply",
-    "baseline": "tuning.baseline",
-    "keeper": "tuning.time_wait_reaper",
-    "door": "tuning.recycle_emulation",
-    "recycle": "tuning.recycle_rule",
-    "clocks": "tuning.timestamp_shift",
     "wire": "wire.wire",
     "craft": "wire.craft",
     "impair": "wire.impairments",

@@ -2,13 +2,13 @@
 
 import pytest
 
-from twlab.baseline import BASELINE, pinned
 from twlab.linux import sysctl
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
-from twlab.tuning import KNOBS, Tuning
+from twlab.tuning.apply import KNOBS, Tuning
+from twlab.tuning.baseline import BASELINE, pinned
 
 
 def test_every_line_is_there_once_and_says_why():

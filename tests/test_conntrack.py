@@ -9,7 +9,7 @@ from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
 from twlab.traffic.applications import Host
-from twlab.tuning import Tuning
+from twlab.tuning.apply import Tuning
 
 TIMERS_S = {"established": 700, "time_wait": 30, "close": 7, "syn_sent": 11}
 

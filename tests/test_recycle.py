@@ -12,13 +12,13 @@ import recycle_cases
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twlab import door
-from twlab.door import Door
 from twlab.linux import counters, sysctl, tcp_sockets
 from twlab.loop import Loop, wall_s
-from twlab.recycle import PERIOD_S, RecycleCache, Remembered, time_wait_s
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, advance
+from twlab.tuning import recycle_emulation
+from twlab.tuning.recycle_emulation import Door
+from twlab.tuning.recycle_rule import PERIOD_S, RecycleCache, Remembered, time_wait_s
 
 LOCAL, PEER, OTHER = "10.0.0.1", "10.1.0.2", "10.1.0.3"
 RECORDS = json.loads((Path(__file__).parent / "data" / "genuine-4.9.json").read_text())["records"]
@@ -184,7 +184,7 @@ class Stage:
             return found[0] if found else None
 
         monkeypatch.setattr(crafted.Wire, "receive", served)
-        monkeypatch.setattr(door, "wall_s", self.monotonic)
+        monkeypatch.setattr(recycle_emulation, "wall_s", self.monotonic)
         monkeypatch.setattr(recycle_cases, "time", self)
         for name in ("sysctl", "counters", "remembered", "time_waits"):
             monkeypatch.setattr(recycle_cases, name, getattr(self, name))

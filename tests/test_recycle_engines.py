@@ -7,10 +7,10 @@ import pytest
 from conftest import ROOT, lacks
 
 from twlab.engines import choose
-from twlab.recycle import RecycleCache
 from twlab.runner import AGENT, Order, run
 from twlab.scenario import find_scenario
 from twlab.segment import advance
+from twlab.tuning.recycle_rule import RecycleCache
 
 FILE = ROOT / "tests" / "data" / "crafted_syns.py"
 SEED = 7

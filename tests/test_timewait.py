@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from twlab.errors import EngineError
-from twlab.keeper import Keeper
 from twlab.linux import inet_diag, tcp_sockets
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
-from twlab.tuning import Tuning
+from twlab.tuning.apply import Tuning
+from twlab.tuning.time_wait_reaper import Keeper
 
 pytestmark = pytest.mark.host
 

@@ -15,7 +15,7 @@ from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings, setting_names
-from twlab.tuning import KNOBS, Tuning, check, missing
+from twlab.tuning.apply import KNOBS, Tuning, check, missing
 
 LENGTHS_S = [0.05, 0.5, 1.0, 10.0, 30.0]
 

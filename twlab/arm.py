@@ -15,7 +15,7 @@ from twlab.results.transcript import Entry
 from twlab.scenario import Arm, Overrides, Scenario
 from twlab.settings import Settings
 from twlab.stage import Vitals, staged
-from twlab.tuning import check
+from twlab.tuning.apply import check
 
 
 def run_arm(

@@ -18,7 +18,7 @@ from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Kind, Transcript
 from twlab.scenario import Overrides, Scenario, find_scenario
-from twlab.tuning import Tuning
+from twlab.tuning.apply import Tuning
 from twlab.wire import Wire
 
 _TOLD: frozenset[Kind] = frozenset({"step", "note"})

@@ -29,7 +29,7 @@ from twlab.network import Network, Node, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
 from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
-from twlab.tuning import Tuning
+from twlab.tuning.apply import Tuning
 
 Emit = Callable[[dict[str, Any]], None]
 

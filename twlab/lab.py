@@ -244,26 +244,26 @@ class Lab:
     def shift_clocks(self, ahead_s: Mapping[str, float]) -> None:
         """Let the timestamp clocks of nodes run ahead, as if they had booted earlier; for connections from now on. Once an arm.
 
-        Done by the kernel where it has a clock for each node, else by the gateways in front of them (`twlab.clocks`).
+        Done by the kernel where it has a clock for each node, else by the gateways in front of them (`twlab.tuning.timestamp_shift`).
 
         Raises:
             ScenarioError: there is neither (``no-gateway``).
             CapabilityError: the kernel has no netfilter queue for us.
         """
-        from twlab import clocks
+        from twlab.tuning import timestamp_shift
 
         ahead_ms = {name: round(seconds * 1000) for name, seconds in ahead_s.items()}
-        how = f"sysctl {clocks.SYSCTL}"
-        if sysctl.read(clocks.SYSCTL) is not None:
+        how = f"sysctl {timestamp_shift.SYSCTL}"
+        if sysctl.read(timestamp_shift.SYSCTL) is not None:
             for name, shift_ms in ahead_ms.items():
-                self.network[name].write_sysctl(clocks.SYSCTL, shift_ms)
+                self.network[name].write_sysctl(timestamp_shift.SYSCTL, shift_ms)
         else:
             gateways = [node for node in self.network.nodes.values() if node.role == "gateway"]
             if not gateways:
                 raise ScenarioError("clocks are shifted by a gateway here, and this topology has none", "use --engine guest", "no-gateway")
             by_address = {address: shift for name, shift in ahead_ms.items() for family in (4, 6) for address in self.network[name].addresses(family)}
             for gateway in gateways:
-                shifted = clocks.GatewayClocks(gateway, self.loop, by_address)
+                shifted = timestamp_shift.GatewayClocks(gateway, self.loop, by_address)
                 self.closing.callback(shifted.close)
                 how = f"shifted by {' and '.join(node.name for node in gateways)} in what they forward ({shifted.mechanism})"
         self.note(f"timestamp clocks run apart: {how}", ahead_ms=ahead_ms)

@@ -267,7 +267,7 @@ class Inside:
     def _lab(self, topology: str | Topology, base: Settings, on: Mapping[str, Settings], name: str, expect: Observation) -> Iterator[Lab]:
         from twlab.network import load_topology
         from twlab.stage import staged
-        from twlab.tuning import check
+        from twlab.tuning.apply import check
 
         made = load_topology(topology) if isinstance(topology, str) else topology
         if unknown := sorted(set(on) - set(made.nodes())):

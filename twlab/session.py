@@ -26,7 +26,7 @@ from twlab.results.transcript import Entry
 from twlab.settings import Settings
 from twlab.shell import Paper, Shell
 from twlab.stage import staged
-from twlab.tuning import check
+from twlab.tuning.apply import check
 
 if TYPE_CHECKING:
     from twlab.report.ladder import Ladder

@@ -17,7 +17,7 @@ from twlab.loop import Loop
 from twlab.network import Network, Topology
 from twlab.results.transcript import Entry, Transcript
 from twlab.settings import Settings
-from twlab.tuning import Tuning, check
+from twlab.tuning.apply import Tuning, check
 from twlab.wire import Wire
 
 
@@ -104,7 +104,7 @@ def staged(
     """`topology`, built, with its settings in force, its wires ready and its traffic captured, for the block.
 
     Args:
-        settings: of every node, by its name; known to be possible (`twlab.tuning.check`).
+        settings: of every node, by its name; known to be possible (`twlab.tuning.apply.check`).
         capture: the pcapng file.
         seed: for everything random.
         forced: setting to mechanism, where another than the kernel's own is wanted.

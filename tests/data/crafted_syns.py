@@ -22,7 +22,7 @@ def steps_from(rng) -> list[int | None]:
         "recycle": Arm(Settings(tw_recycle=True), expect=Observation(remembered=True)),
         "recycle-ipv6": Arm(Settings(tw_recycle=True), given={"family": 6}, expect=Observation(remembered=True)),
     },
-    reads="twlab.recycle",
+    reads="twlab.tuning.recycle_rule",
 )
 def crafted_syns(lab: Lab, *, family: int = 4) -> Observation:
     """Which SYNs are answered follows from their timestamps alone.

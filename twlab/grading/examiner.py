@@ -34,7 +34,7 @@ from twlab.network import load_topology
 from twlab.observation import Observation
 from twlab.scenario import Overrides, Scenario, find_scenario
 from twlab.settings import Settings
-from twlab.tuning import KNOBS
+from twlab.tuning.apply import KNOBS
 
 _FILE = "/run/submission.py"  # where the stranger finds it
 _MOST_ARMS, _MOST_NODES, _MOST_FACTS, _LONGEST = 16, 300, 50, 200

@@ -12,12 +12,12 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from twlab.baseline import BASELINE, pinned
 from twlab.errors import CapabilityError
 from twlab.linux import sysctl, tcp_sockets
 from twlab.loop import Loop
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings, describe
+from twlab.tuning.baseline import BASELINE, pinned
 
 if TYPE_CHECKING:
     from twlab.network import Node
@@ -200,7 +200,7 @@ class Tuning:
         return found
 
     def _keep_time(self, stack: ExitStack) -> None:
-        from twlab.keeper import Keeper
+        from twlab.tuning.time_wait_reaper import Keeper
 
         assert self._settings.time_wait_s is not None
         keeper = Keeper(self._node, self._settings.time_wait_s)
@@ -212,7 +212,7 @@ class Tuning:
         stack.callback(stop)
 
     def _recycle(self, stack: ExitStack) -> None:
-        from twlab.door import Door
+        from twlab.tuning.recycle_emulation import Door
 
         door = stack.enter_context(Door(self._node, self._loop, self._transcript, cookies=self._settings.syncookies == _COOKIES_ALWAYS))
         self.mechanisms["tw_recycle"] = f"emulated at the node's door ({door.mechanism}), which counts PAWSPassive and ListenDrops"

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from twlab.linux import counters, inet_diag, nfqueue, nftables
 from twlab.loop import Loop, Timer, wall_s
-from twlab.recycle import RecycleCache, time_wait_s
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, Segment, before, parse
+from twlab.tuning.recycle_rule import RecycleCache, time_wait_s
 
 if TYPE_CHECKING:
     from netfilterqueue import Packet
