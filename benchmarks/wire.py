@@ -25,13 +25,13 @@ from scapy.config import conf
 from scapy.layers.l2 import Ether
 from scapy.sendrecv import AsyncSniffer, sendp
 
-from twlab.capture import Capture
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, match
 from twlab.traffic.applications import Host
-from twlab.wire import Wire
+from twlab.wire.capture import Capture
+from twlab.wire.wire import Wire
 
 SANDBOX = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
 BULK = 20_000_000

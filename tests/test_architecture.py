@@ -20,12 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "wire": "wire.wire",
-    "craft": "wire.craft",
-    "impair": "wire.impairments",
-    "outlet": "wire.sender",
-    "endpoint": "wire.raw_endpoint",
-    "capture": "wire.capture",
     "lab": "lab.lab",
     "stage": "lab.assembly",
     "gauge": "lab.socket_counts",
@@ -109,7 +103,7 @@ IMPORTERS = {
     "mininet.topo": "twlab/network/__init__.py",
     "mininet": "twlab/network/nodes.py",
     "pyroute2": "twlab/linux/rtnetlink.py",
-    "scapy": "twlab/craft.py",
+    "scapy": "twlab/wire/craft.py",
     "netfilterqueue": "twlab/linux/nfqueue.py",
 }
 HEAVY = sorted({library.split(".")[0] for library in IMPORTERS})

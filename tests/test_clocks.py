@@ -3,9 +3,9 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twlab.craft import craft
 from twlab.segment import Flow, parse, with_checksums
 from twlab.tuning.timestamp_shift import shift
+from twlab.wire.craft import craft
 
 INSIDE, OUTSIDE = "10.0.1.1", "10.2.1.1"
 VALUES = st.integers(0, 2**32 - 1)

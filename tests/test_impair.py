@@ -5,9 +5,9 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twlab.craft import craft
-from twlab.impair import Delay, Drop, Duplicate, Reorder, Selected, chain, passing, taking
 from twlab.segment import Flow, match
+from twlab.wire.craft import craft
+from twlab.wire.impairments import Delay, Drop, Duplicate, Reorder, Selected, chain, passing, taking
 
 FLOW = Flow("10.0.1.1", 40_000, "10.2.1.1", 80)
 SEGMENTS = [craft(flow=FLOW, flags="A", seq=number, payload=bytes([number])) for number in range(30)]

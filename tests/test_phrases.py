@@ -4,11 +4,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twlab.craft import craft
 from twlab.errors import UsageError
 from twlab.phrases import KINDS, WORDS, end, parse
 from twlab.prompt import Vocabulary
 from twlab.segment import Flow
+from twlab.wire.craft import craft
 
 ADDRESSES = {"client": ["10.0.1.1", "fd00:0:0:1::1"], "server": ["10.2.1.1"]}
 FORTH = Flow("10.0.1.1", 40_000, "10.2.1.1", 80)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twlab.craft import craft
 from twlab.segment import Flow, advance, before, distance, match, parse, with_checksums, without_timestamp
+from twlab.wire.craft import craft
 
 NUMBER = st.integers(0, 2**32 - 1)
 STEP = st.integers(-(2**31), 2**31 - 1)

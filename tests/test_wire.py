@@ -7,9 +7,9 @@ import pytest
 from wired import wired
 
 from twlab.errors import ScenarioError
-from twlab.impair import Delay, Duplicate, chain
 from twlab.linux import counters
 from twlab.segment import Flow, advance, match, parse
+from twlab.wire.impairments import Delay, Duplicate, chain
 
 pytestmark = pytest.mark.host
 
@@ -121,7 +121,7 @@ def composed():
 
 
 def test_any_impairment_can_be_applied(in_sandbox):
-    """impair() takes whatever twlab.impair can express."""
+    """impair() takes whatever twlab.wire.impairments can express."""
     assert in_sandbox(composed) == [2, 1, 1]
 
 
@@ -370,7 +370,7 @@ def test_the_transcript_stays_readable(in_sandbox):
 
 def test_parsing_and_matching_keep_up():
     """Reading a segment and asking three rules about it takes well under 100 microseconds: more than 10,000 a second."""
-    from twlab.craft import craft
+    from twlab.wire.craft import craft
 
     packet = craft(flow=Flow("10.0.1.1", 1, "10.2.1.1", 2), flags="PA", payload=b"x" * 1400, timestamp=(1, 2)).raw
     rules = [match(source="10.0.1.1", payload=True), match(flags="S"), match(seq=(5, 10), having="F")]

@@ -5,13 +5,13 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from twlab.capture import Capture
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, Segment
 from twlab.traffic.applications import Host
-from twlab.wire import Wire
+from twlab.wire.capture import Capture
+from twlab.wire.wire import Wire
 
 
 @dataclass

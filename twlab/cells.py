@@ -19,7 +19,7 @@ from twlab.network import Network, load_topology
 from twlab.results.transcript import Kind, Transcript
 from twlab.scenario import Overrides, Scenario, find_scenario
 from twlab.tuning.apply import Tuning
-from twlab.wire import Wire
+from twlab.wire.wire import Wire
 
 _TOLD: frozenset[Kind] = frozenset({"step", "note"})
 

@@ -23,7 +23,7 @@ from twlab.traffic.applications import Attempt, Connection, Host, Listener
 if TYPE_CHECKING:
     from twlab.network import Network
     from twlab.traffic.connection_pairs import Shuttle
-    from twlab.wire import Wire
+    from twlab.wire.wire import Wire
 
 Outcome = TypeVar("Outcome")
 Story = Generator[float, None, Outcome]

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twlab.capture import Capture
 from twlab.gauge import Gauge
 from twlab.lab import Lab
 from twlab.loop import Loop
@@ -18,7 +17,8 @@ from twlab.network import Network, Topology
 from twlab.results.transcript import Entry, Transcript
 from twlab.settings import Settings
 from twlab.tuning.apply import Tuning, check
-from twlab.wire import Wire
+from twlab.wire.capture import Capture
+from twlab.wire.wire import Wire
 
 
 class Vitals(NamedTuple):

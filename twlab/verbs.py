@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from twlab.lab import Lab
     from twlab.report.reading import Sighting
     from twlab.stage import Stage
-    from twlab.wire import Rule, Wire
+    from twlab.wire.wire import Rule, Wire
 
 _ETHERNET_BYTES = 14
 _BLOCK = 1 << 18

@@ -1,8 +1,8 @@
 """An old acknowledgement meets a connection that is being opened: RFC 1337's hazard H3."""
 
 from twlab import Arm, Lab, Observation, Settings, scenario
-from twlab.impair import Release
 from twlab.segment import Segment, match
+from twlab.wire.impairments import Release
 
 PLACED = {"placed": True}
 SURVIVES = Observation(opened=True, resets_by_client=1, challenge_acks=1, half_open_killed=0, accepted=1, error="")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from twlab import Arm, Lab, Observation, Settings, scenario
 from twlab.segment import Segment, match
-from twlab.wire import Wire
+from twlab.wire.wire import Wire
 
 REQUEST = b"a request of 24 bytes..."
 

@@ -14,17 +14,17 @@ from itertools import count
 from struct import unpack_from
 from typing import TYPE_CHECKING, Any
 
-from twlab.craft import craft
 from twlab.linux import bpf, nftables
 from twlab.linux.syscalls import enlarge_receive_buffer
 from twlab.loop import Loop
-from twlab.outlet import Outlets
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, Segment, parse
+from twlab.wire.craft import craft
+from twlab.wire.sender import Outlets
 
 if TYPE_CHECKING:
-    from twlab.capture import Capture
     from twlab.network import Node
+    from twlab.wire.capture import Capture
 
 _ETH_P_IP, _ETH_P_IPV6 = 0x0800, 0x86DD
 _SOL_PACKET, _PACKET_STATISTICS = 263, 6  # linux/if_packet.h
@@ -112,7 +112,7 @@ class RawEndpoint:
 
         Args:
             to: address and port.
-            flags, fields: as for `twlab.craft.craft`: seq, ack, payload, window, timestamp, options.
+            flags, fields: as for `twlab.wire.craft.craft`: seq, ack, payload, window, timestamp, options.
 
         Returns:
             What was sent; `at_s` is when.

@@ -1,6 +1,6 @@
 """The wire: the router that every segment of interest crosses. On it segments are watched, held, copied, delayed, reordered, dropped, injected.
 
-How it works. Each verb arms a rule: an impairment (`twlab.impair`) of the segments that match. While a rule is armed, the node's
+How it works. Each verb arms a rule: an impairment (`twlab.wire.impairments`) of the segments that match. While a rule is armed, the node's
 forwarded TCP segments come up through the netfilter queue, and every rule sees what the ones armed before it let pass. A segment
 that passes gets the verdict "accept" and goes on in the kernel. One that is to be released later is dropped there, and sent from
 here when its time has come; so a released copy and a held original take the same way out. While nothing is armed the queue is
@@ -12,23 +12,23 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twlab import impair
 from twlab.errors import ScenarioError
-from twlab.impair import Release
 from twlab.linux import nfqueue
 from twlab.loop import Loop
-from twlab.outlet import Outlet, Outlets
 from twlab.results.transcript import Transcript
 from twlab.segment import Match, Segment, match, parse, without_timestamp
+from twlab.wire import impairments
+from twlab.wire.impairments import Release
+from twlab.wire.sender import Outlet, Outlets
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from netfilterqueue import Packet
 
-    from twlab.capture import Capture
-    from twlab.endpoint import RawEndpoint
     from twlab.network import Interface, Node
+    from twlab.wire.capture import Capture
+    from twlab.wire.raw_endpoint import RawEndpoint
 
 _TOLD = 20  # what one rule does is told segment by segment up to here, and then as a total
 
@@ -42,7 +42,7 @@ class Rule:
         segments: those it befell, in order; `at_s` is when each came to the wire.
     """
 
-    def __init__(self, wire: Wire, words: str, act: impair.Selected | impair.Reorder, comment: str = ""):
+    def __init__(self, wire: Wire, words: str, act: impairments.Selected | impairments.Reorder, comment: str = ""):
         self.words = words
         self.segments = act.segments
         self.comment = comment
@@ -52,7 +52,7 @@ class Rule:
 
     def __call__(self, segment: Segment, now_s: float) -> list[Release]:
         """What becomes of `segment`."""
-        return self._act(segment, now_s) if self.armed else impair.passing(segment, now_s)
+        return self._act(segment, now_s) if self.armed else impairments.passing(segment, now_s)
 
     @property
     def armed(self) -> bool:
@@ -77,7 +77,7 @@ class Held(Rule):
         released_at_s: when each was released, in the order of release.
     """
 
-    def __init__(self, wire: Wire, words: str, act: impair.Selected, comment: str):
+    def __init__(self, wire: Wire, words: str, act: impairments.Selected, comment: str):
         super().__init__(wire, words, act, comment)
         self.released_at_s: list[float] = []
 
@@ -146,43 +146,43 @@ class Wire:
         def show(segment: Segment, now_s: float) -> list[Release]:
             if seen:
                 seen(segment)
-            return impair.passing(segment, now_s)
+            return impairments.passing(segment, now_s)
 
-        return self._arm(Rule(self, "watches", impair.Selected((predicate or match()).fresh(), show)))
+        return self._arm(Rule(self, "watches", impairments.Selected((predicate or match()).fresh(), show)))
 
     def hold(self, predicate: Match, count: int | None = 1) -> Held:
         """Take the next `count` segments that match off the link (None: all), until they are released."""
-        taken = impair.Selected(predicate.fresh(), impair.taking, count)
+        taken = impairments.Selected(predicate.fresh(), impairments.taking, count)
         return self._arm(Held(self, "holds", taken, "held by the wire"), predicate, count)
 
     def copy(self, predicate: Match, count: int | None = 1) -> Held:
         """Let the next `count` segments that match pass, and keep a copy of each (None: of all)."""
-        passed = impair.Selected(predicate.fresh(), impair.passing, count)
+        passed = impairments.Selected(predicate.fresh(), impairments.passing, count)
         return self._arm(Held(self, "copies", passed, "copied by the wire"), predicate, count)
 
     def drop(self, predicate: Match, count: int | None = None) -> Rule:
         """Lose the next `count` segments that match (None: all)."""
-        dropped = impair.Selected(predicate.fresh(), impair.Drop(), count)
+        dropped = impairments.Selected(predicate.fresh(), impairments.Drop(), count)
         return self._arm(Rule(self, "drops", dropped, "dropped by the wire"), predicate, count)
 
     def delay(self, predicate: Match, delay_s: float, count: int | None = None) -> Rule:
         """Let the next `count` segments that match (None: all) arrive `delay_s` later, in their order."""
-        act = impair.Selected(predicate.fresh(), impair.Delay(delay_s), count)
+        act = impairments.Selected(predicate.fresh(), impairments.Delay(delay_s), count)
         return self._arm(Rule(self, f"delays by {delay_s:g} s", act, "taken by the wire, to be delayed"), predicate, count)
 
     def duplicate(self, predicate: Match, after_s: float = 0.0, count: int | None = 1) -> Rule:
         """Let the next `count` segments that match (None: all) pass, and each arrive once more `after_s` later."""
-        act = impair.Selected(predicate.fresh(), impair.Duplicate(after_s), count)
+        act = impairments.Selected(predicate.fresh(), impairments.Duplicate(after_s), count)
         return self._arm(Rule(self, f"duplicates after {after_s:g} s", act, "duplicated by the wire"), predicate, count)
 
     def reorder(self, predicate: Match, behind: int = 1, count: int | None = 1) -> Rule:
         """Let the next segment that matches arrive only after `behind` later ones of its flow; `count` times (None: again and again)."""
-        act = impair.Reorder(predicate.fresh(), behind, count)
+        act = impairments.Reorder(predicate.fresh(), behind, count)
         return self._arm(Rule(self, f"puts behind {behind} later", act, f"put behind {behind} later by the wire"), predicate, count)
 
-    def impair(self, predicate: Match, impairment: impair.Impairment, words: str = "impairs", count: int | None = None) -> Rule:
-        """Apply any impairment of `twlab.impair` to the next `count` segments that match (None: all)."""
-        return self._arm(Rule(self, words, impair.Selected(predicate.fresh(), impairment, count), "impaired by the wire"), predicate, count)
+    def impair(self, predicate: Match, impairment: impairments.Impairment, words: str = "impairs", count: int | None = None) -> Rule:
+        """Apply any impairment of `twlab.wire.impairments` to the next `count` segments that match (None: all)."""
+        return self._arm(Rule(self, words, impairments.Selected(predicate.fresh(), impairment, count), "impaired by the wire"), predicate, count)
 
     def release(self, held: Held, *, without_timestamp: bool = False) -> None:
         """Let go of everything that `held` has: it arrives now, back to back. A second release makes duplicates.
@@ -224,14 +224,14 @@ class Wire:
         return at_s
 
     def craft(self, like: Segment | None = None, **fields: Any) -> Segment:
-        """A new segment, made with Scapy; see `twlab.craft.craft`. It bears the present time and is not sent."""
-        from twlab.craft import craft
+        """A new segment, made with Scapy; see `twlab.wire.craft.craft`. It bears the present time and is not sent."""
+        from twlab.wire.craft import craft
 
         return craft(self.loop.now_s, like=like, **fields)
 
     def endpoint(self, node: Node, port: int, *, address: str | None = None, family: int = 4) -> RawEndpoint:
-        """An endpoint at `node` for which no kernel answers, until it or the wire is closed; see `twlab.endpoint.RawEndpoint`."""
-        from twlab.endpoint import RawEndpoint
+        """An endpoint at `node` for which no kernel answers, until it or the wire is closed; see `twlab.wire.raw_endpoint.RawEndpoint`."""
+        from twlab.wire.raw_endpoint import RawEndpoint
 
         endpoint = RawEndpoint(node, port, self.loop, self._transcript, self._capture, address=address, family=family, names=self._names)
         self._endpoints.append(endpoint)
