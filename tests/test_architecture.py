@@ -20,9 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "lab": "lab.lab",
-    "stage": "lab.assembly",
-    "gauge": "lab.socket_counts",
     "engines.guest": "engines.guest.engine",
     "engines.guest_init": "engines.guest.init",
     "engines.voyage": "engines.guest.process",

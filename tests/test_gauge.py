@@ -4,7 +4,7 @@ import socket
 
 import pytest
 
-from twlab.gauge import Gauge
+from twlab.lab.socket_counts import Gauge
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Entry

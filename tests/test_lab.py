@@ -7,7 +7,7 @@ from random import Random
 import pytest
 from wired import wired
 
-from twlab.lab import Lab
+from twlab.lab.lab import Lab
 
 pytestmark = pytest.mark.host
 

@@ -4,7 +4,7 @@ Importing this needs no root and loads none of mininet, scapy, pyroute2.
 """
 
 from twlab.errors import CapabilityError, EngineError, LabError, ScenarioError, UsageError
-from twlab.lab import Lab
+from twlab.lab.lab import Lab
 from twlab.observation import Observation, about, at_least, at_most, between
 from twlab.scenario import Arm, Scenario, Verdict, scenario
 from twlab.settings import Settings

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import LabError, ScenarioError
-from twlab.lab import Lab
+from twlab.lab.assembly import Vitals, staged
+from twlab.lab.lab import Lab
 from twlab.network import load_topology
 from twlab.observation import Observation
 from twlab.results.transcript import Entry
 from twlab.scenario import Arm, Overrides, Scenario
 from twlab.settings import Settings
-from twlab.stage import Vitals, staged
 from twlab.tuning.apply import check
 
 
@@ -38,7 +38,7 @@ def run_arm(
         folder: where the capture is written, as ``<arm>.pcapng``.
         forced: setting to mechanism, where another than the kernel's own is wanted.
         listener: called with every transcript entry as it is made.
-        pulse: see `twlab.stage.staged`.
+        pulse: see `twlab.lab.assembly.staged`.
 
     Returns:
         The fields of `twlab.results.result.ArmResult` as JSON values, and ``kernel``: release, version and machine of the kernel that TCP runs on.

@@ -13,7 +13,7 @@ from random import Random
 from typing import Any
 
 from twlab.arm import as_dict, settings_of, take_steps
-from twlab.lab import Lab
+from twlab.lab.lab import Lab
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Kind, Transcript

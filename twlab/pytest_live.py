@@ -26,7 +26,7 @@ from twlab.scenario import Verdict
 from twlab.settings import Settings
 
 if TYPE_CHECKING:
-    from twlab.lab import Lab
+    from twlab.lab.lab import Lab
     from twlab.network import Topology
     from twlab.pytest_plugin import ScenarioItem
 
@@ -265,8 +265,8 @@ class Inside:
 
     @contextmanager
     def _lab(self, topology: str | Topology, base: Settings, on: Mapping[str, Settings], name: str, expect: Observation) -> Iterator[Lab]:
+        from twlab.lab.assembly import staged
         from twlab.network import load_topology
-        from twlab.stage import staged
         from twlab.tuning.apply import check
 
         made = load_topology(topology) if isinstance(topology, str) else topology

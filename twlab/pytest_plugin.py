@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from twlab.lab import Lab
+    from twlab.lab.lab import Lab
     from twlab.network import Topology
     from twlab.pytest_live import Inside
     from twlab.scenario import Arm, Scenario

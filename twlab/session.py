@@ -19,13 +19,13 @@ from typing import TYPE_CHECKING, Any
 
 from twlab.arm import as_dict
 from twlab.errors import LabError
+from twlab.lab.assembly import staged
 from twlab.network import load_topology
 from twlab.prompt import Prompt
 from twlab.results.result import ArmResult, Result
 from twlab.results.transcript import Entry
 from twlab.settings import Settings
 from twlab.shell import Paper, Shell
-from twlab.stage import staged
 from twlab.tuning.apply import check
 
 if TYPE_CHECKING:

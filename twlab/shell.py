@@ -24,11 +24,11 @@ from mininet.net import Mininet
 
 from twlab import phrases
 from twlab.errors import LabError
+from twlab.lab.assembly import Stage
 from twlab.network import Network, Node
 from twlab.prompt import Prompt, Vocabulary
 from twlab.results.transcript import Entry
 from twlab.settings import setting_names
-from twlab.stage import Stage
 from twlab.verbs import GROUPS, Verbs
 
 Paper = TextIO | io.TextIOBase

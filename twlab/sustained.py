@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twlab.lab import Lab
+from twlab.lab.lab import Lab
 from twlab.observation import Observation, at_least, between
 from twlab.planner.plan import BUCKETS, TIMES, Demand, make
 from twlab.scenario import Arm, scenario

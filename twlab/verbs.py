@@ -14,9 +14,9 @@ from twlab.settings import Settings, describe, parse_setting, setting_names
 from twlab.traffic.applications import Connection, Listener
 
 if TYPE_CHECKING:
-    from twlab.lab import Lab
+    from twlab.lab.assembly import Stage
+    from twlab.lab.lab import Lab
     from twlab.report.reading import Sighting
-    from twlab.stage import Stage
     from twlab.wire.wire import Rule, Wire
 
 _ETHERNET_BYTES = 14

@@ -6,7 +6,7 @@ Events are JSON objects, one a line; ``event`` says which:
 
     start   a job begins: job (its index)
     entry   a transcript entry was made: job, and the entry's fields
-    pulse   progress figures: job, and the fields of `twlab.stage.Vitals`
+    pulse   progress figures: job, and the fields of `twlab.lab.assembly.Vitals`
     arm     a job is done: job, result (see `twlab.results.result.ArmResult`)
     end     the request has been carried out
 """

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from twlab.lab import Lab
+from twlab.lab.lab import Lab
 from twlab.linux import tcp_sockets
 from twlab.network import Node
 from twlab.observation import Observation

@@ -1,4 +1,4 @@
-"""The tables of a run: what its arms' steps put into rows (`twlab.lab.Lab.row`), each title once, with the arm before each row. Pure."""
+"""The tables of a run: what its arms' steps put into rows (`twlab.lab.lab.Lab.row`), each title once, with the arm before each row. Pure."""
 
 from __future__ import annotations
 

@@ -38,9 +38,9 @@ class ArmResult:
         transcript: entries, see `twlab.results.transcript`.
         counters: node to kernel counter to how far it moved.
         time_wait: the TIME_WAIT table over time, at each step and at the end: ``{"at_s", "node", "count", "sockets": [...]}``.
-        sockets: TCP sockets over time, see `twlab.gauge.Gauge.series`; nodes on which nothing changed are left out.
+        sockets: TCP sockets over time, see `twlab.lab.socket_counts.Gauge.series`; nodes on which nothing changed are left out.
         conntrack: what each gateway tracks, at the same times: ``{"at_s", "node", "count", "states": {state: count}, "entries": [...]}``.
-        tables: what the steps put into tables: title to rows, ``{column: value}``; see `twlab.lab.Lab.row`.
+        tables: what the steps put into tables: title to rows, ``{column: value}``; see `twlab.lab.lab.Lab.row`.
         capture: name of the pcapng file beside the result; ``captured`` and ``lost`` count its packets.
         virtual_s: seconds that passed in the lab.
     """

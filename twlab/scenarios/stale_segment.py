@@ -1,7 +1,7 @@
 """A stale segment whose numbers fit, at any age: the scenario of the sweep."""
 
 from twlab import Arm, Lab, Observation, Settings, scenario
-from twlab.lab import Story
+from twlab.lab.lab import Story
 from twlab.segment import renumbered, without_timestamp
 
 STALE = 400  # bytes of the segment that arrives late

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from twlab.gauge import Gauge
-from twlab.lab import Lab
+from twlab.lab.lab import Lab
+from twlab.lab.socket_counts import Gauge
 from twlab.loop import Loop
 from twlab.network import Network, Topology
 from twlab.results.transcript import Entry, Transcript
