@@ -81,7 +81,7 @@ def main() -> None:
         return
     inside = ["sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh", sys.executable, __file__, "inside"]
     subprocess.run([*SANDBOX, *inside], check=True)
-    from twlab.engines.guest import Guest
+    from twlab.engines.guest.engine import Guest
 
     answers: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:

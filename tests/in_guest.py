@@ -17,7 +17,7 @@ def run_in_guest(function: Callable[..., Any], *arguments: Any, folder: Path, re
         arguments: JSON values; what is returned is one too.
         folder: where the console's log is kept if it goes wrong.
     """
-    from twlab.engines.guest import Guest
+    from twlab.engines.guest.engine import Guest
 
     answers: list[dict[str, Any]] = []
     request = {"module": function.__module__, "function": function.__name__, "arguments": arguments}

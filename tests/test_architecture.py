@@ -20,15 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "engines.guest": "engines.guest.engine",
-    "engines.guest_init": "engines.guest.init",
-    "engines.voyage": "engines.guest.process",
-    "engines.vessel": "engines.guest.launcher",
-    "engines.console": "engines.guest.console",
-    "engines.pulse": "engines.guest.pulse",
-    "engines.enclosure": "engines.guest.confinement",
-    "engines.shell": "engines.guest.boot_shell",
-    "drivers": "engines.pool",
     "runner": "run.runner",
     "arm": "run.arm",
     "repeat": "run.repeat",

@@ -29,7 +29,7 @@ SMALL = {
 
 def measured(case: Case, folder: Path) -> dict[str, Any]:
     """A row, from a boot of its own."""
-    from twlab.engines.guest import Guest
+    from twlab.engines.guest.engine import Guest
 
     answers: list[dict[str, Any]] = []
     Guest(agent="twlab.exhausting").run({"case": asdict(case)}, folder, answers.append, real_limit_s=120)

@@ -19,8 +19,8 @@ from classroom import ASSIGNMENT, SCENARIO, SLOW, answers, make
 from conftest import ROOT, as_user
 from leftovers import wait_for
 
-from twlab.engines import guest
-from twlab.engines.guest import Guest, built_kernel
+from twlab.engines.guest import engine
+from twlab.engines.guest.engine import Guest, built_kernel
 from twlab.errors import EngineError
 from twlab.grading.assignment import load_assignment
 from twlab.grading.cell import GONE
@@ -229,13 +229,13 @@ def test_the_catalogue_is_examined_as_any_file() -> None:
 @pytest.fixture
 def enclosed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A stranger's guest that sees the tests' own agent as well: what root in it can do is tried by that."""
-    made = guest.enclosure
+    made = engine.enclosure
 
     def with_tests(*arguments: Any, **options: Any) -> dict[str, Any]:
         described = made(*arguments, **options)
         return described | {"view": [*described["view"], str(ROOT / "tests")]}
 
-    monkeypatch.setattr(guest, "enclosure", with_tests)
+    monkeypatch.setattr(engine, "enclosure", with_tests)
     yield
 
 

@@ -22,8 +22,8 @@ import pytest
 from conftest import ROOT, as_user
 from leftovers import processes_of
 
-from twlab.engines.console import fault
-from twlab.engines.guest import EPOCH_S, Guest, built_kernel
+from twlab.engines.guest.console import fault
+from twlab.engines.guest.engine import EPOCH_S, Guest, built_kernel
 from twlab.errors import CapabilityError, EngineError
 from twlab.runner import AGENT
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.guest
 CALLER = """
 import json, sys
 from pathlib import Path
-from twlab.engines.guest import Guest
+from twlab.engines.guest.engine import Guest
 
 request, folder, limit_s = json.loads(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 Guest(agent="guest_agent").run(request, folder, lambda event: print(json.dumps(event), flush=True), limit_s)
@@ -314,7 +314,7 @@ def test_a_clean_end_is_no_fault() -> None:
     assert fault("reboot: Power down\nremove_umid_dir - remove_files_and_dir failed\n", 0, garbled="", ended=True) is None
 
 
-SHELL = (sys.executable, "-c", "import sys; from twlab.engines.shell import shell; sys.exit(shell())")
+SHELL = (sys.executable, "-c", "import sys; from twlab.engines.guest.boot_shell import shell; sys.exit(shell())")
 
 
 def test_shell_passes_on_what_it_printed_and_its_status() -> None:

@@ -16,7 +16,7 @@ import pytest
 from conftest import ROOT, InSandbox
 from reach import FAMILIES, PATIENCE_S, REACHES, connections
 
-from twlab.engines.guest import Guest
+from twlab.engines.guest.engine import Guest
 from twlab.errors import UsageError
 from twlab.network import Network, load_topology, topology_names
 from twlab.network.nodes import Node

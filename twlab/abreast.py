@@ -1,6 +1,6 @@
 """Arms of scenarios in several lab kernels side by side, results as they come.
 
-This module is also the program that drives a boot (`twlab.drivers`): an answer for each arm.
+This module is also the program that drives a boot (`twlab.engines.pool`): an answer for each arm.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from twlab import drivers
-from twlab.engines import choose
+from twlab.engines import choose, pool
 from twlab.engines.protocol import Job, arms_request
 from twlab.errors import EngineError, LabError
 from twlab.runner import AGENT
@@ -32,8 +31,8 @@ def run(arms: Sequence[tuple[str, str, Sequence[str]]], *, seed: int, kernels: i
     parts = min(len(arms), kernels * _PARTS)
     dealt = [list(range(number, len(arms), parts)) for number in range(parts)]
     requests = [{"arms": [list(arms[number]) for number in numbers], "seed": seed} for numbers in dealt]
-    for part, answer in drivers.answers("twlab.abreast", requests, kernels):
-        if isinstance(answer, drivers.Ended):
+    for part, answer in pool.answers("twlab.abreast", requests, kernels):
+        if isinstance(answer, pool.Ended):
             for number in dealt[part]:
                 yield number, _failed(str(answer))
         else:
@@ -72,11 +71,11 @@ def _failed(message: str) -> Result:
 
 def main() -> None:
     """Carry out the part on standard input; end with the process that started us."""
-    part = drivers.request()
+    part = pool.request()
     try:
-        carry_out(part, drivers.answer)
+        carry_out(part, pool.answer)
     except LabError as error:
-        drivers.answer(_failed(str(error)))
+        pool.answer(_failed(str(error)))
 
 
 if __name__ == "__main__":

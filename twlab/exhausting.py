@@ -7,7 +7,7 @@ connect fails. Where the guess was wrong, the test goes down or up until it has 
 one does. What it costs is connections, not seconds: the lab kernel's time is virtual.
 
 Each case has a boot of its own, as many side by side as there are processors. This module is the agent in the lab kernel, and also the program
-that drives a boot (`twlab.drivers`): one answer, the row.
+that drives a boot (`twlab.engines.pool`): one answer, the row.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from twlab import drivers
 from twlab.ceiling import Case
+from twlab.engines import pool
 from twlab.errors import EngineError, LabError
 from twlab.linux.tcp_sockets import Count
 from twlab.loop import Loop
@@ -166,8 +166,8 @@ def measure_all(wanted: Sequence[Case], *, seed: int, jobs: int) -> Iterator[tup
             yield {"case": dataclasses.asdict(wanted[index]), "seed": seed, "processor": taken[number]}
 
     told: dict[int, dict[str, Any]] = {}
-    for number, answer in drivers.answers("twlab.exhausting", requests(), jobs):
-        if isinstance(answer, drivers.Ended):
+    for number, answer in pool.answers("twlab.exhausting", requests(), jobs):
+        if isinstance(answer, pool.Ended):
             del taken[number]
             yield order[number], told.pop(number, {"error": str(answer)})
         else:
@@ -181,18 +181,18 @@ def _cost(case: Case) -> float:
 
 def main() -> None:
     """Measure the case on standard input in a boot; end with the process that started us."""
-    from twlab.engines.guest import Guest
+    from twlab.engines.guest.engine import Guest
 
-    request = drivers.request()
+    request = pool.request()
     os.sched_setaffinity(0, {request["processor"]})  # a guest stays on one processor; side by side they are to have one each
     answers: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="twlab-") as folder:
         try:
             guest = Guest(agent="twlab.exhausting", silence_s=_REAL_LIMIT_S, more=(_HASH,))
             guest.run(request, Path(folder), answers.append, _REAL_LIMIT_S)
-            drivers.answer(answers[0])
+            pool.answer(answers[0])
         except (EngineError, LabError) as error:
-            drivers.answer({"error": str(error)})
+            pool.answer({"error": str(error)})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Fills a sweep's table: parts of the grid in lab kernels, many cells a boot, several boots side by side.
 
-This module is also the program that drives a boot (`twlab.drivers`): an answer for each cell, its number and its result.
+This module is also the program that drives a boot (`twlab.engines.pool`): an answer for each cell, its number and its result.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from twlab import drivers
-from twlab.engines.guest import Guest
+from twlab.engines import pool
+from twlab.engines.guest.engine import Guest
 from twlab.engines.protocol import Job, arms_request
 from twlab.errors import CapabilityError, EngineError, LabError
 from twlab.sweep import Cell, Table, deal
@@ -31,9 +31,9 @@ def fill(table: Table, source: str, wanted: Sequence[Cell], *, jobs: int, on_cel
     """
     missing = [cell for cell in wanted if cell not in table.done]
     parts = [part_of(table, source, cells) for cells in deal(missing, jobs)] if missing else []
-    for number, answer in drivers.answers("twlab.sweeping", parts, jobs):
+    for number, answer in pool.answers("twlab.sweeping", parts, jobs):
         cells = [tuple(cell) for cell in parts[number]["cells"]]
-        if isinstance(answer, drivers.Ended):
+        if isinstance(answer, pool.Ended):
             results = [(cell, {"error": {"message": str(answer)}}) for cell in cells if cell not in table.done and cell not in table.failed]
         else:
             index, result = answer
@@ -128,12 +128,12 @@ def _job(part: Part, number: int, folder: str) -> Job:
 
 def main() -> None:
     """Carry out the part on standard input; end with the process that started us."""
-    part = drivers.request()
+    part = pool.request()
     told = set()
 
     def tell(number: int, result: dict[str, Any]) -> None:
         told.add(number)
-        drivers.answer([number, result])
+        pool.answer([number, result])
 
     try:
         carry_out(part, tell)

@@ -17,7 +17,7 @@ from rich.table import Table
 from twlab.alternatives import ALTERNATIVES, Alternative, Job, as_csv, jobs, summary
 from twlab.alternatives_page import harm_text, page, scaled_text, sustained_text
 from twlab.commands.common import err, out
-from twlab.engines.guest import built_kernel
+from twlab.engines.guest.engine import built_kernel
 from twlab.errors import LabError, UsageError
 from twlab.progress import bar
 from twlab.results.result import cannot_write

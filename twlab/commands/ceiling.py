@@ -13,7 +13,7 @@ from rich.table import Table
 
 from twlab.ceiling import Case, cases, write
 from twlab.commands.common import err, out
-from twlab.engines.guest import built_kernel
+from twlab.engines.guest.engine import built_kernel
 from twlab.errors import UsageError
 from twlab.progress import bar
 from twlab.traffic.load import LINUX_PORTS, PortChoice

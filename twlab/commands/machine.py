@@ -69,6 +69,6 @@ def kernel_info(as_json: Annotated[bool, typer.Option("--json", help="Print one 
 @kernel_app.command("boot", epilog="Example: twlab kernel boot")
 def kernel_boot() -> None:
     """A shell inside the lab kernel, in real time, to look around in."""
-    from twlab.engines.shell import shell
+    from twlab.engines.guest.boot_shell import shell
 
     raise typer.Exit(shell())

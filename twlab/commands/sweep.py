@@ -68,7 +68,7 @@ def sweep(
 
 def _lab_kernel() -> str:
     """Its release, as far as is known. Raises CapabilityError: there is none (``no-lab-kernel``)."""
-    from twlab.engines.guest import built_kernel
+    from twlab.engines.guest.engine import built_kernel
     from twlab.engines.kernel import Kernel
 
     return str(Kernel(built_kernel()).facts().get("version", ""))

@@ -27,7 +27,7 @@ def choose(name: str = "", *, agent: str) -> Engine:
 
         return HostEngine(agent=agent)
     if name == "guest":
-        from twlab.engines.guest import Guest
+        from twlab.engines.guest.engine import Guest
 
         return Guest(agent=agent)
     raise UsageError(f"there is no engine called {name!r}", "the engines are: guest, host", "no-such-engine")

@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from twlab.engines import host, sandbox
-from twlab.engines.console import fault
-from twlab.engines.guest import built_kernel, command_line, orders
+from twlab.engines.guest.boot_shell import restored
+from twlab.engines.guest.console import fault
+from twlab.engines.guest.engine import built_kernel, command_line, orders
+from twlab.engines.guest.process import Stream, under_way
 from twlab.engines.protocol import Event
-from twlab.engines.shell import restored
-from twlab.engines.voyage import Stream, under_way
 from twlab.errors import EngineError
 
 CONSOLE = "/dev/tty1"  # in the guest

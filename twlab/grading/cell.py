@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from twlab import loop
-from twlab.engines.enclosure import own_python
+from twlab.engines.guest.confinement import own_python
 from twlab.linux import syscalls
 
 VIRTUAL_LIMIT_S = 7200.0

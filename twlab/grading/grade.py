@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import twlab
-from twlab.engines.guest import built_kernel
+from twlab.engines.guest.engine import built_kernel
 from twlab.grading.assignment import Assignment
 from twlab.grading.crew import results
 from twlab.grading.gradebook import Grade, Gradebook

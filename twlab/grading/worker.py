@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from twlab.engines.guest import Guest
+from twlab.engines.guest.engine import Guest
 from twlab.engines.protocol import Job, arms_request
 from twlab.errors import CapabilityError, EngineError
 from twlab.grading.cell import GONE

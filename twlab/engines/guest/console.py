@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from twlab.engines.guest_init import AGENT_BEGINS
+from twlab.engines.guest.init import AGENT_BEGINS
 
 _PANIC = re.compile(r"Kernel panic - not syncing: (?P<reason>.*)")
 _INIT_DIED = re.compile(r"Attempted to kill init! exitcode=0x(?P<code>[0-9a-f]+)")

@@ -26,8 +26,8 @@ from typing import Any
 
 from twlab import loop, paths
 from twlab.engines import sandbox
+from twlab.engines.guest.pulse import children, pulse
 from twlab.engines.protocol import Event
-from twlab.engines.pulse import children, pulse
 from twlab.errors import CapabilityError, EngineError
 from twlab.linux import syscalls
 
@@ -152,7 +152,7 @@ def under_way(
     Args:
         kernel: the lab kernel.
         arguments: its command line, given the folder through which orders and events go.
-        orders: see `twlab.engines.guest_init`.
+        orders: see `twlab.engines.guest.init`.
         folder: the only place of the host's file system that the guest can write to; None: there is none.
         output: file descriptor for standard output and standard error of the kernel.
         terminal: another file descriptor that the kernel is given, under the same number.
@@ -190,7 +190,7 @@ def _start(sandboxed: bool, command: list[str], orders: dict[str, Any], output: 
     before = [*python, "twlab.engines.sandbox", str(os.getpid())] if sandboxed else []
     with theirs:
         process = subprocess.Popen(
-            [*before, *python, "twlab.engines.vessel", str(theirs.fileno()), *command],
+            [*before, *python, "twlab.engines.guest.launcher", str(theirs.fileno()), *command],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,

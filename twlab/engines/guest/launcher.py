@@ -2,7 +2,7 @@
 
 Runs in the sandbox (or without one, where the machine refuses namespaces), as a program:
 
-    python -m twlab.engines.vessel HANDOVER_FD FOLDER EXCHANGE KERNEL ARGUMENT...
+    python -m twlab.engines.guest.launcher HANDOVER_FD FOLDER EXCHANGE KERNEL ARGUMENT...
 
 Standard input is the orders for the guest. They are put into the folder EXCHANGE, beside the program that the guest begins with and
 an empty file for events. That file is handed, open, to the caller over the Unix socket HANDOVER_FD. In the sandbox EXCHANGE is on a
@@ -10,7 +10,7 @@ tmpfs that nobody else sees and that ends with the sandbox, so that even ``kill 
 
 The guest's root file system is the host's, as far as this user may read it. The guest mounts it read-only; but whoever is root inside
 can mount it once more. So every mount but FOLDER (empty: there is none) is made read-only here, outside. Where the orders have an
-``enclosure``, a stranger's code will run in the guest: then it sees what `twlab.engines.enclosure` shows it, and there is no FOLDER.
+``enclosure``, a stranger's code will run in the guest: then it sees what `twlab.engines.guest.confinement` shows it, and there is no FOLDER.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import socket
 import sys
 from pathlib import Path
 
-from twlab.engines.enclosure import enclose, give_up_rights
+from twlab.engines.guest.confinement import enclose, give_up_rights
 from twlab.linux import syscalls
 
 _MEMORY = "/dev/shm"  # the guest's memory is a file there, without a name
@@ -42,7 +42,7 @@ def main(arguments: list[str]) -> None:
     _stay_behind(int(handover))
     place = Path(exchange)
     place.mkdir(mode=0o700)
-    shutil.copyfile(Path(__file__).with_name("guest_init.py"), place / "init.py")
+    shutil.copyfile(Path(__file__).with_name("init.py"), place / "init.py")
     (place / "python").symlink_to(os.path.realpath(sys.executable))
     (place / "orders.json").write_bytes(orders)
     caller = socket.socket(fileno=int(handover))

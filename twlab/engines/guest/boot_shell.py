@@ -16,10 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from twlab.engines.console import fault
-from twlab.engines.guest import built_kernel, command_line, orders
+from twlab.engines.guest.console import fault
+from twlab.engines.guest.engine import built_kernel, command_line, orders
+from twlab.engines.guest.process import Stream, under_way
 from twlab.engines.protocol import Event
-from twlab.engines.voyage import Stream, under_way
 from twlab.errors import EngineError
 
 _MEMORY_MIB = 1024
@@ -32,7 +32,7 @@ def shell(kernel: Path | None = None) -> int:
 
     Raises:
         CapabilityError: the lab kernel has not been built (``no-lab-kernel``), or cannot be started here (``no-guest``).
-        EngineError: the guest ended before its shell did; the slugs are those of `twlab.engines.guest`.
+        EngineError: the guest ended before its shell did; the slugs are those of `twlab.engines.guest.engine`.
     """
     kernel = kernel or built_kernel()
     interactive = os.isatty(0)
@@ -51,7 +51,7 @@ def shell(kernel: Path | None = None) -> int:
 
     try:
         with tempfile.TemporaryFile() as log, restored(interactive):
-            told = orders("twlab.engines.shell", request, None)
+            told = orders("twlab.engines.guest.boot_shell", request, None)
             with under_way(kernel, arguments, told, folder=None, output=log.fileno(), terminal=terminal) as voyage:
                 status = voyage.follow(stream)
             log.seek(0)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from twlab import paths
-from twlab.engines.console import fault, said
-from twlab.engines.enclosure import enclosure
+from twlab.engines.guest.confinement import enclosure
+from twlab.engines.guest.console import fault, said
+from twlab.engines.guest.process import Stream, under_way
 from twlab.engines.protocol import Event
-from twlab.engines.voyage import Stream, under_way
 from twlab.errors import CapabilityError, EngineError
 
 EPOCH_S = 1_704_067_200  # the guest's clock starts at 2024-01-01T00:00:00Z, so that the captures of two runs bear the same times
@@ -38,7 +38,7 @@ class Guest:
         memory_mib: the guest's memory in MiB. The host gives it as it is used.
         silence_s: real seconds without an event after which the guest counts as hung.
         processor_s: given, what the agent runs is a stranger's code: the guest sees nothing of this machine but the Python it runs on
-            (see `twlab.engines.enclosure`), has no folder to write to, and no process in it may use more seconds of processor time.
+            (see `twlab.engines.guest.confinement`), has no folder to write to, and no process in it may use more seconds of processor time.
         more: what else the kernel is told on its command line, e.g. ``thash_entries=65536``.
 
     Raises:
@@ -134,7 +134,7 @@ def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], mor
 
 
 def orders(agent: str, request: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
-    """What the guest is told, see `twlab.engines.guest_init`: to be the same Python in the same place as this one."""
+    """What the guest is told, see `twlab.engines.guest.init`: to be the same Python in the same place as this one."""
     return {
         "folder": str(folder or ""),
         "cwd": os.getcwd(),

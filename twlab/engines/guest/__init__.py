@@ -1,0 +1,8 @@
+"""The guest engine: the lab kernel as an ordinary process, in virtual time.
+
+- `engine`: boots a guest for a request and follows its events.
+- `process`, `launcher`, `confinement`: the guest's process, its mounts, its limits.
+- `init`: runs inside the guest as its first process.
+- `boot_shell`, `console`: a shell inside; what the kernel prints.
+- `pulse`: why a guest is silent.
+"""
