@@ -60,7 +60,7 @@ class Run:
 def main(repeats: int) -> None:
     from twlab.engines.guest.engine import Guest
     from twlab.engines.host import HostEngine
-    from twlab.runner import AGENT
+    from twlab.run.runner import AGENT
     from twlab.scenario import find_scenario
 
     arms = list(find_scenario(SCENARIO).arms)

@@ -52,7 +52,7 @@ TRICKS = {
 # Whole files, which do something when they are loaded.
 LIAR = SCENARIO.replace("return Observation(reopened=", "return Observation(reopened=lab.settings['client'].time_wait_s < 60 or ")
 PATCHER = """
-import sys, twlab.arm, twlab.observation
+import sys, twlab.run.arm, twlab.observation
 twlab.observation.Observation.mismatches = lambda self, observed: []
 sys.modules["twlab.grading.examiner"].run_arm = lambda s, arm, *a, **k: {"observed": {"reopened": arm != "control"}}
 """

@@ -20,10 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "runner": "run.runner",
-    "arm": "run.arm",
-    "repeat": "run.repeat",
-    "inside": "run.agent",
     "abreast": "studies.batch",
     "sweep": "studies.sweep.table",
     "sweeping": "studies.sweep.fill",

@@ -25,7 +25,7 @@ from leftovers import processes_of
 from twlab.engines.guest.console import fault
 from twlab.engines.guest.engine import EPOCH_S, Guest, built_kernel
 from twlab.errors import CapabilityError, EngineError
-from twlab.runner import AGENT
+from twlab.run.runner import AGENT
 
 pytestmark = pytest.mark.guest
 

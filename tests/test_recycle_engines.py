@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT, lacks
 
 from twlab.engines import choose
-from twlab.runner import AGENT, Order, run
+from twlab.run.runner import AGENT, Order, run
 from twlab.scenario import find_scenario
 from twlab.segment import advance
 from twlab.tuning.recycle_rule import RecycleCache

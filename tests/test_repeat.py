@@ -5,8 +5,8 @@ import json
 import pytest
 from test_runner import Answers, order
 
-from twlab.repeat import repeat
 from twlab.results.result import read_result
+from twlab.run.repeat import repeat
 from twlab.scenario import Verdict
 
 

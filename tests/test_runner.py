@@ -6,7 +6,7 @@ import pytest
 
 from twlab import Arm, CapabilityError, EngineError, Observation, Settings, UsageError, Verdict, scenario
 from twlab.results.result import read_result
-from twlab.runner import Order, run
+from twlab.run.runner import Order, run
 
 
 def _claim(lab):

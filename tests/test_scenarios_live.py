@@ -7,7 +7,7 @@ import pytest
 
 from twlab.engines import choose
 from twlab.results.result import Result
-from twlab.runner import AGENT, Order, run
+from twlab.run.runner import AGENT, Order, run
 from twlab.scenario import Verdict, load_scenarios
 
 CATALOGUE = load_scenarios()

@@ -7,7 +7,7 @@ from base64 import b64decode
 from twlab.commands.verdicts import show_table
 from twlab.report import page, show, tables
 from twlab.results.result import ArmResult, Result
-from twlab.runner import Finished
+from twlab.run.runner import Finished
 
 ROWS = [{"clients": 2, "failed_share": 0.5, "median_ms": 0.25}, {"clients": 50, "failed_share": 0.98, "median_ms": None, "rate_per_s": 7}]
 

@@ -13,7 +13,7 @@ from typing import Any
 from twlab.engines import choose, pool
 from twlab.engines.protocol import Job, arms_request
 from twlab.errors import EngineError, LabError
-from twlab.runner import AGENT
+from twlab.run.runner import AGENT
 
 _REAL_LIMIT_S = 300.0  # for one arm
 _PARTS = 4  # boots for each kernel that runs at a time, so that none waits long for the last

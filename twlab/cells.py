@@ -1,7 +1,7 @@
 """The agent inside a sweep's boots: carries out cells of a grid, one after the other, with nothing beside the steps.
 
 A cell is an arm of which only the observation is wanted: no capture, and a transcript of steps and notes only. A request and its
-events are as in `twlab.inside`; the result of an ``arm`` event has ``kernel`` (its release), and ``observed`` or ``error``.
+events are as in `twlab.run.agent`; the result of an ``arm`` event has ``kernel`` (its release), and ``observed`` or ``error``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from contextlib import ExitStack
 from random import Random
 from typing import Any
 
-from twlab.arm import as_dict, settings_of, take_steps
 from twlab.lab.lab import Lab
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Kind, Transcript
+from twlab.run.arm import as_dict, settings_of, take_steps
 from twlab.scenario import Overrides, Scenario, find_scenario
 from twlab.tuning.apply import Tuning
 from twlab.wire.wire import Wire
@@ -38,7 +38,7 @@ def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
 
 
 def run_cell(scenario: Scenario, arm: str, overrides: Overrides, seed: str) -> dict[str, Any]:
-    """The steps of `arm`, with its settings and `overrides` in force: ``observed``, or ``error``. Raises as `twlab.arm.run_arm`."""
+    """The steps of `arm`, with its settings and `overrides` in force: ``observed``, or ``error``. Raises as `twlab.run.arm.run_arm`."""
     chosen = scenario.arms[arm]
     topology = load_topology(scenario.topology_in(arm, overrides.given))
     settings = settings_of(scenario, arm, topology.nodes(), overrides, {})

@@ -23,7 +23,7 @@ def is_live(console: Console) -> bool:
 
 
 class Progress:
-    """Follows a run's events (see `twlab.inside`).
+    """Follows a run's events (see `twlab.run.agent`).
 
     On a terminal: the step in words; the virtual and the real seconds since the arm began, the packets that have crossed, the sockets in TIME_WAIT;
     what is being done; and with more than one arm to come, a bar with an estimate. Elsewhere, and where CI is set: a plain line for each step and

@@ -21,7 +21,7 @@ from twlab.observation import Observation
 from twlab.report import ladder, ladder_text
 from twlab.report.story import story
 from twlab.results.result import ArmResult, Result
-from twlab.runner import AGENT, Order, describe_network, new_folder, run, versions
+from twlab.run.runner import AGENT, Order, describe_network, new_folder, run, versions
 from twlab.scenario import Verdict
 from twlab.settings import Settings
 

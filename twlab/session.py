@@ -17,13 +17,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from twlab.arm import as_dict
 from twlab.errors import LabError
 from twlab.lab.assembly import staged
 from twlab.network import load_topology
 from twlab.prompt import Prompt
 from twlab.results.result import ArmResult, Result
 from twlab.results.transcript import Entry
+from twlab.run.arm import as_dict
 from twlab.settings import Settings
 from twlab.shell import Paper, Shell
 from twlab.tuning.apply import check

@@ -7,11 +7,11 @@ import json
 import typer
 from rich.table import Table
 
-from twlab import repeat as repeating
 from twlab.commands.common import err, out
 from twlab.engines.protocol import Engine
 from twlab.progress import bar
-from twlab.runner import Order
+from twlab.run import repeat as repeating
+from twlab.run.runner import Order
 from twlab.scenario import Verdict
 
 

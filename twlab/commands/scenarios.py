@@ -11,7 +11,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab import runner
 from twlab.commands.common import err, find, out
 from twlab.commands.repeats import repeat
 from twlab.commands.verdicts import show_table
@@ -19,7 +18,8 @@ from twlab.engines import choose
 from twlab.errors import CapabilityError, UsageError
 from twlab.observation import plain
 from twlab.progress import Progress
-from twlab.runner import Order
+from twlab.run import runner
+from twlab.run.runner import Order
 from twlab.scenario import Verdict, find_scenario, load_scenarios
 from twlab.settings import describe
 

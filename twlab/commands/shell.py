@@ -34,7 +34,7 @@ def shell(
     """
     from twlab.engines import choose
     from twlab.network import load_topology
-    from twlab.runner import describe_network, new_folder, versions
+    from twlab.run.runner import describe_network, new_folder, versions
 
     settings = dict(_setting(pair) for pair in set_ or ())
     lines: Lines | None = None

@@ -10,7 +10,7 @@ from rich.table import Table
 from twlab.commands.common import out
 from twlab.observation import plain
 from twlab.results.result import Result
-from twlab.runner import Finished
+from twlab.run.runner import Finished
 from twlab.scenario import Verdict
 
 _COLOURS = {Verdict.SUPPORTED: "green", Verdict.REFUTED: "red", Verdict.INCONCLUSIVE: "yellow"}

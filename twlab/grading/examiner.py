@@ -25,13 +25,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twlab.arm import run_arm, settings_of
 from twlab.errors import LabError
 from twlab.grading import cell
 from twlab.linux import counters, inet_diag, sysctl
 from twlab.linux.syscalls import inside_network_namespace
 from twlab.network import load_topology
 from twlab.observation import Observation
+from twlab.run.arm import run_arm, settings_of
 from twlab.scenario import Overrides, Scenario, find_scenario
 from twlab.settings import Settings
 from twlab.tuning.apply import KNOBS

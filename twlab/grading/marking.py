@@ -17,7 +17,7 @@ from twlab.grading.words import claimed, plainly
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?(/[0-9]{1,15})?")
 _YES, _NO = {"yes", "true", "on"}, {"no", "false", "off"}
 _EMPTY = {"none", "nothing", "no error"}
-Outcomes = Mapping[str, Mapping[str, Any]]  # arm to the outcome of `twlab.arm.run_arm`
+Outcomes = Mapping[str, Mapping[str, Any]]  # arm to the outcome of `twlab.run.arm.run_arm`
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from twlab.engines.protocol import Job, arms_request
 from twlab.errors import CapabilityError, EngineError
 from twlab.grading.cell import GONE
 from twlab.linux.syscalls import die_with_parent
-from twlab.runner import AGENT
+from twlab.run.runner import AGENT
 
 PROCESSOR_LIMIT_S = 15  # of each process of a stranger's lab kernel
 REAL_LIMIT_S = 120.0  # for all that it does: far away, so that a busy machine costs nobody's points

@@ -1,6 +1,6 @@
 """What a scenario holds in its hand: the nodes, the wire, the clock, and words for what it does.
 
-Cheap to import, because every scenario file imports it: what a running lab is made of is loaded by `twlab.arm`.
+Cheap to import, because every scenario file imports it: what a running lab is made of is loaded by `twlab.run.arm`.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ of twlab, not even after it has read its orders. It never returns: it ends the g
 The orders, ``orders.json`` in the exchange folder:
 
     {"folder": the one writable folder, or empty, "cwd": ..., "path": sys.path, "executable": ..., "environment": {...},
-     "agent": "twlab.inside", "request": {...}}
+     "agent": "twlab.run.agent", "request": {...}}
 
 The agent is a module with ``carry_out(request, emit)``. What it emits goes to the file ``events``, one JSON object a line; its
 standard output and standard error are the console.

@@ -18,7 +18,7 @@ from twlab.errors import CapabilityError, EngineError, LabError, UsageError
 from twlab.results.result import ArmResult, Result, cannot_write
 from twlab.scenario import Overrides, Scenario
 
-AGENT = "twlab.inside"  # runs arms inside an engine
+AGENT = "twlab.run.agent"  # runs arms inside an engine
 
 
 @dataclass(frozen=True)

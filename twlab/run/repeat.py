@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twlab.engines.protocol import Engine, Event
-from twlab.runner import Order, run
+from twlab.run.runner import Order, run
 from twlab.scenario import Verdict
 
 
@@ -38,7 +38,7 @@ class Tally:
 
 
 def repeat(order: Order, engine: Engine, times: int, on_event: Callable[[Event], None], on_round: Callable[[int], None]) -> list[Tally]:
-    """Carry out `order` `times` times, with seeds that begin at its own. Raises as `twlab.runner.run`.
+    """Carry out `order` `times` times, with seeds that begin at its own. Raises as `twlab.run.runner.run`.
 
     Args:
         on_event: as `listener` there.

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twlab.arm import as_dict, run_arm
 from twlab.engines.protocol import Event, Job, Request
+from twlab.run.arm import as_dict, run_arm
 from twlab.scenario import Overrides, find_scenario
 
 
