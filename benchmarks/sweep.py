@@ -8,8 +8,8 @@ import resource
 import sys
 
 from twlab.loop import monotonic_s
-from twlab.sweep import Table, cells
-from twlab.sweeping import fill
+from twlab.studies.sweep.fill import fill
+from twlab.studies.sweep.table import Table, cells
 
 AIM = 1000  # trials a second of wall time
 

@@ -8,13 +8,15 @@ import sys
 import pytest
 from conftest import ROOT
 
-from twlab import abreast, alternatives, sustained
-from twlab.alternatives import ALTERNATIVES, UNDER, as_csv, jobs, summary
-from twlab.alternatives_page import page
-from twlab.harm import HARM
 from twlab.observation import Range
 from twlab.planner.plan import Demand, make
 from twlab.scenario import load_scenarios
+from twlab.studies import batch
+from twlab.studies.alternatives import scenario as sustained
+from twlab.studies.alternatives import table
+from twlab.studies.alternatives.harm import HARM
+from twlab.studies.alternatives.page import page
+from twlab.studies.alternatives.table import ALTERNATIVES, UNDER, as_csv, jobs, summary
 
 CATALOGUE = load_scenarios()
 SOURCE = str(sustained.__file__)
@@ -27,8 +29,8 @@ def facts(prediction):
 
 def test_every_way_is_measured_and_every_measurement_is_a_row():
     """The arms of the measuring scenario are the rows of the table, in the same order but for the groups."""
-    assert {row.arm for row in ALTERNATIVES} == set(alternatives.MEASURED.arms)
-    assert len(ALTERNATIVES) == len(alternatives.MEASURED.arms)
+    assert {row.arm for row in ALTERNATIVES} == set(table.MEASURED.arms)
+    assert len(ALTERNATIVES) == len(table.MEASURED.arms)
     assert {row.under for row in ALTERNATIVES} == set(UNDER)
 
 
@@ -51,7 +53,7 @@ def test_each_way_is_judged_by_its_settings_with_and_without_timestamps():
     assert not {"linger-truncation", "overflow"} & {job.scenario for job in made}
     lingering = jobs(CATALOGUE, [row for row in ALTERNATIVES if row.arm == "linger-0"])
     assert "linger-truncation" in {job.scenario for job in lingering}
-    assert all(job.arm in (alternatives.MEASURED if job.under is None else CATALOGUE[job.scenario]).arms for job in made)
+    assert all(job.arm in (table.MEASURED if job.under is None else CATALOGUE[job.scenario]).arms for job in made)
 
 
 def test_a_row_tells_what_was_measured_and_what_was_not():
@@ -78,7 +80,7 @@ def test_plan_and_measurement_agree():
     few = make(Demand(rate_per_s=1, port_low=sustained.LOW, port_high=sustained.LOW + sustained.PORTS - 1, life_s=0))
     planned = {way.name: way.ceiling_per_s for way in few.ways}
     names = ["time-wait-10", "time-wait-1", "tw-reuse", "socket-port-range"]
-    results = dict(abreast.run([(SOURCE, name, []) for name in names], seed=1, kernels=2))
+    results = dict(batch.run([(SOURCE, name, []) for name in names], seed=1, kernels=2))
     for number, name in enumerate(names):
         measured = results[number]["observed"]
         assert measured["limited"], name
@@ -90,7 +92,7 @@ def test_several_kernels_carry_out_what_one_would():
     """Results bear the number of their arm; settings are the job's; a scenario that cannot be found is that arm's result, and the others are done."""
     cut = ["time_wait_s=1", "timestamps=0"]
     arms = [("stale-data", "treatment", cut), ("stale-data", "treatment", ["time_wait_s=60", "timestamps=0"]), ("no-such", "control", [])]
-    results = dict(abreast.run(arms, seed=1, kernels=2))
+    results = dict(batch.run(arms, seed=1, kernels=2))
     assert HARM["stale-data"].done(results[0]["observed"])
     assert not HARM["stale-data"].done(results[1]["observed"])
     assert results[2]["error"]["slug"] == "no-such-scenario"

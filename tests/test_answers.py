@@ -9,9 +9,9 @@ import pytest
 import typer
 from conftest import ROOT
 
-from twlab.alternatives_page import page, scaled_text
 from twlab.cli import app
 from twlab.scenario import load_scenarios
+from twlab.studies.alternatives.page import page, scaled_text
 
 DOCS = ROOT / "docs"
 TEXT = (DOCS / "answers.md").read_text()

@@ -20,16 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "abreast": "studies.batch",
-    "sweep": "studies.sweep.table",
-    "sweeping": "studies.sweep.fill",
-    "cells": "studies.sweep.agent",
-    "ceiling": "studies.ceiling.cases",
-    "exhausting": "studies.ceiling.search",
-    "alternatives": "studies.alternatives.table",
-    "alternatives_page": "studies.alternatives.page",
-    "sustained": "studies.alternatives.scenario",
-    "harm": "studies.alternatives.harm",
     "shell": "shell.repl",
     "verbs": "shell.verbs",
     "phrases": "shell.phrases",

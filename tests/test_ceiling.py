@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from twlab.ceiling import Case, as_csv, cases, read, write
 from twlab.errors import UsageError
+from twlab.studies.ceiling.cases import Case, as_csv, cases, read, write
 from twlab.traffic.load import PortChoice
 
 SMALL = {
@@ -32,7 +32,7 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
     from twlab.engines.guest.engine import Guest
 
     answers: list[dict[str, Any]] = []
-    Guest(agent="twlab.exhausting").run({"case": asdict(case)}, folder, answers.append, real_limit_s=120)
+    Guest(agent="twlab.studies.ceiling.search").run({"case": asdict(case)}, folder, answers.append, real_limit_s=120)
     return answers[0]["row"]
 
 

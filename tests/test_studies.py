@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from twlab import UsageError
-from twlab.ceiling import Case
 from twlab.report import page
 from twlab.report.studies import read
-from twlab.sweep import Table
+from twlab.studies.ceiling.cases import Case
+from twlab.studies.sweep.table import Table
 
 
 def put(path: Path, values) -> Path:

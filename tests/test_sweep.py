@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from twlab.errors import UsageError
-from twlab.sweep import DEFAULT_GRID, Table, cells, deal
-from twlab.sweeping import fill, fill_with
+from twlab.studies.sweep.fill import fill, fill_with
+from twlab.studies.sweep.table import DEFAULT_GRID, Table, cells, deal
 
 CELL = ("timestamps=0", "time_wait_s=1", "delay_s=5")
 

@@ -14,14 +14,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.alternatives import ALTERNATIVES, Alternative, Job, as_csv, jobs, summary
-from twlab.alternatives_page import harm_text, page, scaled_text, sustained_text
 from twlab.commands.common import err, out
 from twlab.engines.guest.engine import built_kernel
 from twlab.errors import LabError, UsageError
 from twlab.progress import bar
 from twlab.results.result import cannot_write
 from twlab.scenario import load_scenarios
+from twlab.studies.alternatives.page import harm_text, page, scaled_text, sustained_text
+from twlab.studies.alternatives.table import ALTERNATIVES, Alternative, Job, as_csv, jobs, summary
 
 
 def alternatives(
@@ -36,19 +36,19 @@ def alternatives(
 
     Exit status: 0 all that this machine can do is measured, as planned; 1 a row is not.
     """
-    from twlab import abreast
+    from twlab.studies import batch
 
     built_kernel()
     wanted = _wanted(names or [])
     todo = jobs(load_scenarios(), wanted, judged=judge)
-    source = str(Path(sys.modules["twlab.sustained"].__file__ or ""))
+    source = str(Path(sys.modules["twlab.studies.alternatives.scenario"].__file__ or ""))
     arms = [(source if job.under is None else job.scenario, job.arm, list(job.sets)) for job in todo]
     done: list[tuple[Job, Mapping[str, Any]]] = []
     with bar(err, "alternatives") as advance:
-        for number, result in abreast.run(arms, seed=seed, kernels=kernels):
+        for number, result in batch.run(arms, seed=seed, kernels=kernels):
             job = todo[number]
             if job.under is None and (result["error"] or {}).get("slug") == "no-such-sysctl":
-                result = _on_this_machine(arms[number], seed, abreast.carry_out) or result
+                result = _on_this_machine(arms[number], seed, batch.carry_out) or result
             done.append((job, result))
             advance(len(done) / len(todo), f"{len(done)}/{len(todo)}  {_told(job, result)}")
     made = summary(done, wanted, command=shlex.join(["twlab", *sys.argv[1:]]), seed=seed)

@@ -11,11 +11,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from twlab.ceiling import Case, cases, write
 from twlab.commands.common import err, out
 from twlab.engines.guest.engine import built_kernel
 from twlab.errors import UsageError
 from twlab.progress import bar
+from twlab.studies.ceiling.cases import Case, cases, write
 from twlab.traffic.load import LINUX_PORTS, PortChoice
 
 
@@ -34,7 +34,7 @@ def ceiling(
     Without --time-wait and --ports, the whole table: TIME_WAIT of 60, 30, 15 and 10 s with 28,232, 32,768 and 64,512 ports, several
     destinations, and the other end closing first.
     """
-    from twlab.exhausting import measure_all
+    from twlab.studies.ceiling.search import measure_all
 
     built_kernel()
     wanted = cases()

@@ -26,8 +26,8 @@ def sweep(
     """How low is safe: run a grid of settings in lab kernels. Interrupt it when you like: the same command goes on where it was."""
     from twlab.progress import bar
     from twlab.report.heatmap import draw
-    from twlab.sweep import OUTCOMES, Table, cells
-    from twlab.sweeping import dask_executor, fill, fill_with
+    from twlab.studies.sweep.fill import dask_executor, fill, fill_with
+    from twlab.studies.sweep.table import OUTCOMES, Table, cells
 
     source, found = find(name)
     if lacking := [key for key in ("delay_s", "trials") if key not in found.parameters]:

@@ -13,7 +13,7 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     """Write `stem` with .png and .svg: a line of theory and the measured points for each number of ports, and what the question said.
 
     Args:
-        rows: those of `twlab.ceiling`; drawn are those of the group ``ports`` that have been measured.
+        rows: those of `twlab.studies.ceiling.cases`; drawn are those of the group ``ports`` that have been measured.
         title: a line above.
         stem: path of the files; its suffix is replaced.
     """

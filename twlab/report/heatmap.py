@@ -22,7 +22,7 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     """Write `stem` with .png and .svg: a panel for timestamps off, and one for on; a cell's colour mixes its outcomes by their shares.
 
     Args:
-        rows: those of `twlab.sweep.Table.rows`.
+        rows: those of `twlab.studies.sweep.table.Table.rows`.
         title: a line above.
         stem: path of the files; its suffix is replaced.
     """

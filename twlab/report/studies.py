@@ -1,8 +1,8 @@
 """What is no run, and stands in a report beside runs: a sweep, a table of ceilings, and other tables that a command has measured.
 
-A study is one JSON file: a sweep (see `twlab.sweep`) has ``cells``; the others have ``rows``, a ``kind`` (or
+A study is one JSON file: a sweep (see `twlab.studies.sweep.table`) has ``cells``; the others have ``rows``, a ``kind`` (or
 the file's name says it) and
-what is said about all of them, e.g. ``command`` and ``kernel`` (see `twlab.ceiling`). Reading is pure but for the file.
+what is said about all of them, e.g. ``command`` and ``kernel`` (see `twlab.studies.ceiling.cases`). Reading is pure but for the file.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A grid of settings, and what became of every cell. Pure: `twlab.sweeping` fills it."""
+"""A grid of settings, and what became of every cell. Pure: `twlab.studies.sweep.fill` fills it."""
 
 from __future__ import annotations
 

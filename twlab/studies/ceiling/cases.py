@@ -1,6 +1,6 @@
 """How many connections a second: the ceiling that ports and TIME_WAIT put on an opener that closes first, measured, beside theory. Pure.
 
-`twlab.exhausting` measures; ``twlab ceiling`` writes what it found into a folder, as ``ceiling.json``,
+`twlab.studies.ceiling.search` measures; ``twlab ceiling`` writes what it found into a folder, as ``ceiling.json``,
 ``ceiling.csv`` and ``ceiling.png``
 and ``.svg``. The shape of ``ceiling.json``:
 

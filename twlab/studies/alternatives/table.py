@@ -2,8 +2,8 @@
 
 Two kinds of runs, all in lab kernels, and one table:
 
-- an arm of the scenario in `twlab.sustained` for each way: the highest rate at which no connect fails;
-- the first treatment of every scenario in `twlab.harm`, with the settings of the way on every node in place of
+- an arm of the scenario in `twlab.studies.alternatives.scenario` for each way: the highest rate at which no connect fails;
+- the first treatment of every scenario in `twlab.studies.alternatives.harm`, with the settings of the way on every node in place of
   its own, with timestamps
   and without: whether it does harm.
 
@@ -20,9 +20,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from twlab import sustained
-from twlab.harm import HARM
 from twlab.scenario import Scenario
+from twlab.studies.alternatives import scenario as sustained
+from twlab.studies.alternatives.harm import HARM
 
 SCHEMA = 1
 MEASURED: Scenario = sustained.sustained

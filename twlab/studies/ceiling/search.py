@@ -20,7 +20,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from twlab.ceiling import Case
 from twlab.engines import pool
 from twlab.errors import EngineError, LabError
 from twlab.linux.tcp_sockets import Count
@@ -28,6 +27,7 @@ from twlab.loop import Loop
 from twlab.network import Network, Node, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
+from twlab.studies.ceiling.cases import Case
 from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
 from twlab.tuning.apply import Tuning
 
@@ -103,7 +103,7 @@ class Opener:
 
 
 def measure(opener: Opener) -> dict[str, Any]:
-    """The measured part of a row, see `twlab.ceiling`."""
+    """The measured part of a row, see `twlab.studies.ceiling.cases`."""
     opened, hold_s = opener.first_look()
     found: dict[str, Any] = {"sustained_per_s": None, "failing_per_s": None, "opened_before": opened, "first_back_s": round(hold_s, 3) or None}
     if not hold_s:
@@ -166,7 +166,7 @@ def measure_all(wanted: Sequence[Case], *, seed: int, jobs: int) -> Iterator[tup
             yield {"case": dataclasses.asdict(wanted[index]), "seed": seed, "processor": taken[number]}
 
     told: dict[int, dict[str, Any]] = {}
-    for number, answer in pool.answers("twlab.exhausting", requests(), jobs):
+    for number, answer in pool.answers("twlab.studies.ceiling.search", requests(), jobs):
         if isinstance(answer, pool.Ended):
             del taken[number]
             yield order[number], told.pop(number, {"error": str(answer)})
@@ -188,7 +188,7 @@ def main() -> None:
     answers: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="twlab-") as folder:
         try:
-            guest = Guest(agent="twlab.exhausting", silence_s=_REAL_LIMIT_S, more=(_HASH,))
+            guest = Guest(agent="twlab.studies.ceiling.search", silence_s=_REAL_LIMIT_S, more=(_HASH,))
             guest.run(request, Path(folder), answers.append, _REAL_LIMIT_S)
             pool.answer(answers[0])
         except (EngineError, LabError) as error:

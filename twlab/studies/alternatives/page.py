@@ -1,4 +1,4 @@
-"""The table of `twlab.alternatives` in words, and as the page docs/alternatives.md. Pure."""
+"""The table of `twlab.studies.alternatives.table` in words, and as the page docs/alternatives.md. Pure."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from twlab.alternatives import DELAYS_S
-from twlab.harm import HARM
-from twlab.sustained import LINUX_PORTS, NEAR, PORTS
+from twlab.studies.alternatives.harm import HARM
+from twlab.studies.alternatives.scenario import LINUX_PORTS, NEAR, PORTS
+from twlab.studies.alternatives.table import DELAYS_S
 
 _PAGE = """# The ways out, side by side
 

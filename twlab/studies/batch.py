@@ -31,7 +31,7 @@ def run(arms: Sequence[tuple[str, str, Sequence[str]]], *, seed: int, kernels: i
     parts = min(len(arms), kernels * _PARTS)
     dealt = [list(range(number, len(arms), parts)) for number in range(parts)]
     requests = [{"arms": [list(arms[number]) for number in numbers], "seed": seed} for numbers in dealt]
-    for part, answer in pool.answers("twlab.abreast", requests, kernels):
+    for part, answer in pool.answers("twlab.studies.batch", requests, kernels):
         if isinstance(answer, pool.Ended):
             for number in dealt[part]:
                 yield number, _failed(str(answer))

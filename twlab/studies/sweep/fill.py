@@ -16,7 +16,7 @@ from twlab.engines import pool
 from twlab.engines.guest.engine import Guest
 from twlab.engines.protocol import Job, arms_request
 from twlab.errors import CapabilityError, EngineError, LabError
-from twlab.sweep import Cell, Table, deal
+from twlab.studies.sweep.table import Cell, Table, deal
 
 _REAL_LIMIT_S = 600.0  # for one cell, of which nothing is heard until it is done
 Part = dict[str, Any]
@@ -31,7 +31,7 @@ def fill(table: Table, source: str, wanted: Sequence[Cell], *, jobs: int, on_cel
     """
     missing = [cell for cell in wanted if cell not in table.done]
     parts = [part_of(table, source, cells) for cells in deal(missing, jobs)] if missing else []
-    for number, answer in pool.answers("twlab.sweeping", parts, jobs):
+    for number, answer in pool.answers("twlab.studies.sweep.fill", parts, jobs):
         cells = [tuple(cell) for cell in parts[number]["cells"]]
         if isinstance(answer, pool.Ended):
             results = [(cell, {"error": {"message": str(answer)}}) for cell in cells if cell not in table.done and cell not in table.failed]
@@ -113,7 +113,7 @@ def carry_out(part: Part, on_result: Callable[[int, dict[str, Any]], None]) -> N
 
             request = arms_request([_job(part, number, folder) for number in batch], seed=part["seed"])
             try:
-                Guest(agent="twlab.cells", silence_s=_REAL_LIMIT_S).run(request, Path(folder), on_event, _REAL_LIMIT_S * len(batch))
+                Guest(agent="twlab.studies.sweep.agent", silence_s=_REAL_LIMIT_S).run(request, Path(folder), on_event, _REAL_LIMIT_S * len(batch))
             except EngineError as error:
                 for victim in [number for number in batch if number not in done][:1]:
                     done.append(victim)
