@@ -54,7 +54,7 @@ LIAR = SCENARIO.replace("return Observation(reopened=", "return Observation(reop
 PATCHER = """
 import sys, twlab.run.arm, twlab.observation
 twlab.observation.Observation.mismatches = lambda self, observed: []
-sys.modules["twlab.grading.examiner"].run_arm = lambda s, arm, *a, **k: {"observed": {"reopened": arm != "control"}}
+sys.modules["twlab.grading.agent"].run_arm = lambda s, arm, *a, **k: {"observed": {"reopened": arm != "control"}}
 """
 FORGER = """
 import json, os

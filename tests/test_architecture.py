@@ -20,23 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "shell": "shell.repl",
-    "verbs": "shell.verbs",
-    "phrases": "shell.phrases",
-    "prompt": "shell.prompt",
-    "session": "shell.agent",
-    "pytest_plugin": "pytest_plugin.pytest_plugin",
-    "pytest_live": "pytest_plugin.live",
-    "pytest_agent": "pytest_plugin.agent",
-    "doctor": "doctor.checks",
-    "probes": "doctor.probes",
-    "grading.cell": "grading.jail",
-    "grading.examiner": "grading.agent",
-    "grading.worker": "grading.driver",
-    "grading.trials": "grading.tasks",
-    "grading.marking": "grading.marks",
-    "grading.verdict": "grading.scenario_mark",
-    "grading.words": "grading.untrusted_text",
     "report.arrows": "report.ladder.arrows",
     "report.transit": "report.ladder.transits",
     "report.states": "report.ladder.states",
@@ -71,9 +54,9 @@ MOVING = {
 FACE, STARTERS = "twlab", {"twlab.cli", "twlab.__main__"}
 # The libraries that reach into the network, and the one module that imports each, or each part of it.
 IMPORTERS = {
-    "mininet.cli": "twlab/shell.py",
-    "mininet.log": "twlab/shell.py",
-    "mininet.net": "twlab/shell.py",
+    "mininet.cli": "twlab/shell/repl.py",
+    "mininet.log": "twlab/shell/repl.py",
+    "mininet.net": "twlab/shell/repl.py",
     "mininet.topo": "twlab/network/__init__.py",
     "mininet": "twlab/network/nodes.py",
     "pyroute2": "twlab/linux/rtnetlink.py",

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, as_user
 
-from twlab import doctor
-from twlab.doctor import Finding, examine, usable_engines
+from twlab.doctor import checks
+from twlab.doctor.checks import Finding, examine, usable_engines
 
-AS_JSON = "import json; from dataclasses import asdict; from twlab.doctor import examine; print(json.dumps([asdict(f) for f in examine()]))"
+AS_JSON = "import json; from dataclasses import asdict; from twlab.doctor.checks import examine; print(json.dumps([asdict(f) for f in examine()]))"
 
 
 def machine_network() -> list[str]:
@@ -67,7 +67,7 @@ def test_examining_changes_nothing_and_is_quick() -> None:
 def test_the_probes_refuse_to_run_outside_a_sandbox() -> None:
     """Started by hand, in the machine's own namespaces, they touch nothing and say why."""
     before = machine_network()
-    done = subprocess.run([sys.executable, "-m", "twlab.probes"], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run([sys.executable, "-m", "twlab.doctor.probes"], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert "sandbox" in done.stderr
     assert machine_network() == before
@@ -100,7 +100,7 @@ def test_without_iptables_and_ip_the_probes_say_so() -> None:
 
 def test_too_little_space_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder with less room than a run needs is named with what it has."""
-    monkeypatch.setattr(doctor, "_SPACE_MB", 1 << 40)
+    monkeypatch.setattr(checks, "_SPACE_MB", 1 << 40)
     assert not by_name(examine())["space for runs"].ok
     assert usable_engines(examine()) == []
 

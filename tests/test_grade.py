@@ -23,8 +23,8 @@ from twlab.engines.guest import engine
 from twlab.engines.guest.engine import Guest, built_kernel
 from twlab.errors import EngineError
 from twlab.grading.assignment import load_assignment
-from twlab.grading.cell import GONE
-from twlab.grading.worker import carry_out
+from twlab.grading.driver import carry_out
+from twlab.grading.jail import GONE
 
 pytestmark = pytest.mark.guest
 

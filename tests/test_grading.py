@@ -24,12 +24,12 @@ from twlab.grading import formula
 from twlab.grading.assignment import Assignment, Question, load_assignment, pairs
 from twlab.grading.crew import results
 from twlab.grading.gradebook import Grade, Gradebook
-from twlab.grading.marking import Mark, agrees, mark, number_in
+from twlab.grading.marks import Mark, agrees, mark, number_in
+from twlab.grading.scenario_mark import mark_scenario
 from twlab.grading.sheet import sheet
 from twlab.grading.submission import MOST_ANSWERS, Submission, read_submissions
-from twlab.grading.trials import key, tasks_for
-from twlab.grading.verdict import mark_scenario
-from twlab.grading.words import claimed, in_spreadsheet, plainly
+from twlab.grading.tasks import key, tasks_for
+from twlab.grading.untrusted_text import claimed, in_spreadsheet, plainly
 
 PAGE = (ROOT / "docs" / "grading.md").read_text()
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()

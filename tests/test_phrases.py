@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twlab.errors import UsageError
-from twlab.phrases import KINDS, WORDS, end, parse
-from twlab.prompt import Vocabulary
 from twlab.segment import Flow
+from twlab.shell.phrases import KINDS, WORDS, end, parse
+from twlab.shell.prompt import Vocabulary
 from twlab.wire.craft import craft
 
 ADDRESSES = {"client": ["10.0.1.1", "fd00:0:0:1::1"], "server": ["10.2.1.1"]}

@@ -18,7 +18,7 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
     """What this machine can do, each line with its remedy. Exit status 3 if neither engine can run."""
     from dataclasses import asdict
 
-    from twlab.doctor import examine, usable_engines
+    from twlab.doctor.checks import examine, usable_engines
 
     findings = examine()
     if as_json:

@@ -48,7 +48,7 @@ def shell(
     topology = _absolute(topology)
     load_topology(topology)
     Settings(**settings)
-    where = choose(engine, agent="twlab.session")
+    where = choose(engine, agent="twlab.shell.agent")
     if lines is None and not (os.isatty(0) and os.isatty(1)):
         lines = [(None, line.rstrip("\n")) for line in sys.stdin]
     folder = new_folder(out_dir, f"shell-{topology.partition(',')[0].rpartition('/')[2].removesuffix('.py')}")
@@ -67,7 +67,7 @@ def shell(
             from twlab.engines.terminal import on_terminal
 
             err.print(f"{topology}, on the {where.name} engine ...", markup=False)
-            on_terminal(where.name, "twlab.session", request, folder, session.on_event)
+            on_terminal(where.name, "twlab.shell.agent", request, folder, session.on_event)
         else:
             where.run(request, folder, session.on_event, math.inf)
     finally:

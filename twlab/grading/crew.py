@@ -1,4 +1,4 @@
-"""Workers side by side (`twlab.grading.worker`), each a process: whatever becomes of one costs the task that it had, and no other."""
+"""Workers side by side (`twlab.grading.driver`), each a process: whatever becomes of one costs the task that it had, and no other."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from twlab.errors import CapabilityError
-from twlab.grading.trials import Task, key
+from twlab.grading.tasks import Task, key
 
 Result = dict[str, Any]
 _LOST = {"outcomes": {}, "report": {"problem": "the process that drove its lab kernel ended early"}}
@@ -51,7 +51,7 @@ def results(tasks: Iterable[Task], jobs: int) -> Iterator[tuple[str, Result]]:
 
 def _hire(selector: selectors.BaseSelector, working: dict[subprocess.Popen[bytes], Task], task: Task) -> None:
     # Unbuffered: what a buffer had taken in, select would not tell of. A session of its own: Ctrl-C is for us, who end it.
-    command = [sys.executable, "-P", "-m", "twlab.grading.worker"]
+    command = [sys.executable, "-P", "-m", "twlab.grading.driver"]
     worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True)
     selector.register(worker.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]
     working[worker] = task

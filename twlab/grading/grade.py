@@ -11,10 +11,10 @@ from twlab.engines.guest.engine import built_kernel
 from twlab.grading.assignment import Assignment
 from twlab.grading.crew import results
 from twlab.grading.gradebook import Grade, Gradebook
-from twlab.grading.marking import Mark, mark
+from twlab.grading.marks import Mark, mark
+from twlab.grading.scenario_mark import mark_scenario
 from twlab.grading.submission import Submission
-from twlab.grading.trials import Task, key, tasks_for
-from twlab.grading.verdict import mark_scenario
+from twlab.grading.tasks import Task, key, tasks_for
 
 
 def new_gradebook(assignment: Assignment) -> Gradebook:

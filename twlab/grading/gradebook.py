@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError
-from twlab.grading.marking import Mark
-from twlab.grading.words import in_spreadsheet, plainly
+from twlab.grading.marks import Mark
+from twlab.grading.untrusted_text import in_spreadsheet, plainly
 from twlab.results.result import cannot_write
 
 SCHEMA = 1

@@ -20,12 +20,12 @@ from typing import TYPE_CHECKING, Any
 from twlab.errors import LabError
 from twlab.lab.assembly import staged
 from twlab.network import load_topology
-from twlab.prompt import Prompt
 from twlab.results.result import ArmResult, Result
 from twlab.results.transcript import Entry
 from twlab.run.arm import as_dict
 from twlab.settings import Settings
-from twlab.shell import Paper, Shell
+from twlab.shell.prompt import Prompt
+from twlab.shell.repl import Paper, Shell
 from twlab.tuning.apply import check
 
 if TYPE_CHECKING:

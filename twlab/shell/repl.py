@@ -22,14 +22,14 @@ from mininet.cli import CLI
 from mininet.log import lg
 from mininet.net import Mininet
 
-from twlab import phrases
 from twlab.errors import LabError
 from twlab.lab.assembly import Stage
 from twlab.network import Network, Node
-from twlab.prompt import Prompt, Vocabulary
 from twlab.results.transcript import Entry
 from twlab.settings import setting_names
-from twlab.verbs import GROUPS, Verbs
+from twlab.shell import phrases
+from twlab.shell.prompt import Prompt, Vocabulary
+from twlab.shell.verbs import GROUPS, Verbs
 
 Paper = TextIO | io.TextIOBase
 PROMPT = "twlab> "

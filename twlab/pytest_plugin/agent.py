@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 from _pytest.config import _prepareconfig
 
-from twlab.pytest_live import Inside
 from twlab.pytest_plugin import INSIDE
+from twlab.pytest_plugin.live import Inside
 
 # What of the outer command line is the outer pytest's own business.
 _NOT_INSIDE: dict[str, object] = {

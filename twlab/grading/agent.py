@@ -1,6 +1,6 @@
 """The agent that examines a student's scenario, in a lab kernel that nothing else will ever run in.
 
-The scenario is only ever loaded in a cell (`twlab.grading.cell`). What the examiner takes from the kernel itself, in each arm: the settings in
+The scenario is only ever loaded in a cell (`twlab.grading.jail`). What the examiner takes from the kernel itself, in each arm: the settings in
 force on every node, TCP segments and connections, sockets in TIME_WAIT. Its request is ``{"text": the file, "seed": ...}``, its events:
 
     begin                                    from here on it is the scenario's own doing if no ``end`` comes
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import LabError
-from twlab.grading import cell
+from twlab.grading import jail
 from twlab.linux import counters, inet_diag, sysctl
 from twlab.linux.syscalls import inside_network_namespace
 from twlab.network import load_topology
@@ -45,7 +45,7 @@ Event = dict[str, Any]
 def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
     """Examine the scenario of `request`; whatever it does, the event tells what came of it."""
     emit({"event": "begin"})
-    cell.prepare()
+    jail.prepare()
     # A user namespace may do less than root: what a scenario could ask for on the guest engine is allowed here beforehand.
     sysctl.write("net.ipv4.tcp_allowed_congestion_control", sysctl.read("net.ipv4.tcp_available_congestion_control") or "reno")
     sysctl.write("net.core.rmem_max", str(64 << 20))
@@ -59,8 +59,8 @@ def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
 def _described(text: str) -> tuple[Event | None, str]:
     """What the scenario says it is, or why it does not load."""
     try:
-        return _checked(cell.run(lambda tell, _: tell(_describe()), {_FILE: text}, lambda *_: None)), ""
-    except cell.CellError as error:
+        return _checked(jail.run(lambda tell, _: tell(_describe()), {_FILE: text}, lambda *_: None)), ""
+    except jail.CellError as error:
         return None, str(error)
     except (LabError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return None, str(error)[:_LONGEST]
@@ -118,8 +118,8 @@ class _Trial:
                     evidence["differs"] += [f"{name} {what}" for what in _differences(wanted.get(name, {}))]
 
         try:
-            said = cell.run(functools.partial(_carry_out_arm, arm, self._seed), {_FILE: self._text}, attend)
-        except cell.CellError as error:
+            said = jail.run(functools.partial(_carry_out_arm, arm, self._seed), {_FILE: self._text}, attend)
+        except jail.CellError as error:
             return {"problem": str(error), "ended": True, "observed": {}, "evidence": evidence}
         if missing := sorted(set(wanted) - set(self.found)):
             evidence["differs"].append(f"{missing[0]} was not there")

@@ -16,7 +16,7 @@ from typing import Any
 from twlab.engines.guest.engine import Guest
 from twlab.engines.protocol import Job, arms_request
 from twlab.errors import CapabilityError, EngineError
-from twlab.grading.cell import GONE
+from twlab.grading.jail import GONE
 from twlab.linux.syscalls import die_with_parent
 from twlab.run.runner import AGENT
 
@@ -54,7 +54,7 @@ def _trial(task: dict[str, Any], folder: Path) -> Result:
 
 def _examination(task: dict[str, Any], folder: Path) -> Result:
     """A stranger's scenario. Once it has begun, whatever becomes of the kernel is its own doing."""
-    guest = Guest(agent="twlab.grading.examiner", memory_mib=_MEMORY_MIB, processor_s=PROCESSOR_LIMIT_S)
+    guest = Guest(agent="twlab.grading.agent", memory_mib=_MEMORY_MIB, processor_s=PROCESSOR_LIMIT_S)
     examination = Examination()
     for _ in range(2):
         try:

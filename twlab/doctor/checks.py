@@ -1,6 +1,6 @@
 """What this machine can do, and what to do about what it cannot. Nothing here prints, and nothing of the machine is touched.
 
-What a kernel can do is tried, in a sandbox of its own (`twlab.probes`); what a version or an option says about it may be wrong either
+What a kernel can do is tried, in a sandbox of its own (`twlab.doctor.probes`); what a version or an option says about it may be wrong either
 way, since distributions carry changes back and leave options out.
 """
 
@@ -147,7 +147,7 @@ def _guest() -> list[Finding]:
 
 def _host() -> list[Finding]:
     found = [_ordinary_users()] if os.getuid() == 0 else []
-    command = [sys.executable, "-m", "twlab.engines.sandbox", str(os.getpid()), sys.executable, "-m", "twlab.probes"]
+    command = [sys.executable, "-m", "twlab.engines.sandbox", str(os.getpid()), sys.executable, "-m", "twlab.doctor.probes"]
     try:
         finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         answers = json.loads(finished.stdout) if finished.returncode == 0 else {}

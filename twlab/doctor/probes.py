@@ -1,7 +1,7 @@
 """What this machine's kernel can do, found by doing it: each probe tries one thing that the host engine needs.
 
-Runs inside a sandbox (`twlab.engines.sandbox`), so that nothing of the machine is touched: ``python -m twlab.probes`` prints one
-JSON object, probe to ``[whether it worked, what was found]``. `twlab.doctor` starts it and says what to do about the failures.
+Runs inside a sandbox (`twlab.engines.sandbox`), so that nothing of the machine is touched: ``python -m twlab.doctor.probes`` prints one
+JSON object, probe to ``[whether it worked, what was found]``. `twlab.doctor.checks` starts it and says what to do about the failures.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The shell's own verbs: connections, the wire, settings, and what there is to see. `twlab.shell` adds Mininet's."""
+"""The shell's own verbs: connections, the wire, settings, and what there is to see. `twlab.shell.repl` adds Mininet's."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from twlab import phrases
 from twlab.errors import UsageError
 from twlab.linux import tcp_sockets
 from twlab.segment import Flow, Segment
 from twlab.settings import Settings, describe, parse_setting, setting_names
+from twlab.shell import phrases
 from twlab.traffic.applications import Connection, Listener
 
 if TYPE_CHECKING:

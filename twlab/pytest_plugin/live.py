@@ -65,7 +65,7 @@ def run_inside(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.T
         folder.mkdir()
         outcome = _Outcome(item)
         try:
-            engine = choose(item.config.option.twlab_engine, agent="twlab.pytest_agent")
+            engine = choose(item.config.option.twlab_engine, agent="twlab.pytest_plugin.agent")
             outcome.engine = engine.name
             engine.run(_request(item, folder), folder, outcome.on_event, REAL_LIMIT_S)
         except LabError as error:

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from twlab.grading.assignment import Question, filled
-from twlab.grading.marking import Mark
+from twlab.grading.marks import Mark
 from twlab.grading.submission import Submission
-from twlab.grading.words import plainly
+from twlab.grading.untrusted_text import plainly
 from twlab.observation import Observation, Range
 from twlab.scenario import Verdict, judge
 from twlab.settings import Settings
 
 CRITERIA = ("loads", "control holds", "can fail", "supported")
-Report = Mapping[str, Any]  # see `twlab.grading.worker.Examination`
+Report = Mapping[str, Any]  # see `twlab.grading.driver.Examination`
 
 
 def mark_scenario(question: Question, submission: Submission, numbers: Mapping[str, Any], report: Report) -> Mark:

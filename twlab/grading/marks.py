@@ -12,7 +12,7 @@ from typing import Any
 from twlab.grading import formula
 from twlab.grading.assignment import Question
 from twlab.grading.submission import Submission
-from twlab.grading.words import claimed, plainly
+from twlab.grading.untrusted_text import claimed, plainly
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?(/[0-9]{1,15})?")
 _YES, _NO = {"yes", "true", "on"}, {"no", "false", "off"}
@@ -52,10 +52,10 @@ class _UncheckableError(Exception):
 
 
 def mark(question: Question, submission: Submission, numbers: Mapping[str, Any], outcomes: Outcomes) -> Mark:
-    """The mark of any question but a ``scenario``, for which there is `twlab.grading.verdict`.
+    """The mark of any question but a ``scenario``, for which there is `twlab.grading.scenario_mark`.
 
     Args:
-        outcomes: of the arms that `twlab.grading.trials.trial_of` asked for; empty where it asked for none.
+        outcomes: of the arms that `twlab.grading.tasks.trial_of` asked for; empty where it asked for none.
     """
     if submission.problem:
         points = None if question.kind == "open" else 0.0

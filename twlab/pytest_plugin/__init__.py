@@ -5,7 +5,7 @@
         ...
 
 A test that asks for `lab` (or `make_lab`) runs where the lab is: the plugin sends it, by its node id, into the engine, where another
-pytest collects and runs just this test with its fixtures, and hands its reports back (`twlab.pytest_agent`). So a test is written as any
+pytest collects and runs just this test with its fixtures, and hands its reports back (`twlab.pytest_plugin.agent`). So a test is written as any
 other; but what it changes outside the lab is gone with the engine, and fixtures of a wider scope are made once for each such test.
 Scenarios (`twlab.scenario`) in a test file are tests as they stand; ``pytest mine.py`` runs those of any file.
 
@@ -23,7 +23,7 @@ import pytest
 if TYPE_CHECKING:
     from twlab.lab.lab import Lab
     from twlab.network import Topology
-    from twlab.pytest_live import Inside
+    from twlab.pytest_plugin.live import Inside
     from twlab.scenario import Arm, Scenario
     from twlab.settings import Settings
 
@@ -104,7 +104,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Run a test that holds a lab where the lab is."""
     if INSIDE in item.config.stash or not _is_live(item):
         return None
-    from twlab.pytest_live import run_inside
+    from twlab.pytest_plugin.live import run_inside
 
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in run_inside(item, nextitem):
@@ -128,15 +128,15 @@ class ScenarioItem(pytest.Item):
         self.scenario = scenario
 
     def runtest(self) -> None:
-        """Run it. Raises `twlab.pytest_live.NotSupportedError`, or a `twlab.LabError`."""
-        from twlab.pytest_live import run_scenario
+        """Run it. Raises `twlab.pytest_plugin.live.NotSupportedError`, or a `twlab.LabError`."""
+        from twlab.pytest_plugin.live import run_scenario
 
         run_scenario(self)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
         """The story, and one message for what the lab raises on purpose."""
         from twlab.errors import LabError
-        from twlab.pytest_live import NotSupportedError
+        from twlab.pytest_plugin.live import NotSupportedError
 
         return str(excinfo.value) if isinstance(excinfo.value, LabError | NotSupportedError) else super().repr_failure(excinfo, *args)
 
