@@ -11,13 +11,16 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twlab.report import ladder, ladder_svg, ladder_text, show
-from twlab.report.arrows import arrows, parted
-from twlab.report.folding import fold, paused
-from twlab.report.reading import Sighting
-from twlab.report.rows import Arrow, Break, Caption, Fold
-from twlab.report.states import State, follow
-from twlab.report.transit import Transit, transits
+from twlab.report.ladder import ladder
+from twlab.report.ladder import svg as ladder_svg
+from twlab.report.ladder import text as ladder_text
+from twlab.report.ladder.arrows import arrows, parted
+from twlab.report.ladder.folding import fold, paused
+from twlab.report.ladder.rows import Arrow, Break, Caption, Fold
+from twlab.report.ladder.states import State, follow
+from twlab.report.ladder.transits import Transit, transits
+from twlab.report.text import show
+from twlab.results.pcapng_reading import Sighting
 from twlab.results.result import ArmResult
 from twlab.segment import Flow, Segment
 

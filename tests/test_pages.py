@@ -7,7 +7,7 @@ import shutil
 import pytest
 from conftest import ROOT
 
-from twlab.report import page
+from twlab.report.html import page
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from twlab import UsageError
 from twlab.planner.hazards import KINDS, Hazard
 from twlab.planner.plan import POOL, Demand, make
-from twlab.report import plan_page
+from twlab.report.html import plan_page
 from twlab.scenario import load_scenarios
 
 DEMANDS = st.builds(

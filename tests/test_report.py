@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twlab import UsageError
-from twlab.report import curves, page, plots, series, words
-from twlab.report.packing import Room
-from twlab.report.series import Plot
+from twlab.report.html import line_chart, page, series, topology_svg, wording
+from twlab.report.html.packing import Room
+from twlab.report.html.series import Plot
 from twlab.results.result import SCHEMA, ArmResult, Result
 
 RECORDED = ROOT / "tests" / "data" / "runs" / "stale-data"
@@ -132,24 +132,24 @@ def test_a_fact_that_is_a_table_is_shown_as_one(tmp_path):
 )
 def test_a_verdict_is_told_in_words(oks, said):
     """Each way a run can end has its own sentence."""
-    assert said in words.verdict(make(arms={name: ArmResult(name, ok=ok) for name, ok in zip(("control", "treatment"), oks, strict=True)}))
+    assert said in wording.verdict(make(arms={name: ArmResult(name, ok=ok) for name, ok in zip(("control", "treatment"), oks, strict=True)}))
 
 
 def test_arms_are_told_in_a_few_words():
     """How many went as predicted, and the others by name."""
     arms = {"control": ArmResult("control", ok=True), "a": ArmResult("treatment", ok=False), "b": ArmResult("remedy", ok=None)}
-    assert words.arms(make(arms=arms)) == "1 of 3 as predicted; a not as predicted; b could not be carried out"
+    assert wording.arms(make(arms=arms)) == "1 of 3 as predicted; a not as predicted; b could not be carried out"
 
 
 def test_a_run_without_its_control_says_so():
     """A treatment alone has nothing to be compared with, whatever its verdict."""
-    assert "the control was not part of this run" in words.verdict(make(arms={"treatment": ArmResult("treatment", ok=True)}))
+    assert "the control was not part of this run" in wording.verdict(make(arms={"treatment": ArmResult("treatment", ok=True)}))
 
 
 def test_the_wire_stands_between_clients_and_servers():
     """Clients left, servers right, whatever order the links come in."""
     nodes = {"server": "endpoint", "nat": "gateway", "wire": "wire", "client": "endpoint", "c2": "endpoint"}
-    drawn = str(plots.topology(nodes, [["server", "wire"], ["nat", "wire"], ["client", "nat"], ["c2", "nat"]]))
+    drawn = str(topology_svg.topology(nodes, [["server", "wire"], ["nat", "wire"], ["client", "nat"], ["c2", "nat"]]))
     at = {name: float(x) for x, name in re.findall(r'<rect x="([\d.]+)".*?<text[^>]*>(\w+)</text>', drawn)}
     assert at["client"] == at["c2"] < at["nat"] < at["wire"] < at["server"]
 
@@ -157,7 +157,7 @@ def test_the_wire_stands_between_clients_and_servers():
 @given(st.lists(st.tuples(st.floats(0, 1e5), st.integers(0, 10**6)), min_size=1, max_size=500), st.floats(0, 1e5))
 def test_no_value_falls_outside_the_plot(points, last_s):
     """Whatever was counted when, every part of the curve lies on the paper."""
-    drawn = str(curves.draw(Plot("counts", {"n": sorted(points), "m": [(0.0, 1)]}), last_s))
+    drawn = str(line_chart.draw(Plot("counts", {"n": sorted(points), "m": [(0.0, 1)]}), last_s))
     for path in re.findall(r'class="series s\d" d="([^"]*)"', drawn):
         across = [float(x) for x in re.findall(r"[MH]([\d.]+)", path)]
         down = [float(y) for y in re.findall(r"V([\d.]+)", path)]

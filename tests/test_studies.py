@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from twlab import UsageError
-from twlab.report import page
+from twlab.report.html import page
 from twlab.report.studies import read
 from twlab.studies.ceiling.cases import Case
 from twlab.studies.sweep.table import Table

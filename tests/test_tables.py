@@ -5,7 +5,8 @@ import re
 from base64 import b64decode
 
 from twlab.commands.verdicts import show_table
-from twlab.report import page, show, tables
+from twlab.report.html import page
+from twlab.report.text import show, tables
 from twlab.results.result import ArmResult, Result
 from twlab.run.runner import Finished
 

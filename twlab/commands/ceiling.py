@@ -56,7 +56,7 @@ def ceiling(
             write(folder, [rows[index] for index in sorted(rows)], **about)
     table = [rows[index] for index in sorted(rows)]
     if any(row["group"] == "ports" and row["sustained_per_s"] for row in table):
-        from twlab.report.ceiling_plot import draw
+        from twlab.report.figures.ceiling_plot import draw
 
         files += draw(table, f"lab kernel, Linux {about['kernel'].split()[0]}", folder / "ceiling")
     if as_json:

@@ -43,7 +43,7 @@ def plan(
     given["port_low"], given["port_high"] = _range(ports)
     made = make(Demand(**{spec.name: given[spec.name] for spec in fields(Demand)}))
     if file:
-        from twlab.report.plan_page import write
+        from twlab.report.html.plan_page import write
 
         write(made, file)
     if as_json:

@@ -18,7 +18,7 @@ def show(
     width: Annotated[int, typer.Option(min=0, help="Columns to draw in. Default: the terminal's, or 160 in a pipe.")] = 0,
 ) -> None:
     """A run again: its verdict, and the ladder of each arm. Nothing is run."""
-    from twlab.report.show import lines
+    from twlab.report.text.show import lines
 
     encoding = sys.stdout.encoding or "ascii"
     for line in lines(run, arm or [], unfold=unfold, width=width or out.width, colour=out.is_terminal and not out.no_color, encoding=encoding):
@@ -34,7 +34,7 @@ def report(
 
     Exit status: 0 all runs are in it; 1 some could not be read, and the report names them; 2 none could be read.
     """
-    from twlab.report import page
+    from twlab.report.html import page
 
     made = page.write(runs, out_file)
     for error in made.unreadable:

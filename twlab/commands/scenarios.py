@@ -98,7 +98,7 @@ def run(
     else:
         show_table(finished)
     if with_report or (with_report is None and len(finished) > 1):
-        from twlab.report import page
+        from twlab.report.html import page
 
         made = page.write([run.folder for run in finished], out_dir / "report.html")
         (err if as_json else out).print(f"report: {made.path}", markup=False)

@@ -25,7 +25,7 @@ def sweep(
 ) -> None:
     """How low is safe: run a grid of settings in lab kernels. Interrupt it when you like: the same command goes on where it was."""
     from twlab.progress import bar
-    from twlab.report.heatmap import draw
+    from twlab.report.figures.heatmap import draw
     from twlab.studies.sweep.fill import dask_executor, fill, fill_with
     from twlab.studies.sweep.table import OUTCOMES, Table, cells
 

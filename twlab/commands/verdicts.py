@@ -47,7 +47,7 @@ def show_table(finished: list[Finished]) -> None:
 
 
 def _show_tables(result: Result) -> None:
-    from twlab.report import tables
+    from twlab.report.text import tables
 
     for made in tables.of(result):
         out.print()

@@ -18,8 +18,9 @@ from twlab import loop
 from twlab.engines import choose
 from twlab.errors import LabError, UsageError
 from twlab.observation import Observation
-from twlab.report import ladder, ladder_text
-from twlab.report.story import story
+from twlab.report.ladder import ladder
+from twlab.report.ladder import text as ladder_text
+from twlab.report.text.story import story
 from twlab.results.result import ArmResult, Result
 from twlab.run.runner import AGENT, Order, describe_network, new_folder, run, versions
 from twlab.scenario import Verdict

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError
-from twlab.report import tables
+from twlab.report.text import tables
 
 FILES = ("ceiling.json", "alternatives.json", "sweep.json")  # looked for in a folder that is named
 _OUTCOMES = ("harmed", "delayed", "unharmed")

@@ -29,7 +29,7 @@ from twlab.shell.repl import Paper, Shell
 from twlab.tuning.apply import check
 
 if TYPE_CHECKING:
-    from twlab.report.ladder import Ladder
+    from twlab.report.ladder.ladder import Ladder
 
 ARM = "session"
 Emit = Callable[[dict[str, Any]], None]
@@ -69,7 +69,7 @@ def _session(request: dict[str, Any], paper: Paper) -> bool:
         shells.append(shell)
 
         def draw_ladder() -> Ladder:
-            from twlab.report import ladder
+            from twlab.report.ladder import ladder
 
             stage.capture.save()
             _write(request, stage.gather(), shell)

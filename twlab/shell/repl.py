@@ -245,7 +245,7 @@ class Shell(Verbs, CLI):
 
     def do_ladder(self, line: str) -> None:
         """ladder [unfold]: all segments that have crossed, with what was done. unfold: every segment of the bulk."""
-        from twlab.report import ladder_text
+        from twlab.report.ladder import text as ladder_text
 
         found = self.draw_ladder()
         width = os.get_terminal_size().columns if self._prompt else 140

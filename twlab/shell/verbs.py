@@ -16,7 +16,7 @@ from twlab.traffic.applications import Connection, Listener
 if TYPE_CHECKING:
     from twlab.lab.assembly import Stage
     from twlab.lab.lab import Lab
-    from twlab.report.reading import Sighting
+    from twlab.results.pcapng_reading import Sighting
     from twlab.wire.wire import Rule, Wire
 
 _ETHERNET_BYTES = 14
@@ -138,8 +138,8 @@ class Verbs:
                 watch.stop()
             self._watches.clear()
         elif word.isdecimal() or not word:
-            from twlab.report.arrows import arrows
-            from twlab.report.transit import transits
+            from twlab.report.ladder.arrows import arrows
+            from twlab.report.ladder.transits import transits
 
             ways = transits(self.sightings(), self.lab.network.nodes)
             for arrow in arrows(ways)[-int(word or 20) :]:
@@ -272,7 +272,7 @@ class Verbs:
 
     def sightings(self) -> list[Sighting]:
         """What the capture has by now, with the packets' bytes as far as it keeps them."""
-        from twlab.report.reading import read_capture
+        from twlab.results.pcapng_reading import read_capture
 
         packets = self.stage.capture.save()
         return [
@@ -318,7 +318,7 @@ class Verbs:
 
     def _like(self, text: str) -> Segment:
         """The segment that an injected one is to be like, at the wire; for an end of a connection, with the next sequence number."""
-        from twlab.report.transit import transits
+        from twlab.report.ladder.transits import transits
 
         ways = transits(self.sightings(), self.lab.network.nodes)
         if text.lstrip("#").isdecimal():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import textwrap
 
-from twlab.report.ladder import Ladder
-from twlab.report.rows import Arrow, Break, Caption, Fold, Row
-from twlab.report.states import State
+from twlab.report.ladder.ladder import Ladder
+from twlab.report.ladder.rows import Arrow, Break, Caption, Fold, Row
+from twlab.report.ladder.states import State
 
 UNICODE, ASCII = "│─▶◀✗■┄", "|-><x#:"  # rail, dash, heads to the right and left, cross, kept, rail of a break
 _TIME = 11  # columns for the time

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from twlab.report.transit import Transit
+from twlab.report.ladder.transits import Transit
 from twlab.results.result import ArmResult
 from twlab.segment import Flow, distance
 

@@ -8,7 +8,9 @@ from typing import Any
 
 from twlab.errors import UsageError
 from twlab.observation import plain
-from twlab.report import ladder, ladder_text, tables
+from twlab.report.ladder import ladder
+from twlab.report.ladder import text as ladder_text
+from twlab.report.text import tables
 from twlab.results.result import ArmResult, read_result
 
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
-from twlab.report.rows import Arrow
-from twlab.report.transit import Transit
+from twlab.report.ladder.rows import Arrow
+from twlab.report.ladder.transits import Transit
 from twlab.segment import Flow, Segment, distance
 
 KEPT_S = 0.01  # a segment that a node kept for longer is drawn as two arrows: there, and on from there

@@ -11,9 +11,11 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from twlab.report import curves, drawing, ladder_svg, plots, series, tables, words
-from twlab.report.folding import listed
-from twlab.report.packing import Room, pack
+from twlab.report.html import ladders, line_chart, series, topology_svg, wording
+from twlab.report.html.packing import Room, pack
+from twlab.report.ladder import svg as ladder_svg
+from twlab.report.ladder.folding import listed
+from twlab.report.text import tables
 from twlab.results.result import ArmResult, Result
 
 _MOST_ENTRIES = 200
@@ -26,7 +28,7 @@ class Sections:
         self.environment = Environment(
             loader=PackageLoader("twlab.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
-        self.environment.globals.update(words=words, ladder_style=Markup(ladder_svg.STYLE))
+        self.environment.globals.update(words=wording, ladder_style=Markup(ladder_svg.STYLE))
         self._out = out
         self._room = Room()
 
@@ -42,7 +44,7 @@ class Sections:
         """
         arms = [self._arm(name, arm, result, folder) for name, arm in result.arms.items()]
         nodes, links = result.network.get("nodes"), result.network.get("links")
-        network = plots.topology(nodes, links) if nodes and links else Markup("")
+        network = topology_svg.topology(nodes, links) if nodes and links else Markup("")
         told = {"network": network, "tables": tables.of(result), "opened": _opened(result)}
         return self.render("run.html.j2", result=result, folder=folder, anchor=anchor, arms=arms, **told)
 
@@ -65,13 +67,13 @@ class Sections:
             "facts": list(arm.predicted) + [fact for fact in arm.observed if fact not in arm.predicted],
             "wrong": [mismatch.split(":")[0] for mismatch in arm.mismatches],
             "capture": quote(os.path.relpath(capture, self._out.parent)) if capture and capture.exists() else "",
-            "plots": [(plot.title, curves.draw(plot, arm.virtual_s)) for plot in series.of(arm)],
+            "plots": [(plot.title, line_chart.draw(plot, arm.virtual_s)) for plot in series.of(arm)],
             "appendix": pack(appendix),
             **self._ladder(name, capture, folder),
         }
 
     def _ladder(self, name: str, capture: Path | None, folder: Path) -> dict[str, Any]:
-        pieces, why = drawing.draw(folder, name, capture) if capture else ([], "This arm left no capture.")
+        pieces, why = ladders.draw(folder, name, capture) if capture else ([], "This arm left no capture.")
         placed = None
         if pieces:
             pieces = [piece if not piece.packed or self._room.fold(piece.packed) else replace(piece, packed=None) for piece in pieces]

@@ -8,8 +8,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from twlab.errors import LabError
-from twlab.report import ladder, ladder_svg
-from twlab.report.packing import pack
+from twlab.report.html.packing import pack
+from twlab.report.ladder import ladder
+from twlab.report.ladder import svg as ladder_svg
 
 PLAIN_BYTES = 150_000  # of one ladder
 FOLD_BYTES = 32_000  # of what one fold opens to, packed: some 1,500 segments

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from html import escape
 from itertools import groupby
 
-from twlab.report.ladder import Ladder
-from twlab.report.rows import Arrow, Break, Caption, Fold, Row, begins_s
-from twlab.report.states import State
+from twlab.report.ladder.ladder import Ladder
+from twlab.report.ladder.rows import Arrow, Break, Caption, Fold, Row, begins_s
+from twlab.report.ladder.states import State
 
 _LEFT, _COLUMNS, _WIDTH, _LINE, _NEXT = 84, 440, 1000, 26, 16
 _CAPTIONS_APART = 14  # rows after which a step's band names the columns again

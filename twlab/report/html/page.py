@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from twlab.errors import LabError, UsageError
 from twlab.report import studies
-from twlab.report.sections import Sections
+from twlab.report.html.sections import Sections
 from twlab.results.result import FILE, Result, cannot_write, read_result
 from twlab.scenario import Verdict
 

@@ -1,11 +1,11 @@
-"""What stands in a ladder: arrows, folds, captions, breaks (and states, see `twlab.report.states`). Pure."""
+"""What stands in a ladder: arrows, folds, captions, breaks (and states, see `twlab.report.ladder.states`). Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
-from twlab.report.states import State
+from twlab.report.ladder.states import State
 from twlab.segment import Flow
 
 _NAMES = {"F": "FIN", "S": "SYN", "R": "RST", "P": "PSH", "A": "ACK", "U": "URG"}

@@ -11,7 +11,7 @@ from math import ceil, floor, log10
 
 from markupsafe import Markup, escape
 
-from twlab.report.series import Plot, Points
+from twlab.report.html.series import Plot, Points
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 180, 56, 14, 26, 30
 _MOST_CURVES = 6

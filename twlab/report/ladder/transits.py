@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from twlab.report.reading import Sighting
+from twlab.results.pcapng_reading import Sighting
 
 _OWN = ("copy of", "injected")  # what the lab puts onto the way out: it did not come in
 

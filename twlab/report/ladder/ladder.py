@@ -9,12 +9,12 @@ from typing import Any
 
 from twlab.errors import UsageError
 from twlab.observation import plain
-from twlab.report.arrows import arrows, parted
-from twlab.report.folding import fold, listed, paused
-from twlab.report.reading import read_capture
-from twlab.report.rows import Arrow, Caption, Fold, Row
-from twlab.report.states import State, follow
-from twlab.report.transit import Transit, transits
+from twlab.report.ladder.arrows import arrows, parted
+from twlab.report.ladder.folding import fold, listed, paused
+from twlab.report.ladder.rows import Arrow, Caption, Fold, Row
+from twlab.report.ladder.states import State, follow
+from twlab.report.ladder.transits import Transit, transits
+from twlab.results.pcapng_reading import read_capture
 from twlab.results.result import ArmResult, read_result
 from twlab.results.transcript import Entry
 
@@ -67,7 +67,7 @@ def read(folder: Path, arm: str) -> Ladder:
     """The ladder of one arm of the run in `folder`.
 
     Raises:
-        UsageError: as `twlab.results.result.read_result` and `twlab.report.reading.read_capture` do; or the run has no
+        UsageError: as `twlab.results.result.read_result` and `twlab.results.pcapng_reading.read_capture` do; or the run has no
         such arm (``no-such-arm``).
     """
     result = read_result(folder)

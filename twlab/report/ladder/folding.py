@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from twlab.report.rows import Arrow, Break, Caption, Fold, Row, Strand, begins_s, bulk
-from twlab.report.states import State
+from twlab.report.ladder.rows import Arrow, Break, Caption, Fold, Row, Strand, begins_s, bulk
+from twlab.report.ladder.states import State
 from twlab.segment import Flow
 
 FOLD_FROM = 6  # so many plain segments in a row are folded

@@ -1,0 +1,1 @@
+"""Figures by matplotlib: `heatmap`, `ceiling_plot`."""
