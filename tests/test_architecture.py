@@ -20,12 +20,6 @@ import twlab
 PAGE = ROOT / "docs" / "architecture.md"
 # Modules on their way into packages, and where each belongs.
 MOVING = {
-    "progress": "commands.progress",
-    "starter": "commands.scenario_template",
-    "commands.own": "commands.new",
-    "commands.verdicts": "commands.verdict_table",
-    "commands.common": "commands.console",
-    "proxies.trial": "proxies.load_test",
 }
 # What the table of packages does not list: the public interface, and the two files that start the command line.
 FACE, STARTERS = "twlab", {"twlab.cli", "twlab.__main__"}

@@ -6,7 +6,7 @@ import re
 import pytest
 from rich.console import Console
 
-from twlab.progress import Progress, bar
+from twlab.commands.progress import Progress, bar
 
 EVENTS = [
     {"event": "start", "scenario": "rearm", "arm": "rst"},

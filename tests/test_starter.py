@@ -7,7 +7,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-from twlab import starter
+from twlab.commands import scenario_template
 from twlab.errors import CapabilityError, UsageError
 from twlab.scenario import find_scenario
 
@@ -32,7 +32,7 @@ def test_what_it_writes_is_supported_as_it_is(tmp_path):
 
 def test_it_is_written_in_the_project_s_own_style(tmp_path):
     """What students start from would pass the checks that the project's own scenarios pass."""
-    path = starter.write(f"{tmp_path}/late-reset", "nat,clients=2")
+    path = scenario_template.write(f"{tmp_path}/late-reset", "nat,clients=2")
     subprocess.run([sys.executable, "-m", "ruff", "check", "--config", ROOT / "pyproject.toml", path], check=True, capture_output=True)
     subprocess.run([sys.executable, "-m", "ruff", "format", "--check", "--config", ROOT / "pyproject.toml", path], check=True, capture_output=True)
     assert find_scenario(str(path)).topology == "nat,clients=2"
@@ -40,10 +40,10 @@ def test_it_is_written_in_the_project_s_own_style(tmp_path):
 
 def test_a_file_is_never_written_over(tmp_path):
     """The second time it says so, and the file is as it was."""
-    path = starter.write(str(tmp_path / "mine.py"), "pair")
+    path = scenario_template.write(str(tmp_path / "mine.py"), "pair")
     path.write_text("a student's work")
     with pytest.raises(UsageError) as caught:
-        starter.write(str(tmp_path / "mine"), "pair")
+        scenario_template.write(str(tmp_path / "mine"), "pair")
     assert caught.value.slug == "file-exists"
     assert path.read_text() == "a student's work"
 
@@ -52,7 +52,7 @@ def test_a_file_is_never_written_over(tmp_path):
 def test_a_bad_name_is_told(tmp_path, name):
     """What could be no function's name, or no scenario's, is refused before anything is written."""
     with pytest.raises(UsageError) as caught:
-        starter.write(f"{tmp_path}/{name}", "pair")
+        scenario_template.write(f"{tmp_path}/{name}", "pair")
     assert caught.value.slug == "bad-name"
     assert list(tmp_path.iterdir()) == []
 
@@ -60,7 +60,7 @@ def test_a_bad_name_is_told(tmp_path, name):
 def test_a_topology_that_cannot_be_is_told(tmp_path):
     """No such topology; and one in which nobody could connect to anybody."""
     with pytest.raises(UsageError, match="no-such-topology"):
-        starter.write(f"{tmp_path}/mine", "star")
+        scenario_template.write(f"{tmp_path}/mine", "star")
     lonely = tmp_path / "lonely.py"
     lonely.write_text(
         "from twlab.network import Endpoint, Topology, WireNode\n"
@@ -72,11 +72,11 @@ def test_a_topology_that_cannot_be_is_told(tmp_path):
         "topos = {'lonely': Lonely}\n"
     )
     with pytest.raises(UsageError, match="no two endpoints"):
-        starter.write(f"{tmp_path}/mine", str(lonely))
+        scenario_template.write(f"{tmp_path}/mine", str(lonely))
 
 
 def test_a_folder_that_is_not_there_is_told(tmp_path):
     """With the reason, and what to do."""
     with pytest.raises(CapabilityError) as caught:
-        starter.write(f"{tmp_path}/missing/mine", "pair")
+        scenario_template.write(f"{tmp_path}/missing/mine", "pair")
     assert caught.value.slug == "cannot-write"

@@ -4,7 +4,7 @@ import gzip
 import re
 from base64 import b64decode
 
-from twlab.commands.verdicts import show_table
+from twlab.commands.verdict_table import show_table
 from twlab.report.html import page
 from twlab.report.text import show, tables
 from twlab.results.result import ArmResult, Result

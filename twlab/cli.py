@@ -8,8 +8,8 @@ import sys
 
 import typer
 
-from twlab.commands import alternatives, ceiling, grade, machine, own, plan, results, scenarios, shell, sweep
-from twlab.commands.common import complain
+from twlab.commands import alternatives, ceiling, grade, machine, new, plan, results, scenarios, shell, sweep
+from twlab.commands.console import complain
 from twlab.errors import LabError
 
 INTERRUPTED = 130
@@ -25,7 +25,7 @@ app = typer.Typer(
 app.command("list", epilog="Example: twlab list")(scenarios.list_scenarios)
 app.command("explain", epilog="Example: twlab explain stale-data")(scenarios.explain)
 app.command("run", epilog="Example: twlab run stale-data --arm treatment --set time_wait_s=0.5")(scenarios.run)
-app.command("new", epilog="Example: twlab new late-reset --topology nat,clients=2")(own.new)
+app.command("new", epilog="Example: twlab new late-reset --topology nat,clients=2")(new.new)
 app.command("shell", epilog="Example: twlab shell nat,clients=2 --set time_wait_s=10")(shell.shell)
 app.command("show", epilog="Example: twlab show runs/20260101-120000-stale-data --arm treatment")(results.show)
 app.command("report", epilog="Example: twlab report runs --open")(results.report)

@@ -14,10 +14,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.common import err, out
+from twlab.commands.console import err, out
+from twlab.commands.progress import bar
 from twlab.engines.guest.engine import built_kernel
 from twlab.errors import LabError, UsageError
-from twlab.progress import bar
 from twlab.results.result import cannot_write
 from twlab.scenario import load_scenarios
 from twlab.studies.alternatives.page import harm_text, page, scaled_text, sustained_text

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from twlab.commands.common import err, out
+from twlab.commands.console import err, out
+from twlab.commands.progress import bar
 from twlab.engines.guest.engine import built_kernel
 from twlab.errors import UsageError
-from twlab.progress import bar
 from twlab.studies.ceiling.cases import Case, cases, write
 from twlab.traffic.load import LINUX_PORTS, PortChoice
 

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.common import err, out
+from twlab.commands.console import err, out
 from twlab.errors import UsageError
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from twlab.commands.common import err, out
+from twlab.commands.console import err, out
 
 kernel_app = typer.Typer(help="The lab kernel: build it, look at it, boot it.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -42,8 +42,8 @@ def kernel_build(
     version: Annotated[str | None, typer.Option(help="Which of the distribution's source packages, e.g. 6.12.")] = None,
 ) -> None:
     """Build the lab kernel: user-mode Linux with TIME_WAIT's length and tcp_tw_recycle as sysctls. A second build is a look-up."""
+    from twlab.commands.progress import bar
     from twlab.engines import kernel
-    from twlab.progress import bar
 
     with bar(err, "lab kernel") as advance:
         built = kernel.build(source=source, version=version, progress=advance)

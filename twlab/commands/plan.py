@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.common import out
+from twlab.commands.console import out
 from twlab.errors import UsageError
 from twlab.planner.hazards import KINDS
 from twlab.planner.plan import Demand, Plan, Way, make

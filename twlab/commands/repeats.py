@@ -7,9 +7,9 @@ import json
 import typer
 from rich.table import Table
 
-from twlab.commands.common import err, out
+from twlab.commands.console import err, out
+from twlab.commands.progress import bar
 from twlab.engines.protocol import Engine
-from twlab.progress import bar
 from twlab.run import repeat as repeating
 from twlab.run.runner import Order
 from twlab.scenario import Verdict

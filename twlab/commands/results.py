@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twlab.commands.common import complain, out
+from twlab.commands.console import complain, out
 
 
 def show(

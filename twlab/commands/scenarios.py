@@ -11,13 +11,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.common import err, find, out
+from twlab.commands.console import err, find, out
+from twlab.commands.progress import Progress
 from twlab.commands.repeats import repeat
-from twlab.commands.verdicts import show_table
+from twlab.commands.verdict_table import show_table
 from twlab.engines import choose
 from twlab.errors import CapabilityError, UsageError
 from twlab.observation import plain
-from twlab.progress import Progress
 from twlab.run import runner
 from twlab.run.runner import Order
 from twlab.scenario import Verdict, find_scenario, load_scenarios

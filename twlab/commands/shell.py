@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twlab.commands.common import err
+from twlab.commands.console import err
 from twlab.errors import CapabilityError, EngineError, LabError, UsageError
 from twlab.settings import Settings, parse_setting
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from twlab.commands.common import complain, err, find, out
+from twlab.commands.console import complain, err, find, out
 from twlab.errors import UsageError
 from twlab.scenario import Overrides
 
@@ -24,7 +24,7 @@ def sweep(
     scheduler: Annotated[str, typer.Option(metavar="tcp://HOST:PORT", help="Of a Dask cluster, to run on its machines instead.")] = "",
 ) -> None:
     """How low is safe: run a grid of settings in lab kernels. Interrupt it when you like: the same command goes on where it was."""
-    from twlab.progress import bar
+    from twlab.commands.progress import bar
     from twlab.report.figures.heatmap import draw
     from twlab.studies.sweep.fill import dask_executor, fill, fill_with
     from twlab.studies.sweep.table import OUTCOMES, Table, cells

@@ -2,7 +2,7 @@
 
 from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
 from twlab.proxies import SQUID
-from twlab.proxies.trial import under_load
+from twlab.proxies.load_test import under_load
 
 SCALED = {"proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059)}  # 60 ports / 2 s: 30 a second, where Linux has 470.5
 FINE = {"refused": 0, "client_sees": "200", "proxy_says": "nothing"}

@@ -7,7 +7,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.common import out
+from twlab.commands.console import out
 from twlab.observation import plain
 from twlab.results.result import Result
 from twlab.run.runner import Finished

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from twlab.commands.common import out
+from twlab.commands.console import out
 
 
 def new(
@@ -14,7 +14,7 @@ def new(
     topology: Annotated[str, typer.Option(help="Its network: a name with options, or the path of a file.")] = "pair",
 ) -> None:
     """Write NAME.py, a scenario file that runs as it is and says what to change."""
-    from twlab import starter
+    from twlab.commands import scenario_template
 
-    path = starter.write(name, topology)
+    path = scenario_template.write(name, topology)
     out.print(f"{path}\n\nrun it:  twlab run {path}", markup=False)
