@@ -18,9 +18,6 @@ from conftest import ROOT
 import twlab
 
 PAGE = ROOT / "docs" / "architecture.md"
-# Modules on their way into packages, and where each belongs.
-MOVING = {
-}
 # What the table of packages does not list: the public interface, and the two files that start the command line.
 FACE, STARTERS = "twlab", {"twlab.cli", "twlab.__main__"}
 # The libraries that reach into the network, and the one module that imports each, or each part of it.
@@ -61,8 +58,7 @@ def allowed() -> dict[str, set[str]]:
 
 def package(name: str) -> str:
     """The row of the table that the module `name` belongs to; ``twlab`` for the public interface."""
-    name = name.removeprefix("twlab.")
-    parts = ["twlab", *MOVING.get(name, name).split(".")] if name != "twlab" else [name]
+    parts = name.split(".")
     if len(parts) == 1:
         return FACE
     return parts[1] if len(parts) > 2 or (ROOT / "twlab" / parts[1]).is_dir() else "top"

@@ -26,7 +26,7 @@ class Sections:
 
     def __init__(self, out: Path):
         self.environment = Environment(
-            loader=PackageLoader("twlab.report"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            loader=PackageLoader("twlab.report.html"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         self.environment.globals.update(words=wording, ladder_style=Markup(ladder_svg.STYLE))
         self._out = out
