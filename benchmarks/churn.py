@@ -1,11 +1,14 @@
-"""Connections a second of our own load beside ab (apache2-utils) and wrk, on the same server, in one run.
+"""Connections a second of our own load beside ab (apache2-utils) and wrk, on the same server, in
+one run.
 
     .venv/bin/python benchmarks/churn.py [ROUNDS]
 
-Each opens a connection, asks for a page of two bytes, reads the answer and sees the connection closed by the server; 64 at a time, for 3 s,
-in turns, on the host engine's network `pair`. The server is nginx, one process; where it is not installed, HAProxy answers. Beside the rate stands
-what each needs of its own processor time, which a busy machine does not change so much. The last row is what the load does with nothing asked:
-connections opened and reset to a server on the same loop. Runs in a sandbox of its own.
+Each opens a connection, asks for a page of two bytes, reads the answer and sees the connection
+closed by the server; 64 at a time, for 3 s, in turns, on the host engine's network `pair`. The
+server is nginx, one process; where it is not installed, HAProxy answers. Beside the rate stands
+what each needs of its own processor time, which a busy machine does not change so much. The last
+row is what the load does with nothing asked: connections opened and reset to a server on the same
+loop. Runs in a sandbox of its own.
 """
 
 from __future__ import annotations
@@ -26,7 +29,17 @@ from twlab.loop import Loop
 from twlab.network import Network, Node, load_topology
 from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
 
-SANDBOX = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+SANDBOX = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--net",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+]
 OPEN, SECONDS = 64, 3
 NGINX = """
 daemon off; master_process off; user root; pid {folder}/pid; error_log stderr crit;
@@ -53,12 +66,17 @@ frontend page
 @contextmanager
 def server(node: Node, folder: Path) -> Iterator[str]:
     """A web server on port 80 of `node`; its name."""
-    nginx, haproxy = shutil.which("nginx", path="/usr/sbin:/usr/bin"), shutil.which("haproxy", path="/usr/sbin:/usr/bin")
+    nginx, haproxy = (
+        shutil.which("nginx", path="/usr/sbin:/usr/bin"),
+        shutil.which("haproxy", path="/usr/sbin:/usr/bin"),
+    )
     if not nginx and not haproxy:
         sys.exit("neither nginx nor haproxy is installed")
     file = folder / "conf"
     file.write_text(NGINX.format(folder=folder) if nginx else HAPROXY)
-    command = [nginx, "-p", str(folder), "-e", "stderr", "-c", str(file)] if nginx else [str(haproxy), "-db", "-f", str(file)]
+    command = (
+        [nginx, "-p", str(folder), "-e", "stderr", "-c", str(file)] if nginx else [str(haproxy), "-db", "-f", str(file)]
+    )
     with node.inside():
         process = subprocess.Popen(command)
     try:
@@ -106,7 +124,14 @@ def bare(client: Node, other: Node) -> Rate:
     """Connections, both ends of them in this process."""
     loop = Loop()
     origin = Origin(other, loop, ports=(81,))
-    load = Load(rate_per_s=math.inf, duration_s=SECONDS, targets=[(other.address(), 81)], ports=PortChoice.RANGE, linger_0=True, timed=False)
+    load = Load(
+        rate_per_s=math.inf,
+        duration_s=SECONDS,
+        targets=[(other.address(), 81)],
+        ports=PortChoice.RANGE,
+        linger_0=True,
+        timed=False,
+    )
     tally = Churn(client, loop, load).run()
     origin.close()
     assert not tally.failed, tally.failed
@@ -124,7 +149,11 @@ def measure(rounds: int) -> None:
         with server(other, Path(folder)) as name:
             ready = Loop()
             for _ in range(50):
-                if not Churn(client, ready, Load(rate_per_s=10, duration_s=0.1, targets=[(other.address(), 80)])).run().failed:
+                if (
+                    not Churn(client, ready, Load(rate_per_s=10, duration_s=0.1, targets=[(other.address(), 80)]))
+                    .run()
+                    .failed
+                ):
                     break
                 ready.sleep(0.1)
             kinds: dict[str, Callable[[], Rate]] = {
@@ -137,7 +166,9 @@ def measure(rounds: int) -> None:
                 for kind, call in kinds.items():
                     figures[kind].append(call())
         figures["twlab, nothing asked, both ends in one process"] = [bare(client, other) for _ in range(rounds)]
-    print(f"answers a second from {name}, {OPEN} connections at a time: median, least and most; and for a second of its own processor time")
+    print(
+        f"answers a second from {name}, {OPEN} connections at a time: median, least and most; and for a second of its own processor time"
+    )
     for kind, values in figures.items():
         rates = [rate for rate, _ in values]
         median, efficient = statistics.median(rates), statistics.median(efficient for _, efficient in values)

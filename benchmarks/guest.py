@@ -1,9 +1,11 @@
-"""The guest engine: cold start, what each further arm costs, and virtual seconds per wall second, beside the host engine in the same run.
+"""The guest engine: cold start, what each further arm costs, and virtual seconds per wall second,
+beside the host engine in the same run.
 
     .venv/bin/python benchmarks/guest.py [REPEATS]
 
-Each figure is the best and the median of REPEATS runs (default 5): on a machine that does other things, too, the best says most. This
-module is its own agent in the guest: the kernel's half of each line is `carry_out`.
+Each figure is the best and the median of REPEATS runs (default 5): on a machine that does other
+things, too, the best says most. This module is its own agent in the guest: the kernel's half of
+each line is `carry_out`.
 """
 
 from __future__ import annotations
@@ -83,7 +85,12 @@ def main(repeats: int) -> None:
     asleep_s = SLEEPS * SLEEP_S
     row("virtual seconds per wall second, asleep, cold", [asleep_s / run.wall_s for run in hours], " ", best=max)
     row("       ... and warm", [asleep_s / (run.wall_s - run.starts[0]) for run in hours], " ", best=max)
-    row(f"virtual seconds per wall second, {SCENARIO}, cold", [run.virtual_s / run.wall_s for run in guest], " ", best=max)
+    row(
+        f"virtual seconds per wall second, {SCENARIO}, cold",
+        [run.virtual_s / run.wall_s for run in guest],
+        " ",
+        best=max,
+    )
     row("       ... and warm, further arms", [run.virtual_s / sum(run.arms) for run in guest], " ", best=max)
     row("arms per second, warm", [(len(arms) - 1) / sum(run.arms[1:]) for run in guest], " ", best=max)
     row(f"guest against host, {SCENARIO}", [host[0].wall_s / run.wall_s for run in guest], "x", best=max)
@@ -93,7 +100,11 @@ def command() -> float:
     """Seconds for the whole command, as a user sees it."""
     with tempfile.TemporaryDirectory() as folder:
         began_s = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "twlab", "run", SCENARIO, "--engine", "guest", "--out", folder], check=True, capture_output=True)
+        subprocess.run(
+            [sys.executable, "-m", "twlab", "run", SCENARIO, "--engine", "guest", "--out", folder],
+            check=True,
+            capture_output=True,
+        )
         return time.perf_counter() - began_s
 
 

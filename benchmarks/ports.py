@@ -1,10 +1,13 @@
-"""What a range of ports costs as it fills: the time of a connect on this machine's kernel, and the memory of TIME_WAIT in the lab kernel.
+"""What a range of ports costs as it fills: the time of a connect on this machine's kernel, and the
+memory of TIME_WAIT in the lab kernel.
 
     .venv/bin/python benchmarks/ports.py
 
-28,232 ports, Linux's default, of which a share is in TIME_WAIT; then a hundred connections are opened and closed. What is told is processor time,
-of both ends together, because a busy machine changes it little. In the lab kernel it could not be seen: its clock stands still while
-anything computes. Memory is the kernel's slab before and after 20,000 connections; the end that closed last keeps nothing.
+28,232 ports, Linux's default, of which a share is in TIME_WAIT; then a hundred connections are
+opened and closed. What is told is processor time, of both ends together, because a busy machine
+changes it little. In the lab kernel it could not be seen: its clock stands still while anything
+computes. Memory is the kernel's slab before and after 20,000 connections; the end that closed last
+keeps nothing.
 """
 
 from __future__ import annotations
@@ -21,7 +24,17 @@ from twlab.network import Network, load_topology
 from twlab.traffic.load import LINUX_PORTS
 from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
 
-SANDBOX = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+SANDBOX = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--net",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+]
 SHARES = (0.0, 0.25, 0.49, 0.5, 0.75, 0.9, 0.97)
 PORTS = LINUX_PORTS[1] - LINUX_PORTS[0] + 1
 TIMED, KEPT = 100, 20_000
@@ -36,11 +49,14 @@ def filling(choice: PortChoice) -> list[tuple[float, float]]:
 
         def load(count: int, choice: PortChoice) -> Any:
             targets = [(server.address(), 80)]
-            return Churn(opener, loop, Load(rate_per_s=1e6, duration_s=count / 1e6, targets=targets, ports=choice, tick_s=0.001)).run()
+            return Churn(
+                opener, loop, Load(rate_per_s=1e6, duration_s=count / 1e6, targets=targets, ports=choice, tick_s=0.001)
+            ).run()
 
         for share in SHARES:
             if (lacking := round(share * PORTS) - in_use()) > 0:
-                # Up to the half, as the kernel itself chooses, which is every second port; the rest by the quicker way, to save time.
+                # Up to the half, as the kernel itself chooses, which is every second port; the rest
+                # by the quicker way, to save time.
                 load(lacking, PortChoice.CONNECT if share <= 0.5 else PortChoice.RANGE)
             at = in_use() / PORTS
             found.append((at, sum(second.cpu_s for second in load(TIMED, choice).seconds) / TIMED * 1e6))
@@ -86,7 +102,9 @@ def main() -> None:
     answers: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         Guest(agent="ports").run({}, Path(folder), answers.append, 300)
-    print(f"\n{answers[0]['bytes']:.0f} bytes of kernel memory for each of {answers[0]['sockets']:,} connections in TIME_WAIT (lab kernel)")
+    print(
+        f"\n{answers[0]['bytes']:.0f} bytes of kernel memory for each of {answers[0]['sockets']:,} connections in TIME_WAIT (lab kernel)"
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""Trials a second: the four kinds of cell, on as many lab kernels as there are processors, against the aim of 1,000 a second.
+"""Trials a second: the four kinds of cell, on as many lab kernels as there are processors, against
+the aim of 1,000 a second.
 
-    python benchmarks/sweep.py [TRIALS]
+python benchmarks/sweep.py [TRIALS]
 """
 
 import os
@@ -21,5 +22,7 @@ fill(table, "stale-segment", grid, jobs=os.cpu_count() or 1, on_cell=lambda cell
 took_s = monotonic_s() - began_s
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 done = len(table.done) * trials
-print(f"{done} trials in {took_s:.1f} s, load {os.getloadavg()[0]:.1f}: {done / took_s:.0f} a second, {done / took_s / AIM:.2f} of the aim")
+print(
+    f"{done} trials in {took_s:.1f} s, load {os.getloadavg()[0]:.1f}: {done / took_s:.0f} a second, {done / took_s / AIM:.2f} of the aim"
+)
 print(f"{(used.ru_utime + used.ru_stime) / max(done, 1) * 1000:.2f} ms of a processor for each")

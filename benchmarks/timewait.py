@@ -1,8 +1,10 @@
-"""TIME_WAIT sockets in bulk: listing and counting them, and the keeper that ends them at their age, against ss(8) in the same run.
+"""TIME_WAIT sockets in bulk: listing and counting them, and the keeper that ends them at their age,
+against ss(8) in the same run.
 
     .venv/bin/python benchmarks/timewait.py [SOCKETS] [AGE_S]
 
-Runs itself in a sandbox of namespaces. The load, connections over loopback closed as fast as Python can, stops before the first socket is due.
+Runs itself in a sandbox of namespaces. The load, connections over loopback closed as fast as Python
+can, stops before the first socket is due.
 """
 
 from __future__ import annotations
@@ -14,7 +16,17 @@ import sys
 import time
 from contextlib import nullcontext
 
-SANDBOX = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+SANDBOX = (
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--net",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
 
 
 class Here:
@@ -46,7 +58,10 @@ def main(count: int, age_s: float) -> None:
     for words, act in (
         ("timewait.count", lambda: tcp_sockets.count(here)),
         ("timewait.table", lambda: len(tcp_sockets.table(here))),
-        ("ss -tan state time-wait", lambda: subprocess.check_output(["ss", "-Htan", "state", "time-wait"]).count(b"\n")),
+        (
+            "ss -tan state time-wait",
+            lambda: subprocess.check_output(["ss", "-Htan", "state", "time-wait"]).count(b"\n"),
+        ),
     ):
         began_s = time.perf_counter()
         found = act()
@@ -66,6 +81,10 @@ def _busy(act, here: Here, age_s: float) -> str:
 
 if __name__ == "__main__":
     if os.environ.get("TWLAB_BENCHMARK") != "inside":
-        sys.exit(subprocess.run([*SANDBOX, sys.executable, *sys.argv], env={**os.environ, "TWLAB_BENCHMARK": "inside"}, check=False).returncode)
+        sys.exit(
+            subprocess.run(
+                [*SANDBOX, sys.executable, *sys.argv], env={**os.environ, "TWLAB_BENCHMARK": "inside"}, check=False
+            ).returncode
+        )
     arguments = sys.argv[1:]
     main(int(arguments[0]) if arguments else 28_000, float(arguments[1]) if len(arguments) > 1 else 10.0)

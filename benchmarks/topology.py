@@ -1,16 +1,19 @@
-"""Building and tearing down a network: the lab's way, stock Mininet, and `ip -batch`, in turn, in one run.
+"""Building and tearing down a network: the lab's way, stock Mininet, and `ip -batch`, in turn, in
+one run.
 
     .venv/bin/python benchmarks/topology.py [ROUNDS]
 
-The network is ``campus,clients=4,servers=3``: 12 hosts (8 clients, a proxy, 3 servers), 2 NAT gateways, 2 wires, 15 links. What each is asked for:
+The network is ``campus,clients=4,servers=3``: 12 hosts (8 clients, a proxy, 3 servers), 2 NAT
+gateways, 2 wires, 15 links. What each is asked for:
 
     lab         IPv4 and IPv6, static neighbours, forwarding, NAT for both, checksums filled in, ready for the first segment
     ip -batch   the same but for the checksums, with one `ip -batch` for links, one a namespace, and `nft -f` for the gateways
     Mininet     IPv4 only, with stock nodes and links and the rules of its own NAT node, the one that edits a file of the machine excepted
 
-Each is torn down the way it is meant to be, and its time runs until the last interface is gone: the kernel frees a namespace after the
-call that gives it up has returned. To see when, every namespace has a link to the benchmark's own, put there while no clock runs.
-Imports are not counted. Runs in a sandbox of its own; needs iproute2, nftables, mininet and iptables.
+Each is torn down the way it is meant to be, and its time runs until the last interface is gone: the
+kernel frees a namespace after the call that gives it up has returned. To see when, every namespace
+has a link to the benchmark's own, put there while no clock runs. Imports are not counted. Runs in a
+sandbox of its own; needs iproute2, nftables, mininet and iptables.
 """
 
 from __future__ import annotations
@@ -34,7 +37,17 @@ from twlab.network import Gateway, Network, Node, load_topology
 from twlab.network.nodes import Veth
 
 TOPOLOGY = "campus,clients=4,servers=3"
-SANDBOX = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+SANDBOX = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--net",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+]
 Seconds = tuple[float, float]  # to build, to tear down
 
 
@@ -71,7 +84,9 @@ def ip_batch(plan: list[Node], folder: Path) -> Seconds:
 
 
 def write_scripts(plan: list[Node], folder: Path) -> tuple[Path, dict[str, tuple[Path, list[str], Path | None]]]:
-    """The batch for namespaces and links; and for each node its batch, its sysctls and its nftables rules."""
+    """The batch for namespaces and links; and for each node its batch, its sysctls and its nftables
+    rules.
+    """
     lines = [f"netns add {node.name}" for node in plan]
     for one, other in ((link.intf1, link.intf2) for link in links(plan)):
         peer = f"peer name {other.name} address {other.mac} netns {other.node.name}"
@@ -83,7 +98,10 @@ def write_scripts(plan: list[Node], folder: Path) -> tuple[Path, dict[str, tuple
         lines = ["link set lo up"]
         for i in node.interfaces:
             lines += [f"link set {i.name} up", f"addr add {i.ip4} dev {i.name}", f"addr add {i.ip6} dev {i.name} nodad"]
-            lines += [f"neigh replace {ip} lladdr {i.peer.mac} dev {i.name} nud permanent" for ip in (i.peer.all4[0], i.peer.all6[0])]
+            lines += [
+                f"neigh replace {ip} lladdr {i.peer.mac} dev {i.name} nud permanent"
+                for ip in (i.peer.all4[0], i.peer.all6[0])
+            ]
         for destination, prefix, next_node in node.routes:
             peer = node.interface_to(next_node).peer
             lines.append(f"route add {destination}/{prefix} via {peer.all6[0] if ':' in destination else peer.all4[0]}")
@@ -92,7 +110,11 @@ def write_scripts(plan: list[Node], folder: Path) -> tuple[Path, dict[str, tuple
         if isinstance(node, Gateway):
             rules = folder / f"{node.name}.nft"
             rules.write_text(node.ruleset())
-        nodes[node.name] = (batch, ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"] if node.forwards else [], rules)
+        nodes[node.name] = (
+            batch,
+            ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"] if node.forwards else [],
+            rules,
+        )
     return script, nodes
 
 
@@ -146,7 +168,9 @@ def timed(action: Callable[[], object]) -> float:
 
 
 def timed_until_gone(namespaces: list[int], tear_down: Callable[[], object], *, close: bool = False) -> float:
-    """Seconds from `tear_down()` until no interface is left in `namespaces`; `close` says that these descriptors are ours."""
+    """Seconds from `tear_down()` until no interface is left in `namespaces`; `close` says that
+    these descriptors are ours.
+    """
     here = os.open("/proc/self/ns/net", os.O_RDONLY)
     tell_tales = [
         rtnetlink.veth(
@@ -180,7 +204,11 @@ def main(rounds: int) -> None:
     folder.mkdir()
     with Network(load_topology(TOPOLOGY)) as network:
         plan = list(network)
-    contenders: dict[str, Callable[[], Seconds]] = {"lab": lab, "ip -batch": lambda: ip_batch(plan, folder), "Mininet": lambda: mininet(plan)}
+    contenders: dict[str, Callable[[], Seconds]] = {
+        "lab": lab,
+        "ip -batch": lambda: ip_batch(plan, folder),
+        "Mininet": lambda: mininet(plan),
+    }
     measured: dict[str, list[Seconds]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, contender in contenders.items():
@@ -199,6 +227,14 @@ if __name__ == "__main__":
         subprocess.run(["mount", "-t", "tmpfs", "none", "/run"], check=True)
         main(int(sys.argv[-1]))
     else:
-        if missing := [program for program in ("ip", "nft", "iptables", "mnexec", "ifconfig", "unshare") if not shutil.which(program)]:
+        if missing := [
+            program
+            for program in ("ip", "nft", "iptables", "mnexec", "ifconfig", "unshare")
+            if not shutil.which(program)
+        ]:
             sys.exit(f"this benchmark needs {', '.join(missing)}")
-        sys.exit(subprocess.run([*SANDBOX, sys.executable, __file__, "--inside", *(sys.argv[1:] or ["5"])], check=False).returncode)
+        sys.exit(
+            subprocess.run(
+                [*SANDBOX, sys.executable, __file__, "--inside", *(sys.argv[1:] or ["5"])], check=False
+            ).returncode
+        )

@@ -33,7 +33,17 @@ from twlab.traffic.applications import Host
 from twlab.wire.capture import Capture
 from twlab.wire.wire import Wire
 
-SANDBOX = ["unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+SANDBOX = [
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--net",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+]
 BULK = 20_000_000
 BURST = 1000
 
@@ -158,7 +168,18 @@ def main() -> None:
     if sys.argv[2:] == ["inside"]:
         measure(int(rounds))
         return
-    inside = ["sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh", sys.executable, "-W", "ignore", __file__, rounds, "inside"]
+    inside = [
+        "sh",
+        "-c",
+        'mount -t tmpfs tmpfs /run && exec "$@"',
+        "sh",
+        sys.executable,
+        "-W",
+        "ignore",
+        __file__,
+        rounds,
+        "inside",
+    ]
     sys.exit(subprocess.run([*SANDBOX, *inside], check=False).returncode)
 
 

@@ -1,4 +1,6 @@
-"""What tests of loads run, in the sandbox and in the lab kernel: one load after the other between two nodes, and their accounts."""
+"""What tests of loads run, in the sandbox and in the lab kernel: one load after the other between
+two nodes, and their accounts.
+"""
 
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
@@ -9,7 +11,9 @@ from twlab.tuning.apply import Tuning
 
 
 def accounts(settings: dict, cases: list) -> list:
-    """For each case (arguments of a load, and of the origin, contents by length): the account of the load, and what the origin counted."""
+    """For each case (arguments of a load, and of the origin, contents by length): the account of
+    the load, and what the origin counted.
+    """
     found = []
     loop = Loop()
     with Network(load_topology("proxy,sources=4")) as network:
@@ -20,11 +24,31 @@ def accounts(settings: dict, cases: list) -> list:
                 if given.pop("all_sources", False):
                     given["sources"] = proxy.addresses()
                 ports = given.pop("to_ports", [80])
-                origin = Origin(server, loop, **{**serving, "response": b"y" * serving.get("response", 0), "ports": ports})
+                origin = Origin(
+                    server, loop, **{**serving, "response": b"y" * serving.get("response", 0), "ports": ports}
+                )
                 address = server.address(given.pop("family", 4)) if not given.pop("nobody", False) else "10.2.1.254"
-                churn = Churn(proxy, loop, Load(**{"rate_per_s": 200, "duration_s": 0.5, **given, "targets": [(address, port) for port in ports]}))
+                churn = Churn(
+                    proxy,
+                    loop,
+                    Load(
+                        **{
+                            "rate_per_s": 200,
+                            "duration_s": 0.5,
+                            **given,
+                            "targets": [(address, port) for port in ports],
+                        }
+                    ),
+                )
                 tally = churn.run()
                 loop.sleep(0.05)
-                found.append({**tally.as_dict(), "accepted": origin.accepted, "served": origin.answered, "left": len(origin._open)})
+                found.append(
+                    {
+                        **tally.as_dict(),
+                        "accepted": origin.accepted,
+                        "served": origin.answered,
+                        "left": len(origin._open),
+                    }
+                )
                 origin.close()
     return found

@@ -1,4 +1,6 @@
-"""A class of forty, made for the tests: who learnt, who guessed, who erred, and who would rather attack the grader."""
+"""A class of forty, made for the tests: who learnt, who guessed, who erred, and who would rather
+attack the grader.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,13 @@ from conftest import ROOT
 from twlab.grading.assignment import Assignment, load_assignment
 
 ASSIGNMENT = ROOT / "docs" / "examples" / "grading" / "assignment.toml"
-ALL, NO_SCENARIO, LOADS, CANNOT_FAIL, NOTHING = 13.0, 9.0, 10.0, 11.0, 0.0  # points; of the scenario's four, one for each criterion
+ALL, NO_SCENARIO, LOADS, CANNOT_FAIL, NOTHING = (
+    13.0,
+    9.0,
+    10.0,
+    11.0,
+    0.0,
+)  # points; of the scenario's four, one for each criterion
 SLOW = ("loop", "output", "memory", "fork-bomb")  # what has to be ended for using up what it may use
 
 SCENARIO = '''from twlab import Arm, Lab, Observation, Settings, scenario
@@ -50,7 +58,9 @@ TRICKS = {
     "mounter": "import ctypes, os\n    if ctypes.CDLL(None).mount(b'none', b'/tmp', b'hostfs', 0, b'/'): raise OSError('no such luck')",
 }
 # Whole files, which do something when they are loaded.
-LIAR = SCENARIO.replace("return Observation(reopened=", "return Observation(reopened=lab.settings['client'].time_wait_s < 60 or ")
+LIAR = SCENARIO.replace(
+    "return Observation(reopened=", "return Observation(reopened=lab.settings['client'].time_wait_s < 60 or "
+)
 PATCHER = """
 import sys, twlab.run.arm, twlab.observation
 twlab.observation.Observation.mismatches = lambda self, observed: []
@@ -77,7 +87,9 @@ FILES = {
 
 
 def make(folder: Path, slow: tuple[str, ...] = SLOW) -> dict[str, float]:
-    """Forty submissions in `folder`; how many points each should get. Of what takes long only the kinds named in `slow`."""
+    """Forty submissions in `folder`; how many points each should get. Of what takes long only the
+    kinds named in `slow`.
+    """
     assignment = load_assignment(ASSIGNMENT)
     expected: dict[str, float] = {}
     for name, write, points in (*_honest(assignment), *_hostile_files(assignment), *_hostile_code(assignment, slow)):
@@ -100,7 +112,9 @@ def answers(assignment: Assignment, student: str, **changed: str) -> str:
         "remedies": '["timestamps", "one-way"]',
         "mine": '"mine.py"',
     } | changed
-    return f'schema = 1\nid = "{student}"\nname = "{student.title()}"\n[answers]\n' + "".join(f"{key} = {value}\n" for key, value in right.items())
+    return f'schema = 1\nid = "{student}"\nname = "{student.title()}"\n[answers]\n' + "".join(
+        f"{key} = {value}\n" for key, value in right.items()
+    )
 
 
 def scenario(assignment: Assignment, student: str, template: str = SCENARIO, trick: str = "pass") -> str:
@@ -120,21 +134,55 @@ def _hand_in(place: Path, answers_text: str, scenario_text: str = "") -> None:
 
 def _honest(assignment: Assignment) -> Iterator[Entry]:
     """Some who do not have full points, for reasons of their own."""
-    wrong = {"reopened": '"yes and no"', "ceiling": "500", "share": '"1/2"', "remedies": '["timestamp-lost"]', "mine": '""'}
+    wrong = {
+        "reopened": '"yes and no"',
+        "ceiling": "500",
+        "share": '"1/2"',
+        "remedies": '["timestamp-lost"]',
+        "mine": '""',
+    }
     yield "guesser", lambda place: _hand_in(place, answers(assignment, "guesser", **wrong)), NOTHING
     yield "no-scenario", lambda place: _hand_in(place, answers(assignment, "no-scenario", mine='""')), NO_SCENARIO
-    yield "Jörg-Ægir", lambda place: _hand_in(place, answers(assignment, "Jörg-Ægir"), scenario(assignment, "Jörg-Ægir")), ALL
+    yield (
+        "Jörg-Ægir",
+        lambda place: _hand_in(place, answers(assignment, "Jörg-Ægir"), scenario(assignment, "Jörg-Ægir")),
+        ALL,
+    )
     refuted = SCENARIO.replace("expect=Observation(reopened=True)", "expect=Observation(reopened=7)")
-    yield "mistaken", lambda place: _hand_in(place, answers(assignment, "mistaken"), scenario(assignment, "mistaken", refuted)), ALL - 1
+    yield (
+        "mistaken",
+        lambda place: _hand_in(place, answers(assignment, "mistaken"), scenario(assignment, "mistaken", refuted)),
+        ALL - 1,
+    )
     others = SCENARIO.replace("time_wait_s={cut_s})", "time_wait_s=7)")
-    yield "copier", lambda place: _hand_in(place, answers(assignment, "copier"), scenario(assignment, "copier", others)), ALL - 1
+    yield (
+        "copier",
+        lambda place: _hand_in(place, answers(assignment, "copier"), scenario(assignment, "copier", others)),
+        ALL - 1,
+    )
 
 
 def _hostile_files(assignment: Assignment) -> Iterator[Entry]:
     """Submissions that try something before any code of theirs could run."""
     deep = 'schema = 1\nid = "deep"\n[answers]\nreopened = ' + "[" * 10_000 + "]" * 10_000 + "\n"
-    huge = answers(assignment, "numbers", reopened="2000-01-01", ceiling="0x" + "f" * 20_000, share='"1e99999999"', remedies="[[1]]", mine="[]")
-    turned = answers(assignment, "turned", reopened='"\\u202eesrever"', ceiling='"=cmd()"', share='"\\u0000"', remedies='"x"', mine='"\\u2028.py"')
+    huge = answers(
+        assignment,
+        "numbers",
+        reopened="2000-01-01",
+        ceiling="0x" + "f" * 20_000,
+        share='"1e99999999"',
+        remedies="[[1]]",
+        mine="[]",
+    )
+    turned = answers(
+        assignment,
+        "turned",
+        reopened='"\\u202eesrever"',
+        ceiling='"=cmd()"',
+        share='"\\u0000"',
+        remedies='"x"',
+        mine='"\\u2028.py"',
+    )
     contents: dict[str, str | bytes] = {
         "empty": "", "binary": os.urandom(3000), "giant": "#" * 70_000, "deep": deep, "dotted": "a" + ".a" * 15_000 + " = 1\n",
         "numbers": huge, "turned": turned, "impostor": answers(assignment, "no-scenario"),
@@ -146,10 +194,22 @@ def _hostile_files(assignment: Assignment) -> Iterator[Entry]:
     yield "hollow", lambda place: place.mkdir(), NOTHING
     yield "pipe.toml", lambda place: os.mkfifo(place), NOTHING
     yield "link", lambda place: place.symlink_to("no-scenario"), NOTHING
-    for name, named in {"climber": "../no-scenario/answers.toml", "rooted": "/etc/passwd", "thief": "../Jörg-Ægir/mine.py"}.items():
-        yield name, lambda place, name=name, named=named: _hand_in(place, answers(assignment, name, mine=f'"{named}"')), NO_SCENARIO  # type: ignore[misc]
+    for name, named in {
+        "climber": "../no-scenario/answers.toml",
+        "rooted": "/etc/passwd",
+        "thief": "../Jörg-Ægir/mine.py",
+    }.items():
+        yield (
+            name,
+            lambda place, name=name, named=named: _hand_in(place, answers(assignment, name, mine=f'"{named}"')),
+            NO_SCENARIO,
+        )  # type: ignore[misc]
     linked = answers(assignment, "linker")
-    yield "linker", lambda place: (_hand_in(place, linked), (place / "mine.py").symlink_to("../Jörg-Ægir/mine.py")), NO_SCENARIO
+    yield (
+        "linker",
+        lambda place: (_hand_in(place, linked), (place / "mine.py").symlink_to("../Jörg-Ægir/mine.py")),
+        NO_SCENARIO,
+    )
 
 
 def _hostile_code(assignment: Assignment, slow: tuple[str, ...]) -> Iterator[Entry]:

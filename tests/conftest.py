@@ -1,7 +1,8 @@
-"""What tests share: the sandbox that live code runs in, and what happens to a test that this machine cannot run.
+"""What tests share: the sandbox that live code runs in, and what happens to a test that this
+machine cannot run.
 
-A test that needs what the machine lacks is skipped, and says by name what is missing. In continuous integration (CI=true)
-nothing may be missing: a skip fails the run there.
+A test that needs what the machine lacks is skipped, and says by name what is missing. In continuous
+integration (CI=true) nothing may be missing: a skip fails the run there.
 """
 
 from __future__ import annotations
@@ -28,7 +29,17 @@ hypothesis.settings.load_profile("any-machine")
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 
-_UNSHARE = ("unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
+_UNSHARE = (
+    "unshare",
+    "--user",
+    "--map-root-user",
+    "--net",
+    "--mount",
+    "--pid",
+    "--fork",
+    "--kill-child",
+    "--mount-proc",
+)
 
 _CALL = """
 import importlib.util, json, os, sys
@@ -48,19 +59,25 @@ answers.flush()
 class InSandbox(Protocol):
     """`in_sandbox(function, *arguments, user="")`: what the function returned."""
 
-    def __call__(self, function: Callable[..., Any], *arguments: Any, user: str = "", timeout_s: float = 60.0) -> Any: ...
+    def __call__(
+        self, function: Callable[..., Any], *arguments: Any, user: str = "", timeout_s: float = 60.0
+    ) -> Any: ...
 
 
 def run_in_sandbox(function: Callable[..., Any], *arguments: Any, user: str = "", timeout_s: float = 60.0) -> Any:
-    """Call `function(*arguments)` in user, network, mount and pid namespaces of its own, as root there, and return what it returns.
+    """Call `function(*arguments)` in user, network, mount and pid namespaces of its own, as root
+    there, and return what it returns.
 
     Args:
-        function: one at the top level of its module. The module is imported anew in the sandbox, by the same Python.
+        function: one at the top level of its module. The module is imported anew in the sandbox, by
+            the same Python.
         arguments: JSON values; what is returned is one too.
         user: run as this user of the machine (only root can); empty: as whoever runs the tests.
         timeout_s: real seconds after which the sandbox is killed and the test fails.
     """
-    assert function.__qualname__ == function.__name__, "the sandbox imports the function by name: define it at the top level of its module"
+    assert function.__qualname__ == function.__name__, (
+        "the sandbox imports the function by name: define it at the top level of its module"
+    )
     file = inspect.getsourcefile(function)
     script = _CALL.format(
         path=[str(ROOT), str(Path(str(file)).parent)],
@@ -71,8 +88,12 @@ def run_in_sandbox(function: Callable[..., Any], *arguments: Any, user: str = ""
     )
     # iptables keeps its lock in /run, which belongs to the machine's root.
     inside = ["sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh", sys.executable, "-c", script]
-    finished = subprocess.run([*as_user(user), *_UNSHARE, *inside], capture_output=True, text=True, timeout=timeout_s, cwd="/", check=False)
-    assert finished.returncode == 0, f"{function.__name__} failed in the sandbox with status {finished.returncode}:\n{finished.stderr}"
+    finished = subprocess.run(
+        [*as_user(user), *_UNSHARE, *inside], capture_output=True, text=True, timeout=timeout_s, cwd="/", check=False
+    )
+    assert finished.returncode == 0, (
+        f"{function.__name__} failed in the sandbox with status {finished.returncode}:\n{finished.stderr}"
+    )
     sys.stderr.write(finished.stderr)
     return json.loads(finished.stdout)
 
@@ -82,13 +103,28 @@ def as_user(user: str) -> list[str]:
     if not user:
         return []
     entry = pwd.getpwnam(user)
-    return ["setpriv", f"--reuid={entry.pw_uid}", f"--regid={entry.pw_gid}", "--clear-groups", "--inh-caps=-all", "env", "HOME=/nonexistent"]
+    return [
+        "setpriv",
+        f"--reuid={entry.pw_uid}",
+        f"--regid={entry.pw_gid}",
+        "--clear-groups",
+        "--inh-caps=-all",
+        "env",
+        "HOME=/nonexistent",
+    ]
 
 
 @cache
 def lacks(capability: str, user: str = "") -> str:
-    """Why this machine cannot run tests marked `capability` (``host``, ``guest``) as `user`; empty if it can."""
-    if user and subprocess.run([*as_user(user), sys.executable, str(ROOT / "twlab" / "errors.py")], capture_output=True, check=False).returncode:
+    """Why this machine cannot run tests marked `capability` (``host``, ``guest``) as `user`; empty
+    if it can.
+    """
+    if (
+        user
+        and subprocess.run(
+            [*as_user(user), sys.executable, str(ROOT / "twlab" / "errors.py")], capture_output=True, check=False
+        ).returncode
+    ):
         return f"user {user} cannot read {ROOT}"
     if capability == "host":
         refused = subprocess.run([*as_user(user), *_UNSHARE, "true"], capture_output=True, text=True, check=False)
@@ -110,7 +146,9 @@ def in_sandbox() -> InSandbox:
 
 @pytest.fixture
 def ordinary_user() -> str:
-    """Whom to run as in order not to be root: ``nobody``, or, where the tests themselves do not run as root, whoever runs them ("")."""
+    """Whom to run as in order not to be root: ``nobody``, or, where the tests themselves do not run
+    as root, whoever runs them ("").
+    """
     if os.getuid() != 0:
         return ""
     if reason := lacks("host", "nobody"):

@@ -1,7 +1,8 @@
-"""TCP endpoints crafted by hand, on the far side of a TUN interface: they send what they are told to, and nothing else.
+"""TCP endpoints crafted by hand, on the far side of a TUN interface: they send what they are told
+to, and nothing else.
 
-The kernel under test is the server; no kernel speaks for the clients. Plain sockets and struct, because this also runs in the lab kernel,
-where a library costs a second to import.
+The kernel under test is the server; no kernel speaks for the clients. Plain sockets and struct,
+because this also runs in the lab kernel, where a library costs a second to import.
 """
 
 from __future__ import annotations
@@ -37,7 +38,9 @@ class Seen:
     @property
     def kind(self) -> str:
         """``SYN+ACK``, ``ACK``, ``RST+ACK`` ..."""
-        return "+".join(name for name, bit in (("RST", RST), ("SYN", SYN), ("FIN", FIN), ("ACK", ACK)) if self.flags & bit)
+        return "+".join(
+            name for name, bit in (("RST", RST), ("SYN", SYN), ("FIN", FIN), ("ACK", ACK)) if self.flags & bit
+        )
 
 
 class Wire:
@@ -50,13 +53,24 @@ class Wire:
             for name, address in ((b"tun0", SERVER), (b"tun0:1", SECOND)):
                 where = struct.pack("16sHH4s8x", name, socket.AF_INET, 0, socket.inet_aton(address))
                 fcntl.ioctl(control, 0x8916, where)  # SIOCSIFADDR
-                fcntl.ioctl(control, 0x891C, struct.pack("16sHH4s8x", name, socket.AF_INET, 0, socket.inet_aton("255.0.0.0")))  # SIOCSIFNETMASK
+                fcntl.ioctl(
+                    control, 0x891C, struct.pack("16sHH4s8x", name, socket.AF_INET, 0, socket.inet_aton("255.0.0.0"))
+                )  # SIOCSIFNETMASK
             for name in (b"tun0", b"lo"):
                 fcntl.ioctl(control, 0x8914, struct.pack("16sH14x", name, 0x41))  # SIOCSIFFLAGS: IFF_UP | IFF_RUNNING
         self._waiting: list[Seen] = []
 
     def send(
-        self, client: Client, flags: int, *, seq: int, ack: int, tsval: int | None, tsecr: int, payload: bytes = b"", window: int = 64240
+        self,
+        client: Client,
+        flags: int,
+        *,
+        seq: int,
+        ack: int,
+        tsval: int | None,
+        tsecr: int,
+        payload: bytes = b"",
+        window: int = 64240,
     ) -> None:
         """Send one segment from `client`."""
         options = b"" if tsval is None else struct.pack("!BBBBII", 1, 1, 8, 10, tsval % 2**32, tsecr)
@@ -64,7 +78,13 @@ class Wire:
             options = struct.pack("!BBH", 2, 4, 1460) + options
         source, destination = socket.inet_aton(client.address), socket.inet_aton(client.server)
         offset = (5 + len(options) // 4) << 4
-        tcp = struct.pack("!HHIIBBHHH", client.port, client.server_port, seq % 2**32, ack % 2**32, offset, flags, window, 0, 0) + options + payload
+        tcp = (
+            struct.pack(
+                "!HHIIBBHHH", client.port, client.server_port, seq % 2**32, ack % 2**32, offset, flags, window, 0, 0
+            )
+            + options
+            + payload
+        )
         total = _checksum(source + destination + struct.pack("!HH", 6, len(tcp)) + tcp)
         tcp = tcp[:16] + struct.pack("!H", total) + tcp[18:]
         ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 20 + len(tcp), 0, 0x4000, 64, 6, 0, source, destination)
@@ -94,7 +114,15 @@ class Client:
     """One end of a connection, crafted. `tsval` is the timestamp that it sends; None: no option."""
 
     def __init__(
-        self, wire: Wire, address: str, port: int, *, tsval: int | None, seq: int = 1_000_000, server: str = SERVER, server_port: int = 7000
+        self,
+        wire: Wire,
+        address: str,
+        port: int,
+        *,
+        tsval: int | None,
+        seq: int = 1_000_000,
+        server: str = SERVER,
+        server_port: int = 7000,
     ):
         self.wire, self.address, self.port, self.server, self.server_port = wire, address, port, server, server_port
         self.tsval, self.seq, self.ack, self.tsecr = tsval, seq, 0, 0
@@ -150,4 +178,16 @@ def _parse(packet: bytes) -> Seen | None:
             tsval, tsecr = struct.unpack_from("!II", options, 2)
         options = options[length:]
     source, destination = socket.inet_ntoa(packet[12:16]), socket.inet_ntoa(packet[16:20])
-    return Seen(source, destination, sport, dport, seq, ack, flags & 0x3F, window, tsval, tsecr, packet[end : struct.unpack_from("!H", packet, 2)[0]])
+    return Seen(
+        source,
+        destination,
+        sport,
+        dport,
+        seq,
+        ack,
+        flags & 0x3F,
+        window,
+        tsval,
+        tsecr,
+        packet[end : struct.unpack_from("!H", packet, 2)[0]],
+    )

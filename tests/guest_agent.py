@@ -26,7 +26,16 @@ def look_around(emit: Emit) -> None:
     wall_s = time.time()
     began_s = time.monotonic()
     time.sleep(60)
-    emit({"event": "seen", "uid": os.getuid(), "pid": os.getpid(), "wall_s": wall_s, "slept_s": time.monotonic() - began_s, "python": sys.version})
+    emit(
+        {
+            "event": "seen",
+            "uid": os.getuid(),
+            "pid": os.getpid(),
+            "wall_s": wall_s,
+            "slept_s": time.monotonic() - began_s,
+            "python": sys.version,
+        }
+    )
 
 
 def write(emit: Emit, *paths: str) -> None:
@@ -113,7 +122,10 @@ def converse(emit: Emit) -> None:
     with socket.socket() as control:
         fcntl.ioctl(control, 0x8914, struct.pack("16sH14s", b"lo", 0x41, b""))  # SIOCSIFFLAGS: up, running
     digest = hashlib.sha256()
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as tap, socket.create_server(("127.0.0.1", 5000)) as server:
+    with (
+        socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)) as tap,
+        socket.create_server(("127.0.0.1", 5000)) as server,
+    ):
         tap.bind(("lo", 0))
         for _ in range(20):
             with socket.create_connection(("127.0.0.1", 5000)) as client, server.accept()[0] as accepted:

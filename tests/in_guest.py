@@ -1,4 +1,6 @@
-"""Calls a function of the tests inside the lab kernel, and hands back what it returns: an agent of the guest engine's."""
+"""Calls a function of the tests inside the lab kernel, and hands back what it returns: an agent of
+the guest engine's.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,8 @@ def run_in_guest(function: Callable[..., Any], *arguments: Any, folder: Path, re
     """Call `function(*arguments)` as root of a lab kernel of its own, in virtual time.
 
     Args:
-        function: one at the top level of its module, which the guest imports by name and which imports little.
+        function: one at the top level of its module, which the guest imports by name and which
+            imports little.
         arguments: JSON values; what is returned is one too.
         folder: where the console's log is kept if it goes wrong.
     """
@@ -26,7 +29,9 @@ def run_in_guest(function: Callable[..., Any], *arguments: Any, folder: Path, re
 
 
 def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
-    """The agent's part, inside. The second since boot is a stamp to TCP, in which 0 means never: so begin in a later one."""
+    """The agent's part, inside. The second since boot is a stamp to TCP, in which 0 means never: so
+    begin in a later one.
+    """
     time.sleep(2)
     answer = getattr(importlib.import_module(request["module"]), request["function"])(*request["arguments"])
     emit({"event": "answer", "answer": answer})

@@ -1,4 +1,6 @@
-"""What the tests of the lab kernel's sysctls do inside it. Imports little, because an import in the guest takes real time."""
+"""What the tests of the lab kernel's sysctls do inside it. Imports little, because an import in the
+guest takes real time.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,9 @@ def lives(lengths_ms: list[int], address: str) -> dict[str, list[float]]:
 
 def bounds() -> dict[str, Any]:
     """The defaults, and what values the sysctls take."""
-    found: dict[str, Any] = {name: read(name) for name in ("tcp_timewait_len", "tcp_tw_recycle", "tcp_timestamp_offset")}
+    found: dict[str, Any] = {
+        name: read(name) for name in ("tcp_timewait_len", "tcp_tw_recycle", "tcp_timestamp_offset")
+    }
     for name, values in {
         "tcp_timewait_len": [0, -1, 3_600_001, 2**32, "abc", 1, 3_600_000],
         "tcp_tw_recycle": [2, -1, "x", 1, 0],
@@ -125,7 +129,9 @@ def rearming() -> dict[str, float | None]:
 
 
 def fin_wait2(length_ms: int, fin_timeout_s: int) -> dict[str, Any]:
-    """An orphan in FIN_WAIT2: its whole life, and, of another, what is left of TIME_WAIT right after the client's FIN at last came."""
+    """An orphan in FIN_WAIT2: its whole life, and, of another, what is left of TIME_WAIT right
+    after the client's FIN at last came.
+    """
     sysctl("tcp_timewait_len", length_ms)
     sysctl("tcp_fin_timeout", fin_timeout_s)
     bench = Bench()
@@ -161,13 +167,18 @@ def shown_by_ss() -> list[str]:
     _one_time_wait().close()
     time.sleep(10)
     text = subprocess.run(
-        ["ss", "--no-header", "--tcp", "--numeric", "--options", "state", "time-wait"], capture_output=True, text=True, check=True
+        ["ss", "--no-header", "--tcp", "--numeric", "--options", "state", "time-wait"],
+        capture_output=True,
+        text=True,
+        check=True,
     ).stdout
     return [word for word in text.split() if word.startswith("timer:")]
 
 
 def many(count: int, length_ms: int) -> list[int]:
-    """How many of `count` TIME_WAIT sockets there are 10 ms before the first should go and 10 ms after the last should have gone."""
+    """How many of `count` TIME_WAIT sockets there are 10 ms before the first should go and 10 ms
+    after the last should have gone.
+    """
     loopback_up()
     sysctl("tcp_max_tw_buckets", count)
     sysctl("ip_local_port_range", "1024 65535")
@@ -188,12 +199,16 @@ def many(count: int, length_ms: int) -> list[int]:
 
 
 def _in_time_wait() -> int:
-    words = next(line for line in Path("/proc/net/sockstat").read_text().splitlines() if line.startswith("TCP:")).split()
+    words = next(
+        line for line in Path("/proc/net/sockstat").read_text().splitlines() if line.startswith("TCP:")
+    ).split()
     return int(words[words.index("tw") + 1])
 
 
 def clocks(offsets_ms: list[int], syncookies: int) -> dict[str, Any]:
-    """The timestamp clock of SYN-ACKs, FINs and TIME_WAIT's ACKs under each offset, less the clock without one; and the RTT measured."""
+    """The timestamp clock of SYN-ACKs, FINs and TIME_WAIT's ACKs under each offset, less the clock
+    without one; and the RTT measured.
+    """
     sysctl("tcp_timestamps", 2)
     sysctl("tcp_syncookies", syncookies)
     bench = Bench()
@@ -223,7 +238,9 @@ def clocks(offsets_ms: list[int], syncookies: int) -> dict[str, Any]:
 
 
 def offset_of_a_client(offset_ms: int, timestamps: int) -> int | None:
-    """By how much the TSval in a kernel's SYN changes with the offset, in ms, rounded to a tenth of a second; None: it has none."""
+    """By how much the TSval in a kernel's SYN changes with the offset, in ms, rounded to a tenth of
+    a second; None: it has none.
+    """
     sysctl("tcp_timestamps", timestamps)
     bench = Bench()
     values = []
@@ -247,7 +264,9 @@ def ask_the_records(path: str) -> dict[str, Any]:
 
 
 def opens_towards_a_lower_clock() -> dict[str, Any]:
-    """Close first towards a crafted server with a high clock, then connect to it again, its clock low now."""
+    """Close first towards a crafted server with a high clock, then connect to it again, its clock
+    low now.
+    """
     sysctl("tcp_tw_recycle", 1)
     bench = Bench()
     seen: dict[str, Any] = {}
@@ -263,12 +282,16 @@ def opens_towards_a_lower_clock() -> dict[str, Any]:
         seen[f"{name} answer"] = server.expect("ACK").kind
         short_s = 3.5 * rto(kernel)
         bench.close_server_first(server, kernel)
-        seen[f"{name} TIME_WAIT"] = "3.5 RTO" if abs((bench.timer_s(server) or 0) - short_s) < 0.05 else bench.timer_s(server)
+        seen[f"{name} TIME_WAIT"] = (
+            "3.5 RTO" if abs((bench.timer_s(server) or 0) - short_s) < 0.05 else bench.timer_s(server)
+        )
     return seen
 
 
 def refused_over_ipv6() -> dict[str, Any]:
-    """A connection to oneself over IPv6, then one with a lower clock; in a namespace with recycle on, and in one with it off."""
+    """A connection to oneself over IPv6, then one with a lower clock; in a namespace with recycle
+    on, and in one with it off.
+    """
     found = {}
     for name, recycle in (("on", 1), ("off", 0)):
         with inside_network_namespace(new_network_namespace()):

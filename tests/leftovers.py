@@ -12,10 +12,18 @@ T = TypeVar("T")
 
 def machine_state() -> list[str]:
     """The machine's own network, byte for byte: links, addresses, routes, rules, and the sysctls."""
-    commands = [["ip", "-d", "link"], ["ip", "addr"], ["ip", "route", "show", "table", "all"], ["ip", "netns"], ["nft", "list", "ruleset"]]
+    commands = [
+        ["ip", "-d", "link"],
+        ["ip", "addr"],
+        ["ip", "route", "show", "table", "all"],
+        ["ip", "netns"],
+        ["nft", "list", "ruleset"],
+    ]
     texts = [subprocess.run(command, capture_output=True, text=True, check=False).stdout for command in commands]
     sysctls = sorted(Path("/proc/sys/net/ipv4").glob("tcp_*"))
-    return texts + [path.read_text() for path in sysctls if os.access(path, os.R_OK) and path.name != "tcp_fastopen_key"]
+    return texts + [
+        path.read_text() for path in sysctls if os.access(path, os.R_OK) and path.name != "tcp_fastopen_key"
+    ]
 
 
 def processes_of(tag: str) -> list[int]:

@@ -1,4 +1,6 @@
-"""How long a TIME_WAIT socket lives when each mechanism sets its length. Runs in the lab kernel too, so it imports little."""
+"""How long a TIME_WAIT socket lives when each mechanism sets its length. Runs in the lab kernel
+too, so it imports little.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from twlab.tuning.apply import Tuning
 
 
 def lives(lengths_s: list[float], mechanisms: list[str]) -> list[list[float]]:
-    """Seconds that a TIME_WAIT lasted: a row for each length, in it one for each mechanism (empty: what the kernel offers)."""
+    """Seconds that a TIME_WAIT lasted: a row for each length, in it one for each mechanism (empty:
+    what the kernel offers).
+    """
     return [[life_s(length_s, mechanism) for mechanism in mechanisms] for length_s in lengths_s]
 
 

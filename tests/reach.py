@@ -1,4 +1,6 @@
-"""Who reaches whom in each topology: as it should be, and as it is. Also an agent of the guest engine: each topology makes one event."""
+"""Who reaches whom in each topology: as it should be, and as it is. Also an agent of the guest
+engine: each topology makes one event.
+"""
 
 import select
 import socket

@@ -1,7 +1,9 @@
-"""The recorded answers of a genuine Linux 4.9.154 with tcp_tw_recycle, asked again of the kernel that this runs on.
+"""The recorded answers of a genuine Linux 4.9.154 with tcp_tw_recycle, asked again of the kernel
+that this runs on.
 
-Each case is a function: it takes a record of `data/genuine-4.9.json`, does what was done then, and returns two dictionaries of the same
-facts, what the genuine kernel did and what this one did. They are alike if they are equal.
+Each case is a function: it takes a record of `data/genuine-4.9.json`, does what was done then, and
+returns two dictionaries of the same facts, what the genuine kernel did and what this one did. They
+are alike if they are equal.
 
 Runs in the lab kernel, see test_kernel_recycle.py.
 """
@@ -29,7 +31,9 @@ _IPV4 = "/proc/sys/net/ipv4/"
 
 
 class Bench:
-    """The server under test, its counters and tables, and clients at addresses that nobody has used before."""
+    """The server under test, its counters and tables, and clients at addresses that nobody has used
+    before.
+    """
 
     def __init__(self) -> None:
         self.wire = Wire()
@@ -58,7 +62,9 @@ class Bench:
         return client, server
 
     def close_server_first(self, client: Client, server: socket.socket, fin_tsval: int | None = None) -> None:
-        """The server closes first and ends up in TIME_WAIT; the client's FIN shows `fin_tsval`, or what it showed before."""
+        """The server closes first and ends up in TIME_WAIT; the client's FIN shows `fin_tsval`, or
+        what it showed before.
+        """
         server.close()
         client.expect("FIN+ACK")
         if fin_tsval is not None:
@@ -67,13 +73,17 @@ class Bench:
         client.expect("ACK")
 
     def remember(self, tsval: int | None) -> tuple[Client, float]:
-        """Have the server remember `tsval` of the present address. Returns the client, and the server's RTO in seconds."""
+        """Have the server remember `tsval` of the present address. Returns the client, and the
+        server's RTO in seconds.
+        """
         client, server = self.connect(tsval)
         rto_s = rto(server)
         self.close_server_first(client, server)
         return client, rto_s
 
-    def probe(self, client: Client, kinds: tuple[str, ...] = ("PAWSPassive", "ListenDrops"), wait_s: float = 0.05) -> Facts:
+    def probe(
+        self, client: Client, kinds: tuple[str, ...] = ("PAWSPassive", "ListenDrops"), wait_s: float = 0.05
+    ) -> Facts:
         """Send the client's SYN: the reply, and by how much counters rose."""
         before = counters()
         answer = client.syn(wait_s)
@@ -84,7 +94,9 @@ class Bench:
         return {"reply": answer.kind if answer else "nothing", **{kind: rise for kind, rise in rises.items() if rise}}
 
     def timer_s(self, client: Client) -> float | None:
-        """What remains of the TIME_WAIT that the server has for `client`, in seconds to the hundredth; None: it has none."""
+        """What remains of the TIME_WAIT that the server has for `client`, in seconds to the
+        hundredth; None: it has none.
+        """
         return next((left for state, left in time_waits(client)), None)
 
 
@@ -101,7 +113,9 @@ def counters() -> dict[str, int]:
 
 
 def time_waits(client: Client) -> list[tuple[str, float]]:
-    """State (05 FIN_WAIT2, 06 TIME_WAIT) and remaining seconds of the mini-sockets that the server has for `client`."""
+    """State (05 FIN_WAIT2, 06 TIME_WAIT) and remaining seconds of the mini-sockets that the server
+    has for `client`.
+    """
     peer = f"{struct.unpack('=I', socket.inet_aton(client.address))[0]:08X}:{client.port:04X}"
     rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     return [(row[3], int(row[5].split(":")[1], 16) / 100) for row in rows if row[2] == peer and row[5].startswith("03")]
@@ -136,15 +150,24 @@ def wait_for_phase(phase: float) -> None:
 def _recorded(record: Record) -> Facts:
     """The genuine kernel's answer to a probe, as `Bench.probe` gives it."""
     observed = record["observed"]
-    rises = {"PAWSPassive": record["paws_passive_delta"], "ListenDrops": observed.get("diff", {}).get("ListenDrops", record["paws_passive_delta"])}
+    rises = {
+        "PAWSPassive": record["paws_passive_delta"],
+        "ListenDrops": observed.get("diff", {}).get("ListenDrops", record["paws_passive_delta"]),
+    }
     return {"reply": observed["reply"], **{kind: rise for kind, rise in rises.items() if rise}}
 
 
 def _about(value_s: float | None, expected_s: float) -> str:
-    """A time in words that are equal when the times are, within a twentieth and two ticks of the clock."""
+    """A time in words that are equal when the times are, within a twentieth and two ticks of the
+    clock.
+    """
     if value_s is None:
         return "none"
-    return f"{expected_s:g} s" if abs(value_s - expected_s) <= expected_s / 20 + 0.02 else f"{value_s:g} s, not {expected_s:g}"
+    return (
+        f"{expected_s:g} s"
+        if abs(value_s - expected_s) <= expected_s / 20 + 0.02
+        else f"{value_s:g} s, not {expected_s:g}"
+    )
 
 
 def single(bench: Bench, record: Record) -> Pair:
@@ -154,7 +177,9 @@ def single(bench: Bench, record: Record) -> Pair:
     expected_s = 3.5 * rto_s if record["recycle"] else 60.0
     theirs, ours = _recorded(record), {}
     if tables := record["observed"].get("tw"):
-        theirs["time_wait"] = _about(tables[0]["timer_s"], 3.5 * record["observed"]["rto"] if record["recycle"] else 60.0)[:3]
+        theirs["time_wait"] = _about(
+            tables[0]["timer_s"], 3.5 * record["observed"]["rto"] if record["recycle"] else 60.0
+        )[:3]
         ours["time_wait"] = _about(bench.timer_s(left), expected_s)[:3]
     delta = record["tsval_delta"]
     return theirs, {**bench.probe(bench.client(None if delta is None else base + delta)), **ours}
@@ -170,7 +195,9 @@ def age(bench: Bench, record: Record) -> Pair:
 
 
 def age_boundary(bench: Bench, record: Record) -> Pair:
-    """A SYN every 0.1 s around 60 s: when is the first let in? Ages count in whole seconds, so it depends on the stamp's phase."""
+    """A SYN every 0.1 s around 60 s: when is the first let in? Ages count in whole seconds, so it
+    depends on the stamp's phase.
+    """
     phase = record["observed"]["phase"]
     wait_for_phase(phase)
     start = time.monotonic()
@@ -211,7 +238,9 @@ def length(bench: Bench, record: Record) -> Pair:
     """The life of TIME_WAIT at several RTOs: 3.5 of them."""
     observed = record["observed"]
     before = counters()
-    client, server = bench.connect(BASE if record["case"] != "6-tw-length-no-ts" else None, observed.get("handshake_ack_delay_s", 0))
+    client, server = bench.connect(
+        BASE if record["case"] != "6-tw-length-no-ts" else None, observed.get("handshake_ack_delay_s", 0)
+    )
     rto_s = rto(server)
     bench.close_server_first(client, server)
     after, timer_s = counters(), bench.timer_s(client)
@@ -221,12 +250,19 @@ def length(bench: Bench, record: Record) -> Pair:
     while bench.timer_s(client) is not None:
         time.sleep(0.01)
     life_s = time.monotonic() - closed
-    theirs = {"rto": _about(observed["rto"], observed["rto"]), "timer": "3.5 RTO", "life": "3.5 RTO", "counter": next(iter(observed["diff"]))}
+    theirs = {
+        "rto": _about(observed["rto"], observed["rto"]),
+        "timer": "3.5 RTO",
+        "life": "3.5 RTO",
+        "counter": next(iter(observed["diff"])),
+    }
     ours = {
         "rto": _about(rto_s, observed["rto"]),
         # The FIN's acknowledgment was one more sample after the RTO had been read.
         "timer": "3.5 RTO" if abs((timer_s or 0) / rto_s - 3.5) < 0.15 else f"{timer_s} s at an RTO of {rto_s} s",
-        "life": "3.5 RTO" if 3.4 < life_s / rto_s < 3.5 * 1.13 else f"{life_s:.3f} s at an RTO of {rto_s} s",  # a wheel's timer is up to 1/8 late
+        "life": "3.5 RTO"
+        if 3.4 < life_s / rto_s < 3.5 * 1.13
+        else f"{life_s:.3f} s at an RTO of {rto_s} s",  # a wheel's timer is up to 1/8 late
         "counter": next((name for name in ("TWKilled", "TW") if after[name] > before[name]), "none"),
     }
     return theirs, ours
@@ -255,13 +291,19 @@ def rearm(bench: Bench, record: Record) -> Pair:
         client.send()
     answer = bench.wire.receive(client, 0.05)
     after_s = bench.timer_s(client)
-    theirs = {"before": "3.5 RTO", "reply": record["observed"]["reply"], "after": _about(record["observed"]["after"][0]["timer_s"], 60.0)}
+    theirs = {
+        "before": "3.5 RTO",
+        "reply": record["observed"]["reply"],
+        "after": _about(record["observed"]["after"][0]["timer_s"], 60.0),
+    }
     before = "3.5 RTO" if before_s and abs(before_s - 3.5 * rto_s) < 0.03 else f"{before_s} s"
     return theirs, {"before": before, "reply": answer.kind if answer else "nothing", "after": _about(after_s, 60.0)}
 
 
 def established(bench: Bench, record: Record) -> Pair:
-    """A lower clock's open connection is left alone; its new SYN is refused; its own close changes nothing."""
+    """A lower clock's open connection is left alone; its new SYN is refused; its own close changes
+    nothing.
+    """
     lower, server = bench.connect(BASE - 5000)
     bench.remember(BASE)
     if record["case"] == "7-established-then-closed":
@@ -269,7 +311,10 @@ def established(bench: Bench, record: Record) -> Pair:
         bench.close_server_first(lower, server)
         memory, left_s = remembered(bench.address), bench.timer_s(lower)
         short = left_s is not None and abs(left_s - 3.5 * rto_s) < 0.05
-        return {"remembered": 0, "time_wait": "3.5 RTO"}, {"remembered": memory and memory[0] - BASE, "time_wait": "3.5 RTO" if short else left_s}
+        return {"remembered": 0, "time_wait": "3.5 RTO"}, {
+            "remembered": memory and memory[0] - BASE,
+            "time_wait": "3.5 RTO" if short else left_s,
+        }
     before = counters()
     lower.send(ACK, b"hello")
     acked = lower.expect("ACK")
@@ -288,7 +333,13 @@ def established(bench: Bench, record: Record) -> Pair:
         "got": observed["app_got"],
         "reply": observed["server_reply"],
     }
-    ours = {"new": new["reply"], "PAWSPassive": new.get("PAWSPassive", 0), "acked": acked.kind, "got": got, "reply": reply}
+    ours = {
+        "new": new["reply"],
+        "PAWSPassive": new.get("PAWSPassive", 0),
+        "acked": acked.kind,
+        "got": got,
+        "reply": reply,
+    }
     return {**theirs, "PAWSEstab": observed["PAWSEstab"]}, {**ours, "PAWSEstab": paws}
 
 
@@ -301,7 +352,10 @@ def half_open(bench: Bench, record: Record) -> Pair:
     lower.send()
     server, _ = bench.listeners[7000].accept()
     server.close()
-    return {"accepted": True, "PassiveOpens": 1}, {"accepted": True, "PassiveOpens": counters()["PassiveOpens"] - before}
+    return {"accepted": True, "PassiveOpens": 1}, {
+        "accepted": True,
+        "PassiveOpens": counters()["PassiveOpens"] - before,
+    }
 
 
 def client_first(bench: Bench, record: Record) -> Pair:
@@ -328,7 +382,10 @@ def server_reset(bench: Bench, record: Record) -> Pair:
     server.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     server.close()
     closed = client.expect("RST+ACK").kind
-    return {**_recorded(record), "closed": record["observed"]["close_pkt"]}, {**bench.probe(bench.client(BASE - 1000)), "closed": closed}
+    return {**_recorded(record), "closed": record["observed"]["close_pkt"]}, {
+        **bench.probe(bench.client(BASE - 1000)),
+        "closed": closed,
+    }
 
 
 def same_tuple(bench: Bench, record: Record) -> Pair:
@@ -345,10 +402,14 @@ def same_tuple(bench: Bench, record: Record) -> Pair:
     after = counters()
     ours = {"reply": answer.kind if answer else "nothing", "PAWS": after["PAWSTimeWait"] - before["PAWSTimeWait"]}
     theirs = {"reply": observed["reply"], "PAWS": observed["diff"].get("PAWSEstab", 0)}
-    ours["PAWSPassive"], theirs["PAWSPassive"] = after["PAWSPassive"] - before["PAWSPassive"], record["paws_passive_delta"]
+    ours["PAWSPassive"], theirs["PAWSPassive"] = (
+        after["PAWSPassive"] - before["PAWSPassive"],
+        record["paws_passive_delta"],
+    )
     if "tw_after" in observed:
         theirs["time_wait"], ours["time_wait"] = (
-            _about(left, 60.0) for left in (next((row["timer_s"] for row in observed["tw_after"]), None), bench.timer_s(client))
+            _about(left, 60.0)
+            for left in (next((row["timer_s"] for row in observed["tw_after"]), None), bench.timer_s(client))
         )
     if "synack_seq_minus_snd_nxt" in observed and answer:
         theirs["isn"], ours["isn"] = observed["synack_seq_minus_snd_nxt"], (answer.seq - snd_nxt) % 2**32
@@ -362,7 +423,9 @@ def cookies(bench: Bench, record: Record) -> Pair:
     sysctl("tcp_syncookies", 2)
     try:
         delta = record["tsval_delta"]
-        ours = bench.probe(bench.client(None if delta is None else BASE + delta), ("PAWSPassive", "ListenDrops", "SyncookiesSent"))
+        ours = bench.probe(
+            bench.client(None if delta is None else BASE + delta), ("PAWSPassive", "ListenDrops", "SyncookiesSent")
+        )
     finally:
         sysctl("tcp_syncookies", 1)
     return {**_recorded(record), "SyncookiesSent": record["observed"]["diff"]["SyncookiesSent"]}, ours
@@ -391,8 +454,16 @@ def any_reply(bench: Bench, record: Record) -> Pair:
     client, before = bench.client(BASE - 100_000), counters()
     replies = [reply.kind for wait_s in (1, 2, 4, 1) if (reply := client.syn(wait_s))]
     after = counters()
-    theirs = {"replies": record["observed"]["packets_back"], "PAWSPassive": 4, "ListenDrops": 4, "OutRsts": record["observed"]["out_rsts"]}
-    return theirs, {"replies": replies, **{name: after[name] - before[name] for name in ("PAWSPassive", "ListenDrops", "OutRsts")}}
+    theirs = {
+        "replies": record["observed"]["packets_back"],
+        "PAWSPassive": 4,
+        "ListenDrops": 4,
+        "OutRsts": record["observed"]["out_rsts"],
+    }
+    return theirs, {
+        "replies": replies,
+        **{name: after[name] - before[name] for name in ("PAWSPassive", "ListenDrops", "OutRsts")},
+    }
 
 
 def catch_up(bench: Bench, record: Record) -> Pair:
@@ -453,8 +524,12 @@ def random_offsets(bench: Bench, record: Record) -> Pair:
             client.send()
             bench.close_server_first(client, bench.listeners[7000].accept()[0])
             known = tsval if behind <= 0 else known
-    # 4.9 was found to follow the rule at each try; how many that admits is a matter of the draw, about half.
-    return {"each as the rule says": True, "about half": True}, {"each as the rule says": as_predicted, "about half": 50 <= admitted <= 100}
+    # 4.9 was found to follow the rule at each try; how many that admits is a matter of the draw,
+    # about half.
+    return {"each as the rule says": True, "about half": True}, {
+        "each as the rule says": as_predicted,
+        "about half": 50 <= admitted <= 100,
+    }
 
 
 CASES: dict[str, Callable[[Bench, Record], Pair]] = {
@@ -498,7 +573,10 @@ def ask(records: list[Record]) -> list[Pair]:
     pairs = []
     for record in records:
         # Four records say nothing of the sysctl because they ask nothing: it was on.
-        sysctl("tcp_tw_recycle", 1 if record["recycle"] is None or record["case"] == "16-recycle-off-after" else record["recycle"])
+        sysctl(
+            "tcp_tw_recycle",
+            1 if record["recycle"] is None or record["case"] == "16-recycle-off-after" else record["recycle"],
+        )
         bench.fresh()
         try:
             pairs.append(CASES[record["case"]](bench, record))

@@ -1,4 +1,6 @@
-"""The ways out, measured: the table's rows, what counts as harm, and that plan and measurement agree."""
+"""The ways out, measured: the table's rows, what counts as harm, and that plan and measurement
+agree.
+"""
 
 import json
 import os
@@ -28,7 +30,9 @@ def facts(prediction):
 
 
 def test_every_way_is_measured_and_every_measurement_is_a_row():
-    """The arms of the measuring scenario are the rows of the table, in the same order but for the groups."""
+    """The arms of the measuring scenario are the rows of the table, in the same order but for the
+    groups.
+    """
     assert {row.arm for row in ALTERNATIVES} == set(table.MEASURED.arms)
     assert len(ALTERNATIVES) == len(table.MEASURED.arms)
     assert {row.under for row in ALTERNATIVES} == set(UNDER)
@@ -36,19 +40,29 @@ def test_every_way_is_measured_and_every_measurement_is_a_row():
 
 @pytest.mark.parametrize("name", HARM)
 def test_harm_is_what_a_treatment_predicts_and_the_control_does_not(name):
-    """So a scenario that is said to do harm is one whose own claim is that harm. tw-reuse-safe claims that there is none."""
+    """So a scenario that is said to do harm is one whose own claim is that harm. tw-reuse-safe
+    claims that there is none.
+    """
     scenario = CATALOGUE[name]
     assert not HARM[name].done(facts(scenario.arms["control"].expect))
-    harmful = [arm for arm, role in scenario.roles.items() if role == "treatment" and HARM[name].done(facts(scenario.arms[arm].expect))]
+    harmful = [
+        arm
+        for arm, role in scenario.roles.items()
+        if role == "treatment" and HARM[name].done(facts(scenario.arms[arm].expect))
+    ]
     assert bool(harmful) != (name in ("tw-reuse-safe", "reordered-close", "old-ack-in-syn-sent"))
 
 
 def test_each_way_is_judged_by_its_settings_with_and_without_timestamps():
-    """The full TIME_WAIT always, for comparison; scenarios that show one way only for that; recycle-nat with the clocks that it is about."""
+    """The full TIME_WAIT always, for comparison; scenarios that show one way only for that;
+    recycle-nat with the clocks that it is about.
+    """
     row = next(row for row in ALTERNATIVES if row.arm == "time-wait-10")
     made = jobs(CATALOGUE, [row])
     assert {job.under for job in made} == {None, ("full", True), ("time-wait-10", True), ("time-wait-10", False)}
-    assert {pair for job in made if job.scenario == "recycle-nat" for pair in job.sets if "timestamps" in pair} == {"timestamps=0"}
+    assert {pair for job in made if job.scenario == "recycle-nat" for pair in job.sets if "timestamps" in pair} == {
+        "timestamps=0"
+    }
     assert all("time_wait_s=10" in job.sets for job in made if job.under and job.under[0] == "time-wait-10")
     assert not {"linger-truncation", "overflow"} & {job.scenario for job in made}
     lingering = jobs(CATALOGUE, [row for row in ALTERNATIVES if row.arm == "linger-0"])
@@ -57,10 +71,17 @@ def test_each_way_is_judged_by_its_settings_with_and_without_timestamps():
 
 
 def test_a_row_tells_what_was_measured_and_what_was_not():
-    """What could not be measured is no figure, with the reason; harm is named once, in the order of the list; lists become one cell of the CSV."""
+    """What could not be measured is no figure, with the reason; harm is named once, in the order of
+    the list; lists become one cell of the CSV.
+    """
     row = next(row for row in ALTERNATIVES if row.arm == "time-wait-1")
     done = [
-        (job, {"observed": {"foreign_bytes": 400, "harmed": 1}, "error": None} if job.under else {"observed": None, "error": {"message": "none"}})
+        (
+            job,
+            {"observed": {"foreign_bytes": 400, "harmed": 1}, "error": None}
+            if job.under
+            else {"observed": None, "error": {"message": "none"}},
+        )
         for job in reversed(jobs(CATALOGUE, [row]))
     ]
     values = summary(done, [row], command="twlab alternatives time-wait-1")
@@ -76,7 +97,9 @@ def test_a_row_tells_what_was_measured_and_what_was_not():
 
 @pytest.mark.guest
 def test_plan_and_measurement_agree():
-    """Ways that a plan knows sustain in the lab kernel what it says: at most 2 % more, and less only by what Linux's timers are late."""
+    """Ways that a plan knows sustain in the lab kernel what it says: at most 2 % more, and less
+    only by what Linux's timers are late.
+    """
     few = make(Demand(rate_per_s=1, port_low=sustained.LOW, port_high=sustained.LOW + sustained.PORTS - 1, life_s=0))
     planned = {way.name: way.ceiling_per_s for way in few.ways}
     names = ["time-wait-10", "time-wait-1", "tw-reuse", "socket-port-range"]
@@ -89,9 +112,15 @@ def test_plan_and_measurement_agree():
 
 @pytest.mark.guest
 def test_several_kernels_carry_out_what_one_would():
-    """Results bear the number of their arm; settings are the job's; a scenario that cannot be found is that arm's result, and the others are done."""
+    """Results bear the number of their arm; settings are the job's; a scenario that cannot be found
+    is that arm's result, and the others are done.
+    """
     cut = ["time_wait_s=1", "timestamps=0"]
-    arms = [("stale-data", "treatment", cut), ("stale-data", "treatment", ["time_wait_s=60", "timestamps=0"]), ("no-such", "control", [])]
+    arms = [
+        ("stale-data", "treatment", cut),
+        ("stale-data", "treatment", ["time_wait_s=60", "timestamps=0"]),
+        ("no-such", "control", []),
+    ]
     results = dict(batch.run(arms, seed=1, kernels=2))
     assert HARM["stale-data"].done(results[0]["observed"])
     assert not HARM["stale-data"].done(results[1]["observed"])
@@ -103,7 +132,13 @@ def test_the_command_writes_its_table(tmp_path):
     """JSON, CSV and Markdown; a name that is none is told."""
     command = [sys.executable, "-m", "twlab", "alternatives"]
     environment = {**os.environ, "NO_COLOR": "1"}
-    done = subprocess.run([*command, "time-wait-1", "--no-judge", "--out", str(tmp_path)], capture_output=True, text=True, cwd=ROOT, env=environment)
+    done = subprocess.run(
+        [*command, "time-wait-1", "--no-judge", "--out", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=environment,
+    )
     assert done.returncode == 0, done.stderr
     values = json.loads((tmp_path / "alternatives.json").read_text())
     assert values["rows"][0]["as_planned"] is True

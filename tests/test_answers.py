@@ -43,7 +43,9 @@ def test_every_command_can_be_given(text):
 
 
 def test_every_sentence_has_its_command():
-    """Each point of the page names at least one, or a row of the table that a command of the same point measures."""
+    """Each point of the page names at least one, or a row of the table that a command of the same
+    point measures.
+    """
     points = re.split(r"^- ", TEXT.split("## 1.")[1], flags=re.MULTILINE)[1:]
     assert [point for point in points if "`twlab " not in point and not re.search(r"\(`[a-z0-9-]+`\)", point)] == []
 
@@ -58,6 +60,8 @@ def test_every_figure_is_the_one_that_was_measured():
 
 
 def test_the_table_is_the_one_that_was_measured():
-    """docs/alternatives.md is what docs/alternatives.json makes; all that could be measured was as planned."""
+    """docs/alternatives.md is what docs/alternatives.json makes; all that could be measured was as
+    planned.
+    """
     assert (DOCS / "alternatives.md").read_text() == page(MEASURED)
     assert all(row["as_planned"] for row in MEASURED["rows"] if row["sustained_per_s"] is not None)

@@ -18,9 +18,11 @@ from conftest import ROOT
 import twlab
 
 PAGE = ROOT / "docs" / "architecture.md"
-# What the table of packages does not list: the public interface, and the two files that start the command line.
+# What the table of packages does not list: the public interface, and the two files that start the
+# command line.
 FACE, STARTERS = "twlab", {"twlab.cli", "twlab.__main__"}
-# The libraries that reach into the network, and the one module that imports each, or each part of it.
+# The libraries that reach into the network, and the one module that imports each, or each part of
+# it.
 IMPORTERS = {
     "mininet.cli": "twlab/shell/repl.py",
     "mininet.log": "twlab/shell/repl.py",
@@ -51,7 +53,9 @@ MODULES = {dotted(path): path for path in PRODUCT if path.is_relative_to(ROOT / 
 
 @cache
 def allowed() -> dict[str, set[str]]:
-    """The table in docs/architecture.md: package to the packages that it may import; ``top`` is the top level."""
+    """The table in docs/architecture.md: package to the packages that it may import; ``top`` is the
+    top level.
+    """
     rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", PAGE.read_text(), re.MULTILINE)
     return {package: set(re.findall(r"`(\w+)`", row)) for package, row in rows}
 
@@ -65,9 +69,13 @@ def package(name: str) -> str:
 
 
 def imports(path: Path, *, types: bool = True) -> Iterator[str]:
-    """The full dotted names that `path` imports, wherever in it; without `types`, only those that run."""
+    """The full dotted names that `path` imports, wherever in it; without `types`, only those that
+    run.
+    """
     tree = ast.parse(path.read_text())
-    guarded = [node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
+    guarded = [
+        node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
     for_types = {id(inner) for node in guarded for statement in node.body for inner in ast.walk(statement)}
     for node in ast.walk(tree):
         if not types and id(node) in for_types:
@@ -102,19 +110,25 @@ def test_the_table_names_every_package_once() -> None:
 
 @pytest.mark.parametrize("path", in_product("twlab"))
 def test_imports_are_those_of_the_table(path: Path) -> None:
-    """A module imports from its own package, and from those that the table names beside it; type hints count too."""
+    """A module imports from its own package, and from those that the table names beside it; type
+    hints count too.
+    """
     name = dotted(path)
     home = package(name)
     if home == FACE or name in STARTERS:
         return
     strangers = {other for other in own_imports(path) if package(other) not in {home, *allowed()[home]}}
-    assert not strangers, f"{relative(path)}: docs/architecture.md does not let {home} import {', '.join(sorted(strangers))}"
+    assert not strangers, (
+        f"{relative(path)}: docs/architecture.md does not let {home} import {', '.join(sorted(strangers))}"
+    )
 
 
 def test_no_package_and_no_file_is_in_a_circle_of_imports() -> None:
     """Neither the packages of the table nor the files import each other in a circle."""
     graphlib.TopologicalSorter({home: others - {FACE} for home, others in allowed().items()}).prepare()
-    files = {name: own_imports(path, types=False) - {name} for name, path in MODULES.items() if package(name) != "scenarios"}
+    files = {
+        name: own_imports(path, types=False) - {name} for name, path in MODULES.items() if package(name) != "scenarios"
+    }
     graphlib.TopologicalSorter(files).prepare()
 
 
@@ -137,7 +151,9 @@ def test_module_names_in_strings_can_be_imported() -> None:
 
 
 def test_references_in_prose_lead_somewhere() -> None:
-    """`twlab.x.y` between backticks, in docstrings, comments and pages, is a module or something in one."""
+    """`twlab.x.y` between backticks, in docstrings, comments and pages, is a module or something in
+    one.
+    """
     for path in (*PRODUCT, ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         if path.name == "decisions.md":
             continue  # each entry names things as they were on its day
@@ -153,13 +169,18 @@ def resolves(name: str) -> bool:
     found: object = importlib.import_module(module) if module != "twlab.__main__" else None
     for part in name[len(module) :].split(".")[1:]:
         if not hasattr(found, part):
-            return isinstance(found, type) and re.search(rf"\bself\.{part}\b|^    {part}:", inspect.getsource(found), re.MULTILINE) is not None
+            return (
+                isinstance(found, type)
+                and re.search(rf"\bself\.{part}\b|^    {part}:", inspect.getsource(found), re.MULTILINE) is not None
+            )
         found = getattr(found, part)
     return True
 
 
 def test_each_library_has_one_importer() -> None:
-    """Of the libraries that reach into the network each, or each part, is imported by one module only."""
+    """Of the libraries that reach into the network each, or each part, is imported by one module
+    only.
+    """
     for path in PRODUCT:
         for name in imports(path, types=False):
             library = next((library for library in IMPORTERS if f"{name}.".startswith(f"{library}.")), None)
@@ -167,12 +188,16 @@ def test_each_library_has_one_importer() -> None:
 
 
 def test_importing_twlab_is_light_and_gives_the_public_names() -> None:
-    """`import twlab` loads none of the four libraries, and what it offers is `__all__`, sorted, no more and no less."""
+    """`import twlab` loads none of the four libraries, and what it offers is `__all__`, sorted, no
+    more and no less.
+    """
     script = f"import sys, twlab; print([name for name in {HEAVY!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT).stdout
     assert loaded.strip() == "[]"
     assert list(twlab.__all__) == sorted(twlab.__all__)
-    offered = {name for name, value in vars(twlab).items() if not name.startswith("_") and not isinstance(value, ModuleType)}
+    offered = {
+        name for name, value in vars(twlab).items() if not name.startswith("_") and not isinstance(value, ModuleType)
+    }
     assert offered == set(twlab.__all__)
 
 
@@ -198,7 +223,9 @@ def test_modules_and_functions_are_short(path: Path) -> None:
     lines = path.read_text().count("\n")
     assert lines <= LONGEST_MODULE, f"{relative(path)} has {lines} lines"
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef) and (statements := node.body[1:] if ast.get_docstring(node) else node.body):
+        if isinstance(node, ast.FunctionDef) and (
+            statements := node.body[1:] if ast.get_docstring(node) else node.body
+        ):
             lines = (statements[-1].end_lineno or 0) - statements[0].lineno + 1
             assert lines <= LONGEST_FUNCTION, f"{relative(path)}: {node.name} has {lines} lines"
 
@@ -221,12 +248,22 @@ def test_no_file_names_a_place_of_one_machine() -> None:
             assert not private.search(line), f"{relative(path)}:{number}: {line.strip()}"
 
 
-@pytest.mark.parametrize("path", [pytest.param(path, id=relative(path)) for path in sorted((ROOT / "topologies").glob("[!_]*.py"))])
+@pytest.mark.parametrize(
+    "path", [pytest.param(path, id=relative(path)) for path in sorted((ROOT / "topologies").glob("[!_]*.py"))]
+)
 def test_a_topology_file_gives_mn_only_what_it_should(path: Path) -> None:
-    """`mn --custom` copies every public name of a file over its own: only `topos`, and classes of its own, may be there."""
+    """`mn --custom` copies every public name of a file over its own: only `topos`, and classes of
+    its own, may be there.
+    """
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree), "the drawing is missing"
-    assigned = {target.id for node in tree.body if isinstance(node, ast.Assign) for target in node.targets if isinstance(target, ast.Name)}
+    assigned = {
+        target.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for target in node.targets
+        if isinstance(target, ast.Name)
+    }
     assert {name for name in assigned if not name.startswith("_")} == {"topos"}
 
 
@@ -234,4 +271,8 @@ def tracked_files() -> list[Path]:
     """The project's own text files: those that git knows."""
     command = ["git", "-c", "safe.directory=*", "-C", str(ROOT), "ls-files", "-z"]
     names = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\0")
-    return [ROOT / name for name in names if name and (ROOT / name).suffix in {".py", ".sh", ".md", ".toml", ".txt", ".config", ".patch", ""}]
+    return [
+        ROOT / name
+        for name in names
+        if name and (ROOT / name).suffix in {".py", ".sh", ".md", ".toml", ".txt", ".config", ".patch", ""}
+    ]

@@ -12,7 +12,9 @@ from twlab.tuning.baseline import BASELINE, pinned
 
 
 def test_every_line_is_there_once_and_says_why():
-    """No sysctl is pinned twice, every value is in the kernel's own spelling, every line has its reason."""
+    """No sysctl is pinned twice, every value is in the kernel's own spelling, every line has its
+    reason.
+    """
     assert len({pin.sysctl for pin in BASELINE}) == len(BASELINE)
     for pin in BASELINE:
         assert pin.value == " ".join(pin.value.split())
@@ -20,7 +22,9 @@ def test_every_line_is_there_once_and_says_why():
 
 
 def test_what_a_setting_can_change_is_pinned():
-    """Settings state differences from the baseline, so the baseline has a value for each sysctl that they can change."""
+    """Settings state differences from the baseline, so the baseline has a value for each sysctl
+    that they can change.
+    """
     assert [knob.sysctl for knob in KNOBS if pinned(knob.sysctl) is None] == []
 
 
@@ -39,7 +43,9 @@ def put_into_force():
 @pytest.mark.host
 @pytest.mark.parametrize("ordinary", [False, True])
 def test_the_kernel_takes_all_of_it(in_sandbox, request, ordinary):
-    """As root and as an ordinary user: read back, every pin that this kernel has holds its value; conntrack's on gateways only."""
+    """As root and as an ordinary user: read back, every pin that this kernel has holds its value;
+    conntrack's on gateways only.
+    """
     user = request.getfixturevalue("ordinary_user") if ordinary else ""
     tunings, wildcard = in_sandbox(put_into_force, user=user)
     for name, effective in tunings.items():
@@ -54,10 +60,16 @@ def test_the_kernel_takes_all_of_it(in_sandbox, request, ordinary):
 def touched_outside():
     before = {pin.sysctl: {one: sysctl.read(one) for one in sysctl.expand(pin.sysctl)} for pin in BASELINE}
     put_into_force()
-    return {name: values for name, values in before.items() if values != {one: sysctl.read(one) for one in sysctl.expand(name)}}
+    return {
+        name: values
+        for name, values in before.items()
+        if values != {one: sysctl.read(one) for one in sysctl.expand(name)}
+    }
 
 
 @pytest.mark.host
 def test_only_the_nodes_own_sysctls_are_touched(in_sandbox):
-    """All pins belong to a network namespace: the one in which the lab was started keeps its values."""
+    """All pins belong to a network namespace: the one in which the lab was started keeps its
+    values.
+    """
     assert in_sandbox(touched_outside) == {}

@@ -1,4 +1,6 @@
-"""Nothing is missing from a capture, and what the lab did to a packet is written on it, on the right one of several that are alike."""
+"""Nothing is missing from a capture, and what the lab did to a packet is written on it, on the
+right one of several that are alike.
+"""
 
 import io
 import shutil
@@ -19,7 +21,9 @@ needs_tshark = pytest.mark.skipif(not shutil.which("tshark"), reason="tshark is 
 
 
 def read(path):
-    """Packets of a pcapng file as (interface name, direction, comment, segment, frame's length, time in ns), by a reader of our own."""
+    """Packets of a pcapng file as (interface name, direction, comment, segment, frame's length,
+    time in ns), by a reader of our own.
+    """
     blob = Path(path).read_bytes()
     at, names, packets = 0, [], []
     while at < len(blob):
@@ -50,7 +54,9 @@ def options(blob):
 
 def comments(path):
     """(interface, direction, sequence number / 10, comment) of every packet that bears one."""
-    return [[name, direction, segment.seq // 10, comment] for name, direction, comment, segment, *_ in read(path) if comment]
+    return [
+        [name, direction, segment.seq // 10, comment] for name, direction, comment, segment, *_ in read(path) if comment
+    ]
 
 
 def tshark(path, *fields):
@@ -61,13 +67,23 @@ def tshark(path, *fields):
 
 
 COMMENT = st.text(max_size=20).filter(str.isprintable)
-PACKET = st.builds(Captured, st.integers(0, 2**63), st.integers(0, 2), st.booleans(), st.binary(max_size=70), st.integers(0, 2000), COMMENT)
+PACKET = st.builds(
+    Captured,
+    st.integers(0, 2**63),
+    st.integers(0, 2),
+    st.booleans(),
+    st.binary(max_size=70),
+    st.integers(0, 2000),
+    COMMENT,
+)
 PACKETS = st.lists(PACKET, max_size=20)
 
 
 @given(PACKETS)
 def test_what_is_written_is_read_back(packets):
-    """A file has the packets it was given, in that order, each block sound; the same packets make the same file."""
+    """A file has the packets it was given, in that order, each block sound; the same packets make
+    the same file.
+    """
     files = [io.BytesIO(), io.BytesIO()]
     for file in files:
         assert pcapng.write(file, ["a", "b-c", "d"], packets, hardware="x", system="y", application="z") == len(packets)
@@ -84,7 +100,9 @@ def test_what_is_written_is_read_back(packets):
 @settings(max_examples=20, deadline=None)
 @given(packets=PACKETS.filter(bool))
 def test_tshark_reads_any_file(packets, tmp_path_factory):
-    """tshark finds the comments, the interfaces' names, the times to the nanosecond and the lengths."""
+    """tshark finds the comments, the interfaces' names, the times to the nanosecond and the
+    lengths.
+    """
     for packet in packets:
         packet.length = max(packet.length, len(packet.frame))
         packet.at_ns %= 2**31 * 1_000_000_000
@@ -114,7 +132,13 @@ def bulk(path, count):
             if segment.length and (name, segment.seq) not in counted:
                 counted.add((name, segment.seq))
                 crossed[f"{name} {direction} bytes"] += segment.length
-    return {"lost": capture.lost, "written": capture.written, "size": size, "crossed": crossed, "in_order": in_order(path)}
+    return {
+        "lost": capture.lost,
+        "written": capture.written,
+        "size": size,
+        "crossed": crossed,
+        "in_order": in_order(path),
+    }
 
 
 def in_order(path):
@@ -126,7 +150,9 @@ def in_order(path):
 @pytest.mark.host
 @pytest.mark.parametrize("as_root", [True, False])
 def test_ten_thousand_segments_and_none_missing(in_sandbox, ordinary_user, tmp_path, as_root):
-    """10,000 segments at full speed: every byte is in the file, once where it comes in and once where it goes out; as an ordinary user, too."""
+    """10,000 segments at full speed: every byte is in the file, once where it comes in and once
+    where it goes out; as an ordinary user, too.
+    """
     tmp_path.parent.chmod(0o755)
     tmp_path.parent.parent.chmod(0o755)
     tmp_path.chmod(0o777)
@@ -152,7 +178,9 @@ def overrun(path):
 
 @pytest.mark.host
 def test_what_is_lost_is_counted(in_sandbox, tmp_path):
-    """A ring that is far too small loses packets, and says how many: those in the file and those lost are all there were."""
+    """A ring that is far too small loses packets, and says how many: those in the file and those
+    lost are all there were.
+    """
     outcome = in_sandbox(overrun, str(tmp_path / "overrun.pcapng"))
     assert outcome["lost"] > 0
     assert 10_000 <= outcome["written"] + outcome["lost"] <= 10_010  # IPv6 may have had a word to say
@@ -175,18 +203,30 @@ def impaired(path, family):
         wire.release(held)
         wire.release(copied)
         wire.inject(lab.crafted(9, family))
-        return {"held_s": round(held.released_at_s[0] - held.segments[0].at_s, 3), "copied_s": [copied.segments[0].at_s, copied.released_at_s[0]]}
+        return {
+            "held_s": round(held.released_at_s[0] - held.segments[0].at_s, 3),
+            "copied_s": [copied.segments[0].at_s, copied.released_at_s[0]],
+        }
 
 
 @pytest.mark.host
 @pytest.mark.parametrize("family", [4, 6])
 def test_every_packet_that_was_touched_says_so(in_sandbox, tmp_path, family):
-    """What came in says what was done to it, what went out says where it comes from; a dropped segment is seen only coming in."""
+    """What came in says what was done to it, what went out says where it comes from; a dropped
+    segment is seen only coming in.
+    """
     path = str(tmp_path / "impaired.pcapng")
     outcome = in_sandbox(impaired, path, family)
     by_lab = "sent by the lab's own endpoint"
-    assert all(text.startswith(by_lab) for name, direction, _, text in comments(path) if (name, direction) == ("wire-client", "in"))
-    touched = [(name, direction, number, text.removeprefix(by_lab).removeprefix("; ")) for name, direction, number, text in comments(path)]
+    assert all(
+        text.startswith(by_lab)
+        for name, direction, _, text in comments(path)
+        if (name, direction) == ("wire-client", "in")
+    )
+    touched = [
+        (name, direction, number, text.removeprefix(by_lab).removeprefix("; "))
+        for name, direction, number, text in comments(path)
+    ]
     found = [entry for entry in touched if entry[3]]
     incoming = {number: text for name, direction, number, text in found if (name, direction) == ("wire-client", "in")}
     outgoing = {number: text for name, direction, number, text in found if (name, direction) == ("wire-server", "out")}
@@ -209,10 +249,18 @@ def test_every_packet_that_was_touched_says_so(in_sandbox, tmp_path, family):
     assert outgoing[5].startswith("copy of the packet from t=")
     assert outgoing[6].startswith("delayed 0.0")
     assert outgoing[9] == "injected by the lab"
-    through = Counter((name, direction, segment.seq // 10) for name, direction, _, segment, *_ in read(path) if segment and segment.length)
+    through = Counter(
+        (name, direction, segment.seq // 10)
+        for name, direction, _, segment, *_ in read(path)
+        if segment and segment.length
+    )
     assert through["wire-client", "in", 3] == 1
     assert through["wire-server", "out", 3] == 0
-    assert (through["wire-server", "out", 2], through["wire-server", "out", 5], through["wire-server", "out", 7]) == (2, 2, 1)
+    assert (through["wire-server", "out", 2], through["wire-server", "out", 5], through["wire-server", "out", 7]) == (
+        2,
+        2,
+        1,
+    )
 
 
 def twins(path):
@@ -231,7 +279,9 @@ def twins(path):
 
 @pytest.mark.host
 def test_a_comment_finds_the_right_one_of_equal_packets(in_sandbox, tmp_path):
-    """Six times the same bytes cross, and once as a copy: the third that came in was copied, and the sixth that went out is the copy."""
+    """Six times the same bytes cross, and once as a copy: the third that came in was copied, and
+    the sixth that went out is the copy.
+    """
     path = str(tmp_path / "twins.pcapng")
     in_sandbox(twins, path)
     packets = [(name, comment) for name, _, comment, segment, *_ in read(path) if segment and segment.length]
@@ -264,12 +314,18 @@ def translated(path):
 
 @pytest.mark.host
 def test_two_nodes_in_one_file(in_sandbox, tmp_path):
-    """A gateway and the wire in one file: in order of time, interfaces named after their nodes, addresses before and after NAT."""
+    """A gateway and the wire in one file: in order of time, interfaces named after their nodes,
+    addresses before and after NAT.
+    """
     path = str(tmp_path / "nat.pcapng")
     in_sandbox(translated, path)
     packets = [packet for packet in read(path) if packet[3]]
     assert in_order(path)
-    senders = {name: segment.source for name, direction, _, segment, *_ in packets if direction == "in" and segment.flags == "S"}
+    senders = {
+        name: segment.source
+        for name, direction, _, segment, *_ in packets
+        if direction == "in" and segment.flags == "S"
+    }
     inside, outside = (senders[name] for name in senders)
     assert {name.split("-")[0] for name in senders} == {"nat", "wire"}
     assert inside != outside
@@ -309,7 +365,9 @@ def saved(folder):
 
 @pytest.mark.host
 def test_a_capture_is_saved_while_it_goes_on(in_sandbox, tmp_path):
-    """Each time the file holds what has been seen so far, comments and all, and nothing of it is missing at the end."""
+    """Each time the file holds what has been seen so far, comments and all, and nothing of it is
+    missing at the end.
+    """
     counts = in_sandbox(saved, str(tmp_path))
     first, second, last = (read(tmp_path / f"{name}.pcapng") for name in ("1", "2", "all"))
     assert counts == [len(first), len(second)] == [2, 4]

@@ -1,4 +1,6 @@
-"""Ceilings: the rate at which no connect fails is found from what is seen, is where theory puts it, and is told as a table."""
+"""Ceilings: the rate at which no connect fails is found from what is seen, is where theory puts it,
+and is told as a table.
+"""
 
 import csv
 import io
@@ -44,7 +46,9 @@ def rows(tmp_path_factory):
 @pytest.mark.guest
 @pytest.mark.parametrize("name", ["range", "connect", "bind", "claimed", "three origins"])
 def test_the_ceiling_is_ports_by_time_wait(rows, name):
-    """Within 1 % on either side: below it no connect fails, above it one does; however the port is chosen, and towards each origin."""
+    """Within 1 % on either side: below it no connect fails, above it one does; however the port is
+    chosen, and towards each origin.
+    """
     row = rows[name]
     assert row["sustained_per_s"] == pytest.approx(row["exact_per_s"], rel=0.01)
     assert row["failing_per_s"] == pytest.approx(row["exact_per_s"], rel=0.01)
@@ -53,7 +57,9 @@ def test_the_ceiling_is_ports_by_time_wait(rows, name):
 
 @pytest.mark.guest
 def test_a_rate_was_really_sustained(rows):
-    """The trial without a failure lasted longer than a port is held, with as many connections as its rate says."""
+    """The trial without a failure lasted longer than a port is held, with as many connections as
+    its rate says.
+    """
     row = rows["range"]
     trial = next(trial for trial in row["trials"] if trial["first_failure_s"] is None)
     assert trial["duration_s"] > 1.2 * row["time_wait_s"]
@@ -63,7 +69,9 @@ def test_a_rate_was_really_sustained(rows):
 
 @pytest.mark.guest
 def test_what_the_application_sees_past_it(rows):
-    """EADDRNOTAVAIL from connect; EADDRINUSE from bind, where bind comes first. At a claimed rate, once all ports have been used."""
+    """EADDRNOTAVAIL from connect; EADDRINUSE from bind, where bind comes first. At a claimed rate,
+    once all ports have been used.
+    """
     assert {name: rows[name]["error"] for name in ("range", "connect", "bind")} == {
         "range": "connect EADDRNOTAVAIL",
         "connect": "connect EADDRNOTAVAIL",
@@ -74,7 +82,9 @@ def test_what_the_application_sees_past_it(rows):
 
 @pytest.mark.guest
 def test_linux_s_own_60_s_are_longer(rows):
-    """A timer of 15,000 ticks is rounded up to 512: what TIME_WAIT takes from the ceiling is up to 62.05 s."""
+    """A timer of 15,000 ticks is rounded up to 512: what TIME_WAIT takes from the ceiling is up to
+    62.05 s.
+    """
     row = rows["constant"]
     assert row["sustained_per_s"] <= 400 / 62.05 * 1.01
     assert row["failing_per_s"] == pytest.approx(400 / 62.05, rel=0.02)
@@ -90,11 +100,15 @@ def test_the_end_that_closes_first_has_the_time_wait(rows):
 
 
 def test_the_whole_table_has_what_the_question_asks():
-    """Four lengths by three ranges, with the mail's figures beside Linux's default; each row has a name of its own."""
+    """Four lengths by three ranges, with the mail's figures beside Linux's default; each row has a
+    name of its own.
+    """
     table = cases()
     assert len({case.name for case in table}) == len(table)
     full = [case for case in table if case.group == "ports"]
-    assert {(case.time_wait_s, case.ports) for case in full} == {(t, n) for t in (60, 30, 15, 10) for n in (28_232, 32_768, 64_512)}
+    assert {(case.time_wait_s, case.ports) for case in full} == {
+        (t, n) for t in (60, 30, 15, 10) for n in (28_232, 32_768, 64_512)
+    }
     assert [case.as_dict()["mail_per_s"] for case in full if case.ports == 28_232] == [500, 1000, 2000, 3000]
     assert [case.as_dict()["exact_per_s"] for case in full if case.ports == 28_232] == [470.5, 941.1, 1882.1, 2823.2]
 
@@ -127,7 +141,9 @@ def command(*words: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.guest
 def test_the_command_leaves_a_table_and_a_plot(tmp_path):
-    """Two cases of one's own, side by side: the files are there, and what is printed is what they hold."""
+    """Two cases of one's own, side by side: the files are there, and what is printed is what they
+    hold.
+    """
     done = command("--time-wait", "2", "--time-wait", "4", "--ports", "40000-40399", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -138,7 +154,9 @@ def test_the_command_leaves_a_table_and_a_plot(tmp_path):
 
 
 @pytest.mark.guest
-@pytest.mark.parametrize("words", [["--ports", "9"], ["--ports", "20-10"], ["--time-wait", "0"], ["--choice", "best"], ["--origins", "0"]])
+@pytest.mark.parametrize(
+    "words", [["--ports", "9"], ["--ports", "20-10"], ["--time-wait", "0"], ["--choice", "best"], ["--origins", "0"]]
+)
 def test_what_cannot_be_asked_is_told(tmp_path, words):
     """Wrong usage, before anything is booted."""
     done = command(*words, cwd=tmp_path)

@@ -1,4 +1,6 @@
-"""A load on a live node: everything that arrives is opened, answered, and closed by whom it should be; and what fails is told as what it is."""
+"""A load on a live node: everything that arrives is opened, answered, and closed by whom it should
+be; and what fails is told as what it is.
+"""
 
 import math
 
@@ -33,34 +35,61 @@ def ways(request, tmp_path_factory):
     if reason := lacks(request.param):
         pytest.skip(reason)
     cases = [way[:2] for way in WAYS.values()]
-    run = run_in_sandbox if request.param == "host" else lambda *given: run_in_guest(*given, folder=tmp_path_factory.mktemp("guest"))
+    run = (
+        run_in_sandbox
+        if request.param == "host"
+        else lambda *given: run_in_guest(*given, folder=tmp_path_factory.mktemp("guest"))
+    )
     return dict(zip(WAYS, run(accounts, {"timestamps": 0}, cases), strict=True))
 
 
 @pytest.mark.parametrize("way", WAYS)
 def test_everything_that_arrives_is_opened_answered_and_closed(ways, way):
-    """100 requests: all are answered, on as many connections as they need; whoever closes first is left with the TIME_WAITs."""
+    """100 requests: all are answered, on as many connections as they need; whoever closes first is
+    left with the TIME_WAITs.
+    """
     account, connections, time_waits = ways[way], *WAYS[way][2:]
     assert (account["answered"], account["failed"], account["left"]) == (100, {}, 0)
-    assert connections <= account["connected"] == account["attempted"] == account["accepted"] <= (100 if connections == 100 else 40)
+    assert (
+        connections
+        <= account["connected"]
+        == account["attempted"]
+        == account["accepted"]
+        <= (100 if connections == 100 else 40)
+    )
     before = [*WAYS][: [*WAYS].index(way)]
     previous = sum(ways[name]["connected"] if WAYS[name][3] else 0 for name in before)
-    assert account["seconds"][-1]["in_time_wait"] == pytest.approx(previous + (account["connected"] if time_waits else 0), abs=2)
+    assert account["seconds"][-1]["in_time_wait"] == pytest.approx(
+        previous + (account["connected"] if time_waits else 0), abs=2
+    )
 
 
 FAILURES = {
     "no port left": ({}, "connect EADDRNOTAVAIL", 90),  # after ten connections; those that follow find the ports taken
     "no port left, bind": ({"ports": "bind"}, "bind EADDRINUSE", 100),
-    "no port left in the socket's own range": ({"ports": "range", "port_range": (50_000, 50_009)}, "connect EADDRNOTAVAIL", 100),
+    "no port left in the socket's own range": (
+        {"ports": "range", "port_range": (50_000, 50_009)},
+        "connect EADDRNOTAVAIL",
+        100,
+    ),
     "nobody listens": ({"nobody": True}, "connect ECONNREFUSED", 10),
-    "nobody answers": ({"request": 100, "response_bytes": 1, "patience_s": 0.2, "to_ports": [81]}, "recv ETIMEDOUT", 10),
+    "nobody answers": (
+        {"request": 100, "response_bytes": 1, "patience_s": 0.2, "to_ports": [81]},
+        "recv ETIMEDOUT",
+        10,
+    ),
 }
 
 
 @pytest.mark.host
 def test_what_fails_is_told_by_call_and_error(in_sandbox):
-    """Ten ports: past them, connect or bind fails at once; a refusal and a silence are told apart; each failure is counted, the first one timed."""
-    cases = [({"duration_s": count / 200 if "nobody" in name else 0.5, **load}, {}) for name, (load, _, count) in FAILURES.items()]
+    """Ten ports: past them, connect or bind fails at once; a refusal and a silence are told apart;
+    each failure is counted, the first one timed.
+    """
+    cases = [
+        ({"duration_s": count / 200 if "nobody" in name else 0.5, **load}, {})
+        for name, (load, _, count) in FAILURES.items()
+    ]
     cases[-1] = (cases[-1][0], {"request_bytes": 1_000_000})
     told = in_sandbox(accounts, {"port_low": 50_000, "port_high": 50_009, "timestamps": 0}, cases)
     for (name, (_, error, count)), account in zip(FAILURES.items(), told, strict=True):
@@ -70,7 +99,11 @@ def test_what_fails_is_told_by_call_and_error(in_sandbox):
 
 @pytest.mark.host
 def test_a_closed_loop_is_fast(in_sandbox):
-    """Without a rate, one process opens and closes thousands of connections a second, both ends of them."""
-    (account,) = in_sandbox(accounts, {}, [({"rate_per_s": math.inf, "duration_s": 1, "ports": "range", "linger_0": True}, {})])
+    """Without a rate, one process opens and closes thousands of connections a second, both ends of
+    them.
+    """
+    (account,) = in_sandbox(
+        accounts, {}, [({"rate_per_s": math.inf, "duration_s": 1, "ports": "range", "linger_0": True}, {})]
+    )
     assert account["failed"] == {}
     assert account["connected"] > 1000

@@ -1,4 +1,6 @@
-"""The command line, run as a user runs it: messages, exit statuses, and where each thing is printed."""
+"""The command line, run as a user runs it: messages, exit statuses, and where each thing is
+printed.
+"""
 
 import json
 import os
@@ -28,7 +30,14 @@ def claim(lab: Lab) -> Observation:
 def twlab(*arguments, cwd=None, timeout=120, **environment):
     command = [sys.executable, "-m", "twlab", *map(str, arguments)]
     return subprocess.run(
-        command, capture_output=True, text=True, check=False, cwd=cwd, timeout=timeout, env={**os.environ, **environment}, stdin=subprocess.DEVNULL
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        timeout=timeout,
+        env={**os.environ, **environment},
+        stdin=subprocess.DEVNULL,
     )
 
 
@@ -65,7 +74,9 @@ def claim(tmp_path):
     ],
 )
 def test_bad_input_gets_one_message_with_a_remedy(arguments, status, slug, tmp_path):
-    """The right status, one message on standard error that names the remedy, nothing on standard output, no traceback."""
+    """The right status, one message on standard error that names the remedy, nothing on standard
+    output, no traceback.
+    """
     done = twlab(*arguments, cwd=tmp_path)
     assert done.returncode == status, done.stderr
     assert slug in done.stderr
@@ -85,7 +96,15 @@ def test_list_and_explain_run_nothing():
 
 def test_help_shows_an_example():
     """Every command's help ends with one."""
-    for command in (["list"], ["explain"], ["run"], ["doctor"], ["kernel", "build"], ["kernel", "info"], ["kernel", "boot"]):
+    for command in (
+        ["list"],
+        ["explain"],
+        ["run"],
+        ["doctor"],
+        ["kernel", "build"],
+        ["kernel", "info"],
+        ["kernel", "boot"],
+    ):
         assert f"Example: twlab {' '.join(command)}" in " ".join(twlab(*command, "--help").stdout.split())
 
 
@@ -95,7 +114,10 @@ def test_plain_text_where_there_is_no_terminal():
 
 
 @pytest.mark.host
-@pytest.mark.parametrize(("control", "treatment", "verdict", "status"), [(1, 1, "SUPPORTED", 0), (1, 2, "REFUTED", 1), (2, 1, "INCONCLUSIVE", 1)])
+@pytest.mark.parametrize(
+    ("control", "treatment", "verdict", "status"),
+    [(1, 1, "SUPPORTED", 0), (1, 2, "REFUTED", 1), (2, 1, "INCONCLUSIVE", 1)],
+)
 def test_the_verdict_and_the_exit_status(claim, tmp_path, control, treatment, verdict, status):
     """A wrong prediction is REFUTED with status 1; a control that misbehaves, INCONCLUSIVE."""
     done = twlab("run", claim(control, treatment), "--engine", "host", "--json", "--out", tmp_path / "runs")
@@ -124,13 +146,21 @@ def test_a_scenario_that_fails_in_its_steps_is_inconclusive(claim, tmp_path, ste
     assert done.returncode == 1
     assert element["verdict"] == "INCONCLUSIVE"
     assert element["arms"]["control"]["error"]["slug"] == slug
-    assert [entry["text"] for entry in read_result(Path(element["run"])).arms["control"].transcript if entry["kind"] == "step"] == ["Count."]
+    assert [
+        entry["text"]
+        for entry in read_result(Path(element["run"])).arms["control"].transcript
+        if entry["kind"] == "step"
+    ] == ["Count."]
 
 
 @pytest.mark.host
 def test_a_machine_that_can_run_no_arm_is_what_the_exit_status_speaks_of(tmp_path):
-    """A stock kernel cannot prolong TIME_WAIT: status 3 where that is all that was asked, with the remedy."""
-    done = twlab("run", "stale-data", "--engine", "host", "--arm", "treatment", "--set", "time_wait_s=120", "--out", tmp_path)
+    """A stock kernel cannot prolong TIME_WAIT: status 3 where that is all that was asked, with the
+    remedy.
+    """
+    done = twlab(
+        "run", "stale-data", "--engine", "host", "--arm", "treatment", "--set", "time_wait_s=120", "--out", tmp_path
+    )
     assert done.returncode == 3
     assert "time-wait-too-long" in done.stdout
     assert "remedy:" in done.stdout
@@ -147,7 +177,17 @@ def test_a_lab_that_is_killed_is_reported_as_that(claim, tmp_path):
 @pytest.mark.host
 def test_ctrl_c_ends_with_130_and_keeps_the_result(claim, tmp_path):
     """SIGINT while an arm sleeps: status 130, one line, the folder says which arms were not run."""
-    command = [sys.executable, "-m", "twlab", "run", str(claim(steps="lab.sleep(60)")), "--engine", "host", "--out", str(tmp_path / "runs")]
+    command = [
+        sys.executable,
+        "-m",
+        "twlab",
+        "run",
+        str(claim(steps="lab.sleep(60)")),
+        "--engine",
+        "host",
+        "--out",
+        str(tmp_path / "runs"),
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
             if "Count." in line:

@@ -13,13 +13,21 @@ SHIFTS = st.integers(-(2**31), 2**31)
 
 
 def packet(source: str, destination: str, flags: str, timestamp: tuple[int, int] | None) -> bytes:
-    return craft(flow=Flow(source, 40_000, destination, 80), flags=flags, timestamp=timestamp, payload=b"x", options=[("MSS", 1460)]).raw
+    return craft(
+        flow=Flow(source, 40_000, destination, 80),
+        flags=flags,
+        timestamp=timestamp,
+        payload=b"x",
+        options=[("MSS", 1460)],
+    ).raw
 
 
 @settings(deadline=None)  # the first segment that is crafted imports Scapy
 @given(VALUES, VALUES, SHIFTS)
 def test_what_leaves_is_later_and_what_is_echoed_back_is_as_it_was_sent(tsval, tsecr, ahead_ms):
-    """The TSval of a node that is ahead is so much later, modulo 2^32; its echo comes back to it as the node sent it."""
+    """The TSval of a node that is ahead is so much later, modulo 2^32; its echo comes back to it as
+    the node sent it.
+    """
     out = parse(shift(packet(INSIDE, OUTSIDE, "A", (tsval, tsecr)), {INSIDE: ahead_ms}), 0.0)
     assert out.timestamp == ((tsval + ahead_ms) % 2**32, tsecr)
     back = shift(packet(OUTSIDE, INSIDE, "A", (7, out.timestamp[0])), {INSIDE: ahead_ms})
@@ -37,5 +45,9 @@ def test_nothing_but_the_timestamp_changes_and_the_checksum_is_right(tsval, ahea
 
 def test_what_has_no_timestamp_or_no_shift_passes_as_it_is():
     """So does the echo of a SYN, which means nothing."""
-    for raw in (packet(INSIDE, OUTSIDE, "A", None), packet(OUTSIDE, "10.0.2.1", "A", (1, 2)), packet(OUTSIDE, INSIDE, "S", (1, 0))):
+    for raw in (
+        packet(INSIDE, OUTSIDE, "A", None),
+        packet(OUTSIDE, "10.0.2.1", "A", (1, 2)),
+        packet(OUTSIDE, INSIDE, "S", (1, 0)),
+    ):
         assert shift(raw, {INSIDE: 5}) == raw

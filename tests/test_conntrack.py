@@ -1,4 +1,6 @@
-"""The connections that a NAT gateway tracks: listed, counted, forgotten; and its timers, set by sysctl and read back over netlink."""
+"""The connections that a NAT gateway tracks: listed, counted, forgotten; and its timers, set by
+sysctl and read back over netlink.
+"""
 
 import pytest
 from in_guest import run_in_guest
@@ -73,7 +75,9 @@ def check_listing(seen):
 @pytest.mark.host
 @pytest.mark.parametrize("user", ["", "nobody"])
 def test_entries_are_listed_counted_and_forgotten(in_sandbox, ordinary_user, user):
-    """Both families, all states, with the outside port that the gateway chose; deleting takes what was named and nothing else."""
+    """Both families, all states, with the outside port that the gateway chose; deleting takes what
+    was named and nothing else.
+    """
     check_listing(in_sandbox(listed_counted_forgotten, user=ordinary_user if user else ""))
 
 
@@ -86,12 +90,19 @@ def test_entries_in_the_lab_kernel(tmp_path):
 def timers():
     with Network(load_topology("nat")) as network:
         stage, nat = Stage(network), network["nat"]
-        with Tuning(nat, Settings(nat_time_wait_s=TIMERS_S["time_wait"], nat_close_s=TIMERS_S["close"]), stage.loop, stage.transcript):
+        with Tuning(
+            nat,
+            Settings(nat_time_wait_s=TIMERS_S["time_wait"], nat_close_s=TIMERS_S["close"]),
+            stage.loop,
+            stage.transcript,
+        ):
             for state in ("established", "syn_sent"):
                 nat.write_sysctl(f"net.netfilter.nf_conntrack_tcp_timeout_{state}", TIMERS_S[state])
             client, server = stage.host("client"), stage.host("server")
             listener = server.listen(80)
-            ends = [(client.connect(server, 80, source_port=port), listener.accept()) for port in (40_001, 40_002, 40_003)]
+            ends = [
+                (client.connect(server, 80, source_port=port), listener.accept()) for port in (40_001, 40_002, 40_003)
+            ]
             ends[1][0].close()
             ends[1][1].wait_closed_by_peer()
             ends[1][1].close()

@@ -37,7 +37,9 @@ def watch_one_connection():
 @pytest.mark.host
 @pytest.mark.parametrize("ordinary", [False, True])
 def test_one_connection_shows_in_the_counters_of_each_node(in_sandbox, request, ordinary):
-    """Names are nstat's, TcpExt without its prefix; each node has its own; what an emulation counted is added."""
+    """Names are nstat's, TcpExt without its prefix; each node has its own; what an emulation
+    counted is added.
+    """
     user = request.getfixturevalue("ordinary_user") if ordinary else ""
     before, moved = in_sandbox(watch_one_connection, user=user)
     assert moved["client"]["TcpActiveOpens"] == 2

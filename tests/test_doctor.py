@@ -26,7 +26,9 @@ def by_name(findings: list[Finding]) -> dict[str, Finding]:
 
 
 def test_every_failure_has_a_remedy_and_every_line_a_detail() -> None:
-    """A finding names what was found; one that is not ok says what to do; one that is ok says nothing more."""
+    """A finding names what was found; one that is not ok says what to do; one that is ok says
+    nothing more.
+    """
     for finding in examine():
         assert finding.name and finding.detail
         assert bool(finding.remedy) != finding.ok, finding
@@ -40,7 +42,9 @@ def test_names_are_unique() -> None:
 
 @pytest.mark.host
 def test_the_host_engine_can_run_here() -> None:
-    """Where tests marked `host` run, the doctor says that the host engine can, and each of its probes has worked."""
+    """Where tests marked `host` run, the doctor says that the host engine can, and each of its
+    probes has worked.
+    """
     findings = examine()
     assert "host" in usable_engines(findings), [f for f in findings if not f.ok and f.needed_for in ("host", "both")]
 
@@ -56,7 +60,9 @@ def test_an_ordinary_user_gets_the_same_answers(ordinary_user: str) -> None:
 
 @pytest.mark.host
 def test_examining_changes_nothing_and_is_quick() -> None:
-    """The machine's own network is the same before and after, and it takes less than two seconds (four are given to a busy machine)."""
+    """The machine's own network is the same before and after, and it takes less than two seconds
+    (four are given to a busy machine).
+    """
     before = machine_network()
     start_s = time.monotonic()
     examine()
@@ -67,7 +73,9 @@ def test_examining_changes_nothing_and_is_quick() -> None:
 def test_the_probes_refuse_to_run_outside_a_sandbox() -> None:
     """Started by hand, in the machine's own namespaces, they touch nothing and say why."""
     before = machine_network()
-    done = subprocess.run([sys.executable, "-m", "twlab.doctor.probes"], capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "twlab.doctor.probes"], capture_output=True, text=True, cwd=ROOT, check=False
+    )
     assert (done.returncode, done.stdout) == (1, "")
     assert "sandbox" in done.stderr
     assert machine_network() == before
@@ -75,7 +83,9 @@ def test_the_probes_refuse_to_run_outside_a_sandbox() -> None:
 
 @pytest.mark.host
 def test_without_namespaces_the_host_engine_is_out_and_the_remedy_is_a_sysctl() -> None:
-    """Where user namespaces are used up, an ordinary user is told which sysctls to set, and no probe pretends to have run."""
+    """Where user namespaces are used up, an ordinary user is told which sysctls to set, and no
+    probe pretends to have run.
+    """
     script = f"echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all --inh-caps=-all {sys.executable} -c '{AS_JSON}'"
     wrapped = ["unshare", "--user", "--map-users=auto", "--map-root-user", "sh", "-c", script]
     if subprocess.run([*wrapped[:4], "true"], capture_output=True, check=False).returncode:
@@ -92,7 +102,9 @@ def test_without_namespaces_the_host_engine_is_out_and_the_remedy_is_a_sysctl() 
 def test_without_iptables_and_ip_the_probes_say_so() -> None:
     """A missing program is named, not taken for a missing kernel feature."""
     bare = environment() | {"PATH": "/nonexistent"}
-    done = subprocess.run([sys.executable, "-c", AS_JSON], capture_output=True, text=True, cwd="/", env=bare, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", AS_JSON], capture_output=True, text=True, cwd="/", env=bare, check=True
+    )
     findings = by_name([Finding(**values) for values in json.loads(done.stdout)])
     assert findings["virtual links"].detail == "there is no program called ip"
     assert "gcc" in findings["building the lab kernel"].remedy

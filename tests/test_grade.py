@@ -1,4 +1,6 @@
-"""`twlab grade` on the lab kernel: a class with attackers in it, the same result each time, and nothing reached from a scenario file."""
+"""`twlab grade` on the lab kernel: a class with attackers in it, the same result each time, and
+nothing reached from a scenario file.
+"""
 
 from __future__ import annotations
 
@@ -36,7 +38,15 @@ FROM_EXAMPLE = ["--assignment", str(ASSIGNMENT)]
 def grade(*arguments: object, user: str = "", **options: Any) -> subprocess.CompletedProcess[str]:
     """`twlab grade`, finished."""
     command = [*as_user(user), *COMMAND, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd="/", env={**os.environ, "PYTHONPATH": str(ROOT)}, **options)
+    return subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        **options,
+    )
 
 
 def points(book: dict[str, Any]) -> dict[str, float]:
@@ -55,7 +65,12 @@ def test_the_example(tmp_path: Path) -> None:
     assert [line.strip() for line in done.stdout.splitlines()] == [line.strip() for line in shown.strip().splitlines()]
     alone = json.loads(grade(EXAMPLE / "bob", *FROM_EXAMPLE, "--json", "--jobs", 1).stdout)
     assert alone["students"] == [student for student in book["students"] if student["id"] == "bob"]
-    assert [mark["shown"] for mark in alone["students"][0]["marks"]][:4] == ["reopened = no", "1882.13", "1", "these help: timestamps, one-way"]
+    assert [mark["shown"] for mark in alone["students"][0]["marks"]][:4] == [
+        "reopened = no",
+        "1882.13",
+        "1",
+        "these help: timestamps, one-way",
+    ]
 
 
 def test_as_an_ordinary_user(ordinary_user: str) -> None:
@@ -70,14 +85,23 @@ def test_as_an_ordinary_user(ordinary_user: str) -> None:
 
 @pytest.mark.slow
 def test_a_class_of_forty(tmp_path: Path) -> None:
-    """Every attack costs its own grade only, and nobody else's; what is graded already is not graded again."""
+    """Every attack costs its own grade only, and nobody else's; what is graded already is not
+    graded again.
+    """
     (tmp_path / "class").mkdir()
     expected = make(tmp_path / "class")
     out = tmp_path / "grades.json"
     done = grade(tmp_path / "class", *FROM_EXAMPLE, "--out", out, timeout=500)
     assert done.returncode == 0, done.stderr
-    assert points(json.loads(out.read_text())) == {name.removesuffix(".toml"): value for name, value in expected.items()}
-    ended = [mark["remark"] for student in json.loads(out.read_text())["students"] if student["id"] in SLOW for mark in student["marks"]]
+    assert points(json.loads(out.read_text())) == {
+        name.removesuffix(".toml"): value for name, value in expected.items()
+    }
+    ended = [
+        mark["remark"]
+        for student in json.loads(out.read_text())["students"]
+        if student["id"] in SLOW
+        for mark in student["marks"]
+    ]
     assert ended.count(f"control: {GONE}") == len(SLOW)
     assert "\x1b" not in out.read_text() + out.with_suffix(".csv").read_text()
     before, began_s = out.read_bytes(), time.monotonic()
@@ -87,10 +111,17 @@ def test_a_class_of_forty(tmp_path: Path) -> None:
 
 
 def test_an_interruption_loses_no_grade(tmp_path: Path) -> None:
-    """Ctrl-C after the first grades: they are kept, nothing goes on, and the same command comes to what it would have come to at once."""
+    """Ctrl-C after the first grades: they are kept, nothing goes on, and the same command comes to
+    what it would have come to at once.
+    """
     whole, parts = tmp_path / "whole.json", tmp_path / "parts.json"
     assert grade(EXAMPLE, *FROM_EXAMPLE, "--out", whole).returncode == 0
-    process = subprocess.Popen([*COMMAND, str(EXAMPLE), *FROM_EXAMPLE, "--out", str(parts)], stderr=subprocess.PIPE, cwd="/", start_new_session=True)
+    process = subprocess.Popen(
+        [*COMMAND, str(EXAMPLE), *FROM_EXAMPLE, "--out", str(parts)],
+        stderr=subprocess.PIPE,
+        cwd="/",
+        start_new_session=True,
+    )
     assert process.stderr
     for line in process.stderr:
         if line.startswith(b"2/3"):
@@ -110,7 +141,9 @@ def test_killed(tmp_path: Path) -> None:
     assignment = load_assignment(ASSIGNMENT)
     (tmp_path / "loop.toml").write_text(answers(assignment, "loop", mine='"loop.py"'))
     (tmp_path / "loop.py").write_text("while True: pass\n")
-    process = subprocess.Popen([*COMMAND, str(tmp_path), *FROM_EXAMPLE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+    process = subprocess.Popen(
+        [*COMMAND, str(tmp_path), *FROM_EXAMPLE], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/"
+    )
     kernel = os.fsencode(built_kernel())
     assert wait_for(lambda: any(command(pid).startswith(kernel) for pid in descendants(process.pid)), 30)
     time.sleep(1)
@@ -142,13 +175,28 @@ def test_what_cannot_be_is_one_message(arguments: list[str], status: int, slug: 
 def test_no_namespaces() -> None:
     """Where nothing would keep a stranger's code from the machine, it is not run."""
     refuse = 'echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all "$@"'
-    command = ["unshare", "--user", "--map-root-user", "sh", "-c", refuse, "sh", *COMMAND, str(EXAMPLE / "ada.toml"), *FROM_EXAMPLE]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    command = [
+        "unshare",
+        "--user",
+        "--map-root-user",
+        "sh",
+        "-c",
+        refuse,
+        "sh",
+        *COMMAND,
+        str(EXAMPLE / "ada.toml"),
+        *FROM_EXAMPLE,
+    ]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
     assert (done.returncode, "[no-namespaces]" in done.stderr) == (3, True)
 
 
 def test_a_question_that_cannot_be_checked(tmp_path: Path) -> None:
-    """The teacher named a fact that the arm does not show: he is told, by the exit status too, and no points are taken."""
+    """The teacher named a fact that the arm does not show: he is told, by the exit status too, and
+    no points are taken.
+    """
     (tmp_path / "assignment.toml").write_text(ASSIGNMENT.read_text().replace('fact = "reopened"', 'fact = "reopend"'))
     (tmp_path / "ada.toml").write_text(answers(load_assignment(ASSIGNMENT), "ada", mine='""'))
     done = grade(tmp_path / "ada.toml", "--assignment", tmp_path / "assignment.toml")
@@ -179,29 +227,63 @@ raise RuntimeError({})
 
 
 def told(expression: str) -> str:
-    """What a scenario file finds that evaluates `expression`, with `look` and `put` and the module `os`."""
+    """What a scenario file finds that evaluates `expression`, with `look` and `put` and the module
+    `os`.
+    """
     return str(examine(LOOK.replace("{}", expression))["problem"]).partition("RuntimeError: ")[2]
 
 
 def test_a_scenario_reads_nothing_of_anybodys(tmp_path: Path) -> None:
-    """No home, no project but the package, no other submission, no password, no other process: they are not there."""
+    """No home, no project but the package, no other submission, no password, no other process: they
+    are not there.
+    """
     (tmp_path / "other.toml").write_text("x")
-    hidden = [Path.home(), tmp_path, EXAMPLE, ASSIGNMENT, ROOT / "tests", ROOT / ".git", "/etc/shadow", "/etc/passwd", "/home", "/mnt", "/var/log"]
+    hidden = [
+        Path.home(),
+        tmp_path,
+        EXAMPLE,
+        ASSIGNMENT,
+        ROOT / "tests",
+        ROOT / ".git",
+        "/etc/shadow",
+        "/etc/passwd",
+        "/home",
+        "/mnt",
+        "/var/log",
+    ]
     assert told(f"{{look(path) for path in {list(map(str, hidden))}}}") == "{'No such file or directory'}"
-    own = [ROOT.relative_to("/tmp").parts[0]] if ROOT.is_relative_to("/tmp") else []  # where the package lies there, the way to it
-    assert told("look('/run'), look('/tmp'), [p for p in look('/proc') if p.isdigit()]") == f"(['submission.py'], {own}, ['1'])"
+    own = (
+        [ROOT.relative_to("/tmp").parts[0]] if ROOT.is_relative_to("/tmp") else []
+    )  # where the package lies there, the way to it
+    assert (
+        told("look('/run'), look('/tmp'), [p for p in look('/proc') if p.isdigit()]")
+        == f"(['submission.py'], {own}, ['1'])"
+    )
 
 
 def test_a_scenario_writes_nothing() -> None:
-    """Neither files of the machine, nor the examiner's, nor the kernel's knobs; its own temporary files go with it."""
-    places = ["/usr/x", f"{ROOT}/twlab/x", "/dev/x", "/dev/console", "/dev/kmsg", "/proc/sys/kernel/core_pattern", "/proc/sysrq-trigger", "/sys/x"]
+    """Neither files of the machine, nor the examiner's, nor the kernel's knobs; its own temporary
+    files go with it.
+    """
+    places = [
+        "/usr/x",
+        f"{ROOT}/twlab/x",
+        "/dev/x",
+        "/dev/console",
+        "/dev/kmsg",
+        "/proc/sys/kernel/core_pattern",
+        "/proc/sysrq-trigger",
+        "/sys/x",
+    ]
     found = told(f"[put(path) for path in {places}]")
     assert "written" not in found
     assert told("put('/tmp/x'), os.getuid(), len(os.listdir('/proc/self/fd')) < 9") == "('written', 0, True)"
 
 
 def test_a_scenario_gets_no_rights() -> None:
-    """Root of its own user namespace mounts no file system of the machine, and switches nothing off."""
+    """Root of its own user namespace mounts no file system of the machine, and switches nothing
+    off.
+    """
     mount = "ctypes.CDLL(None).mount(b'none', b'/tmp', b'hostfs', 0, b'/')"
     umount = "ctypes.CDLL(None).umount2(b'/run', 2)"
     off = "ctypes.CDLL(None).reboot(0x4321FEDC)"
@@ -209,10 +291,17 @@ def test_a_scenario_gets_no_rights() -> None:
 
 
 def test_the_examiner_looks_for_itself() -> None:
-    """Settings that are not in force, and arms in which nothing was sent, are found out whatever the scenario says."""
+    """Settings that are not in force, and arms in which nothing was sent, are found out whatever
+    the scenario says.
+    """
     template = SCENARIO.replace("{cut_s}", "5")
     honest = examine(template.replace("{trick}", "pass"))
-    assert honest["arms"]["treatment"]["evidence"] | {"segments": 0} == {"differs": [], "segments": 0, "connections": 4, "time_wait": 0}
+    assert honest["arms"]["treatment"]["evidence"] | {"segments": 0} == {
+        "differs": [],
+        "segments": 0,
+        "connections": 4,
+        "time_wait": 0,
+    }
     cheat = examine(template.replace("{trick}", "lab.network['client'].write_sysctl('net.ipv4.tcp_timewait_len', 1)"))
     assert cheat["arms"]["treatment"]["evidence"]["differs"] == ["client net.ipv4.tcp_timewait_len"]
     idle = examine(template.replace("{trick}", "return Observation(reopened=lab.settings['client'].time_wait_s < 60)"))
@@ -228,7 +317,9 @@ def test_the_catalogue_is_examined_as_any_file() -> None:
 
 @pytest.fixture
 def enclosed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A stranger's guest that sees the tests' own agent as well: what root in it can do is tried by that."""
+    """A stranger's guest that sees the tests' own agent as well: what root in it can do is tried by
+    that.
+    """
     made = engine.enclosure
 
     def with_tests(*arguments: Any, **options: Any) -> dict[str, Any]:
@@ -241,15 +332,32 @@ def enclosed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def run_enclosed(folder: Path, do: str, *arguments: object, **options: Any) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
-    Guest(agent="guest_agent", memory_mib=256, processor_s=3, **options).run({"do": do, "with": arguments}, folder, events.append, 60)
+    Guest(agent="guest_agent", memory_mib=256, processor_s=3, **options).run(
+        {"do": do, "with": arguments}, folder, events.append, 60
+    )
     return events[1:-1]
 
 
 def test_root_of_a_strangers_guest_writes_nothing_of_the_machine(tmp_path: Path, enclosed: None) -> None:
-    """Not even who breaks out of the cell and mounts what he likes: only the guest's own memory and its report take a file."""
-    outside = [str(path) for path in (tmp_path / "x", Path.home() / "x", ROOT / "tests" / "x", ROOT / "twlab" / "x", "/usr/x", "/etc/x", "/x")]
+    """Not even who breaks out of the cell and mounts what he likes: only the guest's own memory and
+    its report take a file.
+    """
+    outside = [
+        str(path)
+        for path in (
+            tmp_path / "x",
+            Path.home() / "x",
+            ROOT / "tests" / "x",
+            ROOT / "twlab" / "x",
+            "/usr/x",
+            "/etc/x",
+            "/x",
+        )
+    ]
     events = run_enclosed(tmp_path, "write", *outside)
-    through_another_mount = [event["path"] for event in events if event["event"] == "wrote" and event["path"].startswith("/run/again")]
+    through_another_mount = [
+        event["path"] for event in events if event["event"] == "wrote" and event["path"].startswith("/run/again")
+    ]
     assert through_another_mount == []
     assert not any(Path(path).exists() for path in outside)
 
@@ -263,7 +371,9 @@ def test_root_of_a_strangers_guest_sees_nothing_of_the_machine(tmp_path: Path, e
 
 @pytest.mark.parametrize("do", ["spin", "wait"])
 def test_a_strangers_guest_has_little_processor_time(tmp_path: Path, enclosed: None, do: str) -> None:
-    """Whoever computes without end, or lets virtual time race, is ended by the kernel of the machine."""
+    """Whoever computes without end, or lets virtual time race, is ended by the kernel of the
+    machine.
+    """
     with pytest.raises(EngineError):
         run_enclosed(tmp_path, do)
 

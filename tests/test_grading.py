@@ -1,4 +1,6 @@
-"""Grading without a lab kernel: assignments, sheets, submissions of any kind, marks, and the gradebook."""
+"""Grading without a lab kernel: assignments, sheets, submissions of any kind, marks, and the
+gradebook.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +39,10 @@ VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(s
 PREDICTION = Question("q", "prediction", 2.0, "", source="stale-data", role_arm="treatment", fact="reopened")
 CHOICE = Question("q", "choice", 4.0, "", source="x", role_arm="bad", arms=("a", "b", "c", "d"), safe={"harm": 0})
 SCENARIO = Question("q", "scenario", 4.0, "", uses={"time_wait_s": "{cut_s}"})
-SHOWN = {"bad": {"observed": {"harm": 9}}, **{arm: {"observed": {"harm": harm}} for arm, harm in zip("abcd", (0, 0, 5, 1), strict=True)}}
+SHOWN = {
+    "bad": {"observed": {"harm": 9}},
+    **{arm: {"observed": {"harm": harm}} for arm, harm in zip("abcd", (0, 0, 5, 1), strict=True)},
+}
 
 
 @cache
@@ -46,20 +51,28 @@ def example() -> Assignment:
 
 
 def test_the_page_shows_the_example() -> None:
-    """The assignment in docs/grading.md is the one in docs/examples, and its answers are a student's."""
+    """The assignment in docs/grading.md is the one in docs/examples, and its answers are a
+    student's.
+    """
     shown = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
     assert shown[0] == ASSIGNMENT.read_text()
     assert set(tomllib.loads(shown[1])["answers"]) == {question.id for question in example().questions}
 
 
 def test_numbers_follow_from_seed_and_id() -> None:
-    """The same id has the same numbers, however its letters are encoded; others have others; another seed gives others."""
+    """The same id has the same numbers, however its letters are encoded; others have others;
+    another seed gives others.
+    """
     assignment, other = example(), load_assignment(ASSIGNMENT, seed=7)
     assert assignment.numbers_for("J\u00f6rg") == assignment.numbers_for("Jo\u0308rg")
     students = [f"student-{number}" for number in range(100)]
     assert len({str(assignment.numbers_for(student)) for student in students}) > 30
     assert sum(assignment.numbers_for(student) != other.numbers_for(student) for student in students) > 80
-    assert all(assignment.numbers_for(student)[key] in values for student in students for key, values in assignment.parameters.items())
+    assert all(
+        assignment.numbers_for(student)[key] in values
+        for student in students
+        for key, values in assignment.parameters.items()
+    )
 
 
 @settings(deadline=None)  # the machine may be busy
@@ -136,7 +149,22 @@ def test_a_formula_is_arithmetic(one: int, other: float, sign: str) -> None:
     assert formula.value(f"(a {sign} b) * 2 - min(a, b)", known) == eval(f"float((a {sign} b) * 2 - min(a, b))", known)
 
 
-NO_FORMULAS = ["", "a.b", "a[0]", "'x'", "lambda: 1", "[1]", "open(1)", "x", "1 / 0", "9 ** 9 ** 9", "a if a else a", "f'{a}'", "(" * 300, "1e999"]
+NO_FORMULAS = [
+    "",
+    "a.b",
+    "a[0]",
+    "'x'",
+    "lambda: 1",
+    "[1]",
+    "open(1)",
+    "x",
+    "1 / 0",
+    "9 ** 9 ** 9",
+    "a if a else a",
+    "f'{a}'",
+    "(" * 300,
+    "1e999",
+]
 
 
 @pytest.mark.parametrize("text", [*NO_FORMULAS, "True", "a < 2", "not a", "min(*a)", "a := 1"])
@@ -154,7 +182,10 @@ def test_fractions_are_numbers(over: int, under: int) -> None:
     assert agrees(f"{over}/{under}", over / under, 1e-9)
 
 
-@pytest.mark.parametrize("answer", ["1e99999999", "1/0", "0x10", "nan", "inf", float("nan"), 10**400, True, [1], {"a": 1}, None, "", "1" * 50])
+@pytest.mark.parametrize(
+    "answer",
+    ["1e99999999", "1/0", "0x10", "nan", "inf", float("nan"), 10**400, True, [1], {"a": 1}, None, "", "1" * 50],
+)
 def test_what_is_no_number(answer: Any) -> None:
     """And takes no time to be told so."""
     assert number_in(answer) is None
@@ -182,16 +213,29 @@ def test_predictions(answer: Any, shown: Any, right: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("chosen", "points"), [(["a", "b"], 4.0), (["a"], 2.0), (["a", "b", "c"], 2.0), (["c", "d"], 0.0), ([], 0.0), (["a", "b", "x"], 3.0), ("a", 0.0)]
+    ("chosen", "points"),
+    [
+        (["a", "b"], 4.0),
+        (["a"], 2.0),
+        (["a", "b", "c"], 2.0),
+        (["c", "d"], 0.0),
+        ([], 0.0),
+        (["a", "b", "x"], 3.0),
+        ("a", 0.0),
+    ],
 )
 def test_choices(chosen: Any, points: float) -> None:
-    """Rightly chosen or left out counts one, anything else takes one away; all, or none, is no way to points."""
+    """Rightly chosen or left out counts one, anything else takes one away; all, or none, is no way
+    to points.
+    """
     got = mark(CHOICE, Submission("x", answers={"q": chosen}), {}, SHOWN)
     assert (got.points, got.shown) == (points, "" if chosen == "a" else "these help: a, b")
 
 
 def test_a_question_that_cannot_be_checked_costs_nobody_points() -> None:
-    """An arm that did not run, a fact that it does not show, a treatment without harm: no points are given, and none taken."""
+    """An arm that did not run, a fact that it does not show, a treatment without harm: no points
+    are given, and none taken.
+    """
     submission = Submission("x", answers={"q": ["a"]})
     for outcomes in ({}, {"bad": {"error": {"message": "no"}}}, {**SHOWN, "bad": {"observed": {"harm": 0}}}):
         got = mark(CHOICE, submission, {}, outcomes)
@@ -204,9 +248,15 @@ def report(**changes: Any) -> dict[str, Any]:
     nodes = {"client": {"time_wait_s": 5.0}}
     evidence = {"differs": [], "segments": 9, "connections": 1, "time_wait": 1}
     names = ("control", "short", "long")
-    ran = {name: {"problem": "", "ended": False, "observed": {"open": name != "control"}, "evidence": evidence} for name in names}
+    ran = {
+        name: {"problem": "", "ended": False, "observed": {"open": name != "control"}, "evidence": evidence}
+        for name in names
+    }
     arms = {"control": "control", "short": "treatment", "long": "remedy"}
-    described = {name: {"role": role, "expect": {"open": role != "control"}, "given": {}, "nodes": nodes} for name, role in arms.items()}
+    described = {
+        name: {"role": role, "expect": {"open": role != "control"}, "given": {}, "nodes": nodes}
+        for name, role in arms.items()
+    }
     sound = {"problem": "", "described": {"arms": described}, "arms": ran, "deceived": {"short": ran["control"]}}
     for path, value in changes.items():
         *folders, last = path.split("__")
@@ -229,7 +279,15 @@ def report(**changes: Any) -> dict[str, Any]:
         ({"arms": {}}, 1.0, "was not run"),
         ({"arms__short__problem": "it raised"}, 2.0, "short: it raised"),
         ({"deceived__short__observed": {"open": True}}, 2.0, "it does not look"),
-        ({"deceived": {}, "arms__short__observed": {"open": False}, "described__arms__short__expect": {"open": False}}, 2.0, "do not differ"),
+        (
+            {
+                "deceived": {},
+                "arms__short__observed": {"open": False},
+                "described__arms__short__expect": {"open": False},
+            },
+            2.0,
+            "do not differ",
+        ),
         ({"arms__short__observed": {"open": False}}, 3.0, "short: open: predicted yes"),
         ({"arms__long__observed": {"open": False}}, 3.0, "long: open: predicted yes"),
         ({"described__arms__short__nodes": {"client": {"time_wait_s": 7.0}}}, 3.0, "no treatment has time_wait_s=5"),
@@ -254,13 +312,26 @@ def test_no_report_breaks_the_marking(changes: dict[str, Any]) -> None:
 
 
 def test_a_class_of_forty_is_read(tmp_path: Path) -> None:
-    """Every entry is a submission, in the order of ids, whatever is in it; what is wrong with it costs itself only."""
+    """Every entry is a submission, in the order of ids, whatever is in it; what is wrong with it
+    costs itself only.
+    """
     expected = make(tmp_path)
     found = read_submissions(tmp_path, ["mine"])
     assert len(found) == len(expected) == 40
     assert [submission.id for submission in found] == sorted(submission.id for submission in found)
     problems = {submission.id: submission.problem for submission in found if submission.problem}
-    assert set(problems) == {"empty", "binary", "giant", "deep", "dotted", "impostor", "no-answers", "hollow", "pipe", "link"}
+    assert set(problems) == {
+        "empty",
+        "binary",
+        "giant",
+        "deep",
+        "dotted",
+        "impostor",
+        "no-answers",
+        "hollow",
+        "pipe",
+        "link",
+    }
     assert "symbolic link" in problems["link"]
     assert "no plain file" in problems["pipe"]
     refused = {submission.id: submission.refused["mine"] for submission in found if submission.refused}
@@ -289,7 +360,11 @@ def test_places(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("n")
     (tmp_path / ".hidden").mkdir()
     found = {submission.id: submission for submission in read_submissions(tmp_path, ["mine"])}
-    assert {name: submission.scenarios for name, submission in found.items()} == {"ada": {"mine": "a"}, "bob": {}, "cyd": {"mine": "c"}}
+    assert {name: submission.scenarios for name, submission in found.items()} == {
+        "ada": {"mine": "a"},
+        "bob": {},
+        "cyd": {"mine": "c"},
+    }
     assert "need not be" in found["bob"].refused["mine"]
     for alone in (tmp_path / "cyd", tmp_path / "cyd" / "answers.toml"):
         assert read_submissions(alone, ["mine"]) == [found["cyd"]]
@@ -366,7 +441,9 @@ def book(*names: str) -> Gradebook:
 
 
 def test_the_gradebook_is_read_back(tmp_path: Path) -> None:
-    """What was graded on the same basis is taken over; another submission, another basis, and what could not be checked, are not."""
+    """What was graded on the same basis is taken over; another submission, another basis, and what
+    could not be checked, are not.
+    """
     path = tmp_path / "deep" / "grades.json"
     first = book("ada", "bob", "cyd")
     first.grades["cyd"].marks.append(Mark("s", "number", None, 1.0, unchecked=True))
@@ -379,7 +456,11 @@ def test_the_gradebook_is_read_back(tmp_path: Path) -> None:
     other.resume(path, [("ada", "digest of ada")])
     assert other.grades == {}
     rows = list(csv.DictReader(io.StringIO(path.with_suffix(".csv").read_text())))
-    assert [(row["id"], row["question"], row["points"]) for row in rows[:3]] == [("ada", "q", ""), ("ada", "r", "1.5"), ("ada", "total", "1.5")]
+    assert [(row["id"], row["question"], row["points"]) for row in rows[:3]] == [
+        ("ada", "q", ""),
+        ("ada", "r", "1.5"),
+        ("ada", "total", "1.5"),
+    ]
     assert rows[0]["name"] == "'=1+1"
     assert rows[0]["claimed"] == "'@x"
 

@@ -1,4 +1,6 @@
-"""The guest engine: an ordinary process that tells how it ended, keeps to one folder, and leaves nothing."""
+"""The guest engine: an ordinary process that tells how it ended, keeps to one folder, and leaves
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -39,10 +41,14 @@ Guest(agent="guest_agent").run(request, folder, lambda event: print(json.dumps(e
 """
 
 
-def run(folder: Path, do: str, *arguments: Any, limit_s: float = 30.0, seed: int = 1, **options: Any) -> list[dict[str, Any]]:
+def run(
+    folder: Path, do: str, *arguments: Any, limit_s: float = 30.0, seed: int = 1, **options: Any
+) -> list[dict[str, Any]]:
     """What the stand-in agent reported, without the events that every run has."""
     events: list[dict[str, Any]] = []
-    Guest(agent="guest_agent", **options).run({"do": do, "with": arguments, "seed": seed}, folder, events.append, limit_s)
+    Guest(agent="guest_agent", **options).run(
+        {"do": do, "with": arguments, "seed": seed}, folder, events.append, limit_s
+    )
     assert (events[0]["event"], events[-1]["event"]) == ("start", "end")
     return events[1:-1]
 
@@ -56,20 +62,39 @@ def failure(folder: Path, do: str, *arguments: Any, **options: Any) -> EngineErr
     return caught.value
 
 
-def call(folder: Path, do: str, *arguments: Any, user: str = "", prefix: tuple[str, ...] = (), **options: Any) -> subprocess.Popen[str]:
+def call(
+    folder: Path, do: str, *arguments: Any, user: str = "", prefix: tuple[str, ...] = (), **options: Any
+) -> subprocess.Popen[str]:
     """A process that runs a guest, as another user where `user` says so."""
-    command = [*as_user(user), *prefix, sys.executable, "-c", CALLER, json.dumps({"do": do, "with": arguments}), str(folder), "30"]
+    command = [
+        *as_user(user),
+        *prefix,
+        sys.executable,
+        "-c",
+        CALLER,
+        json.dumps({"do": do, "with": arguments}),
+        str(folder),
+        "30",
+    ]
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **options.pop("env", {})}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/", env=environment, **options)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/", env=environment, **options
+    )
 
 
 def kernel_of(tag: str) -> int:
-    """Pid of the lab kernel among them; its children bear the same command line, so it is the first."""
-    return min(pid for pid in processes_of(tag) if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(bytes(built_kernel())))
+    """Pid of the lab kernel among them; its children bear the same command line, so it is the
+    first.
+    """
+    return min(
+        pid for pid in processes_of(tag) if Path(f"/proc/{pid}/cmdline").read_bytes().startswith(bytes(built_kernel()))
+    )
 
 
 def test_works_in_virtual_time(tmp_path: Path) -> None:
-    """A minute's sleep takes a minute of the guest's time to the microsecond, under root's name, from a fixed date, and leaves no log."""
+    """A minute's sleep takes a minute of the guest's time to the microsecond, under root's name,
+    from a fixed date, and leaves no log.
+    """
     began_s = time.monotonic()
     (seen,) = run(tmp_path, "look_around")
     assert time.monotonic() - began_s < 20
@@ -80,10 +105,15 @@ def test_works_in_virtual_time(tmp_path: Path) -> None:
 
 
 def test_only_the_folder_can_be_written_to(tmp_path: Path) -> None:
-    """Not even root in the guest, who mounts what he likes, can change a file of the host outside the run's folder."""
+    """Not even root in the guest, who mounts what he likes, can change a file of the host outside
+    the run's folder.
+    """
     (tmp_path / "run").mkdir()
     (tmp_path / "theirs").write_text("as it was")
-    outside = [str(path) for path in (tmp_path / "theirs", tmp_path / "new", Path("/dev/shm/new"), Path.home() / "new", ROOT / "new")]
+    outside = [
+        str(path)
+        for path in (tmp_path / "theirs", tmp_path / "new", Path("/dev/shm/new"), Path.home() / "new", ROOT / "new")
+    ]
     events = run(tmp_path / "run", "write", *outside, str(tmp_path / "run" / "mine"))
     assert (tmp_path / "theirs").read_text() == "as it was"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "theirs"]
@@ -92,8 +122,13 @@ def test_only_the_folder_can_be_written_to(tmp_path: Path) -> None:
     assert mine.read_text() == "written in the guest"
     assert mine.stat().st_uid == os.getuid()
     # What is the sandbox's own takes a file, for as long as the sandbox lives.
-    through_another_mount = {event["path"]: event["event"] for event in events if event["path"].startswith("/run/again/")}
-    assert [path for path, outcome in through_another_mount.items() if outcome == "wrote"] == ["/run/again/dev/shm/new", f"/run/again{mine}"]
+    through_another_mount = {
+        event["path"]: event["event"] for event in events if event["path"].startswith("/run/again/")
+    }
+    assert [path for path, outcome in through_another_mount.items() if outcome == "wrote"] == [
+        "/run/again/dev/shm/new",
+        f"/run/again{mine}",
+    ]
 
 
 def test_reads_what_lies_in_tmp(tmp_path: Path) -> None:
@@ -127,7 +162,9 @@ def test_no_kernel(tmp_path: Path) -> None:
 
 
 def test_same_seed_same_bytes(tmp_path: Path) -> None:
-    """Packets, their times and random numbers are the same for the same seed, and others for another."""
+    """Packets, their times and random numbers are the same for the same seed, and others for
+    another.
+    """
     first, again, other = (run(tmp_path, "converse", seed=seed)[0] for seed in (7, 7, 8))
     assert first == again
     assert first["value"] != other["value"]
@@ -135,14 +172,19 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 
 
 def test_same_command_same_result(tmp_path: Path) -> None:
-    """A scenario's results and captures are the same to the byte, whatever else the machine does meanwhile."""
+    """A scenario's results and captures are the same to the byte, whatever else the machine does
+    meanwhile.
+    """
     outcomes = []
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(os.cpu_count() or 1)]
     try:
         for name in ("first", "again"):
             folder = tmp_path / name
             folder.mkdir()
-            jobs = [{"source": "stale-data", "arm": arm, "folder": str(folder), "set": []} for arm in ("treatment", "timestamps")]
+            jobs = [
+                {"source": "stale-data", "arm": arm, "folder": str(folder), "set": []}
+                for arm in ("treatment", "timestamps")
+            ]
             events: list[dict[str, Any]] = []
             Guest(agent=AGENT).run({"jobs": jobs, "seed": 1, "engine": "guest"}, folder, events.append, 60)
             outcomes.append((events, {path.name: path.read_bytes() for path in sorted(folder.iterdir())}))
@@ -181,9 +223,13 @@ def test_out_of_memory(tmp_path: Path) -> None:
     assert failure(tmp_path, "devour", memory_mib=96).slug == "guest-out-of-memory"
 
 
-@pytest.mark.parametrize(("do", "words"), [("stumble", "the agent stumbled"), ("leave", "exit status 3"), ("crash", "signal 11")])
+@pytest.mark.parametrize(
+    ("do", "words"), [("stumble", "the agent stumbled"), ("leave", "exit status 3"), ("crash", "signal 11")]
+)
 def test_ends_early(tmp_path: Path, do: str, words: str) -> None:
-    """An agent that raises, leaves or crashes has not done its work, whatever state the kernel is in."""
+    """An agent that raises, leaves or crashes has not done its work, whatever state the kernel is
+    in.
+    """
     error = failure(tmp_path, do)
     assert error.slug == "guest-ended-early"
     assert words in error.message
@@ -229,7 +275,9 @@ def public() -> Iterator[Path]:
 
 @pytest.mark.parametrize("how", ["sandbox", "no-namespaces", "ordinary-user"])
 def test_killed_at_any_moment_nothing_is_left(public: Path, how: str, request: pytest.FixtureRequest) -> None:
-    """Whenever the caller is killed, nothing of the guest lives on: no process, and no file outside the run's folder."""
+    """Whenever the caller is killed, nothing of the guest lives on: no process, and no file outside
+    the run's folder.
+    """
     user = request.getfixturevalue("ordinary_user") if how == "ordinary-user" else ""
     prefix = WITHOUT_NAMESPACES if how == "no-namespaces" else ()
     temporary, folder = public / "tmp", public / "run"
@@ -262,7 +310,9 @@ def test_as_an_ordinary_user(public: Path, ordinary_user: str) -> None:
 
 
 def test_without_namespaces(tmp_path: Path) -> None:
-    """Where the machine refuses namespaces the guest runs all the same, and leaves nothing in the run's folder."""
+    """Where the machine refuses namespaces the guest runs all the same, and leaves nothing in the
+    run's folder.
+    """
     with call(tmp_path, "look_around", prefix=WITHOUT_NAMESPACES) as caller:
         text, errors = caller.communicate(timeout=30)
     assert caller.returncode == 0, errors
@@ -311,14 +361,18 @@ def test_a_panic_after_the_work_is_no_success(last_words: str, slug: str) -> Non
 
 def test_a_clean_end_is_no_fault() -> None:
     """What the lab kernel says as it leaves is not held against it."""
-    assert fault("reboot: Power down\nremove_umid_dir - remove_files_and_dir failed\n", 0, garbled="", ended=True) is None
+    assert (
+        fault("reboot: Power down\nremove_umid_dir - remove_files_and_dir failed\n", 0, garbled="", ended=True) is None
+    )
 
 
 SHELL = (sys.executable, "-c", "import sys; from twlab.engines.guest.boot_shell import shell; sys.exit(shell())")
 
 
 def test_shell_passes_on_what_it_printed_and_its_status() -> None:
-    """A shell in the lab kernel carries out its standard input and ends with the shell's own status."""
+    """A shell in the lab kernel carries out its standard input and ends with the shell's own
+    status.
+    """
     script = "uname -n; id -u; touch /etc/new || exit 7\n"
     done = subprocess.run(SHELL, input=script, capture_output=True, text=True, cwd=ROOT, timeout=30, check=False)
     assert done.stdout.splitlines()[:2] == ["lab-kernel", "0"], done
@@ -327,7 +381,9 @@ def test_shell_passes_on_what_it_printed_and_its_status() -> None:
 
 
 def test_shell_on_a_terminal() -> None:
-    """On a terminal the shell has its size and job control, Ctrl-C is the shell's, and the terminal is as before afterwards."""
+    """On a terminal the shell has its size and job control, Ctrl-C is the shell's, and the terminal
+    is as before afterwards.
+    """
     ours, theirs = pty.openpty()
     termios.tcsetwinsize(theirs, (33, 101))
     before = termios.tcgetattr(theirs)
@@ -343,7 +399,8 @@ def test_shell_on_a_terminal() -> None:
 
     with subprocess.Popen(SHELL, stdin=theirs, stdout=theirs, stderr=theirs, cwd=ROOT) as process:
         type_after("# ", "stty size\r")
-        # One program that says it runs, so that Ctrl-C finds it running. What the terminal echoes is not what it prints.
+        # One program that says it runs, so that Ctrl-C finds it running. What the terminal echoes
+        # is not what it prints.
         type_after("33 101", "sh -c 'echo be\"\"gun; exec sleep 100'\r")
         type_after("begun", "\x03")
         type_after("# ", "exit 5\r")

@@ -1,8 +1,10 @@
-"""The handouts, done from top to bottom as a student would: every command is run, every output and every figure is held against it.
+"""The handouts, done from top to bottom as a student would: every command is run, every output and
+every figure is held against it.
 
-In a handout a block marked ``console`` is a session: a line ``$ command``, then what it prints, where ``...`` stands for anything and runs of
-blanks count as one. A block whose first line is ``# file: NAME`` is a file that the student writes. Any other number of two or more digits in
-the text has to occur in what a command of the same handout printed.
+In a handout a block marked ``console`` is a session: a line ``$ command``, then what it prints,
+where ``...`` stands for anything and runs of blanks count as one. A block whose first line is ``#
+file: NAME`` is a file that the student writes. Any other number of two or more digits in the text
+has to occur in what a command of the same handout printed.
 """
 
 import json
@@ -20,19 +22,31 @@ SOLUTIONS = ROOT / "docs" / "teachers" / "solutions"
 HANDOUTS = sorted(FOLDER.glob("[1-8]-*.md"))
 ASSIGNMENTS = sorted(FOLDER.glob("[1-8]-*.toml"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# What is no result: a standard's number, a duration of the lesson, a year, a name with digits in it.
-NO_RESULT = re.compile(r"RFC \d+|section [\d.]+|\d+ min\b|`[^`]*`|\]\([^)]*\)|^#.*$|Linux [\d.]+|Debian \d+|in (?:19|20)\d\d", re.MULTILINE)
+# What is no result: a standard's number, a duration of the lesson, a year, a name with digits in
+# it.
+NO_RESULT = re.compile(
+    r"RFC \d+|section [\d.]+|\d+ min\b|`[^`]*`|\]\([^)]*\)|^#.*$|Linux [\d.]+|Debian \d+|in (?:19|20)\d\d", re.MULTILINE
+)
 
 
 def shell(command: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HANDOUTS": str(FOLDER)}
     return subprocess.run(
-        ["bash", "-c", command], cwd=cwd, env=environment, capture_output=True, text=True, check=False, timeout=300, stdin=subprocess.DEVNULL
+        ["bash", "-c", command],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+        stdin=subprocess.DEVNULL,
     )
 
 
 def session(text: str) -> list[tuple[str, list[str]]]:
-    """The commands of a console block, each with the lines it is said to print. A command goes on where its line ends in a backslash."""
+    """The commands of a console block, each with the lines it is said to print. A command goes on
+    where its line ends in a backslash.
+    """
     commands: list[tuple[str, list[str]]] = []
     for line in text.replace("\\\n", "").splitlines():
         if line.startswith("$ "):
@@ -62,9 +76,20 @@ def test_there_are_eight_and_each_has_its_assignment() -> None:
 
 @pytest.mark.parametrize("handout", HANDOUTS, ids=lambda path: path.stem)
 def test_a_handout_has_its_parts(handout: Path) -> None:
-    """Goals, time, predict - run - explain, questions, one open question, what to hand in, and the kernel its results hold for."""
+    """Goals, time, predict - run - explain, questions, one open question, what to hand in, and the
+    kernel its results hold for.
+    """
     text = handout.read_text()
-    for part in ("**Goals.**", "**Time.**", "## Predict", "## Run", "## Explain", "## Questions", "## Hand in", "**Holds for.**"):
+    for part in (
+        "**Goals.**",
+        "**Time.**",
+        "## Predict",
+        "## Run",
+        "## Explain",
+        "## Questions",
+        "## Hand in",
+        "**Holds for.**",
+    ):
         assert part in text, part
 
 
@@ -72,7 +97,9 @@ def test_a_handout_has_its_parts(handout: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("handout", HANDOUTS, ids=lambda path: path.stem)
 def test_a_handout_does_what_it_says(handout: Path, tmp_path: Path) -> None:
-    """Each command ends well and prints what the handout shows; each figure in the text comes from one of them."""
+    """Each command ends well and prints what the handout shows; each figure in the text comes from
+    one of them.
+    """
     text = handout.read_text()
     printed = ""
     for kind, content in BLOCK.findall(text):
@@ -82,7 +109,11 @@ def test_a_handout_does_what_it_says(handout: Path, tmp_path: Path) -> None:
         elif kind == "console":
             for command, expected in session(content):
                 done = shell(command, tmp_path)
-                assert done.returncode == (1 if "REFUTED" in " ".join(expected) else 0), (command, done.stdout, done.stderr)
+                assert done.returncode == (1 if "REFUTED" in " ".join(expected) else 0), (
+                    command,
+                    done.stdout,
+                    done.stderr,
+                )
                 assert missing(expected, done.stdout) == [], (command, done.stdout)
                 printed += done.stdout
     prose = NO_RESULT.sub(" ", BLOCK.sub("", text))

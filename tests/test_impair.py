@@ -1,4 +1,6 @@
-"""What befalls segments: nothing is lost unless dropped or taken, nothing arrives before its time, and order changes only where asked for."""
+"""What befalls segments: nothing is lost unless dropped or taken, nothing arrives before its time,
+and order changes only where asked for.
+"""
 
 from random import Random
 
@@ -35,7 +37,9 @@ def test_delay_keeps_order_and_loses_nothing(delay_s):
 
 @given(SECONDS, SECONDS, st.integers())
 def test_jitter_stays_within_its_bounds(delay_s, jitter_s, seed):
-    """With jitter each segment arrives between the delay and the delay plus the jitter; none is lost, and a seed repeats it."""
+    """With jitter each segment arrives between the delay and the delay plus the jitter; none is
+    lost, and a seed repeats it.
+    """
     late = arrivals(Delay(delay_s, jitter_s, Random(seed)), SEGMENTS)
     assert sorted(seq for _, seq in late) == list(range(30))
     assert all(-1e-9 <= at_s - seq * 0.01 - delay_s <= jitter_s + 1e-9 for at_s, seq in late)
@@ -50,7 +54,9 @@ def test_duplicates_arrive_twice(after_s):
 
 @given(st.floats(0, 1), st.integers())
 def test_losses_are_a_subsequence(probability, seed):
-    """What Drop lets through keeps its order; a probability of 1 lets nothing through, 0 everything."""
+    """What Drop lets through keeps its order; a probability of 1 lets nothing through, 0
+    everything.
+    """
     left = order(Drop(probability, Random(seed)))
     assert left == sorted(left)
     assert order(Drop()) == []
@@ -59,7 +65,9 @@ def test_losses_are_a_subsequence(probability, seed):
 
 @given(st.integers(1, 28), st.integers(0, 28))
 def test_reorder_puts_one_behind_others(behind, first):
-    """The segment arrives right after `behind` later ones of its flow; the others keep their order and nothing is lost."""
+    """The segment arrives right after `behind` later ones of its flow; the others keep their order
+    and nothing is lost.
+    """
     seen = order(Reorder(match(seq=first), behind))
     expected = [seq for seq in range(30) if seq != first]
     if first + behind < 30:
@@ -77,7 +85,9 @@ def test_only_its_own_flow_overtakes():
 def test_reorder_as_often_as_asked(count):
     """It happens `count` times, one after the other, and is then exhausted."""
     reorder = Reorder(match(), behind=1, count=count)
-    expected = [seq for pair in range(15) for seq in ((2 * pair + 1, 2 * pair) if pair < count else (2 * pair, 2 * pair + 1))]
+    expected = [
+        seq for pair in range(15) for seq in ((2 * pair + 1, 2 * pair) if pair < count else (2 * pair, 2 * pair + 1))
+    ]
     assert order(reorder) == expected
     assert reorder.exhausted
 

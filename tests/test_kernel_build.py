@@ -1,4 +1,6 @@
-"""Building the lab kernel: what is refused before anything is compiled, what is kept, and what is found."""
+"""Building the lab kernel: what is refused before anything is compiled, what is kept, and what is
+found.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +70,9 @@ def small_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
     forget = recipe.digest.cache_clear
     forget()
     path = tmp_path / "0001-two.patch"
-    path.write_text("Subject: two\n\n--- a/net/ipv4/tcp.c\n+++ b/net/ipv4/tcp.c\n@@ -1,3 +1,3 @@\n one\n-two\n+TWO\n three\n")
+    path.write_text(
+        "Subject: two\n\n--- a/net/ipv4/tcp.c\n+++ b/net/ipv4/tcp.c\n@@ -1,3 +1,3 @@\n one\n-two\n+TWO\n three\n"
+    )
     monkeypatch.setattr(recipe, "changes", lambda: (recipe.Change(path),))
     yield path
     forget()
@@ -91,7 +95,9 @@ def left_in(folder: Path) -> list[str]:
 
 @pytest.mark.usefixtures("quick")
 def test_a_kernel_is_built_once_and_then_looked_up(tree: Path, tmp_path: Path) -> None:
-    """The second time nothing is done; the tree is as it was; what is kept says what it is and can be run."""
+    """The second time nothing is done; the tree is as it was; what is kept says what it is and can
+    be run.
+    """
     before = {path: path.read_bytes() for path in tree.rglob("*") if path.is_file()}
     told: list[tuple[float, str]] = []
     built = kernel.build(tree, progress=lambda share, doing: told.append((share, doing)))
@@ -113,7 +119,9 @@ def test_a_kernel_is_built_once_and_then_looked_up(tree: Path, tmp_path: Path) -
 
 @pytest.mark.usefixtures("quick")
 def test_another_tree_or_another_recipe_is_another_kernel(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Touching a file of the tree builds anew; the kernel asked for last is the one found; one of another recipe is not found."""
+    """Touching a file of the tree builds anew; the kernel asked for last is the one found; one of
+    another recipe is not found.
+    """
     first = kernel.build(tree)
     (tree / "net" / "ipv4" / "tcp.c").write_text("one\ntwo\nthree\nfour\n")
     second = kernel.build(tree)
@@ -150,7 +158,9 @@ def test_what_root_has_built_is_looked_up_by_everybody(tree: Path, alone: Path) 
 
 @pytest.mark.usefixtures("quick")
 def test_a_package_is_unpacked(tree: Path, tmp_path: Path) -> None:
-    """The distribution's tar file: 6.12 before 6.1 before newer ones, or the version asked for; drivers that nobody can use stay out."""
+    """The distribution's tar file: 6.12 before 6.1 before newer ones, or the version asked for;
+    drivers that nobody can use stay out.
+    """
     (tree / "drivers" / "gpu").mkdir(parents=True)
     (tree / "drivers" / "gpu" / "Kconfig").write_text("")
     (tree / "drivers" / "gpu" / "card.c").write_text("")
@@ -207,7 +217,9 @@ def test_a_tree_and_a_version_exclude_each_other(tree: Path) -> None:
 
 
 def test_a_source_that_the_changes_do_not_fit_is_refused_by_name(tree: Path, tmp_path: Path) -> None:
-    """Which change, which of its files; before anything is compiled. The real changes, and a tree that has next to nothing of what they change."""
+    """Which change, which of its files; before anything is compiled. The real changes, and a tree
+    that has next to nothing of what they change.
+    """
     with pytest.raises(UsageError) as caught:
         kernel.build(tree)
     assert caught.value.slug == "changes-do-not-fit"
@@ -220,7 +232,9 @@ def test_a_source_that_the_changes_do_not_fit_is_refused_by_name(tree: Path, tmp
 def test_only_the_files_that_do_not_fit_are_named(tree: Path, small_change: Path) -> None:
     """One file fits, one does not."""
     (tree / "net" / "other.c").write_text("nothing\nlike\nit\n")
-    small_change.write_text(small_change.read_text() + "--- a/net/other.c\n+++ b/net/other.c\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n")
+    small_change.write_text(
+        small_change.read_text() + "--- a/net/other.c\n+++ b/net/other.c\n@@ -1,3 +1,3 @@\n a\n-b\n+B\n c\n"
+    )
     with pytest.raises(UsageError) as caught:
         kernel.build(tree)
     assert caught.value.message.endswith("6.99.7-rc1: net/other.c")
@@ -261,7 +275,9 @@ def test_all_missing_programs_are_listed_at_once(tree: Path, tmp_path: Path, mon
 
 
 @pytest.mark.usefixtures("quick")
-def test_what_does_not_compile_is_told_with_its_first_error(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_does_not_compile_is_told_with_its_first_error(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """And where the whole output is; nothing counts as built, and the next build begins anew."""
     monkeypatch.setenv("BROKEN", "too clever")
     with pytest.raises(CapabilityError) as caught:
@@ -289,7 +305,9 @@ def test_a_full_disk_is_one_message(tree: Path, monkeypatch: pytest.MonkeyPatch,
     assert caught.value.slug == "no-space"
 
 
-def test_a_cache_that_cannot_be_written_to_is_one_message(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_to_is_one_message(
+    tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """For instance a home that does not exist."""
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
@@ -311,7 +329,9 @@ print(kernel.build(Path(sys.argv[1]), progress=lambda share, doing: print(doing,
 def start_build(tree: Path, change: Path, **environment: str) -> subprocess.Popen[str]:
     """A build in a process of its own."""
     command = [sys.executable, "-c", _BUILD, str(tree), str(change)]
-    return subprocess.Popen(command, env={**os.environ, **environment}, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, env={**os.environ, **environment}, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
 
 
 @pytest.mark.usefixtures("quick")
@@ -326,8 +346,12 @@ def test_two_at_once_build_one_kernel(tree: Path, small_change: Path) -> None:
 
 @pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
-def test_an_interrupted_build_leaves_nothing_that_counts(tree: Path, small_change: Path, tmp_path: Path, how: signal.Signals) -> None:
-    """Killed in the middle: nothing is found, and the next build does all of it and clears away what was left."""
+def test_an_interrupted_build_leaves_nothing_that_counts(
+    tree: Path, small_change: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    """Killed in the middle: nothing is found, and the next build does all of it and clears away
+    what was left.
+    """
     process = start_build(tree, small_change, SLOW="sleep 20")
     assert process.stderr
     while "compiling" not in process.stderr.readline():
@@ -374,7 +398,9 @@ def test_what_is_found(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_roots_kernels_are_everybodys(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unless told otherwise, root keeps them where every user finds them, and a user in his own home."""
+    """Unless told otherwise, root keeps them where every user finds them, and a user in his own
+    home.
+    """
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.setattr(os, "geteuid", lambda: 0)

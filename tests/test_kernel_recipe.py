@@ -1,4 +1,6 @@
-"""The lab kernel's configuration and changes: that they say what they are for, and under which licence."""
+"""The lab kernel's configuration and changes: that they say what they are for, and under which
+licence.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def test_every_option_has_a_reason_and_stands_once() -> None:
     ],
 )
 def test_an_option_took_or_did_not(setting: str, lines: set[str], took: bool) -> None:
-    """What is to be on must be there as it was asked for; what is to be off may be unknown to a kernel."""
+    """What is to be on must be there as it was asked for; what is to be off may be unknown to a
+    kernel.
+    """
     assert recipe.Option(setting, "reason").took(lines) == took
 
 
@@ -65,7 +69,9 @@ def test_the_digest_is_short_and_stable() -> None:
 
 
 def test_the_digest_changes_with_any_option(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A kernel built with other options is another kernel; one whose reasons are worded better is not."""
+    """A kernel built with other options is another kernel; one whose reasons are worded better is
+    not.
+    """
     recipe.digest.cache_clear()
     before, options = recipe.digest(), recipe.options()
     for changed, alike in (

@@ -23,7 +23,9 @@ def test_time_wait_lives_as_long_as_it_was_told(tmp_path: Path, address: str) ->
 
 
 def test_until_it_is_told_time_wait_lives_as_in_linux(tmp_path: Path) -> None:
-    """60 s, and up to an eighth more: Linux's timer wheel is coarse for long timers, and nothing is changed about it."""
+    """60 s, and up to an eighth more: Linux's timer wheel is coarse for long timers, and nothing is
+    changed about it.
+    """
     lives_s = run_in_guest(kernel_cases.lives, [], "127.0.0.1", folder=tmp_path)["0"]
     assert all(60 <= life_s < 60 * 9 / 8 for life_s in lives_s)
 
@@ -31,7 +33,11 @@ def test_until_it_is_told_time_wait_lives_as_in_linux(tmp_path: Path) -> None:
 def test_defaults_and_bounds(tmp_path: Path) -> None:
     """60000 ms, off, and no offset; what is out of bounds or no number is refused."""
     found = run_in_guest(kernel_cases.bounds, folder=tmp_path)
-    assert [found.pop(name) for name in ("tcp_timewait_len", "tcp_tw_recycle", "tcp_timestamp_offset")] == [60_000, 0, 0]
+    assert [found.pop(name) for name in ("tcp_timewait_len", "tcp_tw_recycle", "tcp_timestamp_offset")] == [
+        60_000,
+        0,
+        0,
+    ]
     taken = {setting for setting, refusal in found.items() if not refusal}
     assert taken == {
         *("tcp_timewait_len=1", "tcp_timewait_len=3600000", "tcp_tw_recycle=1", "tcp_tw_recycle=0"),
@@ -46,7 +52,9 @@ def test_each_namespace_has_its_own_length(tmp_path: Path) -> None:
 
 
 def test_rearming_uses_the_length_too(tmp_path: Path) -> None:
-    """What re-arms TIME_WAIT in Linux re-arms it to the length that was set: a bare ACK, a repeated FIN, old data."""
+    """What re-arms TIME_WAIT in Linux re-arms it to the length that was set: a bare ACK, a repeated
+    FIN, old data.
+    """
     left = run_in_guest(kernel_cases.rearming, folder=tmp_path)
     assert left == {
         "nothing": pytest.approx(2, abs=0.03),
@@ -57,8 +65,12 @@ def test_rearming_uses_the_length_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("length_s", "fin_timeout_s"), [(1, 60), (1, 20), (240, 60), (240, 100), (60, 60)])
-def test_fin_wait2_keeps_its_own_length_and_hands_over_to_time_waits(tmp_path: Path, length_s: int, fin_timeout_s: int) -> None:
-    """An orphan stays in FIN_WAIT2 for tcp_fin_timeout, whatever TIME_WAIT's length; the FIN that ends it starts TIME_WAIT's."""
+def test_fin_wait2_keeps_its_own_length_and_hands_over_to_time_waits(
+    tmp_path: Path, length_s: int, fin_timeout_s: int
+) -> None:
+    """An orphan stays in FIN_WAIT2 for tcp_fin_timeout, whatever TIME_WAIT's length; the FIN that
+    ends it starts TIME_WAIT's.
+    """
     found = run_in_guest(kernel_cases.fin_wait2, length_s * 1000, fin_timeout_s, folder=tmp_path)
     assert found["before"] == ["05"]
     [[state, left_s]] = found["after"]
@@ -79,15 +91,25 @@ def test_ten_thousand_end_on_time(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("syncookies", [1, 2])
 def test_the_timestamp_clock_is_shifted_for_every_segment(tmp_path: Path, syncookies: int) -> None:
-    """SYN-ACK, FIN and the ACK that TIME_WAIT sends show the clock with its offset, and echoes are understood: the RTT comes out right."""
+    """SYN-ACK, FIN and the ACK that TIME_WAIT sends show the clock with its offset, and echoes are
+    understood: the RTT comes out right.
+    """
     found = run_in_guest(kernel_cases.clocks, [45_000, -45_000, 2**31 - 1, -(2**31)], syncookies, folder=tmp_path)
     for offset_ms, seen in found.items():
-        tolerance_ms = 2 if syncookies == 1 else 64  # a cookie hides options in the lowest six bits of the SYN-ACK's timestamp
-        assert seen["late_ms"] == [pytest.approx(0, abs=tolerance_ms), pytest.approx(100, abs=2), pytest.approx(100, abs=2)], offset_ms
+        tolerance_ms = (
+            2 if syncookies == 1 else 64
+        )  # a cookie hides options in the lowest six bits of the SYN-ACK's timestamp
+        assert seen["late_ms"] == [
+            pytest.approx(0, abs=tolerance_ms),
+            pytest.approx(100, abs=2),
+            pytest.approx(100, abs=2),
+        ], offset_ms
         assert seen["rtt_s"] == pytest.approx(0.1, abs=tolerance_ms / 1000), offset_ms
 
 
 @pytest.mark.parametrize(("timestamps", "shift_ms"), [(0, None), (1, 45_000), (2, 45_000)])
 def test_the_timestamp_clock_of_a_client(tmp_path: Path, timestamps: int, shift_ms: int | None) -> None:
-    """A kernel's SYN shows the shifted clock, with the random offset and without; none where timestamps are off."""
+    """A kernel's SYN shows the shifted clock, with the random offset and without; none where
+    timestamps are off.
+    """
     assert run_in_guest(kernel_cases.offset_of_a_client, 45_000, timestamps, folder=tmp_path) == shift_ms

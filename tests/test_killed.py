@@ -1,4 +1,6 @@
-"""The whole lab, killed with SIGKILL while it works: nothing is left, and what was finished can be read."""
+"""The whole lab, killed with SIGKILL while it works: nothing is left, and what was finished can be
+read.
+"""
 
 import os
 import random
@@ -18,9 +20,13 @@ KILLS = 10
 
 @pytest.mark.slow
 @pytest.mark.parametrize("user", ["", "nobody"], ids=["same-user", "nobody"])
-@pytest.mark.parametrize("engine", [pytest.param("host", marks=pytest.mark.host), pytest.param("guest", marks=pytest.mark.guest)])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("host", marks=pytest.mark.host), pytest.param("guest", marks=pytest.mark.guest)]
+)
 def test_kill_9_of_a_run_leaves_nothing(engine, user, tmp_path_factory):
-    """The command line is killed at random moments of a run, from start to verdict: no process, no interface, no rule, no file but the run's."""
+    """The command line is killed at random moments of a run, from start to verdict: no process, no
+    interface, no rule, no file but the run's.
+    """
     if reason := lacks(engine if engine == "host" else "host", user):
         pytest.skip(reason)
     out = tmp_path_factory.mktemp("runs")
@@ -35,13 +41,28 @@ def test_kill_9_of_a_run_leaves_nothing(engine, user, tmp_path_factory):
     for attempt in range(KILLS):
         tag = f"{os.getpid()}-{engine}-{user}-{attempt}-{random.random()}"
         environment = [f"{name}={value}" for name, value in {**places, **kernel, "TWLAB_TEST": tag}.items()]
-        command = [*as_user(user), "env", *environment, sys.executable, "-m", "twlab", "run", "stale-data", "--engine", engine, "--out", str(out)]
+        command = [
+            *as_user(user),
+            "env",
+            *environment,
+            sys.executable,
+            "-m",
+            "twlab",
+            "run",
+            "stale-data",
+            "--engine",
+            engine,
+            "--out",
+            str(out),
+        ]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
             try:
                 process.wait(random.uniform(0, 2.5))
             except subprocess.TimeoutExpired:
                 process.kill()
-        assert wait_for(lambda tag=tag: not processes_of(f"TWLAB_TEST={tag}")), f"left behind: {processes_of(f'TWLAB_TEST={tag}')}"
+        assert wait_for(lambda tag=tag: not processes_of(f"TWLAB_TEST={tag}")), (
+            f"left behind: {processes_of(f'TWLAB_TEST={tag}')}"
+        )
     assert machine_state() == before
     assert set(Path("/dev/shm").iterdir()) <= shared_memory
     assert not [file for folder in places.values() for file in folder.iterdir()]

@@ -28,11 +28,16 @@ def stories():
                 went.append(name)
             return name.upper()
 
-        return {"outcomes": lab.side_by_side([story("a", 0.02, 0.02), story("b", 0.01), story("c"), story("d", 0.03)]), "went": "".join(went)}
+        return {
+            "outcomes": lab.side_by_side([story("a", 0.02, 0.02), story("b", 0.01), story("c"), story("d", 0.03)]),
+            "went": "".join(went),
+        }
 
 
 def test_stories_go_on_side_by_side(in_sandbox):
-    """Each goes on when its time has come, whose turn it was before; the outcomes stand in the order of the stories."""
+    """Each goes on when its time has come, whose turn it was before; the outcomes stand in the
+    order of the stories.
+    """
     assert in_sandbox(stories) == {"outcomes": ["A", "B", "C", "D"], "went": "bada"}
 
 
@@ -56,7 +61,9 @@ def reopening(timestamps, family):
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_four_tuple_is_opened_again(family, in_sandbox):
-    """The same client, ports and server; the SYN and the SYN-ACK are those that crossed the wire. Or the error with which it was refused."""
+    """The same client, ports and server; the SYN and the SYN-ACK are those that crossed the wire.
+    Or the error with which it was refused.
+    """
     assert in_sandbox(reopening, 1, family) == {"same": True, "read": "hello", "flags": ["S", "SA"], "answers": True}
     assert in_sandbox(reopening, 0, family) == {"error": "EADDRNOTAVAIL"}
 

@@ -1,4 +1,6 @@
-"""The ladder of a recorded run, its bulk thinned: what it holds, how it folds and breaks, how it is drawn."""
+"""The ladder of a recorded run, its bulk thinned: what it holds, how it folds and breaks, how it is
+drawn.
+"""
 
 import re
 import shutil
@@ -29,11 +31,15 @@ FLOW = Flow("10.0.1.1", 40000, "10.2.1.1", 80)
 
 
 def arrow(number: int, at_s: float = 0.0, flags: str = "A", words: str = "") -> Arrow:
-    return Arrow(number, number, ("client", "wire", "server"), at_s, at_s, FLOW, flags, 1, 1, 100, None, 1, "", words, False)
+    return Arrow(
+        number, number, ("client", "wire", "server"), at_s, at_s, FLOW, flags, 1, 1, 100, None, 1, "", words, False
+    )
 
 
 def test_stale_data_can_be_seen() -> None:
-    """The copy sets out at the wire, names its original, and has the very sequence numbers that the new connection then sends."""
+    """The copy sets out at the wire, names its original, and has the very sequence numbers that the
+    new connection then sends.
+    """
     found = ladder.read(RUN, "treatment")
     arrows = [row for row in found.rows if isinstance(row, Arrow)]
     copy = next(each for each in arrows if each.mark == "copy")
@@ -48,21 +54,35 @@ def test_stale_data_can_be_seen() -> None:
 
 
 def test_the_states_tell_the_two_arms_apart() -> None:
-    """In the treatment the client's TIME-WAIT is gone after one second; in the control it is not gone."""
+    """In the treatment the client's TIME-WAIT is gone after one second; in the control it is not
+    gone.
+    """
     told = {
         arm: [row.words() for row in ladder.read(RUN, arm).rows if isinstance(row, State) and row.node == "client"]
         for arm in ("control", "treatment")
     }
     assert told["control"] == ["SYN-SENT", "ESTABLISHED", "FIN-WAIT-1", "TIME-WAIT 60 s"]
-    assert told["treatment"] == ["SYN-SENT", "ESTABLISHED", "FIN-WAIT-1", "TIME-WAIT 1 s", "(gone)", "SYN-SENT", "ESTABLISHED"]
+    assert told["treatment"] == [
+        "SYN-SENT",
+        "ESTABLISHED",
+        "FIN-WAIT-1",
+        "TIME-WAIT 1 s",
+        "(gone)",
+        "SYN-SENT",
+        "ESTABLISHED",
+    ]
 
 
 @given(st.lists(st.sampled_from(["bulk", "SYN", "marked", "caption"]), max_size=200))
 def test_folding_loses_nothing(kinds: list[str]) -> None:
-    """Opened again, the folds hold every arrow, in its order; what is marked is never inside one, where there is no crowd."""
+    """Opened again, the folds hold every arrow, in its order; what is marked is never inside one,
+    where there is no crowd.
+    """
     flags = {"SYN": "S"}
     rows = [
-        Caption(0.0, "step", "x") if kind == "caption" else arrow(number, 0.0, flags.get(kind, "A"), "held" if kind == "marked" else "")
+        Caption(0.0, "step", "x")
+        if kind == "caption"
+        else arrow(number, 0.0, flags.get(kind, "A"), "held" if kind == "marked" else "")
         for number, kind in enumerate(kinds)
     ]
     folded = fold(rows, crowd=1000)
@@ -111,7 +131,9 @@ def test_a_damaged_arm_does_not_hide_the_others(tmp_path: Path) -> None:
 
 
 def test_a_transit_is_joined_through_a_gateway() -> None:
-    """Two watched nodes, four sightings, addresses rewritten in between, clocks that stand still: one transit."""
+    """Two watched nodes, four sightings, addresses rewritten in between, clocks that stand still:
+    one transit.
+    """
 
     def seen(number: int, interface: str, outbound: bool, source: str) -> Sighting:
         segment = Segment(0.0, source, "10.2.1.1", 40000, 80, 7, 0, "S", 100, None, 0, b"", 20)
@@ -133,22 +155,31 @@ def test_a_transit_is_joined_through_a_gateway() -> None:
 def connect(number: int, at_s: float, client: str, port: int, answered: bool) -> list[Arrow | Caption]:
     """One SYN, its answer if it has one, and what the client says of it."""
     flow, path = Flow("10.0.1.1", port, "10.2.1.1", 80), (client, "nat", "server")
-    syn = Arrow(number, number, path, at_s, at_s, flow, "S", 0, None, 0, None, 1, "" if answered else "unanswered", "", False)
+    syn = Arrow(
+        number, number, path, at_s, at_s, flow, "S", 0, None, 0, None, 1, "" if answered else "unanswered", "", False
+    )
     back = Arrow(number + 1, number + 1, path[::-1], at_s, at_s, flow.reversed(), "SA", 0, 1, 0, None, 1, "", "", False)
     return [syn, *([back] if answered else []), Caption(at_s, "verb", "connects" if answered else "fails", client)]
 
 
 def test_connects_that_go_alike_are_folded() -> None:
-    """The first that is answered and the first that is not stand there; one line for each kind tells of the others, and from whom they came."""
+    """The first that is answered and the first that is not stand there; one line for each kind
+    tells of the others, and from whom they came.
+    """
     rows = [row for turn in range(10) for row in (*connect(10 * turn + 1, turn, "c1", 1000 + turn, True),
                                                    *connect(10 * turn + 5, turn + 0.5, f"c{turn + 2}", 2000 + turn, False))]  # fmt: skip
     *first, folded = fold([Caption(0.0, "step", "x"), *rows])
-    assert first == [Caption(0.0, "step", "x"), *rows[:5]] and isinstance(folded, Fold) and list(folded.rows) == rows[5:]
+    assert (
+        first == [Caption(0.0, "step", "x"), *rows[:5]] and isinstance(folded, Fold) and list(folded.rows) == rows[5:]
+    )
     assert [strand.words for strand in folded.strands] == [
         "9 more connects from c1 like #1 to #2: each is answered",
         "9 more connects from c3 … c11 like #5: none is answered",
     ]
-    assert [(strand.ends, strand.mark) for strand in folded.strands] == [(("c1", "server"), ""), (("c3", "server"), "unanswered")]
+    assert [(strand.ends, strand.mark) for strand in folded.strands] == [
+        (("c1", "server"), ""),
+        (("c3", "server"), "unanswered"),
+    ]
 
 
 def test_a_few_clients_are_told_apart() -> None:
@@ -167,10 +198,21 @@ def test_what_goes_otherwise_is_never_folded_away() -> None:
     assert [row for each in shown for row in (each.rows if isinstance(each, Fold) else (each,))] == rows
 
 
-def segment_seen(number: int, at_s: float, interface: str, outbound: bool, flags: str, tsval: int, port: int = 40000, comment: str = "") -> Sighting:
+def segment_seen(
+    number: int,
+    at_s: float,
+    interface: str,
+    outbound: bool,
+    flags: str,
+    tsval: int,
+    port: int = 40000,
+    comment: str = "",
+) -> Sighting:
     back = "S" in flags and "A" in flags
     ends = ("10.2.1.1", "10.0.1.1", 80, port) if back else ("10.0.1.1", "10.2.1.1", port, 80)
-    return Sighting(number, interface, outbound, Segment(at_s, *ends, 7, 8, flags, 100, (tsval, 0), 0, b"", 20), number, comment)
+    return Sighting(
+        number, interface, outbound, Segment(at_s, *ends, 7, 8, flags, 100, (tsval, 0), 0, b"", 20), number, comment
+    )
 
 
 def test_a_syn_that_nobody_answers_says_so_and_how_its_clock_stands() -> None:
@@ -202,13 +244,21 @@ def test_a_segment_that_the_wire_held_sets_out_and_arrives() -> None:
     ]
     out, on = parted(arrows(transits(sightings, ["client", "wire", "server"])))
     assert (out.path, out.left_s, out.part, out.words) == (("client", "wire"), 1.0, "out", "held 12.000 s by the wire")
-    assert (on.path, on.left_s, on.part, on.words) == (("wire", "server"), 13.0, "in", "12 s late; it set out at 1.0000 s")
+    assert (on.path, on.left_s, on.part, on.words) == (
+        ("wire", "server"),
+        13.0,
+        "in",
+        "12 s late; it set out at 1.0000 s",
+    )
 
 
 def test_nodes_that_go_alike_share_a_column() -> None:
     """Those that stand only in folds, by what became of them; an arrow of theirs says whose it is."""
     rows = fold([row for turn in range(6) for row in connect(10 * turn + 1, turn, f"c{turn + 1}", 1000 + turn, False)])
-    ways = [Transit((f"c{number}", "nat", "server"), (segment_seen(number, 0.0, "nat-x", False, "S", 1),), False) for number in range(1, 7)]
+    ways = [
+        Transit((f"c{number}", "nat", "server"), (segment_seen(number, 0.0, "nat-x", False, "S", 1),), False)
+        for number in range(1, 7)
+    ]
     shared = ladder.columns(ways, ArmResult("control"), rows)
     assert [column.name for column in shared] == ["c1", "c2 … c6", "nat", "server"]
     drawn = ladder.Ladder("s", "a", "control", shared, tuple(rows))
@@ -221,24 +271,38 @@ def test_a_fin_that_overtakes_data_does_not_begin_time_wait() -> None:
     def seen(number: int, node_sends: bool, flags: str, seq: int, ack: int, length: int = 0) -> Transit:
         ends = ("10.0.1.1", "10.2.1.1", 40000, 80) if node_sends else ("10.2.1.1", "10.0.1.1", 80, 40000)
         segment = Segment(number / 10, *ends, seq, ack, flags, 100, None, length, b"", 20)
-        return Transit(("client", "server") if node_sends else ("server", "client"), (Sighting(number, "x", False, segment, 0, ""),), False)
+        return Transit(
+            ("client", "server") if node_sends else ("server", "client"),
+            (Sighting(number, "x", False, segment, 0, ""),),
+            False,
+        )
 
     ways = [
         seen(1, True, "S", 0, 0), seen(2, False, "SA", 0, 1), seen(3, True, "A", 1, 1),
         seen(4, True, "FA", 1, 1), seen(5, False, "FA", 501, 2), seen(6, True, "A", 2, 1),
         seen(7, False, "PA", 1, 2, 500), seen(8, True, "A", 2, 502),
     ]  # fmt: skip
-    told = [(state.state, state.after) for state in follow(ways, ArmResult("control", virtual_s=1.0)) if state.node == "client" and state.after]
+    told = [
+        (state.state, state.after)
+        for state in follow(ways, ArmResult("control", virtual_s=1.0))
+        if state.node == "client" and state.after
+    ]
     assert told == [("SYN-SENT", 1), ("ESTABLISHED", 2), ("FIN-WAIT-1", 4), ("FIN-WAIT-2", 5), ("TIME-WAIT", 8)]
 
 
 def test_a_recycled_time_wait_claims_no_length() -> None:
-    """Its length is 3.5 times a timeout that the wire does not show; it is over when the node was seen to have fewer."""
+    """Its length is 3.5 times a timeout that the wire does not show; it is over when the node was
+    seen to have fewer.
+    """
 
     def seen(number: int, client_sends: bool, flags: str, seq: int, ack: int) -> Transit:
         ends = ("10.0.1.1", "10.2.1.1", 40000, 80) if client_sends else ("10.2.1.1", "10.0.1.1", 80, 40000)
         segment = Segment(number / 10, *ends, seq, ack, flags, 100, (1, 1), 0, b"", 20)
-        return Transit(("client", "server") if client_sends else ("server", "client"), (Sighting(number, "x", False, segment, 0, ""),), False)
+        return Transit(
+            ("client", "server") if client_sends else ("server", "client"),
+            (Sighting(number, "x", False, segment, 0, ""),),
+            False,
+        )
 
     ways = [
         seen(1, True, "S", 0, 0),

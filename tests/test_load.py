@@ -14,7 +14,9 @@ TARGETS = [("10.0.0.1", 80)]
 
 @given(rate_per_s=st.floats(0.1, 1e5), duration_s=st.floats(0.1, 1e3), at=st.floats(0, 1))
 def test_arrivals_are_even(rate_per_s, duration_s, at):
-    """At any time, as many requests have arrived as the rate says, the first one at once, to within one; in the end, all of them."""
+    """At any time, as many requests have arrived as the rate says, the first one at once, to within
+    one; in the end, all of them.
+    """
     load = Load(rate_per_s=rate_per_s, duration_s=duration_s, targets=TARGETS)
     elapsed_s = at * duration_s
     assert abs(load.arrived(elapsed_s) - elapsed_s * rate_per_s) <= 1
@@ -56,6 +58,16 @@ def test_a_tally_adds_up():
     tally.now.attempted = 1
     tally.fail("connect", "EADDRNOTAVAIL", 1.5)
     result = tally.as_dict()
-    assert (result["attempted"], result["connected"], result["failed"], result["first_failure_s"]) == (4, 2, {"connect EADDRNOTAVAIL": 2}, 0.5)
+    assert (result["attempted"], result["connected"], result["failed"], result["first_failure_s"]) == (
+        4,
+        2,
+        {"connect EADDRNOTAVAIL": 2},
+        0.5,
+    )
     first = result["seconds"][0]
-    assert (first["connect_median_us"], first["connect_worst_us"], first["in_time_wait"], first["cpu_s"]) == (20.0, 90.0, 2, 0.25)
+    assert (first["connect_median_us"], first["connect_worst_us"], first["in_time_wait"], first["cpu_s"]) == (
+        20.0,
+        90.0,
+        2,
+        0.25,
+    )

@@ -64,7 +64,9 @@ def test_a_socket_can_be_watched_anew_and_forgotten(loop):
 
 
 def test_what_a_timer_sets_off_is_served_in_the_same_sleep(loop):
-    """A segment released as the sleep ends has been read when it returns; and so much time as it says has passed."""
+    """A segment released as the sleep ends has been read when it returns; and so much time as it
+    says has passed.
+    """
     near, far = socket.socketpair()
     read = []
     loop.watch(far, lambda: read.append(far.recv(1)))

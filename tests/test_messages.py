@@ -21,7 +21,9 @@ def constants(node: ast.AST | None) -> Iterator[str]:
 
 
 def slugs_in(path: Path) -> Iterator[str]:
-    """The slugs that a module uses: arguments of errors and faults, values of ``slug``, and the brackets of the last resort."""
+    """The slugs that a module uses: arguments of errors and faults, values of ``slug``, and the
+    brackets of the last resort.
+    """
     text = path.read_text()
     yield from re.findall(r"\[([a-z]+-error)\]", text)
     for node in ast.walk(ast.parse(text)):

@@ -1,4 +1,6 @@
-"""Networks: built in-process, silent until somebody sends, gone when closed, and never seen from outside."""
+"""Networks: built in-process, silent until somebody sends, gone when closed, and never seen from
+outside.
+"""
 
 import json
 import os
@@ -53,7 +55,11 @@ def watch(node: Node) -> socket.socket:
 
 def describe_pair() -> list[object]:
     with Network(load_topology("pair")) as network:
-        described: list[object] = [[i.name, i.node.name, i.mac, i.ip4, i.ip6, i.index, i.peer.name] for node in network for i in node.interfaces]
+        described: list[object] = [
+            [i.name, i.node.name, i.mac, i.ip4, i.ip6, i.index, i.peer.name]
+            for node in network
+            for i in node.interfaces
+        ]
         kernel = []
         for node in network:
             with node.inside():
@@ -62,7 +68,9 @@ def describe_pair() -> list[object]:
 
 
 def test_names_addresses_and_numbers_are_fixed(in_sandbox: InSandbox) -> None:
-    """Interfaces have the same names, MAC addresses, IP addresses and indices in every network, and the kernel agrees."""
+    """Interfaces have the same names, MAC addresses, IP addresses and indices in every network, and
+    the kernel agrees.
+    """
     described, kernel, nodes = in_sandbox(describe_pair)
     assert described == [
         ["client-wire", "client", "02:00:0a:00:01:01", "10.0.1.1/24", "fd00:0:0:1::1/64", 100, "wire-client"],
@@ -91,7 +99,9 @@ def slowest_first_connection(rounds: int) -> float:
 
 
 def test_the_first_segment_is_not_lost(in_sandbox: InSandbox) -> None:
-    """A network that has been entered is ready: no first SYN has to be sent again, which would take a second."""
+    """A network that has been entered is ready: no first SYN has to be sent again, which would take
+    a second.
+    """
     assert in_sandbox(slowest_first_connection, 40) < 0.9
 
 
@@ -102,11 +112,17 @@ def what_an_idle_network_says() -> list[int]:
         for end in connected(network, "c1", "server", 6):
             end.close()
         seen = frames(channels[-1])
-        return [idle, *sorted({struct.unpack_from("!H", frame, 12)[0] for frame in seen}), *sorted({frame[20] for frame in seen})]
+        return [
+            idle,
+            *sorted({struct.unpack_from("!H", frame, 12)[0] for frame in seen}),
+            *sorted({frame[20] for frame in seen}),
+        ]
 
 
 def test_an_idle_network_is_silent(in_sandbox: InSandbox) -> None:
-    """No ARP, no neighbour discovery, no multicast: nothing crosses a link but what is sent, and with a connection that is TCP."""
+    """No ARP, no neighbour discovery, no multicast: nothing crosses a link but what is sent, and
+    with a connection that is TCP.
+    """
     assert in_sandbox(what_an_idle_network_says) == [0, 0x86DD, socket.IPPROTO_TCP]
 
 
@@ -149,11 +165,20 @@ def interfaces_outside() -> list[object]:
         outside_s = Path("/proc/sys/net/ipv4/tcp_fin_timeout").read_text()
         network["wire"].cmd("true")
     network.close()
-    return [before, inside, names(), int(outside_s), descriptors - len(os.listdir("/proc/self/fd")), list(Path("/run").iterdir())]
+    return [
+        before,
+        inside,
+        names(),
+        int(outside_s),
+        descriptors - len(os.listdir("/proc/self/fd")),
+        list(Path("/run").iterdir()),
+    ]
 
 
 def test_a_network_shows_nothing_outside(in_sandbox: InSandbox) -> None:
-    """While it stands and afterwards, its surroundings have no new interface, sysctl, file or open descriptor."""
+    """While it stands and afterwards, its surroundings have no new interface, sysctl, file or open
+    descriptor.
+    """
     assert in_sandbox(interfaces_outside) == [["lo"], ["lo"], ["lo"], 60, 0, []]
 
 
@@ -162,7 +187,9 @@ def seconds_until_gone() -> float:
     with network:
         with Path("/proc/self/ns/net").open() as here:
             tale = rtnetlink.End("tale", 0, "02:01:00:00:00:02", network["proxy"].namespace)
-            rtnetlink.carry_out([rtnetlink.veth(rtnetlink.End("tell", 0, "02:01:00:00:00:01", here.fileno()), tale, 1500)])
+            rtnetlink.carry_out(
+                [rtnetlink.veth(rtnetlink.End("tell", 0, "02:01:00:00:00:01", here.fileno()), tale, 1500)]
+            )
         began_s = time.monotonic()
     while any(name == "tell" for _, name in socket.if_nameindex()):
         time.sleep(0.001)
@@ -188,7 +215,9 @@ def two_networks() -> list[object]:
 
 
 def test_two_networks_in_one_process_never_meet(in_sandbox: InSandbox) -> None:
-    """Two of the same topology stand side by side, with the same names and addresses; a listener of one is unknown in the other."""
+    """Two of the same topology stand side by side, with the same names and addresses; a listener of
+    one is unknown in the other.
+    """
     import errno
 
     assert in_sandbox(two_networks) == [["10.2.1.1", "10.0.1.1"]] * 2 + [errno.ECONNREFUSED]
@@ -209,24 +238,36 @@ def inside_and_back() -> list[object]:
         except KeyError:
             seen.append(names())
         network["client"].write_sysctl("net.ipv4.tcp_fin_timeout", 9)
-        return [*seen, network["client"].read_sysctl("net.ipv4.tcp_fin_timeout"), network["server"].read_sysctl("net.ipv4.tcp_fin_timeout")]
+        return [
+            *seen,
+            network["client"].read_sysctl("net.ipv4.tcp_fin_timeout"),
+            network["server"].read_sysctl("net.ipv4.tcp_fin_timeout"),
+        ]
 
 
 def test_inside_is_left_again(in_sandbox: InSandbox) -> None:
-    """`inside` nests and returns, also when the block raises; a sysctl written on one node is not another's."""
+    """`inside` nests and returns, also when the block raises; a sysctl written on one node is not
+    another's.
+    """
     client, wire = ["client-wire", "lo"], ["lo", "wire-client", "wire-server"]
     assert in_sandbox(inside_and_back) == [client, wire, client, ["lo"], "9", "60"]
 
 
 def send_to_nobody() -> list[int]:
-    with Network(load_topology("pair")) as network, watch(network["client"]) as channel, network["server"].socket() as caller:
+    with (
+        Network(load_topology("pair")) as network,
+        watch(network["client"]) as channel,
+        network["server"].socket() as caller,
+    ):
         caller.setblocking(False)
         caller.connect_ex(("10.0.1.77", 80))
         return [frame[14 + 20 + 13] for frame in frames(channel)]
 
 
 def test_a_segment_for_an_address_that_nobody_has_arrives_and_is_not_answered(in_sandbox: InSandbox) -> None:
-    """It crosses the last link, where a packet socket sees it, and no kernel answers: what a crafted endpoint needs."""
+    """It crosses the last link, where a packet socket sees it, and no kernel answers: what a
+    crafted endpoint needs.
+    """
     syn = 0x02
     assert in_sandbox(send_to_nobody) == [syn]
 
@@ -289,7 +330,9 @@ def without_the_right() -> str:
         except Exception as error:
             print(type(error).__name__, error.slug)"""
     command = ["setpriv", "--bounding-set=-sys_admin", sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(rtnetlink.__file__).parents[2]).stdout.strip()
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=Path(rtnetlink.__file__).parents[2]
+    ).stdout.strip()
 
 
 def test_without_the_right_to_make_namespaces_one_error_says_so(in_sandbox: InSandbox) -> None:
@@ -315,7 +358,12 @@ def many_messages_and_a_wrong_one() -> list[object]:
         with socket.socket() as last:
             last.bind(("10.0.1.251", 0))
         try:
-            rtnetlink.carry_out([rtnetlink.neighbour(index, "10.0.1.253", "02:00:00:00:00:01"), rtnetlink.route(index, "10.9.9.0", 24, "10.99.0.1")])
+            rtnetlink.carry_out(
+                [
+                    rtnetlink.neighbour(index, "10.0.1.253", "02:00:00:00:00:01"),
+                    rtnetlink.route(index, "10.9.9.0", 24, "10.99.0.1"),
+                ]
+            )
         except OSError as error:
             return [str(error)]
     return []
@@ -323,13 +371,17 @@ def many_messages_and_a_wrong_one() -> list[object]:
 
 def test_a_message_that_the_kernel_refuses_is_told_in_words(in_sandbox: InSandbox) -> None:
     """Hundreds of messages go through; one that is refused raises, and says which."""
-    assert in_sandbox(many_messages_and_a_wrong_one) == ["[Errno 101] cannot add route 10.9.9.0/24 via 10.99.0.1: Network is unreachable"]
+    assert in_sandbox(many_messages_and_a_wrong_one) == [
+        "[Errno 101] cannot add route 10.9.9.0/24 via 10.99.0.1: Network is unreachable"
+    ]
 
 
 def rules() -> list[object]:
     with Network(load_topology("pair")) as network:
         with network["wire"].inside():
-            nftables.apply("table inet mine { chain forward { type filter hook forward priority 0; tcp dport 80 drop; }; }")
+            nftables.apply(
+                "table inet mine { chain forward { type filter hook forward priority 0; tcp dport 80 drop; }; }"
+            )
         with network["server"].socket() as listener, network["client"].socket() as caller:
             listener.bind((network["server"].ip4, 80))
             listener.listen()
@@ -347,7 +399,9 @@ def rules() -> list[object]:
 
 
 def test_rules_apply_where_the_thread_is_and_a_wrong_one_is_told(in_sandbox: InSandbox) -> None:
-    """A rule set holds in the namespace in which it was applied; what nftables says of a wrong one is passed on."""
+    """A rule set holds in the namespace in which it was applied; what nftables says of a wrong one
+    is passed on.
+    """
     outcome, slug, message = in_sandbox(rules)
     assert outcome == "dropped"
     assert slug == "no-nftables"
@@ -355,7 +409,9 @@ def test_rules_apply_where_the_thread_is_and_a_wrong_one_is_told(in_sandbox: InS
 
 
 def test_the_network_imports_little() -> None:
-    """Neither pyroute2's own start-up nor setuptools is loaded; and pyroute2 can still be imported whole afterwards."""
+    """Neither pyroute2's own start-up nor setuptools is loaded; and pyroute2 can still be imported
+    whole afterwards.
+    """
     script = """if True:
         import json, sys
         import twlab.network

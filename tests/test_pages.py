@@ -27,7 +27,9 @@ def browser():
 
 @pytest.fixture
 def shown(browser, tmp_path):
-    """The report over the recorded run, opened. Afterwards: nothing was complained of, and nothing but the file asked for."""
+    """The report over the recorded run, opened. Afterwards: nothing was complained of, and nothing
+    but the file asked for.
+    """
     shutil.copytree(ROOT / "tests" / "data" / "runs" / "stale-data", tmp_path / "run")
     made = page.write([tmp_path / "run"], tmp_path / "report.html")
     opened = browser.new_page()
@@ -43,7 +45,9 @@ def shown(browser, tmp_path):
 
 
 def visible_arms(shown):
-    return [panel.get_attribute("aria-labelledby") for panel in shown.locator("[role=tabpanel]").all() if panel.is_visible()]
+    return [
+        panel.get_attribute("aria-labelledby") for panel in shown.locator("[role=tabpanel]").all() if panel.is_visible()
+    ]
 
 
 def test_arms_switch_by_mouse(shown):
@@ -99,7 +103,9 @@ def test_on_a_narrow_screen_nothing_is_cut_off(shown):
 
 
 def test_a_folded_transfer_unfolds(shown):
-    """Opened, it has every segment below its line; closed, it is one line again. By mouse and by keyboard."""
+    """Opened, it has every segment below its line; closed, it is one line again. By mouse and by
+    keyboard.
+    """
     shown.get_by_role("tab").nth(1).click()
     fold = shown.locator("#run-1-arm-2 details.fold").first
     line, segments = fold.locator("> summary"), fold.locator("> svg .arrow")
@@ -116,7 +122,9 @@ def test_a_folded_transfer_unfolds(shown):
 
 
 def test_printing_opens_what_is_hidden_but_no_fold(shown):
-    """Stories and settings are on paper; thousands of folded segments are not, and afterwards all is as it was."""
+    """Stories and settings are on paper; thousands of folded segments are not, and afterwards all
+    is as it was.
+    """
     closed = shown.locator("details:not(.fold):not([open])").count()
     shown.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert shown.locator("details:not(.fold):not([open])").count() == 0

@@ -35,7 +35,11 @@ def segment(flags, payload=b"", flow=FORTH, **more):
         ("containing hello", segment("PA", b"say hello"), segment("PA", b"goodbye")),
         ("with-timestamp", segment("A", timestamp=(1, 2)), segment("A")),
         ("data without-timestamp", segment("PA", b"x"), segment("PA", b"x", timestamp=(1, 2))),
-        ("from client", segment("A", flow=Flow("fd00:0:0:1::1", 1, "fd00:0:2:1::1", 2)), segment("A", flow=FORTH.reversed())),
+        (
+            "from client",
+            segment("A", flow=Flow("fd00:0:0:1::1", 1, "fd00:0:2:1::1", 2)),
+            segment("A", flow=FORTH.reversed()),
+        ),
     ],
 )
 def test_the_segments_that_are_meant(text, meant, others):
@@ -54,7 +58,9 @@ def test_numbers():
     assert parse("data count 4", ADDRESSES, count=None).count == 4
 
 
-@pytest.mark.parametrize("text", ["date", "from", "from moon", "from client:x", "flags QQ", "count -1", "after soon", "number 1.5", "number"])
+@pytest.mark.parametrize(
+    "text", ["date", "from", "from moon", "from client:x", "flags QQ", "count -1", "after soon", "number 1.5", "number"]
+)
 def test_what_is_not_understood_is_told(text):
     """One message, with what there is."""
     with pytest.raises(UsageError) as caught:
@@ -79,7 +85,9 @@ def test_an_end_is_a_node_and_perhaps_a_port():
 
 
 def test_completion():
-    """The first word, a word after a verb that has its own, a word after any other, and a key that wants its value."""
+    """The first word, a word after a verb that has its own, a word after any other, and a key that
+    wants its value.
+    """
     known = Vocabulary(["hold", "help", "client"], {"": ["client", "server"], "settings": ["all", "time_wait_s="]})
     assert known.complete("h", "h") == ["help ", "hold "]
     assert known.complete("", "hold ") == ["client ", "server "]

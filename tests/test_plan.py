@@ -47,7 +47,9 @@ def chance(way, name):
 
 
 def test_the_numbers_that_everybody_quotes():
-    """28,232 ports and 60 s make 470.5 connections a second; 30, 15 and 10 s make 941.1, 1,882.1 and 2,823.2."""
+    """28,232 ports and 60 s make 470.5 connections a second; 30, 15 and 10 s make 941.1, 1,882.1
+    and 2,823.2.
+    """
     found = ways(Demand(rate_per_s=500, life_s=0))
     exact = {"as-asked": 470.5, "time-wait-30": 941.1, "time-wait-15": 1882.1, "time-wait-10": 2823.2}
     assert {name: round(found[name].ceiling_per_s, 1) for name in exact} == exact
@@ -57,7 +59,9 @@ def test_the_numbers_that_everybody_quotes():
 
 @given(DEMANDS)
 def test_a_ceiling_is_four_tuples_over_the_time_that_each_is_held(demand):
-    """For every way but the pool, which serves many requests on a connection, and the buckets, which hold only some."""
+    """For every way but the pool, which serves many requests on a connection, and the buckets,
+    which hold only some.
+    """
     for name, way in ways(demand).items():
         if name not in ("keep-alive", "tw-buckets"):
             assert way.ceiling_per_s == (pytest.approx(way.four_tuples / way.hold_s) if way.hold_s else math.inf)
@@ -67,7 +71,9 @@ def test_a_ceiling_is_four_tuples_over_the_time_that_each_is_held(demand):
 
 @given(DEMANDS)
 def test_needed_and_left_add_up(demand):
-    """What is needed and what is left are the four-tuples; the ports suffice exactly where nothing is wanting, but for rounding."""
+    """What is needed and what is left are the four-tuples; the ports suffice exactly where nothing
+    is wanting, but for rounding.
+    """
     made = make(demand)
     assert made.needed + made.left == demand.four_tuples
     assert made.left < 0 or made.asked.serves(demand.rate_per_s)
@@ -76,16 +82,24 @@ def test_needed_and_left_add_up(demand):
 
 @given(DEMANDS, st.sampled_from(["origins", "sources", "time_wait_s", "life_s"]), st.floats(1, 3))
 def test_more_four_tuples_sustain_more_and_longer_times_less(demand, name, factor):
-    """The ceiling grows with origins and source addresses, and falls with TIME_WAIT and with the life of a connection."""
+    """The ceiling grows with origins and source addresses, and falls with TIME_WAIT and with the
+    life of a connection.
+    """
     value = getattr(demand, name)
     more = replace(demand, **{name: math.ceil(value * factor) if isinstance(value, int) else value * factor})
     before, after = make(demand).asked.ceiling_per_s, make(more).asked.ceiling_per_s
     assert after >= before if name in ("origins", "sources") else after <= before * (1 + 1e-12)
 
 
-@given(DEMANDS, st.sampled_from(["late_share", "window", "throughput", "delay_s", "time_wait_s", "timestamps"]), st.floats(1, 3))
+@given(
+    DEMANDS,
+    st.sampled_from(["late_share", "window", "throughput", "delay_s", "time_wait_s", "timestamps"]),
+    st.floats(1, 3),
+)
 def test_the_danger_of_stale_data_grows_and_falls_as_it_should(demand, name, factor):
-    """Up with late segments, with the window, and with the throughput; down with TIME_WAIT; none with timestamps; none older than the delay."""
+    """Up with late segments, with the window, and with the throughput; down with TIME_WAIT; none
+    with timestamps; none older than the delay.
+    """
     demand = replace(demand, closes_first="proxy")
     before = chance(make(demand).asked, "stale-data")
     assert before == 0 or (not demand.timestamps and demand.time_wait_s < demand.delay_s)
@@ -94,17 +108,22 @@ def test_the_danger_of_stale_data_grows_and_falls_as_it_should(demand, name, fac
         return
     value = getattr(demand, name)
     more = value * factor if isinstance(value, float) else min(int(value * factor), 2**30)
-    after = chance(make(replace(demand, **{name: min(more, 1.0) if name == "late_share" else more})).asked, "stale-data")
+    after = chance(
+        make(replace(demand, **{name: min(more, 1.0) if name == "late_share" else more})).asked, "stale-data"
+    )
     if name in ("late_share", "window", "throughput"):
         assert after >= before * (1 - 1e-9)
     elif name == "time_wait_s":
-        # At the same number of connections: one that a longer TIME_WAIT keeps from coming about is in no danger.
+        # At the same number of connections: one that a longer TIME_WAIT keeps from coming about is
+        # in no danger.
         assert after <= before * (1 + 1e-9)
 
 
 @given(DEMANDS)
 def test_every_hazard_is_a_probability_and_its_day_follows_from_it(demand):
-    """Between 0 and 1 a connection, and a day is as many connections as come about, or for those refused as are wanted."""
+    """Between 0 and 1 a connection, and a day is as many connections as come about, or for those
+    refused as are wanted.
+    """
     for way in ways(demand).values():
         for hazard in way.hazards:
             assert 0 < hazard.per_connection <= 1
@@ -114,12 +133,22 @@ def test_every_hazard_is_a_probability_and_its_day_follows_from_it(demand):
 
 @given(DEMANDS)
 def test_only_what_overtakes_the_clock_of_initial_sequence_numbers_overlaps(demand):
-    """A connection slower than 15.6 MB/s leaves no sequence number that a later one of its four-tuple could meet, short of the clock's turn."""
+    """A connection slower than 15.6 MB/s leaves no sequence number that a later one of its
+    four-tuple could meet, short of the clock's turn.
+    """
     slow = replace(
-        demand, throughput=min(demand.throughput, 15e6), window=min(demand.window, 2**16), life_s=min(demand.life_s, 10.0), timestamps=False
+        demand,
+        throughput=min(demand.throughput, 15e6),
+        window=min(demand.window, 2**16),
+        life_s=min(demand.life_s, 10.0),
+        timestamps=False,
     )
     slow = replace(slow, delay_s=min(slow.delay_s, 200), closes_first="proxy")
-    assert all(chance(way, "stale-data") == 0 for name, way in ways(slow).items() if name not in ("linger-0", "tw-buckets", "keep-alive"))
+    assert all(
+        chance(way, "stale-data") == 0
+        for name, way in ways(slow).items()
+        if name not in ("linger-0", "tw-buckets", "keep-alive")
+    )
 
 
 @given(DEMANDS)
@@ -131,23 +160,35 @@ def test_every_plan_gives_advice_and_is_json(demand):
     json.dumps(made.as_dict(), allow_nan=False)
 
 
-@pytest.mark.parametrize(("per_day", "told"), [(1234.0, "1,234"), (0.5, "0.5"), (0.01, "1 in 100 days"), (1e-5, "1 in 274 y"), (5e-324, "never")])
+@pytest.mark.parametrize(
+    ("per_day", "told"),
+    [(1234.0, "1,234"), (0.5, "0.5"), (0.01, "1 in 100 days"), (1e-5, "1 in 274 y"), (5e-324, "never")],
+)
 def test_how_often_is_said_as_people_say_it(per_day, told):
-    """So many a day; below one in ten days, how long one takes; less than once in a million years is never."""
+    """So many a day; below one in ten days, how long one takes; less than once in a million years
+    is never.
+    """
     assert Hazard("stale-data", per_day / 1e6, per_day).often() == told
 
 
 def test_advice_for_the_question_that_started_it():
-    """500 a second over 28,232 ports: it does not suffice, more four-tuples come before tcp_tw_reuse, and shortening last."""
+    """500 a second over 28,232 ports: it does not suffice, more four-tuples come before
+    tcp_tw_reuse, and shortening last.
+    """
     advice = make(Demand(rate_per_s=500)).advice
     assert advice[0].startswith("It does not suffice")
-    order = [next(number for number, text in enumerate(advice) if word in text) for word in ("requests on a connection", "4 times", "tcp_tw_reuse=1")]
+    order = [
+        next(number for number, text in enumerate(advice) if word in text)
+        for word in ("requests on a connection", "4 times", "tcp_tw_reuse=1")
+    ]
     assert order == sorted(order)
     assert "tw_recycle" in advice[-1]
 
 
 def test_advice_where_nothing_need_change_and_where_nothing_suffices():
-    """Ten a second need nothing; a million a second need several ways at once; a short TIME_WAIT without timestamps is warned of."""
+    """Ten a second need nothing; a million a second need several ways at once; a short TIME_WAIT
+    without timestamps is warned of.
+    """
     assert "Change nothing" in make(Demand(rate_per_s=10)).advice[1]
     assert "Combine them" in make(Demand(rate_per_s=1e6)).advice[1]
     assert " 6 source addresses in all" in make(Demand(rate_per_s=1000, life_s=60)).advice[1]

@@ -23,7 +23,11 @@ def console(terminal: str) -> tuple[Console, io.StringIO]:
 
 
 def lines(paper: io.StringIO) -> list[str]:
-    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", paper.getvalue()).replace("\r", "\n").split("\n") if line.strip()]
+    return [
+        line.rstrip()
+        for line in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", paper.getvalue()).replace("\r", "\n").split("\n")
+        if line.strip()
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +36,9 @@ def no_ci(monkeypatch):
 
 
 def test_a_terminal_shows_the_step_both_clocks_and_what_there_is():
-    """The step in words, virtual and real time, packets, TIME_WAIT, what is being done, and how many arms are left."""
+    """The step in words, virtual and real time, packets, TIME_WAIT, what is being done, and how
+    many arms are left.
+    """
     out, paper = console("xterm-256color")
     with Progress(out, arms=3) as progress:
         for event in EVENTS:

@@ -1,4 +1,6 @@
-"""HAProxy, nginx and Squid: their configurations are valid and differ in what they are about; they run without rights, and never outlive the lab."""
+"""HAProxy, nginx and Squid: their configurations are valid and differ in what they are about; they
+run without rights, and never outlive the lab.
+"""
 
 import os
 import signal
@@ -33,12 +35,17 @@ def need(name):
 def test_a_configuration_reads_as_written_down(name):
     """Word for word: these are meant to be copied."""
     software = SOFTWARE[name]
-    assert software.configuration(GOLDEN[name], UPSTREAM) == (ROOT / "tests" / "data" / "proxies" / software.file).read_text()
+    assert (
+        software.configuration(GOLDEN[name], UPSTREAM)
+        == (ROOT / "tests" / "data" / "proxies" / software.file).read_text()
+    )
 
 
 @PER_SOFTWARE
 def test_ways_differ_only_in_what_they_are_about(name):
-    """No two ways are the same; each says in its first line what it is; a way changes at most a dozen lines of the first one."""
+    """No two ways are the same; each says in its first line what it is; a way changes at most a
+    dozen lines of the first one.
+    """
     software = SOFTWARE[name]
     texts = [software.configuration(way, UPSTREAM) for way in software.ways]
     assert len(set(texts)) == len(texts)
@@ -68,7 +75,12 @@ def checked(name):
     with Network(load_topology("proxy,sources=4")) as network:
         for way in software.ways:
             loop = Loop()
-            program = Program(network["proxy"], loop, [find(name), *software.check], {software.file: software.configuration(way, UPSTREAM)})
+            program = Program(
+                network["proxy"],
+                loop,
+                [find(name), *software.check],
+                {software.file: software.configuration(way, UPSTREAM)},
+            )
             assert loop.wait_until(lambda program=program: program.status is not None, 20)
             if program.status:
                 faults[way] = program.read("output")
@@ -93,13 +105,22 @@ def while_it_runs(name):
         network["proxy"].write_sysctl("net.ipv4.ip_unprivileged_port_start", 0)
         program = Program(network["proxy"], loop, [find(name), *software.arguments], {software.file: text})
         program.wait_until(lambda: listens(network["proxy"]))
-        status = dict(line.split(":\t", 1) for line in Path(f"/proc/{program.pid}/status").read_text().splitlines() if ":\t" in line)
+        status = dict(
+            line.split(":\t", 1)
+            for line in Path(f"/proc/{program.pid}/status").read_text().splitlines()
+            if ":\t" in line
+        )
         elsewhere = os.stat(f"/proc/{program.pid}/ns/net").st_ino != os.stat("/proc/self/ns/net").st_ino
         folder, pid = program.folder, program.pid
         program.stop()
         program.stop()
         left = folder.exists() or Path(f"/proc/{pid}").exists()
-    return {"rights": int(status["CapEff"], 16), "threads": int(status["Threads"]), "elsewhere": elsewhere, "left": left}
+    return {
+        "rights": int(status["CapEff"], 16),
+        "threads": int(status["Threads"]),
+        "elsewhere": elsewhere,
+        "left": left,
+    }
 
 
 def listens(node):
@@ -110,14 +131,18 @@ def listens(node):
 @PER_SOFTWARE
 @pytest.mark.parametrize("user", ["", "nobody"])
 def test_it_runs_without_rights_in_the_node_and_leaves_nothing(name, user, in_sandbox, ordinary_user):
-    """No capability, in the proxy's network namespace; after `stop` neither process nor folder. Root and an ordinary user alike."""
+    """No capability, in the proxy's network namespace; after `stop` neither process nor folder.
+    Root and an ordinary user alike.
+    """
     need(name)
     ran = in_sandbox(while_it_runs, name, user=user and ordinary_user)
     assert ran == ran | {"rights": 0, "elsewhere": True, "left": False}
 
 
 def killed_lab(name):
-    """A lab that starts the program is killed at once; whether the program is still there a moment later."""
+    """A lab that starts the program is killed at once; whether the program is still there a moment
+    later.
+    """
     told, tell = os.pipe()
     lab = os.fork()
     if lab == 0:
@@ -154,7 +179,9 @@ def test_it_dies_with_the_lab(name, in_sandbox):
 def broken():
     loop = Loop()
     with Network(load_topology("proxy")) as network:
-        program = Program(network["proxy"], loop, [find("nginx"), *SOFTWARE["nginx"].arguments], {"nginx.conf": "no such thing;"})
+        program = Program(
+            network["proxy"], loop, [find("nginx"), *SOFTWARE["nginx"].arguments], {"nginx.conf": "no such thing;"}
+        )
         try:
             program.wait_until(lambda: False, 5)
         except ScenarioError as error:
@@ -178,11 +205,26 @@ def asked(keep_alive, hangs_up, patience_s=10.0, port=80):
     with Network(load_topology("pair")) as network:
         origin = WebServer(network["server"], loop, hangs_up=hangs_up)
         address = (network["server"].address(), port)
-        clients = WebClients(network["client"], loop, address, rate_per_s=200, duration_s=0.1, keep_alive=keep_alive, patience_s=patience_s)
+        clients = WebClients(
+            network["client"],
+            loop,
+            address,
+            rate_per_s=200,
+            duration_s=0.1,
+            keep_alive=keep_alive,
+            patience_s=patience_s,
+        )
         finished = loop.wait_until(lambda: clients.done, 20)
         clients.close()
         origin.close()
-    return [finished, dict(clients.answers), clients.connections, origin.connections, origin.requests, dict(origin.sources)]
+    return [
+        finished,
+        dict(clients.answers),
+        clients.connections,
+        origin.connections,
+        origin.requests,
+        dict(origin.sources),
+    ]
 
 
 @pytest.mark.host
@@ -206,7 +248,9 @@ def without_a_port():
     with Network(load_topology("pair")) as network:
         network["client"].write_sysctl("net.ipv4.ip_local_port_range", "40000 40004")
         origin = WebServer(network["server"], loop, hangs_up=False)
-        clients = WebClients(network["client"], loop, (network["server"].address(), 80), rate_per_s=100, duration_s=0.1, keep_alive=False)
+        clients = WebClients(
+            network["client"], loop, (network["server"].address(), 80), rate_per_s=100, duration_s=0.1, keep_alive=False
+        )
         finished = loop.wait_until(lambda: clients.done, 20)
         origin.close()
     return [finished, dict(clients.answers)]

@@ -1,4 +1,6 @@
-"""The pytest plugin, used as an instructor uses it: in a folder of his own, with tests and scenarios that are not in the package."""
+"""The pytest plugin, used as an instructor uses it: in a folder of his own, with tests and
+scenarios that are not in the package.
+"""
 
 import json
 import os
@@ -98,12 +100,32 @@ def end_of_time_wait(lab: Lab) -> Observation:
 
 
 def run_pytest(folder: Path, *words: str) -> tuple[dict[str, str], str]:
-    """Outcomes by test, as pytest's own summary has them, and all it printed. A warning is an error in it."""
-    command = [sys.executable, "-m", "pytest", "-rA", "-p", "no:cacheprovider", "-W", "error", "--strict-markers", *words]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {"COLUMNS": "200"}
-    said = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False)
+    """Outcomes by test, as pytest's own summary has them, and all it printed. A warning is an error
+    in it.
+    """
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-rA",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "error",
+        "--strict-markers",
+        *words,
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {
+        "COLUMNS": "200"
+    }
+    said = subprocess.run(
+        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+    )
     text = said.stdout + said.stderr
-    return {name: outcome for outcome, name in re.findall(r"^(PASSED|FAILED|ERROR|XFAIL) (?:.*::)?(\S+)", text, re.MULTILINE)}, text
+    return {
+        name: outcome
+        for outcome, name in re.findall(r"^(PASSED|FAILED|ERROR|XFAIL) (?:.*::)?(\S+)", text, re.MULTILINE)
+    }, text
 
 
 EXPECTED = {
@@ -129,11 +151,20 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.guest
 @pytest.mark.slow
 def test_in_the_lab_kernel(folder):
-    """Markers, fixtures and outcomes are as in any pytest; of a failure, the story, the ladder, the output and the evidence come back."""
-    outcomes, text = run_pytest(folder, "--twlab-engine=guest", f"--junitxml={folder / 'junit.xml'}", "--twlab-pcap=captures")
+    """Markers, fixtures and outcomes are as in any pytest; of a failure, the story, the ladder, the
+    output and the evidence come back.
+    """
+    outcomes, text = run_pytest(
+        folder, "--twlab-engine=guest", f"--junitxml={folder / 'junit.xml'}", "--twlab-pcap=captures"
+    )
     assert outcomes == EXPECTED, text
     assert "1 skipped" in text
-    for words in (r"assert 'pending' == ''", "said inside", r" 1\. The wire takes what the client sends\.", r"SYN seq 0 .*never released"):
+    for words in (
+        r"assert 'pending' == ''",
+        "said inside",
+        r" 1\. The wire takes what the client sends\.",
+        r"SYN seq 0 .*never released",
+    ):
         assert re.search(words, text), words
     (run,) = (folder / "runs").iterdir()
     result = read_result(run)
@@ -145,14 +176,18 @@ def test_in_the_lab_kernel(folder):
     properties = {p.get("name"): p.get("value") for p in cases["test_the_wire_keeps_nothing[80]"].iter("property")}
     assert properties == {"twlab_run": str(run), "twlab_capture": str(run / arm.capture)}
     assert len(list((folder / "captures").glob("*.pcapng"))) == 6
-    shown = subprocess.run([sys.executable, "-m", "twlab", "show", str(run)], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "twlab", "show", str(run)], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
     assert "The wire takes what the client sends." in shown
 
 
 @pytest.mark.host
 @pytest.mark.slow
 def test_on_the_host_and_side_by_side(folder):
-    """The same on this machine's kernel, by pytest-xdist's workers, each with labs of its own; and nothing is kept that nobody wants."""
+    """The same on this machine's kernel, by pytest-xdist's workers, each with labs of its own; and
+    nothing is kept that nobody wants.
+    """
     outcomes, text = run_pytest(folder, "--twlab-engine=host", "-n", "2", "--twlab-out=side")
     assert outcomes == EXPECTED, text
     assert re.search(r"SYN seq 0 .*never released", text)
@@ -161,11 +196,18 @@ def test_on_the_host_and_side_by_side(folder):
 
 @pytest.mark.guest
 def test_a_scenario_is_a_test(folder):
-    """A file of scenarios, named on the command line, is collected; a refuted one tells its story and its ladder."""
+    """A file of scenarios, named on the command line, is collected; a refuted one tells its story
+    and its ladder.
+    """
     _, text = run_pytest(folder, "holds.py", "refuted.py", "--twlab-engine=guest", "--twlab-out=scenarios", "-n", "2")
     assert re.search(r"^PASSED holds.py::end-of-time-wait", text, re.MULTILINE), text
     assert re.search(r"^FAILED refuted.py::end-of-time-wait", text, re.MULTILINE), text
-    for words in ("end-of-time-wait: REFUTED", "count: predicted 1, observed 0", "TIME-WAIT 1 s", r" 1\. A connection is opened and closed\."):
+    for words in (
+        "end-of-time-wait: REFUTED",
+        "count: predicted 1, observed 0",
+        "TIME-WAIT 1 s",
+        r" 1\. A connection is opened and closed\.",
+    ):
         assert re.search(words, text), words
     (run,) = (folder / "scenarios").iterdir()
     assert json.loads((run / "result.json").read_text())["verdict"] == "REFUTED"
@@ -173,15 +215,27 @@ def test_a_scenario_is_a_test(folder):
 
 @pytest.mark.guest
 def test_mistakes_are_told_in_one_message(tmp_path):
-    """A setting that there is not, arms without a lab, a node that the topology has not, a lab asked for too late."""
-    (tmp_path / "test_setting.py").write_text("import pytest\n@pytest.mark.arm('x', time_wait=1)\ndef test_a(lab): pass\n")
+    """A setting that there is not, arms without a lab, a node that the topology has not, a lab
+    asked for too late.
+    """
+    (tmp_path / "test_setting.py").write_text(
+        "import pytest\n@pytest.mark.arm('x', time_wait=1)\ndef test_a(lab): pass\n"
+    )
     (tmp_path / "test_no_lab.py").write_text("import pytest\n@pytest.mark.arm('x')\ndef test_b(): pass\n")
     (tmp_path / "test_late.py").write_text("def test_d(request):\n    request.getfixturevalue('lab')\n")
-    (tmp_path / "test_node.py").write_text("import pytest\n@pytest.mark.arm('x', on={'moon': {'timestamps': 1}})\ndef test_c(lab): pass\n")
+    (tmp_path / "test_node.py").write_text(
+        "import pytest\n@pytest.mark.arm('x', on={'moon': {'timestamps': 1}})\ndef test_c(lab): pass\n"
+    )
     outcomes, text = run_pytest(tmp_path, "--continue-on-collection-errors")
     assert (outcomes["test_c[x]"], outcomes["test_d"]) == ("ERROR", "FAILED")
     assert re.search("1 failed, 3 errors", text), text
-    for words in ("time_wait'", "the settings are: time_wait_s", "has arms and no lab", "as an argument of the test", "no-such-node"):
+    for words in (
+        "time_wait'",
+        "the settings are: time_wait_s",
+        "has arms and no lab",
+        "as an argument of the test",
+        "no-such-node",
+    ):
         assert words in text, words
     assert "Traceback" not in text
 
@@ -197,14 +251,18 @@ def test_the_example_in_the_documentation(tmp_path):
 
 def test_cheap_to_load(tmp_path):
     """A pytest that has no use for labs imports nothing heavy with the plugin."""
-    (tmp_path / "test_it.py").write_text(f"import sys\ndef test_it():\n    assert [name for name in {HEAVY} if name in sys.modules] == []\n")
+    (tmp_path / "test_it.py").write_text(
+        f"import sys\ndef test_it():\n    assert [name for name in {HEAVY} if name in sys.modules] == []\n"
+    )
     outcomes, text = run_pytest(tmp_path)
     assert outcomes == {"test_it": "PASSED"}, text
 
 
 def test_a_fixture_called_lab_may_be_somebody_else_s(tmp_path):
     """Another project's `lab` is left alone."""
-    (tmp_path / "test_it.py").write_text("import pytest\n@pytest.fixture\ndef lab():\n    return 1\ndef test_it(lab):\n    assert lab == 1\n")
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n@pytest.fixture\ndef lab():\n    return 1\ndef test_it(lab):\n    assert lab == 1\n"
+    )
     outcomes, text = run_pytest(tmp_path, "-p", "xdist", "-n", "2")
     assert outcomes == {"test_it": "PASSED"}, text
 
@@ -214,6 +272,8 @@ def test_an_engine_that_this_machine_has_not(tmp_path):
     (tmp_path / "test_it.py").write_text("def test_it(lab):\n    pass\n")
     command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--twlab-engine=guest"]
     environment = {**os.environ, "TWLAB_KERNEL": "/nonexistent"}
-    said = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False).stdout
+    said = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60, check=False
+    ).stdout
     assert "remedy: " in said
     assert "Traceback" not in said

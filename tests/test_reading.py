@@ -17,7 +17,12 @@ RUN = ROOT / "tests" / "data" / "runs" / "stale-data"
 def test_a_recorded_capture_is_read() -> None:
     """The first SYN comes from the client's side, just after the arm began, and bears its comment."""
     first, second, *_ = read_capture(RUN / "treatment.pcapng")
-    assert (first.interface, first.outbound, first.segment.flags, first.comment) == ("wire-client", False, "S", "copied by the wire")
+    assert (first.interface, first.outbound, first.segment.flags, first.comment) == (
+        "wire-client",
+        False,
+        "S",
+        "copied by the wire",
+    )
     assert (second.interface, second.outbound, second.segment.seq) == ("wire-server", True, first.segment.seq)
     assert 0 < first.segment.at_s < 1
 
@@ -50,10 +55,16 @@ def test_a_missing_capture_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark here")
 def test_every_filter_of_the_wireshark_page_is_one() -> None:
-    """tshark takes each of them; the first, which asks for whatever the lab did, finds the copy and what it is a copy of."""
+    """tshark takes each of them; the first, which asks for whatever the lab did, finds the copy and
+    what it is a copy of.
+    """
     filters = re.findall(r"^\| [^`|]*\| `([^`]+)` \|$", (ROOT / "docs" / "wireshark.md").read_text(), re.MULTILINE)
     found = [
-        subprocess.run(["tshark", "-r", RUN / "treatment.pcapng", "-Y", one, "-T", "fields", "-e", "frame.comment"], capture_output=True, text=True)
+        subprocess.run(
+            ["tshark", "-r", RUN / "treatment.pcapng", "-Y", one, "-T", "fields", "-e", "frame.comment"],
+            capture_output=True,
+            text=True,
+        )
         for one in filters
     ]
     assert len(filters) >= 10 and [one.stderr for one in found if one.returncode] == []

@@ -1,4 +1,6 @@
-"""The README says what is so: its commands exist, its links lead somewhere, and its folders are there."""
+"""The README says what is so: its commands exist, its links lead somewhere, and its folders are
+there.
+"""
 
 import re
 import subprocess
@@ -11,7 +13,9 @@ README = (ROOT / "README.md").read_text()
 
 
 def commands() -> list[str]:
-    return sorted({words for text in re.findall(r"^\| `twlab ([^`]+)`", README, re.MULTILINE) for words in spelled_out(text)})
+    return sorted(
+        {words for text in re.findall(r"^\| `twlab ([^`]+)`", README, re.MULTILINE) for words in spelled_out(text)}
+    )
 
 
 def spelled_out(text: str) -> list[str]:
@@ -23,12 +27,16 @@ def spelled_out(text: str) -> list[str]:
 @pytest.mark.parametrize("command", commands())
 def test_every_command_in_the_table_exists(command: str) -> None:
     """`--help` of it works."""
-    subprocess.run([sys.executable, "-m", "twlab", *command.split(), "--help"], capture_output=True, check=True, cwd=ROOT)
+    subprocess.run(
+        [sys.executable, "-m", "twlab", *command.split(), "--help"], capture_output=True, check=True, cwd=ROOT
+    )
 
 
 def test_every_command_there_is_stands_in_the_table() -> None:
     """A command that the README does not name is not found."""
-    shown = subprocess.run([sys.executable, "-m", "twlab", "--help"], capture_output=True, text=True, check=True, cwd=ROOT).stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "twlab", "--help"], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout
     offered = set(re.findall(r"^  ([a-z]+) ", shown.split("Commands:")[1], re.MULTILINE))
     assert offered == {command.split()[0] for command in commands()}
 

@@ -1,4 +1,6 @@
-"""tcp_tw_recycle's rule, held against what a genuine Linux 4.9.154 answered; and the rule at a live server's door."""
+"""tcp_tw_recycle's rule, held against what a genuine Linux 4.9.154 answered; and the rule at a live
+server's door.
+"""
 
 import json
 import math
@@ -46,14 +48,18 @@ def remembering(tsval, stamp_s=1_000_000):
 
 @given(tsval=tsvals, step=st.integers(-(2**31), 2**31 - 1), age_s=st.integers(0, 200))
 def test_refused_is_what_is_more_than_one_tick_older_for_a_minute(tsval, step, age_s):
-    """Serial arithmetic throughout: one tick older still passes, 2^31 away passes, and after 60 s everything does."""
+    """Serial arithmetic throughout: one tick older still passes, 2^31 away passes, and after 60 s
+    everything does.
+    """
     refused = remembering(tsval).refusal(LOCAL, PEER, advance(tsval, step), 1_000_000 + age_s)
     assert bool(refused) == (age_s < PERIOD_S and -(2**31) < step < -1)
 
 
 @given(tsval=tsvals, age_s=st.integers(0, 200))
 def test_a_syn_without_timestamp_is_refused_for_a_minute(tsval, age_s):
-    """Switching timestamps off at the client makes it worse (4.9; kernels before 3.17 let such SYNs in)."""
+    """Switching timestamps off at the client makes it worse (4.9; kernels before 3.17 let such SYNs
+    in).
+    """
     assert bool(remembering(tsval).refusal(LOCAL, PEER, None, 1_000_000 + age_s)) == (age_s < PERIOD_S)
 
 
@@ -67,7 +73,9 @@ def test_only_the_pair_of_addresses_counts(tsval, later):
 
 @given(steps=st.lists(st.integers(-(2**20), 2**20), max_size=20))
 def test_the_memory_is_a_ratchet(steps):
-    """While it is renewed, what is remembered never goes back: the client with the highest clock sets it."""
+    """While it is renewed, what is remembered never goes back: the client with the highest clock
+    sets it.
+    """
     cache = remembering(0)
     highest = 0
     for step in steps:
@@ -78,7 +86,9 @@ def test_the_memory_is_a_ratchet(steps):
 
 @given(tsval=tsvals, lower=st.integers(1, 2**31 - 1), wait_s=st.integers(0, 200))
 def test_after_a_minute_a_lower_clock_takes_over(tsval, lower, wait_s):
-    """A close with a lower timestamp changes nothing within 60 s, and sets the memory anew after that; it is recycled either way."""
+    """A close with a lower timestamp changes nothing within 60 s, and sets the memory anew after
+    that; it is recycled either way.
+    """
     cache = remembering(tsval)
     now_s = 1_000_000 + wait_s
     assert cache.remember(LOCAL, PEER, advance(tsval, -lower), now_s, now_s)
@@ -95,14 +105,18 @@ def test_without_timestamps_nothing_is_remembered():
 
 @given(offset=tsvals, other=tsvals)
 def test_of_two_clocks_one_is_refused_nearly_half_of_the_time(offset, other):
-    """Of two unrelated clocks exactly one is refused after the other, or they are within a tick, or half a circle apart."""
+    """Of two unrelated clocks exactly one is refused after the other, or they are within a tick, or
+    half a circle apart.
+    """
     after_one = bool(remembering(offset).refusal(LOCAL, PEER, other, 1_000_000))
     after_other = bool(remembering(other).refusal(LOCAL, PEER, offset, 1_000_000))
     assert after_one != after_other or (other - offset) % 2**32 in (0, 1, 2**31, 2**32 - 1)
 
 
 def answers(record):
-    """Pairs of (what the rule says, what the genuine kernel said), one for each question that the record holds; None: beyond the rule."""
+    """Pairs of (what the rule says, what the genuine kernel said), one for each question that the
+    record holds; None: beyond the rule.
+    """
     case, delta, seen = record["case"], record["tsval_delta"], record["observed"]
     base = seen.get("base", 1_342_177_280)
     tsval = None if delta is None else advance(base, delta)
@@ -115,13 +129,19 @@ def answers(record):
         return [(rule_s, pytest.approx(genuine_s, rel=0.02, abs=0.06))]
     if case == "10-ratchet":
         return ratchet(seen["log"])
-    if case in ("2b-which-tsval", "8-client-first-after", "7-established-then-closed", "7-half-open") and "reply" not in seen:
+    if (
+        case in ("2b-which-tsval", "8-client-first-after", "7-established-then-closed", "7-half-open")
+        and "reply" not in seen
+    ):
         return []  # states of the memory on the way, no question
     cache = RecycleCache()
     if record["recycle"] and record["server_closed_first"] and case != "8b-server-RST":
         cache.remember(LOCAL, PEER, base, 1_000_000, 1_000_000)
     if case == "5-catch-up":
-        return [(not cache.refusal(LOCAL, PEER, advance(base, step), 1_000_000 + at_s), reply == "SYN+ACK") for at_s, step, reply, _ in seen["log"]]
+        return [
+            (not cache.refusal(LOCAL, PEER, advance(base, step), 1_000_000 + at_s), reply == "SYN+ACK")
+            for at_s, step, reply, _ in seen["log"]
+        ]
     if case == "4-age-boundary":
         return [
             (not cache.refusal(LOCAL, PEER, tsval, 1_000_000 + math.floor(seen["phase"] + age_s - 0.001)), accepted)
@@ -134,7 +154,9 @@ def answers(record):
 
 
 def ratchet(log):
-    """The events of case 10 in order: after each, what is remembered; and the answer, where one is recorded."""
+    """The events of case 10 in order: after each, what is remembered; and the answer, where one is
+    recorded.
+    """
     cache, pairs = RecycleCache(), []
     closes = {0: 0, 1: -1000, 3: 500, 4: 500, 5: 499}
     syns = {2: -800, 6: 498, 7: None}
@@ -150,9 +172,15 @@ def ratchet(log):
 
 
 def test_the_rule_answers_as_a_genuine_4_9_did():
-    """Every recorded question that is the rule's to answer is answered as Linux 4.9.154 answered it; the others are named, with the reason."""
+    """Every recorded question that is the rule's to answer is answered as Linux 4.9.154 answered
+    it; the others are named, with the reason.
+    """
     asked = {index: found for index, record in enumerate(RECORDS) if (found := answers(record)) is not None}
-    wrong = {(RECORDS[index]["case"], index): found for index, found in asked.items() if any(rule != genuine for rule, genuine in found)}
+    wrong = {
+        (RECORDS[index]["case"], index): found
+        for index, found in asked.items()
+        if any(rule != genuine for rule, genuine in found)
+    }
     assert wrong == {}
     assert len(RECORDS) == 111
     assert len([found for found in asked.values() if found]) == 90
@@ -170,8 +198,9 @@ class Here:
 
 
 class Stage:
-    """The recorded cases, played to the emulation: what they look at is the emulation's where the kernel has no such thing any more,
-    and long waits are leaps of the clock by which the memory ages."""
+    """The recorded cases, played to the emulation: what they look at is the emulation's where the
+    kernel has no such thing any more, and long waits are leaps of the clock by which the memory
+    ages."""
 
     def __init__(self, monkeypatch):
         self.node, self.loop, self.leapt_s, self.door = Here(), Loop(), 0.0, None
@@ -180,7 +209,10 @@ class Stage:
         def served(wire, client, wait_s=0.25):
             self.loop.watch(wire.fd, readable=lambda: None)
             found = []
-            self.loop.wait_until(lambda: found or (found.append(seen) if (seen := receive(wire, client, 1e-4)) else False) or found, wait_s)
+            self.loop.wait_until(
+                lambda: found or (found.append(seen) if (seen := receive(wire, client, 1e-4)) else False) or found,
+                wait_s,
+            )
             return found[0] if found else None
 
         monkeypatch.setattr(crafted.Wire, "receive", served)
@@ -218,10 +250,15 @@ class Stage:
     def time_waits(self, client):
         flow = Flow(client.address, client.port, client.server, client.server_port)
         ends = self.door._ends.get(flow) if self.door else None
-        found = [one for one in tcp_sockets.sockets(self.node) if one.mini and (one.remote, one.remote_port) == flow[:2]]
+        found = [
+            one for one in tcp_sockets.sockets(self.node) if one.mini and (one.remote, one.remote_port) == flow[:2]
+        ]
         left_s = {entry.remote_port: entry.remaining_s for entry in tcp_sockets.table(self.node)}
         numbers = {"FIN_WAIT2": "05", "TIME_WAIT": "06"}
-        return [(numbers[one.state], ends[0].at_s - self.loop.now_s if ends else left_s.get(one.remote_port, 60.0)) for one in found]
+        return [
+            (numbers[one.state], ends[0].at_s - self.loop.now_s if ends else left_s.get(one.remote_port, 60.0))
+            for one in found
+        ]
 
 
 def play(records):
@@ -249,7 +286,9 @@ CANNOT_AGREE = {
 @pytest.mark.host
 @pytest.mark.slow
 def test_the_emulation_answers_as_a_genuine_4_9_did(in_sandbox):
-    """The recorded cases played to the live emulation: all alike, but for what the kernel itself must do, which is named."""
+    """The recorded cases played to the live emulation: all alike, but for what the kernel itself
+    must do, which is named.
+    """
     if os.getuid():
         pytest.skip("crafted clients stand behind a TUN interface, which needs root here")
     records = [record for record in RECORDS if record["case"] not in CANNOT_AGREE]

@@ -1,4 +1,6 @@
-"""tcp_tw_recycle by the lab kernel and by the emulation: the same SYNs, the same answers, and those that the rule gives."""
+"""tcp_tw_recycle by the lab kernel and by the emulation: the same SYNs, the same answers, and those
+that the rule gives.
+"""
 
 import importlib.util
 import random
@@ -22,7 +24,9 @@ def answers(tmp_path_factory):
     scenario = find_scenario(str(FILE))
 
     def ask(engine):
-        (finished,) = run(Order([(str(FILE), scenario)], seed=SEED, out=tmp_path_factory.mktemp(engine)), choose(engine, agent=AGENT))
+        (finished,) = run(
+            Order([(str(FILE), scenario)], seed=SEED, out=tmp_path_factory.mktemp(engine)), choose(engine, agent=AGENT)
+        )
         assert all(arm.ok for arm in finished.result.arms.values()), finished.result.arms
         return {name: arm.observed["answers"] for name, arm in finished.result.arms.items()}
 
@@ -44,7 +48,9 @@ def by_the_rule(arm):
 @pytest.mark.host
 @pytest.mark.parametrize("arm", ["recycle", "recycle-ipv6"])
 def test_both_engines_answer_every_syn_alike(answers, arm):
-    """36 SYNs of crafted clients: at the edges of the rule, without timestamp, and at random all around the circle."""
+    """36 SYNs of crafted clients: at the edges of the rule, without timestamp, and at random all
+    around the circle.
+    """
     assert answers["guest"][arm] == answers["host"][arm] == by_the_rule(arm)
     assert "." in answers["guest"][arm] and "A" in answers["guest"][arm]
 

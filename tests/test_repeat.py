@@ -1,4 +1,6 @@
-"""A run done many times over: verdicts are counted, seeds count up, and only what is worth looking at is kept."""
+"""A run done many times over: verdicts are counted, seeds count up, and only what is worth looking
+at is kept.
+"""
 
 import json
 
@@ -33,12 +35,18 @@ def test_one_verdict_every_time_is_steady(tmp_path):
     """SUPPORTED each time, as JSON too."""
     (tally,) = repeat(order(tmp_path), Answers(), 3, lambda event: None, lambda number: None)
     assert tally.steady
-    assert json.loads(json.dumps(tally.as_dict())) == {"scenario": tally.scenario, "verdicts": {"SUPPORTED": 3}, "runs": [str(tally.kept[0])]}
+    assert json.loads(json.dumps(tally.as_dict())) == {
+        "scenario": tally.scenario,
+        "verdicts": {"SUPPORTED": 3},
+        "runs": [str(tally.kept[0])],
+    }
 
 
 @pytest.mark.guest
 def test_the_command_prints_the_counts(tmp_path):
-    """`run --repeat`, on the lab kernel: a row for each scenario, and status 0 when all were supported."""
+    """`run --repeat`, on the lab kernel: a row for each scenario, and status 0 when all were
+    supported.
+    """
     from test_cli import twlab
 
     done = twlab("run", "blind-reset", "--repeat", "3", "--arm", "control", "--out", tmp_path, "--json")

@@ -31,10 +31,19 @@ def make(**changes):
         seed=7,
         command="twlab run claim",
         kernel="6.12 #1",
-        network={"nodes": {"client": "endpoint", "wire": "wire", "server": "endpoint"}, "links": [["client", "wire"], ["server", "wire"]]},
+        network={
+            "nodes": {"client": "endpoint", "wire": "wire", "server": "endpoint"},
+            "links": [["client", "wire"], ["server", "wire"]],
+        },
         arms={
             "control": ArmResult("control", predicted={"x_ms": {"low": 1, "high": 2}}, observed={"x_ms": 1}, ok=True),
-            "treatment": ArmResult("treatment", predicted={"y": True}, observed={"y": False}, ok=False, mismatches=["y: predicted yes, observed no"]),
+            "treatment": ArmResult(
+                "treatment",
+                predicted={"y": True},
+                observed={"y": False},
+                ok=False,
+                mismatches=["y: predicted yes, observed no"],
+            ),
         },
     )
     return replace(told, **changes)
@@ -51,7 +60,9 @@ def text_of(path: Path) -> str:
 
 
 def test_a_report_shows_what_was_predicted_and_what_was_observed(tmp_path):
-    """Values carry their units, a fact that differs is marked, and nothing of a result becomes markup."""
+    """Values carry their units, a fact that differs is marked, and nothing of a result becomes
+    markup.
+    """
     made = page.write([put(tmp_path / "run", make())], tmp_path / "report.html")
     text = text_of(made.path)
     assert (made.shown, made.unreadable) == (1, [])
@@ -60,27 +71,48 @@ def test_a_report_shows_what_was_predicted_and_what_was_observed(tmp_path):
 
 
 def test_a_report_asks_nothing_of_any_network(tmp_path):
-    """No address of anything but itself and the captures beside it, and a policy that forbids the rest."""
+    """No address of anything but itself and the captures beside it, and a policy that forbids the
+    rest.
+    """
     shutil.copytree(RECORDED, tmp_path / "run")
     text = text_of(page.write([tmp_path / "run"], tmp_path / "report.html").path)
     assert "default-src 'none'" in text
-    assert not [url for url in re.findall(r'(?:src|href)="([^"]*)"', text) if not re.match(r"#|data:,|run/[a-z%0-9-]+\.pcapng$", url)]
+    assert not [
+        url
+        for url in re.findall(r'(?:src|href)="([^"]*)"', text)
+        if not re.match(r"#|data:,|run/[a-z%0-9-]+\.pcapng$", url)
+    ]
     assert 'class="ladder' in text
 
 
 def test_broken_runs_are_named_and_the_rest_is_shown(tmp_path):
-    """Missing, truncated, foreign, newer and odd results are told apart; the report is made all the same."""
+    """Missing, truncated, foreign, newer and odd results are told apart; the report is made all the
+    same.
+    """
     good = put(tmp_path / "good", make())
     odd = put(tmp_path / "odd", make())
     values = json.loads((odd / "result.json").read_text())
     values["arms"]["control"]["transcript"] = [{"what": 1}]
     (odd / "result.json").write_text(json.dumps(values))
-    for name, content in {"cut": '{"schema": 1', "foreign": "[]", "newer": json.dumps({"schema": SCHEMA + 1, "scenario": "x"})}.items():
+    for name, content in {
+        "cut": '{"schema": 1',
+        "foreign": "[]",
+        "newer": json.dumps({"schema": SCHEMA + 1, "scenario": "x"}),
+    }.items():
         (tmp_path / name).mkdir()
         (tmp_path / name / "result.json").write_text(content)
-    made = page.write([tmp_path / "none", tmp_path / "cut", good, tmp_path / "foreign", tmp_path / "newer", odd], tmp_path / "report.html")
+    made = page.write(
+        [tmp_path / "none", tmp_path / "cut", good, tmp_path / "foreign", tmp_path / "newer", odd],
+        tmp_path / "report.html",
+    )
     assert made.shown == 1
-    assert [error.slug for error in made.unreadable] == ["no-result", "broken-result", "foreign-result", "newer-result", "broken-result"]
+    assert [error.slug for error in made.unreadable] == [
+        "no-result",
+        "broken-result",
+        "foreign-result",
+        "newer-result",
+        "broken-result",
+    ]
     assert all(name in text_of(made.path) for name in ("/none", "/cut", "/foreign", "/newer", "/odd"))
 
 
@@ -104,7 +136,10 @@ def test_a_thousand_runs_are_one_small_page(tmp_path):
     """All are in the overview; in full only so many, and those that went wrong before the others."""
     good = {"control": ArmResult("control", ok=True), "treatment": ArmResult("treatment", ok=True)}
     for number in range(1000):
-        put(tmp_path / "runs" / f"{number:04}", make(scenario=f"claim-{number}", **({"arms": good} if number != 999 else {})))
+        put(
+            tmp_path / "runs" / f"{number:04}",
+            make(scenario=f"claim-{number}", **({"arms": good} if number != 999 else {})),
+        )
     made = page.write([tmp_path / "runs"], tmp_path / "report.html")
     text = text_of(made.path)
     assert made.shown == 1000 and text.count('<section class="run"') == page.FULL
@@ -132,18 +167,26 @@ def test_a_fact_that_is_a_table_is_shown_as_one(tmp_path):
 )
 def test_a_verdict_is_told_in_words(oks, said):
     """Each way a run can end has its own sentence."""
-    assert said in wording.verdict(make(arms={name: ArmResult(name, ok=ok) for name, ok in zip(("control", "treatment"), oks, strict=True)}))
+    assert said in wording.verdict(
+        make(arms={name: ArmResult(name, ok=ok) for name, ok in zip(("control", "treatment"), oks, strict=True)})
+    )
 
 
 def test_arms_are_told_in_a_few_words():
     """How many went as predicted, and the others by name."""
-    arms = {"control": ArmResult("control", ok=True), "a": ArmResult("treatment", ok=False), "b": ArmResult("remedy", ok=None)}
+    arms = {
+        "control": ArmResult("control", ok=True),
+        "a": ArmResult("treatment", ok=False),
+        "b": ArmResult("remedy", ok=None),
+    }
     assert wording.arms(make(arms=arms)) == "1 of 3 as predicted; a not as predicted; b could not be carried out"
 
 
 def test_a_run_without_its_control_says_so():
     """A treatment alone has nothing to be compared with, whatever its verdict."""
-    assert "the control was not part of this run" in wording.verdict(make(arms={"treatment": ArmResult("treatment", ok=True)}))
+    assert "the control was not part of this run" in wording.verdict(
+        make(arms={"treatment": ArmResult("treatment", ok=True)})
+    )
 
 
 def test_the_wire_stands_between_clients_and_servers():
@@ -175,24 +218,43 @@ def arm_of(**changes):
 
 
 def test_what_failed_is_counted_up_over_time():
-    """Connects that failed beside those that came about; where none failed there is nothing to plot."""
+    """Connects that failed beside those that came about; where none failed there is nothing to
+    plot.
+    """
     (plot,) = series.of(arm_of())
-    assert plot.curves == {"failed": [(0.0, 0), (2.0, 1), (3.0, 2), (4.0, 2)], "came about": [(0.0, 0), (1.0, 1), (4.0, 1)]}
+    assert plot.curves == {
+        "failed": [(0.0, 0), (2.0, 1), (3.0, 2), (4.0, 2)],
+        "came about": [(0.0, 0), (1.0, 1), (4.0, 1)],
+    }
     assert series.of(arm_of(transcript=arm_of().transcript[:2])) == []
 
 
 def test_a_load_counted_by_the_second_is_plotted_too():
-    """From when its step began; failures by error are added up; the node whose sockets wait is the one that connects."""
-    load = {"attempted": [9, 9], "connected": [9, 4], "failed": [{}, {"connect EADDRNOTAVAIL": 4, "bind EADDRINUSE": 1}]}
-    told = [{"at_s": 1.0, "kind": "step", "text": "A load."}, {"at_s": 3.0, "kind": "note", "text": "second by second", "details": load}]
+    """From when its step began; failures by error are added up; the node whose sockets wait is the
+    one that connects.
+    """
+    load = {
+        "attempted": [9, 9],
+        "connected": [9, 4],
+        "failed": [{}, {"connect EADDRNOTAVAIL": 4, "bind EADDRINUSE": 1}],
+    }
+    told = [
+        {"at_s": 1.0, "kind": "step", "text": "A load."},
+        {"at_s": 3.0, "kind": "note", "text": "second by second", "details": load},
+    ]
     counted = {"proxy": [[0.0, 0, 0], [3.0, 0, 13]], "server": [[0.0, 1, 0]]}
     waiting, ports, connects = series.of(arm_of(transcript=told, sockets=counted))
-    assert connects.curves == {"failed": [(0.0, 0), (3.0, 5), (4.0, 5)], "came about": [(0.0, 0), (2.0, 9), (3.0, 13), (4.0, 13)]}
+    assert connects.curves == {
+        "failed": [(0.0, 0), (3.0, 5), (4.0, 5)],
+        "came about": [(0.0, 0), (2.0, 9), (3.0, 13), (4.0, 13)],
+    }
     assert list(waiting.curves) == list(ports.curves) == ["proxy"]
 
 
 def test_ports_are_those_of_who_connects():
-    """A server's sockets share one port. TIME_WAIT is shown where there is some, ports where there are more than a handful."""
+    """A server's sockets share one port. TIME_WAIT is shown where there is some, ports where there
+    are more than a handful.
+    """
     counted = {"c1": [[0.0, 0, 0], [1.0, 3, 4], [2.0, 4, 3]], "server": [[0.0, 1, 0], [1.0, 8, 0]]}
     waiting, ports = series.of(arm_of(sockets=counted, transcript=arm_of().transcript[:2]))
     assert waiting.curves == {"c1": [(0.0, 0), (1.0, 4), (2.0, 3)]}
@@ -209,7 +271,9 @@ def test_older_results_have_their_time_wait_from_the_listed_tables():
 def test_a_page_has_room_for_so_much():
     """First ladders stand in it as they are, then packed, and then it says so."""
     room = Room(plain=3000, packed=3000)
-    texts = [" ".join(str(random.Random(number).random()) for number in range(at * 100, at * 100 + 60)) for at in range(20)]
+    texts = [
+        " ".join(str(random.Random(number).random()) for number in range(at * 100, at * 100 + 60)) for at in range(20)
+    ]
     kept = [room.place(text) for text in texts]
     assert kept[0] == (texts[0], "") and kept[-1] is None
     assert sum(len(one[0]) for one in kept if one) <= 3000 and 0 < sum(len(one[1]) for one in kept if one) <= 3000
@@ -218,7 +282,9 @@ def test_a_page_has_room_for_so_much():
 
 
 def test_forty_scenarios_of_six_arms_fit(tmp_path):
-    """As many and as busy as the catalogue will be: below 5 MB, with every ladder there, and every fold to be opened."""
+    """As many and as busy as the catalogue will be: below 5 MB, with every ladder there, and every
+    fold to be opened.
+    """
     for number in range(40):
         run = tmp_path / "runs" / f"{number:02}"
         shutil.copytree(RECORDED, run)
@@ -227,4 +293,8 @@ def test_forty_scenarios_of_six_arms_fit(tmp_path):
         (run / "result.json").write_text(json.dumps(values))
     text = text_of(page.write([tmp_path / "runs"], tmp_path / "report.html").path)
     assert len(text) < 5_000_000
-    assert text.count('<details class="ladder" open>') == 240 and "No ladder" not in text and "More than this page" not in text
+    assert (
+        text.count('<details class="ladder" open>') == 240
+        and "No ladder" not in text
+        and "More than this page" not in text
+    )

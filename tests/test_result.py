@@ -17,7 +17,10 @@ def make():
         engine="host",
         seed=7,
         command="twlab run claim",
-        arms={"control": ArmResult("control", predicted={"x": 1}, observed={"x": 1}, ok=True), "treatment": ArmResult("treatment", ok=False)},
+        arms={
+            "control": ArmResult("control", predicted={"x": 1}, observed={"x": 1}, ok=True),
+            "treatment": ArmResult("treatment", ok=False),
+        },
     )
 
 
@@ -39,7 +42,10 @@ def test_a_result_reads_back_as_it_was_written(tmp_path):
         ('{"name": "somebody else\'s"}', "foreign-result"),
         (json.dumps({"schema": SCHEMA + 1, "scenario": "x"}), "newer-result"),
         (json.dumps({"schema": SCHEMA, "scenario": "x"}), "broken-result"),
-        (json.dumps({"schema": SCHEMA, "scenario": "x", "verdict": "SUPPORTED", "arms": {"a": {"what": 1}}}), "broken-result"),
+        (
+            json.dumps({"schema": SCHEMA, "scenario": "x", "verdict": "SUPPORTED", "arms": {"a": {"what": 1}}}),
+            "broken-result",
+        ),
     ],
 )
 def test_what_is_not_a_result_is_told_by_name(tmp_path, text, slug):

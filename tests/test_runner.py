@@ -1,4 +1,6 @@
-"""The runner: what it asks of an engine, and what becomes of the answers. The engine here is a stand-in that answers from a list."""
+"""The runner: what it asks of an engine, and what becomes of the answers. The engine here is a
+stand-in that answers from a list.
+"""
 
 import json
 
@@ -18,11 +20,17 @@ def _arm(**settings):
 
 
 # In a list, where the pytest plugin does not find it: it would run it.
-CLAIMS = [scenario(topology="pair", control=_arm(), treatment=_arm(time_wait_s=1), remedies={"cure": _arm(timestamps=1)})(_claim)]
+CLAIMS = [
+    scenario(topology="pair", control=_arm(), treatment=_arm(time_wait_s=1), remedies={"cure": _arm(timestamps=1)})(
+        _claim
+    )
+]
 
 
 class Answers:
-    """An engine that gives each arm the outcome named for it; an outcome that is an exception is raised."""
+    """An engine that gives each arm the outcome named for it; an outcome that is an exception is
+    raised.
+    """
 
     name = "stand-in"
 
@@ -37,7 +45,13 @@ class Answers:
             outcome = self.outcomes.get(job["arm"], True)
             if isinstance(outcome, BaseException):
                 raise outcome
-            on_event({"event": "arm", "job": index, "result": {"ok": outcome, "observed": {"x": 1 if outcome else 2}, "kernel": "6.1-test"}})
+            on_event(
+                {
+                    "event": "arm",
+                    "job": index,
+                    "result": {"ok": outcome, "observed": {"x": 1 if outcome else 2}, "kernel": "6.1-test"},
+                }
+            )
         on_event({"event": "end"})
 
     @property
@@ -67,10 +81,17 @@ def test_the_answers_become_a_verdict_on_disk(tmp_path, outcomes, verdict):
 
 
 def test_an_engine_that_dies_loses_one_arm_and_nothing_runs_twice(tmp_path):
-    """The arm under way is recorded with the reason; those after it get a fresh boot; those before it are not repeated."""
+    """The arm under way is recorded with the reason; those after it get a fresh boot; those before
+    it are not repeated.
+    """
     engine = Answers(treatment=EngineError("it panicked", "see the log", "guest-panicked"))
     (finished,) = run(order(tmp_path), engine)
-    assert engine.arms_run == ["control", "treatment", "cure", "cure"]  # asked; the second boot was asked for the last alone
+    assert engine.arms_run == [
+        "control",
+        "treatment",
+        "cure",
+        "cure",
+    ]  # asked; the second boot was asked for the last alone
     assert [len(request["jobs"]) for request in engine.requests] == [3, 1]
     arms = finished.result.arms
     assert (arms["control"].ok, arms["treatment"].ok, arms["cure"].ok) == (True, None, True)
@@ -79,7 +100,9 @@ def test_an_engine_that_dies_loses_one_arm_and_nothing_runs_twice(tmp_path):
 
 
 def test_an_engine_that_dies_after_its_work_loses_nothing(tmp_path):
-    """A panic at power-off, when every arm has been reported: the results stand, nothing is run again, and the user is told."""
+    """A panic at power-off, when every arm has been reported: the results stand, nothing is run
+    again, and the user is told.
+    """
 
     class DiesLate(Answers):
         def run(self, request, folder, on_event, real_limit_s):
@@ -94,7 +117,9 @@ def test_an_engine_that_dies_after_its_work_loses_nothing(tmp_path):
 
 
 def test_an_interruption_keeps_what_was_finished(tmp_path):
-    """Ctrl-C in the second arm: the first stands in result.json, the others say that they were not run."""
+    """Ctrl-C in the second arm: the first stands in result.json, the others say that they were not
+    run.
+    """
     with pytest.raises(KeyboardInterrupt):
         run(order(tmp_path), Answers(treatment=KeyboardInterrupt()))
     (folder,) = (tmp_path / "runs").iterdir()

@@ -1,4 +1,6 @@
-"""The sandbox: nothing of the lab outlives whoever asked for it, and nothing of the machine is touched."""
+"""The sandbox: nothing of the lab outlives whoever asked for it, and nothing of the machine is
+touched.
+"""
 
 import os
 import random
@@ -35,13 +37,18 @@ def as_user(request):
 
 @pytest.mark.parametrize("victim", ["caller", "outer", "init"])
 def test_kill_9_at_any_moment_leaves_nothing(as_user, victim):
-    """The caller, the waiting process or the lab's first process is killed at a random moment: no process is left, 17 times each."""
+    """The caller, the waiting process or the lab's first process is killed at a random moment: no
+    process is left, 17 times each.
+    """
     before = machine_state()
     for attempt in range(17):
         tag = f"TWLAB_TEST={os.getpid()}-{victim}-{attempt}-{random.random()}"
         name, value = tag.split("=", 1)
         caller = subprocess.Popen(
-            [sys.executable, "-c", CALLER, "/bin/sh", "-c", BUSY], stdout=subprocess.PIPE, env={**os.environ, name: value}, **as_user
+            [sys.executable, "-c", CALLER, "/bin/sh", "-c", BUSY],
+            stdout=subprocess.PIPE,
+            env={**os.environ, name: value},
+            **as_user,
         )
         outer = int(caller.stdout.readline())
         time.sleep(random.uniform(0, 0.12))
@@ -74,5 +81,7 @@ def test_the_lab_is_root_inside_and_sees_none_of_the_machine(as_user):
 def test_the_exit_status_comes_through():
     """The command's status is the sandbox's; a signal is 128 and its number."""
     for script, status in (("exit 5", 5), ("kill -9 $$", 0), ("kill -TERM $$; exit 3", 3)):
-        done = subprocess.run([sys.executable, "-m", "twlab.engines.sandbox", str(os.getpid()), "/bin/sh", "-c", script], check=False)
+        done = subprocess.run(
+            [sys.executable, "-m", "twlab.engines.sandbox", str(os.getpid()), "/bin/sh", "-c", script], check=False
+        )
         assert done.returncode == status  # pid 1 does not hear signals from inside its own namespace

@@ -53,7 +53,8 @@ def test_arms_have_names_of_their_own_and_arguments_that_exist():
 def test_settings_lie_in_layers():
     """Base, then the arm, then the arm's node, then what --set says."""
     made = make(
-        base=Settings(timestamps=0, sack=True), treatment=Arm(Settings(time_wait_s=1), on={"server": Settings(timestamps=2)}, expect=Observation(x=1))
+        base=Settings(timestamps=0, sack=True),
+        treatment=Arm(Settings(time_wait_s=1), on={"server": Settings(timestamps=2)}, expect=Observation(x=1)),
     )
     assert made.settings_for("treatment", "client") == Settings(timestamps=0, sack=True, time_wait_s=1)
     assert made.settings_for("treatment", "server") == Settings(timestamps=2, sack=True, time_wait_s=1)
@@ -61,7 +62,9 @@ def test_settings_lie_in_layers():
 
 
 def test_arguments_of_the_steps_may_stand_in_the_topology():
-    """Defaults, then the arm's own, then what --set says; one that the steps do not take is refused."""
+    """Defaults, then the arm's own, then what --set says; one that the steps do not take is
+    refused.
+    """
     made = make(topology="nat,clients={count}", treatment=Arm(Settings(), expect=Observation(x=1), given={"count": 7}))
     assert made.topology_in() == f"nat,clients={made.parameters['count']}"
     assert made.topology_in("treatment") == "nat,clients=7"
@@ -72,9 +75,13 @@ def test_arguments_of_the_steps_may_stand_in_the_topology():
 
 @pytest.mark.parametrize("held", list(itertools.product([True, False, None], repeat=3)))
 def test_the_verdict_over_every_outcome(held):
-    """INCONCLUSIVE if an arm could not be carried out or the control failed; REFUTED if another arm failed; else SUPPORTED."""
+    """INCONCLUSIVE if an arm could not be carried out or the control failed; REFUTED if another arm
+    failed; else SUPPORTED.
+    """
     control, *others = held
-    expected = Verdict.INCONCLUSIVE if None in held or not control else Verdict.SUPPORTED if all(others) else Verdict.REFUTED
+    expected = (
+        Verdict.INCONCLUSIVE if None in held or not control else Verdict.SUPPORTED if all(others) else Verdict.REFUTED
+    )
     assert judge(ROLES, dict(zip(ROLES, held, strict=True))) is expected
 
 

@@ -1,4 +1,6 @@
-"""The catalogue, run: every scenario that comes with twlab is SUPPORTED on both engines, and every one of them can fail."""
+"""The catalogue, run: every scenario that comes with twlab is SUPPORTED on both engines, and every
+one of them can fail.
+"""
 
 import re
 from functools import cache
@@ -21,7 +23,9 @@ def carry_out(engine: str, names: tuple[str, ...], folder) -> dict[str, Result]:
 
 @pytest.fixture(scope="session")
 def in_the_guest(tmp_path_factory):
-    """A function from scenario to result: the whole catalogue in one boot, when the first of them is asked for."""
+    """A function from scenario to result: the whole catalogue in one boot, when the first of them
+    is asked for.
+    """
 
     @cache
     def catalogue():
@@ -47,9 +51,15 @@ def test_the_lab_kernel_bears_out_every_prediction(name, in_the_guest):
 @pytest.mark.slow
 @PER_CATALOGUE
 def test_this_machine_gives_the_same_verdict(name, tmp_path):
-    """This machine's kernel, in real time, shows the same; what it lacks for an arm is told by name, and skipped."""
+    """This machine's kernel, in real time, shows the same; what it lacks for an arm is told by
+    name, and skipped.
+    """
     result = carry_out("host", (name,), tmp_path)[name]
-    lacking = {arm: run.error["message"] for arm, run in result.arms.items() if run.error and re.match("no-(?!such-node|route)", run.error["slug"])}
+    lacking = {
+        arm: run.error["message"]
+        for arm, run in result.arms.items()
+        if run.error and re.match("no-(?!such-node|route)", run.error["slug"])
+    }
     wrong = {arm: run.error or run.mismatches for arm, run in result.arms.items() if not run.ok and arm not in lacking}
     assert not wrong
     if lacking:
@@ -60,22 +70,32 @@ def test_this_machine_gives_the_same_verdict(name, tmp_path):
 @pytest.mark.xdist_group("catalogue")
 @PER_CATALOGUE
 def test_a_control_that_is_treated_is_no_control(name, in_the_guest):
-    """Give the control what any of the treatments is given, and its prediction fails; and the treatments' fail on the control."""
+    """Give the control what any of the treatments is given, and its prediction fails; and the
+    treatments' fail on the control.
+    """
     scenario, arms = CATALOGUE[name], in_the_guest(name).arms
     for treatment in (arm for arm, role in scenario.roles.items() if role == "treatment"):
-        assert scenario.arms["control"].expect.mismatches(arms[treatment].observed), f"{treatment} shows what the control should"
-        assert scenario.arms[treatment].expect.mismatches(arms["control"].observed), f"the control shows what {treatment} should"
+        assert scenario.arms["control"].expect.mismatches(arms[treatment].observed), (
+            f"{treatment} shows what the control should"
+        )
+        assert scenario.arms[treatment].expect.mismatches(arms["control"].observed), (
+            f"the control shows what {treatment} should"
+        )
 
 
 @pytest.mark.guest
 @pytest.mark.xdist_group("catalogue")
 @PER_CATALOGUE
 def test_a_remedy_that_is_taken_away_is_missed(name, in_the_guest):
-    """What a remedy is predicted to show, at least one treatment does not; where it is said not to help, another remedy does not."""
+    """What a remedy is predicted to show, at least one treatment does not; where it is said not to
+    help, another remedy does not.
+    """
     scenario, arms = CATALOGUE[name], in_the_guest(name).arms
     for remedy in (arm for arm, role in scenario.roles.items() if role == "remedy"):
         others = (arm for arm, role in scenario.roles.items() if role != "control" and arm != remedy)
-        assert any(scenario.arms[remedy].expect.mismatches(arms[other].observed) for other in others), f"{remedy} predicts what every arm shows"
+        assert any(scenario.arms[remedy].expect.mismatches(arms[other].observed) for other in others), (
+            f"{remedy} predicts what every arm shows"
+        )
 
 
 @PER_CATALOGUE

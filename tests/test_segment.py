@@ -27,7 +27,9 @@ def test_distance_is_what_advance_went(a, by):
 
 @given(NUMBER, st.integers(1, 2**31 - 1))
 def test_before_goes_the_shorter_way_round(a, by):
-    """A number is before those up to 2^31 - 1 steps on, not before itself, and those are not before it."""
+    """A number is before those up to 2^31 - 1 steps on, not before itself, and those are not before
+    it.
+    """
     assert before(a, advance(a, by))
     assert not before(advance(a, by), a)
     assert not before(a, a)
@@ -39,11 +41,32 @@ def test_half_a_circle_apart_each_is_before_the_other():
     assert before(2**31, 0)
 
 
-@given(FLOW, FLAGS, NUMBER, NUMBER, st.binary(max_size=60), st.integers(0, 65535), STAMP, st.lists(st.sampled_from(EXTRA), max_size=3, unique_by=str))
+@given(
+    FLOW,
+    FLAGS,
+    NUMBER,
+    NUMBER,
+    st.binary(max_size=60),
+    st.integers(0, 65535),
+    STAMP,
+    st.lists(st.sampled_from(EXTRA), max_size=3, unique_by=str),
+)
 def test_reads_what_scapy_wrote(flow, flags, seq, ack, payload, window, timestamp, extra):
-    """Every field that Scapy writes is read back, IPv4 and IPv6, whatever the options and their order."""
+    """Every field that Scapy writes is read back, IPv4 and IPv6, whatever the options and their
+    order.
+    """
     extra = [option for option in extra if option[0] != "EOL"]
-    segment = craft(1.5, flow=flow, flags=flags, seq=seq, ack=ack, payload=payload, window=window, timestamp=timestamp, options=extra)
+    segment = craft(
+        1.5,
+        flow=flow,
+        flags=flags,
+        seq=seq,
+        ack=ack,
+        payload=payload,
+        window=window,
+        timestamp=timestamp,
+        options=extra,
+    )
     assert (segment.flow, segment.flags, segment.seq, segment.ack, segment.window) == (flow, flags, seq, ack, window)
     assert (segment.payload, segment.length, segment.timestamp, segment.at_s) == (payload, len(payload), timestamp, 1.5)
     given_options = dict(extra)
@@ -66,21 +89,32 @@ def test_checksums_are_scapys(flow, payload, timestamp, noise):
     assert with_checksums(bytes(spoilt)) == good
 
 
-@given(FLOW, st.binary(max_size=30), st.tuples(NUMBER, NUMBER), st.sampled_from([[], [("MSS", 1460)], [("SAck", (8, 10))]]))
+@given(
+    FLOW, st.binary(max_size=30), st.tuples(NUMBER, NUMBER), st.sampled_from([[], [("MSS", 1460)], [("SAck", (8, 10))]])
+)
 def test_a_stripped_timestamp_leaves_all_else(flow, payload, timestamp, extra):
-    """without_timestamp() puts NOPs in the option's place; every other field, and the length, stay; the checksum is right."""
+    """without_timestamp() puts NOPs in the option's place; every other field, and the length, stay;
+    the checksum is right.
+    """
     segment = craft(flow=flow, flags="PA", seq=7, payload=payload, timestamp=timestamp, options=extra)
     stripped = without_timestamp(segment)
     again = parse(stripped.raw, 0)
     assert again == stripped
     assert stripped.timestamp is None
-    assert (stripped.payload, stripped.seq, stripped.options, len(stripped.raw)) == (payload, 7, segment.options, len(segment.raw))
+    assert (stripped.payload, stripped.seq, stripped.options, len(stripped.raw)) == (
+        payload,
+        7,
+        segment.options,
+        len(segment.raw),
+    )
     assert with_checksums(stripped.raw) == stripped.raw
 
 
 @given(st.binary(max_size=80))
 def test_any_bytes_can_be_read(packet):
-    """parse() answers with a segment or None for any bytes, and never raises; so do the properties of what it made."""
+    """parse() answers with a segment or None for any bytes, and never raises; so do the properties
+    of what it made.
+    """
     segment = parse(packet, 0.0)
     if segment:
         assert len(segment.payload) == segment.length
@@ -118,17 +152,32 @@ def test_other_packets_are_none():
 def test_ipv6_extension_headers_are_passed_over():
     """Destination options before TCP do not hide it."""
     raw = craft(flow=FLOW6, flags="A", payload=b"abc").raw
-    extended = raw[:4] + (len(raw) - 40 + 8).to_bytes(2, "big") + b"\x3c" + raw[7:40] + b"\x06\x00\x01\x04\x00\x00\x00\x00" + raw[40:]
+    extended = (
+        raw[:4]
+        + (len(raw) - 40 + 8).to_bytes(2, "big")
+        + b"\x3c"
+        + raw[7:40]
+        + b"\x06\x00\x01\x04\x00\x00\x00\x00"
+        + raw[40:]
+    )
     segment = parse(extended, 0)
     assert (segment.flow, segment.payload) == (FLOW6, b"abc")
 
 
 def test_words():
-    """A segment is one line: who to whom, flags, numbers, length; names for addresses and relative numbers where asked for."""
+    """A segment is one line: who to whom, flags, numbers, length; names for addresses and relative
+    numbers where asked for.
+    """
     segment = craft(flow=FLOW4, flags="FA", seq=1234, ack=99)
     assert segment.words() == "10.0.1.1:40000 > 10.2.1.1:80 FA seq 1234 ack 99 len 0"
-    assert segment.words({"10.0.1.1": "client", "10.2.1.1": "server"}, relative_to=(1233, 98)) == "client:40000 > server:80 FA seq 1 ack 1 len 0"
-    assert craft(flow=FLOW6, flags="S", timestamp=(5, 0)).words() == "[fd00:0:0:1::1]:40000 > [fd00:0:2:1::1]:80 S seq 0 len 0 ts 5 0"
+    assert (
+        segment.words({"10.0.1.1": "client", "10.2.1.1": "server"}, relative_to=(1233, 98))
+        == "client:40000 > server:80 FA seq 1 ack 1 len 0"
+    )
+    assert (
+        craft(flow=FLOW6, flags="S", timestamp=(5, 0)).words()
+        == "[fd00:0:0:1::1]:40000 > [fd00:0:2:1::1]:80 S seq 0 len 0 ts 5 0"
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,5 +216,8 @@ def test_nth_match_counts_from_where_it_is_armed():
 
 def test_a_match_says_what_it_is():
     """The transcript names the condition in words."""
-    assert str(match(source="10.0.1.1", flags="PA", payload=True, nth=3)) == "from 10.0.1.1 flags PA with payload, number 3"
+    assert (
+        str(match(source="10.0.1.1", flags="PA", payload=True, nth=3))
+        == "from 10.0.1.1 flags PA with payload, number 3"
+    )
     assert str(match() & match(having="F")) == "any segment and with F"

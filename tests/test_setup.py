@@ -1,7 +1,9 @@
-"""Set-up does what is missing and nothing else, goes on where it was interrupted, and lists exactly what a machine lacks.
+"""Set-up does what is missing and nothing else, goes on where it was interrupted, and lists exactly
+what a machine lacks.
 
-Most of these run the real script in a small copy of the project, with a stand-in for Python that records what is asked of it: it
-is the script's decisions that are tested here. That the whole of it works on a bare machine is shown by running it there.
+Most of these run the real script in a small copy of the project, with a stand-in for Python that
+records what is asked of it: it is the script's decisions that are tested here. That the whole of it
+works on a bare machine is shown by running it there.
 """
 
 import os
@@ -17,7 +19,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT, as_user
 
-# What the script and its stand-in use, and then the programs by which packages are known to be there.
+# What the script and its stand-in use, and then the programs by which packages are known to be
+# there.
 TOOLS = """bash cat chmod cut dirname env find flock grep ln ls mkdir mv readlink rm sed setpriv sh sha256sum sleep sort stat tail tee touch uname
 xargs gcc ldconfig unshare ip iptables mnexec make flex bison bc xz patch tshark git nft ping haproxy nginx squid"""
 PYTHON = """#!/bin/sh
@@ -44,7 +47,9 @@ esac
 
 
 class Project:
-    """A small copy of the project, and a machine that has every package as long as its programs are in `tools`."""
+    """A small copy of the project, and a machine that has every package as long as its programs are
+    in `tools`.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "project"
@@ -67,13 +72,16 @@ class Project:
         return {name: str(value) for name, value in here.items()} | {"BREAK": "", "HOME": "/nonexistent"} | more
 
     def command(self, level: str = "lab") -> list[str]:
-        # The machine's own administration programs stay out: the script adds their folders to the path by itself.
+        # The machine's own administration programs stay out: the script adds their folders to the
+        # path by itself.
         return [str(self.root / "setup" / "install.sh"), level]
 
     def set_up(self, level: str = "lab", user: str = "", **more: str) -> subprocess.CompletedProcess[str]:
         command = [*as_user(user), *self.command(level)]
         here = self.environment(**more)
-        return subprocess.run(command, capture_output=True, text=True, env=here, stdin=subprocess.DEVNULL, timeout=60, check=False)
+        return subprocess.run(
+            command, capture_output=True, text=True, env=here, stdin=subprocess.DEVNULL, timeout=60, check=False
+        )
 
     def done(self) -> list[str]:
         """What has been done since this was last asked: venv, pip, kernel."""
@@ -104,7 +112,9 @@ def test_the_first_run_does_everything_and_the_second_nothing_in_under_a_second(
 
 
 def test_a_set_up_for_tests_serves_the_labs_but_not_the_other_way_round(project: Project) -> None:
-    """`make test` after `make lab` adds what tests need; `make lab` after `make test` has nothing to do."""
+    """`make test` after `make lab` adds what tests need; `make lab` after `make test` has nothing
+    to do.
+    """
     for program in ("shellcheck", "chromium", "ab", "wrk"):
         (project.tools / program).symlink_to("/bin/true")
     project.set_up("lab")
@@ -117,7 +127,9 @@ def test_a_set_up_for_tests_serves_the_labs_but_not_the_other_way_round(project:
 
 @pytest.mark.parametrize("name", ["pyproject.toml", "setup/packages.txt", "twlab/engines/kernel/lab.config"])
 def test_changed_needs_are_seen_by_their_content(project: Project, name: str) -> None:
-    """A changed dependency, package or kernel option sets up again, and a changed time of modification does not."""
+    """A changed dependency, package or kernel option sets up again, and a changed time of
+    modification does not.
+    """
     file = project.root / name
     file.parent.mkdir(parents=True, exist_ok=True)
     file.touch()
@@ -148,7 +160,13 @@ def test_what_failed_is_named_and_the_next_run_repairs_it(project: Project, step
 
 def test_an_interrupted_set_up_goes_on_at_the_next_run(project: Project) -> None:
     """Ctrl-C while pip works: exit status 130, no stamp, and the next run does the rest."""
-    process = subprocess.Popen(project.command(), env=project.environment(BREAK="hang"), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = subprocess.Popen(
+        project.command(),
+        env=project.environment(BREAK="hang"),
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
     while not (project.journal.exists() and "pip" in project.journal.read_text()):
         assert process.poll() is None
         time.sleep(0.02)
@@ -191,7 +209,9 @@ def test_two_at_once_do_the_work_once(project: Project) -> None:
 
 
 def test_without_apt_the_missing_packages_are_listed_exactly(project: Project) -> None:
-    """Where there is no apt-get: one message, exactly what is missing, and exit status 3; nothing has been made."""
+    """Where there is no apt-get: one message, exactly what is missing, and exit status 3; nothing
+    has been made.
+    """
     for name in ("flex", "mnexec"):
         (project.tools / name).unlink()
     refused = project.set_up()
@@ -229,7 +249,9 @@ SWITCHED_OFF = ["haproxy disable", "nginx disable"]
 
 @pytest.fixture
 def machine(project: Project) -> tuple[dict[str, str], Path]:
-    """A machine without haproxy and nginx, with squid, and with an apt-get: what `set_up` is to be told, and where its policy-rc.d is."""
+    """A machine without haproxy and nginx, with squid, and with an apt-get: what `set_up` is to be
+    told, and where its policy-rc.d is.
+    """
     policy = project.root.with_name("policy-rc.d")
     packages = project.root / "setup" / "packages.txt"
     for name in ("haproxy", "nginx"):
@@ -246,7 +268,9 @@ def machine(project: Project) -> tuple[dict[str, str], Path]:
 
 
 def test_servers_that_set_up_installs_do_not_start(project: Project, machine: tuple[dict[str, str], Path]) -> None:
-    """While apt-get works, only what it installs for labs may not start; then it is switched off for the next boot, too. No policy is left."""
+    """While apt-get works, only what it installs for labs may not start; then it is switched off
+    for the next boot, too. No policy is left.
+    """
     told, policy = machine
     finished = project.set_up(**told)
     assert finished.returncode == 0, finished.stderr
@@ -265,11 +289,15 @@ def test_the_administrator_s_policy_stays(project: Project, machine: tuple[dict[
 
 
 def test_an_interrupted_installation_leaves_no_policy(project: Project, machine: tuple[dict[str, str], Path]) -> None:
-    """Ctrl-C during apt-get: no policy-rc.d is left; killed, one is left that allows everything, and the next set-up removes it."""
+    """Ctrl-C during apt-get: no policy-rc.d is left; killed, one is left that allows everything,
+    and the next set-up removes it.
+    """
     told, policy = machine
     for number in (signal.SIGINT, signal.SIGKILL):
         environment = project.environment(BREAK="hang", **told)
-        process = subprocess.Popen(project.command(), env=environment, stderr=subprocess.DEVNULL, start_new_session=True)
+        process = subprocess.Popen(
+            project.command(), env=environment, stderr=subprocess.DEVNULL, start_new_session=True
+        )
         while "cron" not in (project.journal.read_text() if project.journal.exists() else ""):
             assert process.poll() is None
             time.sleep(0.02)
@@ -284,7 +312,9 @@ def test_an_interrupted_installation_leaves_no_policy(project: Project, machine:
 
 
 def test_an_ordinary_user_runs_what_root_has_set_up_and_may_not_change_it(project: Project, ordinary_user: str) -> None:
-    """A checkout that cannot be written: ready where its owner has set it up, and one clear message where not."""
+    """A checkout that cannot be written: ready where its owner has set it up, and one clear message
+    where not.
+    """
     open_up(project.root)
     project.root.chmod(0o555)
     refused = project.set_up(user=ordinary_user)
@@ -312,23 +342,36 @@ def test_an_unknown_level_is_a_usage_error(project: Project) -> None:
 
 def test_each_package_has_a_probe_and_a_reason() -> None:
     """In setup/packages.txt: package, how to see that it is there, what for; no package twice."""
-    lines = [line for line in (ROOT / "setup" / "packages.txt").read_text().splitlines() if line and line[0] not in "#["]
+    lines = [
+        line for line in (ROOT / "setup" / "packages.txt").read_text().splitlines() if line and line[0] not in "#["
+    ]
     rows = [[field.strip() for field in line.split("|")] for line in lines]
     assert all(len(row) == 3 and all(row) for row in rows)
     assert len({row[0] for row in rows}) == len(rows)
 
 
 def test_each_dependency_has_its_one_reason() -> None:
-    """In pyproject.toml every dependency stands on a line of its own, with a comment that says what it is for."""
+    """In pyproject.toml every dependency stands on a line of its own, with a comment that says what
+    it is for.
+    """
     text = (ROOT / "pyproject.toml").read_text()
     project = tomllib.loads(text)["project"]
-    for dependency in (*project["dependencies"], *(name for names in project["optional-dependencies"].values() for name in names)):
+    for dependency in (
+        *project["dependencies"],
+        *(name for names in project["optional-dependencies"].values() for name in names),
+    ):
         assert re.search(rf'^    "{re.escape(dependency)}", +# \w.+', text, re.MULTILINE), dependency
 
 
 def test_the_installed_version_is_the_project_s() -> None:
     """The command `twlab` of this environment is this checkout."""
-    done = subprocess.run([sys.executable, "-c", "import twlab; print(twlab.__file__)"], capture_output=True, text=True, cwd="/", check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", "import twlab; print(twlab.__file__)"],
+        capture_output=True,
+        text=True,
+        cwd="/",
+        check=True,
+    )
     assert Path(done.stdout.strip()) == ROOT / "twlab" / "__init__.py"
 
 

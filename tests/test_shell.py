@@ -1,4 +1,6 @@
-"""`twlab shell`: lines that are read and lines that are typed, on both engines; what is recorded, and what is left."""
+"""`twlab shell`: lines that are read and lines that are typed, on both engines; what is recorded,
+and what is left.
+"""
 
 import json
 import os
@@ -50,8 +52,12 @@ def run(folder: Path, script: str, *words: str, status: int = 0) -> tuple[str, P
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_script_is_carried_out_and_recorded(tmp_path, engine):
-    """Each line with what it brings about; the folder has result and capture, and `twlab show` draws them."""
-    said, kept = run(tmp_path, ASSASSINATION, "pair", "--set", "timestamps=0", "--set", "time_wait_s=60", "--engine", engine)
+    """Each line with what it brings about; the folder has result and capture, and `twlab show`
+    draws them.
+    """
+    said, kept = run(
+        tmp_path, ASSASSINATION, "pair", "--set", "timestamps=0", "--set", "time_wait_s=60", "--engine", engine
+    )
     parts = dict(re.findall(r"^twlab> (.*)\n((?:(?!twlab>).*\n)*)", said, re.MULTILINE))
     assert "c1 and s1: open" in parts["connect client server 80 from 40000"]
     assert "c1: b'hello'" in parts["read c1"]
@@ -67,14 +73,20 @@ def test_a_script_is_carried_out_and_recorded(tmp_path, engine):
     assert "release r1" in steps
     assert "The copy arrives late." in steps
     assert "timewait" not in steps
-    shown = subprocess.run([sys.executable, "-m", "twlab", "show", str(kept)], capture_output=True, text=True, check=True).stdout
+    shown = subprocess.run(
+        [sys.executable, "-m", "twlab", "show", str(kept)], capture_output=True, text=True, check=True
+    ).stdout
     assert re.search(r"PSH ACK seq 1 .*len 5 .*copy of #\d+", shown)
 
 
 @pytest.mark.guest
 def test_a_session_is_replayed(tmp_path):
-    """The same lines at the same times give the same evidence; whoever sleeps for a minute does not wait for it."""
-    script = "listen server\nconnect client server from 40000\nclose c1\nclose s1\nsleep 59\ntimewait\nsleep 4\ntimewait\n"
+    """The same lines at the same times give the same evidence; whoever sleeps for a minute does not
+    wait for it.
+    """
+    script = (
+        "listen server\nconnect client server from 40000\nclose c1\nclose s1\nsleep 59\ntimewait\nsleep 4\ntimewait\n"
+    )
     said, kept = run(tmp_path, script, "nat", "--set", "time_wait_s=60")
     again, replayed = run(tmp_path, "", "--replay", str(kept))
     assert re.search(r"client +10\.0\.1\.1:40000 +10\.2\.1\.1:80 +[01]\.\d s", said)
@@ -217,7 +229,9 @@ def test_what_cannot_be_is_told_before_there_is_a_lab(tmp_path):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_at_a_terminal(tmp_path, engine):
-    """Tab completes; segments are shown above a line half typed; Ctrl-C ends a node's command and gives up a line; Ctrl-D ends the lab."""
+    """Tab completes; segments are shown above a line half typed; Ctrl-C ends a node's command and
+    gives up a line; Ctrl-D ends the lab.
+    """
     with typing_at.twlab("shell", "pair", "--engine", engine, "--set", "timestamps=0", cwd=tmp_path) as terminal:
         terminal.expect("exit ends the lab")
         terminal.expect("twlab> ")
@@ -263,7 +277,9 @@ def test_at_a_terminal(tmp_path, engine):
 @pytest.mark.parametrize("user", ["", "nobody"], ids=["same-user", "nobody"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_kill_9_leaves_nothing(engine, user, tmp_path_factory):
-    """Whoever is at the terminal and whatever he does in it: no process, no interface, no file but the session's."""
+    """Whoever is at the terminal and whatever he does in it: no process, no interface, no file but
+    the session's.
+    """
     if reason := lacks(engine if engine == "host" else "host", user):
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("session")

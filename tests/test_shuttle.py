@@ -1,4 +1,6 @@
-"""Connections by the thousand: the shuttle's trips are real connections, and the tap sees each segment once."""
+"""Connections by the thousand: the shuttle's trips are real connections, and the tap sees each
+segment once.
+"""
 
 import pytest
 from wired import wired
@@ -34,13 +36,22 @@ def a_trip(family):
         again = shuttle.try_connect(40_000) is not None
         told = [entry.text for entry in lab.transcript.entries]
         shuttle.close()
-        return {"whole": read == SHORT + BULK + LONG, "error": trip.error, "ends": seen.flow[1::2], "further": further, "again": again, "told": told}
+        return {
+            "whole": read == SHORT + BULK + LONG,
+            "error": trip.error,
+            "ends": seen.flow[1::2],
+            "further": further,
+            "again": again,
+            "told": told,
+        }
 
 
 @pytest.mark.host
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_trip_carries_bytes_and_leaves_time_wait(family, in_sandbox):
-    """What the client sends the server reads; the wire has a copy of each short segment, once; Linux lets a client with timestamps reopen."""
+    """What the client sends the server reads; the wire has a copy of each short segment, once;
+    Linux lets a client with timestamps reopen.
+    """
     outcome = in_sandbox(a_trip, family)
     assert outcome["whole"] and not outcome["error"]
     assert outcome["ends"] == [40_000, 80]
@@ -71,7 +82,9 @@ def refusals():
 
 @pytest.mark.host
 def test_a_four_tuple_in_time_wait_is_refused_and_an_aborted_one_is_not(in_sandbox):
-    """Without timestamps TIME_WAIT refuses its four-tuple, an abort leaves none; whatever else fails is an error of the scenario's."""
+    """Without timestamps TIME_WAIT refuses its four-tuple, an abort leaves none; whatever else
+    fails is an error of the scenario's.
+    """
     assert in_sandbox(refusals) == {"waiting": True, "refused": ["connect-failed", True], "closed": "connect-failed"}
 
 
@@ -88,12 +101,19 @@ def renumbering():
         trip.send(b"n" * 800)
         read = trip.receive(1000)
         assert with_checksums(late.raw) == late.raw
-        return {"foreign": read.count(b"l"), "length": len(read), "payload": late.payload == LONG, "stamp": late.timestamp == segment.timestamp}
+        return {
+            "foreign": read.count(b"l"),
+            "length": len(read),
+            "payload": late.payload == LONG,
+            "stamp": late.timestamp == segment.timestamp,
+        }
 
 
 @pytest.mark.host
 def test_a_renumbered_copy_is_taken_where_its_number_says(in_sandbox):
-    """Injected 100 bytes ahead, the copy's last 400 bytes are read after the 200 new bytes that end within it."""
+    """Injected 100 bytes ahead, the copy's last 400 bytes are read after the 200 new bytes that end
+    within it.
+    """
     assert in_sandbox(renumbering) == {"foreign": 400, "length": 1000, "payload": True, "stamp": True}
 
 

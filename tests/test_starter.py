@@ -13,7 +13,9 @@ from twlab.scenario import find_scenario
 
 
 def twlab(*words, cwd, status=0):
-    finished = subprocess.run([sys.executable, "-m", "twlab", *words], capture_output=True, text=True, cwd=cwd, check=False)
+    finished = subprocess.run(
+        [sys.executable, "-m", "twlab", *words], capture_output=True, text=True, cwd=cwd, check=False
+    )
     assert finished.returncode == status, finished.stderr
     return finished
 
@@ -27,14 +29,24 @@ def test_what_it_writes_is_supported_as_it_is(tmp_path):
         assert f"twlab run my-{name}.py" in said
     files = sorted(path.name for path in tmp_path.iterdir())
     results = json.loads(twlab("run", *files, "--json", "--no-report", "--engine", "guest", cwd=tmp_path).stdout)
-    assert [(result["scenario"], result["verdict"]) for result in results] == [(name.removesuffix(".py"), "SUPPORTED") for name in files]
+    assert [(result["scenario"], result["verdict"]) for result in results] == [
+        (name.removesuffix(".py"), "SUPPORTED") for name in files
+    ]
 
 
 def test_it_is_written_in_the_project_s_own_style(tmp_path):
     """What students start from would pass the checks that the project's own scenarios pass."""
     path = scenario_template.write(f"{tmp_path}/late-reset", "nat,clients=2")
-    subprocess.run([sys.executable, "-m", "ruff", "check", "--config", ROOT / "pyproject.toml", path], check=True, capture_output=True)
-    subprocess.run([sys.executable, "-m", "ruff", "format", "--check", "--config", ROOT / "pyproject.toml", path], check=True, capture_output=True)
+    subprocess.run(
+        [sys.executable, "-m", "ruff", "check", "--config", ROOT / "pyproject.toml", path],
+        check=True,
+        capture_output=True,
+    )
+    subprocess.run(
+        [sys.executable, "-m", "ruff", "format", "--check", "--config", ROOT / "pyproject.toml", path],
+        check=True,
+        capture_output=True,
+    )
     assert find_scenario(str(path)).topology == "nat,clients=2"
 
 

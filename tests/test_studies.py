@@ -1,4 +1,6 @@
-"""What stands in a report beside runs: sweeps, ceilings and other tables, told apart from runs and from each other."""
+"""What stands in a report beside runs: sweeps, ceilings and other tables, told apart from runs and
+from each other.
+"""
 
 import json
 from pathlib import Path
@@ -19,12 +21,18 @@ def put(path: Path, values) -> Path:
 
 
 def sweep_in(folder: Path) -> Path:
-    """A sweep as `twlab sweep` writes it: harmed where the late segment is older than TIME_WAIT, and in a third of the trials where it is as old."""
+    """A sweep as `twlab sweep` writes it: harmed where the late segment is older than TIME_WAIT,
+    and in a third of the trials where it is as old.
+    """
     table = Table("stale-segment", 3, 1)
     for length in ("1", "10"):
         for age in ("1", "5"):
             harmed = 3 if float(age) > float(length) else 1 if age == length else 0
-            table.done[("timestamps=0", f"time_wait_s={length}", f"delay_s={age}")] = {"harmed": harmed, "delayed": 3 - harmed, "unharmed": 0}
+            table.done[("timestamps=0", f"time_wait_s={length}", f"delay_s={age}")] = {
+                "harmed": harmed,
+                "delayed": 3 - harmed,
+                "unharmed": 0,
+            }
     folder.mkdir(parents=True, exist_ok=True)
     table.write(folder / "sweep.json")
     return folder / "sweep.json"
@@ -32,8 +40,23 @@ def sweep_in(folder: Path) -> Path:
 
 def ceiling(**changes):
     known = Case(group="ports", time_wait_s=60.0, port_low=32768, port_high=60999).as_dict()
-    row = {**known, "sustained_per_s": 468.0, "failing_per_s": 471.0, "error": "connect EADDRNOTAVAIL", "trials": [{"rate_per_s": 500}]}
-    return {"schema": 1, "kind": "ceiling", "kernel": "6.12", "engine": "guest", "command": "twlab ceiling", "seed": 1, "rows": [row], **changes}
+    row = {
+        **known,
+        "sustained_per_s": 468.0,
+        "failing_per_s": 471.0,
+        "error": "connect EADDRNOTAVAIL",
+        "trials": [{"rate_per_s": 500}],
+    }
+    return {
+        "schema": 1,
+        "kind": "ceiling",
+        "kernel": "6.12",
+        "engine": "guest",
+        "command": "twlab ceiling",
+        "seed": 1,
+        "rows": [row],
+        **changes,
+    }
 
 
 def text_of(paths, folder: Path) -> str:
@@ -50,16 +73,32 @@ def test_a_sweep_is_a_map_with_its_outcomes_in_words(tmp_path):
 
 
 def test_a_ceiling_stands_beside_theory(tmp_path):
-    """What was measured, what ports / TIME_WAIT allow, how far they are apart, what an application sees past it."""
+    """What was measured, what ports / TIME_WAIT allow, how far they are apart, what an application
+    sees past it.
+    """
     text = text_of([put(tmp_path / "ceiling.json", ceiling())], tmp_path)
     assert all(words in text for words in ("470.5", "468.0", "-0.53 %", "connect EADDRNOTAVAIL", "twlab ceiling"))
 
 
 def test_other_tables_are_shown_as_they_are(tmp_path):
     """Whatever has rows: names are joined, and what no row has, or all have in common, is left out."""
-    rows = [{"name": "tw_reuse", "sustained_per_s": 9000.0, "trials": [1], "error": None, "does_harm": ["stale-data", "late-fin"], "kernel": "6.12"}]
+    rows = [
+        {
+            "name": "tw_reuse",
+            "sustained_per_s": 9000.0,
+            "trials": [1],
+            "error": None,
+            "does_harm": ["stale-data", "late-fin"],
+            "kernel": "6.12",
+        }
+    ]
     text = text_of([put(tmp_path / "alternatives.json", {"schema": 1, "kernel": "6.12", "rows": rows})], tmp_path)
-    assert "<td>stale-data, late-fin</td>" in text and text.count("6.12") == 1 and ">error<" not in text and "Alternatives" in text
+    assert (
+        "<td>stale-data, late-fin</td>" in text
+        and text.count("6.12") == 1
+        and ">error<" not in text
+        and "Alternatives" in text
+    )
     assert '<th scope="row">tw_reuse</th>' in text and "sustained (per s)" in text and "trials" not in text
 
 
@@ -87,7 +126,9 @@ def test_what_is_wrong_with_a_study_is_told(tmp_path, values, slug):
     assert caught.value.slug == slug and str(tmp_path / "study.json") in str(caught.value)
 
 
-@pytest.mark.parametrize("content", ["[]", "{", '{"schema": 1}', '{"schema": 1, "scenario": "x", "arms": {}, "cells": []}'])
+@pytest.mark.parametrize(
+    "content", ["[]", "{", '{"schema": 1}', '{"schema": 1, "scenario": "x", "arms": {}, "cells": []}']
+)
 def test_what_is_no_study_is_left_to_others(tmp_path, content):
     """Runs and foreign files are not taken for one."""
     (tmp_path / "x.json").write_text(content)

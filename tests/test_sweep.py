@@ -17,7 +17,8 @@ from twlab.studies.sweep.table import DEFAULT_GRID, Table, cells, deal
 CELL = ("timestamps=0", "time_wait_s=1", "delay_s=5")
 
 
-# A program of its own: Dask starts processes and threads, of which a test run wants to know nothing.
+# A program of its own: Dask starts processes and threads, of which a test run wants to know
+# nothing.
 ON_DASK = """
 import subprocess, sys
 from distributed import LocalCluster
@@ -25,7 +26,18 @@ if __name__ == "__main__":
     with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
         sys.exit(subprocess.run([*sys.argv[1:], "--scheduler", cluster.scheduler_address]).returncode)
 """
-SWEEP = ("sweep", "stale-segment", "--trials", "3", "--jobs", "2", "--grid", "time_wait_s=1,5", "--grid", "delay_s=1,20")
+SWEEP = (
+    "sweep",
+    "stale-segment",
+    "--trials",
+    "3",
+    "--jobs",
+    "2",
+    "--grid",
+    "time_wait_s=1,5",
+    "--grid",
+    "delay_s=1,20",
+)
 
 
 def observed(**counts: int) -> dict[str, Any]:
@@ -65,12 +77,19 @@ def test_a_table_is_continued_from_its_file(tmp_path: Path) -> None:
     again = Table("stale-segment", 10, 1)
     again.resume(tmp_path / "sweep.json")
     assert again.done == table.done and not again.failed
-    assert (tmp_path / "sweep.csv").read_text() == "timestamps,time_wait_s,delay_s,trials,harmed,delayed,unharmed\n0,1,5,10,9,1,0\n"
+    assert (
+        tmp_path / "sweep.csv"
+    ).read_text() == "timestamps,time_wait_s,delay_s,trials,harmed,delayed,unharmed\n0,1,5,10,9,1,0\n"
 
 
-@pytest.mark.parametrize("other", [{"trials": 20}, {"seed": 2}, {"arm": "covered"}, {"steps": "changed"}, {"axes": ("delay_s",)}, {"kernel": "6.1"}])
+@pytest.mark.parametrize(
+    "other",
+    [{"trials": 20}, {"seed": 2}, {"arm": "covered"}, {"steps": "changed"}, {"axes": ("delay_s",)}, {"kernel": "6.1"}],
+)
 def test_a_table_of_something_else_is_not_continued(other: dict[str, Any], tmp_path: Path) -> None:
-    """Whatever else a cell's outcome depends on is the same in all of a table; the message names what is not."""
+    """Whatever else a cell's outcome depends on is the same in all of a table; the message names
+    what is not.
+    """
     file = tmp_path / "sweep.json"
     same: dict[str, Any] = {"scenario": "stale-segment", "trials": 10, "seed": 1, "kernel": "6.12"}
     table = Table(**same)
@@ -92,7 +111,9 @@ def test_what_is_no_sweep_is_not_written_over(text: str, tmp_path: Path) -> None
 
 
 def test_cells_of_two_kernels_do_not_mix() -> None:
-    """On a cluster of machines with different lab kernels, the first one's counts, and the others' cells are told as failed."""
+    """On a cluster of machines with different lab kernels, the first one's counts, and the others'
+    cells are told as failed.
+    """
     table = Table("stale-segment", 10, 1)
     table.record(CELL, {**observed(harmed=10), "kernel": "6.12"})
     table.record((*CELL[:2], "delay_s=6"), {**observed(harmed=10), "kernel": "6.1"})
@@ -121,7 +142,9 @@ def test_a_machine_that_cannot_costs_its_own_cells_only() -> None:
 
 @pytest.mark.guest
 def test_harm_needs_a_segment_older_than_time_wait_and_no_timestamps(tmp_path: Path) -> None:
-    """Without timestamps: harmed if and only if delay > TIME_WAIT, else delayed; with them nothing. What is done is not done again."""
+    """Without timestamps: harmed if and only if delay > TIME_WAIT, else delayed; with them nothing.
+    What is done is not done again.
+    """
     table = Table("stale-segment", 3, 1)
     grid = cells(("time_wait_s=1,5", "delay_s=1,2,20"))
     for wanted, expected in ((grid[:5], 5), (grid, len(grid) - 5)):
@@ -136,10 +159,14 @@ def test_harm_needs_a_segment_older_than_time_wait_and_no_timestamps(tmp_path: P
 
 @pytest.mark.guest
 def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
-    """Killed in the middle, the command has written the cells that were finished; started again, it does the others alone."""
+    """Killed in the middle, the command has written the cells that were finished; started again, it
+    does the others alone.
+    """
     file = tmp_path / "sweep.json"
     command = [sys.executable, "-m", "twlab", *SWEEP, "--jobs", "1", "--out", str(file)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path) as process:
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=tmp_path
+    ) as process:
         assert process.stderr and "1/8" in process.stderr.readline()
         process.kill()
     before = json.loads(file.read_text())["cells"]
@@ -153,7 +180,9 @@ def test_an_interrupted_sweep_goes_on_where_it_was(tmp_path: Path) -> None:
 @pytest.mark.guest
 @pytest.mark.skipif(importlib.util.find_spec("distributed") is None, reason="the package distributed is missing")
 def test_a_dask_cluster_finds_the_same(tmp_path: Path) -> None:
-    """`--scheduler`, with two worker processes of a local cluster, gives the table that two boots side by side give."""
+    """`--scheduler`, with two worker processes of a local cluster, gives the table that two boots
+    side by side give.
+    """
     program = tmp_path / "on_dask.py"
     program.write_text(ON_DASK)
     for name, before in (("here", ()), ("there", (sys.executable, str(program)))):

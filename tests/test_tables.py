@@ -1,4 +1,6 @@
-"""Tables: the rows of all arms under one title, with units, as the command line prints them and the report shows them."""
+"""Tables: the rows of all arms under one title, with units, as the command line prints them and the
+report shows them.
+"""
 
 import gzip
 import re
@@ -10,7 +12,10 @@ from twlab.report.text import show, tables
 from twlab.results.result import ArmResult, Result
 from twlab.run.runner import Finished
 
-ROWS = [{"clients": 2, "failed_share": 0.5, "median_ms": 0.25}, {"clients": 50, "failed_share": 0.98, "median_ms": None, "rate_per_s": 7}]
+ROWS = [
+    {"clients": 2, "failed_share": 0.5, "median_ms": 0.25},
+    {"clients": 50, "failed_share": 0.98, "median_ms": None, "rate_per_s": 7},
+]
 
 
 def make(**arms):
@@ -28,7 +33,9 @@ def lines(result):
 
 
 def test_rows_of_all_arms_stand_under_one_title():
-    """The arm stands before its row, numbers to the right, nothing as a dash, a missing cell too, and units in the heading."""
+    """The arm stands before its row, numbers to the right, nothing as a dash, a missing cell too,
+    and units in the heading.
+    """
     result = make(control=arm(connects=ROWS[:1]), treatment=arm(connects=ROWS[1:], other=[{"open": True}]))
     assert lines(result) == [
         "connects",
@@ -43,7 +50,11 @@ def test_rows_of_all_arms_stand_under_one_title():
 
 def test_numbers_have_four_figures_and_no_powers_of_ten():
     """A connect of 65 s is told as 65535 ms."""
-    assert lines(make(control=arm(connects=[{"worst_ms": 65535.4, "rate_per_s": 84.5299}])))[2].split() == ["control", "65535", "84.53"]
+    assert lines(make(control=arm(connects=[{"worst_ms": 65535.4, "rate_per_s": 84.5299}])))[2].split() == [
+        "control",
+        "65535",
+        "84.53",
+    ]
 
 
 def test_a_run_without_tables_has_none():
@@ -68,7 +79,13 @@ def test_tables_are_printed_by_run_and_show_and_stand_in_the_report(tmp_path, ca
 
 def test_what_gateways_tracked_is_in_the_report(tmp_path):
     """States counted, some entries shown, and what is left of their time."""
-    entry = {"state": "TIME_WAIT", "inside": "10.0.1.1:4", "to": "10.2.1.1:80", "outside": "10.1.1.1:4", "remaining_s": 119}
+    entry = {
+        "state": "TIME_WAIT",
+        "inside": "10.0.1.1:4",
+        "to": "10.2.1.1:80",
+        "outside": "10.1.1.1:4",
+        "remaining_s": 119,
+    }
     seen = {"at_s": 1.5, "node": "nat", "count": 2, "states": {"ESTABLISHED": 1, "TIME_WAIT": 1}, "entries": [entry]}
     result = make(control=arm())
     result.arms["control"].conntrack = [seen]

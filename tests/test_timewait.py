@@ -52,7 +52,9 @@ def list_and_end():
         loop.wait_until(lambda: tcp_sockets.count(client) == 2, 1)
         table = tcp_sockets.table(client)
         first, second = opened(network, port=82)
-        states = sorted(s.state for s in tcp_sockets.sockets(client)) + sorted(s.state for s in tcp_sockets.sockets(server))
+        states = sorted(s.state for s in tcp_sockets.sockets(client)) + sorted(
+            s.state for s in tcp_sockets.sockets(server)
+        )
         ended = [tcp_sockets.destroy(client, table[:1]), tcp_sockets.destroy(client, table)]
         left = tcp_sockets.count(client), sorted(s.state for s in tcp_sockets.sockets(client))
         first.close()
@@ -63,8 +65,9 @@ def list_and_end():
 
 @pytest.mark.parametrize("ordinary", [False, True])
 def test_both_families_are_listed_and_ended(in_sandbox, request, ordinary):
-    """The table has each TIME_WAIT socket with its addresses and what is left of 60 s; ending one leaves the others and all live
-    connections; ending what is gone already is harmless, and counted."""
+    """The table has each TIME_WAIT socket with its addresses and what is left of 60 s; ending one
+    leaves the others and all live connections; ending what is gone already is harmless, and
+    counted."""
     user = request.getfixturevalue("ordinary_user") if ordinary else ""
     ports, entries, (client4, client6, server4, server6), states, ended, left = in_sandbox(list_and_end, user=user)
     assert [entry["family"] for entry in entries] == [4, 6]
@@ -83,7 +86,9 @@ def half_close():
         first, second = opened(network)
         first.close()
         loop = Loop()
-        mini = loop.wait_until(lambda: any(s.state == "FIN_WAIT2" and s.mini for s in tcp_sockets.sockets(network["client"])), 1)
+        mini = loop.wait_until(
+            lambda: any(s.state == "FIN_WAIT2" and s.mini for s in tcp_sockets.sockets(network["client"])), 1
+        )
         keeper = Keeper(network["client"], 0.05)
         loop.sleep(0.3)
         states = [s.state for s in tcp_sockets.sockets(network["client"])]
@@ -94,8 +99,8 @@ def half_close():
 
 
 def test_a_fin_wait2_mini_socket_is_no_time_wait(in_sandbox):
-    """While the peer has not closed, the mini-socket is in FIN_WAIT2: not listed, not counted, not ended by the keeper, until the
-    peer's FIN makes it a TIME_WAIT."""
+    """While the peer has not closed, the mini-socket is in FIN_WAIT2: not listed, not counted, not
+    ended by the keeper, until the peer's FIN makes it a TIME_WAIT."""
     assert in_sandbox(half_close) == [True, 0, ["FIN_WAIT2"], 1]
 
 
@@ -115,7 +120,9 @@ def dual_stack():
 
 
 def test_ipv4_on_an_ipv6_socket_is_found_and_ended(in_sandbox):
-    """A listener on :: takes IPv4 connections too; their TIME_WAIT sockets are IPv6 ones with an IPv4 address."""
+    """A listener on :: takes IPv4 connections too; their TIME_WAIT sockets are IPv6 ones with an
+    IPv4 address.
+    """
     assert in_sandbox(dual_stack) == [6, True, 1, 0]
 
 
@@ -129,7 +136,9 @@ def test_whether_the_kernel_can_end_them_is_tried_out(in_sandbox):
 
 
 def measure_life(age_s, rate, count):
-    """Make `count` TIME_WAIT sockets at `rate` per second under a keeper: its report, and how many are left after their age."""
+    """Make `count` TIME_WAIT sockets at `rate` per second under a keeper: its report, and how many
+    are left after their age.
+    """
     with Network(load_topology("pair")) as network:
         loop = Loop()
         keeper = Keeper(network["client"], age_s)
@@ -144,7 +153,9 @@ def measure_life(age_s, rate, count):
 
 @pytest.mark.parametrize("age_s", [0.01, 0.2, 1.0])
 def test_each_is_ended_within_50_ms_of_its_age(in_sandbox, age_s):
-    """From 10 ms to 1 s: never early (which would show as a negative lateness), at most 50 ms late, all of them."""
+    """From 10 ms to 1 s: never early (which would show as a negative lateness), at most 50 ms late,
+    all of them.
+    """
     worst_late_ms = 51
     for _ in range(3):  # the machine may be busy with something else
         if worst_late_ms > 50:
@@ -178,8 +189,9 @@ def make_many(age_s, count):
 
 @pytest.mark.slow
 def test_28000_sockets_cost_little_and_end_in_time(in_sandbox):
-    """With 28,000 sockets in TIME_WAIT the keeper uses under 10 % of a core and is at most 50 ms late; listing them all does not
-    stall. Best of three: the machine may be busy with something else."""
+    """With 28,000 sockets in TIME_WAIT the keeper uses under 10 % of a core and is at most 50 ms
+    late; listing them all does not stall. Best of three: the machine may be busy with something
+    else."""
     runs = [in_sandbox(make_many, 12.0, 28_000)]
     while len(runs) < 3 and (runs[-1][3] > 50 or runs[-1][0] != 28_000):
         runs.append(in_sandbox(make_many, 12.0, 28_000))
@@ -224,7 +236,9 @@ def rearm():
 
 
 def test_rearming_starts_the_age_anew(in_sandbox):
-    """A duplicate FIN sets the kernel's timer back to 60 s. The keeper looks before it ends a socket, and lets it live its age from there."""
+    """A duplicate FIN sets the kernel's timer back to 60 s. The keeper looks before it ends a
+    socket, and lets it live its age from there.
+    """
     before_s, after_s, lasted_s = in_sandbox(rearm)
     assert before_s < 59.5 < after_s
     assert 1.6 <= lasted_s <= 1.8
@@ -282,5 +296,7 @@ def parse_mixed():
 
 
 def test_answers_of_any_length_are_read():
-    """Records of one length are read in bulk, others one by one, and the end of a dump may stand in the same datagram."""
+    """Records of one length are read in bulk, others one by one, and the end of a dump may stand in
+    the same datagram.
+    """
     assert parse_mixed() == [([1000] * 3, False), ([1000] * 2, True), ([], True)]

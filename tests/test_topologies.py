@@ -1,4 +1,6 @@
-"""Topologies: what each is made of, who reaches whom, what a gateway makes of it; and the same files under Mininet's own command."""
+"""Topologies: what each is made of, who reaches whom, what a gateway makes of it; and the same
+files under Mininet's own command.
+"""
 
 import os
 import select
@@ -26,8 +28,12 @@ from twlab.network.nodes import Node
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("text", REACHES)
 def test_endpoints_reach_whom_they_should_and_nobody_else(in_sandbox: InSandbox, text: str, family: int) -> None:
-    """TCP gets through wires, out of gateways and to a proxy's own address; not into gateways from outside, and not past a proxy."""
-    assert in_sandbox(connections, text, family) == {name: sorted(names.split()) for name, names in REACHES[text].items()}
+    """TCP gets through wires, out of gateways and to a proxy's own address; not into gateways from
+    outside, and not past a proxy.
+    """
+    assert in_sandbox(connections, text, family) == {
+        name: sorted(names.split()) for name, names in REACHES[text].items()
+    }
 
 
 @pytest.mark.guest
@@ -41,9 +47,16 @@ def test_the_lab_kernel_builds_the_same_networks(tmp_path: Path) -> None:
 
 
 def unanswered_pings(text: str, family: int) -> list[str]:
-    """Pairs of nodes, routers and gateways among them, of which the first pings the second's main address and hears nothing."""
+    """Pairs of nodes, routers and gateways among them, of which the first pings the second's main
+    address and hears nothing.
+    """
     with Network(load_topology(text)) as network:
-        silent = {f"{one.name} -> {other.name}": _ping(one, other, family) for one in network for other in network if one is not other}
+        silent = {
+            f"{one.name} -> {other.name}": _ping(one, other, family)
+            for one in network
+            for other in network
+            if one is not other
+        }
         deadline_s = time.monotonic() + PATIENCE_S
         while silent and time.monotonic() < deadline_s:
             for channel in select.select(list(silent.values()), [], [], 0.1)[0]:
@@ -66,7 +79,9 @@ def _ping(node: Node, other: Node, family: int) -> socket.socket:
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("text", ["pair", "proxy,clients=2,servers=2", "nat,clients=2", "campus", "vip"])
 def test_every_node_answers_the_ping_of_every_other(in_sandbox: InSandbox, text: str, family: int) -> None:
-    """Pings alone pass gateways inward and proxies, so that a ping of all pairs shows whether the network is whole."""
+    """Pings alone pass gateways inward and proxies, so that a ping of all pairs shows whether the
+    network is whole.
+    """
     assert in_sandbox(unanswered_pings, text, family) == []
 
 
@@ -95,8 +110,12 @@ def seen_by_the_server(text: str, client: str, server: str, family: int) -> list
         ("proxy,sources=4", "proxy", "server", ("10.3.2.1", "fd00:0:3:2::1")),
     ],
 )
-def test_a_gateway_gives_its_own_address(in_sandbox: InSandbox, text: str, client: str, server: str, addresses: tuple[str, str]) -> None:
-    """What comes through a gateway has the gateway's outer address, IPv4 and IPv6 alike, and here the client's port."""
+def test_a_gateway_gives_its_own_address(
+    in_sandbox: InSandbox, text: str, client: str, server: str, addresses: tuple[str, str]
+) -> None:
+    """What comes through a gateway has the gateway's outer address, IPv4 and IPv6 alike, and here
+    the client's port.
+    """
     for family, address in zip((4, 6), addresses, strict=True):
         for seen, port, own_port in in_sandbox(seen_by_the_server, text, client, server, family):
             assert seen == str(ip_address(address))
@@ -105,7 +124,9 @@ def test_a_gateway_gives_its_own_address(in_sandbox: InSandbox, text: str, clien
 
 @pytest.mark.host
 def test_a_gateway_keeps_to_the_ports_it_is_given(in_sandbox: InSandbox) -> None:
-    """With ports=, connections leave from those only; with random_fully=1, no longer from the port that the client chose."""
+    """With ports=, connections leave from those only; with random_fully=1, no longer from the port
+    that the client chose.
+    """
     ports = {port for _, port, _ in in_sandbox(seen_by_the_server, "nat,ports=40000-40015", "client", "server", 4)}
     assert ports <= set(range(40000, 40016))
     assert len(ports) == 8
@@ -136,7 +157,9 @@ def moved_virtual_address(family: int) -> list[str]:
 
 @pytest.mark.host
 @pytest.mark.parametrize("family", [4, 6])
-def test_a_virtual_address_is_answered_by_the_server_that_the_balancer_points_at(in_sandbox: InSandbox, family: int) -> None:
+def test_a_virtual_address_is_answered_by_the_server_that_the_balancer_points_at(
+    in_sandbox: InSandbox, family: int
+) -> None:
     """It begins with s1, and moves at once."""
     assert in_sandbox(moved_virtual_address, family) == ["s1", "s2", "s3", "s1"]
 
@@ -163,7 +186,9 @@ def test_a_proxy_connects_from_each_of_its_addresses(in_sandbox: InSandbox) -> N
 
 
 def test_the_topologies_are_known_and_drawn() -> None:
-    """Each that comes with twlab loads by its name, without options, and has a drawing that names its nodes."""
+    """Each that comes with twlab loads by its name, without options, and has a drawing that names
+    its nodes.
+    """
     assert topology_names() == ["campus", "nat", "pair", "proxy", "vip"]
     for name in topology_names():
         topology = load_topology(name)
@@ -175,7 +200,13 @@ def test_the_topologies_are_known_and_drawn() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["proxy,clients=64,servers=64,sources=200", "nat,clients=64,servers=64", "campus,clients=32,servers=64", "vip,servers=64"]
+    "text",
+    [
+        "proxy,clients=64,servers=64,sources=200",
+        "nat,clients=64,servers=64",
+        "campus,clients=32,servers=64",
+        "vip,servers=64",
+    ],
 )
 def test_the_largest_of_each_has_no_two_subnets_alike(text: str) -> None:
     """Links, names and routes work out up to the bounds of every option."""
@@ -234,11 +265,17 @@ topos = {"mine": Mine, "other": Other}
 
 
 def test_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A path stands for the file's first topology, or, after a colon, the one of that name; options are as ever; the search path stays."""
+    """A path stands for the file's first topology, or, after a colon, the one of that name; options
+    are as ever; the search path stays.
+    """
     monkeypatch.chdir(tmp_path)
     Path("mine.py").write_text("import sys\nsys.path.append('')\n" + GOOD)
     before = list(sys.path)
-    assert [type(load_topology(text)).__name__ for text in ("mine.py", "mine.py:other", "mine.py,size=3")] == ["Mine", "Other", "Mine"]
+    assert [type(load_topology(text)).__name__ for text in ("mine.py", "mine.py:other", "mine.py,size=3")] == [
+        "Mine",
+        "Other",
+        "Mine",
+    ]
     assert sys.path == before
     for text, slug in (("mine.py:third", "no-such-topology"), ("mine.py,colour=1", "bad-topology-option")):
         with pytest.raises(UsageError) as caught:
@@ -285,13 +322,29 @@ MN = {"Debian's": "/usr/bin/mn", "the environment's": str(Path(sys.executable).p
 
 
 def pingall(mn: str, text: str) -> list[object]:
-    """Exit status and output of Mininet's own command, and what it left: interfaces, and files newer than the start."""
+    """Exit status and output of Mininet's own command, and what it left: interfaces, and files
+    newer than the start.
+    """
     interfaces = Path("/etc/network/interfaces")
     before = interfaces.read_bytes() if interfaces.exists() else b""
     name = text.partition(",")[0]
-    command = [mn, "--custom", f"topologies/{name}.py", "--topo", text, "--controller", "none", "--switch", "lxbr", "--test", "pingall"]
+    command = [
+        mn,
+        "--custom",
+        f"topologies/{name}.py",
+        "--topo",
+        text,
+        "--controller",
+        "none",
+        "--switch",
+        "lxbr",
+        "--test",
+        "pingall",
+    ]
     environment = {"PATH": os.environ["PATH"], "HOME": "/root", "TERM": "dumb"}
-    finished = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    finished = subprocess.run(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
     after = interfaces.read_bytes() if interfaces.exists() else b""
     return [finished.returncode, finished.stdout, [name for _, name in socket.if_nameindex()], before == after]
 
@@ -300,7 +353,9 @@ def pingall(mn: str, text: str) -> list[object]:
 @pytest.mark.parametrize("text", ["pair", "proxy,clients=2,servers=2", "nat,clients=2", "campus", "vip"])
 @pytest.mark.parametrize("mn", MN)
 def test_mininets_own_command_runs_the_same_files(in_sandbox: InSandbox, mn: str, text: str) -> None:
-    """`mn --custom FILE --topo NAME --test pingall` builds the same nodes, loses no ping, exits 0, and leaves nothing."""
+    """`mn --custom FILE --topo NAME --test pingall` builds the same nodes, loses no ping, exits 0,
+    and leaves nothing.
+    """
     if missing := [program for program in (MN[mn], "mnexec", "ping") if not shutil.which(program)]:
         pytest.skip(f"not installed: {', '.join(missing)}")
     status, output, interfaces, same = in_sandbox(pingall, MN[mn], text)

@@ -30,7 +30,9 @@ def test_every_setting_goes_somewhere():
 
 
 def test_seconds_become_milliseconds():
-    """Half a second of TIME_WAIT is 500 in the lab kernel's sysctl; a clock may be set back as well as forward."""
+    """Half a second of TIME_WAIT is 500 in the lab kernel's sysctl; a clock may be set back as well
+    as forward.
+    """
     assert knob("net.ipv4.tcp_timewait_len").value(Settings(time_wait_s=0.5)) == "500"
     assert knob("net.ipv4.tcp_timestamp_offset").value(Settings(timestamp_offset_s=-2.5)) == "-2500"
     assert knob("net.ipv4.tcp_timewait_len").value(Settings()) is None
@@ -94,7 +96,9 @@ def tune_everything():
 
 @pytest.mark.host
 def test_all_settings_are_in_force_and_read_back(in_sandbox):
-    """Every setting that this kernel has shows in what was read back; those of NAT on the gateway only; the transcript tells."""
+    """Every setting that this kernel has shows in what was read back; those of NAT on the gateway
+    only; the transcript tells.
+    """
     taken, client, gateway, story = in_sandbox(tune_everything)
     settings = Settings(**taken)
     for one in KNOBS:
@@ -113,13 +117,16 @@ def refuse():
         "control": {"congestion_control": "nonesuch"},
         "as-ever": {"time_wait_s": 60, "tw_recycle": False, "timestamp_offset_s": 0, "tw_reuse_delay_ms": 1000},
     }
-    return {name: [(error.slug, error.message, error.remedy) for error in missing(Settings(**values))] for name, values in wanted.items()}
+    return {
+        name: [(error.slug, error.message, error.remedy) for error in missing(Settings(**values))]
+        for name, values in wanted.items()
+    }
 
 
 @pytest.mark.host
 def test_what_the_kernel_cannot_do_is_refused_with_a_remedy(in_sandbox):
-    """A longer TIME_WAIT, a shifted clock, an unknown algorithm: one clear error each, which names the way out; what the kernel does
-    anyway is never refused."""
+    """A longer TIME_WAIT, a shifted clock, an unknown algorithm: one clear error each, which names
+    the way out; what the kernel does anyway is never refused."""
     refused = in_sandbox(refuse)
     assert refused["as-ever"] == []
     assert [slug for slug, _, _ in refused["control"]] == ["no-congestion-control"]
@@ -141,7 +148,13 @@ def refuse_in_force():
     loop = Loop()
     with Network(load_topology("pair")) as network:
         try:
-            with Tuning(network["client"], Settings(time_wait_s=90), loop, Transcript(lambda: loop.now_s), {"time_wait_s": "inet_diag"}):
+            with Tuning(
+                network["client"],
+                Settings(time_wait_s=90),
+                loop,
+                Transcript(lambda: loop.now_s),
+                {"time_wait_s": "inet_diag"},
+            ):
                 return ""
         except CapabilityError as error:
             return error.slug
@@ -157,8 +170,12 @@ def shorten(length_s):
     loop = Loop()
     with Network(load_topology("pair")) as network:
         client, server = network["client"], network["server"]
-        with Tuning(client, Settings(time_wait_s=length_s), loop, Transcript(lambda: loop.now_s), {"time_wait_s": "inet_diag"}) as tuning:
-            with Tuning(network["wire"], Settings(time_wait_s=length_s), loop, Transcript(lambda: loop.now_s)) as elsewhere:
+        with Tuning(
+            client, Settings(time_wait_s=length_s), loop, Transcript(lambda: loop.now_s), {"time_wait_s": "inet_diag"}
+        ) as tuning:
+            with Tuning(
+                network["wire"], Settings(time_wait_s=length_s), loop, Transcript(lambda: loop.now_s)
+            ) as elsewhere:
                 pass
             with server.socket() as listener, client.socket() as first:
                 listener.bind((server.ip4, 80))
@@ -177,7 +194,9 @@ def shorten(length_s):
 
 @pytest.mark.host
 def test_a_short_time_wait_is_in_force_on_endpoints(in_sandbox):
-    """Asked for 0.3 s, a TIME_WAIT lasts 0.3 s; the mechanism is on record; nodes without connections need none."""
+    """Asked for 0.3 s, a TIME_WAIT lasts 0.3 s; the mechanism is on record; nodes without
+    connections need none.
+    """
     lasted_s, running, stopped, elsewhere = in_sandbox(shorten, 0.3)
     assert 0.28 <= lasted_s <= 0.4
     assert running == "sockets ended over inet_diag at 0.300 s"
@@ -248,7 +267,9 @@ def closed_by_peer(connection):
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("ordinary", [False, True])
 def test_recycle_is_emulated_where_the_kernel_lacks_it(in_sandbox, request, ordinary, family):
-    """The server's TIME_WAIT lasts 3.5 RTO, the same clock is let in again, a SYN without timestamp is not; counted, and labelled."""
+    """The server's TIME_WAIT lasts 3.5 RTO, the same clock is let in again, a SYN without timestamp
+    is not; counted, and labelled.
+    """
     user = request.getfixturevalue("ordinary_user") if ordinary else ""
     outcome, at_client, at_server = in_sandbox(recycle, family, user=user)
     assert (outcome["first"], outcome["again"], outcome["without"]) == (True, True, False)
@@ -261,7 +282,11 @@ def test_recycle_is_emulated_where_the_kernel_lacks_it(in_sandbox, request, ordi
 @pytest.mark.guest
 @pytest.mark.slow
 def test_sysctl_and_host_mechanism_agree(tmp_path):
-    """In the lab kernel, which has both, a TIME_WAIT lasts as long by either: the asked length, and at most 50 ms more."""
-    for length_s, (by_sysctl, by_keeper) in zip(LENGTHS_S, run_in_guest(agree, LENGTHS_S, folder=tmp_path), strict=True):
+    """In the lab kernel, which has both, a TIME_WAIT lasts as long by either: the asked length, and
+    at most 50 ms more.
+    """
+    for length_s, (by_sysctl, by_keeper) in zip(
+        LENGTHS_S, run_in_guest(agree, LENGTHS_S, folder=tmp_path), strict=True
+    ):
         assert length_s <= by_keeper <= length_s + 0.05
         assert abs(by_sysctl - by_keeper) <= 0.05

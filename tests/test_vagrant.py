@@ -13,7 +13,9 @@ VAGRANTFILE = (VAGRANT / "Vagrantfile").read_text()
 
 
 def test_the_box_is_pinned() -> None:
-    """A name and one version of it; with another box from the environment, whichever version there is."""
+    """A name and one version of it; with another box from the environment, whichever version there
+    is.
+    """
     assert re.search(r'fetch\("TWLAB_BOX", "[\w-]+/[\w-]+"\)', VAGRANTFILE)
     assert re.search(r': "\d[\d.]+"\)$', VAGRANTFILE, re.MULTILINE)
 
@@ -27,7 +29,11 @@ def test_each_provider_is_given_memory_and_processors(provider: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "says"), [(["/nowhere"], "/nowhere is no checkout of twlab"), ([str(ROOT), "no-such-user"], "there is no user called no-such-user")]
+    ("arguments", "says"),
+    [
+        (["/nowhere"], "/nowhere is no checkout of twlab"),
+        ([str(ROOT), "no-such-user"], "there is no user called no-such-user"),
+    ],
 )
 def test_provisioning_refuses_before_it_changes_anything(arguments: list[str], says: str) -> None:
     """One message with its remedy, status 2."""
@@ -38,8 +44,12 @@ def test_provisioning_refuses_before_it_changes_anything(arguments: list[str], s
 def test_provisioning_needs_root() -> None:
     """Anybody else is told so."""
     done = provision([str(ROOT), "root"], as_user("nobody") if os.geteuid() == 0 else [])
-    assert (done.returncode, "you are not root" in done.stderr, "remedy:" in done.stderr) == (3, True, True), done.stderr
+    assert (done.returncode, "you are not root" in done.stderr, "remedy:" in done.stderr) == (3, True, True), (
+        done.stderr
+    )
 
 
 def provision(arguments: list[str], prefix: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([*prefix, "bash", VAGRANT / "provision.sh", *arguments], capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [*prefix, "bash", VAGRANT / "provision.sh", *arguments], capture_output=True, text=True, check=False
+    )

@@ -1,4 +1,6 @@
-"""Segments on a live wire are watched, held, copied, delayed, duplicated, reordered, dropped, injected; and what is not asked for does not happen."""
+"""Segments on a live wire are watched, held, copied, delayed, duplicated, reordered, dropped,
+injected; and what is not asked for does not happen.
+"""
 
 import time
 from pathlib import Path
@@ -35,11 +37,19 @@ def hold_and_release():
         began_s = lab.loop.now_s
         held.release()
         after_s = held.released_at_s[0] - began_s
-        return {"early": early, "late": far.receive(4).decode(), "segments": len(held.segments), "after_s": after_s, "told": told(lab)}
+        return {
+            "early": early,
+            "late": far.receive(4).decode(),
+            "segments": len(held.segments),
+            "after_s": after_s,
+            "told": told(lab),
+        }
 
 
 def test_a_held_segment_waits_for_its_release(in_sandbox):
-    """What is held does not arrive before it is released, and does then; the transcript says so, with the time."""
+    """What is held does not arrive before it is released, and does then; the transcript says so,
+    with the time.
+    """
     outcome = in_sandbox(hold_and_release)
     assert (outcome["early"], outcome["late"], outcome["segments"]) == (0, "late", 1)
     assert 0 <= outcome["after_s"] < 0.1
@@ -56,16 +66,24 @@ def copy_and_release():
         watch = lab.wire.watch(match(source=lab["server"].address()))
         lab.wire.release(copied)
         answered = watch.wait(1)
-        return {"read": read.decode(), "more": far.receive(1, 0.1).decode(), "answer": watch.segments[0].flags if answered else ""}
+        return {
+            "read": read.decode(),
+            "more": far.receive(1, 0.1).decode(),
+            "answer": watch.segments[0].flags if answered else "",
+        }
 
 
 def test_a_copied_segment_passes_and_its_copy_comes_later(in_sandbox):
-    """The original arrives at once; the copy, once released, is a duplicate that the server acknowledges and its application does not see."""
+    """The original arrives at once; the copy, once released, is a duplicate that the server
+    acknowledges and its application does not see.
+    """
     assert in_sandbox(copy_and_release) == {"read": "once", "more": "", "answer": "A"}
 
 
 def row(family, *verbs):
-    """Send ten crafted segments through the wire under the rules that `verbs` names; the order in which they arrive, and when they did."""
+    """Send ten crafted segments through the wire under the rules that `verbs` names; the order in
+    which they arrive, and when they did.
+    """
     with wired() as lab:
         client, server = lab.endpoints(family)
         segments = [lab.crafted(number, family) for number in range(10)]
@@ -98,14 +116,18 @@ def row(family, *verbs):
     ],
 )
 def test_rows_of_segments(in_sandbox, family, verbs, order):
-    """Each verb does to a row of ten segments what it says, each rule sees what the ones before it let pass, and no kernel answers for either end."""
+    """Each verb does to a row of ten segments what it says, each rule sees what the ones before it
+    let pass, and no kernel answers for either end.
+    """
     outcome = in_sandbox(row, family, *verbs)
     assert outcome["order"] == order
     assert outcome["answers"] == 0
 
 
 def test_delays_are_kept_exactly(in_sandbox):
-    """A delayed segment arrives when it should, not before, and with little after (this machine may be busy)."""
+    """A delayed segment arrives when it should, not before, and with little after (this machine may
+    be busy).
+    """
     outcome = in_sandbox(row, 4, ("delay", {"payload": True}, 0.3))
     assert all(0.3 <= late_s < 0.4 for late_s in outcome["late_s"])
 
@@ -143,12 +165,16 @@ def bound_while_armed():
 
 
 def test_the_queue_is_bound_only_while_something_is_armed(in_sandbox):
-    """Where nothing is watched for, segments do not come up: the last rule to be done lets go of the queue."""
+    """Where nothing is watched for, segments do not come up: the last rule to be done lets go of
+    the queue.
+    """
     assert in_sandbox(bound_while_armed) == [False, True, True, False]
 
 
 def repaired(lab):
-    """Segments that TCP had to send again because they were missing. Probes that it sends when a busy machine keeps it waiting do not count."""
+    """Segments that TCP had to send again because they were missing. Probes that it sends when a
+    busy machine keeps it waiting do not count.
+    """
     counted = counters.read(lab.network["client"])
     return sum(counted[name] for name in ("TCPFastRetrans", "TCPSlowStartRetrans", "TCPLossProbeRecovery"))
 
@@ -163,14 +189,22 @@ def bulk(count):
         complete = far.wait_received(size)
         seen = {segment.seq: segment.length for segment in watch.segments}
         missing = size - sum(seen.values())
-        return {"complete": complete, "seen": len(seen), "missing": missing, "repaired": repaired(lab), "unseen": lab.wire.unseen}
+        return {
+            "complete": complete,
+            "seen": len(seen),
+            "missing": missing,
+            "repaired": repaired(lab),
+            "unseen": lab.wire.unseen,
+        }
 
 
 @pytest.mark.parametrize("as_root", [True, False])
 def test_ten_thousand_segments_cross_an_armed_wire(in_sandbox, ordinary_user, as_root):
-    """10,000 segments at full speed come up through the queue, and TCP has nothing to repair; as an ordinary user, too.
+    """10,000 segments at full speed come up through the queue, and TCP has nothing to repair; as an
+    ordinary user, too.
 
-    Where the machine allows an ordinary user little memory for sockets, all arrive, and the wire says that some passed unseen.
+    Where the machine allows an ordinary user little memory for sockets, all arrive, and the wire
+    says that some passed unseen.
     """
     outcome = in_sandbox(bulk, 10_000, user="" if as_root else ordinary_user)
     if int(Path("/proc/sys/net/core/rmem_max").read_text()) < 4 << 20:
@@ -190,12 +224,18 @@ def large(size):
         assert held.wait()
         held.release()
         lab.loop.wait_until(lambda: far.received == size, 10)
-        return {"received": far.received, "largest": max(segment.length for segment in watch.segments), "unseen": lab.wire.unseen}
+        return {
+            "received": far.received,
+            "largest": max(segment.length for segment in watch.segments),
+            "unseen": lab.wire.unseen,
+        }
 
 
 @pytest.mark.parametrize("size", [4_000, 4_100, 20_000])
 def test_segments_of_any_size_cross_an_armed_wire(in_sandbox, size):
-    """A segment larger than a page comes up whole, can be held, and arrives whole when it is released."""
+    """A segment larger than a page comes up whole, can be held, and arrives whole when it is
+    released.
+    """
     assert in_sandbox(large, size) == {"received": size, "largest": size, "unseen": 0}
 
 
@@ -212,7 +252,9 @@ def switching(times):
 
 
 def test_letting_go_of_the_queue_loses_nothing(in_sandbox):
-    """300 times in the middle of bulk the queue is bound and let go of: no segment is lost or overtaken."""
+    """300 times in the middle of bulk the queue is bound and let go of: no segment is lost or
+    overtaken.
+    """
     assert in_sandbox(switching, 300) == {"complete": True, "repaired": 0, "tapped": False}
 
 
@@ -224,19 +266,30 @@ def inject_data(timestamp, family):
         far.receive(100)
         lab.loop.sleep(0.1)
         last = next(segment for segment in reversed(watch.segments) if segment.length)
-        stale = lab.wire.craft(last, seq=advance(last.end_seq, 200), payload=b"!" * 400, **({"timestamp": None} if timestamp is None else {}))
+        stale = lab.wire.craft(
+            last,
+            seq=advance(last.end_seq, 200),
+            payload=b"!" * 400,
+            **({"timestamp": None} if timestamp is None else {}),
+        )
         watch.segments.clear()
         lab.wire.inject(stale)
         watch.wait()
         answer = watch.segments[0].options.sack
         near.send(b"n" * 200)
         near.send(b"n" * 800)
-        return {"sack": answer == ((stale.seq, stale.end_seq),), "read": far.receive(1000).decode(), "ports": stale.flow == near.flow}
+        return {
+            "sack": answer == ((stale.seq, stale.end_seq),),
+            "read": far.receive(1000).decode(),
+            "ports": stale.flow == near.flow,
+        }
 
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_a_crafted_segment_lands_in_a_live_connection(in_sandbox, family):
-    """400 bytes, 200 past the server's next expected byte, without timestamps: acknowledged selectively, and read by the application."""
+    """400 bytes, 200 past the server's next expected byte, without timestamps: acknowledged
+    selectively, and read by the application.
+    """
     outcome = in_sandbox(inject_data, None, family)
     assert outcome["sack"]
     assert outcome["ports"]
@@ -244,10 +297,14 @@ def test_a_crafted_segment_lands_in_a_live_connection(in_sandbox, family):
 
 
 def inject_below():
-    """Segments put onto the links on both sides of a NAT gateway, as if they came from the server; what the client's own link saw."""
+    """Segments put onto the links on both sides of a NAT gateway, as if they came from the server;
+    what the client's own link saw.
+    """
     with wired("nat,clients=1") as lab:
         names = list(lab.network.nodes)
-        client, gateway, server = (next(node for node in lab.network if node.name.startswith(prefix)) for prefix in ("c", "nat", "server"))
+        client, gateway, server = (
+            next(node for node in lab.network if node.name.startswith(prefix)) for prefix in ("c", "nat", "server")
+        )
         claimed = lab.wire.endpoint(client, 4000)
         segment = lab.wire.craft(flow=Flow(server.address(), 80, client.address(), 4000), flags="R", seq=77)
         lab.wire.inject(segment, into=client.interfaces[0])
@@ -259,7 +316,9 @@ def inject_below():
 
 
 def test_injection_below_and_above_a_gateway(in_sandbox):
-    """into= puts a segment onto any link: below the gateway it reaches the client untranslated, above it the gateway judges it first."""
+    """into= puts a segment onto any link: below the gateway it reaches the client untranslated,
+    above it the gateway judges it first.
+    """
     outcome = in_sandbox(inject_below)
     assert (outcome["below"], outcome["above"]) == (77, None)
 
@@ -276,7 +335,9 @@ def inject_without_route():
 
 
 def test_injection_without_a_route_says_so(in_sandbox):
-    """A destination that the wire has no route to, or that it cannot read, is an error with a remedy."""
+    """A destination that the wire has no route to, or that it cannot read, is an error with a
+    remedy.
+    """
     assert in_sandbox(inject_without_route) == ["no-route", "no-route"]
 
 
@@ -289,11 +350,17 @@ def inject_many(count):
         released = [lab.wire.inject(prepared) for _ in range(count)]
         took_s = time.perf_counter() - began_s
         lab.loop.sleep(0.1)
-        return {"us": took_s / count * 1e6, "arrived": len(server.seen) + server.lost, "ordered": released == sorted(released)}
+        return {
+            "us": took_s / count * 1e6,
+            "arrived": len(server.seen) + server.lost,
+            "ordered": released == sorted(released),
+        }
 
 
 def test_injecting_a_prepared_segment_costs_microseconds(in_sandbox):
-    """A thousand prepared segments are sent at well under 200 microseconds each, told and timed, and all arrive."""
+    """A thousand prepared segments are sent at well under 200 microseconds each, told and timed,
+    and all arrive.
+    """
     outcome = in_sandbox(inject_many, 1000)
     assert outcome["us"] < 200
     assert outcome["arrived"] == 1001
@@ -327,9 +394,19 @@ def raw_handshake(family):
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_no_kernel_answers_for_a_crafted_endpoint(in_sandbox, family):
-    """A connection is opened and used segment by segment, with no reset from the kernel of the node; once given back, its kernel answers again."""
+    """A connection is opened and used segment by segment, with no reset from the kernel of the
+    node; once given back, its kernel answers again.
+    """
     outcome = in_sandbox(raw_handshake, family)
-    assert outcome == {"ack": 5, "read": "hello", "quiet": True, "length": 988, "echo": 6, "resets": 0, "given_back": True}
+    assert outcome == {
+        "ack": 5,
+        "read": "hello",
+        "quiet": True,
+        "length": 988,
+        "echo": 6,
+        "resets": 0,
+        "given_back": True,
+    }
 
 
 def release_stripped():
@@ -364,12 +441,16 @@ def many_told():
 
 
 def test_the_transcript_stays_readable(in_sandbox):
-    """A rule that befalls very many segments tells of the first twenty, and of the total in the end."""
+    """A rule that befalls very many segments tells of the first twenty, and of the total in the
+    end.
+    """
     assert in_sandbox(many_told) == {"arrived": 100, "lines": 22, "last": "delays by 0.01 s 100 segments in all"}
 
 
 def test_parsing_and_matching_keep_up():
-    """Reading a segment and asking three rules about it takes well under 100 microseconds: more than 10,000 a second."""
+    """Reading a segment and asking three rules about it takes well under 100 microseconds: more
+    than 10,000 a second.
+    """
     from twlab.wire.craft import craft
 
     packet = craft(flow=Flow("10.0.1.1", 1, "10.2.1.1", 2), flags="PA", payload=b"x" * 1400, timestamp=(1, 2)).raw

@@ -1,4 +1,6 @@
-"""What live tests of the wire and the capture stand on: a topology, running, with everything recorded."""
+"""What live tests of the wire and the capture stand on: a topology, running, with everything
+recorded.
+"""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -40,7 +42,9 @@ class Wired:
     def crafted(self, number: int, family=4) -> Segment:
         """The `number`-th of a row of segments from the client's crafted endpoint to the server's."""
         client, server = (self.network[name].address(family) for name in ("client", "server"))
-        return self.wire.craft(flow=Flow(client, 4000, server, 4000), flags="PA", seq=number * 10, payload=b"0123456789")
+        return self.wire.craft(
+            flow=Flow(client, 4000, server, 4000), flags="PA", seq=number * 10, payload=b"0123456789"
+        )
 
     def tapped(self) -> bool:
         """Whether the queue is bound."""
@@ -56,8 +60,10 @@ def wired(topology="pair", capture: Path | None = None, nodes=("wire",), **optio
         stack.callback(loop.close)
         network = stack.enter_context(Network(load_topology(topology)))
         transcript = Transcript(lambda: loop.now_s)
-        recorder = stack.enter_context(Capture([network[name] for name in nodes], capture, loop, **options)) if capture else None
+        recorder = (
+            stack.enter_context(Capture([network[name] for name in nodes], capture, loop, **options))
+            if capture
+            else None
+        )
         wire = stack.enter_context(Wire(network["wire"], loop, transcript, recorder))
         yield Wired(network, loop, transcript, wire, recorder)
-
-

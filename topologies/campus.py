@@ -1,4 +1,5 @@
-"""The whole picture: clients behind two NAT gateways, a proxy between two wires, and the origin servers that it asks.
+"""The whole picture: clients behind two NAT gateways, a proxy between two wires, and the origin
+servers that it asks.
 
     c1 ──┬── nat1 ──┐                                       ┌── s1
     c2 ──┘          │                                       │
@@ -10,8 +11,9 @@
     cN 10.0.N.1 ── 10.0.N.254 nat2 10.1.2.1 ── 10.1.2.254 wire
     wire 10.3.1.254 ── 10.3.1.1 proxy 10.3.2.1 ── 10.3.2.254 wire2 10.2.N.254 ── 10.2.N.1 sN
 
-The first half of the clients is behind nat1, the second behind nat2. One server is called ``server``. The proxy's main address is 10.3.2.1, on
-the side of the origins; its clients reach it at either. It forwards pings and nothing else.
+The first half of the clients is behind nat1, the second behind nat2. One server is called
+``server``. The proxy's main address is 10.3.2.1, on the side of the origins; its clients reach it
+at either. It forwards pings and nothing else.
 """
 
 import sys
@@ -23,8 +25,8 @@ from twlab.network import Endpoint, Gateway, Proxy, Topology, WireNode, bounded,
 
 class Campus(Topology):
     def build(self, clients: int = 1, servers: int = 1, sources: int = 1, mtu: int = 1500) -> None:
-        """clients: behind each gateway, 1 to 32. servers: 1 to 64. sources: addresses that the proxy connects from, 1 to 200.
-        mtu: of all links, in bytes (1280 to 65535)."""
+        """clients: behind each gateway, 1 to 32. servers: 1 to 64. sources: addresses that the
+        proxy connects from, 1 to 200. mtu: of all links, in bytes (1280 to 65535)."""
         bounded("mtu", mtu, 1280, 65535)
         bounded("sources", sources, 1, 200)
         client_names = numbered("client", "c", 2 * bounded("clients", clients, 1, 32))

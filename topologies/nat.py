@@ -1,4 +1,5 @@
-"""Clients behind one NAT gateway, and servers outside: the wire is outside, too, where everybody has the gateway's address.
+"""Clients behind one NAT gateway, and servers outside: the wire is outside, too, where everybody
+has the gateway's address.
 
     c1 ──┐                        ┌── s1
     c2 ──┼── nat ──────── wire ───┤
@@ -17,9 +18,12 @@ from twlab.network import Endpoint, Gateway, Topology, WireNode, bounded, number
 
 
 class Nat(Topology):
-    def build(self, clients: int = 1, servers: int = 1, ports: str = "", random_fully: int = 0, mtu: int = 1500) -> None:
-        """clients: 1 to 64. servers: 1 to 64. ports: that the gateway translates to, e.g. 40000-40127. random_fully: 1 has it choose them at random.
-        mtu: of all links, in bytes (1280 to 65535)."""
+    def build(
+        self, clients: int = 1, servers: int = 1, ports: str = "", random_fully: int = 0, mtu: int = 1500
+    ) -> None:
+        """clients: 1 to 64. servers: 1 to 64. ports: that the gateway translates to, e.g.
+        40000-40127. random_fully: 1 has it choose them at random. mtu: of all links, in bytes (1280
+        to 65535)."""
         bounded("mtu", mtu, 1280, 65535)
         client_names = numbered("client", "c", bounded("clients", clients, 1, 64))
         server_names = numbered("server", "s", bounded("servers", servers, 1, 64))

@@ -3,7 +3,8 @@
     client ───────────────────── wire ───────────────────── server
     10.0.1.1          10.0.1.254      10.2.1.254          10.2.1.1
 
-IPv6 alike: 10.2.1.254 goes with fd00:0:2:1::254. MAC addresses show the IPv4 address: 02:00:0a:02:01:fe.
+IPv6 alike: 10.2.1.254 goes with fd00:0:2:1::254. MAC addresses show the IPv4 address:
+02:00:0a:02:01:fe.
 """
 
 import sys

@@ -1,4 +1,5 @@
-"""Clients, a proxy, and the origin servers that it asks: the wire is between the proxy and the origins.
+"""Clients, a proxy, and the origin servers that it asks: the wire is between the proxy and the
+origins.
 
     c1 ──┐                          ┌── s1
     c2 ──┼── proxy ──────── wire ───┤
@@ -6,8 +7,9 @@
 
     cN 10.0.N.1 ── 10.0.N.254 proxy 10.3.2.1 ── 10.3.2.254 wire 10.2.N.254 ── 10.2.N.1 sN
 
-One client is called ``client``, one server ``server``. The proxy's main address is 10.3.2.1, on the side of the origins; with
-``sources=4`` it has 10.3.2.1 to 10.3.2.4 there. It forwards pings and nothing else.
+One client is called ``client``, one server ``server``. The proxy's main address is 10.3.2.1, on the
+side of the origins; with ``sources=4`` it has 10.3.2.1 to 10.3.2.4 there. It forwards pings and
+nothing else.
 """
 
 import sys
@@ -19,8 +21,8 @@ from twlab.network import Endpoint, Proxy, Topology, WireNode, bounded, numbered
 
 class ProxyAndOrigins(Topology):
     def build(self, clients: int = 1, servers: int = 1, sources: int = 1, mtu: int = 1500) -> None:
-        """clients: 1 to 64. servers: 1 to 64. sources: addresses that the proxy connects from, 1 to 200.
-        mtu: of all links, in bytes (1280 to 65535)."""
+        """clients: 1 to 64. servers: 1 to 64. sources: addresses that the proxy connects from, 1 to
+        200. mtu: of all links, in bytes (1280 to 65535)."""
         bounded("mtu", mtu, 1280, 65535)
         bounded("sources", sources, 1, 200)
         client_names = numbered("client", "c", bounded("clients", clients, 1, 64))

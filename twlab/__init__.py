@@ -1,4 +1,5 @@
-"""twlab: experiments on TCP's TIME_WAIT, on real Linux TCP stacks. These names are the whole public interface.
+"""twlab: experiments on TCP's TIME_WAIT, on real Linux TCP stacks. These names are the whole public
+interface.
 
 Importing this needs no root and loads none of mininet, scapy, pyroute2.
 """

@@ -29,11 +29,16 @@ app.command("new", epilog="Example: twlab new late-reset --topology nat,clients=
 app.command("shell", epilog="Example: twlab shell nat,clients=2 --set time_wait_s=10")(shell.shell)
 app.command("show", epilog="Example: twlab show runs/20260101-120000-stale-data --arm treatment")(results.show)
 app.command("report", epilog="Example: twlab report runs --open")(results.report)
-app.command("sweep", epilog="Example: twlab sweep stale-segment --grid time_wait_s=1,5,10 --grid delay_s=0.5,2,20 --out sweep.json")(sweep.sweep)
+app.command(
+    "sweep",
+    epilog="Example: twlab sweep stale-segment --grid time_wait_s=1,5,10 --grid delay_s=0.5,2,20 --out sweep.json",
+)(sweep.sweep)
 app.command("plan", epilog="Example: twlab plan --rate 500 --origins 2 --delay 10")(plan.plan)
 app.command("ceiling", epilog="Example: twlab ceiling --time-wait 10 --ports 1024-65535")(ceiling.ceiling)
 app.command("alternatives", epilog="Example: twlab alternatives tw-reuse more-sources")(alternatives.alternatives)
-app.command("grade", epilog="Example: twlab grade submissions --assignment assignment.toml --out grades.json")(grade.grade)
+app.command("grade", epilog="Example: twlab grade submissions --assignment assignment.toml --out grades.json")(
+    grade.grade
+)
 app.command("doctor", epilog="Example: twlab doctor")(machine.doctor)
 app.add_typer(machine.kernel_app, name="kernel")
 

@@ -6,8 +6,9 @@
     ├── ScenarioError    1    the scenario itself is at fault: a step that cannot be taken, a check that checks nothing
     └── EngineError      1    the engine failed under a sound scenario: a guest that panicked, hung, or was killed
 
-A verdict is never an error: a refuted scenario is a result. Every error reaches the user as one message with its remedy,
-never as a traceback; the slug in brackets is the heading under which `docs/messages.md` explains it.
+A verdict is never an error: a refuted scenario is a result. Every error reaches the user as one
+message with its remedy, never as a traceback; the slug in brackets is the heading under which
+`docs/messages.md` explains it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ class LabError(Exception):
 
     Args:
         message: what is wrong, one sentence, naming the thing.
-        remedy: what to do about it, nearly always a command or a setting. Empty only where nothing can be done.
+        remedy: what to do about it, nearly always a command or a setting. Empty only where nothing
+            can be done.
         slug: short stable name of the kind of failure, e.g. ``no-such-scenario``.
     """
 
@@ -43,7 +45,9 @@ class LabError(Exception):
 
 
 class UsageError(LabError):
-    """The request is at fault: an unknown name, a value out of range, a file that cannot be read as what it should be."""
+    """The request is at fault: an unknown name, a value out of range, a file that cannot be read as
+    what it should be.
+    """
 
     exit_status = 2
 
@@ -59,4 +63,6 @@ class ScenarioError(LabError):
 
 
 class EngineError(LabError):
-    """The engine is at fault: the lab's processes died, hung, or answered with something that is not a result."""
+    """The engine is at fault: the lab's processes died, hung, or answered with something that is
+    not a result.
+    """

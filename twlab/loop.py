@@ -1,12 +1,13 @@
 """The lab's one clock and its one event loop.
 
-Everything in a lab happens in one thread: the wire takes segments off the netfilter queue, servers answer, timers release
-what was held, and the scenario's own steps run, all from here. One thread is not a shortcut. In the lab kernel's virtual time
-a hand-over of Python's interpreter lock between threads costs 5 ms of *virtual* time, which would stand in every measurement;
-and a scenario that runs in one thread has one order of events, the same each time.
+Everything in a lab happens in one thread: the wire takes segments off the netfilter queue, servers
+answer, timers release what was held, and the scenario's own steps run, all from here. One thread is
+not a shortcut. In the lab kernel's virtual time a hand-over of Python's interpreter lock between
+threads costs 5 ms of *virtual* time, which would stand in every measurement; and a scenario that
+runs in one thread has one order of events, the same each time.
 
-A scenario's verbs are ordinary blocking calls. Each of them waits with `Loop.wait_until`, and while it waits the loop
-serves everyone else. This is the only module that reads a clock.
+A scenario's verbs are ordinary blocking calls. Each of them waits with `Loop.wait_until`, and while
+it waits the loop serves everyone else. This is the only module that reads a clock.
 """
 
 from __future__ import annotations
@@ -67,7 +68,9 @@ class Loop:
         return monotonic_s() - self._epoch_s
 
     def call_at(self, at_s: float, call: Callable[[], object]) -> Timer:
-        """Call `call()` once `now_s` has reached `at_s`. Calls due at the same time run in the order they were asked for."""
+        """Call `call()` once `now_s` has reached `at_s`. Calls due at the same time run in the
+        order they were asked for.
+        """
         timer = Timer(at_s, call)
         heapq.heappush(self._timers, (at_s, next(self._order), timer))
         return timer
@@ -76,8 +79,12 @@ class Loop:
         """Call `call()` after `delay_s` seconds."""
         return self.call_at(self.now_s + delay_s, call)
 
-    def watch(self, fd: Any, readable: Callable[[], object] | None = None, writable: Callable[[], object] | None = None) -> None:
-        """Call `readable()` or `writable()` whenever `fd` is; replaces what was asked for `fd` before. Neither: forget `fd`."""
+    def watch(
+        self, fd: Any, readable: Callable[[], object] | None = None, writable: Callable[[], object] | None = None
+    ) -> None:
+        """Call `readable()` or `writable()` whenever `fd` is; replaces what was asked for `fd`
+        before. Neither: forget `fd`.
+        """
         events = (selectors.EVENT_READ if readable else 0) | (selectors.EVENT_WRITE if writable else 0)
         known = fd in self._selector.get_map()
         if not events:
@@ -93,7 +100,8 @@ class Loop:
         self.watch(fd)
 
     def turn(self, until_s: float | None = None) -> float:
-        """Serve what is ready and due; if nothing is, sleep until something is, but not past `until_s` (None: for ever).
+        """Serve what is ready and due; if nothing is, sleep until something is, but not past
+        `until_s` (None: for ever).
 
         Returns:
             The time up to which what was due has been served.
@@ -102,7 +110,8 @@ class Loop:
         timer_s = self._next_timer_s()
         limits = [limit for limit in (until_s, timer_s) if limit is not None]
         timeout = max(0.0, min(limits) - now) if limits else None
-        # Epoll itself counts in milliseconds, and a step that began a millisecond late would show in every figure.
+        # Epoll itself counts in milliseconds, and a step that began a millisecond late would show
+        # in every figure.
         if timeout == 0.0 or select.select([self._selector], [], [], timeout)[0]:
             self._serve_ready()
         now = self.now_s
@@ -117,7 +126,9 @@ class Loop:
         return now
 
     def wait_until(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
-        """Serve until `condition()` is true; False when `timeout_s` passed first (None: wait for ever)."""
+        """Serve until `condition()` is true; False when `timeout_s` passed first (None: wait for
+        ever).
+        """
         deadline_s = None if timeout_s is None else self.now_s + timeout_s
         while not condition():
             if deadline_s is not None and self.now_s >= deadline_s:
@@ -126,7 +137,9 @@ class Loop:
         return True
 
     def sleep_until(self, at_s: float) -> float:
-        """Serve until `now_s` has reached `at_s`; everything due by then has been served when it returns, with the time it is then."""
+        """Serve until `now_s` has reached `at_s`; everything due by then has been served when it
+        returns, with the time it is then.
+        """
         while (now_s := self.turn(at_s)) < at_s:
             pass
         return now_s

@@ -1,7 +1,7 @@
 """What an arm is predicted to show, and what it showed. Pure.
 
-An `Observation` is a handful of named facts. A prediction is an Observation too; it is compared fact by fact, only those that
-it names, and a fact may be predicted as a range.
+An `Observation` is a handful of named facts. A prediction is an Observation too; it is compared
+fact by fact, only those that it names, and a fact may be predicted as a range.
 
     >>> Observation(reopened=True, connect_s=between(0.5, 1.5)).mismatches(Observation(reopened=True, connect_s=2.0, sent=9))
     ['connect_s: predicted between 0.5 and 1.5, observed 2.0']
@@ -16,7 +16,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A predicted fact that may lie anywhere from `low` to `high`, both included; None leaves that side open."""
+    """A predicted fact that may lie anywhere from `low` to `high`, both included; None leaves that
+    side open.
+    """
 
     low: float | None = None
     high: float | None = None
@@ -53,7 +55,9 @@ def about(value: float, relative: float = 0.01) -> Range:
 
 
 class Observation(Mapping[str, Any]):
-    """Named facts, in the order given. Facts are JSON values; in a prediction they may be a `Range`."""
+    """Named facts, in the order given. Facts are JSON values; in a prediction they may be a
+    `Range`.
+    """
 
     def __init__(self, **facts: Any):
         self._facts = facts
@@ -79,7 +83,9 @@ class Observation(Mapping[str, Any]):
         return {name: {"low": v.low, "high": v.high} if isinstance(v, Range) else v for name, v in self._facts.items()}
 
     def mismatches(self, observed: Mapping[str, Any]) -> list[str]:
-        """Which of these predicted facts `observed` does not bear out, each in words; empty when all hold."""
+        """Which of these predicted facts `observed` does not bear out, each in words; empty when
+        all hold.
+        """
         return [
             f"{name}: predicted {plain(wanted)}, observed {plain(observed[name]) if name in observed else 'nothing'}"
             for name, wanted in self._facts.items()

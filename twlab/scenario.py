@@ -1,4 +1,5 @@
-"""A claim about TIME_WAIT that can fail: hypothesis, topology, arms with their predictions, and the steps. Pure.
+"""A claim about TIME_WAIT that can fail: hypothesis, topology, arms with their predictions, and the
+steps. Pure.
 
 INCONCLUSIVE   the control did not behave as predicted, or an arm could not be carried out: nothing follows
 REFUTED        the control behaved, but another arm did not do what was predicted
@@ -39,7 +40,8 @@ class Arm:
         settings: what differs from the scenario's base, on every node.
         expect: the predicted observation. Must name at least one fact.
         on: what differs further on single nodes, by node name.
-        given: arguments for the scenario's steps, where arms differ in what is done and not in how nodes are set.
+        given: arguments for the scenario's steps, where arms differ in what is done and not in how
+            nodes are set.
     """
 
     settings: Settings
@@ -56,8 +58,9 @@ class Scenario:
         name: what the command line calls it, e.g. ``stale-data``.
         hypothesis: the first paragraph of the steps' docstring: the claim, in the present tense.
         explanation: the rest of the docstring: why it is so, how likely it is, what the arms show.
-        topology: a topology's name with options as Mininet writes them, e.g. ``nat,clients=2``. Arguments of the steps may stand in
-            it, as in ``nat,clients={clients}``; see `topology_in`.
+        topology: a topology's name with options as Mininet writes them, e.g. ``nat,clients=2``.
+            Arguments of the steps may stand in it, as in ``nat,clients={clients}``; see
+            `topology_in`.
         arms: name to arm; ``control`` first, then the treatments, then the remedies.
         roles: name of an arm to ``control``, ``treatment`` or ``remedy``.
         base: settings that all arms share.
@@ -76,7 +79,9 @@ class Scenario:
     steps: Callable[..., Observation]
 
     def settings_for(self, arm: str, node: str, overrides: Settings | None = None) -> Settings:
-        """The settings of `node` in `arm`: base, then the arm's, then the arm's for this node, then `overrides`."""
+        """The settings of `node` in `arm`: base, then the arm's, then the arm's for this node, then
+        `overrides`.
+        """
         chosen = self.arms[arm]
         settings = chosen.settings.over(self.base)
         if node in chosen.on:
@@ -84,17 +89,25 @@ class Scenario:
         return overrides.over(settings) if overrides else settings
 
     def topology_in(self, arm: str = "control", given: Mapping[str, Any] | None = None) -> str:
-        """The topology of `arm`, the arguments of its steps filled in, where `given` overrides the arm's own."""
+        """The topology of `arm`, the arguments of its steps filled in, where `given` overrides the
+        arm's own.
+        """
         return self.topology.format(**{**self.parameters, **self.arms[arm].given, **(given or {})})
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Arguments that the steps take beside the lab, with their defaults: settable with ``--set`` like settings."""
-        return {name: p.default for name, p in inspect.signature(self.steps).parameters.items() if p.kind is p.KEYWORD_ONLY}
+        """Arguments that the steps take beside the lab, with their defaults: settable with
+        ``--set`` like settings.
+        """
+        return {
+            name: p.default for name, p in inspect.signature(self.steps).parameters.items() if p.kind is p.KEYWORD_ONLY
+        }
 
     @property
     def digest(self) -> str:
-        """Of the file that it stands in: what was found with one text of it is not mixed with what is found with another."""
+        """Of the file that it stands in: what was found with one text of it is not mixed with what
+        is found with another.
+        """
         file = inspect.getsourcefile(self.steps)
         return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
 
@@ -111,22 +124,31 @@ def scenario(
     """Make a `Scenario` of the function below: its name, its docstring's claim, and its steps.
 
     Args:
-        topology: name and options, e.g. ``proxy`` or ``nat,clients=2``; ``nat,clients={clients}`` has an argument of the steps in it.
-        control: TIME_WAIT as the RFC wants it. Without it, nothing that the treatment shows has a cause.
+        topology: name and options, e.g. ``proxy`` or ``nat,clients=2``; ``nat,clients={clients}``
+            has an argument of the steps in it.
+        control: TIME_WAIT as the RFC wants it. Without it, nothing that the treatment shows has a
+            cause.
         treatment: what the claim is about; several as a mapping of names.
         remedies: what is said to help, and what is wrongly said to.
         base: settings that all arms share.
         reads: the sources.
 
     Raises:
-        ScenarioError: no docstring, a prediction without facts, two arms of one name, or an argument that the steps do not take.
+        ScenarioError: no docstring, a prediction without facts, two arms of one name, or an
+            argument that the steps do not take.
     """
 
     def decorate(steps: Callable[..., Observation]) -> Scenario:
         name = steps.__name__.replace("_", "-")
-        hypothesis, _, explanation = inspect.cleandoc(steps.__doc__ or inspect.getmodule(steps).__doc__ or "").partition("\n\n")
+        hypothesis, _, explanation = inspect.cleandoc(
+            steps.__doc__ or inspect.getmodule(steps).__doc__ or ""
+        ).partition("\n\n")
         if not hypothesis:
-            raise ScenarioError(f"scenario {name} claims nothing: it has no docstring", "state the claim in its first line", "no-hypothesis")
+            raise ScenarioError(
+                f"scenario {name} claims nothing: it has no docstring",
+                "state the claim in its first line",
+                "no-hypothesis",
+            )
         groups = {
             "control": {"control": control},
             "treatment": {"treatment": treatment} if isinstance(treatment, Arm) else dict(treatment),
@@ -134,7 +156,9 @@ def scenario(
         }
         arms = {arm: value for group in groups.values() for arm, value in group.items()}
         if len(arms) != sum(len(group) for group in groups.values()):
-            raise ScenarioError(f"scenario {name} has two arms of one name", "give every arm a name of its own", "same-arm")
+            raise ScenarioError(
+                f"scenario {name} has two arms of one name", "give every arm a name of its own", "same-arm"
+            )
         made = Scenario(
             name=name,
             hypothesis=" ".join(hypothesis.split()),
@@ -149,7 +173,9 @@ def scenario(
         for arm, value in arms.items():
             if not value.expect:
                 raise ScenarioError(
-                    f"arm {arm} of {name} predicts nothing, so it cannot fail", "name at least one fact in its Observation", "checks-nothing"
+                    f"arm {arm} of {name} predicts nothing, so it cannot fail",
+                    "name at least one fact in its Observation",
+                    "checks-nothing",
                 )
             if unknown := set(value.given) - set(made.parameters):
                 raise ScenarioError(
@@ -169,15 +195,16 @@ def scenario(
 
 @dataclass(frozen=True)
 class Overrides:
-    """What ``--set`` changes: settings and arguments of the steps. It applies to every arm but the control, which stays what
-    it is, unless the control is asked for by name."""
+    """What ``--set`` changes: settings and arguments of the steps. It applies to every arm but the
+    control, which stays what it is, unless the control is asked for by name."""
 
     settings: Settings = field(default_factory=Settings)
     given: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, pairs: list[str], scenarios: list[Scenario]) -> Overrides:
-        """From ``KEY=VALUE`` texts. An argument must be one of every scenario named, and has its default's type.
+        """From ``KEY=VALUE`` texts. An argument must be one of every scenario named, and has its
+        default's type.
 
         Raises:
             UsageError: not of that form, no such setting, or no value for it.
@@ -187,7 +214,9 @@ class Overrides:
         for pair in pairs:
             key, sign, text = pair.partition("=")
             if not sign or not key:
-                raise UsageError(f"--set {pair} is not of the form KEY=VALUE", "for example: --set time_wait_s=10", "bad-setting")
+                raise UsageError(
+                    f"--set {pair} is not of the form KEY=VALUE", "for example: --set time_wait_s=10", "bad-setting"
+                )
             defaults = [s.parameters[key] for s in scenarios if key in s.parameters]
             if key not in setting_names() and defaults and len(defaults) == len(scenarios):
                 given[key] = _parse_like(key, text, defaults[0])
@@ -213,25 +242,33 @@ def judge(roles: Mapping[str, str], held: Mapping[str, bool | None]) -> Verdict:
 def load_scenarios() -> dict[str, Scenario]:
     """All scenarios that come with twlab, by name, in the order of their files."""
     package = importlib.import_module("twlab.scenarios")
-    modules = [importlib.import_module(f"twlab.scenarios.{info.name}") for info in pkgutil.iter_modules(package.__path__)]
+    modules = [
+        importlib.import_module(f"twlab.scenarios.{info.name}") for info in pkgutil.iter_modules(package.__path__)
+    ]
     return {s.name: s for module in modules for s in _scenarios_in(module)}
 
 
 def find_scenario(name: str) -> Scenario:
-    """The scenario called `name`, or the one in the file of that path (``lab/mine.py``, or ``lab/mine.py:second-claim``).
+    """The scenario called `name`, or the one in the file of that path (``lab/mine.py``, or
+    ``lab/mine.py:second-claim``).
 
     Raises:
-        UsageError: nothing of that name (``no-such-scenario``), or a file that holds no scenario (``broken-scenario-file``).
+        UsageError: nothing of that name (``no-such-scenario``), or a file that holds no scenario
+            (``broken-scenario-file``).
     """
     path, _, wanted = name.partition(":")
     if path.endswith(".py"):
         found = _load_file(Path(path))
         if wanted and wanted not in found:
-            raise UsageError(f"{path} holds no scenario called {wanted!r}", f"it holds: {', '.join(found)}", "no-such-scenario")
+            raise UsageError(
+                f"{path} holds no scenario called {wanted!r}", f"it holds: {', '.join(found)}", "no-such-scenario"
+            )
         return found[wanted] if wanted else next(iter(found.values()))
     known = load_scenarios()
     if name not in known:
-        raise UsageError(f"there is no scenario called {name!r}", f"the scenarios are: {', '.join(known)}", "no-such-scenario")
+        raise UsageError(
+            f"there is no scenario called {name!r}", f"the scenarios are: {', '.join(known)}", "no-such-scenario"
+        )
     return known[name]
 
 
@@ -245,7 +282,9 @@ def _load_file(path: Path) -> dict[str, Scenario]:
         raise
     except Exception as error:  # whatever a user's file may raise
         raise UsageError(
-            f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python3 to see where", "broken-scenario-file"
+            f"{path} cannot be loaded: {type(error).__name__}: {error}",
+            "run it with python3 to see where",
+            "broken-scenario-file",
         ) from error
     found = {s.name: s for s in _scenarios_in(module)}
     if not found:
@@ -263,5 +302,7 @@ def _parse_like(key: str, text: str, default: Any) -> Any:
         return words[text.lower()] if isinstance(default, bool) else type(default)(text)
     except (KeyError, ValueError):
         raise UsageError(
-            f"{key}={text} is not possible: a value like {default!r} is wanted", f"for example: --set {key}={default}", "bad-setting"
+            f"{key}={text} is not possible: a value like {default!r} is wanted",
+            f"for example: --set {key}={default}",
+            "bad-setting",
         ) from None

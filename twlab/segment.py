@@ -1,7 +1,8 @@
 """The segment: one TCP segment as it crossed the wire, and the arithmetic of its numbers. Pure.
 
-Sequence numbers, acknowledgement numbers and timestamps all live on a circle of 2^32 (RFC 9293 section 3.4, RFC 7323 section
-5.2): what is "before" what is a question of the shorter way round. `advance`, `distance` and `before` serve all three.
+Sequence numbers, acknowledgement numbers and timestamps all live on a circle of 2^32 (RFC 9293
+section 3.4, RFC 7323 section 5.2): what is "before" what is a question of the shorter way round.
+`advance`, `distance` and `before` serve all three.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ _HALF = 1 << 31
 _TCP = Struct("!HHIIHHHH")  # ports, seq, ack, data offset and flags, window, checksum, urgent pointer
 _FLAGS = ["".join(letter for bit, letter in enumerate("FSRPAU") if value >> bit & 1) for value in range(64)]
 _NOP, _TIMESTAMP = 1, 8
-_USUAL_TIMESTAMP = b"\x01\x01\x08\x0a"  # how every stack begins the options of a data segment: two NOPs, then the timestamp
+_USUAL_TIMESTAMP = (
+    b"\x01\x01\x08\x0a"  # how every stack begins the options of a data segment: two NOPs, then the timestamp
+)
 _EXTENSIONS = (0, 43, 60)  # IPv6 headers that may stand before TCP: hop-by-hop, routing, destination options
 
 
@@ -28,12 +31,16 @@ def advance(number: int, by: int) -> int:
 
 
 def distance(a: int, b: int) -> int:
-    """Steps from `a` to `b`, the shorter way round: -2^31 up to 2^31 - 1; negative when `b` lies before `a`."""
+    """Steps from `a` to `b`, the shorter way round: -2^31 up to 2^31 - 1; negative when `b` lies
+    before `a`.
+    """
     return (b - a + _HALF) % _CIRCLE - _HALF
 
 
 def before(a: int, b: int) -> bool:
-    """Whether `a` is earlier than `b`, as Linux's before() has it. Of two numbers exactly 2^31 apart, each is before the other."""
+    """Whether `a` is earlier than `b`, as Linux's before() has it. Of two numbers exactly 2^31
+    apart, each is before the other.
+    """
     return distance(b, a) < 0
 
 
@@ -143,19 +150,25 @@ class Segment:
 
         Args:
             names: address to the name to use for it.
-            relative_to: initial sequence numbers of the sender and of the receiver, to be subtracted.
+            relative_to: initial sequence numbers of the sender and of the receiver, to be
+                subtracted.
         """
         known = names or {}
         own, peer = relative_to or (0, 0)
         ack = f" ack {advance(self.ack, -peer)}" if "A" in self.flags else ""
         stamp = f" ts {self.timestamp[0]} {self.timestamp[1]}" if self.timestamp else ""
-        sender, receiver = (known.get(address) or (f"[{address}]" if ":" in address else address) for address in (self.source, self.destination))
+        sender, receiver = (
+            known.get(address) or (f"[{address}]" if ":" in address else address)
+            for address in (self.source, self.destination)
+        )
         ends = f"{sender}:{self.source_port} > {receiver}:{self.destination_port}"
         return f"{ends} {self.flags or '-'} seq {advance(self.seq, -own)}{ack} len {self.length}{stamp}"
 
 
 def parse(packet: bytes, at_s: float) -> Segment | None:
-    """Read an IPv4 or IPv6 packet; None when it is not a TCP segment, or not the whole of one (a fragment, cut short)."""
+    """Read an IPv4 or IPv6 packet; None when it is not a TCP segment, or not the whole of one (a
+    fragment, cut short).
+    """
     try:
         if packet[0] >> 4 == 4:
             header = (packet[0] & 15) * 4
@@ -183,9 +196,30 @@ def parse(packet: bytes, at_s: float) -> Segment | None:
     if packet[header + 20 : header + 24] == _USUAL_TIMESTAMP and data >= header + 32:
         timestamp = unpack_from("!II", packet, header + 24)
     elif data > header + 20:
-        timestamp = next((unpack_from("!II", body) for kind, body in _options(packet, header) if kind == _TIMESTAMP and len(body) == 8), None)
+        timestamp = next(
+            (
+                unpack_from("!II", body)
+                for kind, body in _options(packet, header)
+                if kind == _TIMESTAMP and len(body) == 8
+            ),
+            None,
+        )
     flags = _FLAGS[bits & 63]
-    return Segment(at_s, source, destination, source_port, destination_port, seq, ack, flags, window, timestamp, end - data, packet, header)
+    return Segment(
+        at_s,
+        source,
+        destination,
+        source_port,
+        destination_port,
+        seq,
+        ack,
+        flags,
+        window,
+        timestamp,
+        end - data,
+        packet,
+        header,
+    )
 
 
 class Match:
@@ -280,13 +314,21 @@ def match(
         words = f"seq {first}" if first == last else f"seq {first} to {last}"
         conditions.append((words, lambda s: (s.seq - first) % _CIRCLE <= (last - first) % _CIRCLE))
     if timestamps is not None:
-        conditions.append(("with timestamp" if timestamps else "without timestamp", lambda s: (s.timestamp is not None) == timestamps))
+        conditions.append(
+            ("with timestamp" if timestamps else "without timestamp", lambda s: (s.timestamp is not None) == timestamps)
+        )
     tests = [test for _, test in conditions]
-    return Match(lambda segment: all(test(segment) for test in tests), " ".join(words for words, _ in conditions) or "any segment", nth)
+    return Match(
+        lambda segment: all(test(segment) for test in tests),
+        " ".join(words for words, _ in conditions) or "any segment",
+        nth,
+    )
 
 
 def without_timestamp(segment: Segment) -> Segment:
-    """The same segment with NOPs in place of its timestamp option, as a middlebox does it that strips the option."""
+    """The same segment with NOPs in place of its timestamp option, as a middlebox does it that
+    strips the option.
+    """
     packet = bytearray(segment.raw)
     start = segment.header + 20
     for kind, body in _options(segment.raw, segment.header):
@@ -297,7 +339,9 @@ def without_timestamp(segment: Segment) -> Segment:
 
 
 def renumbered(segment: Segment, *, seq: int, ack: int) -> Segment:
-    """The same segment with other numbers, taken modulo 2^32, and right checksums; all else, the timestamp too, is as it was."""
+    """The same segment with other numbers, taken modulo 2^32, and right checksums; all else, the
+    timestamp too, is as it was.
+    """
     packet = bytearray(segment.raw)
     pack_into("!II", packet, segment.header + 4, seq % _CIRCLE, ack % _CIRCLE)
     return replace(segment, raw=with_checksums(bytes(packet)), seq=seq % _CIRCLE, ack=ack % _CIRCLE)
@@ -306,7 +350,8 @@ def renumbered(segment: Segment, *, seq: int, ack: int) -> Segment:
 def with_checksums(packet: bytes) -> bytes:
     """The IP packet with its IPv4 header checksum and its TCP checksum made right.
 
-    A packet seen on a virtual link may carry a partial checksum, left for hardware to complete that does not exist.
+    A packet seen on a virtual link may carry a partial checksum, left for hardware to complete that
+    does not exist.
     """
     segment = parse(packet, 0.0)
     if segment is None:
@@ -326,7 +371,9 @@ def with_checksums(packet: bytes) -> bytes:
 
 
 def _checksum(data: bytes) -> bytes:
-    """RFC 1071's checksum. The one's complement sum of 16-bit words is the whole number modulo 2^16 - 1."""
+    """RFC 1071's checksum. The one's complement sum of 16-bit words is the whole number modulo 2^16
+    - 1.
+    """
     padded = data + b"\0" if len(data) % 2 else data
     return (-int.from_bytes(padded, "big") % 0xFFFF).to_bytes(2, "big")
 

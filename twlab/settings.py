@@ -1,8 +1,9 @@
-"""The settings of one arm: what it changes in the world, with units and bounds. Pure: `tuning.py` puts them into force.
+"""The settings of one arm: what it changes in the world, with units and bounds. Pure: `tuning.py`
+puts them into force.
 
-A setting left at None stays at the baseline (`baseline.py`). A scenario asks for settings, never for a mechanism: whether
-`time_wait_s` is a sysctl (lab kernel) or sockets ended early over inet_diag (any other kernel) is the engine's business, and
-the result says which it was.
+A setting left at None stays at the baseline (`baseline.py`). A scenario asks for settings, never
+for a mechanism: whether `time_wait_s` is a sysctl (lab kernel) or sockets ended early over
+inet_diag (any other kernel) is the engine's business, and the result says which it was.
 """
 
 from __future__ import annotations
@@ -25,17 +26,29 @@ class Settings:
         UsageError: a value of the wrong type or out of its bounds (``bad-setting``).
     """
 
-    time_wait_s: float | None = _knob("length of TIME_WAIT in seconds; Linux hard-codes 60 (include/net/tcp.h)", 0.001, 3600)
-    timestamps: int | None = _knob("TCP timestamps: 0 off, 1 on with a random offset, 2 on without offset (RFC 7323)", 0, 2)
+    time_wait_s: float | None = _knob(
+        "length of TIME_WAIT in seconds; Linux hard-codes 60 (include/net/tcp.h)", 0.001, 3600
+    )
+    timestamps: int | None = _knob(
+        "TCP timestamps: 0 off, 1 on with a random offset, 2 on without offset (RFC 7323)", 0, 2
+    )
     tw_reuse: int | None = _knob("tcp_tw_reuse: 0 off, 1 on, 2 for loopback only", 0, 2)
-    tw_reuse_delay_ms: int | None = _knob("age at which tw_reuse may take a TIME_WAIT socket, in ms (Linux 6.14 and later)", 0, 60_000)
-    tw_recycle: bool | None = _knob("tcp_tw_recycle, removed in Linux 4.12: a sysctl in the lab kernel, emulated elsewhere")
+    tw_reuse_delay_ms: int | None = _knob(
+        "age at which tw_reuse may take a TIME_WAIT socket, in ms (Linux 6.14 and later)", 0, 60_000
+    )
+    tw_recycle: bool | None = _knob(
+        "tcp_tw_recycle, removed in Linux 4.12: a sysctl in the lab kernel, emulated elsewhere"
+    )
     rfc1337: bool | None = _knob("tcp_rfc1337: ignore RST in TIME_WAIT (RFC 1337, fix F1)")
-    max_tw_buckets: int | None = _knob("most TIME_WAIT sockets in a network namespace; past it there is no TIME_WAIT", 0, 2**31 - 1)
+    max_tw_buckets: int | None = _knob(
+        "most TIME_WAIT sockets in a network namespace; past it there is no TIME_WAIT", 0, 2**31 - 1
+    )
     port_low: int | None = _knob("first port of ip_local_port_range", 1, 65535)
     port_high: int | None = _knob("last port of ip_local_port_range", 1, 65535)
     fin_timeout_s: int | None = _knob("tcp_fin_timeout: life of an orphaned FIN_WAIT_2; not a TIME_WAIT knob", 1, 3600)
-    receive_window: int | None = _knob("receive buffer of every socket in bytes, which bounds the window offered", 2304, 2**30)
+    receive_window: int | None = _knob(
+        "receive buffer of every socket in bytes, which bounds the window offered", 2304, 2**30
+    )
     send_buffer: int | None = _knob("send buffer of every socket in bytes", 4608, 2**30)
     congestion_control: str | None = _knob("congestion control algorithm, e.g. reno, cubic, bbr")
     sack: bool | None = _knob("selective acknowledgements (RFC 2018)")
@@ -43,13 +56,21 @@ class Settings:
     syn_retries: int | None = _knob("how often a SYN is sent again before connect() gives up", 1, 127)
     synack_retries: int | None = _knob("how often a SYN-ACK is sent again", 0, 255)
     syncookies: int | None = _knob("SYN cookies: 0 never, 1 when the backlog is full, 2 always", 0, 2)
-    syn_backlog: int | None = _knob("most half-open connections of a listener (tcp_max_syn_backlog, somaxconn)", 1, 65535)
-    invalid_ratelimit_ms: int | None = _knob("least time between answers to invalid segments of one socket, in ms", 0, 2**31 - 1)
+    syn_backlog: int | None = _knob(
+        "most half-open connections of a listener (tcp_max_syn_backlog, somaxconn)", 1, 65535
+    )
+    invalid_ratelimit_ms: int | None = _knob(
+        "least time between answers to invalid segments of one socket, in ms", 0, 2**31 - 1
+    )
     timestamp_offset_s: float | None = _knob(
         "shift of this node's timestamp clock in seconds, as if it had booted earlier", -(2**31) / 1000, 2**31 / 1000
     )
-    nat_time_wait_s: int | None = _knob("how long a NAT gateway keeps a connection in TIME_WAIT, in seconds (Linux: 120)", 0, 86_400)
-    nat_close_s: int | None = _knob("how long a NAT gateway keeps a reset connection, in seconds (Linux: 10)", 0, 86_400)
+    nat_time_wait_s: int | None = _knob(
+        "how long a NAT gateway keeps a connection in TIME_WAIT, in seconds (Linux: 120)", 0, 86_400
+    )
+    nat_close_s: int | None = _knob(
+        "how long a NAT gateway keeps a reset connection, in seconds (Linux: 10)", 0, 86_400
+    )
     nat_be_liberal: bool | None = _knob("conntrack accepts segments outside the window instead of calling them INVALID")
     nat_loose: bool | None = _knob("conntrack picks up connections in the middle")
 
@@ -59,7 +80,11 @@ class Settings:
             if value is not None:
                 object.__setattr__(self, spec.name, _checked(spec.name, value))
         if (self.port_low or 1) > (self.port_high or 65535):
-            raise UsageError(f"port_low={self.port_low} is above port_high={self.port_high}", "give the lower port first", "bad-setting")
+            raise UsageError(
+                f"port_low={self.port_low} is above port_high={self.port_high}",
+                "give the lower port first",
+                "bad-setting",
+            )
 
     def over(self, below: Settings) -> Settings:
         """These settings on top of `below`: what is None here is taken from there."""
@@ -72,7 +97,11 @@ class Settings:
     def words(self) -> str:
         """``time_wait_s=1 timestamps=0``; ``baseline`` when nothing was given."""
         return (
-            " ".join(f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}" for name, value in self.as_dict().items()) or "baseline"
+            " ".join(
+                f"{name}={value:g}" if isinstance(value, float) else f"{name}={value}"
+                for name, value in self.as_dict().items()
+            )
+            or "baseline"
         )
 
 
@@ -90,10 +119,13 @@ def parse_setting(name: str, text: str) -> Any:
     """The value that `text` (from a command line) means for the setting `name`.
 
     Raises:
-        UsageError: no such setting (``no-such-setting``), or a text that is no value for it (``bad-setting``).
+        UsageError: no such setting (``no-such-setting``), or a text that is no value for it
+            (``bad-setting``).
     """
     if name not in setting_names():
-        raise UsageError(f"there is no setting called {name!r}", f"the settings are: {', '.join(setting_names())}", "no-such-setting")
+        raise UsageError(
+            f"there is no setting called {name!r}", f"the settings are: {', '.join(setting_names())}", "no-such-setting"
+        )
     kind = _kind(name)
     words = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
     try:
@@ -129,4 +161,8 @@ def _bad(name: str, value: object) -> UsageError:
     low, high = spec.metadata["low"], spec.metadata["high"]
     wanted = {float: "a number", int: "a whole number", bool: "on or off", str: "a name"}[_kind(name)]
     between = f" from {low:g} to {high:g}" if low is not None else ""
-    return UsageError(f"{name}={value} is not possible: {wanted}{between} is wanted", f"{name} is the {spec.metadata['doc']}", "bad-setting")
+    return UsageError(
+        f"{name}={value} is not possible: {wanted}{between} is wanted",
+        f"{name} is the {spec.metadata['doc']}",
+        "bad-setting",
+    )

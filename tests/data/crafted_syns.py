@@ -54,4 +54,8 @@ def crafted_syns(lab: Lab, *, family: int = 4) -> Observation:
             answers += "A" if answer and answer.flags == "SA" else "." if answer is None else "?"
             if answer:
                 client.send(place, "R", seq=1001)
-    return Observation(answers=answers, unanswered=answers.count("."), remembered=lab.moved("server", "PAWSPassive") == answers.count("."))
+    return Observation(
+        answers=answers,
+        unanswered=answers.count("."),
+        remembered=lab.moved("server", "PAWSPassive") == answers.count("."),
+    )

@@ -20,19 +20,26 @@ from twlab.traffic.load import LINUX_PORTS, PortChoice
 
 
 def ceiling(
-    time_wait: Annotated[list[float] | None, typer.Option(metavar="SECONDS", help="Measure this length of TIME_WAIT (may be repeated).")] = None,
-    ports: Annotated[list[str] | None, typer.Option(metavar="LOW-HIGH", help="... with this range of ports (may be repeated).")] = None,
+    time_wait: Annotated[
+        list[float] | None, typer.Option(metavar="SECONDS", help="Measure this length of TIME_WAIT (may be repeated).")
+    ] = None,
+    ports: Annotated[
+        list[str] | None, typer.Option(metavar="LOW-HIGH", help="... with this range of ports (may be repeated).")
+    ] = None,
     origins: Annotated[int, typer.Option(min=1, max=64, help="... to so many destinations in turn.")] = 1,
     choice: Annotated[PortChoice, typer.Option(help="... with ports chosen so.")] = PortChoice.RANGE,
     jobs: Annotated[int, typer.Option(min=1, help="Lab kernels side by side.")] = os.cpu_count() or 1,
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
-    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="For ceiling.json, .csv, .png and .svg.")] = Path("ceiling"),
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="For ceiling.json, .csv, .png and .svg.")] = Path(
+        "ceiling"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print ceiling.json.")] = False,
 ) -> None:
-    """How many connections a second: measure the ceiling that ports and TIME_WAIT put on a proxy, in lab kernels.
+    """How many connections a second: measure the ceiling that ports and TIME_WAIT put on a proxy,
+    in lab kernels.
 
-    Without --time-wait and --ports, the whole table: TIME_WAIT of 60, 30, 15 and 10 s with 28,232, 32,768 and 64,512 ports, several
-    destinations, and the other end closing first.
+    Without --time-wait and --ports, the whole table: TIME_WAIT of 60, 30, 15 and 10 s with 28,232,
+    32,768 and 64,512 ports, several destinations, and the other end closing first.
     """
     from twlab.studies.ceiling.search import measure_all
 
@@ -40,11 +47,21 @@ def ceiling(
     wanted = cases()
     if time_wait or ports or origins > 1:
         ranges = [_range(text) for text in ports or ()] or [LINUX_PORTS]
-        wanted = [_case(length_s, low, high, origins, choice) for low, high in ranges for length_s in time_wait or [60.0]]
+        wanted = [
+            _case(length_s, low, high, origins, choice) for low, high in ranges for length_s in time_wait or [60.0]
+        ]
     rows: dict[int, dict[str, Any]] = {}
-    about: dict[str, Any] = {"kernel": "", "engine": "guest", "command": shlex.join(["twlab", *sys.argv[1:]]), "seed": seed}
+    about: dict[str, Any] = {
+        "kernel": "",
+        "engine": "guest",
+        "command": shlex.join(["twlab", *sys.argv[1:]]),
+        "seed": seed,
+    }
     files = write(folder, [], **about)
-    total, done = sum(case.ports * case.origins for case in wanted), 0  # what a case takes is nearly in proportion to its four-tuples
+    total, done = (
+        sum(case.ports * case.origins for case in wanted),
+        0,
+    )  # what a case takes is nearly in proportion to its four-tuples
     with bar(err, "ceiling") as advance:
         for count, (index, event) in enumerate(measure_all(wanted, seed=seed, jobs=jobs), 1):
             case = wanted[index]
@@ -72,7 +89,14 @@ def ceiling(
 def _case(time_wait_s: float, low: int, high: int, origins: int, choice: PortChoice) -> Case:
     if not 0.1 <= time_wait_s <= 3600:
         raise UsageError(f"--time-wait {time_wait_s:g} is not possible: 0.1 to 3600 s", slug="bad-setting")
-    return Case(group="ports" if origins == 1 else "origins", time_wait_s=time_wait_s, port_low=low, port_high=high, origins=origins, choice=choice)
+    return Case(
+        group="ports" if origins == 1 else "origins",
+        time_wait_s=time_wait_s,
+        port_low=low,
+        port_high=high,
+        origins=origins,
+        choice=choice,
+    )
 
 
 def _range(text: str) -> tuple[int, int]:
@@ -84,8 +108,18 @@ def _range(text: str) -> tuple[int, int]:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in ("TIME_WAIT, ports", "the mail", "ports / TIME_WAIT", "measured: none fails", "one fails", "off", "what the application sees"):
-        table.add_column(column, justify="left" if column.startswith(("TIME_WAIT", "what")) else "right", overflow="fold")
+    for column in (
+        "TIME_WAIT, ports",
+        "the mail",
+        "ports / TIME_WAIT",
+        "measured: none fails",
+        "one fails",
+        "off",
+        "what the application sees",
+    ):
+        table.add_column(
+            column, justify="left" if column.startswith(("TIME_WAIT", "what")) else "right", overflow="fold"
+        )
     for row in rows:
         sustained, failing = row["sustained_per_s"], row["failing_per_s"]
         exact = "" if row["group"] == "closer" else f"{row['exact_per_s']:,.1f}"
@@ -102,11 +136,15 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _seen(row: dict[str, Any]) -> str:
-    """``connect EADDRNOTAVAIL; at 500/s in second 57``: what fails, and when it begins at the rate that the mail names."""
+    """``connect EADDRNOTAVAIL; at 500/s in second 57``: what fails, and when it begins at the rate
+    that the mail names.
+    """
     if not row["error"]:
         return f"nothing; the other end has up to {row['server_in_time_wait']:,} sockets in TIME_WAIT"
     first = row["trials"][0]
-    return row["error"] + (f"; at {first['rate_per_s']:,.0f}/s in second {int(first['first_failure_s']) + 1}" if row["mail_per_s"] else "")
+    return row["error"] + (
+        f"; at {first['rate_per_s']:,.0f}/s in second {int(first['first_failure_s']) + 1}" if row["mail_per_s"] else ""
+    )
 
 
 def _measured(row: dict[str, Any]) -> str:

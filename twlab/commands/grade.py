@@ -23,28 +23,45 @@ if TYPE_CHECKING:
 
 def grade(
     submissions: Annotated[Path | None, typer.Argument(help="A student's answers file, or a folder of them.")] = None,
-    assignment: Annotated[Path | None, typer.Option(metavar="FILE.toml", help="What is asked. See docs/grading.md.")] = None,
-    sheet: Annotated[str, typer.Option(metavar="ID", help="Print the sheet of this student: his numbers, to be filled in. Nothing is graded.")] = "",
+    assignment: Annotated[
+        Path | None, typer.Option(metavar="FILE.toml", help="What is asked. See docs/grading.md.")
+    ] = None,
+    sheet: Annotated[
+        str,
+        typer.Option(
+            metavar="ID", help="Print the sheet of this student: his numbers, to be filled in. Nothing is graded."
+        ),
+    ] = "",
     seed: Annotated[int | None, typer.Option(help="For the students' numbers. Default: the assignment's own.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Lab kernels side by side.")] = min(8, os.cpu_count() or 1),
-    file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="JSON, and CSV beside it. Continued if it exists.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="JSON, and CSV beside it. Continued if it exists.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Grade one submission or a class: what students claim is checked in the lab kernel, each with his own numbers.
+    """Grade one submission or a class: what students claim is checked in the lab kernel, each with
+    his own numbers.
 
-    Exit status: 0 everything was checked, whatever the grades; 1 a question could not be; 2 wrong usage; 3 this machine cannot; 130 interrupted.
+    Exit status: 0 everything was checked, whatever the grades; 1 a question could not be; 2 wrong
+    usage; 3 this machine cannot; 130 interrupted.
     """
     from twlab.grading.assignment import load_assignment
     from twlab.grading.sheet import sheet as sheet_for
     from twlab.grading.submission import read_submissions
 
     if assignment is None or (submissions is None) == (not sheet):
-        raise UsageError("name the assignment, and what to grade or --sheet ID", "twlab grade FOLDER --assignment FILE.toml", "nothing-to-grade")
+        raise UsageError(
+            "name the assignment, and what to grade or --sheet ID",
+            "twlab grade FOLDER --assignment FILE.toml",
+            "nothing-to-grade",
+        )
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot show ends nothing
     asked = load_assignment(assignment, seed)
     if submissions is None:
-        typer.echo(sheet_for(asked, sheet).encode(errors="replace"), nl=False)  # TOML is UTF-8, whatever the terminal is
+        typer.echo(
+            sheet_for(asked, sheet).encode(errors="replace"), nl=False
+        )  # TOML is UTF-8, whatever the terminal is
         return
     found = read_submissions(submissions, [question.id for question in asked.questions if question.kind == "scenario"])
     book = _graded(asked, found, file, jobs)
@@ -78,7 +95,9 @@ def _graded(asked: Assignment, found: list[Submission], file: Path | None, jobs:
 
 
 def _show(asked: Assignment, book: Gradebook) -> None:
-    """One student in detail, or the class: a line each, and beneath it what could not be read or checked."""
+    """One student in detail, or the class: a line each, and beneath it what could not be read or
+    checked.
+    """
     grades = book.in_order()
     if len(grades) == 1:
         _show_one(grades[0])
@@ -99,7 +118,10 @@ def _show(asked: Assignment, book: Gradebook) -> None:
         if remarks:
             out.print(f"{grade.id}: {'; '.join(remarks)}", markup=False)
     if grades[0].by_hand:
-        out.print(f"\nnot in these points: {grades[0].by_hand:g} each, of open questions, which a person has to read", markup=False)
+        out.print(
+            f"\nnot in these points: {grades[0].by_hand:g} each, of open questions, which a person has to read",
+            markup=False,
+        )
 
 
 def _show_one(grade: Grade) -> None:

@@ -11,7 +11,9 @@ from rich.markup import escape
 
 from twlab.commands.console import err, out
 
-kernel_app = typer.Typer(help="The lab kernel: build it, look at it, boot it.", no_args_is_help=True, rich_markup_mode=None)
+kernel_app = typer.Typer(
+    help="The lab kernel: build it, look at it, boot it.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False) -> None:
@@ -25,7 +27,13 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         print(json.dumps([asdict(finding) for finding in findings], indent=1))
     else:
         for finding in findings:
-            mark = "[green]ok[/green]     " if finding.ok else "[red]missing[/red]" if finding.needed_for != "extra" else "[yellow]without[/yellow]"
+            mark = (
+                "[green]ok[/green]     "
+                if finding.ok
+                else "[red]missing[/red]"
+                if finding.needed_for != "extra"
+                else "[yellow]without[/yellow]"
+            )
             out.print(f"{mark}  [bold]{escape(finding.name)}[/bold]  {escape(finding.detail)}")
             if not finding.ok:
                 out.print(f"           remedy: {escape(finding.remedy)}")
@@ -38,10 +46,14 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
 
 @kernel_app.command("build", epilog="Example: twlab kernel build --source ~/linux-6.12")
 def kernel_build(
-    source: Annotated[Path | None, typer.Option(help="An unpacked kernel tree. Default: the distribution's source package.")] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="An unpacked kernel tree. Default: the distribution's source package.")
+    ] = None,
     version: Annotated[str | None, typer.Option(help="Which of the distribution's source packages, e.g. 6.12.")] = None,
 ) -> None:
-    """Build the lab kernel: user-mode Linux with TIME_WAIT's length and tcp_tw_recycle as sysctls. A second build is a look-up."""
+    """Build the lab kernel: user-mode Linux with TIME_WAIT's length and tcp_tw_recycle as sysctls.
+    A second build is a look-up.
+    """
     from twlab.commands.progress import bar
     from twlab.engines import kernel
 

@@ -33,12 +33,16 @@ def plan(
     throughput: Annotated[float, typer.Option(help="Bytes a second of an open connection, one direction.")] = 1e6,
     delay_s: Annotated[float, typer.Option("--delay", help="Age of the oldest segment that is to do no harm, s.")] = 10,
     window: Annotated[int, typer.Option(help="Receive window, bytes.")] = 65_536,
-    late_share: Annotated[float, typer.Option(help="Share of connections that leave such a segment: your estimate.")] = 1e-6,
+    late_share: Annotated[
+        float, typer.Option(help="Share of connections that leave such a segment: your estimate.")
+    ] = 1e-6,
     loss_share: Annotated[float, typer.Option(help="Share of segments that are lost.")] = 1e-3,
     file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the plan as an HTML page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Ports needed and left, what each way out would sustain, what can still go wrong with it, and advice. Nothing is run."""
+    """Ports needed and left, what each way out would sustain, what can still go wrong with it, and
+    advice. Nothing is run.
+    """
     given: dict[str, Any] = dict(locals())
     given["port_low"], given["port_high"] = _range(ports)
     made = make(Demand(**{spec.name: given[spec.name] for spec in fields(Demand)}))
@@ -81,17 +85,28 @@ def _show(made: Plan) -> None:
     out.print(table, soft_wrap=False, width=width)
     out.print("✓ suffices for the rate  ✗ does not; what comes less than once in a million years is left out")
     out.print("\n[bold]what remains[/bold]  (shown by: twlab run NAME)")
-    named = [name for name in KINDS if any(hazard.name == name for way in (made.asked, *made.ways) for hazard in way.hazards)]
+    named = [
+        name for name in KINDS if any(hazard.name == name for way in (made.asked, *made.ways) for hazard in way.hazards)
+    ]
     for name in named:
         kind = KINDS[name]
-        out.print(f"{name}: {kind.what}\n  per connection: {kind.formula}\n  {kind.source}", markup=False, soft_wrap=False, width=width)
+        out.print(
+            f"{name}: {kind.what}\n  per connection: {kind.formula}\n  {kind.source}",
+            markup=False,
+            soft_wrap=False,
+            width=width,
+        )
     late, loss = (
         f"{demand.late_share:g} of the connections leave a segment of up to {demand.delay_s:g} s",
         f"{demand.loss_share:g} of segments are lost",
     )
     out.print(f"\nassumed: {late}, {loss}", soft_wrap=False, width=width)
     if demand.time_wait_s == LINUX_TIME_WAIT_S and demand.closes_first == "proxy":
-        out.print("Linux's timers end its own 60 s up to 2 s late: take 3 % off the ceilings that rest on it.", soft_wrap=False, width=width)
+        out.print(
+            "Linux's timers end its own 60 s up to 2 s late: take 3 % off the ceilings that rest on it.",
+            soft_wrap=False,
+            width=width,
+        )
 
 
 def _hazards(way: Way) -> str:

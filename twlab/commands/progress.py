@@ -18,16 +18,19 @@ from twlab import loop
 
 
 def is_live(console: Console) -> bool:
-    """Whether lines may be written over: on a terminal that can, and that is not a log of continuous integration."""
+    """Whether lines may be written over: on a terminal that can, and that is not a log of
+    continuous integration.
+    """
     return console.is_terminal and not console.is_dumb_terminal and "CI" not in os.environ
 
 
 class Progress:
     """Follows a run's events (see `twlab.run.agent`).
 
-    On a terminal: the step in words; the virtual and the real seconds since the arm began, the packets that have crossed, the sockets in TIME_WAIT;
-    what is being done; and with more than one arm to come, a bar with an estimate. Elsewhere, and where CI is set: a plain line for each step and
-    each arm.
+    On a terminal: the step in words; the virtual and the real seconds since the arm began, the
+    packets that have crossed, the sockets in TIME_WAIT; what is being done; and with more than one
+    arm to come, a bar with an estimate. Elsewhere, and where CI is set: a plain line for each step
+    and each arm.
 
     Args:
         arms: how many are to be carried out; 0 when that is not known.
@@ -36,13 +39,22 @@ class Progress:
     def __init__(self, console: Console, arms: int = 0):
         self._console = console
         self._spinner = Spinner("dots")
-        columns = (TextColumn("{task.completed:g} of {task.total:g} arms"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        columns = (
+            TextColumn("{task.completed:g} of {task.total:g} arms"),
+            BarColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
         self._bars = Bars(*columns, console=console)
         self._all = self._bars.add_task("arms", total=arms) if arms > 1 else None
         self._where = "starting"
         self._started_s: float | None = None
         self._forget()
-        self._live = Live(get_renderable=self._picture, console=console, refresh_per_second=8, transient=True) if is_live(console) else None
+        self._live = (
+            Live(get_renderable=self._picture, console=console, refresh_per_second=8, transient=True)
+            if is_live(console)
+            else None
+        )
 
     def __enter__(self) -> Progress:
         if self._live:
@@ -85,19 +97,29 @@ class Progress:
 
     def _picture(self) -> RenderableType:
         """The display as it is now: the real seconds go on without an event."""
-        self._spinner.update(text=Text.assemble((self._where, "bold"), f"  {self._step}", overflow="ellipsis", no_wrap=True))
+        self._spinner.update(
+            text=Text.assemble((self._where, "bold"), f"  {self._step}", overflow="ellipsis", no_wrap=True)
+        )
         lines: list[RenderableType] = [self._spinner]
         if self._started_s is not None:
             real_s = loop.monotonic_s() - self._started_s
             waiting = f"{self._time_wait:,} in TIME_WAIT"
-            lines.append(Text(f"  {self._at_s:.3f} s virtual, {real_s:.1f} s real, {self._packets:,} packets, {waiting}", style="cyan", no_wrap=True))
+            lines.append(
+                Text(
+                    f"  {self._at_s:.3f} s virtual, {real_s:.1f} s real, {self._packets:,} packets, {waiting}",
+                    style="cyan",
+                    no_wrap=True,
+                )
+            )
             lines.append(Text(f"  {self._doing}", style="dim", overflow="ellipsis", no_wrap=True))
         return Group(*lines, *([self._bars] if self._all is not None else []))
 
 
 @contextmanager
 def bar(console: Console, title: str) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar with an estimate. Yields a function that takes the share done (0 to 1) and what is being done."""
+    """A progress bar with an estimate. Yields a function that takes the share done (0 to 1) and
+    what is being done.
+    """
     if not is_live(console):
         last = ""
 
@@ -109,6 +131,8 @@ def bar(console: Console, title: str) -> Iterator[Callable[[float, str], None]]:
 
         yield say
         return
-    with Bars(TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
+    with Bars(
+        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console
+    ) as bars:
         task = bars.add_task(title, total=1.0)
         yield lambda share, doing: bars.update(task, completed=share, description=f"{title}: {doing}")

@@ -16,7 +16,9 @@ from twlab.scenario import Verdict
 
 
 def repeat(order: Order, engine: Engine, times: int, as_json: bool) -> None:
-    """Run `order` `times` times, and print how often each verdict came. Exits with 1 unless all were SUPPORTED."""
+    """Run `order` `times` times, and print how often each verdict came. Exits with 1 unless all
+    were SUPPORTED.
+    """
     with bar(err, f"{times} times") as advance:
 
         def on_round(number: int) -> None:
@@ -30,7 +32,11 @@ def repeat(order: Order, engine: Engine, times: int, as_json: bool) -> None:
         for column in ("scenario", *Verdict, "kept"):
             table.add_column(column, overflow="fold")
         for tally in tallies:
-            table.add_row(tally.scenario, *(str(tally.verdicts[verdict] or "") for verdict in Verdict), "\n".join(map(str, tally.kept)))
+            table.add_row(
+                tally.scenario,
+                *(str(tally.verdicts[verdict] or "") for verdict in Verdict),
+                "\n".join(map(str, tally.kept)),
+            )
         out.print(table, soft_wrap=False)
     if not all(tally.steady for tally in tallies):
         raise typer.Exit(1)

@@ -15,24 +15,38 @@ def show(
     run: Annotated[Path, typer.Argument(help="A run's folder, or its result.json.")],
     arm: Annotated[list[str] | None, typer.Option(help="Show this arm only (may be repeated).")] = None,
     unfold: Annotated[bool, typer.Option("--unfold", help="Show every segment of the bulk.")] = False,
-    width: Annotated[int, typer.Option(min=0, help="Columns to draw in. Default: the terminal's, or 160 in a pipe.")] = 0,
+    width: Annotated[
+        int, typer.Option(min=0, help="Columns to draw in. Default: the terminal's, or 160 in a pipe.")
+    ] = 0,
 ) -> None:
     """A run again: its verdict, and the ladder of each arm. Nothing is run."""
     from twlab.report.text.show import lines
 
     encoding = sys.stdout.encoding or "ascii"
-    for line in lines(run, arm or [], unfold=unfold, width=width or out.width, colour=out.is_terminal and not out.no_color, encoding=encoding):
+    for line in lines(
+        run,
+        arm or [],
+        unfold=unfold,
+        width=width or out.width,
+        colour=out.is_terminal and not out.no_color,
+        encoding=encoding,
+    ):
         print(line)
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or of such folders; sweep.json, ceiling.json.", metavar="RUN ...")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(help="Folders of runs, or of such folders; sweep.json, ceiling.json.", metavar="RUN ..."),
+    ],
     out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")] = Path("report.html"),
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """Make one HTML file over runs and sweeps: verdicts, ladders, plots, maps. It needs no network to be read.
+    """Make one HTML file over runs and sweeps: verdicts, ladders, plots, maps. It needs no network
+    to be read.
 
-    Exit status: 0 all runs are in it; 1 some could not be read, and the report names them; 2 none could be read.
+    Exit status: 0 all runs are in it; 1 some could not be read, and the report names them; 2 none
+    could be read.
     """
     from twlab.report.html import page
 

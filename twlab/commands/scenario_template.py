@@ -67,12 +67,14 @@ def write(name: str, topology: str) -> Path:
     """Write ``NAME.py``, a scenario on `topology`; its path. A file that is there stays as it is.
 
     Args:
-        name: small letters and digits, joined by ``-`` or ``_``; a folder may stand before it, and ``.py`` behind it.
+        name: small letters and digits, joined by ``-`` or ``_``; a folder may stand before it, and
+            ``.py`` behind it.
         topology: name and options, e.g. ``nat,clients=2``, or the path of a file.
 
     Raises:
-        UsageError: no name for a scenario (``bad-name``), the file exists (``file-exists``), or the topology cannot be made or has no two
-            endpoints that reach each other (``no-such-topology``, ``broken-topology-file``, ``bad-topology-option``).
+        UsageError: no name for a scenario (``bad-name``), the file exists (``file-exists``), or the
+            topology cannot be made or has no two endpoints that reach each other
+            (``no-such-topology``, ``broken-topology-file``, ``bad-topology-option``).
         CapabilityError: the file cannot be written (``cannot-write``).
     """
     path = Path(name).with_suffix(".py") if name.endswith(".py") else Path(f"{name}.py")
@@ -91,12 +93,16 @@ def write(name: str, topology: str) -> Path:
     except FileExistsError:
         raise UsageError(f"{path} is there already", "choose another name, or remove it first", "file-exists") from None
     except OSError as error:
-        raise CapabilityError(f"{path} cannot be written: {error.strerror}", "choose a folder that you may write to", "cannot-write") from error
+        raise CapabilityError(
+            f"{path} cannot be written: {error.strerror}", "choose a folder that you may write to", "cannot-write"
+        ) from error
     return path
 
 
 def _ends(text: str, topology: Topology) -> tuple[str, str]:
-    """Who connects, and to whom: a server, and the endpoint nearest to it, with routers alone between them."""
+    """Who connects, and to whom: a server, and the endpoint nearest to it, with routers alone
+    between them.
+    """
     kinds = {name: topology.nodeInfo(name)["cls"] for name in topology.nodes()}
     endpoints = [name for name, kind in kinds.items() if kind.role == "endpoint"]
     for server in sorted(endpoints, key=lambda name: not name.startswith("s")):
@@ -107,4 +113,8 @@ def _ends(text: str, topology: Topology) -> tuple[str, str]:
                     return name, server
                 if name not in seen and kinds[name].forwards:
                     seen.append(name)
-    raise UsageError(f"no two endpoints of {text} reach each other", "see topologies/pair.py for how one is made", "broken-topology-file")
+    raise UsageError(
+        f"no two endpoints of {text} reach each other",
+        "see topologies/pair.py for how one is made",
+        "broken-topology-file",
+    )

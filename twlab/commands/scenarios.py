@@ -28,7 +28,10 @@ def list_scenarios(as_json: Annotated[bool, typer.Option("--json", help="Print o
     """What there is to run: every scenario with its claim."""
     scenarios = load_scenarios().values()
     if as_json:
-        listed = [{"scenario": s.name, "hypothesis": s.hypothesis, "topology": s.topology_in(), "arms": list(s.arms)} for s in scenarios]
+        listed = [
+            {"scenario": s.name, "hypothesis": s.hypothesis, "topology": s.topology_in(), "arms": list(s.arms)}
+            for s in scenarios
+        ]
         print(json.dumps(listed, indent=1))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
@@ -40,7 +43,9 @@ def list_scenarios(as_json: Annotated[bool, typer.Option("--json", help="Print o
 
 
 def explain(name: Annotated[str, typer.Argument(help="A scenario, or the path of a file that holds one.")]) -> None:
-    """A scenario as a page: claim, network, arms and what each is predicted to show. Nothing is run."""
+    """A scenario as a page: claim, network, arms and what each is predicted to show. Nothing is
+    run.
+    """
     from twlab.network import load_topology
 
     s = find_scenario(name)
@@ -59,33 +64,57 @@ def explain(name: Annotated[str, typer.Argument(help="A scenario, or the path of
     for key in sorted(used):
         out.print(f"  {key}: {escape(describe(key))}")
     if s.parameters:
-        out.print("[bold]arguments of the steps[/bold]\n  " + ", ".join(f"{key}={plain(value)}" for key, value in s.parameters.items()))
+        out.print(
+            "[bold]arguments of the steps[/bold]\n  "
+            + ", ".join(f"{key}={plain(value)}" for key, value in s.parameters.items())
+        )
     out.print(f"\n[bold]reads[/bold]  {escape(s.reads)}")
 
 
 def run(
-    names: Annotated[list[str] | None, typer.Argument(help="Scenarios, or paths of files that hold one.", metavar="[NAME ...]")] = None,
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Scenarios, or paths of files that hold one.", metavar="[NAME ...]")
+    ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Run every scenario.")] = False,
     arm: Annotated[list[str] | None, typer.Option(help="Run this arm only (may be repeated).")] = None,
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting in every arm but the control (may be repeated).")
+        list[str] | None,
+        typer.Option(
+            "--set", metavar="KEY=VALUE", help="Change a setting in every arm but the control (may be repeated)."
+        ),
     ] = None,
     engine: Annotated[
-        str, typer.Option(help="guest: the lab kernel, in virtual time; host: this machine's kernel, in real time. Default: guest on x86-64.")
+        str,
+        typer.Option(
+            help="guest: the lab kernel, in virtual time; host: this machine's kernel, in real time. Default: guest on x86-64."
+        ),
     ] = "",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
-    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders are made.")] = Path("runs"),
+    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders are made.")] = Path(
+        "runs"
+    ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, an element a scenario.")] = False,
-    times: Annotated[int, typer.Option("--repeat", min=1, help="So often, with seeds that count up; tell how often each verdict came.")] = 1,
-    with_report: Annotated[bool | None, typer.Option("--report/--no-report", help="Make DIR/report.html. Default: after several scenarios.")] = None,
+    times: Annotated[
+        int,
+        typer.Option("--repeat", min=1, help="So often, with seeds that count up; tell how often each verdict came."),
+    ] = 1,
+    with_report: Annotated[
+        bool | None,
+        typer.Option("--report/--no-report", help="Make DIR/report.html. Default: after several scenarios."),
+    ] = None,
 ) -> None:
     """Run scenarios and say what they show.
 
-    Exit status: 0 all supported; 1 something refuted or inconclusive; 2 wrong usage; 3 this machine cannot; 130 interrupted.
+    Exit status: 0 all supported; 1 something refuted or inconclusive; 2 wrong usage; 3 this machine
+    cannot; 130 interrupted.
     """
     if all_ == bool(names):
         raise UsageError("name the scenarios to run, or say --all", "see them with: twlab list", "nothing-to-run")
-    wanted = [(name, scenario) for name, scenario in load_scenarios().items()] if all_ else [find(name) for name in names or []]
+    wanted = (
+        [(name, scenario) for name, scenario in load_scenarios().items()]
+        if all_
+        else [find(name) for name in names or []]
+    )
     order = Order(scenarios=wanted, arms=arm or (), sets=set_ or (), seed=seed, out=out_dir)
     if times > 1:
         repeat(order, choose(engine, agent=runner.AGENT), times, as_json)
@@ -103,7 +132,8 @@ def run(
         made = page.write([run.folder for run in finished], out_dir / "report.html")
         (err if as_json else out).print(f"report: {made.path}", markup=False)
     if any(run.result.verdict is not Verdict.SUPPORTED for run in finished):
-        # Where not one arm could be carried out because of the machine, the machine is what the exit status speaks of.
+        # Where not one arm could be carried out because of the machine, the machine is what the
+        # exit status speaks of.
         kinds = {(arm.error or {}).get("kind", "") for run in finished for arm in run.result.arms.values()}
         raise typer.Exit(CapabilityError.exit_status if kinds == {"CapabilityError"} else 1)
 

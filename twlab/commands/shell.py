@@ -19,16 +19,28 @@ Lines = list[tuple[float | None, str]]
 
 
 def shell(
-    topology: Annotated[str, typer.Argument(help="A topology with its options, e.g. nat,clients=2, or the path of a file.")] = "",
-    set_: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all nodes (may be repeated).")] = None,
-    engine: Annotated[str, typer.Option(help="guest: the lab kernel; host: this machine's kernel. Default: guest on x86-64.")] = "",
+    topology: Annotated[
+        str, typer.Argument(help="A topology with its options, e.g. nat,clients=2, or the path of a file.")
+    ] = "",
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all nodes (may be repeated).")
+    ] = None,
+    engine: Annotated[
+        str, typer.Option(help="guest: the lab kernel; host: this machine's kernel. Default: guest on x86-64.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
-    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the session's folder is made.")] = Path("runs"),
-    replay: Annotated[Path | None, typer.Option(metavar="RUN", help="Do again what was done in that session, at the same times.")] = None,
+    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the session's folder is made.")] = Path(
+        "runs"
+    ),
+    replay: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Do again what was done in that session, at the same times.")
+    ] = None,
 ) -> None:
-    """Mininet's command line on a live topology, with verbs for the wire, TIME_WAIT and settings. What is done in it is recorded.
+    """Mininet's command line on a live topology, with verbs for the wire, TIME_WAIT and settings.
+    What is done in it is recorded.
 
-    Lines are typed, or read from standard input where that is no terminal; then, and with --replay, the lab kernel's time is virtual.
+    Lines are typed, or read from standard input where that is no terminal; then, and with --replay,
+    the lab kernel's time is virtual.
 
     Exit status: 0; 1 a line that was read could not be done; 2 wrong usage; 3 this machine cannot.
     """
@@ -106,7 +118,12 @@ def _recorded(run: Path, engine: str) -> tuple[str, dict[str, Any], str, Lines]:
     given = next(iter(result.arms.values())).given if result.arms else {}
     if "lines" not in given:
         raise UsageError(f"{run} is no session of the shell", "name a folder that twlab shell has made", "bad-replay")
-    return result.topology, given.get("settings", {}), engine or result.engine, [(at_s, line) for at_s, line in given["lines"]]
+    return (
+        result.topology,
+        given.get("settings", {}),
+        engine or result.engine,
+        [(at_s, line) for at_s, line in given["lines"]],
+    )
 
 
 def _absolute(topology: str) -> str:
@@ -119,5 +136,7 @@ def _absolute(topology: str) -> str:
 def _setting(pair: str) -> tuple[str, Any]:
     key, sign, text = pair.partition("=")
     if not sign:
-        raise UsageError(f"--set {pair} is not of the form KEY=VALUE", "for example: --set time_wait_s=10", "bad-setting")
+        raise UsageError(
+            f"--set {pair} is not of the form KEY=VALUE", "for example: --set time_wait_s=10", "bad-setting"
+        )
     return key, parse_setting(key, text)

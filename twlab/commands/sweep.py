@@ -14,16 +14,27 @@ from twlab.scenario import Overrides
 
 
 def sweep(
-    name: Annotated[str, typer.Argument(help="A scenario with the arguments delay_s and trials, or the path of a file that holds one.")],
-    grid: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE,...", help="An axis of the grid (may be repeated).")] = None,
+    name: Annotated[
+        str,
+        typer.Argument(help="A scenario with the arguments delay_s and trials, or the path of a file that holds one."),
+    ],
+    grid: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE,...", help="An axis of the grid (may be repeated).")
+    ] = None,
     trials: Annotated[int, typer.Option(min=1, max=20_000, help="Four-tuples in each cell.")] = 100,
     jobs: Annotated[int, typer.Option(min=1, help="Lab kernels side by side.")] = os.cpu_count() or 1,
     arm: Annotated[str, typer.Option(help="The arm that the grid's settings change.")] = "treatment",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
-    file: Annotated[Path, typer.Option("--out", metavar="FILE", help="JSON; CSV beside it. Continued if it exists.")] = Path("sweep.json"),
-    scheduler: Annotated[str, typer.Option(metavar="tcp://HOST:PORT", help="Of a Dask cluster, to run on its machines instead.")] = "",
+    file: Annotated[
+        Path, typer.Option("--out", metavar="FILE", help="JSON; CSV beside it. Continued if it exists.")
+    ] = Path("sweep.json"),
+    scheduler: Annotated[
+        str, typer.Option(metavar="tcp://HOST:PORT", help="Of a Dask cluster, to run on its machines instead.")
+    ] = "",
 ) -> None:
-    """How low is safe: run a grid of settings in lab kernels. Interrupt it when you like: the same command goes on where it was."""
+    """How low is safe: run a grid of settings in lab kernels. Interrupt it when you like: the same
+    command goes on where it was.
+    """
     from twlab.commands.progress import bar
     from twlab.report.figures.heatmap import draw
     from twlab.studies.sweep.fill import dask_executor, fill, fill_with
@@ -31,9 +42,15 @@ def sweep(
 
     source, found = find(name)
     if lacking := [key for key in ("delay_s", "trials") if key not in found.parameters]:
-        raise UsageError(f"{found.name} cannot be swept: its steps take no {lacking[0]}", "e.g. twlab sweep stale-segment", "not-sweepable")
+        raise UsageError(
+            f"{found.name} cannot be swept: its steps take no {lacking[0]}",
+            "e.g. twlab sweep stale-segment",
+            "not-sweepable",
+        )
     if arm not in found.arms:
-        raise UsageError(f"{found.name} has no arm called {arm!r}", f"its arms are: {', '.join(found.arms)}", "no-such-arm")
+        raise UsageError(
+            f"{found.name} has no arm called {arm!r}", f"its arms are: {', '.join(found.arms)}", "no-such-arm"
+        )
     wanted = cells(grid or ())
     for cell in wanted:
         Overrides.parse(list(cell), [found])
@@ -46,7 +63,11 @@ def sweep(
 
         def on_cell(cell: tuple[str, ...]) -> None:
             table.write(path)
-            outcome = ", ".join(f"{table.done[cell][name]} {name}" for name in OUTCOMES) if cell in table.done else table.failed[cell]
+            outcome = (
+                ", ".join(f"{table.done[cell][name]} {name}" for name in OUTCOMES)
+                if cell in table.done
+                else table.failed[cell]
+            )
             count = sum(cell in table.done for cell in wanted)
             advance(count / len(wanted), f"{count}/{len(wanted)}  {' '.join(cell)}  {outcome}")
 
@@ -62,7 +83,9 @@ def sweep(
     for written in files:
         out.print(str(written))
     if missing := [cell for cell in wanted if cell not in table.done]:
-        complain(f"{len(missing)} of {len(wanted)} cells could not be carried out; {' '.join(missing[0])}: {table.failed[missing[0]]}")
+        complain(
+            f"{len(missing)} of {len(wanted)} cells could not be carried out; {' '.join(missing[0])}: {table.failed[missing[0]]}"
+        )
         raise typer.Exit(1)
 
 

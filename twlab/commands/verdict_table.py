@@ -40,7 +40,9 @@ def show_table(finished: list[Finished]) -> None:
         _show_tables(run.result)
     for run in finished:
         _tell_story(run.result)
-    kernels = {f"{run.result.engine} engine, Linux {run.result.kernel.split()[0]}" for run in finished if run.result.kernel}
+    kernels = {
+        f"{run.result.engine} engine, Linux {run.result.kernel.split()[0]}" for run in finished if run.result.kernel
+    }
     out.print(f"\n{'; '.join(sorted(kernels))}")
     for run in finished:
         out.print(str(run.folder))

@@ -1,7 +1,9 @@
-"""What this machine can do, and what to do about what it cannot. Nothing here prints, and nothing of the machine is touched.
+"""What this machine can do, and what to do about what it cannot. Nothing here prints, and nothing
+of the machine is touched.
 
-What a kernel can do is tried, in a sandbox of its own (`twlab.doctor.probes`); what a version or an option says about it may be wrong either
-way, since distributions carry changes back and leave options out.
+What a kernel can do is tried, in a sandbox of its own (`twlab.doctor.probes`); what a version or an
+option says about it may be wrong either way, since distributions carry changes back and leave
+options out.
 """
 
 from __future__ import annotations
@@ -39,8 +41,14 @@ _EXTRAS = {
 _PROBED = {
     "links": ("virtual links", "load the module: modprobe veth; programs: apt-get install iproute2"),
     "translation": ("NAT", "load the modules: modprobe -a nf_tables nft_masq; library: apt-get install libnftables1"),
-    "queueing": ("segments queued to a program", "load the module: modprobe nfnetlink_queue; programs: apt-get install iptables"),
-    "ending": ("TIME_WAIT ended early", "needs Linux 6.0 or later with CONFIG_INET_DIAG_DESTROY (module tcp_diag); or use the guest engine"),
+    "queueing": (
+        "segments queued to a program",
+        "load the module: modprobe nfnetlink_queue; programs: apt-get install iptables",
+    ),
+    "ending": (
+        "TIME_WAIT ended early",
+        "needs Linux 6.0 or later with CONFIG_INET_DIAG_DESTROY (module tcp_diag); or use the guest engine",
+    ),
     "capturing": ("capture without loss", "needs a kernel with CONFIG_PACKET"),
 }
 
@@ -54,7 +62,8 @@ class Finding:
         ok: whether it is there and works.
         detail: what was found.
         remedy: what to do about it; empty when `ok`.
-        needed_for: the engine that cannot run without it (``guest``, ``host``, ``both``), or ``extra``: useful, not needed.
+        needed_for: the engine that cannot run without it (``guest``, ``host``, ``both``), or
+            ``extra``: useful, not needed.
     """
 
     name: str
@@ -65,13 +74,19 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything, in under two seconds. Never raises: what cannot be found out is a finding."""
+    """Look at everything, in under two seconds. Never raises: what cannot be found out is a
+    finding.
+    """
     return [_python(), _packages(), _nftables(), *_space(), *_guest(), *_host(), *_extras()]
 
 
 def usable_engines(findings: list[Finding]) -> list[str]:
     """The engines that lack nothing they need."""
-    return [engine for engine in ("guest", "host") if all(finding.ok for finding in findings if finding.needed_for in (engine, "both"))]
+    return [
+        engine
+        for engine in ("guest", "host")
+        if all(finding.ok for finding in findings if finding.needed_for in (engine, "both"))
+    ]
 
 
 def _finding(name: str, needed_for: NeededFor, ok: bool, detail: str, remedy: str) -> Finding:
@@ -87,7 +102,11 @@ def _python() -> Finding:
 def _packages() -> Finding:
     wanted = [re.split(r"[^\w.-]", line)[0] for line in metadata.requires("twlab") or [] if "extra ==" not in line]
     missing = [name for name in wanted if not _installed(name)]
-    detail = f"missing: {', '.join(missing)}" if missing else ", ".join(f"{name} {metadata.version(name)}" for name in wanted)
+    detail = (
+        f"missing: {', '.join(missing)}"
+        if missing
+        else ", ".join(f"{name} {metadata.version(name)}" for name in wanted)
+    )
     return _finding("Python packages", "both", not missing, detail, "set up again: make lab")
 
 
@@ -114,7 +133,11 @@ def _space() -> list[Finding]:
             detail = f"{free_mb} MB free in {Path(folder).resolve()}"
         except OSError as error:
             free_mb, detail = 0, str(error)
-        found.append(_finding(f"space for {purpose}", "both", free_mb >= _SPACE_MB, detail, f"make room for {_SPACE_MB} MB there"))
+        found.append(
+            _finding(
+                f"space for {purpose}", "both", free_mb >= _SPACE_MB, detail, f"make room for {_SPACE_MB} MB there"
+            )
+        )
     return found
 
 
@@ -147,15 +170,33 @@ def _guest() -> list[Finding]:
 
 def _host() -> list[Finding]:
     found = [_ordinary_users()] if os.getuid() == 0 else []
-    command = [sys.executable, "-m", "twlab.engines.sandbox", str(os.getpid()), sys.executable, "-m", "twlab.doctor.probes"]
+    command = [
+        sys.executable,
+        "-m",
+        "twlab.engines.sandbox",
+        str(os.getpid()),
+        sys.executable,
+        "-m",
+        "twlab.doctor.probes",
+    ]
     try:
-        finished = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        finished = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
+        )
         answers = json.loads(finished.stdout) if finished.returncode == 0 else {}
         reason = finished.stderr
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
         answers, reason = {}, str(error)
     refusal = sandbox.explain_refusal(reason)
-    found.append(_finding("namespaces", "host", bool(answers), "user, network, mount, pid" if answers else refusal.message, refusal.remedy))
+    found.append(
+        _finding(
+            "namespaces",
+            "host",
+            bool(answers),
+            "user, network, mount, pid" if answers else refusal.message,
+            refusal.remedy,
+        )
+    )
     for probe, (name, remedy) in _PROBED.items():
         ok, detail = answers.get(probe, (False, "cannot be tried without namespaces"))
         found.append(_finding(name, "host", ok, detail, remedy))
@@ -170,7 +211,13 @@ def _ordinary_users() -> Finding:
         "user.max_user_namespaces": ("0", "10000"),
     }
     wrong = [f"{name}={good}" for name, (bad, good) in forbidding.items() if _sysctl(name) == bad]
-    return _finding("namespaces for others than root", "extra", not wrong, "forbidden" if wrong else "allowed", f"sysctl {' '.join(wrong)}")
+    return _finding(
+        "namespaces for others than root",
+        "extra",
+        not wrong,
+        "forbidden" if wrong else "allowed",
+        f"sysctl {' '.join(wrong)}",
+    )
 
 
 def _sysctl(name: str) -> str:
@@ -184,5 +231,7 @@ def _extras() -> list[Finding]:
     found = []
     for program, (package, purpose) in _EXTRAS.items():
         path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
-        found.append(_finding(program, "extra", bool(path), path or f"not there; {purpose}", f"apt-get install {package}"))
+        found.append(
+            _finding(program, "extra", bool(path), path or f"not there; {purpose}", f"apt-get install {package}")
+        )
     return found

@@ -1,7 +1,9 @@
-"""What this machine's kernel can do, found by doing it: each probe tries one thing that the host engine needs.
+"""What this machine's kernel can do, found by doing it: each probe tries one thing that the host
+engine needs.
 
-Runs inside a sandbox (`twlab.engines.sandbox`), so that nothing of the machine is touched: ``python -m twlab.doctor.probes`` prints one
-JSON object, probe to ``[whether it worked, what was found]``. `twlab.doctor.checks` starts it and says what to do about the failures.
+Runs inside a sandbox (`twlab.engines.sandbox`), so that nothing of the machine is touched: ``python
+-m twlab.doctor.probes`` prints one JSON object, probe to ``[whether it worked, what was found]``.
+`twlab.doctor.checks` starts it and says what to do about the failures.
 """
 
 from __future__ import annotations
@@ -47,12 +49,28 @@ def translation() -> str:
 
 
 def queueing() -> str:
-    """Handing segments to a program: by nftables where the kernel has its queue expression, else by iptables."""
+    """Handing segments to a program: by nftables where the kernel has its queue expression, else by
+    iptables.
+    """
     try:
         nftables.apply(_QUEUE)
         return "nftables queue"
     except CapabilityError:
-        _run("iptables", "-w", "-t", "mangle", "-A", "FORWARD", "-p", "tcp", "-j", "NFQUEUE", "--queue-num", "7", "--queue-bypass")
+        _run(
+            "iptables",
+            "-w",
+            "-t",
+            "mangle",
+            "-A",
+            "FORWARD",
+            "-p",
+            "tcp",
+            "-j",
+            "NFQUEUE",
+            "--queue-num",
+            "7",
+            "--queue-bypass",
+        )
         return "iptables -j NFQUEUE"
 
 
@@ -67,13 +85,20 @@ def capturing() -> str:
     """A ring that the kernel writes captured packets into."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)) as tap:
         tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
-        # struct tpacket_req3: block size and number, frame size and number, ms until a block is handed over, private bytes, features
+        # struct tpacket_req3: block size and number, frame size and number, ms until a block is
+        # handed over, private bytes, features
         tap.setsockopt(_SOL_PACKET, _PACKET_RX_RING, struct.pack("7I", _BLOCK, 1, 2048, _BLOCK // 2048, 10, 0, 0))
         mmap.mmap(tap.fileno(), _BLOCK).close()
     return "AF_PACKET ring (TPACKET_V3)"
 
 
-PROBES: dict[str, Callable[[], str]] = {"links": links, "translation": translation, "queueing": queueing, "ending": ending, "capturing": capturing}
+PROBES: dict[str, Callable[[], str]] = {
+    "links": links,
+    "translation": translation,
+    "queueing": queueing,
+    "ending": ending,
+    "capturing": capturing,
+}
 
 
 def _try(probe: Callable[[], str]) -> tuple[bool, str]:

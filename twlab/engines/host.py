@@ -30,7 +30,9 @@ class HostEngine:
     def __init__(self, *, agent: str):
         self._agent = agent
 
-    def run(self, request: Mapping[str, Any], folder: Path, on_event: Callable[[dict[str, Any]], None], real_limit_s: float) -> None:
+    def run(
+        self, request: Mapping[str, Any], folder: Path, on_event: Callable[[dict[str, Any]], None], real_limit_s: float
+    ) -> None:
         """Carry out `request` and call `on_event` for each event, as it comes.
 
         Args:
@@ -47,18 +49,24 @@ class HostEngine:
             with log.open("wb") as stderr, started(self._agent, stderr) as process:
                 finished = carry_out(process, request, on_event, loop.monotonic_s() + real_limit_s)
             if finished is None:
-                raise EngineError(f"the lab did not finish within {real_limit_s:g} s of real time", f"see {log}", "lab-hung")
+                raise EngineError(
+                    f"the lab did not finish within {real_limit_s:g} s of real time", f"see {log}", "lab-hung"
+                )
             if process.returncode == sandbox.NO_NAMESPACES:
                 raise sandbox.explain_refusal(log.read_text(errors="replace"))
             if not finished:
-                raise EngineError(f"the lab ended early, with status {process.returncode}", f"see {log}", "lab-ended-early")
+                raise EngineError(
+                    f"the lab ended early, with status {process.returncode}", f"see {log}", "lab-ended-early"
+                )
         finally:
             if log.exists() and not log.stat().st_size:
                 log.unlink()
 
 
 def started(agent: str, stderr: IO[bytes], terminal: int = -1) -> subprocess.Popen[bytes]:
-    """Start `agent` in a sandbox, waiting for its request. With a `terminal`, a file descriptor, it has that too, and the signals typed at it."""
+    """Start `agent` in a sandbox, waiting for its request. With a `terminal`, a file descriptor, it
+    has that too, and the signals typed at it.
+    """
     # -P: what lies in the user's folder is not to be taken for a module of ours.
     python = [sys.executable, "-P", "-m"]
     return subprocess.Popen(
@@ -73,9 +81,14 @@ def started(agent: str, stderr: IO[bytes], terminal: int = -1) -> subprocess.Pop
 
 
 def carry_out(
-    process: subprocess.Popen[bytes], request: Mapping[str, Any], on_event: Callable[[dict[str, Any]], None], deadline_s: float
+    process: subprocess.Popen[bytes],
+    request: Mapping[str, Any],
+    on_event: Callable[[dict[str, Any]], None],
+    deadline_s: float,
 ) -> bool | None:
-    """Hand over the request and relay events: whether the last was ``end``; None when time ran out. However this ends, the lab has ended, too."""
+    """Hand over the request and relay events: whether the last was ``end``; None when time ran out.
+    However this ends, the lab has ended, too.
+    """
     assert process.stdin and process.stdout
     try:
         # A lab that could not begin does not read; its exit status says why.

@@ -1,4 +1,5 @@
-"""The host engine's first process in its sandbox: reads the request, runs the agent, sends its events.
+"""The host engine's first process in its sandbox: reads the request, runs the agent, sends its
+events.
 
     python -m twlab.engines.host_init AGENT
 

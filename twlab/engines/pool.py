@@ -1,6 +1,8 @@
-"""Programs of ours side by side, each of which drives lab kernels: a JSON request in, a line of JSON for each answer out.
+"""Programs of ours side by side, each of which drives lab kernels: a JSON request in, a line of
+JSON for each answer out.
 
-Each is a process of its own, so that answers arrive as they are made, and whatever ends this process ends the boots.
+Each is a process of its own, so that answers arrive as they are made, and whatever ends this
+process ends the boots.
 """
 
 from __future__ import annotations
@@ -28,9 +30,11 @@ class Ended:
 
 
 def answers(module: str, requests: Iterable[Any], side_by_side: int) -> Iterator[tuple[int, Any]]:
-    """Run `module` as a program for each of `requests`; yields the request's number with each of its answers, and with `Ended` at last.
+    """Run `module` as a program for each of `requests`; yields the request's number with each of
+    its answers, and with `Ended` at last.
 
-    A request is asked for when there is room to carry it out. However this ends, the programs have ended, and their guests.
+    A request is asked for when there is room to carry it out. However this ends, the programs have
+    ended, and their guests.
     """
     waiting = enumerate(requests)
     running: dict[subprocess.Popen[bytes], int] = {}
@@ -45,7 +49,8 @@ def answers(module: str, requests: Iterable[Any], side_by_side: int) -> Iterator
                     return
                 for key, _ in selector.select():
                     process = key.data
-                    # Unbuffered, a line at a time: what a buffer has taken in, select would not tell of.
+                    # Unbuffered, a line at a time: what a buffer has taken in, select would not
+                    # tell of.
                     if line := process.stdout.readline():
                         yield running[process], json.loads(line)
                     else:
@@ -74,7 +79,9 @@ def answer(value: Any) -> None:
 
 
 def _start(module: str, value: Any) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen([sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", module], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
+    )
     assert process.stdin
     process.stdin.write(json.dumps(value).encode())
     process.stdin.close()

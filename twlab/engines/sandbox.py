@@ -1,12 +1,14 @@
-"""The host engine's sandbox: a command in user, network, mount and pid namespaces of its own, which die with whoever asked for it.
+"""The host engine's sandbox: a command in user, network, mount and pid namespaces of its own, which
+die with whoever asked for it.
 
     caller ──stdin/stdout── outer ──fork── init ──exec── command
                             waits          pid 1 of the new pid namespace
 
-Clean-up is the kernel's, not ours: when pid 1 of a pid namespace ends, however it ends, the kernel kills every process in it, and
-with the last of them go the network namespaces, their interfaces, rules and sysctls, and the mounts. So all that is left to
-do is to make pid 1 end when the caller does. It asks for SIGKILL at its parent's death, `outer` asks for the same, and both
-look once more, after asking, whether the parent is still there: it may have died in between.
+Clean-up is the kernel's, not ours: when pid 1 of a pid namespace ends, however it ends, the kernel
+kills every process in it, and with the last of them go the network namespaces, their interfaces,
+rules and sysctls, and the mounts. So all that is left to do is to make pid 1 end when the caller
+does. It asks for SIGKILL at its parent's death, `outer` asks for the same, and both look once more,
+after asking, whether the parent is still there: it may have died in between.
 
 Run as a program: ``python -m twlab.engines.sandbox CALLER_PID COMMAND...``
 """
@@ -26,11 +28,18 @@ NO_NAMESPACES = 97  # exit status: the kernel refuses to make the namespaces; st
 
 
 def main(arguments: list[str]) -> int:
-    """Become the sandbox around a command; returns the exit status of the command, 128 + signal if it was killed."""
+    """Become the sandbox around a command; returns the exit status of the command, 128 + signal if
+    it was killed.
+    """
     caller, command = int(arguments[0]), arguments[1:]
     uid, gid = os.getuid(), os.getgid()
     try:
-        syscalls.unshare(syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS | syscalls.CLONE_NEWPID | (syscalls.CLONE_NEWUSER if uid else 0))
+        syscalls.unshare(
+            syscalls.CLONE_NEWNET
+            | syscalls.CLONE_NEWNS
+            | syscalls.CLONE_NEWPID
+            | (syscalls.CLONE_NEWUSER if uid else 0)
+        )
         if uid:
             _map_to_root(uid, gid)
     except OSError as error:

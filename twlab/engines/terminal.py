@@ -1,6 +1,7 @@
 """Runs an agent that has the user's terminal, in either engine, in real time.
 
-The terminal itself is handed in. Ctrl-C is for whoever sits at it inside; whoever waits outside ignores it.
+The terminal itself is handed in. Ctrl-C is for whoever sits at it inside; whoever waits outside
+ignores it.
 """
 
 from __future__ import annotations
@@ -28,8 +29,11 @@ CONSOLE = "/dev/tty1"  # in the guest
 _MEMORY_MIB = 1024
 
 
-def on_terminal(engine: str, agent: str, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None]) -> None:
-    """Have `agent` carry out `request`, to which ``terminal``, ``size`` and ``environment`` are added.
+def on_terminal(
+    engine: str, agent: str, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None]
+) -> None:
+    """Have `agent` carry out `request`, to which ``terminal``, ``size`` and ``environment`` are
+    added.
 
     Args:
         engine: ``guest`` or ``host``.
@@ -51,7 +55,9 @@ def on_terminal(engine: str, agent: str, request: dict[str, Any], folder: Path, 
         os.close(terminal)
 
 
-def _in_guest(agent: str, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None], terminal: int, log: int) -> None:
+def _in_guest(
+    agent: str, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None], terminal: int, log: int
+) -> None:
     def arguments(exchange: str) -> list[str]:
         return command_line(exchange, memory_mib=_MEMORY_MIB, consoles=("null,fd:1", f"fd:{terminal},fd:{terminal}"))
 
@@ -73,7 +79,11 @@ def _on_host(agent: str, request: dict[str, Any], on_event: Callable[[Event], No
     if process.returncode == sandbox.NO_NAMESPACES:
         raise sandbox.explain_refusal(said)
     if not finished:
-        raise EngineError(f"the lab ended early, with status {process.returncode}: {said.strip()[-300:]}", "try it again", "lab-ended-early")
+        raise EngineError(
+            f"the lab ended early, with status {process.returncode}: {said.strip()[-300:]}",
+            "try it again",
+            "lab-ended-early",
+        )
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """The agent that examines a student's scenario, in a lab kernel that nothing else will ever run in.
 
-The scenario is only ever loaded in a cell (`twlab.grading.jail`). What the examiner takes from the kernel itself, in each arm: the settings in
-force on every node, TCP segments and connections, sockets in TIME_WAIT. Its request is ``{"text": the file, "seed": ...}``, its events:
+The scenario is only ever loaded in a cell (`twlab.grading.jail`). What the examiner takes from the
+kernel itself, in each arm: the settings in force on every node, TCP segments and connections,
+sockets in TIME_WAIT. Its request is ``{"text": the file, "seed": ...}``, its events:
 
     begin                                    from here on it is the scenario's own doing if no ``end`` comes
     described  problem, scenario             scenario: {"name", "hypothesis", "topology", "arms": {arm: {"role", "expect", "given", "nodes"}}}
@@ -9,9 +10,10 @@ force on every node, TCP segments and connections, sockets in TIME_WAIT. Its req
     outcome    arm, deceived, outcome        outcome: {"problem", "ended", "observed", "evidence"}
     end
 
-Evidence is ``{"differs": settings that are not in force, "segments", "connections", "time_wait": numbers}``. ``ended`` means that the
-process did not come to its end; no further arm is run then. In an arm that is ``deceived`` the kernel was set back to what it was in the
-control, behind the scenario's back: treatments that differ from the control in nothing but that.
+Evidence is ``{"differs": settings that are not in force, "segments", "connections", "time_wait":
+numbers}``. ``ended`` means that the process did not come to its end; no further arm is run then. In
+an arm that is ``deceived`` the kernel was set back to what it was in the control, behind the
+scenario's back: treatments that differ from the control in nothing but that.
 """
 
 from __future__ import annotations
@@ -46,8 +48,11 @@ def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
     """Examine the scenario of `request`; whatever it does, the event tells what came of it."""
     emit({"event": "begin"})
     jail.prepare()
-    # A user namespace may do less than root: what a scenario could ask for on the guest engine is allowed here beforehand.
-    sysctl.write("net.ipv4.tcp_allowed_congestion_control", sysctl.read("net.ipv4.tcp_available_congestion_control") or "reno")
+    # A user namespace may do less than root: what a scenario could ask for on the guest engine is
+    # allowed here beforehand.
+    sysctl.write(
+        "net.ipv4.tcp_allowed_congestion_control", sysctl.read("net.ipv4.tcp_available_congestion_control") or "reno"
+    )
     sysctl.write("net.core.rmem_max", str(64 << 20))
     described, problem = _described(request["text"])
     emit({"event": "described", "scenario": described, "problem": problem})
@@ -82,7 +87,8 @@ class _Trial:
     """Arms, one after the other.
 
     Attributes:
-        found: the sysctls that settings go into, as they were on each node when the last arm's steps began.
+        found: the sysctls that settings go into, as they were on each node when the last arm's
+            steps began.
     """
 
     def __init__(self, text: str, seed: int, described: Event, emit: Callable[[Event], None]):
@@ -94,7 +100,9 @@ class _Trial:
         self._before: dict[str, dict[str, int]] = {}
 
     def run(self, arm: str, instead: Sysctls | None = None) -> bool:
-        """Run `arm`, with the sysctls of `instead` in place of its own, and report what came of it; whether it came to its end."""
+        """Run `arm`, with the sysctls of `instead` in place of its own, and report what came of it;
+        whether it came to its end.
+        """
         what = {"arm": arm, "deceived": instead is not None}
         self._emit({"event": "try", **what})
         outcome = self._outcome(arm, instead)
@@ -110,7 +118,9 @@ class _Trial:
             for name, node in _nodes(pid, message).items():
                 with node.inside():
                     if stage == "ready":
-                        self.found[name] = {knob.sysctl: value for knob in KNOBS if (value := sysctl.read(knob.sysctl)) is not None}
+                        self.found[name] = {
+                            knob.sysctl: value for knob in KNOBS if (value := sysctl.read(knob.sysctl)) is not None
+                        }
                         self._before[name] = counters.read(node)
                         _put(instead.get(name, {}) if instead else {}, self.found[name])
                     else:
@@ -144,12 +154,16 @@ class _SeenNode:
 
 
 def _nodes(pid: int, message: Event) -> dict[str, _SeenNode]:
-    """The nodes that the stranger has, by the file descriptors that it says they are. It may say what it likes: what cannot be entered is none."""
+    """The nodes that the stranger has, by the file descriptors that it says they are. It may say
+    what it likes: what cannot be entered is none.
+    """
     named = message.get("nodes")
     found = {}
     for name, number in list(named.items() if isinstance(named, dict) else ())[:_MOST_NODES]:
         with suppress(OSError, ValueError):
-            node = _SeenNode(os.open(f"/proc/{pid}/fd/{int(number)}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC))
+            node = _SeenNode(
+                os.open(f"/proc/{pid}/fd/{int(number)}", os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+            )
             with node.inside():
                 found[str(name)[:_LONGEST]] = node
     return found
@@ -163,10 +177,16 @@ def _put(wanted: Mapping[str, str], there: Mapping[str, str]) -> None:
 
 
 def _differences(settings: Mapping[str, Any]) -> list[str]:
-    """Which of `settings` this network namespace does not have; those of gateways only where there is connection tracking."""
+    """Which of `settings` this network namespace does not have; those of gateways only where there
+    is connection tracking.
+    """
     wanted = Settings(**settings)
     for_all = [(knob.sysctl, value) for knob in KNOBS if (value := knob.value(wanted)) is not None]
-    return [name for name, value in for_all if (there := sysctl.read(name)) != value and not (there is None or name.startswith("net.netfilter."))]
+    return [
+        name
+        for name, value in for_all
+        if (there := sysctl.read(name)) != value and not (there is None or name.startswith("net.netfilter."))
+    ]
 
 
 def _add(evidence: Event, moved: Mapping[str, int]) -> None:
@@ -202,7 +222,9 @@ def _described_arm(scenario: Scenario, arm: str) -> Event:
 
 
 def _carry_out_arm(arm: str, seed: int, tell: Callable[[Event], None], wait: Callable[[str, Event], None]) -> None:
-    """In the cell: run the arm as `twlab run` does, with the examiner looking in before and after the steps."""
+    """In the cell: run the arm as `twlab run` does, with the examiner looking in before and after
+    the steps.
+    """
     scenario = find_scenario(_FILE)
 
     @functools.wraps(scenario.steps)
@@ -214,14 +236,18 @@ def _carry_out_arm(arm: str, seed: int, tell: Callable[[Event], None], wait: Cal
         return observation
 
     try:
-        outcome = run_arm(replace(scenario, steps=attended), arm, Overrides(), seed=seed, folder=Path("/tmp"), forced={})
+        outcome = run_arm(
+            replace(scenario, steps=attended), arm, Overrides(), seed=seed, folder=Path("/tmp"), forced={}
+        )
         tell({"observed": _facts(outcome.get("observed")), "problem": (outcome.get("error") or {}).get("message", "")})
     except Exception as error:
         tell({"problem": f"{type(error).__name__}: {getattr(error, 'message', error)}"})
 
 
 def _checked(said: Event) -> Event:
-    """A description of the right shape and size. Raises ValueError, or whatever a wrong shape brings about."""
+    """A description of the right shape and size. Raises ValueError, or whatever a wrong shape
+    brings about.
+    """
     if said.get("problem"):
         raise ValueError(_text(said["problem"]))
     arms = {
@@ -229,7 +255,10 @@ def _checked(said: Event) -> Event:
             "role": str(arm["role"]),
             "expect": _facts(arm["expect"]),
             "given": _facts(arm["given"]),
-            "nodes": {_text(node): Settings(**settings).as_dict() for node, settings in list(arm["nodes"].items())[:_MOST_NODES]},
+            "nodes": {
+                _text(node): Settings(**settings).as_dict()
+                for node, settings in list(arm["nodes"].items())[:_MOST_NODES]
+            },
         }
         for name, arm in said["arms"].items()
     }
@@ -240,11 +269,18 @@ def _checked(said: Event) -> Event:
         raise ValueError(f"it has more than {_MOST_ARMS} arms")
     if not all(arm["expect"] for arm in arms.values()):
         raise ValueError("an arm predicts nothing")
-    return {"name": _text(said["name"]), "hypothesis": _text(said["hypothesis"]), "topology": _text(said["topology"]), "arms": arms}
+    return {
+        "name": _text(said["name"]),
+        "hypothesis": _text(said["hypothesis"]),
+        "topology": _text(said["topology"]),
+        "arms": arms,
+    }
 
 
 def _facts(values: Any) -> Event:
-    """Named facts that are truth values, numbers, texts or ranges; whatever else is there becomes text."""
+    """Named facts that are truth values, numbers, texts or ranges; whatever else is there becomes
+    text.
+    """
     facts = list(values.items()) if isinstance(values, Mapping) else []
     return {_text(name): _fact(value) for name, value in facts[:_MOST_FACTS]}
 
@@ -252,7 +288,11 @@ def _facts(values: Any) -> Event:
 def _fact(value: Any) -> Any:
     if isinstance(value, dict) and set(value) == {"low", "high"}:
         return {end: None if bound is None else float(bound) for end, bound in value.items()}
-    if isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**63) or (isinstance(value, float) and math.isfinite(value)):
+    if (
+        isinstance(value, bool)
+        or (isinstance(value, int) and abs(value) < 2**63)
+        or (isinstance(value, float) and math.isfinite(value))
+    ):
         return value
     return _text(value)
 

@@ -1,4 +1,6 @@
-"""What a teacher asks: questions with their points, and the numbers that differ from student to student."""
+"""What a teacher asks: questions with their points, and the numbers that differ from student to
+student.
+"""
 
 from __future__ import annotations
 
@@ -30,14 +32,21 @@ _KEYS = {
     "scenario": {"uses"},
     "open": set(),
 }
-_NEEDED = {"prediction": ("scenario", "arm", "fact"), "number": ("formula",), "choice": ("scenario", "safe"), "scenario": (), "open": ()}
+_NEEDED = {
+    "prediction": ("scenario", "arm", "fact"),
+    "number": ("formula",),
+    "choice": ("scenario", "safe"),
+    "scenario": (),
+    "open": (),
+}
 _MOST_COMBINATIONS = 10_000  # of parameters in one question: more could not be looked through
 _TOLERANCE = {"number": 0.01}
 
 
 @dataclass(frozen=True)
 class Question:
-    """One question; `docs/grading.md` says what each key means. `{name}` in values stands for a student's number.
+    """One question; `docs/grading.md` says what each key means. `{name}` in values stands for a
+    student's number.
 
     Attributes:
         source: the scenario, as a lab kernel finds it; empty where nothing is run.
@@ -81,12 +90,17 @@ class Assignment:
     def numbers_for(self, student: str) -> dict[str, Any]:
         """The student's value of each parameter: always the same for the same seed and id."""
         name = unicodedata.normalize("NFC", student)
-        drawn = {key: hashlib.sha256(f"{self.seed}\0{name}\0{key}".encode(errors="replace")).digest() for key in self.parameters}
+        drawn = {
+            key: hashlib.sha256(f"{self.seed}\0{name}\0{key}".encode(errors="replace")).digest()
+            for key in self.parameters
+        }
         return {key: values[int.from_bytes(drawn[key], "big") % len(values)] for key, values in self.parameters.items()}
 
 
 def filled(value: Any, numbers: Mapping[str, Any]) -> Any:
-    """`value` with ``{name}`` in it replaced; a text that is nothing but ``{name}`` becomes the number itself."""
+    """`value` with ``{name}`` in it replaced; a text that is nothing but ``{name}`` becomes the
+    number itself.
+    """
     if not isinstance(value, str):
         return value
     if value[1:-1] in numbers and value == f"{{{value[1:-1]}}}":
@@ -99,22 +113,33 @@ def filled(value: Any, numbers: Mapping[str, Any]) -> Any:
 def pairs(sets: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:
     """``KEY=VALUE`` texts, as ``--set`` takes them."""
     words = {True: "on", False: "off"}
-    return [f"{key}={words[value] if isinstance(value, bool) else value}" for key, raw in sets.items() for value in [filled(raw, numbers)]]
+    return [
+        f"{key}={words[value] if isinstance(value, bool) else value}"
+        for key, raw in sets.items()
+        for value in [filled(raw, numbers)]
+    ]
 
 
 def load_assignment(path: Path, seed: int | None = None) -> Assignment:
     """The assignment in the file `path`; `seed` instead of its own.
 
     Raises:
-        UsageError: there is none (``no-assignment``), or something in it cannot be (``broken-assignment``).
+        UsageError: there is none (``no-assignment``), or something in it cannot be
+            (``broken-assignment``).
     """
     try:
         data = path.read_bytes()
         values = tomllib.loads(data.decode())
     except OSError as error:
-        raise UsageError(f"there is no assignment at {path}: {error.strerror}", "name it with --assignment FILE.toml", "no-assignment") from error
+        raise UsageError(
+            f"there is no assignment at {path}: {error.strerror}",
+            "name it with --assignment FILE.toml",
+            "no-assignment",
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is no TOML: {error}", "docs/grading.md shows an assignment", "broken-assignment") from error
+        raise UsageError(
+            f"{path} is no TOML: {error}", "docs/grading.md shows an assignment", "broken-assignment"
+        ) from error
     reader = _Reader(path)
     return reader.assignment(values, data, seed)
 
@@ -128,7 +153,10 @@ class _Reader:
         self._sources: dict[str, bytes] = {}
 
     def assignment(self, values: dict[str, Any], data: bytes, seed: int | None) -> Assignment:
-        self._require(values.get("schema") == SCHEMA, f"says schema = {values.get('schema')!r}; this twlab reads schema = {SCHEMA}")
+        self._require(
+            values.get("schema") == SCHEMA,
+            f"says schema = {values.get('schema')!r}; this twlab reads schema = {SCHEMA}",
+        )
         self._only(values, {"schema", "title", "seed", "parameters", "questions"})
         chosen = values.get("seed", 1) if seed is None else seed
         self._require(_is(chosen, int), f"has seed = {chosen!r}, which is no whole number")
@@ -140,9 +168,18 @@ class _Reader:
             self._where = f", question {number}"
             self._require(_is(entry, dict), "is no table")
             questions.append(self._question(entry, parameters))
-            self._require(len({question.id for question in questions}) == number, f"has the id {questions[-1].id!r} of another one")
-        digest = hashlib.sha256(json.dumps([data.hex(), chosen, {name: text.hex() for name, text in sorted(self._sources.items())}]).encode())
-        return Assignment(str(values.get("title", self._path.stem)), chosen, parameters, tuple(questions), digest.hexdigest())
+            self._require(
+                len({question.id for question in questions}) == number,
+                f"has the id {questions[-1].id!r} of another one",
+            )
+        digest = hashlib.sha256(
+            json.dumps(
+                [data.hex(), chosen, {name: text.hex() for name, text in sorted(self._sources.items())}]
+            ).encode()
+        )
+        return Assignment(
+            str(values.get("title", self._path.stem)), chosen, parameters, tuple(questions), digest.hexdigest()
+        )
 
     def _parameters(self, values: Any) -> dict[str, tuple[Any, ...]]:
         self._require(_is(values, dict), "has parameters that are no table")
@@ -154,7 +191,10 @@ class _Reader:
 
     def _question(self, entry: dict[str, Any], parameters: Mapping[str, tuple[Any, ...]]) -> Question:
         kind, name, points = entry.get("kind"), entry.get("id"), entry.get("points", 1)
-        self._require(_is(name, str) and _NAME.fullmatch(name or ""), f"has the id {name!r}; letters, digits, - and _ are possible")
+        self._require(
+            _is(name, str) and _NAME.fullmatch(name or ""),
+            f"has the id {name!r}; letters, digits, - and _ are possible",
+        )
         self._where = f", question {name}"
         self._require(kind in KINDS, f"is of kind {kind!r}; there are {', '.join(KINDS)}")
         assert isinstance(kind, str) and isinstance(name, str)
@@ -163,11 +203,16 @@ class _Reader:
             self._complain(f"lacks {lacking[0]}")
         self._require(_is(points, int, float) and 0 <= points < 1e6, f"has points = {points!r}")
         tolerance = entry.get("tolerance", _TOLERANCE.get(kind, 0.0))
-        self._require(_is(tolerance, int, float) and 0 <= tolerance < 1, f"has tolerance = {tolerance!r}; a share from 0 to 1 is wanted")
+        self._require(
+            _is(tolerance, int, float) and 0 <= tolerance < 1,
+            f"has tolerance = {tolerance!r}; a share from 0 to 1 is wanted",
+        )
         for key in ("text", "scenario", "arm", "fact", "formula"):
             self._require(_is(entry.get(key, ""), str), f"has a {key} that is no text")
         for key in ("set", "safe", "uses"):
-            self._require(_is(entry.get(key, {}), dict), f"has a {key} that is no table, as in {key} = {{ time_wait_s = 10 }}")
+            self._require(
+                _is(entry.get(key, {}), dict), f"has a {key} that is no table, as in {key} = {{ time_wait_s = 10 }}"
+            )
         question = Question(
             name, kind, float(points), entry.get("text", ""), fact=entry.get("fact", ""), tolerance=float(tolerance), sets=entry.get("set", {}),
             formula=entry.get("formula", ""), safe=entry.get("safe", {}), uses=entry.get("uses", {}),
@@ -183,9 +228,13 @@ class _Reader:
         except ValueError as error:
             self._complain(str(error))
         if unknown and not runs:
-            self._complain(f"has {sorted(unknown)[0]} in its formula, which is no parameter; for a fact, name scenario and arm")
+            self._complain(
+                f"has {sorted(unknown)[0]} in its formula, which is no parameter; for a fact, name scenario and arm"
+            )
 
-    def _with_scenario(self, question: Question, entry: dict[str, Any], parameters: Mapping[str, tuple[Any, ...]]) -> Question:
+    def _with_scenario(
+        self, question: Question, entry: dict[str, Any], parameters: Mapping[str, tuple[Any, ...]]
+    ) -> Question:
         source = entry["scenario"]
         if source.partition(":")[0].endswith(".py"):
             source = str((self._path.parent / source).resolve())
@@ -201,12 +250,20 @@ class _Reader:
         arms = entry.get("arms", remedies) if question.kind == "choice" else []
         self._require(_is(arms, list) and all(_is(name, str) for name in arms), "has arms that are no list of names")
         for name in [arm, *arms]:
-            self._require(name in scenario.arms, f"names the arm {name!r}; the arms of {scenario.name} are {', '.join(scenario.arms)}")
+            self._require(
+                name in scenario.arms,
+                f"names the arm {name!r}; the arms of {scenario.name} are {', '.join(scenario.arms)}",
+            )
         self._require(arms or question.kind != "choice", f"has nothing to choose from: {scenario.name} has no remedies")
         self._try_all(question.sets, parameters, lambda sets: _try_sets(sets, scenario))
         return Question(**{**vars(question), "source": source, "role_arm": arm, "arms": tuple(arms)})
 
-    def _try_all(self, raw: Mapping[str, Any], parameters: Mapping[str, tuple[Any, ...]], check: Callable[[dict[str, Any]], object]) -> None:
+    def _try_all(
+        self,
+        raw: Mapping[str, Any],
+        parameters: Mapping[str, tuple[Any, ...]],
+        check: Callable[[dict[str, Any]], object],
+    ) -> None:
         """No student may get a value with which the question cannot be checked."""
         used = [name for name in parameters if any(f"{{{name}}}" in str(value) for value in raw.values())]
         for number, combination in enumerate(itertools.product(*(parameters[name] for name in used))):
@@ -214,7 +271,9 @@ class _Reader:
             try:
                 check({key: filled(value, dict(zip(used, combination, strict=True))) for key, value in raw.items()})
             except UsageError as error:
-                self._complain(f"is not possible with {dict(zip(used, combination, strict=True)) or 'what it sets'}: {error.message}")
+                self._complain(
+                    f"is not possible with {dict(zip(used, combination, strict=True)) or 'what it sets'}: {error.message}"
+                )
             except TypeError:
                 self._complain(f"names a setting that does not exist: {', '.join(raw)}")
 
@@ -227,7 +286,9 @@ class _Reader:
             self._complain(otherwise)
 
     def _complain(self, what: str) -> Any:
-        raise UsageError(f"{self._path}{self._where} {what}", "docs/grading.md describes assignments", "broken-assignment")
+        raise UsageError(
+            f"{self._path}{self._where} {what}", "docs/grading.md describes assignments", "broken-assignment"
+        )
 
 
 def _try_sets(sets: dict[str, Any], scenario: Scenario) -> None:

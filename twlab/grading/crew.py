@@ -1,4 +1,6 @@
-"""Workers side by side (`twlab.grading.driver`), each a process: whatever becomes of one costs the task that it had, and no other."""
+"""Workers side by side (`twlab.grading.driver`), each a process: whatever becomes of one costs the
+task that it had, and no other.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ _LOST = {"outcomes": {}, "report": {"problem": "the process that drove its lab k
 
 
 def results(tasks: Iterable[Task], jobs: int) -> Iterator[tuple[str, Result]]:
-    """The key and the result of each of `tasks`, in the order in which they get done, `jobs` at a time.
+    """The key and the result of each of `tasks`, in the order in which they get done, `jobs` at a
+    time.
 
     However this ends, the workers and their lab kernels have ended.
 
@@ -50,7 +53,8 @@ def results(tasks: Iterable[Task], jobs: int) -> Iterator[tuple[str, Result]]:
 
 
 def _hire(selector: selectors.BaseSelector, working: dict[subprocess.Popen[bytes], Task], task: Task) -> None:
-    # Unbuffered: what a buffer had taken in, select would not tell of. A session of its own: Ctrl-C is for us, who end it.
+    # Unbuffered: what a buffer had taken in, select would not tell of. A session of its own: Ctrl-C
+    # is for us, who end it.
     command = [sys.executable, "-P", "-m", "twlab.grading.driver"]
     worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True)
     selector.register(worker.stdout, selectors.EVENT_READ, worker)  # type: ignore[arg-type]

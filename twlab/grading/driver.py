@@ -1,7 +1,9 @@
-"""Carries out tasks in lab kernels, one boot each: a JSON task a line on standard input, a JSON result a line on standard output.
+"""Carries out tasks in lab kernels, one boot each: a JSON task a line on standard input, a JSON
+result a line on standard output.
 
-A trial's result is ``{"outcomes": {arm: outcome}, "kernel": ...}``, an examination's ``{"report": ...}``; where this machine cannot run a
-lab kernel it is ``{"error": ...}`` (see `twlab.errors.LabError.as_dict`).
+A trial's result is ``{"outcomes": {arm: outcome}, "kernel": ...}``, an examination's ``{"report":
+...}``; where this machine cannot run a lab kernel it is ``{"error": ...}`` (see
+`twlab.errors.LabError.as_dict`).
 """
 
 from __future__ import annotations
@@ -43,7 +45,9 @@ def _trial(task: dict[str, Any], folder: Path) -> Result:
 
     def on_event(event: dict[str, Any]) -> None:
         if event["event"] == "arm":
-            outcomes[task["arms"][event["job"]]] = {name: event["result"].get(name) for name in ("observed", "error", "kernel")}
+            outcomes[task["arms"][event["job"]]] = {
+                name: event["result"].get(name) for name in ("observed", "error", "kernel")
+            }
 
     try:
         Guest(agent=AGENT).run(arms_request(jobs, seed=task["seed"]), folder, on_event, _TRIAL_LIMIT_S)
@@ -112,7 +116,9 @@ class Examination:
 
 
 def main() -> None:
-    """Carry out one task after the other, until there are no more; end with the process that started us."""
+    """Carry out one task after the other, until there are no more; end with the process that
+    started us.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     die_with_parent(signal.SIGTERM)
     for line in sys.stdin:

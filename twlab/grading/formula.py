@@ -1,4 +1,6 @@
-"""Arithmetic that an assignment states: numbers, names, and nothing that could do anything else. Pure."""
+"""Arithmetic that an assignment states: numbers, names, and nothing that could do anything else.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +21,28 @@ _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Pow: math.pow,  # in floating point: 9 ** 9 ** 9 overflows at once, instead of computing for ever
 }
 _PARTS = {ast.Expression, ast.Constant, ast.Name, ast.Load, ast.UnaryOp, ast.USub, ast.BinOp, ast.Call, *_BINARY}
-_FUNCTIONS: dict[str, Callable[..., Any]] = {"min": min, "max": max, "round": round, "floor": math.floor, "ceil": math.ceil}
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "min": min,
+    "max": max,
+    "round": round,
+    "floor": math.floor,
+    "ceil": math.ceil,
+}
 
 
 def names(formula: str) -> set[str]:
     """The names that the formula wants values for. Raises ValueError: it is no formula."""
     tree = _parsed(formula)
-    functions = {node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)}
+    functions = {
+        node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
     return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - (functions & set(_FUNCTIONS))
 
 
 def value(formula: str, known: Mapping[str, Any]) -> float:
-    """What the formula comes to. Raises ValueError: it is no formula, a name is not known or no number, or the result is none."""
+    """What the formula comes to. Raises ValueError: it is no formula, a name is not known or no
+    number, or the result is none.
+    """
     try:
         result = float(_value(_parsed(formula).body, known))
     except (ArithmeticError, TypeError) as error:

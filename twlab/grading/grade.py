@@ -1,4 +1,6 @@
-"""Grades a class: what has to be run is run, and each student's grade is kept as soon as all of it is there."""
+"""Grades a class: what has to be run is run, and each student's grade is kept as soon as all of it
+is there.
+"""
 
 from __future__ import annotations
 
@@ -19,14 +21,25 @@ from twlab.grading.tasks import Task, key, tasks_for
 
 def new_gradebook(assignment: Assignment) -> Gradebook:
     """An empty one. Raises CapabilityError: there is no lab kernel (``no-lab-kernel``)."""
-    basis = {"assignment": assignment.digest, "seed": assignment.seed, "twlab": twlab.__version__, "lab_kernel": built_kernel().parent.name}
+    basis = {
+        "assignment": assignment.digest,
+        "seed": assignment.seed,
+        "twlab": twlab.__version__,
+        "lab_kernel": built_kernel().parent.name,
+    }
     return Gradebook(assignment.title, basis)
 
 
 def grade(
-    assignment: Assignment, submissions: Sequence[Submission], book: Gradebook, *, jobs: int, on_grade: Callable[[Grade], None] = lambda grade: None
+    assignment: Assignment,
+    submissions: Sequence[Submission],
+    book: Gradebook,
+    *,
+    jobs: int,
+    on_grade: Callable[[Grade], None] = lambda grade: None,
 ) -> None:
-    """Grade those of `submissions` that `book` lacks; `on_grade` is called after each, which the book then has.
+    """Grade those of `submissions` that `book` lacks; `on_grade` is called after each, which the
+    book then has.
 
     Args:
         jobs: lab kernels side by side.
@@ -50,7 +63,9 @@ def grade(
         settle()
 
 
-def _grade(assignment: Assignment, submission: Submission, tasks: Mapping[str, Task], found: Mapping[str, Any]) -> Grade:
+def _grade(
+    assignment: Assignment, submission: Submission, tasks: Mapping[str, Task], found: Mapping[str, Any]
+) -> Grade:
     numbers = assignment.numbers_for(submission.id)
 
     def marked(question: Any) -> Mark:

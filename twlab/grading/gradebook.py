@@ -1,4 +1,6 @@
-"""The grades of a class: kept in a file while they are made, so that an interruption loses none, and shown as JSON or CSV."""
+"""The grades of a class: kept in a file while they are made, so that an interruption loses none,
+and shown as JSON or CSV.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,8 @@ class Gradebook:
 
     Attributes:
         title: the assignment's.
-        basis: what, beside a submission, a grade depends on: digest of the assignment, seed, twlab, lab kernel.
+        basis: what, beside a submission, a grade depends on: digest of the assignment, seed, twlab,
+            lab kernel.
     """
 
     title: str
@@ -82,7 +85,12 @@ class Gradebook:
         return [self.grades[name] for name in sorted(self.grades)]
 
     def as_dict(self) -> dict[str, Any]:
-        return {"schema": SCHEMA, "title": self.title, "basis": self.basis, "students": [grade.as_dict() for grade in self.in_order()]}
+        return {
+            "schema": SCHEMA,
+            "title": self.title,
+            "basis": self.basis,
+            "students": [grade.as_dict() for grade in self.in_order()],
+        }
 
     def json(self) -> str:
         return json.dumps(self.as_dict(), indent=1) + "\n"
@@ -98,11 +106,15 @@ class Gradebook:
             total = Mark("total", "", grade.points, grade.of, remark=by_hand)
             for mark in (*grade.marks, total):
                 row = {**who, **{key: value for key, value in asdict(mark).items() if key in _COLUMNS}}
-                writer.writerow({key: in_spreadsheet(value) if isinstance(value, str) else value for key, value in row.items()})
+                writer.writerow(
+                    {key: in_spreadsheet(value) if isinstance(value, str) else value for key, value in row.items()}
+                )
         return text.getvalue()
 
     def write(self, path: Path) -> None:
-        """Write `path` (JSON) and the same as CSV beside it, each whole or not at all. Raises CapabilityError (``cannot-write``)."""
+        """Write `path` (JSON) and the same as CSV beside it, each whole or not at all. Raises
+        CapabilityError (``cannot-write``).
+        """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             for file, content in ((path, self.json()), (path.with_suffix(".csv"), self.csv())):
@@ -121,11 +133,15 @@ class Gradebook:
         try:
             values = json.loads(path.read_text())
             same = values["schema"] == SCHEMA and values["basis"] == self.basis
-            kept = [_grade(entry) for entry in values["students"] if same and (entry["id"], entry["digest"]) in set(wanted)]
+            kept = [
+                _grade(entry) for entry in values["students"] if same and (entry["id"], entry["digest"]) in set(wanted)
+            ]
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{path} holds no grades: {error}", "name another file with --out", "broken-grades") from error
+            raise UsageError(
+                f"{path} holds no grades: {error}", "name another file with --out", "broken-grades"
+            ) from error
         self.grades |= {grade.id: grade for grade in kept if not grade.unchecked}
 
 

@@ -1,4 +1,5 @@
-"""A student's code in a process of its own, inside the lab kernel, from which it reaches nobody: neither the examiner nor any file.
+"""A student's code in a process of its own, inside the lab kernel, from which it reaches nobody:
+neither the examiner nor any file.
 
     examiner, root of the guest                      stranger, pid 1 of its own namespaces, root of nothing outside them
         │  ◄──────── "ready": the arm is set ──────────┤
@@ -7,7 +8,8 @@
         ├── looks at the kernel ─────────────── go ──► │
         │  ◄──────── "done": what it says ─────────────┘
 
-What arrives is judged by nobody here. It is bounded in size and in virtual time; real time is bounded from outside of the guest.
+What arrives is judged by nobody here. It is bounded in size and in virtual time; real time is
+bounded from outside of the guest.
 """
 
 from __future__ import annotations
@@ -46,7 +48,9 @@ class CellError(Exception):
 
 def prepare() -> None:
     """Once a boot: limits on what all processes of a stranger may use together. Raises OSError."""
-    syscalls.mount("cgroup2", str(_CGROUP.parent), "cgroup2", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
+    syscalls.mount(
+        "cgroup2", str(_CGROUP.parent), "cgroup2", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
+    )
     (_CGROUP.parent / "cgroup.subtree_control").write_text("+pids +memory")
     _CGROUP.mkdir()
     (_CGROUP / "pids.max").write_text(str(MOST_PROCESSES))
@@ -54,17 +58,22 @@ def prepare() -> None:
     (_CGROUP / "memory.oom.group").write_text("1")
 
 
-def run(work: Callable[[Callable[[Message], None], Callable[[str, Message], None]], None], files: dict[str, str], attend: Attend) -> Message:
+def run(
+    work: Callable[[Callable[[Message], None], Callable[[str, Message], None]], None],
+    files: dict[str, str],
+    attend: Attend,
+) -> Message:
     """Have a stranger do `work` and return what it says at the end.
 
     Args:
-        work: called in the stranger with `tell(message)`, to be called once at the end, and `wait(stage, message)`, which returns when the
-            examiner has attended to the stage.
+        work: called in the stranger with `tell(message)`, to be called once at the end, and
+            `wait(stage, message)`, which returns when the examiner has attended to the stage.
         files: path to content, of what the stranger finds in its file system.
         attend: called in the examiner for the stages ``ready`` and ``taken``, once each.
 
     Raises:
-        CellError: it ended without a word, said too much, said what nobody understands, or went on for too long.
+        CellError: it ended without a word, said too much, said what nobody understands, or went on
+            for too long.
     """
     report, reporting = os.pipe()
     going, go = os.pipe()
@@ -128,7 +137,9 @@ def _message(line: bytes) -> Message:
 
 @contextlib.contextmanager
 def _fresh_pids() -> Iterator[None]:
-    """What is forked in the block is pid 1 of a pid namespace of its own, and its end is the end of all that is in there."""
+    """What is forked in the block is pid 1 of a pid namespace of its own, and its end is the end of
+    all that is in there.
+    """
     home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
         syscalls.unshare(syscalls.CLONE_NEWPID)
@@ -163,7 +174,9 @@ def _be_stranger(work: Callable[..., None], files: dict[str, str], reporting: in
 
 
 def _stay_with(kept: set[int]) -> None:
-    """Close all other files, the examiner's events among them, and let standard input and output lead nowhere."""
+    """Close all other files, the examiner's events among them, and let standard input and output
+    lead nowhere.
+    """
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
         os.dup2(null, fd)
@@ -175,13 +188,20 @@ def _stay_with(kept: set[int]) -> None:
 
 
 def _hide_files(files: dict[str, str]) -> None:
-    """A view of the file system of its own: only its own processes, and nothing of what others have put into /run or /tmp."""
+    """A view of the file system of its own: only its own processes, and nothing of what others have
+    put into /run or /tmp.
+    """
     quiet = syscalls.MS_NOSUID | syscalls.MS_NODEV
     syscalls.unshare(syscalls.CLONE_NEWNS)
     syscalls.mount("none", "/", flags=syscalls.MS_REC | syscalls.MS_PRIVATE)
     syscalls.mount("proc", "/proc", "proc", quiet | syscalls.MS_NOEXEC)
-    # A checkout or a virtual environment may lie there itself: it is taken hold of before its place is covered.
-    needed = {path: os.open(path, os.O_PATH) for path in sorted(own_python()) if path.startswith(("/tmp/", "/var/tmp/")) and os.path.isdir(path)}
+    # A checkout or a virtual environment may lie there itself: it is taken hold of before its place
+    # is covered.
+    needed = {
+        path: os.open(path, os.O_PATH)
+        for path in sorted(own_python())
+        if path.startswith(("/tmp/", "/var/tmp/")) and os.path.isdir(path)
+    }
     for path in ("/run", "/tmp", "/var/tmp", "/dev/shm"):
         syscalls.mount("tmpfs", path, "tmpfs", quiet, f"size={MOST_FILE},mode=1777")
     for path, held in needed.items():
@@ -195,7 +215,9 @@ def _hide_files(files: dict[str, str]) -> None:
 
 
 def _give_up_rights() -> None:
-    """An ordinary user, who is root in a user namespace: there he may make networks, and nothing else of the guest is his."""
+    """An ordinary user, who is root in a user namespace: there he may make networks, and nothing
+    else of the guest is his.
+    """
     for limit, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, MOST_FILE), (resource.RLIMIT_NOFILE, 4096)):
         resource.setrlimit(limit, (most, most))
     os.umask(0o022)
@@ -203,6 +225,8 @@ def _give_up_rights() -> None:
     os.setresgid(_STRANGER, _STRANGER, _STRANGER)
     os.setresuid(_STRANGER, _STRANGER, _STRANGER)
     syscalls.be_dumpable()
-    syscalls.unshare(syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWIPC)
+    syscalls.unshare(
+        syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWIPC
+    )
     for name, text in (("setgroups", "deny"), ("uid_map", f"0 {_STRANGER} 1"), ("gid_map", f"0 {_STRANGER} 1")):
         Path(f"/proc/self/{name}").write_text(text)

@@ -52,10 +52,12 @@ class _UncheckableError(Exception):
 
 
 def mark(question: Question, submission: Submission, numbers: Mapping[str, Any], outcomes: Outcomes) -> Mark:
-    """The mark of any question but a ``scenario``, for which there is `twlab.grading.scenario_mark`.
+    """The mark of any question but a ``scenario``, for which there is
+    `twlab.grading.scenario_mark`.
 
     Args:
-        outcomes: of the arms that `twlab.grading.tasks.trial_of` asked for; empty where it asked for none.
+        outcomes: of the arms that `twlab.grading.tasks.trial_of` asked for; empty where it asked
+            for none.
     """
     if submission.problem:
         points = None if question.kind == "open" else 0.0
@@ -71,7 +73,15 @@ def mark(question: Question, submission: Submission, numbers: Mapping[str, Any],
     except _UnansweredError as unanswered:
         return Mark(question.id, question.kind, 0.0, question.points, said, remark=str(unanswered))
     except _UncheckableError as uncheckable:
-        return Mark(question.id, question.kind, None, question.points, said, remark=f"could not be checked: {uncheckable}", unchecked=True)
+        return Mark(
+            question.id,
+            question.kind,
+            None,
+            question.points,
+            said,
+            remark=f"could not be checked: {uncheckable}",
+            unchecked=True,
+        )
 
 
 def agrees(answer: Any, shown: Any, tolerance: float) -> bool:

@@ -1,4 +1,6 @@
-"""The mark of a student's own scenario, from what the examiner in the lab kernel reports. Pure, and it takes nothing for granted."""
+"""The mark of a student's own scenario, from what the examiner in the lab kernel reports. Pure, and
+it takes nothing for granted.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,15 @@ def mark_scenario(question: Question, submission: Submission, numbers: Mapping[s
     except Exception as error:  # the report comes from a kernel that ran a stranger's code: anything may be in it
         met, problem = 0, f"the report of the lab kernel is broken ({type(error).__name__})"
     shown = ", ".join(CRITERIA[:met]) or "nothing"
-    return Mark(question.id, question.kind, round(question.points * met / len(CRITERIA), 2), question.points, said, shown, plainly(problem, 240))
+    return Mark(
+        question.id,
+        question.kind,
+        round(question.points * met / len(CRITERIA), 2),
+        question.points,
+        said,
+        shown,
+        plainly(problem, 240),
+    )
 
 
 def _examine(report: Report, uses: Mapping[str, Any]) -> tuple[int, str]:
@@ -49,7 +59,9 @@ def _examine(report: Report, uses: Mapping[str, Any]) -> tuple[int, str]:
         return 1, f"{control}: {wrong[control]}"
     if not treatments or any(unusable[name] for name in treatments):
         return 2, next((f"{name}: {unusable[name]}" for name in treatments if unusable[name]), "there is no treatment")
-    if not any(wrong[name] for name in treatments) and (problem := _cannot_fail(report, described, ran, control, treatments)):
+    if not any(wrong[name] for name in treatments) and (
+        problem := _cannot_fail(report, described, ran, control, treatments)
+    ):
         return 2, problem
     if judge(roles, {name: not problem for name, problem in wrong.items()}) is not Verdict.SUPPORTED:
         return 3, next(f"{name}: {problem}" for name, problem in wrong.items() if problem)
@@ -71,7 +83,10 @@ def _refuted(described: Mapping[str, Any], ran: Mapping[str, Any]) -> str:
 
 
 def _prediction(described: Mapping[str, Any]) -> Observation:
-    ranges = {key: Range(value["low"], value["high"]) if isinstance(value, dict) else value for key, value in described["expect"].items()}
+    ranges = {
+        key: Range(value["low"], value["high"]) if isinstance(value, dict) else value
+        for key, value in described["expect"].items()
+    }
     return Observation(**ranges)
 
 
@@ -80,14 +95,20 @@ def _lacks(uses: Mapping[str, Any], treatments: list[Mapping[str, Any]]) -> str:
     wanted = Settings(**uses).as_dict()
     for key, value in wanted.items():
         if not any(node.get(key) == value for arm in treatments for node in arm["nodes"].values()):
-            return f"no treatment has {key}={value:g}" if isinstance(value, float) else f"no treatment has {key}={value}"
+            return (
+                f"no treatment has {key}={value:g}" if isinstance(value, float) else f"no treatment has {key}={value}"
+            )
     return ""
 
 
-def _cannot_fail(report: Report, described: Mapping[str, Any], ran: Mapping[str, Any], control: str, treatments: list[str]) -> str:
+def _cannot_fail(
+    report: Report, described: Mapping[str, Any], ran: Mapping[str, Any], control: str, treatments: list[str]
+) -> str:
     """Why the claim would have come out whatever the kernel did; empty when it could have failed."""
     if report["deceived"]:
-        if any(outcome["problem"] or _refuted(described[name], outcome) for name, outcome in report["deceived"].items()):
+        if any(
+            outcome["problem"] or _refuted(described[name], outcome) for name, outcome in report["deceived"].items()
+        ):
             return ""
         return "it observes what it predicts even where the kernel was as in the control: it does not look"
     if any(_refuted(described[control], ran[name]) for name in treatments):

@@ -1,4 +1,6 @@
-"""A student's sheet: his answers file, empty, with the questions and his own numbers in its comments. Pure."""
+"""A student's sheet: his answers file, empty, with the questions and his own numbers in its
+comments. Pure.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,9 @@ def sheet(assignment: Assignment, student: str) -> str:
 def _lines(assignment: Assignment, student: str) -> Iterator[str]:
     numbers = assignment.numbers_for(student)
     yield from _comment(assignment.title)
-    yield from _comment(f"This sheet is for {student}: its numbers are drawn for that name. Write an answer in the place of each \"\".")
+    yield from _comment(
+        f'This sheet is for {student}: its numbers are drawn for that name. Write an answer in the place of each "".'
+    )
     yield from ("", f"schema = {SCHEMA}", f"id = {_quoted(student)}", 'name = ""', "", "[answers]")
     for question in assignment.questions:
         points = f"{question.points:g} point{'' if question.points == 1 else 's'}"

@@ -1,6 +1,8 @@
-"""What a student hands in, read without trust: plain files of a bounded size, at a place that is his own, and nothing of it run.
+"""What a student hands in, read without trust: plain files of a bounded size, at a place that is
+his own, and nothing of it run.
 
-Whatever is wrong with a submission is said in it (`problem`) and costs its own grade: reading one never fails.
+Whatever is wrong with a submission is said in it (`problem`) and costs its own grade: reading one
+never fails.
 """
 
 from __future__ import annotations
@@ -56,26 +58,42 @@ class Submission:
 
 
 def read_submissions(path: Path, scenario_questions: list[str]) -> list[Submission]:
-    """One submission, where `path` is an answers file or a folder with one; else one for each entry of the folder; sorted by id.
+    """One submission, where `path` is an answers file or a folder with one; else one for each entry
+    of the folder; sorted by id.
 
     Args:
         scenario_questions: the questions whose answer names a scenario file.
 
     Raises:
-        UsageError: there is nothing there, or nothing that could be a submission (``no-submissions``).
+        UsageError: there is nothing there, or nothing that could be a submission
+            (``no-submissions``).
     """
     try:
         if not path.is_dir():
             folder, entry = path.absolute().parent, path.name
-            alone = [_read(folder, entry, folder.name if entry == ANSWERS else "", scenario_questions)] if os.path.lexists(path) else []
+            alone = (
+                [_read(folder, entry, folder.name if entry == ANSWERS else "", scenario_questions)]
+                if os.path.lexists(path)
+                else []
+            )
         elif os.path.lexists(path / ANSWERS):
             alone = [_read(path, ANSWERS, path.absolute().name, scenario_questions)]
         else:
-            alone = [_read(path, entry, "", scenario_questions) for entry in sorted(os.listdir(path)) if _is_submission(path, entry)]
+            alone = [
+                _read(path, entry, "", scenario_questions)
+                for entry in sorted(os.listdir(path))
+                if _is_submission(path, entry)
+            ]
     except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}", "name a submission or a folder of them", "no-submissions") from error
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror}", "name a submission or a folder of them", "no-submissions"
+        ) from error
     if not alone:
-        raise UsageError(f"there is no submission at {path}", "an answers file ID.toml, or a folder of them; see docs/grading.md", "no-submissions")
+        raise UsageError(
+            f"there is no submission at {path}",
+            "an answers file ID.toml, or a folder of them; see docs/grading.md",
+            "no-submissions",
+        )
     return sorted(_without_twins(alone), key=lambda submission: submission.id)
 
 
@@ -90,7 +108,9 @@ def _without_twins(found: list[Submission]) -> list[Submission]:
     kept: dict[str, Submission] = {}
     for submission in found:
         if submission.id in kept:
-            submission = Submission(submission.id, problem="was handed in twice, as a file and as a folder, or in two spellings")
+            submission = Submission(
+                submission.id, problem="was handed in twice, as a file and as a folder, or in two spellings"
+            )
         kept[submission.id] = submission
     return list(kept.values())
 
@@ -112,7 +132,9 @@ def _read(folder: Path, entry: str, student: str, scenario_questions: list[str])
             _take(submission, data)
             for question in scenario_questions:
                 if submission.answers.get(question) not in (None, ""):
-                    content.update(_take_scenario(submission, place, question, None if own else entry.removesuffix(".toml")))
+                    content.update(
+                        _take_scenario(submission, place, question, None if own else entry.removesuffix(".toml"))
+                    )
         finally:
             os.close(place)
     except _RefusedError as refused:
@@ -145,7 +167,9 @@ def _take(submission: Submission, data: bytes) -> None:
 
 
 def _take_scenario(submission: Submission, place: int, question: str, stem: str | None) -> bytes:
-    """Read the file that the answer names: any in the student's own folder, but beside other students' files only his."""
+    """Read the file that the answer names: any in the student's own folder, but beside other
+    students' files only his.
+    """
     answer = submission.answers[question]
     try:
         if not isinstance(answer, str) or not _SCENARIO.fullmatch(answer):

@@ -1,7 +1,8 @@
 """What has to be run in a lab kernel in order to grade. Pure.
 
-Each thing to be checked is a task of its own and gets a boot of its own, so that it comes out the same alone and in a class: what the kernel
-draws at random depends on what it has done before. Students with the same numbers share a task.
+Each thing to be checked is a task of its own and gets a boot of its own, so that it comes out the
+same alone and in a class: what the kernel draws at random depends on what it has done before.
+Students with the same numbers share a task.
 """
 
 from __future__ import annotations
@@ -17,11 +18,19 @@ Task = dict[str, Any]
 
 
 def trial_of(question: Question, numbers: Mapping[str, Any], seed: int) -> Task | None:
-    """The arms that show whether an answer to `question` is right; None where nothing has to be run."""
+    """The arms that show whether an answer to `question` is right; None where nothing has to be
+    run.
+    """
     if not question.source:
         return None
     arms = list(dict.fromkeys([question.role_arm, *question.arms]))
-    return {"kind": "trial", "source": question.source, "arms": arms, "sets": pairs(question.sets, numbers), "seed": seed}
+    return {
+        "kind": "trial",
+        "source": question.source,
+        "arms": arms,
+        "sets": pairs(question.sets, numbers),
+        "seed": seed,
+    }
 
 
 def examination_of(question: Question, submission: Submission, seed: int) -> Task | None:

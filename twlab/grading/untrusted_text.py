@@ -1,4 +1,6 @@
-"""What strangers wrote, made fit for a table, a terminal and a spreadsheet: one line, printable, of bounded length. Pure."""
+"""What strangers wrote, made fit for a table, a terminal and a spreadsheet: one line, printable, of
+bounded length. Pure.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,10 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control characters, and 
 
 def plainly(text: str, longest: int = _LONGEST) -> str:
     """One line of printable characters."""
-    shown = "".join("\ufffd" if unicodedata.category(character) in _HIDDEN else character for character in " ".join(text[: 8 * longest].split()))
+    shown = "".join(
+        "\ufffd" if unicodedata.category(character) in _HIDDEN else character
+        for character in " ".join(text[: 8 * longest].split())
+    )
     shown = _ADDRESS.sub("0x...", shown)
     return shown if len(shown) <= longest else shown[: longest - 3] + "..."
 
@@ -25,7 +30,9 @@ def claimed(answer: Any) -> str:
     if isinstance(answer, int):
         return str(answer) if abs(answer) < 10**30 else "a number of more than 30 digits"
     if isinstance(answer, list):
-        return plainly(", ".join(claimed(entry) if not isinstance(entry, list | dict) else "..." for entry in answer[:50]))
+        return plainly(
+            ", ".join(claimed(entry) if not isinstance(entry, list | dict) else "..." for entry in answer[:50])
+        )
     if isinstance(answer, dict):
         return "a table"
     return plainly(str(answer))
@@ -33,4 +40,6 @@ def claimed(answer: Any) -> str:
 
 def in_spreadsheet(text: str) -> str:
     """Text that a spreadsheet does not take for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") and not re.fullmatch(r"[+-]?[0-9.]+", text) else text
+    return (
+        f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") and not re.fullmatch(r"[+-]?[0-9.]+", text) else text
+    )

@@ -1,4 +1,6 @@
-"""A lab set up, with everything about it recorded: what an arm, a test or a person at a prompt stands on."""
+"""A lab set up, with everything about it recorded: what an arm, a test or a person at a prompt
+stands on.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ from twlab.wire.wire import Wire
 
 
 class Vitals(NamedTuple):
-    """How a lab does, for who looks on: seconds since it began, packets seen at its wires and gateways, sockets in TIME_WAIT."""
+    """How a lab does, for who looks on: seconds since it began, packets seen at its wires and
+    gateways, sockets in TIME_WAIT.
+    """
 
     at_s: float
     packets: int
@@ -38,8 +42,9 @@ class Stage:
         capture: what crosses the wires and the gateways.
         tunings: node to its settings in force; settings: what was asked of it.
         gauge: counts their sockets.
-        outcome: the fields of `twlab.results.result.ArmResult` that are known without a prediction, as JSON values, and ``kernel``: release,
-            version and machine of the kernel that TCP runs on. Complete once the stage has been left; `gather` tells what it is meanwhile.
+        outcome: the fields of `twlab.results.result.ArmResult` that are known without a prediction,
+            as JSON values, and ``kernel``: release, version and machine of the kernel that TCP runs
+            on. Complete once the stage has been left; `gather` tells what it is meanwhile.
     """
 
     lab: Lab
@@ -78,7 +83,9 @@ class Stage:
         self.outcome["settings"][name] = settings.as_dict()
 
     def close(self) -> None:
-        """Complete the outcome. Only now: a mechanism beside the lab tells how it did when it is stopped, and a capture what it lost."""
+        """Complete the outcome. Only now: a mechanism beside the lab tells how it did when it is
+        stopped, and a capture what it lost.
+        """
         self.outcome |= self._told()
 
     def _told(self) -> dict[str, Any]:
@@ -101,7 +108,8 @@ def staged(
     listener: Callable[[Entry], object] | None = None,
     pulse: Callable[[Vitals], object] | None = None,
 ) -> Iterator[Stage]:
-    """`topology`, built, with its settings in force, its wires ready and its traffic captured, for the block.
+    """`topology`, built, with its settings in force, its wires ready and its traffic captured, for
+    the block.
 
     Args:
         settings: of every node, by its name; known to be possible (`twlab.tuning.apply.check`).
@@ -139,9 +147,16 @@ def staged(
         gauge = Gauge((node for node in network.nodes.values() if node.role == "endpoint"), loop, tell)
         stack.enter_context(gauge)
         transcript = Transcript(lambda: loop.now_s, heard)
-        tunings = {name: stack.enter_context(Tuning(node, settings[name], loop, transcript, forced)) for name, node in network.nodes.items()}
+        tunings = {
+            name: stack.enter_context(Tuning(node, settings[name], loop, transcript, forced))
+            for name, node in network.nodes.items()
+        }
         stack.enter_context(recorder)
-        wires = {name: stack.enter_context(Wire(node, loop, transcript, recorder)) for name, node in network.nodes.items() if node.role == "wire"}
+        wires = {
+            name: stack.enter_context(Wire(node, loop, transcript, recorder))
+            for name, node in network.nodes.items()
+            if node.role == "wire"
+        }
         asked = dict(settings)
         lab = Lab(network, loop, transcript, wires, asked, random.Random(seed))
         stack.callback(lab.closing.close)

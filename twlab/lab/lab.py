@@ -1,6 +1,7 @@
 """What a scenario holds in its hand: the nodes, the wire, the clock, and words for what it does.
 
-Cheap to import, because every scenario file imports it: what a running lab is made of is loaded by `twlab.run.arm`.
+Cheap to import, because every scenario file imports it: what a running lab is made of is loaded by
+`twlab.run.arm`.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Reopened:
     """What became of a four-tuple that was wanted again.
 
     Attributes:
-        error: name of the error with which it was refused; empty when it was not, and only then there are the others:
+        error: name of the error with which it was refused; empty when it was not, and only then
+            there are the others:
         new, peer: the connection's two ends.
         syn, syn_ack: as they crossed the wire.
     """
@@ -52,7 +54,8 @@ class Reopened:
 class Lab:
     """The network of one arm, running.
 
-    ``lab["client"]`` is a node as a `Host`; `lab.wire` is the wire (`lab.wires` by name, where a topology has several).
+    ``lab["client"]`` is a node as a `Host`; `lab.wire` is the wire (`lab.wires` by name, where a
+    topology has several).
 
     Attributes:
         loop: the lab's clock and event loop.
@@ -63,7 +66,13 @@ class Lab:
     """
 
     def __init__(
-        self, network: Network, loop: Loop, transcript: Transcript, wires: Mapping[str, Wire], settings: Mapping[str, Settings], rng: random.Random
+        self,
+        network: Network,
+        loop: Loop,
+        transcript: Transcript,
+        wires: Mapping[str, Wire],
+        settings: Mapping[str, Settings],
+        rng: random.Random,
     ):
         self.network = network
         self.loop = loop
@@ -80,7 +89,9 @@ class Lab:
 
     def __getitem__(self, name: str) -> Host:
         if name not in self._hosts:
-            raise ScenarioError(f"this topology has no node called {name!r}", f"its nodes are: {', '.join(self._hosts)}", "no-such-node")
+            raise ScenarioError(
+                f"this topology has no node called {name!r}", f"its nodes are: {', '.join(self._hosts)}", "no-such-node"
+            )
         return self._hosts[name]
 
     @property
@@ -103,16 +114,19 @@ class Lab:
         self.transcript.record("note", text, **details)
 
     def row(self, table: str, **cells: Any) -> None:
-        """Add a row to one of the arm's tables. ``twlab run`` prints it and the report shows it, with the rows of the other arms beneath one title.
+        """Add a row to one of the arm's tables. ``twlab run`` prints it and the report shows it,
+        with the rows of the other arms beneath one title.
 
         Args:
             table: its title.
-            cells: JSON values by column; None where there is nothing to tell. Units stand in the names: ``median_ms``, ``failed_share``.
+            cells: JSON values by column; None where there is nothing to tell. Units stand in the
+                names: ``median_ms``, ``failed_share``.
         """
         self.tables.setdefault(table, []).append(cells)
 
     def require(self, holds: object, premise: str) -> None:
-        """The arm only means something if `premise` holds: where it does not, the arm is not carried out and the verdict is INCONCLUSIVE.
+        """The arm only means something if `premise` holds: where it does not, the arm is not
+        carried out and the verdict is INCONCLUSIVE.
 
         Raises:
             ScenarioError: it does not (``premise-failed``).
@@ -120,7 +134,9 @@ class Lab:
         self.transcript.record("check", f"{premise}: {'yes' if holds else 'NO'}")
         if not holds:
             raise ScenarioError(
-                f"a premise of the scenario does not hold: {premise}", "see the transcript; a busy machine may be too slow", "premise-failed"
+                f"a premise of the scenario does not hold: {premise}",
+                "see the transcript; a busy machine may be too slow",
+                "premise-failed",
             )
 
     def sleep(self, duration_s: float) -> None:
@@ -134,7 +150,8 @@ class Lab:
     def wait_until(self, condition: Callable[[], object], timeout_s: float = 10.0) -> bool:
         """Let time pass until `condition()` is true; whether it was, within `timeout_s`.
 
-        It is asked whenever something happens, and every 10 ms, because what the kernel does by itself tells nobody.
+        It is asked whenever something happens, and every 10 ms, because what the kernel does by
+        itself tells nobody.
         """
         deadline_s = self.now_s + timeout_s
         while not condition():
@@ -144,7 +161,8 @@ class Lab:
         return True
 
     def transfer(self, sender: Connection, receiver: Connection, count: int, filler: bytes = b".") -> float:
-        """Send `count` filler bytes and wait until the other application has them, which does not keep them; the seconds it took.
+        """Send `count` filler bytes and wait until the other application has them, which does not
+        keep them; the seconds it took.
 
         Raises:
             ScenarioError: they did not all arrive (``transfer-failed``).
@@ -159,7 +177,8 @@ class Lab:
         return self.now_s - began_s
 
     def close(self, first: Connection, second: Connection) -> None:
-        """Close a connection as it should be: `first` sends its FIN first and ends in TIME_WAIT, of `second` nothing is left.
+        """Close a connection as it should be: `first` sends its FIN first and ends in TIME_WAIT, of
+        `second` nothing is left.
 
         Raises:
             ScenarioError: it did not come to that (``premise-failed``).
@@ -171,16 +190,20 @@ class Lab:
 
         def done() -> bool:
             rest = [
-                end for end in self.sockets(other) if (end.local_port, end.remote_port) == (second.flow.source_port, second.flow.destination_port)
+                end
+                for end in self.sockets(other)
+                if (end.local_port, end.remote_port) == (second.flow.source_port, second.flow.destination_port)
             ]
             return not rest and any(entry.local_port == first.flow.source_port for entry in self.time_wait(closer))
 
         self.require(self.wait_until(done), f"{closer}, which closed first, is in TIME_WAIT; {other} has nothing left")
 
     def side_by_side(self, stories: Iterable[Story[Outcome]]) -> list[Outcome]:
-        """Carry on many stories at once, each until it wants time to pass, and give back their outcomes in the order of `stories`.
+        """Carry on many stories at once, each until it wants time to pass, and give back their
+        outcomes in the order of `stories`.
 
-        A story is a generator: it yields the time (as `now_s` counts) at which it goes on, and returns its outcome.
+        A story is a generator: it yields the time (as `now_s` counts) at which it goes on, and
+        returns its outcome.
         """
         outcomes: dict[int, Outcome] = {}
         now_s = self.now_s
@@ -196,15 +219,20 @@ class Lab:
         return [outcomes[number] for number in sorted(outcomes)]
 
     def shuttle(self, client: str, server: str, port: int, *, family: int = 4) -> Shuttle:
-        """Connections from `client` to `server` by the thousand, see `twlab.traffic.connection_pairs.Shuttle`; it is closed when the arm ends."""
+        """Connections from `client` to `server` by the thousand, see
+        `twlab.traffic.connection_pairs.Shuttle`; it is closed when the arm ends.
+        """
         from twlab.traffic.connection_pairs import Shuttle
 
-        made = Shuttle(self.network[client], self.network[server], self.wire.node, port, self.loop, self.transcript, family)
+        made = Shuttle(
+            self.network[client], self.network[server], self.wire.node, port, self.loop, self.transcript, family
+        )
         self.closing.callback(made.close)
         return made
 
     def reopen(self, old: Connection, listener: Listener, *, source_port: int | None = None) -> Reopened:
-        """The node of `old`, which connected to `listener`, opens the same four-tuple again; the wire keeps copies of SYN and SYN-ACK.
+        """The node of `old`, which connected to `listener`, opens the same four-tuple again; the
+        wire keeps copies of SYN and SYN-ACK.
 
         Args:
             source_port: None: that of `old`; 0: the kernel chooses, as in connect() without bind().
@@ -212,25 +240,31 @@ class Lab:
         port = old.flow.source_port if source_port is None else source_port
         opening = self.wire.copy(match(having="S"), count=2)
         family = 6 if ":" in listener.address else 4
-        attempt = self[old.node.name].try_connect(self[listener.node.name], listener.port, source_port=port, family=family)
+        attempt = self[old.node.name].try_connect(
+            self[listener.node.name], listener.port, source_port=port, family=family
+        )
         peer = listener.accept() if attempt else None
         opening.stop()
         return Reopened(attempt, peer, opening.segments)
 
     def visit(self, client: Host, server: Host, listener: Listener, patience_s: float, source_port: int = 0) -> Attempt:
-        """`client` connects, and `server` closes first, as a web server without keep-alive does; what became of the connect.
+        """`client` connects, and `server` closes first, as a web server without keep-alive does;
+        what became of the connect.
 
         Raises:
             ScenarioError: the connection came about, and was not closed so (``premise-failed``).
         """
         family = 6 if ":" in listener.address else 4
-        attempt = client.try_connect(server, listener.port, source_port=source_port, family=family, timeout_s=patience_s)
+        attempt = client.try_connect(
+            server, listener.port, source_port=source_port, family=family, timeout_s=patience_s
+        )
         if attempt.connection:
             self.close(listener.accept(), attempt.connection)
         return attempt
 
     def refuse(self, node: str, segments: str) -> None:
-        """Have a firewall at `node` drop what arrives there and matches `segments`, in the words of nftables. As often as needed.
+        """Have a firewall at `node` drop what arrives there and matches `segments`, in the words of
+        nftables. As often as needed.
 
         Raises:
             CapabilityError: the kernel's nftables cannot do that (``no-nftables``).
@@ -238,13 +272,17 @@ class Lab:
         from twlab.linux import nftables
 
         with self.network[node].inside():
-            nftables.apply(f"table inet refused {{ chain inward {{ type filter hook input priority filter; {segments} drop; }}; }};")
+            nftables.apply(
+                f"table inet refused {{ chain inward {{ type filter hook input priority filter; {segments} drop; }}; }};"
+            )
         self.note(f"from now on a firewall at {node} drops: {segments}")
 
     def shift_clocks(self, ahead_s: Mapping[str, float]) -> None:
-        """Let the timestamp clocks of nodes run ahead, as if they had booted earlier; for connections from now on. Once an arm.
+        """Let the timestamp clocks of nodes run ahead, as if they had booted earlier; for
+        connections from now on. Once an arm.
 
-        Done by the kernel where it has a clock for each node, else by the gateways in front of them (`twlab.tuning.timestamp_shift`).
+        Done by the kernel where it has a clock for each node, else by the gateways in front of them
+        (`twlab.tuning.timestamp_shift`).
 
         Raises:
             ScenarioError: there is neither (``no-gateway``).
@@ -260,8 +298,17 @@ class Lab:
         else:
             gateways = [node for node in self.network.nodes.values() if node.role == "gateway"]
             if not gateways:
-                raise ScenarioError("clocks are shifted by a gateway here, and this topology has none", "use --engine guest", "no-gateway")
-            by_address = {address: shift for name, shift in ahead_ms.items() for family in (4, 6) for address in self.network[name].addresses(family)}
+                raise ScenarioError(
+                    "clocks are shifted by a gateway here, and this topology has none",
+                    "use --engine guest",
+                    "no-gateway",
+                )
+            by_address = {
+                address: shift
+                for name, shift in ahead_ms.items()
+                for family in (4, 6)
+                for address in self.network[name].addresses(family)
+            }
             for gateway in gateways:
                 shifted = timestamp_shift.GatewayClocks(gateway, self.loop, by_address)
                 self.closing.callback(shifted.close)
@@ -273,23 +320,30 @@ class Lab:
         return tcp_sockets.table(self.network[node])
 
     def sockets(self, node: str, state: str = "") -> list[tcp_sockets.Socket]:
-        """The TCP sockets of a node, now, the mini-sockets of TIME_WAIT and of an orphaned FIN_WAIT2 among them.
+        """The TCP sockets of a node, now, the mini-sockets of TIME_WAIT and of an orphaned
+        FIN_WAIT2 among them.
 
         With `state` only those in that state, e.g. ``SYN_RECV`` or ``LAST_ACK``.
         """
         return [entry for entry in tcp_sockets.sockets(self.network[node]) if state in ("", entry.state)]
 
     def conntrack(self, gateway: str) -> list[tracking.Entry]:
-        """The TCP connections that a gateway tracks, now. Raises CapabilityError: the kernel does not tell (``no-conntrack-netlink``)."""
+        """The TCP connections that a gateway tracks, now. Raises CapabilityError: the kernel does
+        not tell (``no-conntrack-netlink``).
+        """
         return tracking.table(self.network[gateway])
 
     def moved(self, node: str, counter: str) -> int:
-        """How far a kernel counter of `node` has moved since the arm began, e.g. ``moved("server", "PAWSEstab")``."""
+        """How far a kernel counter of `node` has moved since the arm began, e.g. ``moved("server",
+        "PAWSEstab")``.
+        """
         return counters.read(self.network[node]).get(counter, 0) - self._counters[node].get(counter, 0)
 
     def all_moved(self) -> dict[str, dict[str, int]]:
         """Every counter that has moved since the arm began, by node."""
-        return {name: counters.delta(self._counters[name], counters.read(node)) for name, node in self.network.nodes.items()}
+        return {
+            name: counters.delta(self._counters[name], counters.read(node)) for name, node in self.network.nodes.items()
+        }
 
     def sample(self) -> None:
         """Put the TIME_WAIT tables, and what gateways track, as they are now into the evidence."""
@@ -301,7 +355,9 @@ class Lab:
             elif node.role == "gateway" and (tracked := self._tracked(name)):
                 entries = [entry.as_dict() for entry in tracked[:_SAMPLE]]
                 states = tracking.by_state(tracked)
-                self.conntrack_samples.append({"at_s": at_s, "node": name, "count": len(tracked), "states": states, "entries": entries})
+                self.conntrack_samples.append(
+                    {"at_s": at_s, "node": name, "count": len(tracked), "states": states, "entries": entries}
+                )
 
     def _tracked(self, gateway: str) -> list[tracking.Entry]:
         """For the evidence, which an arm can do without."""

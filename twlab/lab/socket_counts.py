@@ -1,4 +1,6 @@
-"""How many TCP sockets nodes have over time, and how many of them are in TIME_WAIT: looked at often, kept where it changes."""
+"""How many TCP sockets nodes have over time, and how many of them are in TIME_WAIT: looked at
+often, kept where it changes.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ if TYPE_CHECKING:
     from twlab.network import Node
 
 _PERIOD_S, _LONGEST_S = 1.0, 60.0
-_PATIENCE = 150  # looks without a change, after which it looks less often: longer than any TIME_WAIT that Linux makes by itself
+_PATIENCE = (
+    150  # looks without a change, after which it looks less often: longer than any TIME_WAIT that Linux makes by itself
+)
 _IN_USE, _TIME_WAIT = re.compile(rb"TCP6?: inuse (\d+)"), re.compile(rb" tw (\d+)")
 
 
@@ -25,8 +29,10 @@ class Gauge:
         on_change: called when the look of a second finds something changed.
 
     Attributes:
-        series: node to rows ``[at_s, in_use, time_wait]``, one for each change. `in_use` counts sockets of all states but TIME_WAIT, listening
-            ones too; `time_wait` also the mini-sockets of an orphaned FIN_WAIT2. Source: /proc/net/sockstat (Linux net/ipv4/proc.c), sockstat6.
+        series: node to rows ``[at_s, in_use, time_wait]``, one for each change. `in_use` counts
+            sockets of all states but TIME_WAIT, listening ones too; `time_wait` also the
+            mini-sockets of an orphaned FIN_WAIT2. Source: /proc/net/sockstat (Linux
+            net/ipv4/proc.c), sockstat6.
     """
 
     def __init__(self, nodes: Iterable[Node], loop: Loop, on_change: Callable[[], object] = lambda: None):
@@ -42,7 +48,9 @@ class Gauge:
         for node in self._nodes:
             with node.inside():
                 names = (f"/proc/thread-self/net/{name}" for name in ("sockstat", "sockstat6"))
-                self._files[node.name] = [os.open(name, os.O_RDONLY | os.O_CLOEXEC) for name in names if os.path.exists(name)]
+                self._files[node.name] = [
+                    os.open(name, os.O_RDONLY | os.O_CLOEXEC) for name in names if os.path.exists(name)
+                ]
         self._tick()
         return self
 

@@ -1,4 +1,6 @@
-"""Filters that the kernel runs for a packet socket, so that we are not woken for what we do not want. (classic BPF, socket(7))"""
+"""Filters that the kernel runs for a packet socket, so that we are not woken for what we do not
+want. (classic BPF, socket(7))
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,11 @@ from struct import pack
 
 _SO_ATTACH_FILTER = 26
 _LENGTH, _GREATER, _EQUAL, _RETURN = 0x80, 0x25, 0x15, 0x06  # A = packet length; jump if A > k; jump if A = k; return k
-_BYTE, _HALF_AT_X, _IP_HEADER = 0x30, 0x48, 0xB1  # A = byte at k; A = two bytes at X + k; X = length of the IPv4 header at k
+_BYTE, _HALF_AT_X, _IP_HEADER = (
+    0x30,
+    0x48,
+    0xB1,
+)  # A = byte at k; A = two bytes at X + k; X = length of the IPv4 header at k
 _HALF = 0x28  # A = two bytes at k
 _ALL = 1 << 18  # more bytes than any packet has
 
@@ -45,6 +51,8 @@ def sized(least: int, most: int, program: list[Instruction]) -> list[Instruction
 
 
 def attach(sock: socket.socket, program: list[Instruction]) -> None:
-    """Let `sock` receive only what `program` lets through, and only as much of it. Replaces the filter before."""
+    """Let `sock` receive only what `program` lets through, and only as much of it. Replaces the
+    filter before.
+    """
     code = ctypes.create_string_buffer(b"".join(pack("=HBBI", *instruction) for instruction in program))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pack("@HP", len(program), ctypes.addressof(code)))

@@ -1,7 +1,9 @@
-"""The connections that a NAT gateway tracks: seen, counted, and forgotten. Over ctnetlink, in-process, IPv4 and IPv6.
+"""The connections that a NAT gateway tracks: seen, counted, and forgotten. Over ctnetlink,
+in-process, IPv4 and IPv6.
 
-What conntrack(8) does, on a plain netlink socket, which belongs to the network namespace in which it was made. Only TCP is looked at.
-(Linux include/uapi/linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_tcp.h, net/netfilter/nf_conntrack_netlink.c)
+What conntrack(8) does, on a plain netlink socket, which belongs to the network namespace in which
+it was made. Only TCP is looked at. (Linux include/uapi/linux/netfilter/nfnetlink_conntrack.h,
+nf_conntrack_tcp.h, net/netfilter/nf_conntrack_netlink.c)
 """
 
 from __future__ import annotations
@@ -29,7 +31,9 @@ STATES = (
 _NETLINK_NETFILTER = 12
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_NEW, _GET, _DELETE, _GET_STATS = (1 << 8 | kind for kind in (0, 1, 2, 5))  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_...
+_NEW, _GET, _DELETE, _GET_STATS = (
+    1 << 8 | kind for kind in (0, 1, 2, 5)
+)  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_...
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence number, port
 _GENERIC = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
 _ATTRIBUTE = struct.Struct("=HH")
@@ -47,9 +51,11 @@ class Entry(NamedTuple):
     """A tracked TCP connection.
 
     Attributes:
-        state: conntrack's own idea of it, one of `STATES`: ``TIME_WAIT`` from the last ACK of the close on, ``CLOSE`` after a RST.
+        state: conntrack's own idea of it, one of `STATES`: ``TIME_WAIT`` from the last ACK of the
+            close on, ``CLOSE`` after a RST.
         original: the four-tuple of its first segment, as it came to the gateway.
-        reply: the four-tuple of an answer, as it comes: its destination is the outside address and port.
+        reply: the four-tuple of an answer, as it comes: its destination is the outside address and
+            port.
         remaining_s: whole seconds until it is forgotten, if no segment comes.
         assured: traffic was seen both ways; it is not thrown out when the table is full.
         name: how the kernel knows it: the original four-tuple and an id.
@@ -91,12 +97,16 @@ def table(node: NodeNamespace) -> list[Entry]:
     """
     with _channel(node) as channel:
         _send(channel, _GET, _DUMP)
-        entries = [entry for kind, family, data in _answers(channel) if kind == _NEW and (entry := _parse(family, data))]
+        entries = [
+            entry for kind, family, data in _answers(channel) if kind == _NEW and (entry := _parse(family, data))
+        ]
     return sorted(entries, key=lambda entry: entry.original)
 
 
 def count(node: NodeNamespace) -> int:
-    """How many connections of any protocol `node` tracks; the kernel's own count, without listing them. Raises as `table`."""
+    """How many connections of any protocol `node` tracks; the kernel's own count, without listing
+    them. Raises as `table`.
+    """
     with _channel(node) as channel:
         _send(channel, _GET_STATS, 0)
         ((_, _, data),) = _answers(channel, until_done=False)
@@ -104,7 +114,8 @@ def count(node: NodeNamespace) -> int:
 
 
 def delete(node: NodeNamespace, entries: Iterable[Entry]) -> int:
-    """Have `node` forget these connections at once, as ``conntrack -D`` does. How many it still knew.
+    """Have `node` forget these connections at once, as ``conntrack -D`` does. How many it still
+    knew.
 
     Raises:
         CapabilityError: as `table`.
@@ -145,7 +156,9 @@ def _send(channel: socket.socket, kind: int, flags: int, family: int = socket.AF
 
 
 def _answers(channel: socket.socket, until_done: bool = True) -> Iterator[tuple[int, int, bytes]]:
-    """Type, family and attributes of each message of the answer. Raises OSError, or CapabilityError where nobody listens."""
+    """Type, family and attributes of each message of the answer. Raises OSError, or CapabilityError
+    where nobody listens.
+    """
     while True:
         data, offset = channel.recv(1 << 17), 0
         while offset < len(data):
@@ -195,7 +208,9 @@ def _flow(family: int, data: bytes) -> Flow | None:
     addresses, protocol = dict(_attributes(parts[_TUPLE_IP])), dict(_attributes(parts[_TUPLE_PROTO]))
     if protocol.get(_PROTO_NUM) != bytes([socket.IPPROTO_TCP]):
         return None
-    source, destination = (socket.inet_ntop(family, addresses[kind]) for kind in _ADDRESSES[socket.AddressFamily(family)])
+    source, destination = (
+        socket.inet_ntop(family, addresses[kind]) for kind in _ADDRESSES[socket.AddressFamily(family)]
+    )
     ports = [int.from_bytes(protocol[kind], "big") for kind in (_PROTO_SOURCE_PORT, _PROTO_DESTINATION_PORT)]
     return Flow(source, ports[0], destination, ports[1])
 
@@ -214,4 +229,6 @@ def _place(address: str, port: int) -> str:
 
 def _cannot(error: OSError) -> CapabilityError:
     message = f"this kernel does not list tracked connections: {error.strerror}"
-    return CapabilityError(message, "load the kernel's nf_conntrack_netlink: modprobe nf_conntrack_netlink", "no-conntrack-netlink")
+    return CapabilityError(
+        message, "load the kernel's nf_conntrack_netlink: modprobe nf_conntrack_netlink", "no-conntrack-netlink"
+    )

@@ -1,8 +1,11 @@
-"""What the kernel has counted on a node: netstat, snmp and conntrack counters, read without a subprocess.
+"""What the kernel has counted on a node: netstat, snmp and conntrack counters, read without a
+subprocess.
 
-Names are those of nstat(8), with ``TcpExt`` left off because these are the ones everybody cites: ``PAWSEstab``, ``TWKilled``,
-``ListenDrops``; then ``TcpOutRsts``, ``IpExtInOctets``, ``Ip6InReceives``, and ``ConntrackInvalid`` for what ``conntrack -S`` calls
-``invalid``. Sources: /proc/net/{netstat,snmp,snmp6,stat/nf_conntrack} (Linux net/ipv4/proc.c, net/netfilter/nf_conntrack_standalone.c).
+Names are those of nstat(8), with ``TcpExt`` left off because these are the ones everybody cites:
+``PAWSEstab``, ``TWKilled``, ``ListenDrops``; then ``TcpOutRsts``, ``IpExtInOctets``,
+``Ip6InReceives``, and ``ConntrackInvalid`` for what ``conntrack -S`` calls ``invalid``. Sources:
+/proc/net/{netstat,snmp,snmp6,stat/nf_conntrack} (Linux net/ipv4/proc.c,
+net/netfilter/nf_conntrack_standalone.c).
 """
 
 from __future__ import annotations
@@ -16,13 +19,22 @@ if TYPE_CHECKING:
     from twlab.linux.namespace import Namespace
 
 _FOLDER = "/proc/thread-self/net"
-_CONNTRACK = {"invalid", "insert_failed", "drop", "early_drop", "clashres", "search_restart"}  # the rest are gauges, or always 0
+_CONNTRACK = {
+    "invalid",
+    "insert_failed",
+    "drop",
+    "early_drop",
+    "clashres",
+    "search_restart",
+}  # the rest are gauges, or always 0
 
 _emulated: WeakKeyDictionary[Namespace, dict[str, int]] = WeakKeyDictionary()
 
 
 def read(node: Namespace) -> dict[str, int]:
-    """All counters of `node` by name, as they are now; with what an emulation has counted there (`count`)."""
+    """All counters of `node` by name, as they are now; with what an emulation has counted there
+    (`count`).
+    """
     with node.inside():
         counters = _pairs_of_lines("netstat") | _pairs_of_lines("snmp") | _lines("snmp6") | _conntrack()
     for name, value in _emulated.get(node, {}).items():
@@ -36,7 +48,9 @@ def delta(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
 
 
 def count(node: Namespace, name: str) -> None:
-    """Count one event on `node` that an emulation brought about in the kernel's place; `read` adds it to the kernel's own."""
+    """Count one event on `node` that an emulation brought about in the kernel's place; `read` adds
+    it to the kernel's own.
+    """
     counted = _emulated.setdefault(node, {})
     counted[name] = counted.get(name, 0) + 1
 
@@ -54,7 +68,9 @@ def _pairs_of_lines(name: str) -> dict[str, int]:
     counters: dict[str, int] = {}
     for heads, values in zip(lines[::2], lines[1::2], strict=True):
         group = heads.partition(":")[0].removeprefix("TcpExt")
-        counters |= {group + head: int(value) for head, value in zip(heads.split()[1:], values.split()[1:], strict=True)}
+        counters |= {
+            group + head: int(value) for head, value in zip(heads.split()[1:], values.split()[1:], strict=True)
+        }
     return counters
 
 
@@ -67,4 +83,8 @@ def _conntrack() -> dict[str, int]:
     """A line of names, then one of hexadecimal values for each processor."""
     names, *processors = [line.split() for line in _text("stat/nf_conntrack").splitlines()] or [[]]
     columns = zip(names, zip(*processors, strict=True), strict=True)
-    return {"Conntrack" + name.title().replace("_", ""): sum(int(value, 16) for value in values) for name, values in columns if name in _CONNTRACK}
+    return {
+        "Conntrack" + name.title().replace("_", ""): sum(int(value, 16) for value in values)
+        for name, values in columns
+        if name in _CONNTRACK
+    }

@@ -1,11 +1,14 @@
-"""The kernel's table of TCP sockets over inet_diag: listing in bulk, looking single sockets up, ending them.
+"""The kernel's table of TCP sockets over inet_diag: listing in bulk, looking single sockets up,
+ending them.
 
-What `ss` does, in this process and on plain sockets: a netlink socket belongs to the network namespace in which it was made and
-stays there, so one that was made inside a node reads that node's table from anywhere. sock_diag answers while the request is
-being sent, hence all answers can be read as soon as `send` returns. (Linux include/uapi/linux/inet_diag.h, net/ipv4/inet_diag.c)
+What `ss` does, in this process and on plain sockets: a netlink socket belongs to the network
+namespace in which it was made and stays there, so one that was made inside a node reads that node's
+table from anywhere. sock_diag answers while the request is being sent, hence all answers can be
+read as soon as `send` returns. (Linux include/uapi/linux/inet_diag.h, net/ipv4/inet_diag.c)
 
-A TIME_WAIT socket is a mini-socket: it has no owner, no buffers, and the timer 3. A mini-socket can be in the state FIN_WAIT2 as
-well (the peer has not closed yet); the kernel shows that state, so asking for TIME_WAIT alone leaves those out.
+A TIME_WAIT socket is a mini-socket: it has no owner, no buffers, and the timer 3. A mini-socket can
+be in the state FIN_WAIT2 as well (the peer has not closed yet); the kernel shows that state, so
+asking for TIME_WAIT alone leaves those out.
 """
 
 from __future__ import annotations
@@ -36,12 +39,15 @@ _SHORTEST = struct.Struct(_MESSAGE)
 _SOCKET_ID = struct.Struct(">HH16s16s4x8s")  # inet_diag_sockid: ports, addresses, any interface, cookie
 _ANY_COOKIE = b"\xff" * 8  # INET_DIAG_NOCOOKIE
 _INFO, _RTO_US = 2, 8  # attribute INET_DIAG_INFO, and where tcpi_rto stands in the struct tcp_info that it holds
-_BATCH = 100  # requests in one send: their answers, 1 kB each in the kernel's accounting, must fit into the receive buffer
+_BATCH = (
+    100  # requests in one send: their answers, 1 kB each in the kernel's accounting, must fit into the receive buffer
+)
 
 
 class Record(NamedTuple):
-    """One inet_diag_msg. `id` is the kernel's inet_diag_sockid as it stands (48 bytes): ports, addresses, interface, cookie; it names
-    the socket in later requests, and the cookie in it makes sure that it is the same socket still."""
+    """One inet_diag_msg. `id` is the kernel's inet_diag_sockid as it stands (48 bytes): ports,
+    addresses, interface, cookie; it names the socket in later requests, and the cookie in it makes
+    sure that it is the same socket still."""
 
     length: int
     family: int
@@ -57,7 +63,9 @@ class Record(NamedTuple):
 
 
 def open_socket() -> socket.socket:
-    """A netlink socket to the table of the network namespace that this thread is in. Close it yourself. Raises OSError."""
+    """A netlink socket to the table of the network namespace that this thread is in. Close it
+    yourself. Raises OSError.
+    """
     diag = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
     diag.bind((0, 0))
     return diag
@@ -69,8 +77,11 @@ def dump(diag: socket.socket, states: int) -> list[Record]:
 
 
 def dump_in_parts(diag: socket.socket, states: int) -> Iterator[list[Record]]:
-    """The same, some 300 sockets at a time, for who has something else to do in between (not on this netlink socket). Raises OSError."""
-    # The older of the two requests is the only one that walks the kernel's hash table once for both families.
+    """The same, some 300 sockets at a time, for who has something else to do in between (not on
+    this netlink socket). Raises OSError.
+    """
+    # The older of the two requests is the only one that walks the kernel's hash table once for both
+    # families.
     body = _REQUEST_ALL.pack(b"", states, 0)
     diag.send(_HEADER.pack(_HEADER.size + len(body), _TCPDIAG_GETSOCK, _REQUEST | _DUMP, 0, 0) + body)
     done = False
@@ -80,19 +91,31 @@ def dump_in_parts(diag: socket.socket, states: int) -> Iterator[list[Record]]:
 
 
 def look_up(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[Record]:
-    """Those of `sockets`, each a family and an id, that are still there, as they are now; in the order asked. Raises OSError."""
+    """Those of `sockets`, each a family and an id, that are still there, as they are now; in the
+    order asked. Raises OSError.
+    """
     answers = (data for batch in _ask(diag, _SOCK_DIAG_BY_FAMILY, sockets) for data in batch)
-    return [Record._make(_SHORTEST.unpack_from(data)) for data in answers if _HEADER.unpack_from(data)[1] == _SOCK_DIAG_BY_FAMILY]
+    return [
+        Record._make(_SHORTEST.unpack_from(data))
+        for data in answers
+        if _HEADER.unpack_from(data)[1] == _SOCK_DIAG_BY_FAMILY
+    ]
 
 
 def socket_id(local: str, local_port: int, peer: str, peer_port: int) -> tuple[int, bytes]:
-    """Family and id of whichever socket a segment with these addresses meets: its connection, or else the listener."""
+    """Family and id of whichever socket a segment with these addresses meets: its connection, or
+    else the listener.
+    """
     family = socket.AF_INET6 if ":" in local else socket.AF_INET
-    return family, _SOCKET_ID.pack(local_port, peer_port, socket.inet_pton(family, local), socket.inet_pton(family, peer), _ANY_COOKIE)
+    return family, _SOCKET_ID.pack(
+        local_port, peer_port, socket.inet_pton(family, local), socket.inet_pton(family, peer), _ANY_COOKIE
+    )
 
 
 def retransmission_timeout_s(diag: socket.socket, one: tuple[int, bytes]) -> float | None:
-    """The RTO of the connection `one`, now; None when only a mini-socket or nothing is left of it. Raises OSError."""
+    """The RTO of the connection `one`, now; None when only a mini-socket or nothing is left of it.
+    Raises OSError.
+    """
     request = _REQUEST_ONE.pack(one[0], socket.IPPROTO_TCP, 1 << (_INFO - 1), ALL_STATES, one[1])
     diag.send(_HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST, 0, 0) + request)
     data = diag.recv(1 << 16)
@@ -106,10 +129,12 @@ def retransmission_timeout_s(diag: socket.socket, one: tuple[int, bytes]) -> flo
 
 
 def destroy(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[OSError]:
-    """End `sockets`, each a family and an id. A TIME_WAIT socket goes without a packet; any other is aborted with a RST.
+    """End `sockets`, each a family and an id. A TIME_WAIT socket goes without a packet; any other
+    is aborted with a RST.
 
     Returns:
-        One error for each that was not ended: ENOENT or ESTALE when it was gone already, EOPNOTSUPP when the kernel cannot.
+        One error for each that was not ended: ENOENT or ESTALE when it was gone already, EOPNOTSUPP
+            when the kernel cannot.
     """
     return [_error(data) for answers in _ask(diag, _SOCK_DESTROY, sockets) for data in answers]
 
@@ -130,7 +155,9 @@ def _ask(diag: socket.socket, kind: int, sockets: Iterable[tuple[int, bytes]]) -
 def _parse(data: bytes) -> tuple[list[Record], bool]:
     """The records of one datagram of a dump, and whether the dump ends with it."""
     length, kind = struct.unpack_from("=IH", data)
-    if kind in (_SOCK_DIAG_BY_FAMILY, _TCPDIAG_GETSOCK) and len(data) % length == 0:  # as good as always, for mini-sockets
+    if (
+        kind in (_SOCK_DIAG_BY_FAMILY, _TCPDIAG_GETSOCK) and len(data) % length == 0
+    ):  # as good as always, for mini-sockets
         found = list(map(Record._make, _layout(length).iter_unpack(data)))
         if all(record.length == length for record in found):
             return found, False

@@ -1,9 +1,11 @@
-"""The netfilter queue of one network namespace: forwarded TCP segments come up here, and a verdict goes back down.
+"""The netfilter queue of one network namespace: forwarded TCP segments come up here, and a verdict
+goes back down.
 
-Two things make it cheap and lossless. The firewall rule has the bypass flag, so while nobody has bound the queue every segment
-passes at the kernel's speed; a `Tap` is therefore opened only while the wire has something to do. And the queue fails open: what
-does not fit passes. `Tap.close` uses that to let go without losing a segment: length 0 (all new ones pass), serve what is
-left, unbind. Unbinding alone would drop what is waiting.
+Two things make it cheap and lossless. The firewall rule has the bypass flag, so while nobody has
+bound the queue every segment passes at the kernel's speed; a `Tap` is therefore opened only while
+the wire has something to do. And the queue fails open: what does not fit passes. `Tap.close` uses
+that to let go without losing a segment: length 0 (all new ones pass), serve what is left, unbind.
+Unbinding alone would drop what is waiting.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ _PARAMS, _COPY_PACKET = 2, 2  # NFQA_CFG_PARAMS (copy range, copy mode), NFQNL_C
 
 
 class Segments(NamedTuple):
-    """Which segments of a node go to the queue: where they pass, and which of them, in the words of both rule languages."""
+    """Which segments of a node go to the queue: where they pass, and which of them, in the words of
+    both rule languages.
+    """
 
     chain: str  # FORWARD or INPUT
     nft: str
@@ -47,7 +51,8 @@ FORWARDED = Segments("FORWARD", "meta l4proto tcp", "-p tcp")
 
 
 def install(node: NodeNamespace, segments: Segments = FORWARDED) -> str:
-    """Send TCP segments of `node` to the queue, those that it forwards unless others are named; they pass while nobody has bound it.
+    """Send TCP segments of `node` to the queue, those that it forwards unless others are named;
+    they pass while nobody has bound it.
 
     Returns:
         The mechanism: ``nft queue``, or ``iptables NFQUEUE`` where the kernel lacks the former.
@@ -75,7 +80,9 @@ def install(node: NodeNamespace, segments: Segments = FORWARDED) -> str:
                 reasons.append(f"{tool} is not installed")
                 break
             rule = f"-t mangle -A {segments.chain} {segments.iptables} -j NFQUEUE --queue-num {NUMBER} --queue-bypass"
-            done = subprocess.run([program, *rule.split()], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False)
+            done = subprocess.run(
+                [program, *rule.split()], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"}, check=False
+            )
             if done.returncode != 0:
                 reasons.append(f"{tool}: {done.stderr.strip()}")
                 break
@@ -89,7 +96,8 @@ def install(node: NodeNamespace, segments: Segments = FORWARDED) -> str:
 
 
 class Tap:
-    """The queue, bound. `callback(packet)` must give each packet its verdict; call `serve` when `fileno()` is readable.
+    """The queue, bound. `callback(packet)` must give each packet its verdict; call `serve` when
+    `fileno()` is readable.
 
     Attributes:
         overruns: how often the socket's buffer was full; segments passed unseen then.
@@ -107,7 +115,9 @@ class Tap:
             self._queue.bind(NUMBER, callback, max_len=LENGTH, sock_len=1 << 16)
         except OSError as error:
             message = f"the netfilter queue of {node.name} cannot be bound: {error}"
-            raise CapabilityError(message, "end what else uses it; twlab doctor tells more", "no-netfilter-queue") from error
+            raise CapabilityError(
+                message, "end what else uses it; twlab doctor tells more", "no-netfilter-queue"
+            ) from error
         self._configure({_MASK: _FAIL_OPEN, _FLAGS: _FAIL_OPEN})
         self._copy_whole()
         enlarge_receive_buffer(self._socket, _BUFFER_BYTES)
@@ -120,7 +130,9 @@ class Tap:
         self._queue.run_socket(self)
 
     def recv(self, size: int) -> bytes:
-        """What `run_socket` reads with. It asks for 4096 bytes, which would lose larger segments without a word."""
+        """What `run_socket` reads with. It asks for 4096 bytes, which would lose larger segments
+        without a word.
+        """
         try:
             return self._socket.recv(max(size, _LARGEST))
         except BlockingIOError:
@@ -138,12 +150,16 @@ class Tap:
         self._socket.close()
 
     def _configure(self, attributes: dict[int, int]) -> None:
-        body = pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + b"".join(pack("=HH", 8, kind) + pack("!I", value) for kind, value in attributes.items())
+        body = pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + b"".join(
+            pack("=HH", 8, kind) + pack("!I", value) for kind, value in attributes.items()
+        )
         self._tell(body)
 
     def _copy_whole(self) -> None:
         """Have the kernel hand up whole packets; the library settles for their first 4016 bytes."""
-        self._tell(pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + pack("=HH", 9, _PARAMS) + pack("!IB3x", 0xFFFF, _COPY_PACKET))
+        self._tell(
+            pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + pack("=HH", 9, _PARAMS) + pack("!IB3x", 0xFFFF, _COPY_PACKET)
+        )
 
     def _tell(self, body: bytes) -> None:
         self._socket.send(pack("=IHHII", 16 + len(body), _MESSAGE_CONFIG, 1, 0, 0) + body)

@@ -1,4 +1,6 @@
-"""nftables rule sets, applied in-process by libnftables: no `nft` is started, which in the lab kernel would cost a fork and an exec."""
+"""nftables rule sets, applied in-process by libnftables: no `nft` is started, which in the lab
+kernel would cost a fork and an exec.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,16 @@ _LIBRARY = "libnftables.so.1"
 
 
 def apply(ruleset: str) -> None:
-    """Apply `ruleset` (the text that `nft -f` takes) in the network namespace that this thread is in, whole or not at all.
+    """Apply `ruleset` (the text that `nft -f` takes) in the network namespace that this thread is
+    in, whole or not at all.
 
     Raises:
-        CapabilityError: libnftables is not installed (``no-libnftables``), or the kernel lacks what the rules use (``no-nftables``).
+        CapabilityError: libnftables is not installed (``no-libnftables``), or the kernel lacks what
+            the rules use (``no-nftables``).
     """
     nft = _library()
-    # A context keeps its netlink socket, and that belongs to the namespace in which it was opened: one for each call.
+    # A context keeps its netlink socket, and that belongs to the namespace in which it was opened:
+    # one for each call.
     context = nft.nft_ctx_new(0)
     try:
         nft.nft_ctx_buffer_output(context)
@@ -35,10 +40,17 @@ def _library() -> ctypes.CDLL:
     try:
         nft = ctypes.CDLL(_LIBRARY)
     except OSError:
-        raise CapabilityError(f"{_LIBRARY} is not installed", "apt-get install libnftables1", "no-libnftables") from None
+        raise CapabilityError(
+            f"{_LIBRARY} is not installed", "apt-get install libnftables1", "no-libnftables"
+        ) from None
     nft.nft_ctx_new.restype = ctypes.c_void_p
     nft.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
-    for function in (nft.nft_ctx_free, nft.nft_ctx_buffer_output, nft.nft_ctx_buffer_error, nft.nft_ctx_get_error_buffer):
+    for function in (
+        nft.nft_ctx_free,
+        nft.nft_ctx_buffer_output,
+        nft.nft_ctx_buffer_error,
+        nft.nft_ctx_get_error_buffer,
+    ):
         function.argtypes = [ctypes.c_void_p]
     nft.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
     return nft

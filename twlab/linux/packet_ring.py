@@ -1,11 +1,14 @@
-"""A packet socket whose packets the kernel writes straight into memory shared with us: the kernel's TPACKET_V3 ring. (packet(7), packet_mmap)
+"""A packet socket whose packets the kernel writes straight into memory shared with us: the kernel's
+TPACKET_V3 ring. (packet(7), packet_mmap)
 
-It sees every interface of one network namespace, both directions, each packet once. Unlike a socket's receive buffer its size is
-ours to choose without a privilege, and taking packets from it costs no system call each.
+It sees every interface of one network namespace, both directions, each packet once. Unlike a
+socket's receive buffer its size is ours to choose without a privilege, and taking packets from it
+costs no system call each.
 
-How it works. The ring is a row of blocks that the kernel fills one after the other with packets of any size. A full block is
-handed to us, and handed back once its bytes have been copied. The block being filled stays the kernel's, but the number of
-packets in it can be read at any time, and at the end so can they: nothing waits for a block to become full, and no timer runs.
+How it works. The ring is a row of blocks that the kernel fills one after the other with packets of
+any size. A full block is handed to us, and handed back once its bytes have been copied. The block
+being filled stays the kernel's, but the number of packets in it can be read at any time, and at the
+end so can they: nothing waits for a block to become full, and no timer runs.
 """
 
 from __future__ import annotations
@@ -28,14 +31,18 @@ _BLOCK_BYTES = 1 << 18
 _RETIRE_MS = 60_000  # when the kernel hands over a block that is not full; it cannot be told never to
 _STATUS, _COUNT, _FIRST = 8, 12, 16  # offsets in struct tpacket_block_desc
 _HEADER = Struct("=IIIIIIHH")  # struct tpacket3_hdr: next, seconds, nanoseconds, kept, length, status, mac, net
-_LINK = Struct("=HHiHBB")  # struct sockaddr_ll, behind it: family, protocol, interface index, hardware type, packet type, ...
+_LINK = Struct(
+    "=HHiHBB"
+)  # struct sockaddr_ll, behind it: family, protocol, interface index, hardware type, packet type, ...
 _LINK_OFFSET = 48
 _OUTGOING = 4
 _WORD = Struct("=I")
 
 
 class Taken(NamedTuple):
-    """One packet as an interface saw it. `frame` is as much of it as was kept, `length` that of the whole."""
+    """One packet as an interface saw it. `frame` is as much of it as was kept, `length` that of the
+    whole.
+    """
 
     at_ns: int
     interface: int
@@ -50,13 +57,15 @@ class Ring:
     Args:
         full_up_to: frames of at most so many bytes are kept whole.
         bulk: of longer ones, the first so many bytes are kept.
-        size: bytes of the ring, a multiple of 256 KiB. What comes while it is full is lost, and counted.
+        size: bytes of the ring, a multiple of 256 KiB. What comes while it is full is lost, and
+            counted.
 
     Attributes:
         lost: packets that found the ring full; known once it is closed.
 
     Raises:
-        CapabilityError: there is no memory for the ring, or no right to open packet sockets (``no-capture``).
+        CapabilityError: there is no memory for the ring, or no right to open packet sockets
+            (``no-capture``).
     """
 
     def __init__(self, node: NodeNamespace, full_up_to: int, bulk: int, size: int):
@@ -73,11 +82,14 @@ class Ring:
             request = (_BLOCK_BYTES, self._blocks, frame_bytes, size // frame_bytes, _RETIRE_MS, 0, 0)
             self._socket.setsockopt(_SOL_PACKET, _RX_RING, pack("=7I", *request))
             self._memory = mmap.mmap(self._socket.fileno(), size)
-            # No child of ours has a use for it, and user-mode Linux miscounts its pages when it is copied: the kernel panics before long.
+            # No child of ours has a use for it, and user-mode Linux miscounts its pages when it is
+            # copied: the kernel panics before long.
             self._memory.madvise(mmap.MADV_DONTFORK)
         except OSError as error:
             message = f"cannot capture at {node.name}: {error.strerror}"
-            raise CapabilityError(message, "free some memory; outside twlab's sandbox, run as root", "no-capture") from error
+            raise CapabilityError(
+                message, "free some memory; outside twlab's sandbox, run as root", "no-capture"
+            ) from error
 
     def fileno(self) -> int:
         """Readable when a block is full."""
@@ -98,13 +110,16 @@ class Ring:
         """Copy full blocks out of the ring and hand them back to the kernel."""
         while self._word(self._next, _STATUS):
             self._copy(self._next)
-            # The count of a block that the kernel has not begun to fill again must not be read as packets.
+            # The count of a block that the kernel has not begun to fill again must not be read as
+            # packets.
             self._write(self._next, _COUNT, 0)
             self._write(self._next, _STATUS, 0)
             self._next = (self._next + 1) % self._blocks
 
     def seen(self) -> list[Taken]:
-        """Every packet so far, in the order in which it was seen; more may come. One that is being written just now may be garbled."""
+        """Every packet so far, in the order in which it was seen; more may come. One that is being
+        written just now may be garbled.
+        """
         self.take()
         return [packet for block in [*self._copies, self._block(self._next)] for packet in _packets(block)]
 
@@ -138,5 +153,7 @@ def _packets(block: bytes) -> Iterator[Taken]:
     for _ in range(_WORD.unpack_from(block, _COUNT)[0]):
         step, seconds, nanoseconds, kept, length, _, mac, _ = _HEADER.unpack_from(block, at)
         _, _, index, _, kind, _ = _LINK.unpack_from(block, at + _LINK_OFFSET)
-        yield Taken(seconds * 1_000_000_000 + nanoseconds, index, kind == _OUTGOING, block[at + mac : at + mac + kept], length)
+        yield Taken(
+            seconds * 1_000_000_000 + nanoseconds, index, kind == _OUTGOING, block[at + mac : at + mac + kept], length
+        )
         at += step

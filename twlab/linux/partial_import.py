@@ -1,9 +1,10 @@
 """Imports a package's modules without what the package drags along.
 
-In the lab kernel an import is dear, some ten times what it costs on the host. Two packages import far more than the lab uses:
-`pyroute2/__init__` loads 160 modules where the encoding of rtnetlink messages needs 26 (0.10 s against 0.015 s on the host), and
-`mininet.node` loads all of setuptools, by way of distutils, for one comparison of version numbers that the lab never makes
-(0.10 s against 0.01 s).
+In the lab kernel an import is dear, some ten times what it costs on the host. Two packages import
+far more than the lab uses: `pyroute2/__init__` loads 160 modules where the encoding of rtnetlink
+messages needs 26 (0.10 s against 0.015 s on the host), and `mininet.node` loads all of setuptools,
+by way of distutils, for one comparison of version numbers that the lab never makes (0.10 s against
+0.01 s).
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from types import ModuleType
 
 @contextmanager
 def without_init(package: str) -> Iterator[None]:
-    """In the block, submodules of `package` are imported without running its ``__init__``; a later import runs it as ever.
+    """In the block, submodules of `package` are imported without running its ``__init__``; a later
+    import runs it as ever.
 
     Raises:
         ModuleNotFoundError: the package is not installed.
@@ -31,7 +33,9 @@ def without_init(package: str) -> Iterator[None]:
 
 @contextmanager
 def stand_ins(modules: dict[str, ModuleType]) -> Iterator[None]:
-    """In the block, these modules stand in for those of their names, unless those are loaded already."""
+    """In the block, these modules stand in for those of their names, unless those are loaded
+    already.
+    """
     placed = [name for name in modules if name not in sys.modules]
     sys.modules.update({name: modules[name] for name in placed})
     try:

@@ -1,8 +1,10 @@
-"""rtnetlink in bulk: links, addresses, routes and neighbours as messages, many of them in one system call.
+"""rtnetlink in bulk: links, addresses, routes and neighbours as messages, many of them in one
+system call.
 
-The only importer of pyroute2, whose message classes do the encoding. Sending is ours: a batch goes to the kernel in one `sendmsg`,
-and only its last message asks for an acknowledgement. The kernel works through a batch in order, reports every message that
-fails, and acknowledges the last in any case, so that one acknowledgement accounts for all.
+The only importer of pyroute2, whose message classes do the encoding. Sending is ours: a batch goes
+to the kernel in one `sendmsg`, and only its last message asks for an acknowledgement. The kernel
+works through a batch in order, reports every message that fails, and acknowledges the last in any
+case, so that one acknowledgement accounts for all.
 """
 
 from __future__ import annotations
@@ -47,7 +49,9 @@ _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
 
 @dataclass(frozen=True)
 class Message:
-    """A request to the kernel: what it is for, in words; its type and flags (netlink(7)); and its body, encoded."""
+    """A request to the kernel: what it is for, in words; its type and flags (netlink(7)); and its
+    body, encoded.
+    """
 
     words: str
     type: int
@@ -57,7 +61,9 @@ class Message:
 
 @dataclass(frozen=True)
 class End:
-    """One end of a veth pair to be made: interface name and index, MAC address, and the namespace it shall be in."""
+    """One end of a veth pair to be made: interface name and index, MAC address, and the namespace
+    it shall be in.
+    """
 
     name: str
     index: int
@@ -66,11 +72,13 @@ class End:
 
 
 def veth(one: End, other: End, mtu: int) -> Message:
-    """A veth pair, each end made straight in its namespace, under its final name and index. Down: veth cannot be made up at both ends.
+    """A veth pair, each end made straight in its namespace, under its final name and index. Down:
+    veth cannot be made up at both ends.
 
-    The ends speak no ARP, no neighbour discovery and no multicast: who is at the other end is written down beforehand (`neighbour`),
-    so that a capture holds what the experiment sends and nothing else. A frame for an address that nobody has written down still
-    travels to the other end, where packet sockets see it and the kernel does not answer.
+    The ends speak no ARP, no neighbour discovery and no multicast: who is at the other end is
+    written down beforehand (`neighbour`), so that a capture holds what the experiment sends and
+    nothing else. A frame for an address that nobody has written down still travels to the other
+    end, where packet sockets see it and the kernel does not answer.
     """
     peer = {"attrs": _naming(other, mtu), **_flags(other)}
     kind = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]})]}
@@ -78,43 +86,69 @@ def veth(one: End, other: End, mtu: int) -> Message:
     return Message(f"make the link {one.name} - {other.name}", _RTM_NEWLINK, _NEW, body)
 
 
-# What follows depends on nothing but its arguments, and each arm of a scenario builds the same network: encoded once, kept.
+# What follows depends on nothing but its arguments, and each arm of a scenario builds the same
+# network: encoded once, kept.
 
 
 @cache
 def up(index: int) -> Message:
     """Interface `index` up."""
-    return Message(f"set interface {index} up", _RTM_NEWLINK, 0, _encoded(ifinfmsg, [], index=index, flags=_IFF_UP, change=_IFF_UP))
+    return Message(
+        f"set interface {index} up", _RTM_NEWLINK, 0, _encoded(ifinfmsg, [], index=index, flags=_IFF_UP, change=_IFF_UP)
+    )
 
 
 @cache
 def address(index: int, ip: str, prefix: int) -> Message:
-    """An address on interface `index`; an IPv6 address is usable without duplicate address detection."""
+    """An address on interface `index`; an IPv6 address is usable without duplicate address
+    detection.
+    """
     flags = _IFA_F_PERMANENT | (_IFA_F_NODAD if ":" in ip else 0)
-    body = _encoded(ifaddrmsg, [("IFA_ADDRESS", ip), ("IFA_LOCAL", ip)], family=_family(ip), prefixlen=prefix, index=index, flags=flags)
+    body = _encoded(
+        ifaddrmsg,
+        [("IFA_ADDRESS", ip), ("IFA_LOCAL", ip)],
+        family=_family(ip),
+        prefixlen=prefix,
+        index=index,
+        flags=flags,
+    )
     return Message(f"add address {ip}/{prefix}", _RTM_NEWADDR, _SET, body)
 
 
 @cache
 def route(index: int, destination: str, prefix: int, via: str) -> Message:
-    """A route out of interface `index`; it replaces one to the same destination. Prefix 0 is the default route."""
+    """A route out of interface `index`; it replaces one to the same destination. Prefix 0 is the
+    default route.
+    """
     attributes = [("RTA_GATEWAY", via), ("RTA_OIF", index)] + ([("RTA_DST", destination)] if prefix else [])
-    fields = {"family": _family(destination), "dst_len": prefix, "table": _RT_TABLE_MAIN, "proto": _RTPROT_STATIC, "type": _RTN_UNICAST}
-    return Message(f"add route {destination}/{prefix} via {via}", _RTM_NEWROUTE, _SET, _encoded(rtmsg, attributes, **fields))
+    fields = {
+        "family": _family(destination),
+        "dst_len": prefix,
+        "table": _RT_TABLE_MAIN,
+        "proto": _RTPROT_STATIC,
+        "type": _RTN_UNICAST,
+    }
+    return Message(
+        f"add route {destination}/{prefix} via {via}", _RTM_NEWROUTE, _SET, _encoded(rtmsg, attributes, **fields)
+    )
 
 
 @cache
 def neighbour(index: int, ip: str, mac: str) -> Message:
     """Who has `ip` on interface `index`, for good."""
-    body = _encoded(ndmsg, [("NDA_DST", ip), ("NDA_LLADDR", mac)], family=_family(ip), ifindex=index, state=_NUD_PERMANENT)
+    body = _encoded(
+        ndmsg, [("NDA_DST", ip), ("NDA_LLADDR", mac)], family=_family(ip), ifindex=index, state=_NUD_PERMANENT
+    )
     return Message(f"add neighbour {ip}", _RTM_NEWNEIGH, _SET, body)
 
 
 def carry_out(messages: Iterable[Message]) -> None:
-    """Have the kernel do all of `messages`, in order, in the network namespace that this thread is in.
+    """Have the kernel do all of `messages`, in order, in the network namespace that this thread is
+    in.
 
     Raises:
-        CapabilityError: the kernel refuses one for want of a right or a feature (``no-network-rights``, ``no-veth``).
+        CapabilityError: the kernel refuses one for want of a right or a feature
+            (``no-network-rights``, ``no-veth``).
         OSError: it refuses one for another reason; says which message.
     """
     pending = list(messages)
@@ -124,11 +158,14 @@ def carry_out(messages: Iterable[Message]) -> None:
 
 
 def wait_ready(indices: Iterable[int], addresses6: Iterable[str]) -> None:
-    """Return when these interfaces and IPv6 addresses of this thread's namespace take part in the network.
+    """Return when these interfaces and IPv6 addresses of this thread's namespace take part in the
+    network.
 
-    The kernel leaves two things to workers, moments later. The end of a veth pair that came up first learns of its carrier, and until then
-    drops what it is given (net/core/link_watch.c). And an IPv6 address gets its local route, even where nothing has to be detected first
-    (net/ipv6/addrconf.c, addrconf_dad_work). A SYN lost to either would be sent again only after a second.
+    The kernel leaves two things to workers, moments later. The end of a veth pair that came up
+    first learns of its carrier, and until then drops what it is given (net/core/link_watch.c). And
+    an IPv6 address gets its local route, even where nothing has to be detected first
+    (net/ipv6/addrconf.c, addrconf_dad_work). A SYN lost to either would be sent again only after a
+    second.
 
     Raises:
         OSError: one of them does not, for as long as 10 s.
@@ -147,10 +184,12 @@ def is_running(index: int) -> bool:
 
 
 def fill_in_checksums(names: Iterable[str]) -> None:
-    """Have these interfaces of this thread's namespace compute TCP checksums, and cut TCP's bulk into segments, before they send.
+    """Have these interfaces of this thread's namespace compute TCP checksums, and cut TCP's bulk
+    into segments, before they send.
 
-    By default veth leaves both to hardware that it does not have: captures show wrong checksums and segments of 64 KB, and what is taken
-    out of a netfilter queue and sent again is dropped by its receiver. Segmentation offload depends on checksum offload and goes with it.
+    By default veth leaves both to hardware that it does not have: captures show wrong checksums and
+    segments of 64 KB, and what is taken out of a netfilter queue and sent again is dropped by its
+    receiver. Segmentation offload depends on checksum offload and goes with it.
     """
     value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_STXCSUM, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
@@ -180,12 +219,20 @@ def _encoded(kind: type, attributes: list[tuple[str, Any]], **fields: int) -> by
 
 
 def _header(message: Message, number: int, flags: int = 0) -> bytes:
-    return _HEADER.pack(_HEADER.size + len(message.body), message.type, message.flags | flags | _NLM_F_REQUEST, number, 0)
+    return _HEADER.pack(
+        _HEADER.size + len(message.body), message.type, message.flags | flags | _NLM_F_REQUEST, number, 0
+    )
 
 
 def _carry_out_batch(channel: socket.socket, batch: list[Message]) -> None:
     last = len(batch) - 1
-    channel.sendmsg([part for n, message in enumerate(batch) for part in (_header(message, n, _NLM_F_ACK if n == last else 0), message.body)])
+    channel.sendmsg(
+        [
+            part
+            for n, message in enumerate(batch)
+            for part in (_header(message, n, _NLM_F_ACK if n == last else 0), message.body)
+        ]
+    )
     done = False
     while not done:
         answers, offset = channel.recv(1 << 16), 0
@@ -209,8 +256,9 @@ def _failure(message: Message, number: int) -> Exception:
 
 
 def _wait(condition: Callable[[], bool], fault: str) -> None:
-    """Return when `condition()` holds; OSError if it never does. It naps in between: the lab kernel's clock, and with it the workers
-    that are waited for, stand still while anybody computes."""
+    """Return when `condition()` holds; OSError if it never does. It naps in between: the lab
+    kernel's clock, and with it the workers that are waited for, stand still while anybody
+    computes."""
     for _ in range(_NAPS):
         if condition():
             return
@@ -230,7 +278,9 @@ def _is_running(channel: socket.socket, index: int) -> bool:
 
 
 def _is_local(channel: socket.socket, ip: str) -> bool:
-    kind, answer = _ask(channel, Message("", _RTM_GETROUTE, 0, _encoded(rtmsg, [("RTA_DST", ip)], family=socket.AF_INET6, dst_len=128)))
+    kind, answer = _ask(
+        channel, Message("", _RTM_GETROUTE, 0, _encoded(rtmsg, [("RTA_DST", ip)], family=socket.AF_INET6, dst_len=128))
+    )
     return kind == _RTM_NEWROUTE and answer[7] == _RTN_LOCAL
 
 

@@ -1,4 +1,6 @@
-"""The few Linux system calls that Python 3.11 does not offer: namespaces, mounts, and the parent's death."""
+"""The few Linux system calls that Python 3.11 does not offer: namespaces, mounts, and the parent's
+death.
+"""
 
 from __future__ import annotations
 
@@ -44,21 +46,32 @@ def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
     """mount(2). Raises OSError, naming the target."""
-    _check(_libc.mount(source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None), f"mount {target}")
+    _check(
+        _libc.mount(
+            source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None
+        ),
+        f"mount {target}",
+    )
 
 
 def unmount(target: str) -> None:
-    """Take the mount at `target` out of this mount namespace, with all below it (umount2(2), MNT_DETACH). Raises OSError."""
+    """Take the mount at `target` out of this mount namespace, with all below it (umount2(2),
+    MNT_DETACH). Raises OSError.
+    """
     _check(_libc.umount2(target.encode(), _MNT_DETACH), f"umount {target}")
 
 
 def pivot_root(new: str, old: str) -> None:
-    """Make the mount `new` the root, and put the root as it was at `old` (pivot_root(2)). Raises OSError."""
+    """Make the mount `new` the root, and put the root as it was at `old` (pivot_root(2)). Raises
+    OSError.
+    """
     _check(_libc.syscall(_SYS_PIVOT_ROOT, new.encode(), old.encode()), f"pivot_root {new}")
 
 
 def drop_capabilities() -> None:
-    """From the next exec on, neither this process nor its children have a capability or can gain one (capabilities(7)). Raises OSError."""
+    """From the next exec on, neither this process nor its children have a capability or can gain
+    one (capabilities(7)). Raises OSError.
+    """
     for capability in range(_LAST_CAPABILITY + 1):
         if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) != 0:
             break  # EINVAL: this kernel has no more of them
@@ -66,17 +79,23 @@ def drop_capabilities() -> None:
 
 
 def be_dumpable() -> None:
-    """Let this process own its files in /proc again, which a change of user takes away (prctl(2), PR_SET_DUMPABLE). Raises OSError."""
+    """Let this process own its files in /proc again, which a change of user takes away (prctl(2),
+    PR_SET_DUMPABLE). Raises OSError.
+    """
     _check(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0), "prctl")
 
 
 def die_with_parent(signal: int = 9) -> None:
-    """Have the kernel send `signal` to this process when its parent ends (prctl(2), PR_SET_PDEATHSIG). Raises OSError."""
+    """Have the kernel send `signal` to this process when its parent ends (prctl(2),
+    PR_SET_PDEATHSIG). Raises OSError.
+    """
     _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")
 
 
 def new_network_namespace() -> int:
-    """Make a network namespace and return a file descriptor that keeps it alive; this thread stays where it is."""
+    """Make a network namespace and return a file descriptor that keeps it alive; this thread stays
+    where it is.
+    """
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         unshare(CLONE_NEWNET)
@@ -90,7 +109,9 @@ def new_network_namespace() -> int:
 
 @contextmanager
 def inside_network_namespace(fd: int) -> Iterator[None]:
-    """Run the block in the network namespace that `fd` refers to, then return to where this thread was. May be nested."""
+    """Run the block in the network namespace that `fd` refers to, then return to where this thread
+    was. May be nested.
+    """
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         setns(fd)
@@ -103,7 +124,9 @@ def inside_network_namespace(fd: int) -> Iterator[None]:
 
 
 def read_file(path: str) -> bytes:
-    """All of a file of /proc, in as few system calls as that takes: the lab kernel makes them dear. Raises OSError."""
+    """All of a file of /proc, in as few system calls as that takes: the lab kernel makes them dear.
+    Raises OSError.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         return b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
@@ -112,15 +135,22 @@ def read_file(path: str) -> bytes:
 
 
 def set_read_only(path: str, read_only: bool, recursive: bool = False) -> None:
-    """Make the mount at `path` read-only, or writable again, with all below it if `recursive` (mount_setattr(2)). Raises OSError."""
+    """Make the mount at `path` read-only, or writable again, with all below it if `recursive`
+    (mount_setattr(2)). Raises OSError.
+    """
     attributes = (ctypes.c_uint64 * 4)(*((_MOUNT_ATTR_RDONLY, 0) if read_only else (0, _MOUNT_ATTR_RDONLY)), 0, 0)
     flags = _AT_RECURSIVE if recursive else 0
     size = ctypes.sizeof(attributes)
-    _check(_libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, path.encode(), flags, attributes, ctypes.c_size_t(size)), f"mount_setattr {path}")
+    _check(
+        _libc.syscall(_SYS_MOUNT_SETATTR, _AT_FDCWD, path.encode(), flags, attributes, ctypes.c_size_t(size)),
+        f"mount_setattr {path}",
+    )
 
 
 def watch_writes(fd: int) -> int:
-    """A file descriptor that becomes readable whenever the file open at `fd` is written to, by whomever (inotify(7)). Raises OSError."""
+    """A file descriptor that becomes readable whenever the file open at `fd` is written to, by
+    whomever (inotify(7)). Raises OSError.
+    """
     watch = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
     _check(0 if watch >= 0 else -1, "inotify_init1")
     try:
@@ -133,7 +163,9 @@ def watch_writes(fd: int) -> int:
 
 
 def enlarge_receive_buffer(sock: socket.socket, size: int) -> None:
-    """Let `size` bytes wait in `sock`; as many as net.core.rmem_max allows, where the user has no right to go past it (socket(7))."""
+    """Let `size` bytes wait in `sock`; as many as net.core.rmem_max allows, where the user has no
+    right to go past it (socket(7)).
+    """
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)
     except PermissionError:

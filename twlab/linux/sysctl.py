@@ -1,7 +1,8 @@
-"""Sysctls of the network namespace that this thread is in, by their dotted names. Values are text with single blanks.
+"""Sysctls of the network namespace that this thread is in, by their dotted names. Values are text
+with single blanks.
 
-Every arm reads and writes hundreds of them. In the lab kernel it is system calls that cost (25 us each), and `Path.read_text` makes ten
-where three will do.
+Every arm reads and writes hundreds of them. In the lab kernel it is system calls that cost (25 us
+each), and `Path.read_text` makes ten where three will do.
 """
 
 from __future__ import annotations
@@ -26,7 +27,9 @@ def read(name: str) -> str | None:
 
 
 def write(name: str, value: str) -> None:
-    """Set a sysctl. Raises OSError: there is none (ENOENT), the value is not taken (EINVAL), or the right is missing."""
+    """Set a sysctl. Raises OSError: there is none (ENOENT), the value is not taken (EINVAL), or the
+    right is missing.
+    """
     fd = os.open(_path(name), os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, value.encode())
@@ -35,7 +38,9 @@ def write(name: str, value: str) -> None:
 
 
 def expand(name: str) -> list[str]:
-    """The sysctls that a name with a ``*`` in it stands for, e.g. one for every interface; a plain name stands for itself."""
+    """The sysctls that a name with a ``*`` in it stands for, e.g. one for every interface; a plain
+    name stands for itself.
+    """
     if "*" not in name:
         return [name]
     before, _, after = name.partition(".*.")

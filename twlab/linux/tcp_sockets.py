@@ -26,8 +26,9 @@ class TimeWait(NamedTuple):
 
     Attributes:
         family: 4 or 6, of the socket; an IPv6 socket may well hold a connection over IPv4.
-        remaining_s: what is left of the kernel's own timer, to the millisecond. Where TIME_WAIT is kept short over inet_diag, the
-            kernel's timer still started from 60 s, and the socket goes before it runs out.
+        remaining_s: what is left of the kernel's own timer, to the millisecond. Where TIME_WAIT is
+            kept short over inet_diag, the kernel's timer still started from 60 s, and the socket
+            goes before it runs out.
         id: the kernel's name for this very socket, see `inetdiag.Record`.
     """
 
@@ -41,11 +42,17 @@ class TimeWait(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values for the evidence."""
-        return {"local": f"{self.local}:{self.local_port}", "remote": f"{self.remote}:{self.remote_port}", "remaining_s": self.remaining_s}
+        return {
+            "local": f"{self.local}:{self.local_port}",
+            "remote": f"{self.remote}:{self.remote_port}",
+            "remaining_s": self.remaining_s,
+        }
 
 
 class Socket(NamedTuple):
-    """A TCP socket in any state. `mini`: only the mini-socket is left (TIME_WAIT, or FIN_WAIT2 after close)."""
+    """A TCP socket in any state. `mini`: only the mini-socket is left (TIME_WAIT, or FIN_WAIT2
+    after close).
+    """
 
     state: str
     local: str
@@ -59,7 +66,9 @@ class Socket(NamedTuple):
 
 
 def table(node: Namespace) -> list[TimeWait]:
-    """All sockets of `node` in TIME_WAIT proper, in the kernel's order. FIN_WAIT2 mini-sockets are not among them."""
+    """All sockets of `node` in TIME_WAIT proper, in the kernel's order. FIN_WAIT2 mini-sockets are
+    not among them.
+    """
     return [
         TimeWait(_family(record), *_addresses(record), record.expires_ms / 1000, record.id)
         for record in _dump(node, 1 << inet_diag.TIME_WAIT)
@@ -72,7 +81,8 @@ def count(node: Namespace) -> int:
 
 
 class Count:
-    """How many mini-sockets `node` has, in TIME_WAIT and in an orphaned FIN_WAIT2: one short read, however many they are. Close it.
+    """How many mini-sockets `node` has, in TIME_WAIT and in an orphaned FIN_WAIT2: one short read,
+    however many they are. Close it.
 
     Source: /proc/net/sockstat (Linux net/ipv4/proc.c).
     """
@@ -106,10 +116,12 @@ def sockets(node: Namespace) -> list[Socket]:
 
 
 def destroy(node: Namespace, entries: Iterable[TimeWait]) -> int:
-    """End TIME_WAIT sockets of `node` at once, as ``ss -K`` does: no packet tells the peer. How many were still there.
+    """End TIME_WAIT sockets of `node` at once, as ``ss -K`` does: no packet tells the peer. How
+    many were still there.
 
     Raises:
-        OSError: EOPNOTSUPP where the kernel cannot (see `destroyable`), EPERM without CAP_NET_ADMIN.
+        OSError: EOPNOTSUPP where the kernel cannot (see `destroyable`), EPERM without
+            CAP_NET_ADMIN.
     """
     wanted = [(socket.AF_INET if entry.family == 4 else socket.AF_INET6, entry.id) for entry in entries]
     with node.inside(), inet_diag.open_socket() as diag:
@@ -122,9 +134,11 @@ def destroy(node: Namespace, entries: Iterable[TimeWait]) -> int:
 
 @cache
 def destroyable() -> bool:
-    """Whether this kernel ends TIME_WAIT sockets on request: Linux 6.0 and later (commit af9784d007d8) with INET_DIAG_DESTROY.
+    """Whether this kernel ends TIME_WAIT sockets on request: Linux 6.0 and later (commit
+    af9784d007d8) with INET_DIAG_DESTROY.
 
-    Tried, not looked up: distributions carry the change in older kernels, and leave the option out of newer ones.
+    Tried, not looked up: distributions carry the change in older kernels, and leave the option out
+    of newer ones.
     """
     namespace = new_network_namespace()
     try:

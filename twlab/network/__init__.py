@@ -1,7 +1,9 @@
-"""Topologies, and the networks made of them: in-process, over netlink, nothing on the machine touched.
+"""Topologies, and the networks made of them: in-process, over netlink, nothing on the machine
+touched.
 
-A topology is a Mininet `Topo` (files in `topologies/`, or your own); a `Network` is a topology built, in namespaces without
-names that the kernel frees with the last file descriptor to them, however the process ends.
+A topology is a Mininet `Topo` (files in `topologies/`, or your own); a `Network` is a topology
+built, in namespaces without names that the kernel frees with the last file descriptor to them,
+however the process ends.
 """
 
 from __future__ import annotations
@@ -36,7 +38,8 @@ _MOST_ADDRESSES = 253  # at one end of a link: host 254 is the other end
 
 
 class Topology(Topo):
-    """A Mininet `Topo` whose links have fixed addresses and whose nodes know their routes. Subclasses write `build`:
+    """A Mininet `Topo` whose links have fixed addresses and whose nodes know their routes.
+    Subclasses write `build`:
 
         class Pair(Topology):
             def build(self, mtu: int = 1500) -> None:
@@ -53,12 +56,15 @@ class Topology(Topo):
         super().__init__(*args, **options)
         for name, node in self.g.node.items():
             if not issubclass(node.get("cls") or object, Node):
-                raise _broken(f"node {name} of the topology is none of the lab's", "add nodes with cls=Endpoint, WireNode, ...")
+                raise _broken(
+                    f"node {name} of the topology is none of the lab's", "add nodes with cls=Endpoint, WireNode, ..."
+                )
         for name in self.g.nodes():
             self.g.node[name]["routes"] = list(self._routes(name))
 
     def join(self, one: str, other: str, subnet: str, *, addresses: int = 1, mtu: int = 1500) -> None:
-        """Link `one`, host 1 of `subnet`, with `other`, host 254. IPv6 alike: 10.2.1.0/24 goes with fd00:0:2:1::/64.
+        """Link `one`, host 1 of `subnet`, with `other`, host 254. IPv6 alike: 10.2.1.0/24 goes with
+        fd00:0:2:1::/64.
 
         Args:
             one, other: node names.
@@ -67,26 +73,40 @@ class Topology(Topo):
             mtu: in bytes.
 
         Raises:
-            UsageError: one of the two is not there, they are linked already, the subnet is none of that kind or in use, there is no room
-                for so many addresses, or the two names together are too long for an interface's (``broken-topology-file``).
+            UsageError: one of the two is not there, they are linked already, the subnet is none of
+                that kind or in use, there is no room for so many addresses, or the two names
+                together are too long for an interface's (``broken-topology-file``).
         """
         name = f"{one}-{other}"
         if unknown := [node for node in (one, other) if node not in self.g.node]:
-            raise _broken(f"{name} links {unknown[0]}, which the topology does not have", f'first: self.addHost("{unknown[0]}", cls=Endpoint)')
+            raise _broken(
+                f"{name} links {unknown[0]}, which the topology does not have",
+                f'first: self.addHost("{unknown[0]}", cls=Endpoint)',
+            )
         if other in self.g.edge.get(one, {}):
             raise _broken(f"{one} and {other} are linked twice", "one link between two nodes is all there can be")
         if not _is_subnet(subnet):
-            raise _broken(f"{subnet} is no network of 256 addresses inside 10.0.0.0/8", f'for example: self.join("{one}", "{other}", "10.0.1.0/24")')
+            raise _broken(
+                f"{subnet} is no network of 256 addresses inside 10.0.0.0/8",
+                f'for example: self.join("{one}", "{other}", "10.0.1.0/24")',
+            )
         if subnet in (link["subnet"] for _, _, link in self.iterLinks(withInfo=True)):
             raise _broken(f"two links have the subnet {subnet}", "give each link a subnet of its own")
         if not 1 <= addresses <= _MOST_ADDRESSES:
-            raise _broken(f"{one} cannot have {addresses} addresses in {subnet}", f"it can have from 1 to {_MOST_ADDRESSES}")
+            raise _broken(
+                f"{one} cannot have {addresses} addresses in {subnet}", f"it can have from 1 to {_MOST_ADDRESSES}"
+            )
         if len(name) > _LONGEST_NAME:
-            raise _broken(f"the interface {name} would have a name of more than {_LONGEST_NAME} characters", "give the nodes shorter names")
+            raise _broken(
+                f"the interface {name} would have a name of more than {_LONGEST_NAME} characters",
+                "give the nodes shorter names",
+            )
         self.addLink(one, other, cls=Veth, subnet=subnet, hosts1=range(1, 1 + addresses), mtu=mtu)
 
     def _routes(self, start: str) -> Iterator[tuple[str, int, str]]:
-        """(destination, prefix length, next node) for `start`: a default route where there is one way out, else one to each network it is not in."""
+        """(destination, prefix length, next node) for `start`: a default route where there is one
+        way out, else one to each network it is not in.
+        """
         ways = list(self.g.edge.get(start, {}))
         if len(ways) == 1 and not self._node(start)["cls"].forwards:
             yield from (("0.0.0.0", 0, ways[0]), ("::", 0, ways[0]))
@@ -97,13 +117,18 @@ class Topology(Topo):
                 if subnet not in known:
                     known.add(subnet)
                     network = IPv4Network(subnet)
-                    yield from ((str(network.network_address), network.prefixlen, first), (ip6_of(network, 0), 64, first))
+                    yield from (
+                        (str(network.network_address), network.prefixlen, first),
+                        (ip6_of(network, 0), 64, first),
+                    )
             if issubclass(self._node(name)["cls"], Balancer):
                 ip4, ip6 = self._node(name)["virtual"]
                 yield from ((ip4, 32, first), (ip6, 128, first))
 
     def _first_hops(self, start: str) -> dict[str, str]:
-        """Each node that `start` reaches, nearest first, and which neighbour of `start` leads there."""
+        """Each node that `start` reaches, nearest first, and which neighbour of `start` leads
+        there.
+        """
         firsts = {way: way for way in self.g.edge.get(start, {})}
         waiting = deque(firsts)
         while waiting:
@@ -123,16 +148,19 @@ class Topology(Topo):
 
 
 class Network:
-    """A topology, built. A context manager: it builds on entering, and on leaving lets go of everything.
+    """A topology, built. A context manager: it builds on entering, and on leaving lets go of
+    everything.
 
     Args:
         topology: made of the nodes of `twlab.network.nodes` and links of `Topology.join`.
 
     Attributes:
-        nodes: name to node, in the topology's order. `network["client"]` is one of them; iterating gives the nodes.
+        nodes: name to node, in the topology's order. `network["client"]` is one of them; iterating
+            gives the nodes.
 
     Raises:
-        CapabilityError: this user may not make network namespaces here, or the kernel lacks veth or nftables.
+        CapabilityError: this user may not make network namespaces here, or the kernel lacks veth or
+            nftables.
     """
 
     def __init__(self, topology: Topo):
@@ -157,7 +185,9 @@ class Network:
         return iter(self.nodes.values())
 
     def close(self) -> None:
-        """Let go of every namespace; the kernel removes what was in them, a moment later. May be called again."""
+        """Let go of every namespace; the kernel removes what was in them, a moment later. May be
+        called again.
+        """
         for node in self:
             node.close()
 
@@ -184,13 +214,15 @@ class Network:
 
 
 def load_topology(text: str) -> Topology:
-    """A topology by its name, or the path of a file that holds one, with options as Mininet writes them: ``nat,clients=2``, ``my/net.py,mtu=9000``.
+    """A topology by its name, or the path of a file that holds one, with options as Mininet writes
+    them: ``nat,clients=2``, ``my/net.py,mtu=9000``.
 
     A file of several topologies is asked for one as ``my/net.py:second``.
 
     Raises:
-        UsageError: no topology of that name (``no-such-topology``), a file that cannot be loaded or holds none (``broken-topology-file``),
-            or an option that it does not take (``bad-topology-option``).
+        UsageError: no topology of that name (``no-such-topology``), a file that cannot be loaded or
+            holds none (``broken-topology-file``), or an option that it does not take
+            (``bad-topology-option``).
     """
     place, *options = text.split(",")
     name, _, wanted = place.partition(":")
@@ -200,10 +232,16 @@ def load_topology(text: str) -> Topology:
         path, wanted = _FOLDER / f"{name}.py", name
     else:
         names = ", ".join(topology_names())
-        raise UsageError(f"there is no topology called {name!r}", f"the topologies are: {names}; or give the path of a .py file", "no-such-topology")
+        raise UsageError(
+            f"there is no topology called {name!r}",
+            f"the topologies are: {names}; or give the path of a .py file",
+            "no-such-topology",
+        )
     known = _load_file(path)
     if wanted and wanted not in known:
-        raise UsageError(f"{path} holds no topology called {wanted!r}", f"it holds: {', '.join(known)}", "no-such-topology")
+        raise UsageError(
+            f"{path} holds no topology called {wanted!r}", f"it holds: {', '.join(known)}", "no-such-topology"
+        )
     return _make(known[wanted or next(iter(known))], place, options)
 
 
@@ -219,7 +257,11 @@ def bounded(name: str, value: object, low: int, high: int) -> int:
         UsageError: it is not (``bad-topology-option``).
     """
     if not isinstance(value, int) or not low <= value <= high:
-        raise UsageError(f"{name}={value} is not possible in a topology", f"{name} is a whole number from {low} to {high}", "bad-topology-option")
+        raise UsageError(
+            f"{name}={value} is not possible in a topology",
+            f"{name} is a whole number from {low} to {high}",
+            "bad-topology-option",
+        )
     return value
 
 
@@ -229,13 +271,16 @@ def numbered(single: str, short: str, count: int) -> list[str]:
 
 
 def port_range(name: str, value: object) -> str:
-    """`value` of the topology option `name`, which must be a range of ports like ``40000-40127``, one port, or empty.
+    """`value` of the topology option `name`, which must be a range of ports like ``40000-40127``,
+    one port, or empty.
 
     Raises:
         UsageError: it is not (``bad-topology-option``).
     """
     low, _, high = str(value).partition("-")
-    if value != "" and not (low.isdecimal() and (high or low).isdecimal() and 1 <= int(low) <= int(high or low) <= 65535):
+    if value != "" and not (
+        low.isdecimal() and (high or low).isdecimal() and 1 <= int(low) <= int(high or low) <= 65535
+    ):
         remedy = f"{name} is a range of ports, e.g. {name}=40000-40127"
         raise UsageError(f"{name}={value} is not possible in a topology", remedy, "bad-topology-option")
     return str(value)
@@ -243,7 +288,11 @@ def port_range(name: str, value: object) -> str:
 
 def _load_file(path: Path) -> dict[str, type[Topo]]:
     if not path.is_file():
-        raise UsageError(f"there is no file {path}", f"the topologies that come with twlab are: {', '.join(topology_names())}", "no-such-topology")
+        raise UsageError(
+            f"there is no file {path}",
+            f"the topologies that come with twlab are: {', '.join(topology_names())}",
+            "no-such-topology",
+        )
     search = list(sys.path)  # the file may add to it, for the sake of mn
     spec = importlib.util.spec_from_file_location(f"topology_{path.stem}", path)
     try:
@@ -251,7 +300,9 @@ def _load_file(path: Path) -> dict[str, type[Topo]]:
         sys.modules[module.__name__] = module  # where the drawing in its docstring is looked for
         spec.loader.exec_module(module)  # type: ignore[union-attr]
     except (Exception, SystemExit) as error:  # whatever a user's file may raise
-        raise _broken(f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python3 to see where") from error
+        raise _broken(
+            f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python3 to see where"
+        ) from error
     finally:
         sys.path[:] = search
     known = getattr(module, "topos", None)
@@ -261,12 +312,16 @@ def _load_file(path: Path) -> dict[str, type[Topo]]:
 
 
 def _make(kind: type[Topo], place: str, options: list[str]) -> Topology:
-    takes = {name: p.default for name, p in inspect.signature(kind.build).parameters.items() if p.default is not p.empty}
+    takes = {
+        name: p.default for name, p in inspect.signature(kind.build).parameters.items() if p.default is not p.empty
+    }
     given = {}
     for option in options:
         name, sign, value = option.partition("=")
         if not sign or name not in takes:
-            remedy = "its options and their defaults are: " + (", ".join(f"{name}={default}" for name, default in takes.items()) or "none")
+            remedy = "its options and their defaults are: " + (
+                ", ".join(f"{name}={default}" for name, default in takes.items()) or "none"
+            )
             raise UsageError(f"{place} does not take the option {option!r}", remedy, "bad-topology-option")
         given[name] = int(value) if value.isdecimal() else value
     try:
@@ -274,7 +329,9 @@ def _make(kind: type[Topo], place: str, options: list[str]) -> Topology:
     except UsageError:
         raise
     except (Exception, SystemExit) as error:  # whatever a user's build may raise
-        raise _broken(f"{place} cannot be built: {type(error).__name__}: {error}", "run the file with python3 to see where") from error
+        raise _broken(
+            f"{place} cannot be built: {type(error).__name__}: {error}", "run the file with python3 to see where"
+        ) from error
     if fault := _fault(made):
         raise _broken(f"the lab cannot build {place}: {fault}", "see topologies/pair.py for how one is made")
     return made
@@ -290,7 +347,9 @@ def _fault(topology: Topo) -> str:
         if not topology.g.edge.get(name):
             return f"its node {name} has no link"
         try:
-            inspect.signature(options["cls"]).bind(name, **{key: value for key, value in options.items() if key != "cls"})
+            inspect.signature(options["cls"]).bind(
+                name, **{key: value for key, value in options.items() if key != "cls"}
+            )
         except TypeError as error:
             return f"its node {name}, a {options['cls'].__name__}, has {error}"
     return ""

@@ -1,12 +1,13 @@
 """Nodes and links as Mininet knows them, that speak netlink instead of running commands.
 
-One implementation of what an endpoint, a router or a NAT gateway is, for three uses: the lab builds them in-process and in bulk
-(`twlab.network.Network`), Mininet's own command (`mn --custom topologies/nat.py --topo nat`) builds them one by one, and an
-interactive shell finds in them what it expects of Mininet's nodes. What distinguishes them is in
-`twlab.network.roles`. The only importer of `mininet.node`
-and `mininet.link`.
+One implementation of what an endpoint, a router or a NAT gateway is, for three uses: the lab builds
+them in-process and in bulk (`twlab.network.Network`), Mininet's own command (`mn --custom
+topologies/nat.py --topo nat`) builds them one by one, and an interactive shell finds in them what
+it expects of Mininet's nodes. What distinguishes them is in `twlab.network.roles`. The only
+importer of `mininet.node` and `mininet.link`.
 
-A node changes nothing outside its own network namespace: no file of the machine, no sysctl, no rule.
+A node changes nothing outside its own network namespace: no file of the machine, no sysctl, no
+rule.
 """
 
 from __future__ import annotations
@@ -33,7 +34,9 @@ with stand_ins({"distutils": ModuleType("distutils"), "distutils.version": _vers
 
 Role = Literal["endpoint", "router", "gateway", "wire"]
 
-FIRST_INDEX = 100  # of a node's interfaces; lower ones may be taken by devices that the kernel puts into every namespace
+FIRST_INDEX = (
+    100  # of a node's interfaces; lower ones may be taken by devices that the kernel puts into every namespace
+)
 
 
 def no_move(_name: str, _node: mininet.node.Node) -> None:
@@ -55,7 +58,9 @@ class Interface(Intf):
 
     peer: Interface
 
-    def __init__(self, name: str, node: Node, link: Veth, port: int | None, subnet: IPv4Network, hosts: range, end: int):
+    def __init__(
+        self, name: str, node: Node, link: Veth, port: int | None, subnet: IPv4Network, hosts: range, end: int
+    ):
         self.name = name
         self.node = node
         self.link = link
@@ -67,12 +72,15 @@ class Interface(Intf):
         self.ip6 = f"{self.all6[0]}/64"
         self.ip, self.prefixLen = self.all4[0], str(subnet.prefixlen)  # what Mininet looks at
         node.addIntf(self, port=port, moveIntfFn=no_move)
-        # Never the same at both ends: the kernel takes a device with its peer's number for one that is no virtual link, and then lets
-        # it wait up to a second before it has a carrier (net/core/link_watch.c, linkwatch_urgent_event).
+        # Never the same at both ends: the kernel takes a device with its peer's number for one that
+        # is no virtual link, and then lets it wait up to a second before it has a carrier
+        # (net/core/link_watch.c, linkwatch_urgent_event).
         self.index = FIRST_INDEX + 2 * node.ports[self] + end
 
     def updateIP(self) -> str:  # noqa: N802
-        """The address that Mininet's command line puts in place of the node's name; Mininet's own runs ifconfig."""
+        """The address that Mininet's command line puts in place of the node's name; Mininet's own
+        runs ifconfig.
+        """
         return self.ip
 
     def status(self) -> str:
@@ -89,7 +97,9 @@ class Interface(Intf):
         yield rtnetlink.up(self.index)
         for ip in self.all4:
             yield rtnetlink.address(self.index, ip, int(self.prefixLen))
-        for ip in reversed(self.all6):  # where nothing else decides, Linux connects from the IPv6 address that was added last
+        for ip in reversed(
+            self.all6
+        ):  # where nothing else decides, Linux connects from the IPv6 address that was added last
             yield rtnetlink.address(self.index, ip, 64)
         for ip in self.peer.all4 + self.peer.all6:
             yield rtnetlink.neighbour(self.index, ip, self.peer.mac)
@@ -139,9 +149,11 @@ class Node(mininet.node.Node):
 
     Args:
         name: e.g. ``client``.
-        namespace: a file descriptor of a network namespace that the node shall be; it then owns it, and starts a shell only when a
-            command is run in it. None: Mininet's way, a shell in a namespace of its own.
-        routes: (destination, prefix length, name of the next node) to the networks that it is not itself in; filled in by `Topology`.
+        namespace: a file descriptor of a network namespace that the node shall be; it then owns it,
+            and starts a shell only when a command is run in it. None: Mininet's way, a shell in a
+            namespace of its own.
+        routes: (destination, prefix length, name of the next node) to the networks that it is not
+            itself in; filled in by `Topology`.
 
     Attributes:
         role: ``endpoint``, ``router``, ``gateway`` or ``wire``.
@@ -153,7 +165,9 @@ class Node(mininet.node.Node):
     shell: Any  # a subprocess.Popen, or None; Mininet's
     isSetup = True  # noqa: N815  Mininet would look for the programs that its own nodes run
 
-    def __init__(self, name: str, namespace: int | None = None, routes: list[tuple[str, int, str]] | None = None, **params: Any):
+    def __init__(
+        self, name: str, namespace: int | None = None, routes: list[tuple[str, int, str]] | None = None, **params: Any
+    ):
         self.namespace = -1 if namespace is None else namespace
         self.routes = routes or []
         super().__init__(name, **{**params, "inNamespace": namespace is None})
@@ -199,28 +213,37 @@ class Node(mininet.node.Node):
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """This thread is in the node's network namespace for the block. May be nested, also with other nodes."""
+        """This thread is in the node's network namespace for the block. May be nested, also with
+        other nodes.
+        """
         with inside_network_namespace(self.namespace):
             yield
 
     def socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> socket.socket:
-        """A socket that belongs to this node, wherever it is used from; blocking, as `socket.socket` makes it."""
+        """A socket that belongs to this node, wherever it is used from; blocking, as
+        `socket.socket` makes it.
+        """
         with self.inside():
             return socket.socket(family, type, proto)
 
     def read_sysctl(self, name: str) -> str:
-        """A sysctl of this node, e.g. ``net.ipv4.tcp_timestamps``. Raises FileNotFoundError where the kernel does not have it."""
+        """A sysctl of this node, e.g. ``net.ipv4.tcp_timestamps``. Raises FileNotFoundError where
+        the kernel does not have it.
+        """
         with self.inside():
             return _sysctl(name).read_text().strip()
 
     def write_sysctl(self, name: str, value: object) -> None:
-        """Set a sysctl of this node. Raises OSError, FileNotFoundError where the kernel does not have it."""
+        """Set a sysctl of this node. Raises OSError, FileNotFoundError where the kernel does not
+        have it.
+        """
         with self.inside():
             _sysctl(name).write_text(f"{value}")
 
     def configure(self) -> None:
         """Addresses, neighbours, routes, checksums: everything but the links, which are there."""
-        # Not earlier: an interface that comes to a router joins the group of all routers, and tells everybody.
+        # Not earlier: an interface that comes to a router joins the group of all routers, and tells
+        # everybody.
         self.write_sysctl("net.ipv4.ip_forward", int(self.forwards))
         self.write_sysctl("net.ipv6.conf.all.forwarding", int(self.forwards))
         with self.inside():
@@ -238,7 +261,9 @@ class Node(mininet.node.Node):
             yield rtnetlink.route(interface.index, destination, prefix, via)
 
     def wait_ready(self) -> None:
-        """Return when all interfaces carry, and all addresses answer; the other ends must be configured, too."""
+        """Return when all interfaces carry, and all addresses answer; the other ends must be
+        configured, too.
+        """
         with self.inside():
             rtnetlink.wait_ready([i.index for i in self.interfaces], self.owned6())
 
@@ -247,7 +272,9 @@ class Node(mininet.node.Node):
         return [ip for interface in self.interfaces for ip in interface.all6]
 
     def close(self) -> None:
-        """End the shell, if there is one, and let go of the namespace: the kernel removes what is in it."""
+        """End the shell, if there is one, and let go of the namespace: the kernel removes what is
+        in it.
+        """
         if self.shell:
             super().terminate()
         if self.namespace >= 0:
@@ -266,12 +293,16 @@ class Node(mininet.node.Node):
         self.close()
 
     def startShell(self, mnopts: str | None = None) -> None:  # noqa: N802
-        """Start the shell, unless the node has been given its namespace: then the first command does."""
+        """Start the shell, unless the node has been given its namespace: then the first command
+        does.
+        """
         if self.namespace < 0:
             super().startShell(mnopts)
 
     def cmd(self, *args: Any, **kwargs: Any) -> str:
-        """Run a command in the node's shell and return what it prints. For people at a prompt; experiments start no processes."""
+        """Run a command in the node's shell and return what it prints. For people at a prompt;
+        experiments start no processes.
+        """
         self._need_shell()
         return super().cmd(*args, **kwargs)
 
@@ -298,7 +329,9 @@ class Node(mininet.node.Node):
 
 
 def ip6_of(subnet: IPv4Network, host: int) -> str:
-    """The IPv6 address that goes with an IPv4 one: host 254 of 10.2.1.0/24 is fd00:0:2:1::254, written alike."""
+    """The IPv6 address that goes with an IPv4 one: host 254 of 10.2.1.0/24 is fd00:0:2:1::254,
+    written alike.
+    """
     _, zone, number, _ = subnet.network_address.packed
     return str(ip_interface(f"fd00:0:{zone}:{number}::{host}/64").ip)
 

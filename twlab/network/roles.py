@@ -27,8 +27,8 @@ class WireNode(Router):
 
 
 class Proxy(Endpoint):
-    """An endpoint between two networks. Connections end here and others begin; only pings pass through, so that a
-    ``pingall`` reaches everybody."""
+    """An endpoint between two networks. Connections end here and others begin; only pings pass
+    through, so that a ``pingall`` reaches everybody."""
 
     forwards = True
 
@@ -45,14 +45,17 @@ class Proxy(Endpoint):
 
 
 class Gateway(Router):
-    """A NAT gateway: what leaves towards `outside` carries the gateway's own address there, IPv4 and IPv6 alike.
+    """A NAT gateway: what leaves towards `outside` carries the gateway's own address there, IPv4
+    and IPv6 alike.
 
-    From outside, only answers come in, and pings. Outside nodes have routes to the networks behind, as hosts on the Internet have a
-    default route: what they send there reaches the gateway, and goes no further.
+    From outside, only answers come in, and pings. Outside nodes have routes to the networks behind,
+    as hosts on the Internet have a default route: what they send there reaches the gateway, and
+    goes no further.
 
     Args:
         outside: name of the node on the outside.
-        ports: source ports to translate to, e.g. ``40000-40127``; empty: the kernel keeps the client's port where it can.
+        ports: source ports to translate to, e.g. ``40000-40127``; empty: the kernel keeps the
+            client's port where it can.
         random_fully: choose source ports at random (nftables ``fully-random``).
     """
 
@@ -88,7 +91,8 @@ class Gateway(Router):
 
 
 class Balancer(Router):
-    """Holds a virtual address in front of several servers, each of which answers for it; `point_at` says which one does now.
+    """Holds a virtual address in front of several servers, each of which answers for it; `point_at`
+    says which one does now.
 
     Args:
         virtual: (IPv4, IPv6), the virtual address.
@@ -114,7 +118,9 @@ class Balancer(Router):
         self.point_at(self.first)
 
     def point_at(self, server: str) -> None:
-        """From now on, what is sent to the virtual address goes to `server`. Raises UsageError: there is no link to it."""
+        """From now on, what is sent to the virtual address goes to `server`. Raises UsageError:
+        there is no link to it.
+        """
         interface = self.interface_to(server)
         ip4, ip6 = self.virtual
         with self.inside():

@@ -1,12 +1,17 @@
-"""What can still go wrong, and how likely it is: a formula each, its source, and the scenario that demonstrates it. Pure.
+"""What can still go wrong, and how likely it is: a formula each, its source, and the scenario that
+demonstrates it. Pure.
 
-All probabilities are per connection, and rest on the same few assumptions, so that they can be compared:
+All probabilities are per connection, and rest on the same few assumptions, so that they can be
+compared:
 
-- a share of the connections leaves a segment behind that arrives late; its age is anything up to the largest delay, all ages alike likely;
-- a four-tuple is open at a moment of no special kind with probability rate x life / four-tuples (Little's law);
+- a share of the connections leaves a segment behind that arrives late; its age is anything up to
+  the largest delay, all ages alike likely;
+- a four-tuple is open at a moment of no special kind with probability rate x life / four-tuples
+  (Little's law);
 - loss strikes each segment by itself.
 
-They are estimates for choosing between alternatives. That the mechanism behind each is real is what the scenarios show.
+They are estimates for choosing between alternatives. That the mechanism behind each is real is what
+the scenarios show.
 """
 
 from __future__ import annotations
@@ -65,12 +70,16 @@ class World:
 
     @property
     def outlives_quiet(self) -> float:
-        """The probability that a connection leaves a segment that arrives when its four-tuple may be open again."""
+        """The probability that a connection leaves a segment that arrives when its four-tuple may
+        be open again.
+        """
         return self.late_share * max(0.0, 1 - self.quiet_s / self.delay_s)
 
     @property
     def overlaps(self) -> bool:
-        """Whether the clock of initial sequence numbers can have put a later connection where the earlier one's numbers were."""
+        """Whether the clock of initial sequence numbers can have put a later connection where the
+        earlier one's numbers were.
+        """
         first, last = isn.PER_SECOND * (self.life_s + self.quiet_s), isn.PER_SECOND * (self.life_s + self.delay_s)
         turns = max(0, math.ceil((first - self.throughput * self.life_s - self.window) / SPACE))
         return turns * SPACE <= last

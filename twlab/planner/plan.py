@@ -1,12 +1,14 @@
-"""The proxy engineer's arithmetic: ports needed and left, what each way out would sustain, what can still go wrong, and advice. Pure.
+"""The proxy engineer's arithmetic: ports needed and left, what each way out would sustain, what can
+still go wrong, and advice. Pure.
 
-A connection holds its four-tuple (source address, source port, origin address, origin port) from its connect until it may be
-opened again: for its life, and then for as long as TIME_WAIT keeps it. So, in the steady state,
+A connection holds its four-tuple (source address, source port, origin address, origin port) from
+its connect until it may be opened again: for its life, and then for as long as TIME_WAIT keeps it.
+So, in the steady state,
 
     ceiling = four-tuples / (life + hold)        four-tuples = ports x source addresses x origins
 
-with the origins asked equally often. Linux's timers end its own 60 s up to 2 s late, which takes 3 % off. `twlab alternatives` measures
-the same ways out on a real kernel.
+with the origins asked equally often. Linux's timers end its own 60 s up to 2 s late, which takes 3
+% off. `twlab alternatives` measures the same ways out on a real kernel.
 """
 
 from __future__ import annotations
@@ -20,7 +22,9 @@ from twlab.planner.advice import advise
 from twlab.planner.hazards import KINDS, Hazard, World, remaining
 
 SCHEMA = 1
-TUPLE_BYTES = 528  # a TIME_WAIT socket and the two entries that hold its port, in Linux 6.12; `twlab alternatives` reads it off
+TUPLE_BYTES = (
+    528  # a TIME_WAIT socket and the two entries that hold its port, in Linux 6.12; `twlab alternatives` reads it off
+)
 WIDEST = (1024, 65535)
 POOL = 100  # requests on a connection that is kept alive
 TIMES = 4  # source addresses, or ports of the origin, where there was one
@@ -51,7 +55,8 @@ class Demand:
         throughput: bytes a second that an open connection carries in one direction.
         delay_s: the oldest segment that the network may still deliver, and that is to do no harm.
         window: receive window in bytes.
-        late_share: share of connections that leave a segment of such an age behind. An assumption; results are proportional to it.
+        late_share: share of connections that leave a segment of such an age behind. An assumption;
+            results are proportional to it.
         loss_share: share of segments that are lost.
 
     Raises:
@@ -77,11 +82,21 @@ class Demand:
         for name, (low, high, wanted) in _BOUNDS.items():
             value = getattr(self, name)
             if not low <= value <= high:  # also false for nan
-                raise UsageError(f"{name}={value} is not possible: {wanted} is wanted", "see twlab plan --help", "bad-plan")
+                raise UsageError(
+                    f"{name}={value} is not possible: {wanted} is wanted", "see twlab plan --help", "bad-plan"
+                )
         if self.port_low > self.port_high:
-            raise UsageError(f"ports {self.port_low}-{self.port_high}: the first is above the last", "e.g. --ports 32768-60999", "bad-plan")
+            raise UsageError(
+                f"ports {self.port_low}-{self.port_high}: the first is above the last",
+                "e.g. --ports 32768-60999",
+                "bad-plan",
+            )
         if self.closes_first not in (PROXY, ORIGIN):
-            raise UsageError(f"closes_first={self.closes_first} is not possible: proxy or origin is wanted", "see twlab plan --help", "bad-plan")
+            raise UsageError(
+                f"closes_first={self.closes_first} is not possible: proxy or origin is wanted",
+                "see twlab plan --help",
+                "bad-plan",
+            )
 
     @property
     def ports(self) -> int:
@@ -123,7 +138,8 @@ class Way:
         name: as `twlab alternatives` has it.
         change: what would be different.
         where: what has to be changed.
-        ceiling_per_s: connections (with a pool: requests) a second; infinite where ports are no limit.
+        ceiling_per_s: connections (with a pool: requests) a second; infinite where ports are no
+            limit.
         four_tuples: that it has.
         hold_s: how long each is kept.
         quiet_s: how much of that comes after the close.
@@ -143,7 +159,11 @@ class Way:
 
     def ceiling_text(self) -> str:
         """The ceiling as a person writes it."""
-        return "no limit" if math.isinf(self.ceiling_per_s) else f"{self.ceiling_per_s:,.{1 if self.ceiling_per_s < 10_000 else 0}f}"
+        return (
+            "no limit"
+            if math.isinf(self.ceiling_per_s)
+            else f"{self.ceiling_per_s:,.{1 if self.ceiling_per_s < 10_000 else 0}f}"
+        )
 
     def serves(self, rate_per_s: float, room: float = 1.0) -> bool:
         """Whether the ports suffice for `rate_per_s`, `room` times over."""
@@ -157,7 +177,8 @@ class Plan:
     Attributes:
         asked: the present way, first of all.
         ways: the others.
-        longest_time_wait_s: the longest TIME_WAIT with which the ports suffice; negative where none does.
+        longest_time_wait_s: the longest TIME_WAIT with which the ports suffice; negative where none
+            does.
         advice: the recommendation, a sentence each.
     """
 
@@ -188,7 +209,10 @@ class Plan:
             "longest_time_wait_s": self.longest_time_wait_s,
             "advice": self.advice,
             "ways": [_way_as_dict(way, self.demand) for way in (self.asked, *self.ways)],
-            "hazards": {name: {key: getattr(kind, key) for key in ("scenario", "what", "formula", "source")} for name, kind in KINDS.items()},
+            "hazards": {
+                name: {key: getattr(kind, key) for key in ("scenario", "what", "formula", "source")}
+                for name, kind in KINDS.items()
+            },
         }
 
 
@@ -202,7 +226,10 @@ def make(demand: Demand) -> Plan:
 
 def _shorter(demand: Demand) -> list[Way]:
     where = "the proxy's kernel, built with another TCP_TIMEWAIT_LEN"
-    return [_way(replace(demand, time_wait_s=s), f"time-wait-{s}", f"TIME_WAIT of {s} s", where) for s in (60, 30, 15, 10, 1)]
+    return [
+        _way(replace(demand, time_wait_s=s), f"time-wait-{s}", f"TIME_WAIT of {s} s", where)
+        for s in (60, 30, 15, 10, 1)
+    ]
 
 
 def _kernel(demand: Demand) -> list[Way]:
@@ -211,7 +238,13 @@ def _kernel(demand: Demand) -> list[Way]:
 
     return [
         _way(cut(REUSE_S), "tw-reuse", "tcp_tw_reuse=1", "sysctl on the proxy; timestamps at both ends"),
-        _way(cut(RECYCLE_S), "tw-recycle", "tcp_tw_recycle=1", "sysctl on the proxy; gone since Linux 4.12", kinds=_RECYCLING),
+        _way(
+            cut(RECYCLE_S),
+            "tw-recycle",
+            "tcp_tw_recycle=1",
+            "sysctl on the proxy; gone since Linux 4.12",
+            kinds=_RECYCLING,
+        ),
         _way(
             demand,
             "named-ports",
@@ -232,7 +265,14 @@ def _buckets(demand: Demand) -> Way:
     ceiling_per_s = max(free / demand.life_s if demand.life_s else math.inf, demand.four_tuples / demand.hold_s)
     share = max(0.0, 1 - BUCKETS / (demand.rate_per_s * demand.time_wait_s))
     way = _way(
-        demand, name, change, where, hold_s=demand.life_s if share else None, ceiling_per_s=ceiling_per_s, share=share or 1.0, answers=not share
+        demand,
+        name,
+        change,
+        where,
+        hold_s=demand.life_s if share else None,
+        ceiling_per_s=ceiling_per_s,
+        share=share or 1.0,
+        answers=not share,
     )
     return replace(way, in_time_wait=min(BUCKETS, demand.rate_per_s * demand.time_wait_s))
 
@@ -254,7 +294,12 @@ def _more(demand: Demand) -> list[Way]:
             f"{TIMES} times the ports on the origin",
             "the origin's listeners, and the proxy's configuration",
         ),
-        _way(demand, "socket-port-range", "IP_LOCAL_PORT_RANGE", "the proxy's code; it narrows the range of a socket, and cannot widen it"),
+        _way(
+            demand,
+            "socket-port-range",
+            "IP_LOCAL_PORT_RANGE",
+            "the proxy's code; it narrows the range of a socket, and cannot widen it",
+        ),
         _way(demand, "reuseaddr", "SO_REUSEADDR", "the proxy's code; it helps listeners alone"),
     ]
 
@@ -265,7 +310,13 @@ def _application(demand: Demand) -> list[Way]:
     return [
         replace(pool, ceiling_per_s=pool.ceiling_per_s * POOL),
         _way(
-            demand, "linger-0", "SO_LINGER 0: close by reset", "the proxy's code or configuration", hold_s=demand.life_s, kinds=_ABORT, answers=False
+            demand,
+            "linger-0",
+            "SO_LINGER 0: close by reset",
+            "the proxy's code or configuration",
+            hold_s=demand.life_s,
+            kinds=_ABORT,
+            answers=False,
         ),
         _way(
             replace(demand, closes_first=ORIGIN),
@@ -315,7 +366,17 @@ def _way(
         ceiling_per_s=ceiling_per_s,
         wanted_per_s=demand.rate_per_s,
     )
-    return Way(name, change, where, ceiling_per_s, demand.four_tuples, hold_s, world.quiet_s, served * world.quiet_s, remaining(kinds, world, share))
+    return Way(
+        name,
+        change,
+        where,
+        ceiling_per_s,
+        demand.four_tuples,
+        hold_s,
+        world.quiet_s,
+        served * world.quiet_s,
+        remaining(kinds, world, share),
+    )
 
 
 def _way_as_dict(way: Way, demand: Demand) -> dict[str, Any]:

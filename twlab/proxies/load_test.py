@@ -21,20 +21,33 @@ _TOLD_EVERY_S = 10.0
 
 
 def under_load(
-    lab: Lab, software: Software, way: str, *, rate_per_s: float, duration_s: float, keep_alive: bool = True, origin_closes: bool = False
+    lab: Lab,
+    software: Software,
+    way: str,
+    *,
+    rate_per_s: float,
+    duration_s: float,
+    keep_alive: bool = True,
+    origin_closes: bool = False,
 ) -> Observation:
-    """Run `software` on the node ``proxy``, between ``client`` and ``server``, and have the client ask at a steady rate.
+    """Run `software` on the node ``proxy``, between ``client`` and ``server``, and have the client
+    ask at a steady rate.
 
     Args:
         way: one of `software.ways`.
         rate_per_s, duration_s: of the requests; they do not wait for each other.
-        keep_alive: the clients keep their connections to the proxy; False: each request has one of its own, which the client closes.
-        origin_closes: the origin closes first where it is asked to close; False: it leaves that to the proxy.
+        keep_alive: the clients keep their connections to the proxy; False: each request has one of
+            its own, which the client closes.
+        origin_closes: the origin closes first where it is asked to close; False: it leaves that to
+            the proxy.
 
     Returns:
-        ``answered`` and ``refused`` requests; ``client_sees``: the status codes of those not answered with 200, ``closed`` where there was none;
-        ``proxy_says``: its complaint, without addresses; ``complaints``: how many; ``to_origin``: connections that the origin accepted;
-        ``in_time_wait``: of them at the end, on the proxy; ``resets``: of them that ended with a RST from the proxy;
+        ``answered`` and ``refused`` requests; ``client_sees``: the status codes of those not
+        answered with 200, ``closed`` where there was none;
+        ``proxy_says``: its complaint, without addresses; ``complaints``: how many; ``to_origin``:
+            connections that the origin accepted;
+        ``in_time_wait``: of them at the end, on the proxy; ``resets``: of them that ended with a
+            RST from the proxy;
         ``taken_over``: of them that took a port over from TIME_WAIT.
 
     Raises:
@@ -45,7 +58,9 @@ def under_load(
     proxy, wanted = lab.network["proxy"], lab.settings["proxy"]
     if wanted.port_low and wanted.port_high and wanted.time_wait_s:
         count = wanted.port_high - wanted.port_low + 1
-        lab.note(f"{count} ports / {wanted.time_wait_s:g} s of TIME_WAIT: {count / wanted.time_wait_s:g} new connections a second, and no more")
+        lab.note(
+            f"{count} ports / {wanted.time_wait_s:g} s of TIME_WAIT: {count / wanted.time_wait_s:g} new connections a second, and no more"
+        )
     lab.step(f"{software.name} starts: {software.ways.get(way, way)}.")
     origins = [WebServer(lab.network["server"], lab.loop, port, hangs_up=origin_closes) for port in _ORIGIN_PORTS]
     for origin in origins:
@@ -54,14 +69,26 @@ def under_load(
     with running(lab, proxy, software, way, upstream) as program:
         lab.step(f"Clients ask {rate_per_s:g} times a second, for {duration_s:g} s.")
         address = proxy.interface_to("client").all4[0]
-        clients = WebClients(lab.network["client"], lab.loop, (address, PORT), rate_per_s=rate_per_s, duration_s=duration_s, keep_alive=keep_alive)
+        clients = WebClients(
+            lab.network["client"],
+            lab.loop,
+            (address, PORT),
+            rate_per_s=rate_per_s,
+            duration_s=duration_s,
+            keep_alive=keep_alive,
+        )
         lab.closing.callback(clients.close)
         until_s = lab.now_s + duration_s + clients.patience_s + 1
         while not clients.done and lab.now_s < until_s:
             if not lab.loop.wait_until(lambda: clients.done, _TOLD_EVERY_S):
-                lab.note(f"{clients.asked} requests: {clients.answers['200']} answered; {tcp_sockets.count(proxy)} sockets in TIME_WAIT")
+                lab.note(
+                    f"{clients.asked} requests: {clients.answers['200']} answered; {tcp_sockets.count(proxy)} sockets in TIME_WAIT"
+                )
         in_time_wait = sum(entry.remote_port in _ORIGIN_PORTS for entry in tcp_sockets.table(proxy))
-        complaints = [" ".join(part.strip() for part in found.groups() if part) for found in software.complaint.finditer(program.read(software.log))]
+        complaints = [
+            " ".join(part.strip() for part in found.groups() if part)
+            for found in software.complaint.finditer(program.read(software.log))
+        ]
         first = next((line for line in program.read(software.log).splitlines() if software.complaint.search(line)), "")
     if first:
         lab.note(f"{software.name} says, for the first time: {first}")
@@ -69,7 +96,9 @@ def under_load(
     if refused:
         told = _ERROR.search(clients.first_refusal)
         page = f"; its page says: {told[0].decode()}" if told else ""
-        lab.note(f"the first request that was not answered with 200 was sent after {clients.first_failure_s:.2f} s{page}")
+        lab.note(
+            f"the first request that was not answered with 200 was sent after {clients.first_failure_s:.2f} s{page}"
+        )
     return Observation(
         answered=clients.answers["200"],
         refused=refused,
@@ -85,7 +114,9 @@ def under_load(
 
 @contextmanager
 def running(lab: Lab, node: Node, software: Software, way: str, upstream: Upstream) -> Iterator[Program]:
-    """`software` on `node`, ready for clients, for the block. Its configuration stands in the transcript. Raises as `under_load`."""
+    """`software` on `node`, ready for clients, for the block. Its configuration stands in the
+    transcript. Raises as `under_load`.
+    """
     program = find(software.name)
     text = software.configuration(way, upstream)
     lab.transcript.record("verb", f"{software.name} is started with {software.file}", node.name, file=text)

@@ -24,7 +24,11 @@ def _write(way: str, upstream: Upstream) -> str:
             '    split_clients "$connection-$connection_requests" $source {\n'
             f"{''.join(shares)}        *    {upstream.sources[-1]};\n    }}\n"
         )
-    location = f"            proxy_bind {upstream.sources[0]};\n" if way in ("source", "origins-source") else _LOCATION.get(way, "")
+    location = (
+        f"            proxy_bind {upstream.sources[0]};\n"
+        if way in ("source", "origins-source")
+        else _LOCATION.get(way, "")
+    )
     return f"""\
 # The lab's: one process in the foreground, and everything that it writes in one folder.
 daemon off;

@@ -18,7 +18,8 @@ class Upstream:
     Attributes:
         origins: (IPv4 address, port) of each. Ways that are not about several take the first one.
         sources: the proxy's IPv4 addresses towards it, the main one first.
-        ports: first and last port of a range of the proxy's own, for ways that take one. Outside the kernel's range.
+        ports: first and last port of a range of the proxy's own, for ways that take one. Outside
+            the kernel's range.
     """
 
     origins: Sequence[tuple[str, int]] = (("10.2.1.1", 80), ("10.2.1.1", 81))
@@ -26,7 +27,9 @@ class Upstream:
     ports: tuple[int, int] = (20_000, 20_059)
 
     def origins_for(self, way: str) -> Sequence[tuple[str, int]]:
-        """Those that `way` is to reach: all of them where it is called ``origins`` or ``origins-...``."""
+        """Those that `way` is to reach: all of them where it is called ``origins`` or
+        ``origins-...``.
+        """
         return self.origins if way.startswith("origins") else self.origins[:1]
 
 
@@ -37,9 +40,11 @@ class Software:
     Attributes:
         name: its program, and Debian's package.
         file: name of its configuration.
-        arguments: of the program, to run in the foreground; ``{folder}`` stands for the folder with its files.
+        arguments: of the program, to run in the foreground; ``{folder}`` stands for the folder with
+            its files.
         check: arguments that only check the configuration.
-        ways: way to what it is, in a few words; the first one churns: every request has a connection to the origin of its own.
+        ways: way to what it is, in a few words; the first one churns: every request has a
+            connection to the origin of its own.
         write: (way, upstream) to the configuration; its ``{folder}`` stands for the same.
         log: file in which it complains that it cannot connect.
         complaint: such a complaint. Its group is what is the same each time.
@@ -55,7 +60,11 @@ class Software:
     complaint: re.Pattern[str]
 
     def configuration(self, way: str, upstream: Upstream) -> str:
-        """The configuration for one of the ways. Raises UsageError: it has no such way (``no-such-way``)."""
+        """The configuration for one of the ways. Raises UsageError: it has no such way
+        (``no-such-way``).
+        """
         if way not in self.ways:
-            raise UsageError(f"{self.name} has no way called {way!r}", f"its ways are: {', '.join(self.ways)}", "no-such-way")
+            raise UsageError(
+                f"{self.name} has no way called {way!r}", f"its ways are: {', '.join(self.ways)}", "no-such-way"
+            )
         return f"# {self.name}: {self.ways[way]}.\n" + self.write(way, upstream)

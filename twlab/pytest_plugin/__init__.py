@@ -4,10 +4,12 @@
         client, server = lab["client"], lab["server"]
         ...
 
-A test that asks for `lab` (or `make_lab`) runs where the lab is: the plugin sends it, by its node id, into the engine, where another
-pytest collects and runs just this test with its fixtures, and hands its reports back (`twlab.pytest_plugin.agent`). So a test is written as any
-other; but what it changes outside the lab is gone with the engine, and fixtures of a wider scope are made once for each such test.
-Scenarios (`twlab.scenario`) in a test file are tests as they stand; ``pytest mine.py`` runs those of any file.
+A test that asks for `lab` (or `make_lab`) runs where the lab is: the plugin sends it, by its node
+id, into the engine, where another pytest collects and runs just this test with its fixtures, and
+hands its reports back (`twlab.pytest_plugin.agent`). So a test is written as any other; but what it
+changes outside the lab is gone with the engine, and fixtures of a wider scope are made once for
+each such test. Scenarios (`twlab.scenario`) in a test file are tests as they stand; ``pytest
+mine.py`` runs those of any file.
 
 Loaded with every pytest of the environment: whatever is heavy is imported when a lab is wanted.
 """
@@ -35,16 +37,32 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("twlab", "labs on TCP's TIME_WAIT")
     engines = "guest: the lab kernel, in virtual time; host: this machine's kernel. Default: guest on x86-64."
     group.addoption("--twlab-engine", default="", choices=["guest", "host"], help=engines)
-    group.addoption("--twlab-seed", metavar="N", type=int, default=1, help="For everything random in a lab. Default: 1.")
-    group.addoption("--twlab-out", metavar="DIR", default="runs", help="Where the folders of failed tests are kept. Default: runs.")
-    group.addoption("--twlab-keep", action="store_true", help="Keep the folders of all tests there, not only of those that failed.")
-    group.addoption("--twlab-pcap", metavar="DIR", default="", help="Put the capture of every lab into this folder, as <test>-<arm>.pcapng.")
+    group.addoption(
+        "--twlab-seed", metavar="N", type=int, default=1, help="For everything random in a lab. Default: 1."
+    )
+    group.addoption(
+        "--twlab-out", metavar="DIR", default="runs", help="Where the folders of failed tests are kept. Default: runs."
+    )
+    group.addoption(
+        "--twlab-keep", action="store_true", help="Keep the folders of all tests there, not only of those that failed."
+    )
+    group.addoption(
+        "--twlab-pcap",
+        metavar="DIR",
+        default="",
+        help="Put the capture of every lab into this folder, as <test>-<arm>.pcapng.",
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """The markers."""
-    config.addinivalue_line("markers", "arm(name, *, on={node: {...}}, expect={...}, **settings): run the test's lab with these settings too.")
-    config.addinivalue_line("markers", "topology(name): the network of the test's lab, with options, e.g. 'nat,clients=2'. Default: pair.")
+    config.addinivalue_line(
+        "markers",
+        "arm(name, *, on={node: {...}}, expect={...}, **settings): run the test's lab with these settings too.",
+    )
+    config.addinivalue_line(
+        "markers", "topology(name): the network of the test's lab, with options, e.g. 'nat,clients=2'. Default: pair."
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -53,14 +71,18 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if not marks:
         return
     if "arm" not in metafunc.fixturenames:
-        raise pytest.Collector.CollectError(f"{metafunc.definition.nodeid} has arms and no lab: give it the argument lab")
+        raise pytest.Collector.CollectError(
+            f"{metafunc.definition.nodeid} has arms and no lab: give it the argument lab"
+        )
     names = [str(mark.args[0]) if mark.args else f"arm{number}" for number, mark in enumerate(marks, 1)]
     metafunc.parametrize("arm", [_arm(mark) for mark in marks], ids=names)
 
 
 @pytest.fixture
 def arm() -> Arm:
-    """The arm that the test runs in: a `twlab.Arm` as its marker says it, or one that changes nothing."""
+    """The arm that the test runs in: a `twlab.Arm` as its marker says it, or one that changes
+    nothing.
+    """
     from twlab import Arm, Observation, Settings
 
     return Arm(Settings(), expect=Observation())
@@ -68,7 +90,9 @@ def arm() -> Arm:
 
 @pytest.fixture
 def settings() -> Settings:
-    """What all labs here have set, beneath what their arms set. Write a fixture of this name to change it."""
+    """What all labs here have set, beneath what their arms set. Write a fixture of this name to
+    change it.
+    """
     from twlab import Settings
 
     return Settings()
@@ -76,24 +100,28 @@ def settings() -> Settings:
 
 @pytest.fixture
 def topology(request: pytest.FixtureRequest) -> str | Topology:
-    """The network of `lab`: a name with options, the path of a file, or a `twlab.network.Topology`. Write a fixture of this name, or use
-    the marker, to change it."""
+    """The network of `lab`: a name with options, the path of a file, or a `twlab.network.Topology`.
+    Write a fixture of this name, or use the marker, to change it."""
     mark = request.node.get_closest_marker("topology")
     return mark.args[0] if mark else "pair"
 
 
 @pytest.fixture
 def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
-    """``make_lab(topology="pair", settings=None, on=None, name="")``: a running `twlab.Lab`, and another one if called again; each
-    lasts until the test's end. `name` is the capture's."""
+    """``make_lab(topology="pair", settings=None, on=None, name="")``: a running `twlab.Lab`, and
+    another one if called again; each lasts until the test's end. `name` is the capture's."""
     if INSIDE not in request.config.stash:
-        pytest.fail("a lab runs inside an engine: ask for lab or make_lab as an argument of the test itself", pytrace=False)
+        pytest.fail(
+            "a lab runs inside an engine: ask for lab or make_lab as an argument of the test itself", pytrace=False
+        )
     with ExitStack() as stack:
         yield request.config.stash[INSIDE].labs(request.node, stack)
 
 
 @pytest.fixture
-def lab(make_lab: Callable[..., Lab], topology: str | Topology, settings: Settings, arm: Arm, request: pytest.FixtureRequest) -> Lab:
+def lab(
+    make_lab: Callable[..., Lab], topology: str | Topology, settings: Settings, arm: Arm, request: pytest.FixtureRequest
+) -> Lab:
     """A running `twlab.Lab`: its network built, its settings in force, its traffic captured."""
     name = request.node.callspec.id if hasattr(request.node, "callspec") else "lab"
     return make_lab(topology, arm.settings.over(settings), on=arm.on, name=name, expect=arm.expect)
@@ -138,7 +166,11 @@ class ScenarioItem(pytest.Item):
         from twlab.errors import LabError
         from twlab.pytest_plugin.live import NotSupportedError
 
-        return str(excinfo.value) if isinstance(excinfo.value, LabError | NotSupportedError) else super().repr_failure(excinfo, *args)
+        return (
+            str(excinfo.value)
+            if isinstance(excinfo.value, LabError | NotSupportedError)
+            else super().repr_failure(excinfo, *args)
+        )
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
         """Where the steps stand."""
@@ -157,8 +189,14 @@ def _arm(mark: pytest.Mark) -> Arm:
     settings = dict(mark.kwargs)
     on, expect = settings.pop("on", {}), settings.pop("expect", {})
     try:
-        return Arm(Settings(**settings), expect=Observation(**expect), on={node: Settings(**values) for node, values in on.items()})
+        return Arm(
+            Settings(**settings),
+            expect=Observation(**expect),
+            on={node: Settings(**values) for node, values in on.items()},
+        )
     except (TypeError, UsageError) as error:
         from twlab.settings import setting_names
 
-        raise pytest.Collector.CollectError(f"arm {mark.args}: {error}\n  the settings are: {', '.join(setting_names())}") from None
+        raise pytest.Collector.CollectError(
+            f"arm {mark.args}: {error}\n  the settings are: {', '.join(setting_names())}"
+        ) from None

@@ -1,8 +1,11 @@
-"""The agent of the pytest plugin: in an engine, another pytest runs one test, whose labs are here, and its reports go back.
+"""The agent of the pytest plugin: in an engine, another pytest runs one test, whose labs are here,
+and its reports go back.
 
-A request: ``{"arguments": of the pytest outside, "cwd": its folder, "path": its sys.path, "environment": {...}, "file": the test's file,
-"nodeid": the test, "folder": where evidence goes, "seed": ...}``. Events beside ``end``: ``report`` with a report as pytest serialises it,
-``fault`` with a text where the test did not come to run, and ``arm`` with the name and the outcome of a lab that has ended.
+A request: ``{"arguments": of the pytest outside, "cwd": its folder, "path": its sys.path,
+"environment": {...}, "file": the test's file, "nodeid": the test, "folder": where evidence goes,
+"seed": ...}``. Events beside ``end``: ``report`` with a report as pytest serialises it, ``fault``
+with a text where the test did not come to run, and ``arm`` with the name and the outcome of a lab
+that has ended.
 """
 
 from __future__ import annotations
@@ -32,10 +35,12 @@ def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
     os.environ.update(request["environment"])
     sys.path[:] = request["path"]
     folder = Path(request["folder"])
-    # pytest would have liked to rewrite the assertions of a plugin's whole distribution, and it is the plugin that has called pytest;
-    # and what a test leaves open in a lab ends with the lab.
+    # pytest would have liked to rewrite the assertions of a plugin's whole distribution, and it is
+    # the plugin that has called pytest; and what a test leaves open in a lab ends with the lab.
     quiet = ["ignore:Module already imported:pytest.PytestAssertRewriteWarning", "ignore:unclosed:ResourceWarning"]
-    config = _prepareconfig(["-p", "no:terminalreporter", *request["arguments"], *(word for text in quiet for word in ("-W", text))])
+    config = _prepareconfig(
+        ["-p", "no:terminalreporter", *request["arguments"], *(word for text in quiet for word in ("-W", text))]
+    )
     for name, value in {**_NOT_INSIDE, "basetemp": str(folder / "tmp")}.items():
         if hasattr(config.option, name):
             setattr(config.option, name, value)
@@ -59,7 +64,12 @@ class _Messenger:
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         items[:] = [item for item in items if item.nodeid == self._nodeid]
         if not items:
-            self._emit({"event": "fault", "text": f"{self._nodeid} is not there when its file is collected again, inside the engine"})
+            self._emit(
+                {
+                    "event": "fault",
+                    "text": f"{self._nodeid} is not there when its file is collected again, inside the engine",
+                }
+            )
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         if report.failed:

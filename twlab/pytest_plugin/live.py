@@ -1,4 +1,6 @@
-"""What the pytest plugin does once a lab is wanted: outside it starts the engine and reads the evidence, inside it makes the labs."""
+"""What the pytest plugin does once a lab is wanted: outside it starts the engine and reads the
+evidence, inside it makes the labs.
+"""
 
 from __future__ import annotations
 
@@ -56,11 +58,15 @@ def run_scenario(item: ScenarioItem) -> None:
         kept = _keep(item, finished.folder, result, failed=not supported, properties=item.user_properties)
         if not supported:
             told = [_told(kept, name, arm) for name, arm in result.arms.items() if not arm.ok]
-            raise NotSupportedError("\n\n".join([f"{result.scenario}: {result.verdict}\n{result.hypothesis}", *told, f"kept in {kept}"]))
+            raise NotSupportedError(
+                "\n\n".join([f"{result.scenario}: {result.verdict}\n{result.hypothesis}", *told, f"kept in {kept}"])
+            )
 
 
 def run_inside(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
-    """Run a test in the engine; its reports, with the story and the ladder of its labs if it failed."""
+    """Run a test in the engine; its reports, with the story and the ladder of its labs if it
+    failed.
+    """
     with _workplace(item.config) as place:
         folder = place / "run"
         folder.mkdir()
@@ -77,7 +83,13 @@ def run_inside(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.T
         if outcome.engine and (outcome.arms or outcome.faults):
             result = _result(item, outcome, failed=any(report.failed for report in reports))
             result.write(folder)
-            kept = _keep(item, folder, result, failed=result.verdict is not Verdict.SUPPORTED, properties=reports[-1].user_properties)
+            kept = _keep(
+                item,
+                folder,
+                result,
+                failed=result.verdict is not Verdict.SUPPORTED,
+                properties=reports[-1].user_properties,
+            )
             _illustrate(reports, kept, result)
             for report in reports:
                 if isinstance(report.longrepr, str):  # a fault, which may name a file that has been moved
@@ -86,7 +98,9 @@ def run_inside(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.T
 
 
 def _torn_down(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
-    """What tests before `item` have left set up, and `nextitem` does not need, goes; a report if it could not."""
+    """What tests before `item` have left set up, and `nextitem` does not need, goes; a report if it
+    could not.
+    """
     call = pytest.CallInfo.from_call(lambda: item.session._setupstate.teardown_exact(nextitem), "teardown")
     return [item.ihook.pytest_runtest_makereport(item=item, call=call)] if call.excinfo else []
 
@@ -129,7 +143,9 @@ class _Outcome:
             when = "setup" if "setup" not in done else "call" if "call" not in done else "teardown"
             text, item = "\n".join(self.faults), self.item
             self.reports = [report for report in self.reports if report.when != when]
-            self.reports.append(pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", text, when))  # type: ignore[arg-type]
+            self.reports.append(
+                pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", text, when)
+            )  # type: ignore[arg-type]
         return self.reports
 
 
@@ -146,10 +162,17 @@ def _tuples(data: dict[str, Any]) -> dict[str, Any]:
 def _request(item: pytest.Item, folder: Path) -> dict[str, Any]:
     config = item.config
     inside = {"cacheprovider": f"cache_dir={folder / 'cache'}", "faulthandler": "faulthandler_timeout=0"}
-    environment = {name: value for name, value in os.environ.items() if name.startswith("PYTEST_") and "XDIST" not in name}
+    environment = {
+        name: value for name, value in os.environ.items() if name.startswith("PYTEST_") and "XDIST" not in name
+    }
     return {
         "arguments": [
-            *(word for plugin, value in inside.items() if config.pluginmanager.hasplugin(plugin) for word in ("-o", value)),
+            *(
+                word
+                for plugin, value in inside.items()
+                if config.pluginmanager.hasplugin(plugin)
+                for word in ("-o", value)
+            ),
             *(str(argument) for argument in config.invocation_params.args),
         ],
         "cwd": str(config.invocation_params.dir),
@@ -163,7 +186,9 @@ def _request(item: pytest.Item, folder: Path) -> dict[str, Any]:
 
 
 def _result(item: pytest.Item, outcome: _Outcome, *, failed: bool) -> Result:
-    """The record of a test as that of a scenario: each of its labs an arm, and the test's outcome is theirs."""
+    """The record of a test as that of a scenario: each of its labs an arm, and the test's outcome
+    is theirs.
+    """
     doc = getattr(getattr(item, "obj", None), "__doc__", None) or item.nodeid
     kernel = next((arm.pop("kernel") for arm in outcome.arms.values() if "kernel" in arm), "")
     arms = {
@@ -185,7 +210,9 @@ def _result(item: pytest.Item, outcome: _Outcome, *, failed: bool) -> Result:
     )
 
 
-def _keep(item: pytest.Item, folder: Path, result: Result, *, failed: bool, properties: list[tuple[str, object]]) -> Path:
+def _keep(
+    item: pytest.Item, folder: Path, result: Result, *, failed: bool, properties: list[tuple[str, object]]
+) -> Path:
     """Move the run's folder to where it is wanted, if it is; where it is then."""
     options = item.config.option
     base = item.config.invocation_params.dir
@@ -194,7 +221,9 @@ def _keep(item: pytest.Item, folder: Path, result: Result, *, failed: bool, prop
         target.mkdir(parents=True, exist_ok=True)
         for name, arm in result.arms.items():
             if arm.capture and (folder / arm.capture).exists():
-                shutil.copy(folder / arm.capture, target / f"{_word(item.nodeid.replace('/', '-'))}-{_word(name)}.pcapng")
+                shutil.copy(
+                    folder / arm.capture, target / f"{_word(item.nodeid.replace('/', '-'))}-{_word(name)}.pcapng"
+                )
     if failed or options.twlab_keep:
         kept = new_folder(base / options.twlab_out, result.scenario)
         shutil.copytree(folder, kept, dirs_exist_ok=True)
@@ -224,7 +253,9 @@ def _told(folder: Path, name: str, arm: ArmResult) -> str:
 
 @contextmanager
 def _workplace(config: pytest.Config) -> Iterator[Path]:
-    """A folder for one test. It is among pytest's own temporary ones, so that even what a killed pytest leaves goes in time."""
+    """A folder for one test. It is among pytest's own temporary ones, so that even what a killed
+    pytest leaves goes in time.
+    """
     place = config._tmp_path_factory.mktemp("twlab")  # type: ignore[attr-defined]
     try:
         yield place
@@ -256,7 +287,9 @@ class Inside:
             name: str = "",
             expect: Observation | None = None,
         ) -> Lab:
-            wanted = self._lab(topology, settings or Settings(), on or {}, self._name(name or "lab"), expect or Observation())
+            wanted = self._lab(
+                topology, settings or Settings(), on or {}, self._name(name or "lab"), expect or Observation()
+            )
             try:
                 return stack.enter_context(wanted)
             except LabError as error:
@@ -265,7 +298,9 @@ class Inside:
         return make
 
     @contextmanager
-    def _lab(self, topology: str | Topology, base: Settings, on: Mapping[str, Settings], name: str, expect: Observation) -> Iterator[Lab]:
+    def _lab(
+        self, topology: str | Topology, base: Settings, on: Mapping[str, Settings], name: str, expect: Observation
+    ) -> Iterator[Lab]:
         from twlab.lab.assembly import staged
         from twlab.network import load_topology
         from twlab.tuning.apply import check
@@ -273,7 +308,9 @@ class Inside:
         made = load_topology(topology) if isinstance(topology, str) else topology
         if unknown := sorted(set(on) - set(made.nodes())):
             raise UsageError(
-                f"the arm sets {unknown[0]!r}, which the topology does not have", f"its nodes are: {', '.join(made.nodes())}", "no-such-node"
+                f"the arm sets {unknown[0]!r}, which the topology does not have",
+                f"its nodes are: {', '.join(made.nodes())}",
+                "no-such-node",
             )
         settings = {node: on[node].over(base) if node in on else base for node in made.nodes()}
         for wanted in settings.values():
@@ -283,7 +320,14 @@ class Inside:
                 yield stage.lab
         finally:
             outcome = {**stage.outcome, "predicted": expect.as_dict()}
-            self._emit({"event": "arm", "name": name, "outcome": outcome, "topology": topology if isinstance(topology, str) else ""})
+            self._emit(
+                {
+                    "event": "arm",
+                    "name": name,
+                    "outcome": outcome,
+                    "topology": topology if isinstance(topology, str) else "",
+                }
+            )
 
     def _name(self, wanted: str) -> str:
         name = _word(wanted)

@@ -1,8 +1,9 @@
-"""What is no run, and stands in a report beside runs: a sweep, a table of ceilings, and other tables that a command has measured.
+"""What is no run, and stands in a report beside runs: a sweep, a table of ceilings, and other
+tables that a command has measured.
 
-A study is one JSON file: a sweep (see `twlab.studies.sweep.table`) has ``cells``; the others have ``rows``, a ``kind`` (or
-the file's name says it) and
-what is said about all of them, e.g. ``command`` and ``kernel`` (see `twlab.studies.ceiling.cases`). Reading is pure but for the file.
+A study is one JSON file: a sweep (see `twlab.studies.sweep.table`) has ``cells``; the others have
+``rows``, a ``kind`` (or the file's name says it) and what is said about all of them, e.g.
+``command`` and ``kernel`` (see `twlab.studies.ceiling.cases`). Reading is pure but for the file.
 """
 
 from __future__ import annotations
@@ -49,14 +50,22 @@ class Study:
 
     @property
     def table(self) -> tables.Table:
-        """The rows, without what no row has, what stands above all of them anyway, and what is too large for a cell."""
+        """The rows, without what no row has, what stands above all of them anyway, and what is too
+        large for a cell.
+        """
         rows = self.values["cells"] if self.kind == "sweep" else self.values["rows"]
         told = [{key: _cell(value) for key, value in row.items() if key not in _ABOUT} for row in rows]
-        kept = [key for key in dict.fromkeys(key for row in told for key in row) if any(row.get(key) is not None for row in told)]
+        kept = [
+            key
+            for key in dict.fromkeys(key for row in told for key in row)
+            if any(row.get(key) is not None for row in told)
+        ]
         return tables.of_rows(self.title, [{key: row.get(key) for key in kept} for row in told])
 
     def bars(self) -> list[dict[str, Any]]:
-        """Of ceilings: each row with the lengths of what was measured and of theory, in per cent of the longest."""
+        """Of ceilings: each row with the lengths of what was measured and of theory, in per cent of
+        the longest.
+        """
         rows = self.values["rows"]
         most = max((max(row["exact_per_s"], row["sustained_per_s"] or 0.0) for row in rows), default=1.0) or 1.0
         return [
@@ -64,13 +73,17 @@ class Study:
                 **row,
                 "measured_percent": 100 * (row["sustained_per_s"] or 0.0) / most,
                 "exact_percent": 100 * row["exact_per_s"] / most,
-                "off_percent": 100 * (row["sustained_per_s"] / row["exact_per_s"] - 1) if row["sustained_per_s"] and row["exact_per_s"] else None,
+                "off_percent": 100 * (row["sustained_per_s"] / row["exact_per_s"] - 1)
+                if row["sustained_per_s"] and row["exact_per_s"]
+                else None,
             }
             for row in rows
         ]
 
     def maps(self) -> list[dict[str, Any]]:
-        """Of a sweep over the length of TIME_WAIT and the age of the late segment: a map for each combination of the other axes."""
+        """Of a sweep over the length of TIME_WAIT and the age of the late segment: a map for each
+        combination of the other axes.
+        """
         axes = [key for key in (self.values["cells"] or [{}])[0] if key not in (*_OUTCOMES, "trials")]
         if not {"time_wait_s", "delay_s"} <= set(axes):
             return []
@@ -79,7 +92,9 @@ class Study:
         for row in self.values["cells"]:
             title = ", ".join(f"{axis} {_spoken(axis, row[axis])}" for axis in others)
             one = made.setdefault(title, {"title": title, "cells": {}})
-            one["cells"][row["time_wait_s"], row["delay_s"]] = {name: row[name] / row["trials"] for name in _OUTCOMES if row[name]}
+            one["cells"][row["time_wait_s"], row["delay_s"]] = {
+                name: row[name] / row["trials"] for name in _OUTCOMES if row[name]
+            }
         for one in made.values():
             one["lengths"] = sorted({length for length, _ in one["cells"]}, key=float, reverse=True)
             one["ages"] = sorted({age for _, age in one["cells"]}, key=float)
@@ -90,7 +105,8 @@ def read(path: Path) -> Study | None:
     """The study in the file `path`; None where it is none, so that somebody else may know it.
 
     Raises:
-        UsageError: a newer twlab wrote it (``newer-result``), or it lacks what a study has (``broken-result``).
+        UsageError: a newer twlab wrote it (``newer-result``), or it lacks what a study has
+            (``broken-result``).
     """
     try:
         values = json.loads(path.read_text())
@@ -106,7 +122,12 @@ def read(path: Path) -> Study | None:
         raise UsageError(message, "read it with a newer twlab", "newer-result")
     study = Study(kind, path, values)
     try:
-        _ = study.title, study.about, study.table, study.maps() if kind == "sweep" else study.bars() if kind == "ceiling" else None
+        _ = (
+            study.title,
+            study.about,
+            study.table,
+            study.maps() if kind == "sweep" else study.bars() if kind == "ceiling" else None,
+        )
     except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
         message = f"{path} lacks what a {kind} has: {type(error).__name__}: {error}"
         raise UsageError(message, "make it again", "broken-result") from error

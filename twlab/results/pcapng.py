@@ -1,7 +1,8 @@
-"""Writes pcapng files: the format that Wireshark reads and that can carry a comment on every packet. Pure.
+"""Writes pcapng files: the format that Wireshark reads and that can carry a comment on every
+packet. Pure.
 
-Format: IETF draft-ietf-opsawg-pcapng; option codes in its sections 3.5, 4.1, 4.2, 4.3. All fields little-endian, link type
-Ethernet, time in nanoseconds since 1970.
+Format: IETF draft-ietf-opsawg-pcapng; option codes in its sections 3.5, 4.1, 4.2, 4.3. All fields
+little-endian, link type Ethernet, time in nanoseconds since 1970.
 """
 
 from __future__ import annotations
@@ -40,7 +41,14 @@ class Captured:
 
 
 def write(
-    file: BinaryIO, interfaces: Iterable[str], packets: Iterable[Captured], *, hardware: str, system: str, application: str, comment: str = ""
+    file: BinaryIO,
+    interfaces: Iterable[str],
+    packets: Iterable[Captured],
+    *,
+    hardware: str,
+    system: str,
+    application: str,
+    comment: str = "",
 ) -> int:
     """Write a whole file, packets in the order given.
 
@@ -53,16 +61,27 @@ def write(
         The number of packets.
     """
     about = _option(_COMMENT, comment.encode()) if comment else b""
-    about += _option(_HARDWARE, hardware.encode()) + _option(_SYSTEM, system.encode()) + _option(_APPLICATION, application.encode())
+    about += (
+        _option(_HARDWARE, hardware.encode())
+        + _option(_SYSTEM, system.encode())
+        + _option(_APPLICATION, application.encode())
+    )
     file.write(_block(_SECTION, pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + _options(about)))
     for name in interfaces:
-        file.write(_block(_INTERFACE, pack("<HHI", _ETHERNET, 0, 0) + _options(_option(_NAME, name.encode()) + _option(_RESOLUTION, b"\x09"))))
+        file.write(
+            _block(
+                _INTERFACE,
+                pack("<HHI", _ETHERNET, 0, 0) + _options(_option(_NAME, name.encode()) + _option(_RESOLUTION, b"\x09")),
+            )
+        )
     count = 0
     for packet in packets:
         count += 1
         flags = pack("<HHI", _FLAGS, 4, _OUTBOUND if packet.outbound else _INBOUND)
         options = flags + _option(_COMMENT, packet.comment.encode()) if packet.comment else flags
-        header = pack("<IIIII", packet.interface, packet.at_ns >> 32, packet.at_ns & 0xFFFFFFFF, len(packet.frame), packet.length)
+        header = pack(
+            "<IIIII", packet.interface, packet.at_ns >> 32, packet.at_ns & 0xFFFFFFFF, len(packet.frame), packet.length
+        )
         file.write(_block(_PACKET, header + _padded(packet.frame) + _options(options)))
     return count
 

@@ -1,7 +1,9 @@
-"""Reads a capture of twlab back: pcapng blocks into sightings of TCP segments. Pure but for the one file.
+"""Reads a capture of twlab back: pcapng blocks into sightings of TCP segments. Pure but for the one
+file.
 
-Format: see `twlab.results.pcapng`. Read are little-endian files with nanoseconds that twlab has written, or that Wireshark's tools have
-made of one; whatever else a file holds is passed over, as the format wants it.
+Format: see `twlab.results.pcapng`. Read are little-endian files with nanoseconds that twlab has
+written, or that Wireshark's tools have made of one; whatever else a file holds is passed over, as
+the format wants it.
 """
 
 from __future__ import annotations
@@ -43,16 +45,21 @@ class Sighting:
 
 
 def read_capture(path: Path) -> list[Sighting]:
-    """The TCP segments in the file at `path`, in its order. Fragments and other protocols are passed over.
+    """The TCP segments in the file at `path`, in its order. Fragments and other protocols are
+    passed over.
 
     Raises:
-        UsageError: there is no such file (``no-capture-file``), it is cut short or damaged (``broken-capture``), or it is no
-            capture of twlab (``foreign-capture``).
+        UsageError: there is no such file (``no-capture-file``), it is cut short or damaged
+            (``broken-capture``), or it is no capture of twlab (``foreign-capture``).
     """
     try:
         data = path.read_bytes()
     except OSError as fault:
-        raise UsageError(f"there is no capture at {path}: {fault.strerror}", "keep the pcapng files beside result.json", "no-capture-file") from fault
+        raise UsageError(
+            f"there is no capture at {path}: {fault.strerror}",
+            "keep the pcapng files beside result.json",
+            "no-capture-file",
+        ) from fault
     if data[:4] != _SECTION.to_bytes(4, "big") or (len(data) >= 12 and data[8:12] != b"\x4d\x3c\x2b\x1a"):
         raise _foreign(path)
     try:
@@ -83,13 +90,27 @@ def _sightings(path: Path, data: bytes) -> Iterator[Sighting]:
             options = dict(_options(body, 20 + kept + -kept % 4))
             outbound = options.get(_FLAGS, b"\1")[0] & 3 == 2
             ip_id = unpack_from("!H", packet, 4)[0] if packet[0] >> 4 == 4 else 0
-            yield Sighting(number, names[interface], outbound, _without_bytes(segment), ip_id, options.get(_COMMENT, b"").decode())
+            yield Sighting(
+                number, names[interface], outbound, _without_bytes(segment), ip_id, options.get(_COMMENT, b"").decode()
+            )
 
 
 def _without_bytes(s: Segment) -> Segment:
     """Written out, because `dataclasses.replace` takes as long as all the rest of reading."""
     return Segment(
-        s.at_s, s.source, s.destination, s.source_port, s.destination_port, s.seq, s.ack, s.flags, s.window, s.timestamp, s.length, b"", s.header
+        s.at_s,
+        s.source,
+        s.destination,
+        s.source_port,
+        s.destination_port,
+        s.seq,
+        s.ack,
+        s.flags,
+        s.window,
+        s.timestamp,
+        s.length,
+        b"",
+        s.header,
     )
 
 
@@ -101,7 +122,12 @@ def _blocks(path: Path, data: bytes) -> Iterator[tuple[int, bytes]]:
             raise _broken(path, f"it ends in the middle of a block, at byte {at}")
         kind, size = unpack_from("<II", data, at)
         if size < 12 or size % 4 or at + size > len(data) or data[at + size - 4 : at + size] != data[at + 4 : at + 8]:
-            raise _broken(path, f"it ends in the middle of a block, at byte {at}" if at + size > len(data) else f"the block at byte {at} is damaged")
+            raise _broken(
+                path,
+                f"it ends in the middle of a block, at byte {at}"
+                if at + size > len(data)
+                else f"the block at byte {at} is damaged",
+            )
         yield kind, data[at + 8 : at + size - 4]
         at += size
 
@@ -124,4 +150,8 @@ def _broken(path: Path, why: str) -> UsageError:
 
 
 def _foreign(path: Path) -> UsageError:
-    return UsageError(f"{path} is not a capture that twlab has made", "name a folder that twlab run has made, e.g. runs/...", "foreign-capture")
+    return UsageError(
+        f"{path} is not a capture that twlab has made",
+        "name a folder that twlab run has made, e.g. runs/...",
+        "foreign-capture",
+    )

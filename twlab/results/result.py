@@ -1,7 +1,8 @@
 """The record of one run: everything that a reader needs to judge it, and to repeat it years later.
 
-`result.json` is the one hand-over between running and showing. Whatever reads it needs no root, no kernel and no network.
-What depends on the wall clock stands under ``wall`` and nowhere else, so that two runs of one seed can be compared.
+`result.json` is the one hand-over between running and showing. Whatever reads it needs no root, no
+kernel and no network. What depends on the wall clock stands under ``wall`` and nowhere else, so
+that two runs of one seed can be compared.
 """
 
 from __future__ import annotations
@@ -37,11 +38,16 @@ class ArmResult:
         error: ``{"slug", "message", "remedy", "kind"}`` when the arm could not be carried out.
         transcript: entries, see `twlab.results.transcript`.
         counters: node to kernel counter to how far it moved.
-        time_wait: the TIME_WAIT table over time, at each step and at the end: ``{"at_s", "node", "count", "sockets": [...]}``.
-        sockets: TCP sockets over time, see `twlab.lab.socket_counts.Gauge.series`; nodes on which nothing changed are left out.
-        conntrack: what each gateway tracks, at the same times: ``{"at_s", "node", "count", "states": {state: count}, "entries": [...]}``.
-        tables: what the steps put into tables: title to rows, ``{column: value}``; see `twlab.lab.lab.Lab.row`.
-        capture: name of the pcapng file beside the result; ``captured`` and ``lost`` count its packets.
+        time_wait: the TIME_WAIT table over time, at each step and at the end: ``{"at_s", "node",
+            "count", "sockets": [...]}``.
+        sockets: TCP sockets over time, see `twlab.lab.socket_counts.Gauge.series`; nodes on which
+            nothing changed are left out.
+        conntrack: what each gateway tracks, at the same times: ``{"at_s", "node", "count",
+            "states": {state: count}, "entries": [...]}``.
+        tables: what the steps put into tables: title to rows, ``{column: value}``; see
+            `twlab.lab.lab.Lab.row`.
+        capture: name of the pcapng file beside the result; ``captured`` and ``lost`` count its
+            packets.
         virtual_s: seconds that passed in the lab.
     """
 
@@ -72,9 +78,11 @@ class Result:
     """One scenario, run on one engine.
 
     Attributes:
-        kernel: release, version and machine of the kernel that TCP ran on; empty until an arm has been carried out.
+        kernel: release, version and machine of the kernel that TCP ran on; empty until an arm has
+            been carried out.
         command: the command line that repeats the run.
-        network: the topology: ``nodes``, name to role, and ``links``, pairs of names; empty where it could not be made.
+        network: the topology: ``nodes``, name to role, and ``links``, pairs of names; empty where
+            it could not be made.
         wall: what depends on the wall clock: ``started``, ``took_s``, and ``arms`` to seconds.
     """
 
@@ -94,11 +102,18 @@ class Result:
 
     @property
     def verdict(self) -> Verdict:
-        return judge({name: arm.role for name, arm in self.arms.items()}, {name: arm.ok for name, arm in self.arms.items()})
+        return judge(
+            {name: arm.role for name, arm in self.arms.items()}, {name: arm.ok for name, arm in self.arms.items()}
+        )
 
     def as_dict(self) -> dict[str, Any]:
         values = asdict(self)
-        return {"schema": values.pop("schema"), "scenario": values.pop("scenario"), "verdict": str(self.verdict), **values}
+        return {
+            "schema": values.pop("schema"),
+            "scenario": values.pop("scenario"),
+            "verdict": str(self.verdict),
+            **values,
+        }
 
     def summary(self, folder: Path) -> dict[str, Any]:
         """The element of ``twlab run --json``."""
@@ -109,7 +124,12 @@ class Result:
             "engine": self.engine,
             "kernel": self.kernel,
             "arms": {
-                name: {"predicted": arm.predicted, "observed": arm.observed, "ok": arm.ok, **({"error": arm.error} if arm.error else {})}
+                name: {
+                    "predicted": arm.predicted,
+                    "observed": arm.observed,
+                    "ok": arm.ok,
+                    **({"error": arm.error} if arm.error else {}),
+                }
                 for name, arm in self.arms.items()
             },
             "run": str(folder),
@@ -119,7 +139,8 @@ class Result:
         """Put ``result.json`` into `folder`, whole or not at all.
 
         Raises:
-            CapabilityError: it cannot be written (``cannot-write``); a result written before stays as it was.
+            CapabilityError: it cannot be written (``cannot-write``); a result written before stays
+                as it was.
         """
         text = json.dumps(self.as_dict(), indent=1) + "\n"
         temporary = ""
@@ -138,7 +159,9 @@ class Result:
 def cannot_write(folder: Path, error: OSError) -> CapabilityError:
     """The one message for a folder that takes no results."""
     return CapabilityError(
-        f"results cannot be written to {folder}: {error.strerror}", "name another folder with --out, or make room in this one", "cannot-write"
+        f"results cannot be written to {folder}: {error.strerror}",
+        "name another folder with --out, or make room in this one",
+        "cannot-write",
     )
 
 
@@ -146,26 +169,37 @@ def read_result(path: Path) -> Result:
     """The result in the folder `path`, or in the file of that name.
 
     Raises:
-        UsageError: there is none (``no-result``), it is cut short or no JSON (``broken-result``), it is not one of ours
-            (``foreign-result``), or a newer twlab wrote it (``newer-result``).
+        UsageError: there is none (``no-result``), it is cut short or no JSON (``broken-result``),
+            it is not one of ours (``foreign-result``), or a newer twlab wrote it
+            (``newer-result``).
     """
     file = path / FILE if path.is_dir() else path
     try:
         values = json.loads(file.read_text())
     except OSError as error:
         raise UsageError(
-            f"there is no result at {path}: {error.strerror}", "name a folder that twlab run has made, e.g. runs/...", "no-result"
+            f"there is no result at {path}: {error.strerror}",
+            "name a folder that twlab run has made, e.g. runs/...",
+            "no-result",
         ) from error
     except ValueError as error:
-        raise UsageError(f"{file} is cut short or is no JSON: {error}", "run the scenario again", "broken-result") from error
+        raise UsageError(
+            f"{file} is cut short or is no JSON: {error}", "run the scenario again", "broken-result"
+        ) from error
     schema = values.get("schema") if isinstance(values, dict) else None
     if not isinstance(schema, int) or "scenario" not in values:
-        raise UsageError(f"{file} is not a result of twlab", "name a folder that twlab run has made, e.g. runs/...", "foreign-result")
+        raise UsageError(
+            f"{file} is not a result of twlab", "name a folder that twlab run has made, e.g. runs/...", "foreign-result"
+        )
     if schema > SCHEMA:
-        raise UsageError(f"{file} has schema {schema}; this twlab reads up to {SCHEMA}", "read it with a newer twlab", "newer-result")
+        raise UsageError(
+            f"{file} has schema {schema}; this twlab reads up to {SCHEMA}", "read it with a newer twlab", "newer-result"
+        )
     try:
         values.pop("verdict")
         arms = {name: ArmResult(**arm) for name, arm in values.pop("arms").items()}
         return Result(arms=arms, **values)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{file} lacks what a result has: {error}", "run the scenario again", "broken-result") from error
+        raise UsageError(
+            f"{file} lacks what a result has: {error}", "run the scenario again", "broken-result"
+        ) from error

@@ -1,7 +1,9 @@
-"""What was done in one arm, when, in words. Every verb of the lab records itself here; nothing else tells the story.
+"""What was done in one arm, when, in words. Every verb of the lab records itself here; nothing else
+tells the story.
 
-The transcript is a list of entries in the order of time. A failing scenario prints it as a numbered story up to the step that
-failed; `result.json` keeps it; the report and the ladder show it beside the segments.
+The transcript is a list of entries in the order of time. A failing scenario prints it as a numbered
+story up to the step that failed; `result.json` keeps it; the report and the ladder show it beside
+the segments.
 """
 
 from __future__ import annotations
@@ -19,8 +21,9 @@ class Entry:
 
     Attributes:
         at_s: seconds since the arm began.
-        kind: ``step`` (the scenario's own words), ``verb`` (what a node did), ``wire`` (what the wire did to a segment),
-            ``note`` (what the lab found), ``check`` (a premise that was tested).
+        kind: ``step`` (the scenario's own words), ``verb`` (what a node did), ``wire`` (what the
+            wire did to a segment), ``note`` (what the lab found), ``check`` (a premise that was
+            tested).
         text: one sentence.
         node: the node that did it; empty for steps.
         details: figures for the report, JSON values only.
@@ -45,14 +48,21 @@ class Transcript:
         keeps: the kinds of entries that are made; None: all.
     """
 
-    def __init__(self, now_s: Callable[[], float], listener: Callable[[Entry], object] | None = None, keeps: frozenset[Kind] | None = None):
+    def __init__(
+        self,
+        now_s: Callable[[], float],
+        listener: Callable[[Entry], object] | None = None,
+        keeps: frozenset[Kind] | None = None,
+    ):
         self._now_s = now_s
         self._listener = listener
         self._keeps = keeps
         self.entries: list[Entry] = []
 
     def record(self, kind: Kind, text: str, node: str = "", **details: Any) -> None:
-        """Add an entry, stamped with the time, and hand it to the listener (live progress) if there is one."""
+        """Add an entry, stamped with the time, and hand it to the listener (live progress) if there
+        is one.
+        """
         if self._keeps is not None and kind not in self._keeps:
             return
         entry = Entry(round(self._now_s(), 6), kind, text, node, details)

@@ -15,7 +15,9 @@ from twlab.scenario import Overrides, find_scenario
 
 
 def carry_out(request: Request, emit: Callable[[Event], None]) -> None:
-    """Run every job of `request`. What goes wrong in one arm is that arm's result; the next ones still run."""
+    """Run every job of `request`. What goes wrong in one arm is that arm's result; the next ones
+    still run.
+    """
     for index, job in enumerate(request["jobs"]):
         emit({"event": "start", "job": index})
         emit({"event": "arm", "job": index, "result": _run(job, index, request, emit)})

@@ -1,4 +1,6 @@
-"""One arm, carried out: builds its network, puts its settings into force, lets the steps run, gathers the evidence."""
+"""One arm, carried out: builds its network, puts its settings into force, lets the steps run,
+gathers the evidence.
+"""
 
 from __future__ import annotations
 
@@ -41,26 +43,44 @@ def run_arm(
         pulse: see `twlab.lab.assembly.staged`.
 
     Returns:
-        The fields of `twlab.results.result.ArmResult` as JSON values, and ``kernel``: release, version and machine of the kernel that TCP runs on.
+        The fields of `twlab.results.result.ArmResult` as JSON values, and ``kernel``: release,
+            version and machine of the kernel that TCP runs on.
 
     Raises:
         CapabilityError: the kernel cannot do what the settings ask; nothing has been built then.
         UsageError: the topology cannot be made.
-        ScenarioError: the arm sets a node that the topology does not have. What the steps themselves raise is the outcome's ``error``.
+        ScenarioError: the arm sets a node that the topology does not have. What the steps
+            themselves raise is the outcome's ``error``.
     """
     chosen = scenario.arms[arm]
     topology = load_topology(scenario.topology_in(arm, overrides.given))
     settings = settings_of(scenario, arm, topology.nodes(), overrides, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
-    with staged(topology, settings, folder / f"{arm}.pcapng", seed=f"{seed} {arm}", forced=forced, listener=listener, pulse=pulse) as stage:
+    with staged(
+        topology,
+        settings,
+        folder / f"{arm}.pcapng",
+        seed=f"{seed} {arm}",
+        forced=forced,
+        listener=listener,
+        pulse=pulse,
+    ) as stage:
         stage.outcome |= {"given": given, **take_steps(scenario, chosen, stage.lab, given)}
     return stage.outcome
 
 
-def settings_of(scenario: Scenario, arm: str, names: Sequence[str], overrides: Overrides, forced: Mapping[str, str]) -> dict[str, Settings]:
-    """The settings of every node of `names` in `arm`. Raises as `run_arm`: they are known to be possible then."""
+def settings_of(
+    scenario: Scenario, arm: str, names: Sequence[str], overrides: Overrides, forced: Mapping[str, str]
+) -> dict[str, Settings]:
+    """The settings of every node of `names` in `arm`. Raises as `run_arm`: they are known to be
+    possible then.
+    """
     if unknown := sorted(set(scenario.arms[arm].on) - set(names)):
-        raise ScenarioError(f"arm {arm} sets {unknown[0]!r}, which the topology does not have", f"its nodes are: {', '.join(names)}", "no-such-node")
+        raise ScenarioError(
+            f"arm {arm} sets {unknown[0]!r}, which the topology does not have",
+            f"its nodes are: {', '.join(names)}",
+            "no-such-node",
+        )
     settings = {name: scenario.settings_for(arm, name, overrides.settings) for name in names}
     for wanted in settings.values():
         check(wanted, forced)
@@ -68,11 +88,17 @@ def settings_of(scenario: Scenario, arm: str, names: Sequence[str], overrides: O
 
 
 def take_steps(scenario: Scenario, chosen: Arm, lab: Lab, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The observation and how it compares, or what kept the steps from being taken; the transcript tells the story up to there."""
+    """The observation and how it compares, or what kept the steps from being taken; the transcript
+    tells the story up to there.
+    """
     try:
         observation = scenario.steps(lab, **given)
         if not isinstance(observation, Observation) or not observation:
-            raise ScenarioError(f"{scenario.name} observed nothing", "return an Observation that names at least one fact", "checks-nothing")
+            raise ScenarioError(
+                f"{scenario.name} observed nothing",
+                "return an Observation that names at least one fact",
+                "checks-nothing",
+            )
         mismatches = chosen.expect.mismatches(observation)
         return {"observed": observation.as_dict(), "mismatches": mismatches, "ok": not mismatches}
     except Exception as error:  # the steps are anybody's code; whatever it raises is this arm's outcome
@@ -81,10 +107,16 @@ def take_steps(scenario: Scenario, chosen: Arm, lab: Lab, given: Mapping[str, An
 
 
 def as_dict(error: Exception) -> dict[str, str]:
-    """An error as a result keeps it: slug, message, remedy. What nobody raised on purpose also goes to standard error, with its traceback."""
+    """An error as a result keeps it: slug, message, remedy. What nobody raised on purpose also goes
+    to standard error, with its traceback.
+    """
     if isinstance(error, LabError):
         return error.as_dict()
     if isinstance(error, OSError):
         return {"slug": "system-error", "message": str(error), "remedy": "see twlab doctor"}
     traceback.print_exception(error)
-    return {"slug": "internal-error", "message": f"{type(error).__name__}: {error}", "remedy": "the log beside the result has the details"}
+    return {
+        "slug": "internal-error",
+        "message": f"{type(error).__name__}: {error}",
+        "remedy": "the log beside the result has the details",
+    }

@@ -20,7 +20,8 @@ class Tally:
 
     Attributes:
         verdicts: how often each came.
-        kept: folders of the first run, and of every one that was not SUPPORTED; the others are removed.
+        kept: folders of the first run, and of every one that was not SUPPORTED; the others are
+            removed.
     """
 
     scenario: str
@@ -34,11 +35,18 @@ class Tally:
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON values."""
-        return {"scenario": self.scenario, "verdicts": dict(self.verdicts), "runs": [str(folder) for folder in self.kept]}
+        return {
+            "scenario": self.scenario,
+            "verdicts": dict(self.verdicts),
+            "runs": [str(folder) for folder in self.kept],
+        }
 
 
-def repeat(order: Order, engine: Engine, times: int, on_event: Callable[[Event], None], on_round: Callable[[int], None]) -> list[Tally]:
-    """Carry out `order` `times` times, with seeds that begin at its own. Raises as `twlab.run.runner.run`.
+def repeat(
+    order: Order, engine: Engine, times: int, on_event: Callable[[Event], None], on_round: Callable[[int], None]
+) -> list[Tally]:
+    """Carry out `order` `times` times, with seeds that begin at its own. Raises as
+    `twlab.run.runner.run`.
 
     Args:
         on_event: as `listener` there.

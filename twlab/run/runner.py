@@ -64,18 +64,25 @@ class Finished:
 def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda event: None) -> list[Finished]:
     """Run everything in `order` on `engine`, in one boot as long as the engine stays up.
 
-    An arm that an engine does not survive is recorded as such, and the arms after it get a fresh boot. Nothing runs twice.
-    Results are written after every arm, so an interruption loses the arm under way and no other.
+    An arm that an engine does not survive is recorded as such, and the arms after it get a fresh
+    boot. Nothing runs twice. Results are written after every arm, so an interruption loses the arm
+    under way and no other.
 
     Raises:
-        UsageError: no such arm (``no-such-arm``), an override that no scenario takes, or a topology that cannot be made.
+        UsageError: no such arm (``no-such-arm``), an override that no scenario takes, or a topology
+            that cannot be made.
         CapabilityError: results cannot be written, or the engine cannot run on this machine.
     """
     finished, waiting = _plan(order, engine)
     while waiting:
         boot = _Boot(waiting, listener)
         try:
-            engine.run(_request(order, waiting, engine), _common_folder(waiting, order.out), boot.on_event, order.real_limit_s * len(waiting))
+            engine.run(
+                _request(order, waiting, engine),
+                _common_folder(waiting, order.out),
+                boot.on_event,
+                order.real_limit_s * len(waiting),
+            )
         except EngineError as error:
             boot.blame(error)
         except LabError:
@@ -106,7 +113,9 @@ class _Boot:
         self._listener(event)
 
     def blame(self, error: EngineError) -> None:
-        """The engine failed: that is what became of the job under way. Where all were done, their results stand."""
+        """The engine failed: that is what became of the job under way. Where all were done, their
+        results stand.
+        """
         job = next((index for index in range(len(self._jobs)) if index not in self._done), None)
         if job is None:
             self._listener({"event": "fault", "text": f"all arms were done when {error.message}"})
@@ -129,8 +138,16 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
     overrides = Overrides.parse(list(order.sets), [scenario for _, scenario in order.scenarios])
     for _, scenario in order.scenarios:
         if unknown := [arm for arm in order.arms if arm not in scenario.arms]:
-            raise UsageError(f"{scenario.name} has no arm called {unknown[0]!r}", f"its arms are: {', '.join(scenario.arms)}", "no-such-arm")
-    for topology in {scenario.topology_in(arm, overrides.given) for _, scenario in order.scenarios for arm in order.arms or scenario.arms}:
+            raise UsageError(
+                f"{scenario.name} has no arm called {unknown[0]!r}",
+                f"its arms are: {', '.join(scenario.arms)}",
+                "no-such-arm",
+            )
+    for topology in {
+        scenario.topology_in(arm, overrides.given)
+        for _, scenario in order.scenarios
+        for arm in order.arms or scenario.arms
+    }:
         load_topology(topology)
     networks = [describe_network(scenario.topology_in()) for _, scenario in order.scenarios]
     finished, jobs = [], []
@@ -159,7 +176,8 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
 
 
 def _request(order: Order, jobs: Sequence[_Job], engine: Engine) -> Request:
-    # The control stays what it is, unless it was asked for by name: a control that was changed controls nothing.
+    # The control stays what it is, unless it was asked for by name: a control that was changed
+    # controls nothing.
     def sets(job: _Job) -> list[str]:
         untouched = job.result.arms[job.arm].role == "control" and "control" not in order.arms
         return [] if untouched else list(order.sets)
@@ -211,7 +229,9 @@ def _now() -> datetime:
 
 
 def new_folder(out: Path, name: str) -> Path:
-    """A folder of its own for a run: ``<out>/<time>-<name>``. Raises CapabilityError when it cannot be made (``cannot-write``)."""
+    """A folder of its own for a run: ``<out>/<time>-<name>``. Raises CapabilityError when it cannot
+    be made (``cannot-write``).
+    """
     stem = f"{_now():%Y%m%d-%H%M%S}-{name}"
     try:
         out.mkdir(parents=True, exist_ok=True)

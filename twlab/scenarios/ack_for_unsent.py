@@ -7,7 +7,8 @@ STALE = 400  # bytes of the old segment
 FEW = 200  # bytes that the client sends then: fewer than the server has acknowledged
 PLACED = {"placed": True}
 CLEAN = Observation(reopened=True, acked_unsent=0, left_bytes=0, foreign_bytes=0, read=1000)
-# Newer kernels (seen on 6.18, not on 6.12) answer by a challenge ACK, one in tcp_invalid_ratelimit: hence 3 segments, or 1.
+# Newer kernels (seen on 6.18, not on 6.12) answer by a challenge ACK, one in tcp_invalid_ratelimit:
+# hence 3 segments, or 1.
 NO_STORM = Observation(reopened=True, acked_unsent=STALE, crossing=at_most(6), stuck_crossing=at_most(30))
 STUCK = Observation(**NO_STORM, stuck_bytes=FEW, left_bytes=1000, read=STALE, foreign_bytes=STALE, errors="")
 
@@ -22,27 +23,35 @@ STUCK = Observation(**NO_STORM, stuck_bytes=FEW, left_bytes=1000, read=STALE, fo
     },
     remedies={
         "more-at-once": Arm(
-            Settings(time_wait_s=1), given={**PLACED, "waits": False}, expect=Observation(**NO_STORM, left_bytes=0, read=1000, foreign_bytes=STALE)
+            Settings(time_wait_s=1),
+            given={**PLACED, "waits": False},
+            expect=Observation(**NO_STORM, left_bytes=0, read=1000, foreign_bytes=STALE),
         ),
-        "timestamps": Arm(Settings(time_wait_s=1, timestamps=1), given=PLACED, expect=Observation(paws_drops=1, **CLEAN)),
+        "timestamps": Arm(
+            Settings(time_wait_s=1, timestamps=1), given=PLACED, expect=Observation(paws_drops=1, **CLEAN)
+        ),
         "as-it-comes": Arm(Settings(time_wait_s=1), expect=Observation(paws_drops=0, **CLEAN)),
     },
     reads="RFC 1337 section 2.3, hazard H2; RFC 9293 section 3.10.7.4 (SEG.ACK > SND.NXT); RFC 5961 section 5.2; "
     "Linux net/ipv4/tcp_input.c (tcp_ack: TCP_ACK_UNSENT_DATA)",
 )
 def ack_for_unsent(lab: Lab, *, placed: bool = False, waits: bool = True, family: int = 4) -> Observation:
-    """Stale data make the server acknowledge what the client never sent, and a client that has less than that to say is stuck for good.
+    """Stale data make the server acknowledge what the client never sent, and a client that has less
+    than that to say is stuck for good.
 
-    RFC 1337 predicts a storm: the client answers an acknowledgement of unsent data by one of its own, which the server finds
-    too low and answers, for ever. On Linux there is none: the acknowledgement is dropped, without an answer or with a rate-limited
-    one. But it is dropped whole. A client that has sent less than was acknowledged, a short request say, never learns that it has
-    arrived, and repeats it, at longer and longer intervals, for a quarter of an hour until ETIMEDOUT; each repetition is answered,
-    in vain. More data do not help any more: after the first timeout the congestion window is one segment, and that is the one
-    repeated. Only if the rest is sent at once (arm `more-at-once`) do the numbers meet again before the first timeout, and the
+    RFC 1337 predicts a storm: the client answers an acknowledgement of unsent data by one of its
+    own, which the server finds too low and answers, for ever. On Linux there is none: the
+    acknowledgement is dropped, without an answer or with a rate-limited one. But it is dropped
+    whole. A client that has sent less than was acknowledged, a short request say, never learns that
+    it has arrived, and repeats it, at longer and longer intervals, for a quarter of an hour until
+    ETIMEDOUT; each repetition is answered, in vain. More data do not help any more: after the first
+    timeout the congestion window is one segment, and that is the one repeated. Only if the rest is
+    sent at once (arm `more-at-once`) do the numbers meet again before the first timeout, and the
     connection goes on as if nothing had been, with the stale bytes in place of its own.
 
-    The late segment is the wire's genuine copy, put at the very place where the server goes on reading (scenario `stale-data`
-    tells when that happens by itself, and how likely it is by chance). As it comes it does not fit, and is dropped.
+    The late segment is the wire's genuine copy, put at the very place where the server goes on
+    reading (scenario `stale-data` tells when that happens by itself, and how likely it is by
+    chance). As it comes it does not fit, and is dropped.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     listener = server.listen(80, family=family)
@@ -55,7 +64,9 @@ def ack_for_unsent(lab: Lab, *, placed: bool = False, waits: bool = True, family
     lab.sleep(0.1)
     lab.close(old, peer)
 
-    lab.step("Two seconds later the client opens the same four-tuple again. The old segment arrives where the new stream begins.")
+    lab.step(
+        "Two seconds later the client opens the same four-tuple again. The old segment arrives where the new stream begins."
+    )
     lab.sleep(2)
     again = lab.reopen(old, listener)
     if again.error:

@@ -17,26 +17,37 @@ ENDED = Observation(acks=1, resets=1, ended=True, reopened=True, paws=0)
         "ipv6": Arm(Settings(), given={"late": "data", "family": 6}, expect=ENDED),
     },
     remedies={
-        "rfc1337": Arm(Settings(rfc1337=True), given={"late": "data"}, expect=Observation(acks=1, resets=1, rearmed=True, **STANDS)),
-        "timestamps": Arm(Settings(timestamps=1), given={"late": "data"}, expect=Observation(acks=1, resets=1, ended=True, paws=1)),
-        "peer-not-gone": Arm(Settings(), given={"late": "data", "peer_gone": False}, expect=Observation(acks=1, resets=0, rearmed=True, **STANDS)),
+        "rfc1337": Arm(
+            Settings(rfc1337=True), given={"late": "data"}, expect=Observation(acks=1, resets=1, rearmed=True, **STANDS)
+        ),
+        "timestamps": Arm(
+            Settings(timestamps=1), given={"late": "data"}, expect=Observation(acks=1, resets=1, ended=True, paws=1)
+        ),
+        "peer-not-gone": Arm(
+            Settings(),
+            given={"late": "data", "peer_gone": False},
+            expect=Observation(acks=1, resets=0, rearmed=True, **STANDS),
+        ),
     },
     reads="RFC 1337 section 1, figure 1, and section 3, fix F1; RFC 9293 section 3.10.7.4; "
     "Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process), Documentation/networking/ip-sysctl.rst (tcp_rfc1337)",
 )
 def assassination(lab: Lab, *, late: str = "data", peer_gone: bool = True, family: int = 4) -> Observation:
-    """One late segment ends TIME_WAIT, however long it should have lasted: the four-tuple is free at once.
+    """One late segment ends TIME_WAIT, however long it should have lasted: the four-tuple is free
+    at once.
 
-    A segment that TIME_WAIT does not expect is answered by an acknowledgement. The peer closed second, so it has nothing left
-    of the connection, and answers that acknowledgement by a RST. Its sequence number is, by construction, exactly the one that
-    TIME_WAIT expects next, so Linux takes it and drops the socket. Sixty seconds have become two. Nobody needs to forge
-    anything: a duplicate of the peer's data, or of its FIN, that comes a little later than the close will do, and both
-    are the genuine ones here, copied and kept by the wire.
+    A segment that TIME_WAIT does not expect is answered by an acknowledgement. The peer closed
+    second, so it has nothing left of the connection, and answers that acknowledgement by a RST. Its
+    sequence number is, by construction, exactly the one that TIME_WAIT expects next, so Linux takes
+    it and drops the socket. Sixty seconds have become two. Nobody needs to forge anything: a
+    duplicate of the peer's data, or of its FIN, that comes a little later than the close will do,
+    and both are the genuine ones here, copied and kept by the wire.
 
-    `tcp_rfc1337` ignores the RST (fix F1), and every late segment winds the clock up again; scenario `rfc1337-cost` tells
-    what that costs. Timestamps are no remedy: PAWS calls the late segment old, and what it does with it is acknowledge it.
-    While the RST does not come back, because a firewall drops it or the peer is still there (arm `peer-not-gone`, where the
-    wire loses the acknowledgement), TIME_WAIT stands.
+    `tcp_rfc1337` ignores the RST (fix F1), and every late segment winds the clock up again;
+    scenario `rfc1337-cost` tells what that costs. Timestamps are no remedy: PAWS calls the late
+    segment old, and what it does with it is acknowledge it. While the RST does not come back,
+    because a firewall drops it or the peer is still there (arm `peer-not-gone`, where the wire
+    loses the acknowledgement), TIME_WAIT stands.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     listener = server.listen(80, family=family)

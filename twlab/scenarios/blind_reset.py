@@ -20,23 +20,40 @@ BESIDE, EXACT = {"beside": 1}, {"beside": 0}
         "rfc1337": Arm(Settings(rfc1337=True), given=EXACT, expect=STANDS),
         "below": Arm(Settings(), given={"beside": -1}, expect=STANDS),
         "timestamps": Arm(Settings(timestamps=1), given=EXACT, expect=Observation(answers=0, ended=True, paws=0)),
-        "old-timestamp": Arm(Settings(timestamps=1), given={**EXACT, "old_timestamp": True}, expect=Observation(answers=0, ended=False, paws=1)),
-        "established": Arm(Settings(), given={**BESIDE, "established": True}, expect=Observation(answers=1, challenge_acks=1, ended=False, error="")),
-        "established-exact": Arm(Settings(), given={**EXACT, "established": True}, expect=Observation(answers=0, ended=True, error="ECONNRESET")),
+        "old-timestamp": Arm(
+            Settings(timestamps=1),
+            given={**EXACT, "old_timestamp": True},
+            expect=Observation(answers=0, ended=False, paws=1),
+        ),
+        "established": Arm(
+            Settings(),
+            given={**BESIDE, "established": True},
+            expect=Observation(answers=1, challenge_acks=1, ended=False, error=""),
+        ),
+        "established-exact": Arm(
+            Settings(),
+            given={**EXACT, "established": True},
+            expect=Observation(answers=0, ended=True, error="ECONNRESET"),
+        ),
     },
     reads="RFC 1337 section 3, fix F1; RFC 5961 section 3.2; RFC 7323 section 5.3; "
     "Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process), net/ipv4/tcp_input.c (tcp_validate_incoming)",
 )
-def blind_reset(lab: Lab, *, beside: int = 0, established: bool = False, old_timestamp: bool = False, family: int = 4) -> Observation:
-    """A reset that bears exactly the next sequence number ends TIME_WAIT in silence; one beside it does nothing.
+def blind_reset(
+    lab: Lab, *, beside: int = 0, established: bool = False, old_timestamp: bool = False, family: int = 4
+) -> Observation:
+    """A reset that bears exactly the next sequence number ends TIME_WAIT in silence; one beside it
+    does nothing.
 
-    Linux compares for equality, not with the window, so somebody who cannot see the connection must guess one number of
-    2^32 for every four-tuple: at 100,000 RSTs a second that takes six hours on average, and TIME_WAIT is over in a minute.
-    Shortening TIME_WAIT changes nothing here: what the guess would win is what a short TIME_WAIT gives away. The same rule guards
-    a live connection (RFC 5961), where a RST inside the window but beside the number is answered by a challenge ACK.
+    Linux compares for equality, not with the window, so somebody who cannot see the connection must
+    guess one number of 2^32 for every four-tuple: at 100,000 RSTs a second that takes six hours on
+    average, and TIME_WAIT is over in a minute. Shortening TIME_WAIT changes nothing here: what the
+    guess would win is what a short TIME_WAIT gives away. The same rule guards a live connection
+    (RFC 5961), where a RST inside the window but beside the number is answered by a challenge ACK.
 
-    `tcp_rfc1337` ignores the RST. Timestamps do not help, because a RST without one is taken. One that bears an old timestamp is
-    ignored: that is what guards against a genuine duplicate. The RSTs are crafted, since chance would not place them.
+    `tcp_rfc1337` ignores the RST. Timestamps do not help, because a RST without one is taken. One
+    that bears an old timestamp is ignored: that is what guards against a genuine duplicate. The
+    RSTs are crafted, since chance would not place them.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     listener = server.listen(80, family=family)

@@ -42,20 +42,31 @@ LOST = Observation(answers="R", received=0, server_error="", left="nothing")
     "FIN_WAIT2 substate), net/ipv4/tcp.c (__tcp_close)",
 )
 def finwait2_data(
-    lab: Lab, *, client_does: str = "wait", arrives: str = "in order", writes: int = 1, pause_s: float = 0.1, family: int = 4
+    lab: Lab,
+    *,
+    client_does: str = "wait",
+    arrives: str = "in order",
+    writes: int = 1,
+    pause_s: float = 0.1,
+    family: int = 4,
 ) -> Observation:
-    """A client that closes before it has the reply loses it and its TIME_WAIT: data that meet an orphaned FIN_WAIT2 are answered by a RST.
+    """A client that closes before it has the reply loses it and its TIME_WAIT: data that meet an
+    orphaned FIN_WAIT2 are answered by a RST.
 
-    close() gives up both directions. The kernel sends the FIN, keeps a mini-socket, the same small thing that a TIME_WAIT is, and waits
-    tcp_fin_timeout for the peer's FIN. Anything new but that FIN destroys it: data are answered by a RST (RFC 1122 asks for one, to
-    show that data were lost), and so is a FIN that overtook its data, since the data are missing before it. There is then no TIME_WAIT
-    either. Whether the mini-socket has meanwhile run out (`close-long-ago`) makes no difference that the server could see.
+    close() gives up both directions. The kernel sends the FIN, keeps a mini-socket, the same small
+    thing that a TIME_WAIT is, and waits tcp_fin_timeout for the peer's FIN. Anything new but that
+    FIN destroys it: data are answered by a RST (RFC 1122 asks for one, to show that data were
+    lost), and so is a FIN that overtook its data, since the data are missing before it. There is
+    then no TIME_WAIT either. Whether the mini-socket has meanwhile run out (`close-long-ago`) makes
+    no difference that the server could see.
 
-    The server that has handed the kernel all in one write is not even told: it had read the client's end before, close() succeeds, and its log
-    says that the reply was delivered. Only one that writes again gets EPIPE (`second-write`; not ECONNRESET, since it is in CLOSE_WAIT).
+    The server that has handed the kernel all in one write is not even told: it had read the
+    client's end before, close() succeeds, and its log says that the reply was delivered. Only one
+    that writes again gets EPIPE (`second-write`; not ECONNRESET, since it is in CLOSE_WAIT).
 
-    A mere duplicate of what had arrived before does no harm: it is answered with an ACK, and the FIN_WAIT2 goes on to TIME_WAIT. What helps is
-    shutdown(SHUT_WR) instead of close(), and reading up to the peer's FIN: the connection is half closed, and the reply comes through.
+    A mere duplicate of what had arrived before does no harm: it is answered with an ACK, and the
+    FIN_WAIT2 goes on to TIME_WAIT. What helps is shutdown(SHUT_WR) instead of close(), and reading
+    up to the peer's FIN: the connection is half closed, and the reply comes through.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     from_server = match(source=server.address(family))

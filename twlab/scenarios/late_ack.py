@@ -17,23 +17,28 @@ STUCK = Observation(reopened=True, unacknowledged=0, sent_again=0, read=0, error
         "ipv6": Arm(Settings(time_wait_s=1), given={**PLACED, "family": 6}, expect=STUCK),
     },
     remedies={
-        "timestamps": Arm(Settings(time_wait_s=1, timestamps=1), given=PLACED, expect=Observation(paws_drops=1, **HEALED)),
+        "timestamps": Arm(
+            Settings(time_wait_s=1, timestamps=1), given=PLACED, expect=Observation(paws_drops=1, **HEALED)
+        ),
         "as-it-comes": Arm(Settings(time_wait_s=1), expect=Observation(paws_drops=0, **HEALED)),
     },
     reads="RFC 9293 section 3.10.7.4; RFC 1337 section 2.3; RFC 5961 section 5.2; RFC 7323 section 5.3; "
     "Linux net/ipv4/tcp_input.c (tcp_ack, tcp_validate_incoming), net/core/secure_seq.c",
 )
 def late_ack(lab: Lab, *, placed: bool = False, family: int = 4) -> Observation:
-    """When TIME_WAIT is cut short, an old ACK can confirm bytes of the next connection that never arrived: they are lost for ever.
+    """When TIME_WAIT is cut short, an old ACK can confirm bytes of the next connection that never
+    arrived: they are lost for ever.
 
-    An acknowledgement is believed if its sequence number lies in the receive window and what it acknowledges has been
-    sent. The client forgets those bytes. If they were lost on the way, nobody can send them again: the server waits for
-    them and stores what follows, the client waits for nothing, both stay ESTABLISHED, and no error is ever reported, not even
-    when more is sent. Nothing is wrong with what is read, only nothing is read any more.
+    An acknowledgement is believed if its sequence number lies in the receive window and what it
+    acknowledges has been sent. The client forgets those bytes. If they were lost on the way, nobody
+    can send them again: the server waits for them and stores what follows, the client waits for
+    nothing, both stay ESTABLISHED, and no error is ever reported, not even when more is sent.
+    Nothing is wrong with what is read, only nothing is read any more.
 
-    By itself the old ACK does not fit (arm `as-it-comes`): both its numbers lie below the new connection's. To fit, both must
-    fall into a window, after flows faster than the clock of initial sequence numbers in both directions (scenario `stale-data`),
-    or by chance, about (W / 2^32)^2: 2e-10 for windows of 64 KB, 2e-6 for 6 MB; and just then a segment must be lost. So the wire's
+    By itself the old ACK does not fit (arm `as-it-comes`): both its numbers lie below the new
+    connection's. To fit, both must fall into a window, after flows faster than the clock of initial
+    sequence numbers in both directions (scenario `stale-data`), or by chance, about (W / 2^32)^2:
+    2e-10 for windows of 64 KB, 2e-6 for 6 MB; and just then a segment must be lost. So the wire's
     genuine copy is given numbers that fit. Timestamps stop it: the copy's is old.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
@@ -48,7 +53,9 @@ def late_ack(lab: Lab, *, placed: bool = False, family: int = 4) -> Observation:
     lab.sleep(0.1)
     lab.close(old, peer)
 
-    lab.step("Two seconds later the client opens the same four-tuple again. 1,000 bytes that it sends are lost on the way.")
+    lab.step(
+        "Two seconds later the client opens the same four-tuple again. 1,000 bytes that it sends are lost on the way."
+    )
     lab.sleep(2)
     again = lab.reopen(old, listener)
     if again.error:

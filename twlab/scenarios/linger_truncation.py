@@ -15,39 +15,66 @@ CUT = {"sender_told": "", "receiver_told": "ECONNRESET", "in_time_wait": 0}
     control=Arm(Settings(), expect=Observation(**WHOLE, receiver_told="", in_time_wait=1)),
     treatment={
         "linger": Arm(Settings(), given={"ending": "linger"}, expect=Observation(missing=at_least(1), **CUT)),
-        "linger-ipv6": Arm(Settings(), given={"ending": "linger", "family": 6}, expect=Observation(missing=at_least(1), **CUT)),
-        "segment-lost": Arm(Settings(), given={"ending": "linger", "size": 100, "lose_first": True}, expect=Observation(missing=100, **CUT)),
-        "read-late": Arm(Settings(), given={"ending": "linger", "reads_late": True}, expect=Observation(missing=0, **CUT)),
+        "linger-ipv6": Arm(
+            Settings(), given={"ending": "linger", "family": 6}, expect=Observation(missing=at_least(1), **CUT)
+        ),
+        "segment-lost": Arm(
+            Settings(),
+            given={"ending": "linger", "size": 100, "lose_first": True},
+            expect=Observation(missing=100, **CUT),
+        ),
+        "read-late": Arm(
+            Settings(), given={"ending": "linger", "reads_late": True}, expect=Observation(missing=0, **CUT)
+        ),
     },
     remedies={
-        "close-repeats": Arm(Settings(), given={"size": 100, "lose_first": True}, expect=Observation(**WHOLE, receiver_told="", in_time_wait=1)),
+        "close-repeats": Arm(
+            Settings(),
+            given={"size": 100, "lose_first": True},
+            expect=Observation(**WHOLE, receiver_told="", in_time_wait=1),
+        ),
         "shutdown-first": Arm(
-            Settings(), given={"ending": "shutdown, read to the end, linger"}, expect=Observation(**WHOLE, receiver_told="", in_time_wait=1)
+            Settings(),
+            given={"ending": "shutdown, read to the end, linger"},
+            expect=Observation(**WHOLE, receiver_told="", in_time_wait=1),
         ),
         "confirmed": Arm(Settings(), given={"ending": "read a reply, linger"}, expect=Observation(missing=0, **CUT)),
         "peer-closes-first": Arm(
-            Settings(), given={"ending": "read to the end, linger"}, expect=Observation(**WHOLE, receiver_told="", in_time_wait=0)
+            Settings(),
+            given={"ending": "read to the end, linger"},
+            expect=Observation(**WHOLE, receiver_told="", in_time_wait=0),
         ),
     },
     reads="socket(7) (SO_LINGER); RFC 9293 sections 3.10.5 and 3.10.7.4; RFC 6928; Linux net/ipv4/tcp.c (__tcp_close, tcp_disconnect, "
     "tcp_recvmsg_locked), net/ipv4/tcp_input.c (tcp_reset, tcp_fin)",
 )
 def linger_truncation(
-    lab: Lab, *, ending: str = "close", size: int = SIZE, lose_first: bool = False, reads_late: bool = False, family: int = 4
+    lab: Lab,
+    *,
+    ending: str = "close",
+    size: int = SIZE,
+    lose_first: bool = False,
+    reads_late: bool = False,
+    family: int = 4,
 ) -> Observation:
-    """Closing with SO_LINGER 0 avoids TIME_WAIT by cutting off what has not arrived yet, and the side that closes is told nothing.
+    """Closing with SO_LINGER 0 avoids TIME_WAIT by cutting off what has not arrived yet, and the
+    side that closes is told nothing.
 
-    With a linger time of 0 close() is an abort: the kernel throws away what it has not sent, repeats nothing that gets lost, sends a RST, and
-    forgets the connection. send() had returned success for all of it. The receiver gets ECONNRESET where the end should have been, and
-    whether it then trusts what it has is its own affair.
+    With a linger time of 0 close() is an abort: the kernel throws away what it has not sent,
+    repeats nothing that gets lost, sends a RST, and forgets the connection. send() had returned
+    success for all of it. The receiver gets ECONNRESET where the end should have been, and whether
+    it then trusts what it has is its own affair.
 
-    What the receiver's kernel has acknowledged is safe on Linux even when the application has not read it yet (`read-late`): the
-    queue is handed out before the error. RFC 9293 has the receiver flush it, so do not count on that with other systems.
+    What the receiver's kernel has acknowledged is safe on Linux even when the application has not
+    read it yet (`read-late`): the queue is handed out before the error. RFC 9293 has the receiver
+    flush it, so do not count on that with other systems.
 
-    The advice "shutdown(), read to the end, then linger 0" (`shutdown-first`) loses nothing, but it saves nothing either: the kernel
-    goes to TIME_WAIT by itself when the peer's FIN arrives, before close() is called. Linger 0 is of use, and safe, in two places: when the peer
-    has confirmed everything in its own words, as a complete reply does (`confirmed`; the peer still sees the reset), and when the
-    peer has closed first (`peer-closes-first`; the RST ends its FIN_WAIT2, so there is no TIME_WAIT anywhere, and nothing to hold off old segments).
+    The advice "shutdown(), read to the end, then linger 0" (`shutdown-first`) loses nothing, but it
+    saves nothing either: the kernel goes to TIME_WAIT by itself when the peer's FIN arrives, before
+    close() is called. Linger 0 is of use, and safe, in two places: when the peer has confirmed
+    everything in its own words, as a complete reply does (`confirmed`; the peer still sees the
+    reset), and when the peer has closed first (`peer-closes-first`; the RST ends its FIN_WAIT2, so
+    there is no TIME_WAIT anywhere, and nothing to hold off old segments).
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     listener = server.listen(80, family=family)

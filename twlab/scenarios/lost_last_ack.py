@@ -25,17 +25,20 @@ REOPENED = Observation(challenge_acks=1, resets=1, syns=2, syn_wait_s=at_most(0.
     "Linux net/ipv4/tcp_input.c (tcp_reset, tcp_validate_incoming, tcp_rcv_synsent_state_process)",
 )
 def lost_last_ack(lab: Lab, *, reopen: bool = False, family: int = 4) -> Observation:
-    """When the last ACK is lost and TIME_WAIT is over before the FIN comes again, the peer's application is told that its connection broke.
+    """When the last ACK is lost and TIME_WAIT is over before the FIN comes again, the peer's
+    application is told that its connection broke.
 
-    It had everything, and sent everything; only its own FIN is not yet acknowledged. The repeated FIN finds no socket, the
-    answer is a RST, and whoever still holds the peer's socket, to learn whether all has arrived, reads ECONNRESET instead. Who has
-    already called close() learns nothing. This first task of TIME_WAIT needs no 60 s: it has to outlast the peer's
-    retransmissions: with a short round trip they come 0.2, 0.6, 1.4, 3.0 and 6.2 s after the FIN, so that 10 s outlast five losses
-    in a row (RFC 1323, B.2).
+    It had everything, and sent everything; only its own FIN is not yet acknowledged. The repeated
+    FIN finds no socket, the answer is a RST, and whoever still holds the peer's socket, to learn
+    whether all has arrived, reads ECONNRESET instead. Who has already called close() learns
+    nothing. This first task of TIME_WAIT needs no 60 s: it has to outlast the peer's
+    retransmissions: with a short round trip they come 0.2, 0.6, 1.4, 3.0 and 6.2 s after the FIN,
+    so that 10 s outlast five losses in a row (RFC 1323, B.2).
 
-    And if the four-tuple is opened again while the peer is still in LAST_ACK (arm `reopened`), the SYN is answered by a challenge ACK,
-    that by a RST, which clears the peer away; and since Linux 5.6 the SYN comes again 8 ms later instead of after
-    a second. The newcomer is connected; the old peer has its ECONNRESET. It is the same with timestamps.
+    And if the four-tuple is opened again while the peer is still in LAST_ACK (arm `reopened`), the
+    SYN is answered by a challenge ACK, that by a RST, which clears the peer away; and since Linux
+    5.6 the SYN comes again 8 ms later instead of after a second. The newcomer is connected; the old
+    peer has its ECONNRESET. It is the same with timestamps.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     listener = server.listen(80, family=family)

@@ -22,35 +22,53 @@ UNHURT = {"reset_by_gateway": 0, "server_error": "", "bytes_after": 1000}
     treatment={
         "beyond-window": Arm(
             Settings(),
-            expect=Observation(reset_by_gateway=1, server_error="ECONNRESET", bytes_after=0, answered_by_client=False, client_state="ESTABLISHED"),
+            expect=Observation(
+                reset_by_gateway=1,
+                server_error="ECONNRESET",
+                bytes_after=0,
+                answered_by_client=False,
+                client_state="ESTABLISHED",
+            ),
         ),
         "beyond-window-ipv6": Arm(
             Settings(),
             given={"family": 6},
-            expect=Observation(reset_by_gateway=1, server_error="ECONNRESET", bytes_after=0, answered_by_client=False, client_state="ESTABLISHED"),
+            expect=Observation(
+                reset_by_gateway=1,
+                server_error="ECONNRESET",
+                bytes_after=0,
+                answered_by_client=False,
+                client_state="ESTABLISHED",
+            ),
         ),
     },
     remedies={
         "be-liberal": Arm(Settings(nat_be_liberal=True), expect=Observation(**UNHURT, answered_by_client=True)),
-        "drop-invalid": Arm(Settings(), given={"drop_invalid": True}, expect=Observation(**UNHURT, answered_by_client=False)),
+        "drop-invalid": Arm(
+            Settings(), given={"drop_invalid": True}, expect=Observation(**UNHURT, answered_by_client=False)
+        ),
     },
     reads="Linux net/netfilter/nf_conntrack_proto_tcp.c (tcp_in_window), Documentation/networking/nf_conntrack-sysctl.rst "
     "(nf_conntrack_tcp_be_liberal); RFC 9293 section 3.10.7.1; kubernetes issue 74839",
 )
 def nat_invalid(lab: Lab, *, ahead: int = FAR, drop_invalid: bool = False, family: int = 4) -> Observation:
-    """One late segment of an earlier connection, out of the window of the present one, makes a NAT gateway reset the server's connection.
+    """One late segment of an earlier connection, out of the window of the present one, makes a NAT
+    gateway reset the server's connection.
 
-    Connection tracking calls a segment beyond the window INVALID, and does not translate it back. It is then addressed to the gateway itself,
-    which has no such connection, and whose own TCP answers as it must: with a RST, whose sequence number is what the segment
-    acknowledged, so that the server takes it. The client behind the gateway has seen nothing, and waits.
+    Connection tracking calls a segment beyond the window INVALID, and does not translate it back.
+    It is then addressed to the gateway itself, which has no such connection, and whose own TCP
+    answers as it must: with a RST, whose sequence number is what the segment acknowledged, so that
+    the server takes it. The client behind the gateway has seen nothing, and waits.
 
-    A segment falls beyond the window when it belongs to an earlier connection of the same four-tuple, whose numbers have nothing to do with those
-    of this one; TIME_WAIT is there to keep it out. Here it is a copy of this connection's data with a sequence number 2,000,000 higher, because
-    chance would have to place it. A mere duplicate does no harm (control): what lies below the window is let through, and the
-    client acknowledges it.
+    A segment falls beyond the window when it belongs to an earlier connection of the same
+    four-tuple, whose numbers have nothing to do with those of this one; TIME_WAIT is there to keep
+    it out. Here it is a copy of this connection's data with a sequence number 2,000,000 higher,
+    because chance would have to place it. A mere duplicate does no harm (control): what lies below
+    the window is let through, and the client acknowledges it.
 
-    `nf_conntrack_tcp_be_liberal` lets everything through but a RST, and the client judges. A rule that drops what is invalid keeps the gateway
-    silent. Kubernetes' kube-proxy met this, and has such a rule.
+    `nf_conntrack_tcp_be_liberal` lets everything through but a RST, and the client judges. A rule
+    that drops what is invalid keeps the gateway silent. Kubernetes' kube-proxy met this, and has
+    such a rule.
     """
     client, server, nat = lab["client"], lab["server"], lab.network["nat"]
     if drop_invalid:

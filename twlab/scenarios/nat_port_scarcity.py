@@ -17,9 +17,15 @@ BLOCK_128, BLOCK_256, ONE = {"ports": "40000-40127"}, {"ports": "40000-40255"}, 
     base=Settings(nat_time_wait_s=120),
     control=Arm(Settings(), given=OPEN, expect=Observation(opened=132, unanswered=0, dropped=0, most_at_a_time=132)),
     treatment={
-        "held-128": Arm(Settings(), given=BLOCK_128 | OPEN, expect=Observation(opened=128, unanswered=4, dropped=4, most_at_a_time=128)),
+        "held-128": Arm(
+            Settings(),
+            given=BLOCK_128 | OPEN,
+            expect=Observation(opened=128, unanswered=4, dropped=4, most_at_a_time=128),
+        ),
         "held-128-ipv6": Arm(
-            Settings(), given=BLOCK_128 | OPEN | {"family": 6}, expect=Observation(opened=128, unanswered=4, dropped=4, most_at_a_time=128)
+            Settings(),
+            given=BLOCK_128 | OPEN | {"family": 6},
+            expect=Observation(opened=128, unanswered=4, dropped=4, most_at_a_time=128),
         ),
         "held-256": Arm(
             Settings(),
@@ -31,8 +37,16 @@ BLOCK_128, BLOCK_256, ONE = {"ports": "40000-40127"}, {"ports": "40000-40255"}, 
             given=BLOCK_128 | {"life_s": 1.0, "connects": 400, "patience_s": 0.05},
             expect=Observation(unanswered=at_least(4), most_at_a_time=128, rate_per_s=between(40, 128)),
         ),
-        "one-port": Arm(Settings(), given=ONE | {"connects": 30}, expect=Observation(opened=between(4, 26), unanswered=between(4, 26))),
-        "one-port-kept": Arm(Settings(), given=ONE | {"connects": 2, "source_port": 40_000}, expect=Observation(opened=1, unanswered=1, dropped=1)),
+        "one-port": Arm(
+            Settings(),
+            given=ONE | {"connects": 30},
+            expect=Observation(opened=between(4, 26), unanswered=between(4, 26)),
+        ),
+        "one-port-kept": Arm(
+            Settings(),
+            given=ONE | {"connects": 2, "source_port": 40_000},
+            expect=Observation(opened=1, unanswered=1, dropped=1),
+        ),
     },
     remedies={
         "short-128": Arm(
@@ -45,7 +59,9 @@ BLOCK_128, BLOCK_256, ONE = {"ports": "40000-40127"}, {"ports": "40000-40255"}, 
             given=BLOCK_256 | {"connects": 400},
             expect=Observation(opened=400, unanswered=0, evicted=144, tracked=256, rested_s=at_most(10)),
         ),
-        "two-destinations": Arm(Settings(), given=BLOCK_128 | OPEN | {"servers": 2}, expect=Observation(opened=132, unanswered=0, dropped=0)),
+        "two-destinations": Arm(
+            Settings(), given=BLOCK_128 | OPEN | {"servers": 2}, expect=Observation(opened=132, unanswered=0, dropped=0)
+        ),
     },
     reads="Linux net/netfilter/nf_nat_core.c (get_unique_tuple, nf_nat_l4proto_unique_tuple, nf_nat_used_tuple_harder), "
     "commit 458972550287 (Linux 6.5); RFC 6888 section 3, REQ-8; RFC 7422; draft-naito-nat-time-wait-reduction",
@@ -61,24 +77,29 @@ def nat_port_scarcity(
     servers: int = 1,
     family: int = 4,
 ) -> Observation:
-    """Behind a NAT gateway with a block of P ports, P connections to one destination are all that can be open, and the next connect meets silence;
-    connections in TIME_WAIT do not count, because Linux gives their ports away at once.
+    """Behind a NAT gateway with a block of P ports, P connections to one destination are all that
+    can be open, and the next connect meets silence; connections in TIME_WAIT do not count, because
+    Linux gives their ports away at once.
 
-    The textbook says that a port rests for the gateway's timer after each connection, so that P ports carry P / (life + timer) connections a second:
-    128 ports and 120 s make one a second. That is so where the gateway keeps its word (RFC 6888: 120 s). Linux does, as long as other
-    ports are free. Since 6.5, when its search comes to the last 32 tries, it throws out an entry in TIME_WAIT or CLOSE if the new SYN's
-    sequence number is beyond the old connection's, which is so for half of them: among 32 there is one. So 256 connections pass
-    through 128 ports at once (arm `short-128`), the port's rest is a fraction of a second (`rested_s`), and the ceiling is P / life
-    (arm `held-1-s`, with connects that follow each other). What the rest protects from is in
+    The textbook says that a port rests for the gateway's timer after each connection, so that P
+    ports carry P / (life + timer) connections a second: 128 ports and 120 s make one a second. That
+    is so where the gateway keeps its word (RFC 6888: 120 s). Linux does, as long as other ports are
+    free. Since 6.5, when its search comes to the last 32 tries, it throws out an entry in TIME_WAIT
+    or CLOSE if the new SYN's sequence number is beyond the old connection's, which is so for half
+    of them: among 32 there is one. So 256 connections pass through 128 ports at once (arm
+    `short-128`), the port's rest is a fraction of a second (`rested_s`), and the ceiling is P /
+    life (arm `held-1-s`, with connects that follow each other). What the rest protects from is in
     `nat-early-release` and `nat-second-client`.
 
-    What is open is never thrown out. The SYN that finds no port is dropped: no RST, no ICMP; connect() waits, here for `patience_s`, which is one
-    SYN. Blocks of more than 128 ports are not searched to the end: the gateway gives up after 240 tries at random, so that a few connects
-    may meet silence before all 256 ports are in use (arm `held-256`).
+    What is open is never thrown out. The SYN that finds no port is dropped: no RST, no ICMP;
+    connect() waits, here for `patience_s`, which is one SYN. Blocks of more than 128 ports are not
+    searched to the end: the gateway gives up after 240 tries at random, so that a few connects may
+    meet silence before all 256 ports are in use (arm `held-256`).
 
-    With a single port each connect is one try, and succeeds if the sequence number happens to be beyond (arm `one-port`: about half of 30). Where
-    the client's own port is that one already, nothing is tried at all: the second client's SYN is dropped, for 120 s (arm
-    `one-port-kept`). A second destination has its own P four-tuples (arm `two-destinations`).
+    With a single port each connect is one try, and succeeds if the sequence number happens to be
+    beyond (arm `one-port`: about half of 30). Where the client's own port is that one already,
+    nothing is tried at all: the second client's SYN is dropped, for 120 s (arm `one-port-kept`). A
+    second destination has its own P four-tuples (arm `two-destinations`).
     """
     clients = [lab["c1"], lab["c2"]]
     hosts = [lab[name] for name in lab.network.nodes if name.startswith("s")]
@@ -96,10 +117,15 @@ def nat_port_scarcity(
         open_now.discard(connection)
         released_s[peer.flow.destination_port] = lab.now_s
 
-    lab.step(f"Two clients connect {connects} times in turn; each closes its connection " + (f"after {life_s:g} s." if life_s else "at once."))
+    lab.step(
+        f"Two clients connect {connects} times in turn; each closes its connection "
+        + (f"after {life_s:g} s." if life_s else "at once.")
+    )
     for number in range(connects):
         at = number % servers
-        attempt = clients[number % 2].try_connect(hosts[at], 80, source_port=source_port, family=family, timeout_s=patience_s)
+        attempt = clients[number % 2].try_connect(
+            hosts[at], 80, source_port=source_port, family=family, timeout_s=patience_s
+        )
         if attempt.connection is None:
             continue
         peer = listeners[at].accept()

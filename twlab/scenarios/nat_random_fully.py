@@ -23,31 +23,41 @@ BOUNCING = {"connected": between(30, CONNECTS), "into_time_wait": at_least(20), 
         "block-ipv6": Arm(Settings(), given={"family": 6}, expect=Observation(**BOUNCING)),
     },
     remedies={
-        "one-clock": Arm(Settings(), on={"client": Settings(timestamps=2)}, expect=Observation(**SMOOTH, into_time_wait=at_least(20))),
-        "no-timestamps": Arm(Settings(), on={"client": Settings(timestamps=0)}, expect=Observation(**SMOOTH, into_time_wait=at_least(20))),
+        "one-clock": Arm(
+            Settings(), on={"client": Settings(timestamps=2)}, expect=Observation(**SMOOTH, into_time_wait=at_least(20))
+        ),
+        "no-timestamps": Arm(
+            Settings(), on={"client": Settings(timestamps=0)}, expect=Observation(**SMOOTH, into_time_wait=at_least(20))
+        ),
     },
     reads="Linux net/core/secure_seq.c (secure_tcp_seq_and_ts_off), net/ipv4/tcp_minisocks.c (tcp_timewait_state_process), "
     "net/ipv4/tcp_input.c (tcp_rcv_synsent_state_process), net/netfilter/nf_nat_core.c (nf_nat_used_tuple_harder); RFC 7323 section 5.4; RFC 6191",
 )
 def nat_random_fully(lab: Lab, *, ports: str = "40000-40015", random_fully: int = 0, family: int = 4) -> Observation:
-    """Behind a NAT gateway that rewrites ports, half of one client's own connects bounce off the TIME_WAIT of its earlier ones, where its kernel
-    gives each connection a timestamp offset of its own.
+    """Behind a NAT gateway that rewrites ports, half of one client's own connects bounce off the
+    TIME_WAIT of its earlier ones, where its kernel gives each connection a timestamp offset of its
+    own.
 
-    The offset belongs to the four-tuple inside, and the server sees the one outside. When the gateway uses an outside port again, the new SYN's
-    timestamp has nothing to do with the one that the server's TIME_WAIT remembers, and is older with probability 1/2. Then it is answered by
-    an acknowledgement of the old connection, the client resets that, and sends its SYN again some 12 ms later. That SYN may
-    be given another outside port, and bounce again; a client is quick only once, so this connect takes 2 s (`worst_ms`), and
-    6 s if it bounces a third time: more than the 2.5 s that it is given here, so that some do not come about at all.
+    The offset belongs to the four-tuple inside, and the server sees the one outside. When the
+    gateway uses an outside port again, the new SYN's timestamp has nothing to do with the one that
+    the server's TIME_WAIT remembers, and is older with probability 1/2. Then it is answered by an
+    acknowledgement of the old connection, the client resets that, and sends its SYN again some 12
+    ms later. That SYN may be given another outside port, and bounce again; a client is quick only
+    once, so this connect takes 2 s (`worst_ms`), and 6 s if it bounces a third time: more than the
+    2.5 s that it is given here, so that some do not come about at all.
 
-    It needs no second client. A gateway that keeps the client's ports has no such trouble (control), because ports and offsets then go together.
-    Here the gateway has sixteen ports, chosen in order or at random (arm `random-fully`), so that each is soon used again; with
-    all 64,512 it happens as often as the server still has the port in TIME_WAIT.
+    It needs no second client. A gateway that keeps the client's ports has no such trouble
+    (control), because ports and offsets then go together. Here the gateway has sixteen ports,
+    chosen in order or at random (arm `random-fully`), so that each is soon used again; with all
+    64,512 it happens as often as the server still has the port in TIME_WAIT.
 
-    With one clock for all connections every SYN is newer (arm `one-clock`). Without timestamps the sequence number decides, and the
-    gateway has seen to it: it takes a port from a connection in TIME_WAIT only for a SYN whose number is beyond (arm `no-timestamps`).
+    With one clock for all connections every SYN is newer (arm `one-clock`). Without timestamps the
+    sequence number decides, and the gateway has seen to it: it takes a port from a connection in
+    TIME_WAIT only for a SYN whose number is beyond (arm `no-timestamps`).
 
-    Linux has offsets for each connection since March 2026 (and had them in 4.10); kernels in between give one to a pair of addresses. What
-    this kernel does is looked at in the SYNs: where all have one clock, nothing follows, and the verdict says so.
+    Linux has offsets for each connection since March 2026 (and had them in 4.10); kernels in
+    between give one to a pair of addresses. What this kernel does is looked at in the SYNs: where
+    all have one clock, nothing follows, and the verdict says so.
     """
     client, server = lab["client"], lab["server"]
     listener = server.listen(80, family=family)

@@ -23,10 +23,14 @@ SMOOTH = {"same_port": 1, "connected": 1, "refused_as_old": 0, "resets": 0, "syn
         "hiccup-ipv6": Arm(Settings(), given={"family": 6}, expect=Observation(**HICCUP)),
         "blackout": Arm(
             Settings(rfc1337=True),
-            expect=Observation(same_port=1, connected=0, refused_as_old=at_least(2), resets=at_least(2), syns=at_least(2), rearmed=1),
+            expect=Observation(
+                same_port=1, connected=0, refused_as_old=at_least(2), resets=at_least(2), syns=at_least(2), rearmed=1
+            ),
         ),
         "many-hiccups": Arm(
-            Settings(timestamps=1), given={"pairs": 100}, expect=Observation(same_port=100, connected=100, hurt=between(25, 75), rearmed=0)
+            Settings(timestamps=1),
+            given={"pairs": 100},
+            expect=Observation(same_port=100, connected=100, hurt=between(25, 75), rearmed=0),
         ),
         "many-blackouts": Arm(
             Settings(timestamps=1, rfc1337=True),
@@ -45,22 +49,29 @@ SMOOTH = {"same_port": 1, "connected": 1, "refused_as_old": 0, "resets": 0, "syn
     reads="Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process), net/ipv4/tcp_input.c (tcp_rcv_synsent_state_process), "
     "Documentation/networking/nf_conntrack-sysctl.rst; RFC 6191; RFC 1337 section 3; RFC 6888 section 3, REQ-8",
 )
-def nat_second_client(lab: Lab, *, behind_s: float = APART_S, pairs: int = 1, patience_s: float = 4.0, family: int = 4) -> Observation:
-    """When a NAT gateway forgets a connection before the server does, the next client's connect stumbles over the first one's TIME_WAIT, and
-    with tcp_rfc1337 it fails.
+def nat_second_client(
+    lab: Lab, *, behind_s: float = APART_S, pairs: int = 1, patience_s: float = 4.0, family: int = 4
+) -> Observation:
+    """When a NAT gateway forgets a connection before the server does, the next client's connect
+    stumbles over the first one's TIME_WAIT, and with tcp_rfc1337 it fails.
 
-    Both clients use the same source port, and the gateway, which keeps it where it can, gives both the same outside address and port. The server is
-    in TIME_WAIT for that four-tuple. It would take a SYN with a later timestamp (RFC 6191), but the second client booted 45 s after
-    the first one: its SYN is older, and is answered by an acknowledgement of the old connection. The client resets that, the
-    TIME_WAIT dies, and the SYN, sent again at once since Linux 5.6, opens the connection: some milliseconds (arm `hiccup`).
+    Both clients use the same source port, and the gateway, which keeps it where it can, gives both
+    the same outside address and port. The server is in TIME_WAIT for that four-tuple. It would take
+    a SYN with a later timestamp (RFC 6191), but the second client booted 45 s after the first one:
+    its SYN is older, and is answered by an acknowledgement of the old connection. The client resets
+    that, the TIME_WAIT dies, and the SYN, sent again at once since Linux 5.6, opens the connection:
+    some milliseconds (arm `hiccup`).
 
-    With tcp_rfc1337 the server ignores the reset, and each SYN winds the 60 s up again (arm `blackout`): who keeps trying keeps himself out.
-    Neither happens where the second client's clock is ahead; nor where the gateway remembers for longer than the server: Linux
-    does, for 120 s, and then takes another port.
+    With tcp_rfc1337 the server ignores the reset, and each SYN winds the 60 s up again (arm
+    `blackout`): who keeps trying keeps himself out. Neither happens where the second client's clock
+    is ahead; nor where the gateway remembers for longer than the server: Linux does, for 120 s, and
+    then takes another port.
 
-    How often? Of two unrelated clocks either is behind with probability 1/2, and nothing else decides: a SYN that is not older is taken. In the
-    arms `many-hiccups` (100 pairs) and `many-blackouts` (40) each connection has a clock of its own, offset at random as Linux does by default;
-    their bounds fail once in a million runs. The table has the share and its interval (Wilson's).
+    How often? Of two unrelated clocks either is behind with probability 1/2, and nothing else
+    decides: a SYN that is not older is taken. In the arms `many-hiccups` (100 pairs) and
+    `many-blackouts` (40) each connection has a clock of its own, offset at random as Linux does by
+    default; their bounds fail once in a million runs. The table has the share and its interval
+    (Wilson's).
 
     Clocks differ here as those of two machines do; the transcript says by which means.
     """
@@ -74,7 +85,9 @@ def nat_second_client(lab: Lab, *, behind_s: float = APART_S, pairs: int = 1, pa
     for port in ports:
         lab.require(lab.visit(first, server, listener, patience_s, source_port=port), "the first client connects")
 
-    lab.step("The gateway forgets them, if its timer is shorter than 2 s. The second client connects from the same ports.")
+    lab.step(
+        "The gateway forgets them, if its timer is shorter than 2 s. The second client connects from the same ports."
+    )
     lab.sleep(2.5)
     left_s = {entry.remote_port: entry.remaining_s for entry in lab.time_wait("server")}
     lab.require(len(left_s) == pairs, "the server is in TIME_WAIT for each of them")
@@ -91,7 +104,9 @@ def nat_second_client(lab: Lab, *, behind_s: float = APART_S, pairs: int = 1, pa
             lab.close(listener.accept(), attempt.connection)
         else:
             outside = syns.segments[-1].source_port
-            rearmed += any(entry.remaining_s > left_s[outside] for entry in lab.time_wait("server") if entry.remote_port == outside)
+            rearmed += any(
+                entry.remaining_s > left_s[outside] for entry in lab.time_wait("server") if entry.remote_port == outside
+            )
     if pairs > 1:
         low, high = interval(hurt, pairs)
         shares = {"hurt_share": hurt / pairs, "from_share": low, "to_share": high, "expected_share": 0.5}
@@ -101,7 +116,8 @@ def nat_second_client(lab: Lab, *, behind_s: float = APART_S, pairs: int = 1, pa
         same_port=len(used & {syn.source_port for syn in syns.segments}),
         connected=connected,
         hurt=hurt,
-        refused_as_old=lab.moved("server", "PAWSEstab") + lab.moved("server", "PAWSTimewait"),  # by its own name since Linux 6.16
+        refused_as_old=lab.moved("server", "PAWSEstab")
+        + lab.moved("server", "PAWSTimewait"),  # by its own name since Linux 6.16
         resets=len(resets.segments),
         syns=len(syns.segments),
         time_waits=len(lab.time_wait("server")),
@@ -110,6 +126,8 @@ def nat_second_client(lab: Lab, *, behind_s: float = APART_S, pairs: int = 1, pa
 
 
 def interval(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval for a share of `hits` in `of`: where the true one lies with 95 % confidence."""
+    """Wilson's interval for a share of `hits` in `of`: where the true one lies with 95 %
+    confidence.
+    """
     middle, half = (hits + z * z / 2) / (of + z * z), z / (of + z * z) * sqrt(hits * (of - hits) / of + z * z / 4)
     return middle - half, middle + half

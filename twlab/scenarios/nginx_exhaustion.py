@@ -4,10 +4,14 @@ from twlab import Arm, Lab, Observation, Settings, between, scenario
 from twlab.proxies import NGINX
 from twlab.proxies.load_test import under_load
 
-SCALED = {"proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059)}  # 60 ports / 2 s: 30 a second, where Linux has 470.5
+SCALED = {
+    "proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059)
+}  # 60 ports / 2 s: 30 a second, where Linux has 470.5
 FINE = {"refused": 0, "client_sees": "200", "proxy_says": "nothing"}
 NO_ADDRESS = "connect failed (99: Cannot assign requested address)"
-EXHAUSTED = Observation(answered=between(112, 130), client_sees="502", proxy_says=NO_ADDRESS, in_time_wait=between(56, 60), taken_over=0)
+EXHAUSTED = Observation(
+    answered=between(112, 130), client_sees="502", proxy_says=NO_ADDRESS, in_time_wait=between(56, 60), taken_over=0
+)
 
 
 def arm(way: str, expect: Observation, settings: Settings | None = None) -> Arm:
@@ -17,7 +21,9 @@ def arm(way: str, expect: Observation, settings: Settings | None = None) -> Arm:
 
 @scenario(
     topology="proxy,sources=4",
-    control=Arm(Settings(), on=SCALED, given={"rate_per_s": 20.0}, expect=Observation(**FINE, answered=80, to_origin=80)),
+    control=Arm(
+        Settings(), on=SCALED, given={"rate_per_s": 20.0}, expect=Observation(**FINE, answered=80, to_origin=80)
+    ),
     treatment={
         "as-it-comes": arm("as-it-comes", EXHAUSTED),
         "keepalive-alone": arm("keepalive-alone", EXHAUSTED),
@@ -28,26 +34,40 @@ def arm(way: str, expect: Observation, settings: Settings | None = None) -> Arm:
         "origins": arm("origins", Observation(**FINE, to_origin=200, in_time_wait=between(90, 104))),
         "origins-source": arm("origins-source", Observation(**FINE, to_origin=200, in_time_wait=between(90, 104))),
         "sources": arm("sources", Observation(**FINE, to_origin=200, in_time_wait=between(90, 104))),
-        "tw-reuse": arm("as-it-comes", Observation(**FINE, to_origin=200, taken_over=between(130, 142)), settings=Settings(tw_reuse=1)),
+        "tw-reuse": arm(
+            "as-it-comes",
+            Observation(**FINE, to_origin=200, taken_over=between(130, 142)),
+            settings=Settings(tw_reuse=1),
+        ),
     },
     reads="nginx: ngx_http_upstream_module (keepalive), ngx_http_proxy_module (proxy_bind, proxy_http_version); Linux net/ipv4/inet_hashtables.c "
     "(__inet_hash_connect)",
 )
 def nginx_exhaustion(
-    lab: Lab, *, way: str = "as-it-comes", rate_per_s: float = 50.0, duration_s: float = 4.0, origin_closes: bool = False
+    lab: Lab,
+    *,
+    way: str = "as-it-comes",
+    rate_per_s: float = 50.0,
+    duration_s: float = 4.0,
+    origin_closes: bool = False,
 ) -> Observation:
-    """nginx opens a connection to the origin for each request unless told otherwise, and answers 502 once its ports are in TIME_WAIT.
+    """nginx opens a connection to the origin for each request unless told otherwise, and answers
+    502 once its ports are in TIME_WAIT.
 
-    Real HTTP crosses a real nginx. The clients keep their connections to it; 60 ports and a TIME_WAIT of 2 s stand for 28,232 and 60 s, so the
-    ceiling is 30 requests a second. Past it the error log says `connect() to ... failed (99: Cannot assign requested address)` for every request,
-    and the client sees 502 at once.
+    Real HTTP crosses a real nginx. The clients keep their connections to it; 60 ports and a
+    TIME_WAIT of 2 s stand for 28,232 and 60 s, so the ceiling is 30 requests a second. Past it the
+    error log says `connect() to ... failed (99: Cannot assign requested address)` for every
+    request, and the client sees 502 at once.
 
-    As it comes (until 1.29.7), nginx speaks HTTP/1.0 to origins and closes as soon as it has the answer's last byte, so TIME_WAIT is here even though
-    the origin was asked to close. An origin that hangs up at once (`--set origin_closes=on`) may be faster: always in the lab kernel, which has one
-    processor, and now and then on more. The directive `keepalive` alone changes nothing, because `Connection: close` still goes out with every
-    request; with `proxy_http_version 1.1` and an empty `Connection` header a handful of connections carry everything.
+    As it comes (until 1.29.7), nginx speaks HTTP/1.0 to origins and closes as soon as it has the
+    answer's last byte, so TIME_WAIT is here even though the origin was asked to close. An origin
+    that hangs up at once (`--set origin_closes=on`) may be faster: always in the lab kernel, which
+    has one processor, and now and then on more. The directive `keepalive` alone changes nothing,
+    because `Connection: close` still goes out with every request; with `proxy_http_version 1.1` and
+    an empty `Connection` header a handful of connections carry everything.
 
-    `proxy_bind` with an address asks with IP_BIND_ADDRESS_NO_PORT, so a port still serves each origin once; with several addresses, chosen for each
-    request by `split_clients`, the ceiling multiplies. `tcp_tw_reuse` helps, too: the kernel chooses nginx's ports.
+    `proxy_bind` with an address asks with IP_BIND_ADDRESS_NO_PORT, so a port still serves each
+    origin once; with several addresses, chosen for each request by `split_clients`, the ceiling
+    multiplies. `tcp_tw_reuse` helps, too: the kernel chooses nginx's ports.
     """
     return under_load(lab, NGINX, way, rate_per_s=rate_per_s, duration_s=duration_s, origin_closes=origin_closes)

@@ -12,11 +12,19 @@ UNHARMED = Observation(in_time_wait=CLOSED, overflows=0, answer_to_fin="A", last
     base=Settings(timestamps=0, time_wait_s=60),
     control=Arm(Settings(), expect=UNHARMED),
     treatment={
-        "half": Arm(Settings(max_tw_buckets=3), expect=Observation(in_time_wait=3, overflows=3, answer_to_fin="R", last_reopened=True)),
-        "half-ipv6": Arm(
-            Settings(max_tw_buckets=3), given={"family": 6}, expect=Observation(in_time_wait=3, overflows=3, answer_to_fin="R", last_reopened=True)
+        "half": Arm(
+            Settings(max_tw_buckets=3),
+            expect=Observation(in_time_wait=3, overflows=3, answer_to_fin="R", last_reopened=True),
         ),
-        "none": Arm(Settings(max_tw_buckets=0), expect=Observation(in_time_wait=0, overflows=CLOSED, answer_to_fin="R", last_reopened=True)),
+        "half-ipv6": Arm(
+            Settings(max_tw_buckets=3),
+            given={"family": 6},
+            expect=Observation(in_time_wait=3, overflows=3, answer_to_fin="R", last_reopened=True),
+        ),
+        "none": Arm(
+            Settings(max_tw_buckets=0),
+            expect=Observation(in_time_wait=0, overflows=CLOSED, answer_to_fin="R", last_reopened=True),
+        ),
         "orphans": Arm(
             Settings(max_tw_buckets=CLOSED),
             given={"orphans": 2},
@@ -30,16 +38,20 @@ UNHARMED = Observation(in_time_wait=CLOSED, overflows=0, answer_to_fin="A", last
 def overflow(lab: Lab, *, orphans: int = 0, family: int = 4) -> Observation:
     """Past tcp_max_tw_buckets, connections close without any TIME_WAIT, and nobody is told.
 
-    The limit counts for a network namespace and all its ports. At the limit the kernel destroys the socket of the next connection as it
-    would enter TIME_WAIT, the newest therefore, and leaves the old ones alone. No error, and not even a line in the kernel's log, which tcp(7) still
-    promises: only the counter TCPTimeWaitOverflow moves. With the limit at 0 that is every connection.
+    The limit counts for a network namespace and all its ports. At the limit the kernel destroys the
+    socket of the next connection as it would enter TIME_WAIT, the newest therefore, and leaves the
+    old ones alone. No error, and not even a line in the kernel's log, which tcp(7) still promises:
+    only the counter TCPTimeWaitOverflow moves. With the limit at 0 that is every connection.
 
-    What TIME_WAIT is for then fails. Here the last ACK of the last connection is lost: the server sends its FIN again, and is answered
-    by a RST: had its application still been waiting to hear that all had arrived, it would now see an error. And the four-tuple can be opened
-    again at once, with no time for old segments to die: all that `stale-data` and its like show with a TIME_WAIT of 1 s holds for 0 s.
+    What TIME_WAIT is for then fails. Here the last ACK of the last connection is lost: the server
+    sends its FIN again, and is answered by a RST: had its application still been waiting to hear
+    that all had arrived, it would now see an error. And the four-tuple can be opened again at once,
+    with no time for old segments to die: all that `stale-data` and its like show with a TIME_WAIT
+    of 1 s holds for 0 s.
 
-    The places are shared with orphaned connections in FIN_WAIT2 (arm `orphans`): peers that do not close take TIME_WAIT from others.
-    The limit that helps is (rate of closes) x 60 s, and more; at 256 bytes of memory each, that is cheap.
+    The places are shared with orphaned connections in FIN_WAIT2 (arm `orphans`): peers that do not
+    close take TIME_WAIT from others. The limit that helps is (rate of closes) x 60 s, and more; at
+    256 bytes of memory each, that is cheap.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     listener = server.listen(80, family=family)
@@ -49,7 +61,10 @@ def overflow(lab: Lab, *, orphans: int = 0, family: int = 4) -> Observation:
     for _ in range(orphans):
         client.connect(server, 80, family=family).close()
         silent.append(listener.accept())
-    lab.require(lab.wait_until(lambda: [s.mini for s in lab.sockets("client")] == [True] * orphans), "they are mini-sockets in FIN_WAIT2")
+    lab.require(
+        lab.wait_until(lambda: [s.mini for s in lab.sockets("client")] == [True] * orphans),
+        "they are mini-sockets in FIN_WAIT2",
+    )
 
     lab.step(f"{CLOSED} connections are closed, by the client first. On the last one the client's last ACK is lost.")
     repeated = wire.watch(match(source=server.address(family), having="F"))

@@ -5,7 +5,8 @@ from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
 
 PORTS, TIME_WAIT_S = 50, 2  # 25 connections a second, where Linux's 28,232 ports and 60 s allow 470.5
 FINE = Observation(failed=0, error="")
-# At 30 a second: all ports are taken after 50/30 s, and the first comes back a third of a second later.
+# At 30 a second: all ports are taken after 50/30 s, and the first comes back a third of a second
+# later.
 FULL = {"failed": between(8, 16), "first_failure_s": between(1.6, 1.75), "most_in_time_wait": between(PORTS - 2, PORTS)}
 FAILS = Observation(error="connect EADDRNOTAVAIL", **FULL)
 
@@ -25,14 +26,20 @@ FAILS = Observation(error="connect EADDRNOTAVAIL", **FULL)
         "socket-range": Arm(Settings(), given={"choice": "range"}, expect=FAILS),
         "sources": Arm(Settings(), given={"sources": 4}, expect=FINE),
         "origins": Arm(Settings(), given={"origins": 4}, expect=FINE),
-        "origins-bind-first": Arm(Settings(), given={"origins": 4, "choice": "bind"}, expect=Observation(error="bind EADDRINUSE", **FULL)),
+        "origins-bind-first": Arm(
+            Settings(), given={"origins": 4, "choice": "bind"}, expect=Observation(error="bind EADDRINUSE", **FULL)
+        ),
         "origins-bind-no-port": Arm(Settings(), given={"origins": 4, "choice": "bind-no-port"}, expect=FINE),
         "reuse-address": Arm(Settings(), given={"reuse_address": True}, expect=FAILS),
         "tw-reuse": Arm(Settings(tw_reuse=1), expect=FINE),
         "tw-reuse-no-timestamps": Arm(Settings(tw_reuse=1, timestamps=0), expect=FAILS),
         "keep-alive": Arm(Settings(), given={"requests_per_connection": 10}, expect=FINE),
-        "linger-0": Arm(Settings(), given={"linger_0": True}, expect=Observation(failed=0, error="", most_in_time_wait=0)),
-        "server-closes": Arm(Settings(), given={"opener_closes": False}, expect=Observation(failed=0, error="", most_in_time_wait=0)),
+        "linger-0": Arm(
+            Settings(), given={"linger_0": True}, expect=Observation(failed=0, error="", most_in_time_wait=0)
+        ),
+        "server-closes": Arm(
+            Settings(), given={"opener_closes": False}, expect=Observation(failed=0, error="", most_in_time_wait=0)
+        ),
     },
     reads="RFC 6056 section 2.1; Linux net/ipv4/inet_hashtables.c (__inet_hash_connect), net/ipv4/inet_connection_sock.c "
     "(inet_csk_find_open_port); ip(7), IP_BIND_ADDRESS_NO_PORT and IP_LOCAL_PORT_RANGE",
@@ -51,17 +58,21 @@ def port_exhaustion(
     opener_closes: bool = True,
     family: int = 4,
 ) -> Observation:
-    """A proxy that closes first can open ports / TIME_WAIT connections a second to one origin; past it, connect() fails with EADDRNOTAVAIL.
+    """A proxy that closes first can open ports / TIME_WAIT connections a second to one origin; past
+    it, connect() fails with EADDRNOTAVAIL.
 
-    Every connection that the proxy closes first leaves its port in TIME_WAIT, towards that origin. When all ports are there the next connect() has
-    none: it fails at once, without a segment on the wire. That begins ports / rate seconds after the rate was taken up, which may be a minute: a test
-    of ten seconds passes. Here 50 ports and 2 s stand for 28,232 and 60 s, so that it can be watched in real time, too; `twlab ceiling` measures
-    the full size.
+    Every connection that the proxy closes first leaves its port in TIME_WAIT, towards that origin.
+    When all ports are there the next connect() has none: it fails at once, without a segment on the
+    wire. That begins ports / rate seconds after the rate was taken up, which may be a minute: a
+    test of ten seconds passes. Here 50 ports and 2 s stand for 28,232 and 60 s, so that it can be
+    watched in real time, too; `twlab ceiling` measures the full size.
 
-    Ports are counted for each address of the origin and each of the proxy. A proxy that calls bind() first, without a port, has them counted for
-    itself alone: it fails in bind(), with EADDRINUSE, and gains nothing by more origins; IP_BIND_ADDRESS_NO_PORT mends that. SO_REUSEADDR is
-    about listening, and changes nothing. tcp_tw_reuse does help, where timestamps are on. Whoever closes first has the TIME_WAIT: let the
-    server do it, and the proxy has none. And a connection that is kept needs no port: ten requests on each allow ten times the rate.
+    Ports are counted for each address of the origin and each of the proxy. A proxy that calls
+    bind() first, without a port, has them counted for itself alone: it fails in bind(), with
+    EADDRINUSE, and gains nothing by more origins; IP_BIND_ADDRESS_NO_PORT mends that. SO_REUSEADDR
+    is about listening, and changes nothing. tcp_tw_reuse does help, where timestamps are on.
+    Whoever closes first has the TIME_WAIT: let the server do it, and the proxy has none. And a
+    connection that is kept needs no port: ten requests on each allow ten times the rate.
     """
     proxy, server = lab["proxy"].node, lab["server"].node
     kept = requests_per_connection > 1
@@ -98,7 +109,10 @@ def port_exhaustion(
     if not churn.done:
         lab.note(f"from now on, some connections fail: {next(iter(churn.tally.failed))}; nothing is sent for them")
     tally = churn.run()
-    series = {name: [second.as_dict()[name] for second in tally.seconds] for name in ("attempted", "connected", "failed", "in_time_wait")}
+    series = {
+        name: [second.as_dict()[name] for second in tally.seconds]
+        for name in ("attempted", "connected", "failed", "in_time_wait")
+    }
     lab.note("second by second", **series)
     lab.require(tally.worst_late_s < 0.1, "the load was put on as planned")
     return Observation(

@@ -14,7 +14,9 @@ ARRIVALS: dict[str, Callable[[Wire, Segment, Segment], Segment]] = {
     "FIN again": lambda wire, data, fin: fin,
     "old ACK": lambda wire, data, fin: wire.craft(like=data, flags="A", payload=b""),
     "bare ACK": lambda wire, data, fin: wire.craft(like=fin, flags="A", seq=fin.end_seq),
-    "older clock": lambda wire, data, fin: wire.craft(like=fin, flags="S", seq=fin.end_seq + 1, timestamp=((data.timestamp or (1, 0))[0] - 1, 0)),
+    "older clock": lambda wire, data, fin: wire.craft(
+        like=fin, flags="S", seq=fin.end_seq + 1, timestamp=((data.timestamp or (1, 0))[0] - 1, 0)
+    ),
     "SYN": lambda wire, data, fin: wire.craft(like=fin, flags="S", seq=fin.seq, timestamp=None),
     "data without ACK": lambda wire, data, fin: wire.craft(like=data, flags="P", timestamp=None),
     "RST beside": lambda wire, data, fin: wire.craft(like=fin, flags="R", seq=fin.end_seq + 1),
@@ -24,7 +26,9 @@ ARRIVALS: dict[str, Callable[[Wire, Segment, Segment], Segment]] = {
 AS_EVER = Settings()
 
 
-def arm(arrives: str, *, restarted: bool, answers: int, family: int = 4, alive: bool = True, settings: Settings = AS_EVER) -> Arm:
+def arm(
+    arrives: str, *, restarted: bool, answers: int, family: int = 4, alive: bool = True, settings: Settings = AS_EVER
+) -> Arm:
     """An arm in which that arrives, with what it is predicted to do."""
     given = {"arrives": arrives} | ({"family": 6} if family == 6 else {})
     return Arm(settings, given=given, expect=Observation(alive=alive, restarted=restarted, answers=answers))
@@ -53,24 +57,31 @@ def arm(arrives: str, *, restarted: bool, answers: int, family: int = 4, alive: 
     "Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process)",
 )
 def rearm(lab: Lab, *, arrives: str = "", family: int = 4) -> Observation:
-    """Any old segment with an ACK that reaches a TIME_WAIT, not only the FIN, starts its 60 s anew; so 60 s is the least, not the most.
+    """Any old segment with an ACK that reaches a TIME_WAIT, not only the FIN, starts its 60 s anew;
+    so 60 s is the least, not the most.
 
-    RFC 9293 restarts the time for a repeated FIN: its sender may not have had the last ACK, and will need it for 60 s more. Linux
-    restarts it for old data and old ACKs too, for a bare ACK with exactly the next sequence number, which is not even answered, and for a
-    SYN that PAWS rejects, because its clock is older. A peer, a prober or a NAT that goes on sending keeps a four-tuple in TIME_WAIT for good.
+    RFC 9293 restarts the time for a repeated FIN: its sender may not have had the last ACK, and
+    will need it for 60 s more. Linux restarts it for old data and old ACKs too, for a bare ACK with
+    exactly the next sequence number, which is not even answered, and for a SYN that PAWS rejects,
+    because its clock is older. A peer, a prober or a NAT that goes on sending keeps a four-tuple in
+    TIME_WAIT for good.
 
-    It does not restart for a SYN with a lower sequence number, which might be a good new connection, nor for anything else without
-    ACK flag, unless a timestamp tells that it is old; nor for a RST, which is ignored beside the next sequence number and ends TIME_WAIT
-    on it, unless tcp_rfc1337 says no.
+    It does not restart for a SYN with a lower sequence number, which might be a good new
+    connection, nor for anything else without ACK flag, unless a timestamp tells that it is old; nor
+    for a RST, which is ignored beside the next sequence number and ends TIME_WAIT on it, unless
+    tcp_rfc1337 says no.
 
-    The peer's data and FIN are the genuine ones, copied; the rest is crafted, because no Linux peer sends it at will. Answers of TIME_WAIT
-    are not let through to the server, whose RST would end it (that is `assassination`).
+    The peer's data and FIN are the genuine ones, copied; the rest is crafted, because no Linux peer
+    sends it at will. Answers of TIME_WAIT are not let through to the server, whose RST would end it
+    (that is `assassination`).
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     listener = server.listen(80, family=family)
     from_server = match(source=server.address(family))
 
-    lab.step("The server sends a little; the client closes, then the server. The wire keeps copies of the server's data and FIN.")
+    lab.step(
+        "The server sends a little; the client closes, then the server. The wire keeps copies of the server's data and FIN."
+    )
     data, fin = wire.copy(from_server & match(payload=True)), wire.copy(from_server & match(having="F"))
     connection = client.connect(server, 80, source_port=40_000, family=family)
     peer = listener.accept()
@@ -86,7 +97,13 @@ def rearm(lab: Lab, *, arrives: str = "", family: int = 4) -> Observation:
         wire.inject(ARRIVALS[arrives](wire, data.segments[0], fin.segments[0]))
     lab.sleep(0.05)
     after_s = left_s(lab)
-    return Observation(alive=after_s > 0, restarted=after_s > before_s, answers=len(answers.segments), before_s=before_s, after_s=after_s)
+    return Observation(
+        alive=after_s > 0,
+        restarted=after_s > before_s,
+        answers=len(answers.segments),
+        before_s=before_s,
+        after_s=after_s,
+    )
 
 
 def left_s(lab: Lab) -> float:

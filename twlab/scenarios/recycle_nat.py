@@ -17,12 +17,21 @@ NOBODY = {"failed": 0, "refused": 0, "answers": 0}
 @scenario(
     topology="nat,clients={clients},servers={servers}",
     base=Settings(tw_recycle=True, timestamps=2),
-    control=Arm(Settings(tw_recycle=False, time_wait_s=60), expect=Observation(connects=3, **NOBODY, time_wait_short=False)),
+    control=Arm(
+        Settings(tw_recycle=False, time_wait_s=60), expect=Observation(connects=3, **NOBODY, time_wait_short=False)
+    ),
     treatment={
         "clocks": Arm(Settings(), expect=Observation(connects=3, failed=2, refused=2, answers=0, time_wait_short=True)),
-        "clocks-ipv6": Arm(Settings(), given={"family": 6}, expect=Observation(connects=3, failed=2, refused=2, answers=0, time_wait_short=True)),
+        "clocks-ipv6": Arm(
+            Settings(),
+            given={"family": 6},
+            expect=Observation(connects=3, failed=2, refused=2, answers=0, time_wait_short=True),
+        ),
         "no-timestamps-at-one": Arm(
-            Settings(), on={"c2": Settings(timestamps=0)}, given={"apart_s": 0}, expect=Observation(connects=3, failed=1, refused=1, answers=0)
+            Settings(),
+            on={"c2": Settings(timestamps=0)},
+            given={"apart_s": 0},
+            expect=Observation(connects=3, failed=1, refused=1, answers=0),
         ),
         "fifty-clocks": Arm(Settings(), given=WIDE, expect=Observation(connects=77, failed=73, refused=73, answers=0)),
         "fifty-offsets": Arm(
@@ -33,10 +42,14 @@ NOBODY = {"failed": 0, "refused": 0, "answers": 0}
     },
     remedies={
         "one-clock": Arm(Settings(), given={"apart_s": 0}, expect=Observation(**NOBODY, time_wait_short=True)),
-        "no-timestamps-at-server": Arm(Settings(), on={"server": Settings(timestamps=0)}, expect=Observation(**NOBODY, time_wait_short=False)),
+        "no-timestamps-at-server": Arm(
+            Settings(), on={"server": Settings(timestamps=0)}, expect=Observation(**NOBODY, time_wait_short=False)
+        ),
         "fifty-without-timestamps": Arm(Settings(timestamps=0), given=WIDE, expect=Observation(connects=77, **NOBODY)),
         "fifty-clocks-off": Arm(Settings(tw_recycle=False), given=WIDE, expect=Observation(connects=77, **NOBODY)),
-        "fifty-offsets-off": Arm(Settings(tw_recycle=False, timestamps=1), given=WIDE, expect=Observation(connects=77, **NOBODY)),
+        "fifty-offsets-off": Arm(
+            Settings(tw_recycle=False, timestamps=1), given=WIDE, expect=Observation(connects=77, **NOBODY)
+        ),
     },
     reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_remember_stamp, tcp_peer_is_proven), tcp_minisocks.c (tcp_time_wait), "
     "tcp_input.c (tcp_conn_request); RFC 7323 section 5.3; RFC 1323 appendix B.2",
@@ -52,31 +65,41 @@ def recycle_nat(
     patience_s: float = 0.3,
     family: int = 4,
 ) -> Observation:
-    """With tcp_tw_recycle on a server that closes first, of the clients behind one NAT gateway only the one that booted first can connect.
+    """With tcp_tw_recycle on a server that closes first, of the clients behind one NAT gateway only
+    the one that booted first can connect.
 
-    In return for a TIME_WAIT of less than a second the server remembers the last timestamp of each address, and for a minute takes every SYN
-    of that address with an earlier one for an old duplicate. It drops it without an answer: no RST, no ICMP, and connect() waits. An
-    address was thought to have one clock. Behind a gateway it has as many as there are machines, and the one ahead of all
-    others locks them out: of n clients n - 1 (arms `clocks` and `fifty-clocks`; each booted `apart_s` after the one before).
+    In return for a TIME_WAIT of less than a second the server remembers the last timestamp of each
+    address, and for a minute takes every SYN of that address with an earlier one for an old
+    duplicate. It drops it without an answer: no RST, no ICMP, and connect() waits. An address was
+    thought to have one clock. Behind a gateway it has as many as there are machines, and the one
+    ahead of all others locks them out: of n clients n - 1 (arms `clocks` and `fifty-clocks`; each
+    booted `apart_s` after the one before).
 
-    Where clients give each connection, or each destination, a timestamp offset of its own, as Linux does since 4.10, a SYN is refused with
-    probability 1/2 against what is remembered, whoever sends it (arm `fifty-offsets`; 15 to 58 of 73 fails once in a million runs).
+    Where clients give each connection, or each destination, a timestamp offset of its own, as Linux
+    does since 4.10, a SYN is refused with probability 1/2 against what is remembered, whoever sends
+    it (arm `fifty-offsets`; 15 to 58 of 73 fails once in a million runs).
 
-    The arms with fifty clients have four servers, of which each remembers for itself: 2, 5, 20, and then all clients connect, and the
-    table has a row for each. A connect has `patience_s`: 0.3 s is one SYN. The next ones, after a second and more, meet the same rule. With
-    ``--set`` the arguments can be changed: ``clients`` up to 64, ``rounds`` of connects, at most so many a second
+    The arms with fifty clients have four servers, of which each remembers for itself: 2, 5, 20, and
+    then all clients connect, and the table has a row for each. A connect has `patience_s`: 0.3 s is
+    one SYN. The next ones, after a second and more, meet the same rule. With ``--set`` the
+    arguments can be changed: ``clients`` up to 64, ``rounds`` of connects, at most so many a second
     (``rate_per_s``; 0: each follows the last).
 
-    False friends. Timestamps off at one client: a SYN without them is refused while those of another are remembered, so that
-    client is worse off than before (arm `no-timestamps-at-one`: all clocks are equal, and c2 has its off). Timestamps off
-    at the server, or everywhere: nobody is refused, and nothing is gained, because TIME_WAIT lasts its 60 s again. What
-    helps is to leave it off, which Linux does for everybody since 4.12.
+    False friends. Timestamps off at one client: a SYN without them is refused while those of
+    another are remembered, so that client is worse off than before (arm `no-timestamps-at-one`: all
+    clocks are equal, and c2 has its off). Timestamps off at the server, or everywhere: nobody is
+    refused, and nothing is gained, because TIME_WAIT lasts its 60 s again. What helps is to leave
+    it off, which Linux does for everybody since 4.12.
 
-    The clients are real ones. Their clocks are shifted by the lab kernel, or by the gateway where the kernel cannot; the transcript says which.
+    The clients are real ones. Their clocks are shifted by the lab kernel, or by the gateway where
+    the kernel cannot; the transcript says which.
     """
     group = [lab[name] for name in lab.network.nodes if name.startswith("c")]
     hosts = [lab[name] for name in lab.network.nodes if name.startswith("s")]
-    syn_acks, resets = lab.wire.watch(match(source_port=80, having="S")), lab.wire.watch(match(source_port=80, having="R"))
+    syn_acks, resets = (
+        lab.wire.watch(match(source_port=80, having="S")),
+        lab.wire.watch(match(source_port=80, having="R")),
+    )
     lab.step(f"The clients' clocks: each is {apart_s} s behind the one before.")
     lab.shift_clocks({client.name: apart_s * (len(group) - at) for at, client in enumerate(group)})
 
@@ -111,8 +134,12 @@ def recycle_nat(
     return Observation(**facts, time_wait_short=lab.wait_until(lambda: not lab.time_wait("server"), timeout_s=5))
 
 
-def visits(lab: Lab, clients: list[Host], server: Host, rate_per_s: float, patience_s: float, family: int) -> list[float]:
-    """Each client connects, and the server closes first: how long each connect took, in seconds; infinity: longer than its patience."""
+def visits(
+    lab: Lab, clients: list[Host], server: Host, rate_per_s: float, patience_s: float, family: int
+) -> list[float]:
+    """Each client connects, and the server closes first: how long each connect took, in seconds;
+    infinity: longer than its patience.
+    """
     listener = server.listen(80, family=family)
     took_s, began_s = [], lab.now_s
     for number, client in enumerate(clients):

@@ -4,10 +4,14 @@ from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
 from twlab.proxies import SQUID
 from twlab.proxies.load_test import under_load
 
-SCALED = {"proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059)}  # 60 ports / 2 s: 30 a second, where Linux has 470.5
+SCALED = {
+    "proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059)
+}  # 60 ports / 2 s: 30 a second, where Linux has 470.5
 FINE = {"refused": 0, "client_sees": "200", "proxy_says": "nothing"}
 DEAD = Observation(refused=at_least(68), client_sees="502 503", proxy_says="TCP connection failed", taken_over=0)
-CANNOT_BIND = Observation(refused=at_least(68), client_sees="502 503", proxy_says="Cannot bind (98) Address already in use", taken_over=0)
+CANNOT_BIND = Observation(
+    refused=at_least(68), client_sees="502 503", proxy_says="Cannot bind (98) Address already in use", taken_over=0
+)
 
 
 def arm(way: str, expect: Observation, origin_closes: bool = False, settings: Settings | None = None) -> Arm:
@@ -17,32 +21,55 @@ def arm(way: str, expect: Observation, origin_closes: bool = False, settings: Se
 
 @scenario(
     topology="proxy,sources=4",
-    control=Arm(Settings(), on=SCALED, given={"rate_per_s": 20.0}, expect=Observation(**FINE, answered=80, to_origin=at_least(80))),
-    treatment={"close": arm("close", DEAD), "source": arm("source", CANNOT_BIND), "origins-source": arm("origins-source", CANNOT_BIND)},
+    control=Arm(
+        Settings(),
+        on=SCALED,
+        given={"rate_per_s": 20.0},
+        expect=Observation(**FINE, answered=80, to_origin=at_least(80)),
+    ),
+    treatment={
+        "close": arm("close", DEAD),
+        "source": arm("source", CANNOT_BIND),
+        "origins-source": arm("origins-source", CANNOT_BIND),
+    },
     remedies={
         "as-it-comes": arm("as-it-comes", Observation(**FINE, to_origin=between(1, 20), in_time_wait=0)),
-        "origin-closes": arm("close", Observation(**FINE, to_origin=at_least(200), in_time_wait=between(0, 45)), origin_closes=True),
+        "origin-closes": arm(
+            "close", Observation(**FINE, to_origin=at_least(200), in_time_wait=between(0, 45)), origin_closes=True
+        ),
         "origins": arm("origins", Observation(**FINE, to_origin=at_least(200), in_time_wait=between(90, 106))),
         "sources": arm("sources", Observation(**FINE, to_origin=at_least(200), in_time_wait=between(90, 106))),
-        "never-dead": arm("never-dead", Observation(client_sees="503", proxy_says="TCP connection failed", answered=between(112, 130))),
-        "tw-reuse": arm("close", Observation(**FINE, to_origin=at_least(200), taken_over=between(125, 145)), settings=Settings(tw_reuse=1)),
+        "never-dead": arm(
+            "never-dead", Observation(client_sees="503", proxy_says="TCP connection failed", answered=between(112, 130))
+        ),
+        "tw-reuse": arm(
+            "close",
+            Observation(**FINE, to_origin=at_least(200), taken_over=between(125, 145)),
+            settings=Settings(tw_reuse=1),
+        ),
     },
     reads="Squid 5: server_persistent_connections, tcp_outgoing_address, cache_peer (connect-fail-limit); Linux net/ipv4/inet_connection_sock.c "
     "(inet_csk_get_port)",
 )
-def squid_exhaustion(lab: Lab, *, way: str = "close", rate_per_s: float = 50.0, duration_s: float = 4.0, origin_closes: bool = False) -> Observation:
-    """Squid keeps connections to the origin; where it may not, it answers 503 without a port, and then gives the whole origin up and answers 502.
+def squid_exhaustion(
+    lab: Lab, *, way: str = "close", rate_per_s: float = 50.0, duration_s: float = 4.0, origin_closes: bool = False
+) -> Observation:
+    """Squid keeps connections to the origin; where it may not, it answers 503 without a port, and
+    then gives the whole origin up and answers 502.
 
-    Real HTTP crosses a real Squid in front of an origin. The clients keep their connections to it; 60 ports and a TIME_WAIT of 2 s stand for 28,232
-    and 60 s, so the ceiling is 30 connections a second. As it comes, Squid needs a handful of connections. With `server_persistent_connections
-    off` each request has its own, and Squid closes first if the origin does not. Its log says no more than `TCP connection to ... failed`; the errno
-    (99) is on the error page only.
+    Real HTTP crosses a real Squid in front of an origin. The clients keep their connections to it;
+    60 ports and a TIME_WAIT of 2 s stand for 28,232 and 60 s, so the ceiling is 30 connections a
+    second. As it comes, Squid needs a handful of connections. With `server_persistent_connections
+    off` each request has its own, and Squid closes first if the origin does not. Its log says no
+    more than `TCP connection to ... failed`; the errno (99) is on the error page only.
 
-    After ten failures in a row it declares the origin dead, and answers 502 without trying until a probe succeeds, though ports come free all the
-    time: a shortage becomes an outage. `connect-fail-limit` keeps that away, not the shortage.
+    After ten failures in a row it declares the origin dead, and answers 502 without trying until a
+    probe succeeds, though ports come free all the time: a shortage becomes an outage.
+    `connect-fail-limit` keeps that away, not the shortage.
 
-    `tcp_outgoing_address` makes things worse in Squid 5: it binds the address before it knows the destination, without IP_BIND_ADDRESS_NO_PORT, and
-    then a port serves one connection to anybody. So a second origin no longer helps (`Cannot bind socket ... (98) Address already in use`); several
-    addresses still do.
+    `tcp_outgoing_address` makes things worse in Squid 5: it binds the address before it knows the
+    destination, without IP_BIND_ADDRESS_NO_PORT, and then a port serves one connection to anybody.
+    So a second origin no longer helps (`Cannot bind socket ... (98) Address already in use`);
+    several addresses still do.
     """
     return under_load(lab, SQUID, way, rate_per_s=rate_per_s, duration_s=duration_s, origin_closes=origin_closes)

@@ -12,7 +12,8 @@ STALE = 300  # bytes of each
 SENT = 50_000  # bytes that the client sends on the new connection
 Z = 3.89  # of a normal distribution: 99.99 %, so that a run in 10,000 misses by chance
 
-# Of 400 trials at 1/8: 50, within 3.89 standard deviations of 6.6. At 1/16: 25, of 4.8. At 1/64: 6, of 2.5.
+# Of 400 trials at 1/8: 50, within 3.89 standard deviations of 6.6. At 1/16: 25, of 4.8. At 1/64: 6,
+# of 2.5.
 ONE_IN_8, ONE_IN_16, ONE_IN_64 = between(25, 76), between(7, 44), between(0, 18)
 
 
@@ -23,19 +24,25 @@ ONE_IN_8, ONE_IN_16, ONE_IN_64 = between(25, 76), between(7, 44), between(0, 18)
     treatment={
         "sequence": Arm(
             Settings(time_wait_s=1),
-            expect=Observation(reopened=True, taken=ONE_IN_8, unexplained=0, as_theory=True, foreign_bytes=at_least(1), errors=""),
+            expect=Observation(
+                reopened=True, taken=ONE_IN_8, unexplained=0, as_theory=True, foreign_bytes=at_least(1), errors=""
+            ),
         ),
         "sequence-ipv6": Arm(
             Settings(time_wait_s=1),
             given={"family": 6},
-            expect=Observation(reopened=True, taken=ONE_IN_8, unexplained=0, as_theory=True, foreign_bytes=at_least(1), errors=""),
+            expect=Observation(
+                reopened=True, taken=ONE_IN_8, unexplained=0, as_theory=True, foreign_bytes=at_least(1), errors=""
+            ),
         ),
     },
     remedies={
         "acknowledgement": Arm(
             Settings(time_wait_s=1),
             given={"random_ack": True},
-            expect=Observation(reopened=True, taken=ONE_IN_64, unexplained=0, as_theory=True, challenge_acks=at_least(1)),
+            expect=Observation(
+                reopened=True, taken=ONE_IN_64, unexplained=0, as_theory=True, challenge_acks=at_least(1)
+            ),
         ),
         "timestamps": Arm(
             Settings(time_wait_s=1, timestamps=1),
@@ -46,26 +53,32 @@ ONE_IN_8, ONE_IN_16, ONE_IN_64 = between(25, 76), between(7, 44), between(0, 18)
     "Linux net/core/secure_seq.c, net/ipv4/tcp_input.c (tcp_sequence, tcp_ack)",
 )
 def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int = 4) -> Observation:
-    """A stray segment of another machine behind the same address is taken for data with probability window / 2^32, if TIME_WAIT was cut short.
+    """A stray segment of another machine behind the same address is taken for data with probability
+    window / 2^32, if TIME_WAIT was cut short.
 
-    Behind a virtual address there are many machines, and a four-tuple that one has used comes to another the next time. Each has a secret
-    of its own for its initial sequence numbers, so the old ones say nothing about the new ones; no flow has to be fast for an
-    overlap, as in `stale-data`, and none is safe because it is slow. A stray segment falls anywhere: into a window of W bytes with
-    probability W / 2^32, which is 1.5e-5 for 64 KB and 1.5e-3 for 6 MB; one connection in 66,000, or in 680, that meets a stray segment.
+    Behind a virtual address there are many machines, and a four-tuple that one has used comes to
+    another the next time. Each has a secret of its own for its initial sequence numbers, so the old
+    ones say nothing about the new ones; no flow has to be fast for an overlap, as in `stale-data`,
+    and none is safe because it is slow. A stray segment falls anywhere: into a window of W bytes
+    with probability W / 2^32, which is 1.5e-5 for 64 KB and 1.5e-3 for 6 MB; one connection in
+    66,000, or in 680, that meets a stray segment.
 
-    That is measured here, with the acknowledgement number given away: of 400 segments placed at random within 8 windows, one in 8 is
-    taken. Scaled to the circle of 2^32, the window's share lies in the confidence interval of what was observed (99.99 %, Wilson). Each
-    trial is also predicted by itself, from its own numbers (`unexplained`: how many more or fewer were taken). Of what was taken, the application
-    reads what s2's own segments did not cover whole.
+    That is measured here, with the acknowledgement number given away: of 400 segments placed at
+    random within 8 windows, one in 8 is taken. Scaled to the circle of 2^32, the window's share
+    lies in the confidence interval of what was observed (99.99 %, Wilson). Each trial is also
+    predicted by itself, from its own numbers (`unexplained`: how many more or fewer were taken). Of
+    what was taken, the application reads what s2's own segments did not cover whole.
 
-    Nothing is given away in life. A receiver that follows RFC 5961 wants an acknowledgement number that is not older than what it has had
-    acknowledged on this connection, nor newer than what it has sent: of A such numbers, chance must hit one, too (arm `acknowledgement`).
-    Both together: (W / 2^32) x (A / 2^32), 1e-10 for 64 KB each way, 2e-6 for 6 MB, unless the client's own numbers overlap (it
-    is the same machine, and its clock the same), as after a fast upload. Timestamps (arm `timestamps`) help less than elsewhere: the clock
-    of another machine is ahead as often as behind, and PAWS stops the half.
+    Nothing is given away in life. A receiver that follows RFC 5961 wants an acknowledgement number
+    that is not older than what it has had acknowledged on this connection, nor newer than what it
+    has sent: of A such numbers, chance must hit one, too (arm `acknowledgement`). Both together: (W
+    / 2^32) x (A / 2^32), 1e-10 for 64 KB each way, 2e-6 for 6 MB, unless the client's own numbers
+    overlap (it is the same machine, and its clock the same), as after a fast upload. Timestamps
+    (arm `timestamps`) help less than elsewhere: the clock of another machine is ahead as often as
+    behind, and PAWS stops the half.
 
-    The segments are crafted. In the lab the two servers share a kernel and its secret; that another machine's numbers could be any is the
-    meaning of a secret, and is what is crafted.
+    The segments are crafted. In the lab the two servers share a kernel and its secret; that another
+    machine's numbers could be any is the meaning of a secret, and is what is crafted.
     """
     client, vip, wire = lab["client"], lab["vip"], lab.wire
     listeners = [lab[name].listen(80, address=vip.address(family), family=family) for name in ("s1", "s2")]
@@ -83,19 +96,27 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
         return Observation(reopened=False, refused_by=attempt.error, taken=0)
     new, peer = attempt.connection, listeners[1].accept()
     lab.transfer(new, peer, SENT)
-    late, reply = wire.copy(match(source=vip.address(family), payload=True)), wire.copy(match(source=client.address(family), flags="A"))
+    late, reply = (
+        wire.copy(match(source=vip.address(family), payload=True)),
+        wire.copy(match(source=client.address(family), flags="A")),
+    )
     lab.transfer(peer, new, STALE)
     lab.require(reply.wait(1), "the client has acknowledged that")
 
     lab.step(f"{TRIALS} stale segments of s1 arrive, at random places.")
     like, offer = late.segments[0], reply.segments[0]
-    window, clock = offer.window << (opening.segments[0].options.window_scale or 0), like.timestamp[0] if like.timestamp else None
+    window, clock = (
+        offer.window << (opening.segments[0].options.window_scale or 0),
+        like.timestamp[0] if like.timestamp else None,
+    )
     into = lab.network["vip"].interface_to("s1")
     queued, arrived = lab.moved("client", "TCPOFOQueue"), lab.moved("client", "TcpInSegs")
     inside = doubtful = 0
     for _ in range(TRIALS):
         ahead = lab.random.randrange(SPREAD * window) - SPREAD * window // 2
-        if -STALE <= ahead <= 0:  # half old, half new: it would be taken at once, and move the window and the last timestamp for those after it
+        if (
+            -STALE <= ahead <= 0
+        ):  # half old, half new: it would be taken at once, and move the window and the last timestamp for those after it
             ahead -= STALE
         older = lab.random.randrange(SPREAD * SENT) - SPREAD * SENT // 2 if random_ack else 0
         newer = None if clock is None else lab.random.randrange(-(1 << 31), 1 << 31)
@@ -103,7 +124,10 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
             inside += 0 < ahead <= window - STALE
             doubtful += window - STALE < ahead <= window
         stamp = None if clock is None or newer is None else (advance(clock, newer), 0)
-        wire.inject(wire.craft(like=like, seq=offer.ack + ahead, ack=offer.seq - older, payload=b"s" * STALE, timestamp=stamp), into)
+        wire.inject(
+            wire.craft(like=like, seq=offer.ack + ahead, ack=offer.seq - older, payload=b"s" * STALE, timestamp=stamp),
+            into,
+        )
     lab.require(lab.wait_until(lambda: lab.moved("client", "TcpInSegs") - arrived >= TRIALS), "all have arrived")
     taken = lab.moved("client", "TCPOFOQueue") - queued
 
@@ -112,7 +136,10 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
     read = new.receive(window)
     share = (1 / SPREAD) * (1 / SPREAD if random_ack else 1) * (1 if clock is None else 1 / 2)
     low, high = wilson(taken, TRIALS)
-    lab.note(f"{taken} of {TRIALS} taken; theory says {share:g}, and {low:.4f} to {high:.4f} agrees with what was seen", window=window)
+    lab.note(
+        f"{taken} of {TRIALS} taken; theory says {share:g}, and {low:.4f} to {high:.4f} agrees with what was seen",
+        window=window,
+    )
     return Observation(
         reopened=True,
         taken=taken,

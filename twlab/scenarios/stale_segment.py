@@ -33,22 +33,34 @@ UNHARMED = Observation(harmed=0, delayed=0, unharmed=1)
     "Linux net/ipv4/tcp_ipv4.c (tcp_twsk_unique), net/ipv4/tcp_input.c (tcp_validate_incoming, tcp_ofo_queue)",
 )
 def stale_segment(
-    lab: Lab, *, delay_s: float = 1.5, trials: int = 1, covered: bool = False, timestamp_lost: bool = False, family: int = 4
+    lab: Lab,
+    *,
+    delay_s: float = 1.5,
+    trials: int = 1,
+    covered: bool = False,
+    timestamp_lost: bool = False,
+    family: int = 4,
 ) -> Observation:
-    """A segment older than TIME_WAIT is delivered to the next connection of its four-tuple; a younger one meets no connection.
+    """A segment older than TIME_WAIT is delivered to the next connection of its four-tuple; a
+    younger one meets no connection.
 
-    The client closes a connection, and wants its four-tuple again just before a segment of the old connection arrives that is
-    `delay_s` old. While TIME_WAIT lasts it is refused: the application is delayed until then, not harmed. Once TIME_WAIT is over the
-    connection is made, and the segment's bytes are read by an application to which nobody sent them. With timestamps Linux lets a client that
-    names its port reopen at once, whatever the length of TIME_WAIT, and PAWS drops the segment: nothing happens, unless
-    the segment has lost its timestamp on the way (arm `timestamp-lost`).
+    The client closes a connection, and wants its four-tuple again just before a segment of the old
+    connection arrives that is `delay_s` old. While TIME_WAIT lasts it is refused: the application
+    is delayed until then, not harmed. Once TIME_WAIT is over the connection is made, and the
+    segment's bytes are read by an application to which nobody sent them. With timestamps Linux lets
+    a client that names its port reopen at once, whatever the length of TIME_WAIT, and PAWS drops
+    the segment: nothing happens, unless the segment has lost its timestamp on the way (arm
+    `timestamp-lost`).
 
-    Four things are conditioned on, so that each trial asks about time alone: the segment was under way for `delay_s`; the
-    four-tuple is wanted again just then; the segment's sequence number lies in the new connection's window, at a random place, and its
-    acknowledgement number is the right one, for which both are rewritten (its timestamp is its own); and one of the application's
-    writes ends within the segment's place. Where a new segment covers that place as a whole, the server's kernel keeps the new bytes and drops
-    the old ones (arm `covered`). For the absolute risk of a segment whose sequence number is unrelated, multiply by W / 2^32 for
-    a window of W bytes: 1.5e-5 for 64 KB. `trials` four-tuples are used side by side, at random phases of the clock.
+    Four things are conditioned on, so that each trial asks about time alone: the segment was under
+    way for `delay_s`; the four-tuple is wanted again just then; the segment's sequence number lies
+    in the new connection's window, at a random place, and its acknowledgement number is the right
+    one, for which both are rewritten (its timestamp is its own); and one of the application's
+    writes ends within the segment's place. Where a new segment covers that place as a whole, the
+    server's kernel keeps the new bytes and drops the old ones (arm `covered`). For the absolute
+    risk of a segment whose sequence number is unrelated, multiply by W / 2^32 for a window of W
+    bytes: 1.5e-5 for 64 KB. `trials` four-tuples are used side by side, at random phases of the
+    clock.
     """
     wire, random, time_wait_s = lab.wire, lab.random, lab.settings["client"].time_wait_s or 60
     shuttle, into = lab.shuttle("client", "server", 80, family=family), lab.network["server"].interfaces[0]
@@ -84,7 +96,9 @@ def stale_segment(
         new.abort()
         return "unharmed" if read == b"n" * (100 + first + 1000) and not new.error else "harmed"
 
-    lab.step(f"A segment of an old connection arrives {delay_s:g} s late; just before, its four-tuple is wanted again. Trials: {trials}.")
+    lab.step(
+        f"A segment of an old connection arrives {delay_s:g} s late; just before, its four-tuple is wanted again. Trials: {trials}."
+    )
     outcomes = lab.side_by_side(trial(port) for port in random.sample(range(20_000, 60_000), trials))
     counts = {outcome: outcomes.count(outcome) for outcome in ("harmed", "delayed", "unharmed")}
     return Observation(**counts, paws_drops=lab.moved("server", "PAWSEstab"))

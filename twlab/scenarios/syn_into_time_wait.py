@@ -3,7 +3,8 @@
 from twlab import Arm, Lab, Observation, Settings, scenario
 from twlab.segment import advance, distance, match
 
-# Where the SYN begins, counted from the sequence number after the last one of the old connection; and its timestamp, counted from the last one seen.
+# Where the SYN begins, counted from the sequence number after the last one of the old connection;
+# and its timestamp, counted from the last one seen.
 STARTS = {"before": -1, "next": 0, "after": 1}
 CLOCKS = {"none": None, "older": -1, "equal": 0, "newer": 1}
 ABOVE = 65_537  # TIME_WAIT starts the new connection so far above the last sequence number that the old one has sent
@@ -12,9 +13,16 @@ NO, YES = "ACK", "SYN-ACK"
 
 
 def table(before: list[str], after: list[str], **against: str) -> Observation:
-    """A prediction: the answers to each clock, for a SYN that begins before or at the next sequence number, and after it."""
+    """A prediction: the answers to each clock, for a SYN that begins before or at the next sequence
+    number, and after it.
+    """
     rows = {"before": before, "next": before, "after": after}
-    return Observation(**{f"start_{start}": row(answers) for start, answers in rows.items()}, **against, starts_above=ABOVE, after_rst="nothing")
+    return Observation(
+        **{f"start_{start}": row(answers) for start, answers in rows.items()},
+        **against,
+        starts_above=ABOVE,
+        after_rst="nothing",
+    )
 
 
 def row(answers: list[str]) -> str:
@@ -63,19 +71,25 @@ WITH_TIMESTAMPS = table(
     "Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process)",
 )
 def syn_into_time_wait(lab: Lab, *, switch_on: bool = False, family: int = 4) -> Observation:
-    """A SYN reopens a four-tuple in TIME_WAIT if its sequence number is higher than all before or its timestamp is newer, and never if that is older.
+    """A SYN reopens a four-tuple in TIME_WAIT if its sequence number is higher than all before or
+    its timestamp is newer, and never if that is older.
 
-    So a client that comes back soon is let in at once by a server in TIME_WAIT, and needs no shorter one. RFC 1122 allows it for a
-    sequence number larger than any used before. RFC 6191 adds timestamps: a newer one lets in whatever the sequence number is, an equal one
-    leaves it to the sequence number, an older one is refused; and a SYN with timestamps is let in where the old connection had none.
+    So a client that comes back soon is let in at once by a server in TIME_WAIT, and needs no
+    shorter one. RFC 1122 allows it for a sequence number larger than any used before. RFC 6191 adds
+    timestamps: a newer one lets in whatever the sequence number is, an equal one leaves it to the
+    sequence number, an older one is refused; and a SYN with timestamps is let in where the old
+    connection had none.
 
-    Linux lets in nobody whom RFC 6191 refuses. It refuses some whom that lets in: a SYN that begins exactly one after the old FIN is
-    higher than all before, but Linux wants one more; and after a connection without timestamps it does not look at them (arm
-    `switched-on`, where the server's sysctl is changed in between). What it refuses, it answers with an ACK, where RFC 6191 asks for
-    silence; the client's RST then ends the TIME_WAIT. And RFC 1122's other condition, back to TIME_WAIT if the SYN was an old duplicate
-    after all, Linux does not meet, as its source says: after a RST in reply to the SYN-ACK nothing is left.
+    Linux lets in nobody whom RFC 6191 refuses. It refuses some whom that lets in: a SYN that begins
+    exactly one after the old FIN is higher than all before, but Linux wants one more; and after a
+    connection without timestamps it does not look at them (arm `switched-on`, where the server's
+    sysctl is changed in between). What it refuses, it answers with an ACK, where RFC 6191 asks for
+    silence; the client's RST then ends the TIME_WAIT. And RFC 1122's other condition, back to
+    TIME_WAIT if the SYN was an old duplicate after all, Linux does not meet, as its source says:
+    after a RST in reply to the SYN-ACK nothing is left.
 
-    The SYNs are crafted: a Linux client chooses neither its sequence number nor its clock. Nothing of the answers reaches it.
+    The SYNs are crafted: a Linux client chooses neither its sequence number nor its clock. Nothing
+    of the answers reaches it.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     cells = [(start, clock) for start in STARTS for clock in CLOCKS]
@@ -94,7 +108,14 @@ def syn_into_time_wait(lab: Lab, *, switch_on: bool = False, family: int = 4) ->
     said, above = {}, set()
     for number, ((start, clock), fin) in enumerate(zip(cells, fins.segments, strict=True)):
         stamp = None if CLOCKS[clock] is None else (advance((fin.timestamp or (1000, 0))[0], CLOCKS[clock] or 0), 0)
-        syn = wire.craft(like=fin, flags="S", seq=advance(fin.end_seq, STARTS[start]), ack=0, timestamp=stamp, options=[("MSS", 1460)])
+        syn = wire.craft(
+            like=fin,
+            flags="S",
+            seq=advance(fin.end_seq, STARTS[start]),
+            ack=0,
+            timestamp=stamp,
+            options=[("MSS", 1460)],
+        )
         wire.inject(syn)
         lab.require(answers.wait(1, count=number + 1), f"the SYN {start}/{clock} is answered")
         answer = answers.segments[number]
@@ -109,19 +130,26 @@ def syn_into_time_wait(lab: Lab, *, switch_on: bool = False, family: int = 4) ->
     wire.inject(wire.craft(like=syn, flags="R", seq=syn.end_seq, timestamp=None))
     lab.sleep(0.05)
     left = " ".join(entry.state for entry in lab.sockets("server") if entry.remote_port == syn.source_port)
-    rules = [(cell, said[cell] == YES, rfc1122(cell), rfc6191(cell, lab.settings["server"].timestamps != 0, switch_on)) for cell in cells]
+    rules = [
+        (cell, said[cell] == YES, rfc1122(cell), rfc6191(cell, lab.settings["server"].timestamps != 0, switch_on))
+        for cell in cells
+    ]
     return Observation(
         **{f"start_{start}": row([said[start, clock] for clock in CLOCKS]) for start in STARTS},
         let_in_against_rfc1122=" ".join("/".join(cell) for cell, let_in, by_1122, _ in rules if let_in and not by_1122),
         let_in_against_rfc6191=" ".join("/".join(cell) for cell, let_in, _, by_6191 in rules if let_in and not by_6191),
-        refused_against_rfc6191=" ".join("/".join(cell) for cell, let_in, _, by_6191 in rules if by_6191 and not let_in),
+        refused_against_rfc6191=" ".join(
+            "/".join(cell) for cell, let_in, _, by_6191 in rules if by_6191 and not let_in
+        ),
         starts_above=above.pop() if len(above) == 1 else sorted(above),
         after_rst=left or "nothing",
     )
 
 
 def rfc1122(cell: tuple[str, str]) -> bool:
-    """Whether RFC 1122 allows to let the SYN in: it begins above the largest sequence number used before."""
+    """Whether RFC 1122 allows to let the SYN in: it begins above the largest sequence number used
+    before.
+    """
     return STARTS[cell[0]] >= 0
 
 

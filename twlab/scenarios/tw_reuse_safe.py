@@ -20,8 +20,14 @@ SAFE = {"reopened": True, "recycled": 1, "starts_above": ABOVE, "bytes_missing":
         "reuse": Arm(Settings(tw_reuse=1), expect=Observation(**SAFE, paws_drops=1)),
         "reuse-ipv6": Arm(Settings(tw_reuse=1), given={"family": 6}, expect=Observation(**SAFE, paws_drops=1)),
         "bound-port": Arm(Settings(tw_reuse=0), given={"bound": True}, expect=Observation(**SAFE, paws_drops=1)),
-        "timestamp-lost": Arm(Settings(tw_reuse=1), given={"strip_timestamp": True}, expect=Observation(**SAFE, paws_drops=0, challenge_acks=0)),
-        "from-server": Arm(Settings(tw_reuse=1), given={"late_from": "server"}, expect=Observation(**SAFE, paws_drops=1)),
+        "timestamp-lost": Arm(
+            Settings(tw_reuse=1),
+            given={"strip_timestamp": True},
+            expect=Observation(**SAFE, paws_drops=0, challenge_acks=0),
+        ),
+        "from-server": Arm(
+            Settings(tw_reuse=1), given={"late_from": "server"}, expect=Observation(**SAFE, paws_drops=1)
+        ),
         "from-server-timestamp-lost": Arm(
             Settings(tw_reuse=1),
             given={"late_from": "server", "strip_timestamp": True},
@@ -29,23 +35,33 @@ SAFE = {"reopened": True, "recycled": 1, "starts_above": ABOVE, "bytes_missing":
         ),
     },
     remedies={
-        "no-timestamps": Arm(Settings(tw_reuse=1, timestamps=0), expect=Observation(reopened=False, refused_by="EADDRNOTAVAIL", foreign_bytes=0)),
+        "no-timestamps": Arm(
+            Settings(tw_reuse=1, timestamps=0),
+            expect=Observation(reopened=False, refused_by="EADDRNOTAVAIL", foreign_bytes=0),
+        ),
     },
     reads="Linux Documentation/networking/ip-sysctl.rst (tcp_tw_reuse), net/ipv4/tcp_ipv4.c (tcp_twsk_unique), net/ipv4/tcp_input.c (tcp_ack, "
     "tcp_validate_incoming); RFC 6191; RFC 5961 section 5.2; RFC 7323 section 5.3",
 )
-def tw_reuse_safe(lab: Lab, *, bound: bool = False, strip_timestamp: bool = False, late_from: str = "client", family: int = 4) -> Observation:
-    """With tcp_tw_reuse a client takes a four-tuple over from its own TIME_WAIT after a second, and segments of the old connection do no harm.
+def tw_reuse_safe(
+    lab: Lab, *, bound: bool = False, strip_timestamp: bool = False, late_from: str = "client", family: int = 4
+) -> Observation:
+    """With tcp_tw_reuse a client takes a four-tuple over from its own TIME_WAIT after a second, and
+    segments of the old connection do no harm.
 
-    The new connection starts 65,537 above the last sequence number of the old one, more than a window without scaling, wherever
-    the clock of initial sequence numbers stands; and it inherits the last timestamp seen. So what the old client sent lies below what the new
-    one sends, and PAWS drops it besides. One condition: the old connection used timestamps (without them the sysctl does nothing).
-    A client that binds the port itself, as some proxies do, takes the TIME_WAIT over at once, even with tcp_tw_reuse off (arm `bound-port`).
+    The new connection starts 65,537 above the last sequence number of the old one, more than a
+    window without scaling, wherever the clock of initial sequence numbers stands; and it inherits
+    the last timestamp seen. So what the old client sent lies below what the new one sends, and PAWS
+    drops it besides. One condition: the old connection used timestamps (without them the sysctl
+    does nothing). A client that binds the port itself, as some proxies do, takes the TIME_WAIT over
+    at once, even with tcp_tw_reuse off (arm `bound-port`).
 
-    The server starts by its clock, as ever. What the old server sent may therefore fit the new client's window, if the old flow was
-    fast, and PAWS stops it. Even a copy that lost its timestamp on the way comes to nothing: its acknowledgement number is 65,537
-    older than anything the new client has sent, and a client that follows RFC 5961 takes no data with that, but sends a challenge ACK. (Until
-    6.7 Linux took acknowledgement numbers older by up to the largest window offered, and these are; now nothing older than the connection.)
+    The server starts by its clock, as ever. What the old server sent may therefore fit the new
+    client's window, if the old flow was fast, and PAWS stops it. Even a copy that lost its
+    timestamp on the way comes to nothing: its acknowledgement number is 65,537 older than anything
+    the new client has sent, and a client that follows RFC 5961 takes no data with that, but sends a
+    challenge ACK. (Until 6.7 Linux took acknowledgement numbers older by up to the largest window
+    offered, and these are; now nothing older than the connection.)
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     source_port = 40_000 if bound else 0
@@ -64,8 +80,13 @@ def tw_reuse_safe(lab: Lab, *, bound: bool = False, strip_timestamp: bool = Fals
     lab.step("The client opens the same four-tuple again.")
     copy = late.segments[0]
     if late_from == "server":
-        reopen_at_s = isn.reaches_at_s(opening.segments[0].seq, opening.segments[0].at_s, copy.seq) - EARLY / isn.PER_SECOND
-        lab.require(reopen_at_s - lab.now_s > 1.1, "the old flow outran the clock of initial sequence numbers by more than 1.1 s")
+        reopen_at_s = (
+            isn.reaches_at_s(opening.segments[0].seq, opening.segments[0].at_s, copy.seq) - EARLY / isn.PER_SECOND
+        )
+        lab.require(
+            reopen_at_s - lab.now_s > 1.1,
+            "the old flow outran the clock of initial sequence numbers by more than 1.1 s",
+        )
         lab.sleep_until(reopen_at_s)
     else:
         lab.sleep(0.1 if bound else 1.2)
@@ -82,8 +103,14 @@ def tw_reuse_safe(lab: Lab, *, bound: bool = False, strip_timestamp: bool = Fals
         lab.transfer(new, peer, SENT)
         offer = wire.copy(match(source=server.address(family), having="A"))
         lab.transfer(peer, new, ahead - 200)
-        window, older = offer.segments[0].window << (again.syn_ack.options.window_scale or 0), distance(copy.ack, offer.segments[0].ack)
-        lab.require(ABOVE + SENT < older < window, f"the copy's acknowledgement number is {older} too old, less than the window of {window}")
+        window, older = (
+            offer.segments[0].window << (again.syn_ack.options.window_scale or 0),
+            distance(copy.ack, offer.segments[0].ack),
+        )
+        lab.require(
+            ABOVE + SENT < older < window,
+            f"the copy's acknowledgement number is {older} too old, less than the window of {window}",
+        )
     answer = wire.watch(match(source=lab["server" if late_from == "client" else "client"].address(family)))
     late.release(without_timestamp=strip_timestamp)
     lab.require(answer.wait(1), "the copy is answered")

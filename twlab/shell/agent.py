@@ -1,9 +1,12 @@
-"""The agent of ``twlab shell``: in an engine, sets up the lab, lets the shell have it, and writes the evidence.
+"""The agent of ``twlab shell``: in an engine, sets up the lab, lets the shell have it, and writes
+the evidence.
 
-A request: ``{"topology", "settings", "seed", "folder", "result": the fields of `twlab.results.result.Result` that are known beforehand, "lines":
-[[at_s or null, text], ...], or null where a person types, "terminal": a file descriptor, or the path of a console, "size": its rows and
-columns, "environment": {"TERM": ...}}``. Events beside ``end``: ``output`` with a text, where nobody types; ``ended`` with ``failed``,
-whether a line could not be done; and ``error`` with an error as a result keeps it, where there was no lab.
+A request: ``{"topology", "settings", "seed", "folder", "result": the fields of
+`twlab.results.result.Result` that are known beforehand, "lines": [[at_s or null, text], ...], or
+null where a person types, "terminal": a file descriptor, or the path of a console, "size": its rows
+and columns, "environment": {"TERM": ...}}``. Events beside ``end``: ``output`` with a text, where
+nobody types; ``ended`` with ``failed``, whether a line could not be done; and ``error`` with an
+error as a result keeps it, where there was no lab.
 """
 
 from __future__ import annotations
@@ -115,7 +118,9 @@ def _sit_down(terminal: int, request: dict[str, Any]) -> None:
 
 
 def _in_a_child(request: dict[str, Any], emit: Emit) -> None:
-    """In the lab kernel: the console becomes the controlling terminal of a process of its own, so that Ctrl-C is a signal."""
+    """In the lab kernel: the console becomes the controlling terminal of a process of its own, so
+    that Ctrl-C is a signal.
+    """
     child = os.fork()
     if child == 0:
         status = 1
@@ -135,4 +140,13 @@ def _in_a_child(request: dict[str, Any], emit: Emit) -> None:
             os._exit(status)
     _, ended = os.waitpid(child, 0)
     if ended:
-        emit({"event": "error", "error": {"slug": "lab-ended-early", "message": "the shell in the lab kernel died", "remedy": "see the log"}})
+        emit(
+            {
+                "event": "error",
+                "error": {
+                    "slug": "lab-ended-early",
+                    "message": "the shell in the lab kernel died",
+                    "remedy": "see the log",
+                },
+            }
+        )

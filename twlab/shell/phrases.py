@@ -1,4 +1,5 @@
-"""What a person types after a verb of the shell, read: which segments are meant, how many, and where. Pure.
+"""What a person types after a verb of the shell, read: which segments are meant, how many, and
+where. Pure.
 
 hold data from client to server:80 number 2
 duplicate fin from server after 2.5 count all at wire2
@@ -13,7 +14,20 @@ from twlab.errors import UsageError
 from twlab.segment import Match, Segment, match
 
 KINDS = ("any", "data", "syn", "synack", "ack", "fin", "rst")
-WORDS = ("from", "to", "flags", "having", "containing", "with-timestamp", "without-timestamp", "number", "count", "after", "behind", "at")
+WORDS = (
+    "from",
+    "to",
+    "flags",
+    "having",
+    "containing",
+    "with-timestamp",
+    "without-timestamp",
+    "number",
+    "count",
+    "after",
+    "behind",
+    "at",
+)
 _HELP = f"segments are named by {', '.join(KINDS)}; then: from NODE[:PORT], to NODE[:PORT], flags FA, having F, containing TEXT, number 2, count 3"
 _KINDS: dict[str, Match] = {
     "any": match(),

@@ -1,8 +1,9 @@
 """The prompt: lines from a person at a terminal, while the lab goes on.
 
-How it works. Editing a line blocks, and the lab must not stand still meanwhile: segments wait at the wire, timers fall due. So the
-line is edited by a child, which has the terminal to itself, with readline's history and completion; this process serves the lab until
-the child hands it the line. What happens in between is printed above the line, and the child then shows the line again.
+How it works. Editing a line blocks, and the lab must not stand still meanwhile: segments wait at
+the wire, timers fall due. So the line is edited by a child, which has the terminal to itself, with
+readline's history and completion; this process serves the lab until the child hands it the line.
+What happens in between is printed above the line, and the child then shows the line again.
 """
 
 from __future__ import annotations
@@ -31,14 +32,18 @@ class Vocabulary:
     after: dict[str, list[str]] = field(default_factory=dict)
 
     def complete(self, text: str, line: str) -> list[str]:
-        """What `text`, the end of `line`, may become: a word and a space, or a key and its equals sign."""
+        """What `text`, the end of `line`, may become: a word and a space, or a key and its equals
+        sign.
+        """
         before = line[: len(line) - len(text)].split()
         words = self.after.get(before[0], self.after.get("", [])) if before else self.first
         return sorted({word if word.endswith("=") else f"{word} " for word in words if word.startswith(text)})
 
 
 class Prompt:
-    """Reads lines from the terminal that is standard input and output. Make it before the lab: the child has no part in that."""
+    """Reads lines from the terminal that is standard input and output. Make it before the lab: the
+    child has no part in that.
+    """
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
@@ -54,7 +59,9 @@ class Prompt:
         self._open = False
 
     def line(self, prompt: str, vocabulary: Vocabulary, loop: Loop) -> str | None:
-        """The next line, without its end; None when there are no more. Meanwhile `loop` is served; what goes wrong in it is printed."""
+        """The next line, without its end; None when there are no more. Meanwhile `loop` is served;
+        what goes wrong in it is printed.
+        """
         self._conversation.write(json.dumps({"prompt": prompt, "vocabulary": asdict(vocabulary)}) + "\n")
         self._conversation.flush()
         answered = False

@@ -1,8 +1,9 @@
-"""The shell: Mininet's own command line on a running lab, with the lab's verbs added, and everything that is done in it recorded.
+"""The shell: Mininet's own command line on a running lab, with the lab's verbs added, and
+everything that is done in it recorded.
 
-Mininet's command line waits for its commands as if nothing else went on. Here the loop is served while it waits, for a command of a
-node as for the next line, so that segments cross, timers fall due and applications answer. The only importer of `mininet.cli`,
-`mininet.net` and `mininet.log`.
+Mininet's command line waits for its commands as if nothing else went on. Here the loop is served
+while it waits, for a command of a node as for the next line, so that segments cross, timers fall
+due and applications answer. The only importer of `mininet.cli`, `mininet.net` and `mininet.log`.
 """
 
 from __future__ import annotations
@@ -33,7 +34,22 @@ from twlab.shell.verbs import GROUPS, Verbs
 
 Paper = TextIO | io.TextIOBase
 PROMPT = "twlab> "
-_ASKS = {"help", "exit", "quit", "ladder", "timewait", "sockets", "counters", "connections", "held", "nodes", "net", "dump", "links", "intfs"}
+_ASKS = {
+    "help",
+    "exit",
+    "quit",
+    "ladder",
+    "timewait",
+    "sockets",
+    "counters",
+    "connections",
+    "held",
+    "nodes",
+    "net",
+    "dump",
+    "links",
+    "intfs",
+}
 _SAYS_OTHERS = {"EOF", "source", "time"}  # what these have carried out is recorded by itself
 _OF_SWITCHES = {"do_dpctl", "do_switch", "do_ports", "do_gterm", "do_x", "do_xterm", "do_iperfudp", "do_noecho"}
 _SETTLE_S = 0.01  # so that what a line brings about is seen below it
@@ -86,7 +102,9 @@ class Shell(Verbs, CLI):
     # How lines come in.
 
     def carry_out(self, lines: Sequence[tuple[float | None, str]]) -> None:
-        """Carry out lines one after the other, each at its time where it has one (seconds since the lab began)."""
+        """Carry out lines one after the other, each at its time where it has one (seconds since the
+        lab began).
+        """
         for at_s, line in lines:
             if not line.strip():
                 continue
@@ -167,7 +185,9 @@ class Shell(Verbs, CLI):
         """A node's name and a command: run it there, with other nodes' names as their addresses."""
         name, _, command = line.partition(" ")
         if name not in self.mn:
-            self._complain(f"there is no verb and no node called {name!r} [bad-phrase]\n  remedy: help; the nodes are: {' '.join(self.mn)}")
+            self._complain(
+                f"there is no verb and no node called {name!r} [bad-phrase]\n  remedy: help; the nodes are: {' '.join(self.mn)}"
+            )
         elif not command.strip():
             self._complain(f"what shall {name} do? For example: {name} ss -tan")
         else:
@@ -178,7 +198,9 @@ class Shell(Verbs, CLI):
             self.lab.transcript.record("note", f"{command}: {len(said.splitlines())} lines", name, output=said[:_KEPT])
 
     def waitForNode(self, node: Node) -> str:  # noqa: N802
-        """Print what the node's command prints, hand it what is typed, until it has ended; what it printed."""
+        """Print what the node's command prints, hand it what is typed, until it has ended; what it
+        printed.
+        """
         said = ""
 
         def take() -> None:
@@ -209,7 +231,9 @@ class Shell(Verbs, CLI):
     def do_sh(self, line: str) -> None:
         """sh COMMAND: run a command outside of all nodes."""
         with self._plain_interrupt():
-            done = subprocess.run(line, shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+            done = subprocess.run(
+                line, shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+            )
         self.say((done.stdout + done.stderr).rstrip("\n"))
 
     def do_py(self, line: str) -> None:
@@ -226,11 +250,18 @@ class Shell(Verbs, CLI):
         """help [VERB]: what there is, or what one verb does."""
         if line:
             verb = getattr(self, f"do_{line}", None)
-            self.say("\n".join(part.strip() for part in verb.__doc__.strip().splitlines()) if verb else f"there is no verb called {line!r}")
+            self.say(
+                "\n".join(part.strip() for part in verb.__doc__.strip().splitlines())
+                if verb
+                else f"there is no verb called {line!r}"
+            )
             return
         known = {name for verbs in GROUPS.values() for name in verbs}
         mininet = sorted(name[3:] for name in dir(self) if name.startswith("do_") and name not in _OF_SWITCHES)
-        for title, verbs in (*GROUPS.items(), ("Mininet's", [name for name in mininet if name not in known and name != "EOF"])):
+        for title, verbs in (
+            *GROUPS.items(),
+            ("Mininet's", [name for name in mininet if name not in known and name != "EOF"]),
+        ):
             self.say(f"{title + ':':17} {' '.join(verbs)}")
         self.say(f"{'a node:':17} NODE COMMAND, e.g. client ping -c 1 server; client ss -tan")
         self.say("help VERB says how a verb is used; Tab completes")
@@ -244,7 +275,9 @@ class Shell(Verbs, CLI):
         return True
 
     def do_ladder(self, line: str) -> None:
-        """ladder [unfold]: all segments that have crossed, with what was done. unfold: every segment of the bulk."""
+        """ladder [unfold]: all segments that have crossed, with what was done. unfold: every
+        segment of the bulk.
+        """
         from twlab.report.ladder import text as ladder_text
 
         found = self.draw_ladder()

@@ -1,4 +1,6 @@
-"""The shell's own verbs: connections, the wire, settings, and what there is to see. `twlab.shell.repl` adds Mininet's."""
+"""The shell's own verbs: connections, the wire, settings, and what there is to see.
+`twlab.shell.repl` adds Mininet's.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,19 @@ _ETHERNET_BYTES = 14
 _BLOCK = 1 << 18
 GROUPS = {
     "connections": ("listen", "connect", "send", "read", "close", "reset", "connections"),
-    "the wire": ("segments", "hold", "copy", "duplicate", "delay", "drop", "reorder", "inject", "held", "release", "stop"),
+    "the wire": (
+        "segments",
+        "hold",
+        "copy",
+        "duplicate",
+        "delay",
+        "drop",
+        "reorder",
+        "inject",
+        "held",
+        "release",
+        "stop",
+    ),
     "what there is": ("timewait", "sockets", "counters", "settings", "ladder"),
     "time and words": ("sleep", "step"),
 }
@@ -34,7 +48,8 @@ class Verbs:
 
     Attributes:
         stage: the running lab.
-        ends: name of an end of a connection, ``c1`` for who opened it and ``s1`` for who accepted, to the end.
+        ends: name of an end of a connection, ``c1`` for who opened it and ``s1`` for who accepted,
+            to the end.
         rules: name to rule of a wire: ``r1``, ``r2``, ...
     """
 
@@ -56,7 +71,10 @@ class Verbs:
     @property
     def addresses(self) -> dict[str, list[str]]:
         """Node to all its addresses."""
-        return {name: [ip for i in node.interfaces for ip in i.all4 + i.all6] for name, node in self.lab.network.nodes.items()}
+        return {
+            name: [ip for i in node.interfaces for ip in i.all4 + i.all6]
+            for name, node in self.lab.network.nodes.items()
+        }
 
     # Connections.
 
@@ -67,8 +85,9 @@ class Verbs:
         self.say(f"{node} listens on port {port}")
 
     def do_connect(self, line: str) -> None:
-        """connect NODE SERVER [PORT] [from PORT]: NODE opens a connection, from a port of its own choice or from the one said.
-        Its ends are then called c1 (NODE's) and s1 (the server's), the next connection's c2 and s2."""
+        """connect NODE SERVER [PORT] [from PORT]: NODE opens a connection, from a port of its own
+        choice or from the one said. Its ends are then called c1 (NODE's) and s1 (the server's), the
+        next connection's c2 and s2."""
         words = line.split()
         source_port = int(words[words.index("from") + 1]) if "from" in words[:-1] else 0
         plain = words[: words.index("from")] if "from" in words else words
@@ -126,11 +145,14 @@ class Verbs:
 
     def do_segments(self, line: str) -> None:
         """segments on [WHICH]: show segments as they come to the wire. segments off: no more.
-        segments [N]: the last N that have crossed (20 if none is said), with the numbers that inject and the ladder use."""
+        segments [N]: the last N that have crossed (20 if none is said), with the numbers that
+        inject and the ladder use."""
         word, _, rest = line.partition(" ")
         if word == "on":
             phrase = phrases.parse(rest, self.addresses, count=None)
-            self._origins |= {seen.segment.flow: seen.segment.seq for seen in self.sightings() if "S" in seen.segment.flags}
+            self._origins |= {
+                seen.segment.flow: seen.segment.seq for seen in self.sightings() if "S" in seen.segment.flags
+            }
             self._watches.append(self._wire(phrase.at).watch(phrase.match, self._show))
             self.say("segments are shown as they come to the wire, until: segments off")
         elif word == "off":
@@ -143,26 +165,35 @@ class Verbs:
 
             ways = transits(self.sightings(), self.lab.network.nodes)
             for arrow in arrows(ways)[-int(word or 20) :]:
-                self.say(f"#{arrow.number:<4} {arrow.left_s:9.4f}  {arrow.path[0]} > {arrow.path[-1]}  {arrow.label()}  {arrow.words}".rstrip())
+                self.say(
+                    f"#{arrow.number:<4} {arrow.left_s:9.4f}  {arrow.path[0]} > {arrow.path[-1]}  {arrow.label()}  {arrow.words}".rstrip()
+                )
         else:
             self._usage(self.do_segments)
 
     def do_hold(self, line: str) -> None:
         """hold WHICH [count 2]: the wire takes the next segment of that kind, until you release it.
-        WHICH: any, data, syn, synack, ack, fin or rst; from NODE[:PORT], to NODE[:PORT], flags FA, having F, containing TEXT, number 2 (the
-        second that matches), with-timestamp, without-timestamp, at WIRE. Example: hold data from client to server:80"""
+        WHICH: any, data, syn, synack, ack, fin or rst; from NODE[:PORT], to NODE[:PORT], flags FA,
+        having F, containing TEXT, number 2 (the second that matches), with-timestamp,
+        without-timestamp, at WIRE. Example: hold data from client to server:80"""
         self._rule(line, lambda wire, p: wire.hold(p.match, p.count))
 
     def do_copy(self, line: str) -> None:
-        """copy WHICH [count 2]: the wire lets the next segment of that kind pass and keeps a copy, until you release it (see: help hold)."""
+        """copy WHICH [count 2]: the wire lets the next segment of that kind pass and keeps a copy,
+        until you release it (see: help hold).
+        """
         self._rule(line, lambda wire, p: wire.copy(p.match, p.count))
 
     def do_duplicate(self, line: str) -> None:
-        """duplicate WHICH [after SECONDS] [count 2]: the next segment of that kind arrives twice (see: help hold)."""
+        """duplicate WHICH [after SECONDS] [count 2]: the next segment of that kind arrives twice
+        (see: help hold).
+        """
         self._rule(line, lambda wire, p: wire.duplicate(p.match, p.after_s, p.count))
 
     def do_delay(self, line: str) -> None:
-        """delay WHICH after SECONDS [count 2|all]: the next segment of that kind arrives so much later (see: help hold)."""
+        """delay WHICH after SECONDS [count 2|all]: the next segment of that kind arrives so much
+        later (see: help hold).
+        """
         self._rule(line, lambda wire, p: wire.delay(p.match, p.after_s, p.count))
 
     def do_drop(self, line: str) -> None:
@@ -170,7 +201,9 @@ class Verbs:
         self._rule(line, lambda wire, p: wire.drop(p.match, p.count))
 
     def do_reorder(self, line: str) -> None:
-        """reorder WHICH [behind 1]: the next segment of that kind is overtaken by so many later ones (see: help hold)."""
+        """reorder WHICH [behind 1]: the next segment of that kind is overtaken by so many later
+        ones (see: help hold).
+        """
         self._rule(line, lambda wire, p: wire.reorder(p.match, p.behind, p.count))
 
     def do_held(self, _line: str) -> None:
@@ -181,11 +214,15 @@ class Verbs:
                 self.say(f"      {segment.at_s:9.4f}  {segment.words(self._names())}")
 
     def do_release(self, line: str) -> None:
-        """release RULE [without-timestamp]: let go of what a hold or a copy has (r1, r2, ...). A second time: duplicates."""
+        """release RULE [without-timestamp]: let go of what a hold or a copy has (r1, r2, ...). A
+        second time: duplicates.
+        """
         name, _, more = line.partition(" ")
         rule = self._ruled(name)
         if not hasattr(rule, "release"):
-            raise UsageError(f"{name} {rule.words}: there is nothing to release", "a hold or a copy can be released", "bad-phrase")
+            raise UsageError(
+                f"{name} {rule.words}: there is nothing to release", "a hold or a copy can be released", "bad-phrase"
+            )
         if not rule.segments:
             self.say(f"{name} has nothing yet")
         rule.release(without_timestamp=more == "without-timestamp")
@@ -195,9 +232,10 @@ class Verbs:
         self._ruled(line).stop()
 
     def do_inject(self, line: str) -> None:
-        """inject NUMBER|END [flags FA] [seq +200] [ack +1] [bytes 400 | text WORD] [without-timestamp] [into NODE]
-        Put a segment onto the link, as if it had come all the way: like number NUMBER of the segments that have crossed, or the next one
-        that END (c1, s1, ...) could send. seq and ack are relative to that."""
+        """inject NUMBER|END [flags FA] [seq +200] [ack +1] [bytes 400 | text WORD]
+        [without-timestamp] [into NODE] Put a segment onto the link, as if it had come all the way:
+        like number NUMBER of the segments that have crossed, or the next one that END (c1, s1, ...)
+        could send. seq and ack are relative to that."""
         words = line.split()
         if not words:
             self._usage(self.do_inject)
@@ -215,7 +253,12 @@ class Verbs:
     def do_timewait(self, line: str) -> None:
         """timewait [NODE]: the sockets in TIME_WAIT, and what is left of their time."""
         rows = [
-            (node, f"{entry.local}:{entry.local_port}", f"{entry.remote}:{entry.remote_port}", f"{entry.remaining_s:.1f} s")
+            (
+                node,
+                f"{entry.local}:{entry.local_port}",
+                f"{entry.remote}:{entry.remote_port}",
+                f"{entry.remaining_s:.1f} s",
+            )
             for node in self._nodes(line)
             for entry in self.lab.time_wait(node)
         ]
@@ -233,22 +276,34 @@ class Verbs:
     def do_counters(self, line: str) -> None:
         """counters [NODE]: the kernel's TCP counters that have moved since the beginning."""
         rows = [(node, name, str(by)) for node in self._nodes(line) for name, by in self.lab.all_moved()[node].items()]
-        self._table(("node", "counter", "moved by"), [row for row in rows if not row[1].startswith(("Ip", "Icmp", "Udp"))])
+        self._table(
+            ("node", "counter", "moved by"), [row for row in rows if not row[1].startswith(("Ip", "Icmp", "Udp"))]
+        )
 
     def do_settings(self, line: str) -> None:
-        """settings: what the nodes have been set to. settings NODE: all of its sysctls that the lab pins.
-        settings NODE|all KEY=VALUE ...: change it, for connections from now on. settings KEY: what that setting is."""
+        """settings: what the nodes have been set to. settings NODE: all of its sysctls that the lab
+        pins. settings NODE|all KEY=VALUE ...: change it, for connections from now on. settings KEY:
+        what that setting is."""
         words = line.split()
         if not words:
-            self._table(("node", "settings"), [(name, settings.words()) for name, settings in self.lab.settings.items()])
+            self._table(
+                ("node", "settings"), [(name, settings.words()) for name, settings in self.lab.settings.items()]
+            )
         elif words[0] in setting_names():
             self.say(f"{words[0]}: {describe(words[0])}")
         elif len(words) == 1:
             self._nodes(words[0])
-            self._table(("sysctl", "value"), [(name, str(value)) for name, value in self.stage.tunings[words[0]].effective.items()])
+            self._table(
+                ("sysctl", "value"),
+                [(name, str(value)) for name, value in self.stage.tunings[words[0]].effective.items()],
+            )
         else:
             if bad := [word for word in words[1:] if "=" not in word]:
-                raise UsageError(f"{bad[0]} is not of the form KEY=VALUE", f"the settings are: {', '.join(setting_names())}", "bad-setting")
+                raise UsageError(
+                    f"{bad[0]} is not of the form KEY=VALUE",
+                    f"the settings are: {', '.join(setting_names())}",
+                    "bad-setting",
+                )
             pairs = (word.split("=", 1) for word in words[1:])
             change = Settings(**{key: parse_setting(key, value) for key, value in pairs})
             for node in self._nodes("" if words[0] == "all" else words[0]):
@@ -288,18 +343,30 @@ class Verbs:
 
     def _ruled(self, name: str) -> Rule:
         if name not in self.rules:
-            raise UsageError(f"there is no rule called {name!r}", f"there are: {', '.join(self.rules) or 'none yet; see help hold'}", "bad-phrase")
+            raise UsageError(
+                f"there is no rule called {name!r}",
+                f"there are: {', '.join(self.rules) or 'none yet; see help hold'}",
+                "bad-phrase",
+            )
         return self.rules[name]
 
     def _end(self, name: str) -> Connection:
         if name not in self.ends:
-            raise UsageError(f"there is no end called {name!r}", f"there are: {', '.join(self.ends) or 'none yet; see help connect'}", "bad-phrase")
+            raise UsageError(
+                f"there is no end called {name!r}",
+                f"there are: {', '.join(self.ends) or 'none yet; see help connect'}",
+                "bad-phrase",
+            )
         return self.ends[name]
 
     def _wire(self, name: str) -> Wire:
         known = self.lab.wires
         if not known or (name and name not in known):
-            raise UsageError(f"there is no wire {name}".rstrip(), f"the wires of this topology: {', '.join(known) or 'none'}", "bad-phrase")
+            raise UsageError(
+                f"there is no wire {name}".rstrip(),
+                f"the wires of this topology: {', '.join(known) or 'none'}",
+                "bad-phrase",
+            )
         return known[name] if name else self.lab.wire
 
     def _nodes(self, name: str) -> Iterable[str]:
@@ -317,14 +384,18 @@ class Verbs:
         self.say(f"  {segment.at_s:9.4f}  {segment.words(self._names(), origins)}")
 
     def _like(self, text: str) -> Segment:
-        """The segment that an injected one is to be like, at the wire; for an end of a connection, with the next sequence number."""
+        """The segment that an injected one is to be like, at the wire; for an end of a connection,
+        with the next sequence number.
+        """
         from twlab.report.ladder.transits import transits
 
         ways = transits(self.sightings(), self.lab.network.nodes)
         if text.lstrip("#").isdecimal():
             number = int(text.lstrip("#"))
             if not 1 <= number <= len(ways):
-                raise UsageError(f"there is no segment number {number}", f"{len(ways)} have crossed; see: segments", "bad-phrase")
+                raise UsageError(
+                    f"there is no segment number {number}", f"{len(ways)} have crossed; see: segments", "bad-phrase"
+                )
             return ways[number - 1].sightings[-1].segment
         flow = self._end(text).flow
         sent = [way for way in ways if flow in (sighting.segment.flow for sighting in way.sightings)]
@@ -357,7 +428,9 @@ class Verbs:
                 else:
                     raise ValueError
             except ValueError:
-                raise UsageError(f"{word} {value} is not understood", self._help(self.do_inject), "bad-phrase") from None
+                raise UsageError(
+                    f"{word} {value} is not understood", self._help(self.do_inject), "bad-phrase"
+                ) from None
         return fields, into
 
     def _table(self, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:

@@ -21,7 +21,8 @@ Result = dict[str, Any]
 
 
 def run(arms: Sequence[tuple[str, str, Sequence[str]]], *, seed: int, kernels: int) -> Iterator[tuple[int, Result]]:
-    """Carry out `arms`; yields the number of each with its result (``observed``, ``ok``, ``mismatches``, ``kernel``, ``error``) when it is done.
+    """Carry out `arms`; yields the number of each with its result (``observed``, ``ok``,
+    ``mismatches``, ``kernel``, ``error``) when it is done.
 
     Args:
         arms: scenario (name, or path of a file), arm, and ``KEY=VALUE`` over its settings.
@@ -40,7 +41,9 @@ def run(arms: Sequence[tuple[str, str, Sequence[str]]], *, seed: int, kernels: i
 
 
 def carry_out(part: dict[str, Any], on_result: Callable[[Result], None], engine: str = "guest") -> None:
-    """The arms of one part, in their order. One that the engine does not survive is told as such; those after it get a fresh boot."""
+    """The arms of one part, in their order. One that the engine does not survive is told as such;
+    those after it get a fresh boot.
+    """
     left = list(part["arms"])
     with tempfile.TemporaryDirectory(prefix="twlab-abreast-") as folder:
         while left:
@@ -50,7 +53,12 @@ def carry_out(part: dict[str, Any], on_result: Callable[[Result], None], engine:
                 nonlocal done
                 if event["event"] == "arm":
                     done += 1
-                    on_result({name: event["result"].get(name) for name in ("observed", "ok", "mismatches", "kernel", "error")})
+                    on_result(
+                        {
+                            name: event["result"].get(name)
+                            for name in ("observed", "ok", "mismatches", "kernel", "error")
+                        }
+                    )
                     for file in Path(folder).glob("*.pcapng"):
                         file.unlink()
 

@@ -1,7 +1,9 @@
-"""Applications on the nodes: servers that accept, clients that connect, connections that carry bytes. Real sockets, one thread.
+"""Applications on the nodes: servers that accept, clients that connect, connections that carry
+bytes. Real sockets, one thread.
 
-A connection reads whatever arrives, as a prompt application does, and keeps it until the scenario asks. Sockets are
-non-blocking; a verb that has to wait serves the lab's loop meanwhile, so the wire and the other end go on.
+A connection reads whatever arrives, as a prompt application does, and keeps it until the scenario
+asks. Sockets are non-blocking; a verb that has to wait serves the lab's loop meanwhile, so the wire
+and the other end go on.
 """
 
 from __future__ import annotations
@@ -23,8 +25,22 @@ if TYPE_CHECKING:
 
 IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; Python has no name for it before 3.12
 _CHUNK = 1 << 18
-_BUFFER = bytearray(_CHUNK)  # one for all: in the lab kernel fresh memory is dear, a page fault costs as much as a dozen system calls
-_STATES = ("ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT", "CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING")
+_BUFFER = bytearray(
+    _CHUNK
+)  # one for all: in the lab kernel fresh memory is dear, a page fault costs as much as a dozen system calls
+_STATES = (
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "CLOSING",
+)
 
 
 class Connection:
@@ -34,7 +50,8 @@ class Connection:
         flow: the four-tuple, this end first.
         received: number of bytes that have arrived at the application.
         closed_by_peer: the peer's FIN has been read.
-        error: name of the error that ended the connection, e.g. ``ECONNRESET``; empty while there is none.
+        error: name of the error that ended the connection, e.g. ``ECONNRESET``; empty while there
+            is none.
         keep: whether what arrives is kept for the scenario; False counts it only, for bulk.
     """
 
@@ -56,7 +73,8 @@ class Connection:
         """Hand all of `data` to the kernel; with `total`, so many bytes, made by repeating `data`.
 
         Raises:
-            ScenarioError: the connection broke, or the kernel did not take it all within `timeout_s` (``send-failed``).
+            ScenarioError: the connection broke, or the kernel did not take it all within
+                `timeout_s` (``send-failed``).
         """
         wanted = len(data) if total is None else total
         self._note(f"sends {wanted} bytes")
@@ -79,10 +97,15 @@ class Connection:
         if self._sock:
             self._loop.watch(self._sock, None if self.closed_by_peer else self._readable)
         if sent < wanted:
-            raise ScenarioError(f"{self.node.name} could send {sent} of {wanted} bytes: {self.error or 'time ran out'}", slug="send-failed")
+            raise ScenarioError(
+                f"{self.node.name} could send {sent} of {wanted} bytes: {self.error or 'time ran out'}",
+                slug="send-failed",
+            )
 
     def receive(self, count: int, timeout_s: float = 10.0) -> bytes:
-        """The next `count` bytes; fewer when the peer closed, the connection broke, or `timeout_s` passed."""
+        """The next `count` bytes; fewer when the peer closed, the connection broke, or `timeout_s`
+        passed.
+        """
         self._loop.wait_until(lambda: len(self._unread) >= count or self.ended, timeout_s)
         data = bytes(self._unread[:count])
         del self._unread[:count]
@@ -117,19 +140,25 @@ class Connection:
 
     @property
     def state(self) -> str:
-        """The kernel's TCP state of the socket (tcp_info), e.g. ``ESTABLISHED``; ``CLOSED`` once the application let go."""
+        """The kernel's TCP state of the socket (tcp_info), e.g. ``ESTABLISHED``; ``CLOSED`` once
+        the application let go.
+        """
         if self._sock is None:
             return "CLOSED"
         return _STATES[self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] - 1]
 
     def check(self) -> str:
-        """Ask the kernel for the error that the application's next call would meet (SO_ERROR); the name of it, also in `error`."""
+        """Ask the kernel for the error that the application's next call would meet (SO_ERROR); the
+        name of it, also in `error`.
+        """
         if self._sock and (number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
             self._fail(OSError(number, "SO_ERROR"))
         return self.error
 
     def pause(self) -> None:
-        """Stop reading, as an application that is busy elsewhere: what arrives stays with the kernel until `resume`."""
+        """Stop reading, as an application that is busy elsewhere: what arrives stays with the
+        kernel until `resume`.
+        """
         self._loop.forget(self._open_socket())
 
     def resume(self) -> None:
@@ -200,7 +229,8 @@ class Attempt:
 
     Attributes:
         connection: the connection, or None.
-        error: name of the error, e.g. ``EADDRNOTAVAIL``; ``pending`` when nothing was decided in time; empty on success.
+        error: name of the error, e.g. ``EADDRNOTAVAIL``; ``pending`` when nothing was decided in
+            time; empty on success.
         call: the system call that failed: ``bind`` or ``connect``; empty on success.
         took_s: seconds from the call to its outcome.
     """
@@ -215,7 +245,9 @@ class Attempt:
 
 
 class Listener:
-    """A listening socket that accepts at once; `accept` hands out the connections in order of arrival."""
+    """A listening socket that accepts at once; `accept` hands out the connections in order of
+    arrival.
+    """
 
     def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript):
         self.node = node
@@ -233,7 +265,9 @@ class Listener:
             ScenarioError: none came within `timeout_s` (``nobody-came``).
         """
         if not self._loop.wait_until(lambda: self._waiting, timeout_s):
-            raise ScenarioError(f"{self.node.name} port {self.port}: no connection within {timeout_s:g} s", slug="nobody-came")
+            raise ScenarioError(
+                f"{self.node.name} port {self.port}: no connection within {timeout_s:g} s", slug="nobody-came"
+            )
         return self._waiting.popleft()
 
     @property
@@ -294,7 +328,10 @@ class Host:
         """
         attempt = self.try_connect(to, port, **options)  # type: ignore[arg-type]
         if attempt.connection is None:
-            raise ScenarioError(f"{self.name} cannot connect to {to.name} port {port}: {attempt.call} says {attempt.error}", slug="connect-failed")
+            raise ScenarioError(
+                f"{self.name} cannot connect to {to.name} port {port}: {attempt.call} says {attempt.error}",
+                slug="connect-failed",
+            )
         return attempt.connection
 
     def try_connect(
@@ -310,9 +347,11 @@ class Host:
         """Open a connection and wait for the outcome.
 
         Args:
-            source_port: bind to this port first, with SO_REUSEADDR, as proxies do; 0: the kernel chooses, as in connect() without bind().
+            source_port: bind to this port first, with SO_REUSEADDR, as proxies do; 0: the kernel
+                chooses, as in connect() without bind().
             source_address: bind to this address first.
-            timeout_s: give up after so long (the kernel's own patience is about 127 s with 6 SYN retries).
+            timeout_s: give up after so long (the kernel's own patience is about 127 s with 6 SYN
+                retries).
         """
         started_s = self._loop.now_s
         sock = self._socket(family)
@@ -320,7 +359,8 @@ class Host:
         try:
             if source_port or source_address:
                 if source_port:
-                    # Without it, older kernels have bind() refuse a port that is in TIME_WAIT towards anyone (seen on 6.1, not on 6.18).
+                    # Without it, older kernels have bind() refuse a port that is in TIME_WAIT
+                    # towards anyone (seen on 6.1, not on 6.18).
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 else:
                     sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
@@ -339,11 +379,16 @@ class Host:
             sock.close()
             name = "pending" if error.errno == errno.EINPROGRESS else errno.errorcode.get(error.errno or 0, str(error))
             attempt = Attempt(None, name, call, self._loop.now_s - started_s)
-            self._transcript.record("verb", f"{call} to {to.name} port {port} fails: {name}", self.name, took_s=round(attempt.took_s, 6))
+            self._transcript.record(
+                "verb", f"{call} to {to.name} port {port} fails: {name}", self.name, took_s=round(attempt.took_s, 6)
+            )
             return attempt
         attempt = Attempt(connection, "", "", self._loop.now_s - started_s)
         self._transcript.record(
-            "verb", f"connects to {to.name} port {port} from port {connection.flow.source_port}", self.name, took_s=round(attempt.took_s, 6)
+            "verb",
+            f"connects to {to.name} port {port} from port {connection.flow.source_port}",
+            self.name,
+            took_s=round(attempt.took_s, 6),
         )
         return attempt
 

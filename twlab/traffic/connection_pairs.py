@@ -1,9 +1,11 @@
-"""A client and a server between which connections come and go by the thousand, at little more than the price of their system calls.
+"""A client and a server between which connections come and go by the thousand, at little more than
+the price of their system calls.
 
-The verbs of `twlab.traffic.applications` serve the lab's loop while they wait, which a story of a few connections can afford. Here every call
-blocks: between two nodes of one machine a segment has arrived when the call that sends it returns, so there is hardly anything
-to wait for, and a connection opened, used and closed takes some twenty system calls. Nothing is armed on the wire, either: what
-crosses it is copied there by a packet socket, with a filter that the kernel runs.
+The verbs of `twlab.traffic.applications` serve the lab's loop while they wait, which a story of a
+few connections can afford. Here every call blocks: between two nodes of one machine a segment has
+arrived when the call that sends it returns, so there is hardly anything to wait for, and a
+connection opened, used and closed takes some twenty system calls. Nothing is armed on the wire,
+either: what crosses it is copied there by a packet socket, with a filter that the kernel runs.
 """
 
 from __future__ import annotations
@@ -45,7 +47,9 @@ class Trip:
         self._shuttle = shuttle
 
     def send(self, data: bytes) -> None:
-        """The client sends `data`, at most so much that it fits into the two kernels' buffers (about 100 KB)."""
+        """The client sends `data`, at most so much that it fits into the two kernels' buffers
+        (about 100 KB).
+        """
         try:
             self._near.sendall(data)
             self._shuttle.tell("client", f"sends {len(data)} bytes")
@@ -53,7 +57,9 @@ class Trip:
             self._fail("client", error)
 
     def receive(self, count: int) -> bytes:
-        """The next `count` bytes at the server; fewer when the connection broke or nothing came for 10 s."""
+        """The next `count` bytes at the server; fewer when the connection broke or nothing came for
+        10 s.
+        """
         data = b""
         try:
             while len(data) < count and (more := self._far.recv(count - len(data), socket.MSG_WAITALL)):
@@ -89,7 +95,9 @@ class Shuttle:
         family: 4 or 6.
     """
 
-    def __init__(self, client: Node, server: Node, wire: Node, port: int, loop: Loop, transcript: Transcript, family: int = 4):
+    def __init__(
+        self, client: Node, server: Node, wire: Node, port: int, loop: Loop, transcript: Transcript, family: int = 4
+    ):
         self._client, self._server = client, server
         self._family = socket.AF_INET6 if family == 6 else socket.AF_INET
         self._loop = loop
@@ -102,18 +110,23 @@ class Shuttle:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)  # what it accepts inherits that
         self._listener.bind(self._to)
         self._listener.listen(4096)
-        # Of one protocol, and not of all, a packet socket sees what comes in at the wire and not what goes out again: each segment once.
+        # Of one protocol, and not of all, a packet socket sees what comes in at the wire and not
+        # what goes out again: each segment once.
         self._tap = wire.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETHERTYPES[family]))
         bpf.attach(self._tap, bpf.sized(*_COPIED, bpf.tcp_to_port(port, family)))
 
     def connect(self, source_port: int) -> Trip:
-        """Open a connection from `source_port`. Raises ScenarioError: it does not come about (``connect-failed``)."""
+        """Open a connection from `source_port`. Raises ScenarioError: it does not come about
+        (``connect-failed``).
+        """
         if trip := self.try_connect(source_port):
             return trip
         raise self._failed(source_port, "EADDRNOTAVAIL")
 
     def try_connect(self, source_port: int) -> Trip | None:
-        """As `connect`, but None where the kernel refuses the four-tuple because it is in TIME_WAIT (EADDRNOTAVAIL)."""
+        """As `connect`, but None where the kernel refuses the four-tuple because it is in TIME_WAIT
+        (EADDRNOTAVAIL).
+        """
         near = self._socket()
         try:
             near.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as `twlab.traffic.applications.Host` does
@@ -132,7 +145,8 @@ class Shuttle:
         return Trip(self, near, far)
 
     def copied(self, source_port: int) -> Segment:
-        """The next segment from `source_port` with some 100 to 900 bytes of data that the wire has seen, a call after the other; not bulk.
+        """The next segment from `source_port` with some 100 to 900 bytes of data that the wire has
+        seen, a call after the other; not bulk.
 
         Raises:
             ScenarioError: it has seen no further one (``nothing-seen``).
@@ -142,7 +156,9 @@ class Shuttle:
             try:
                 packet = self._tap.recv(_COPIED[1], socket.MSG_DONTWAIT)
             except BlockingIOError:
-                raise ScenarioError(f"the wire has seen no further data from port {source_port}", slug="nothing-seen") from None
+                raise ScenarioError(
+                    f"the wire has seen no further data from port {source_port}", slug="nothing-seen"
+                ) from None
             if segment := parse(packet, now_s):
                 self._copies[segment.source_port].append(segment)
         return self._copies[source_port].popleft()

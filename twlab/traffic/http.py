@@ -1,6 +1,8 @@
-"""HTTP at both ends of a proxy: an origin that answers, and clients that ask at a chosen rate. Real HTTP/1.1 on the lab's loop.
+"""HTTP at both ends of a proxy: an origin that answers, and clients that ask at a chosen rate. Real
+HTTP/1.1 on the lab's loop.
 
-Only as much of HTTP (RFC 9112) as a proxy that stands between the two needs: GET, a length, and whether the connection is kept.
+Only as much of HTTP (RFC 9112) as a proxy that stands between the two needs: GET, a length, and
+whether the connection is kept.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ class WebServer:
         node: where it listens, on its main IPv4 address.
         port: to listen on.
         body: of each answer.
-        hangs_up: whether it closes first where a request wants the connection closed, as most servers do; False: it leaves closing to the
-            other end, which then has the TIME_WAIT.
+        hangs_up: whether it closes first where a request wants the connection closed, as most
+            servers do; False: it leaves closing to the other end, which then has the TIME_WAIT.
 
     Attributes:
         connections: accepted so far.
@@ -88,7 +90,10 @@ class WebServer:
             head, _, rest = bytes(unread).partition(_END)
             unread[:] = rest
             last = wants_close(head)
-            sock.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s" % (len(self._body), b"Connection: close\r\n" * last, self._body))
+            sock.send(
+                b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s"
+                % (len(self._body), b"Connection: close\r\n" * last, self._body)
+            )
             self.requests += 1
             ends = last and self._hangs_up
         if ends:
@@ -98,18 +103,22 @@ class WebServer:
 
 
 class WebClients:
-    """Ask for one page at a steady rate, whatever becomes of the requests before (an open loop), from being made until `done`.
+    """Ask for one page at a steady rate, whatever becomes of the requests before (an open loop),
+    from being made until `done`.
 
     Args:
         node: where they are.
         address: (IPv4 address, port) of the server.
         rate_per_s, duration_s: requests a second, and for how many seconds.
-        keep_alive: a connection is used again once it is idle; False: every request has its own, and closes it when it has its answer.
+        keep_alive: a connection is used again once it is idle; False: every request has its own,
+            and closes it when it has its answer.
         patience_s: a request that is not answered after so long counts as ``timeout``.
 
     Attributes:
-        answers: requests by what became of them: the status code as text, the name of an error, ``closed`` or ``timeout``.
-        first_failure_s: seconds from the beginning to the first request that was sent and not answered with 200; None while there is none.
+        answers: requests by what became of them: the status code as text, the name of an error,
+            ``closed`` or ``timeout``.
+        first_failure_s: seconds from the beginning to the first request that was sent and not
+            answered with 200; None while there is none.
         first_refusal: what came instead, the body of an error page perhaps.
         connections: opened so far.
         asked: requests that have arrived so far.
@@ -179,7 +188,9 @@ class WebClients:
         self._loop.call_at(self._began_s + self.asked / self._rate_per_s, self._arrive)
 
     def _connect(self, now_s: float) -> tuple[_Ask, int]:
-        """A connection that is being opened; or not, and why (errno): the clients' own ports may be taken, too."""
+        """A connection that is being opened; or not, and why (errno): the clients' own ports may be
+        taken, too.
+        """
         self.connections += 1
         sock = self.node.socket()
         sock.setblocking(False)
@@ -213,7 +224,9 @@ class WebClients:
         head, found, body = bytes(ask.unread).partition(_END)
         length = _LENGTH.search(head) if found else None
         if length and len(body) >= int(length[1]):
-            self._end(ask, head.split(maxsplit=2)[1].decode(), keep=bool(data) and self._keep_alive and not wants_close(head))
+            self._end(
+                ask, head.split(maxsplit=2)[1].decode(), keep=bool(data) and self._keep_alive and not wants_close(head)
+            )
         elif not data:
             self._end(ask, head.split(maxsplit=2)[1].decode() if found else "closed")
 
@@ -236,7 +249,9 @@ class WebClients:
 
 
 class _Ask:
-    """A connection of a client's, with the request that is under way on it. `timer` ends the patience with it."""
+    """A connection of a client's, with the request that is under way on it. `timer` ends the
+    patience with it.
+    """
 
     timer: Timer
 
@@ -250,6 +265,10 @@ class _Ask:
 
 
 def wants_close(head: bytes) -> bool:
-    """Whether the sender of this head (a request's or an answer's, without the empty line) means the connection to end with it (RFC 9112, 9.3)."""
+    """Whether the sender of this head (a request's or an answer's, without the empty line) means
+    the connection to end with it (RFC 9112, 9.3).
+    """
     first = head.split(b"\r\n", 1)[0]
-    return bool(_CLOSE.search(head)) or ((first.startswith(b"HTTP/1.0") or first.endswith(b"HTTP/1.0")) and b"keep-alive" not in head.lower())
+    return bool(_CLOSE.search(head)) or (
+        (first.startswith(b"HTTP/1.0") or first.endswith(b"HTTP/1.0")) and b"keep-alive" not in head.lower()
+    )

@@ -1,7 +1,9 @@
-"""A load of new connections, and the account of what became of it. Pure: `twlab.traffic.load_client` puts it on a node.
+"""A load of new connections, and the account of what became of it. Pure:
+`twlab.traffic.load_client` puts it on a node.
 
-A load is open-loop: what arrives when is settled beforehand, and does not wait for what came before. So a server or a range of ports that
-cannot keep up shows as failures, and not as a client that politely slows down.
+A load is open-loop: what arrives when is settled beforehand, and does not wait for what came
+before. So a server or a range of ports that cannot keep up shows as failures, and not as a client
+that politely slows down.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ _MOST_SAMPLES = 20_000  # connect times kept of one second
 
 
 class PortChoice(StrEnum):
-    """How the local port of a connection is chosen, which decides what an application sees when there is none left.
+    """How the local port of a connection is chosen, which decides what an application sees when
+    there is none left.
 
     CONNECT    connect() alone; the kernel chooses, for this destination: EADDRNOTAVAIL from connect
     BIND       bind(address, 0), then connect(): the kernel chooses before it knows the destination: EADDRINUSE from bind
@@ -42,8 +45,9 @@ class Load:
     """What is to be opened, how often, and how it ends.
 
     Attributes:
-        rate_per_s: requests that arrive in a second, evenly; each takes a new connection unless `requests_per_connection` is above 1.
-            ``math.inf``: as many at a time as `most_open` allows, always (a closed loop, for benchmarks).
+        rate_per_s: requests that arrive in a second, evenly; each takes a new connection unless
+            `requests_per_connection` is above 1. ``math.inf``: as many at a time as `most_open`
+            allows, always (a closed loop, for benchmarks).
         duration_s: seconds in which they arrive.
         targets: (address, port) to connect to, in turn; IPv4 or IPv6.
         sources: local addresses to connect from, in turn; none: the kernel chooses.
@@ -51,14 +55,20 @@ class Load:
         port_range: first and last port, for EXPLICIT and RANGE.
         reuse_address: SO_REUSEADDR.
         linger_0: SO_LINGER with 0 s: the opener's close sends RST, and leaves no TIME_WAIT.
-        opener_closes: the opener closes first, and has the TIME_WAIT; False: it waits for the other end to close.
+        opener_closes: the opener closes first, and has the TIME_WAIT; False: it waits for the other
+            end to close.
         request: bytes sent in each request; none: the connection is opened and closed.
-        response_bytes: bytes awaited in answer to each request; 0 with a request: all until the other end closes.
-        requests_per_connection: above 1, connections are kept for the next request, and closed after so many.
+        response_bytes: bytes awaited in answer to each request; 0 with a request: all until the
+            other end closes.
+        requests_per_connection: above 1, connections are kept for the next request, and closed
+            after so many.
         tick_s: arrivals of so many seconds are opened together.
-        patience_s: a connection that is not done after so many seconds is given up, and counts as failed with ETIMEDOUT.
-        most_open: connections open at a time; arrivals past it wait, and `Tally.worst_late_s` tells how long.
-        timed: take the time of each connect, at the price of two more looks at the clock (which are system calls in the lab kernel).
+        patience_s: a connection that is not done after so many seconds is given up, and counts as
+            failed with ETIMEDOUT.
+        most_open: connections open at a time; arrivals past it wait, and `Tally.worst_late_s` tells
+            how long.
+        timed: take the time of each connect, at the price of two more looks at the clock (which are
+            system calls in the lab kernel).
 
     Raises:
         UsageError: a rate, duration or number that cannot be (``bad-load``).
@@ -93,7 +103,8 @@ class Load:
                 self.requests_per_connection, self.tick_s, self.patience_s, self.most_open
             )
             <= 0,
-            "connections are kept only if each request has a request and a response of known length": self.requests_per_connection > 1
+            "connections are kept only if each request has a request and a response of known length": self.requests_per_connection
+            > 1
             and not (self.request and self.response_bytes),
         }
         if wrong := next((rule for rule, broken in faults.items() if broken), ""):
@@ -117,12 +128,15 @@ class Second:
         at_s: the second, from the load's beginning.
         attempted: connections that were tried.
         connected: connections that came about.
-        answered: requests that were answered in full; without a request, connections that were opened and closed.
+        answered: requests that were answered in full; without a request, connections that were
+            opened and closed.
         failed: what failed, by call and error, e.g. ``connect EADDRNOTAVAIL``.
-        connect_median_us, connect_worst_us: time of connect() and the handshake in microseconds, of those that came about; None if not timed.
+        connect_median_us, connect_worst_us: time of connect() and the handshake in microseconds, of
+            those that came about; None if not timed.
         in_time_wait: TIME_WAIT sockets of the opener's node at the end of the second.
         open: connections of the load still open then.
-        cpu_s: processor time that this process used meanwhile, in user space and in the kernel; 0 in virtual time.
+        cpu_s: processor time that this process used meanwhile, in user space and in the kernel; 0
+            in virtual time.
     """
 
     at_s: int
@@ -146,8 +160,10 @@ class Tally:
 
     Attributes:
         seconds: the rows, in order; the last one is under way until the load is done.
-        first_failure_s: when the first failure was, in seconds from the beginning; None while there is none.
-        worst_late_s: most by which the generator itself was behind its own plan. A result with much of it is none.
+        first_failure_s: when the first failure was, in seconds from the beginning; None while there
+            is none.
+        worst_late_s: most by which the generator itself was behind its own plan. A result with much
+            of it is none.
     """
 
     def __init__(self) -> None:
@@ -206,6 +222,11 @@ class Tally:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON values: the sums, and the rows."""
-        sums = {"attempted": self.attempted, "connected": self.connected, "answered": self.answered, "failed": dict(self.failed)}
+        sums = {
+            "attempted": self.attempted,
+            "connected": self.connected,
+            "answered": self.answered,
+            "failed": dict(self.failed),
+        }
         lateness = {"first_failure_s": self.first_failure_s, "worst_late_s": round(self.worst_late_s, 4)}
         return {**sums, **lateness, "seconds": [second.as_dict() for second in self.seconds]}

@@ -1,8 +1,10 @@
 """Opens and closes connections at a chosen rate, from one node, on the lab's loop.
 
-How it is fast, in the lab kernel above all, where a system call costs as much as a hundred lines of Python: what arrives in one tick is opened
-together. Between neighbours a handshake is over when connect() returns, so one poll() tells of all of them, and one close_range() closes them;
-only what is not done by then (a longer path, a request to be answered) is watched by an epoll of our own, one call for each connection.
+How it is fast, in the lab kernel above all, where a system call costs as much as a hundred lines of
+Python: what arrives in one tick is opened together. Between neighbours a handshake is over when
+connect() returns, so one poll() tells of all of them, and one close_range() closes them; only what
+is not done by then (a longer path, a request to be answered) is watched by an epoll of our own, one
+call for each connection.
 """
 
 from __future__ import annotations
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Churn", "Load", "Origin", "PortChoice", "Tally"]
 
-IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE = 24, 51  # include/uapi/linux/in.h; Python has no names for them before 3.12
+IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE = (
+    24,
+    51,
+)  # include/uapi/linux/in.h; Python has no names for them before 3.12
 _AT_ONCE = 200  # connections opened together at most, so that the accept queue of the other end has room for them
 _FULL = 1 << 16
 _BUFFER = bytearray(_FULL)
@@ -39,7 +44,8 @@ _EVENTS = _TO_READ | select.EPOLLOUT
 
 
 class Churn:
-    """Puts `load` on `node`, from being made until `done`; the other end is an `Origin`, or any server.
+    """Puts `load` on `node`, from being made until `done`; the other end is an `Origin`, or any
+    server.
 
     Attributes:
         tally: what has become of it so far.
@@ -104,7 +110,9 @@ class Churn:
         arrived = min(self.load.arrived(now_s), self._issued if over and self.load.rate_per_s == math.inf else math.inf)
         while (count := int(min(arrived - self._issued, self._room()))) > 0 and not self.done:
             if self.load.rate_per_s < math.inf:
-                self.tally.worst_late_s = max(self.tally.worst_late_s, self.elapsed_s - self._issued / self.load.rate_per_s - self.load.tick_s)
+                self.tally.worst_late_s = max(
+                    self.tally.worst_late_s, self.elapsed_s - self._issued / self.load.rate_per_s - self.load.tick_s
+                )
             self._issued += count
             self._arrive(count, now_s)
             if self.load.rate_per_s == math.inf:
@@ -118,7 +126,9 @@ class Churn:
 
     def _next_tick_s(self, now_s: float) -> float:
         if self.load.rate_per_s == math.inf:
-            return now_s if self._room() > 0 else now_s + self.load.tick_s  # what is answered meanwhile makes room by itself
+            return (
+                now_s if self._room() > 0 else now_s + self.load.tick_s
+            )  # what is answered meanwhile makes room by itself
         return (math.floor(now_s / self.load.tick_s + 1e-6) + 1) * self.load.tick_s
 
     def _room(self) -> int:
@@ -207,7 +217,12 @@ class Churn:
             if (end := self._open.get(fd)) and self._event(end, events):
                 done.append(end)
         self._close(done)
-        if self.load.rate_per_s == math.inf and not self.done and self._room() > 0 and self.elapsed_s < self.load.duration_s:
+        if (
+            self.load.rate_per_s == math.inf
+            and not self.done
+            and self._room() > 0
+            and self.elapsed_s < self.load.duration_s
+        ):
             self._issued += (count := self._room())
             self._arrive(count, self.elapsed_s)
 
@@ -223,10 +238,16 @@ class Churn:
                 return True
         if end.unsent:
             self._push(end)
-        return bool(events & (select.EPOLLIN | select.EPOLLRDHUP)) and not end.closed and self._read(end, bool(events & select.EPOLLRDHUP))
+        return (
+            bool(events & (select.EPOLLIN | select.EPOLLRDHUP))
+            and not end.closed
+            and self._read(end, bool(events & select.EPOLLRDHUP))
+        )
 
     def _read(self, end: _End, closed: bool) -> bool:
-        """Read what there is; `closed`: the other end has closed. Whether the connection is to be closed here, too."""
+        """Read what there is; `closed`: the other end has closed. Whether the connection is to be
+        closed here, too.
+        """
         try:
             count = _FULL
             while count == _FULL:  # a read that does not fill the buffer has emptied the socket (epoll(7))
@@ -291,7 +312,9 @@ class Churn:
 
     def _end_second(self) -> None:
         spent_s = cpu_s()
-        self.tally.close_second(in_time_wait=self._time_wait(), still_open=len(self._open), cpu_s=spent_s - self._began_cpu_s)
+        self.tally.close_second(
+            in_time_wait=self._time_wait(), still_open=len(self._open), cpu_s=spent_s - self._began_cpu_s
+        )
         self._began_cpu_s = spent_s
 
 
@@ -305,7 +328,9 @@ class _End:
         self.began_s = began_s
         self.took_s = took_s  # of connect() itself
         self.connected = self.closed = False
-        self.owed_since_s: float | None = began_s  # since when the other end has to do something: answer, or close; None: it has not
+        self.owed_since_s: float | None = (
+            began_s  # since when the other end has to do something: answer, or close; None: it has not
+        )
         self.unsent = b""
         self.received = self.requests = 0
 

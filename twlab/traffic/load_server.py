@@ -1,4 +1,6 @@
-"""The other end of a load: a server on the lab's loop that accepts, answers by length, and closes. As few system calls as that takes."""
+"""The other end of a load: a server on the lab's loop that accepts, answers by length, and closes.
+As few system calls as that takes.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,11 @@ class Origin:
     Args:
         ports: to listen on, each of them.
         address: to listen on; None: the node's main IPv4 address.
-        request_bytes: a request is complete with so many bytes; 0: there are none, and the end of the peer's half is awaited instead.
+        request_bytes: a request is complete with so many bytes; 0: there are none, and the end of
+            the peer's half is awaited instead.
         response: what answers each request.
-        responses: after so many, this end closes; 0: it leaves that to the peer. Without requests, 1 means: close as soon as accepted.
+        responses: after so many, this end closes; 0: it leaves that to the peer. Without requests,
+            1 means: close as soon as accepted.
         backlog: longest queue of connections not yet accepted.
 
     Attributes:
@@ -75,7 +79,9 @@ class Origin:
         self._open.clear()
 
     def _arrivals(self, listener: socket.socket) -> None:
-        """Accept all that have come. Most of those without a request have been closed by the peer already, and are done with at once."""
+        """Accept all that have come. Most of those without a request have been closed by the peer
+        already, and are done with at once.
+        """
         fds = []
         with contextlib.suppress(BlockingIOError):
             while True:
@@ -123,7 +129,9 @@ class Origin:
 
 
 class _End:
-    """One connection: bytes of an incomplete request, requests answered, and what the kernel has not yet taken of the answers."""
+    """One connection: bytes of an incomplete request, requests answered, and what the kernel has
+    not yet taken of the answers.
+    """
 
     __slots__ = ("answered", "received", "unsent")
 
@@ -133,7 +141,9 @@ class _End:
 
 
 def ready(fds: Iterable[int], events: int) -> list[tuple[int, int]]:
-    """Those of `fds` at which one of `events` has happened, or an error, each with its events: one system call for all of them."""
+    """Those of `fds` at which one of `events` has happened, or an error, each with its events: one
+    system call for all of them.
+    """
     poll = select.poll()
     for fd in fds:
         poll.register(fd, events)
@@ -141,7 +151,9 @@ def ready(fds: Iterable[int], events: int) -> list[tuple[int, int]]:
 
 
 def close_all(fds: Iterable[int]) -> None:
-    """Close file descriptors; one system call for each run of neighbours, and descriptors made one after the other mostly are neighbours."""
+    """Close file descriptors; one system call for each run of neighbours, and descriptors made one
+    after the other mostly are neighbours.
+    """
     ordered = sorted(fds)
     start = 0
     for position in range(1, len(ordered) + 1):

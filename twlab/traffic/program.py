@@ -1,8 +1,10 @@
-"""A program of the machine's, run on a node: in its network namespace, without rights, and never longer than the lab.
+"""A program of the machine's, run on a node: in its network namespace, without rights, and never
+longer than the lab.
 
-How it works. A child process, in the node's network namespace, enters a user namespace of its own, in which it is an ordinary user: it owns what
-the lab's user owns, may do nothing to the network, and servers that refuse to run as root, or want to become somebody else, are content.
-The kernel kills it with the lab, however that ends.
+How it works. A child process, in the node's network namespace, enters a user namespace of its own,
+in which it is an ordinary user: it owns what the lab's user owns, may do nothing to the network,
+and servers that refuse to run as root, or want to become somebody else, are content. The kernel
+kills it with the lab, however that ends.
 """
 
 from __future__ import annotations
@@ -42,13 +44,16 @@ class Program:
     Args:
         node: where it runs.
         arguments: its path first; ``{folder}`` in them is replaced.
-        files: name to text, to be put into the folder before it starts; ``{folder}`` is replaced in them, too.
+        files: name to text, to be put into the folder before it starts; ``{folder}`` is replaced in
+            them, too.
 
     Attributes:
         name: of the program.
-        folder: its working directory, on a file system of the sandbox's; ``output`` there is its standard output and error.
+        folder: its working directory, on a file system of the sandbox's; ``output`` there is its
+            standard output and error.
         pid: of its process.
-        status: its exit status once it has ended, minus the signal's number if one ended it; None while it runs.
+        status: its exit status once it has ended, minus the signal's number if one ended it; None
+            while it runs.
     """
 
     def __init__(self, node: Node, loop: Loop, arguments: Sequence[str], files: dict[str, str]):
@@ -71,15 +76,22 @@ class Program:
         """Serve the loop until `ready()`, asked every 10 ms.
 
         Raises:
-            ScenarioError: the program ended instead (``program-ended``), or that did not come about (``program-not-ready``).
+            ScenarioError: the program ended instead (``program-ended``), or that did not come about
+                (``program-not-ready``).
         """
         deadline_s = self._loop.now_s + timeout_s
         while not ready():
             if self.status is not None:
-                raise ScenarioError(f"{self.name} ended with status {self.status}: {self.last_words()}", "see the transcript", "program-ended")
+                raise ScenarioError(
+                    f"{self.name} ended with status {self.status}: {self.last_words()}",
+                    "see the transcript",
+                    "program-ended",
+                )
             if self._loop.now_s > deadline_s:
                 raise ScenarioError(
-                    f"{self.name} was not ready within {timeout_s:g} s: {self.last_words()}", "see the transcript", "program-not-ready"
+                    f"{self.name} was not ready within {timeout_s:g} s: {self.last_words()}",
+                    "see the transcript",
+                    "program-not-ready",
                 )
             self._loop.sleep(0.01)
 
@@ -137,7 +149,9 @@ def _child(arguments: list[str], folder: Path, parent: int) -> NoReturn:
             Path(f"/proc/self/{name}").write_text(text)
         syscalls.die_with_parent()  # only now: a change of credentials clears it
         if os.getppid() == parent:
-            os.execve(arguments[0], arguments, {"PATH": _PATH, "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)})
+            os.execve(
+                arguments[0], arguments, {"PATH": _PATH, "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)}
+            )
     except OSError as error:
         os.write(2, f"{arguments[0]}: {error}\n".encode())
     finally:
@@ -145,7 +159,9 @@ def _child(arguments: list[str], folder: Path, parent: int) -> NoReturn:
 
 
 def _allow_files() -> None:
-    """As many descriptors as the program needs, where the limit of whoever runs the lab allows it, or may be raised."""
+    """As many descriptors as the program needs, where the limit of whoever runs the lab allows it,
+    or may be raised.
+    """
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, max(_FILES, most)))

@@ -1,8 +1,10 @@
-"""Puts the baseline and an arm's settings into force on one node, by whichever mechanism the running kernel offers.
+"""Puts the baseline and an arm's settings into force on one node, by whichever mechanism the
+running kernel offers.
 
-A setting is a sysctl where the kernel has it. Two have a stand-in where it has not: the length of TIME_WAIT (its sockets are
-ended at the asked age over inet_diag, `keeper.py`) and tcp_tw_recycle (its rule is applied to SYNs at the node's door,
-`recycle.py`). The result tells which it was. What can be had in neither way is refused before anything is built: `check`.
+A setting is a sysctl where the kernel has it. Two have a stand-in where it has not: the length of
+TIME_WAIT (its sockets are ended at the asked age over inet_diag, `keeper.py`) and tcp_tw_recycle
+(its rule is applied to SYNs at the node's door, `recycle.py`). The result tells which it was. What
+can be had in neither way is refused before anything is built: `check`.
 """
 
 from __future__ import annotations
@@ -98,7 +100,8 @@ def missing(settings: Settings, forced: Mapping[str, str] | None = None) -> list
     """What this kernel cannot do of `settings`; empty when it can do all. Changes nothing.
 
     Args:
-        forced: setting to mechanism: ``{"time_wait_s": "inet_diag"}``, ``{"tw_recycle": "emulation"}`` to pass over a sysctl.
+        forced: setting to mechanism: ``{"time_wait_s": "inet_diag"}``, ``{"tw_recycle":
+            "emulation"}`` to pass over a sysctl.
     """
     refused = []
     for knob, value in _asked(settings):
@@ -125,18 +128,27 @@ def check(settings: Settings, forced: Mapping[str, str] | None = None) -> None:
 
 
 class Tuning:
-    """The baseline and `settings` in force on `node`, from entering to leaving. Sysctls are not put back: they end with the node.
+    """The baseline and `settings` in force on `node`, from entering to leaving. Sysctls are not put
+    back: they end with the node.
 
     Args:
         forced: see `missing`.
 
     Attributes:
-        effective: sysctl to the value read back after it was written; None where this kernel has no such sysctl.
-        mechanisms: setting to how it was put into force, where there is more than one way. A mechanism that runs beside the lab
-            adds how it did when it is left.
+        effective: sysctl to the value read back after it was written; None where this kernel has no
+            such sysctl.
+        mechanisms: setting to how it was put into force, where there is more than one way. A
+            mechanism that runs beside the lab adds how it did when it is left.
     """
 
-    def __init__(self, node: Node, settings: Settings, loop: Loop, transcript: Transcript, forced: Mapping[str, str] | None = None):
+    def __init__(
+        self,
+        node: Node,
+        settings: Settings,
+        loop: Loop,
+        transcript: Transcript,
+        forced: Mapping[str, str] | None = None,
+    ):
         self._node = node
         self._settings = settings
         self._loop = loop
@@ -150,7 +162,8 @@ class Tuning:
         """Write, read back, and start what stands in for missing sysctls.
 
         Raises:
-            CapabilityError: the kernel refuses a value (``sysctl-refused``); what `missing` tells beforehand is refused as well.
+            CapabilityError: the kernel refuses a value (``sysctl-refused``); what `missing` tells
+                beforehand is refused as well.
         """
         check(self._settings, self._forced)
         wanted = {pin.sysctl: pin.value for pin in BASELINE}
@@ -163,7 +176,10 @@ class Tuning:
             if how == "none":
                 needed.add(knob.sysctl)
             if knob.sysctl in _STAND_INS and self._node.role == "endpoint":
-                self.mechanisms[knob.settings[0]] = {"sysctl": f"sysctl {knob.sysctl}", "constant": "as this kernel always does"}.get(how, how)
+                self.mechanisms[knob.settings[0]] = {
+                    "sysctl": f"sysctl {knob.sysctl}",
+                    "constant": "as this kernel always does",
+                }.get(how, how)
                 beside.append(how)
         with self._node.inside():
             for name, value in wanted.items():
@@ -214,8 +230,12 @@ class Tuning:
     def _recycle(self, stack: ExitStack) -> None:
         from twlab.tuning.recycle_emulation import Door
 
-        door = stack.enter_context(Door(self._node, self._loop, self._transcript, cookies=self._settings.syncookies == _COOKIES_ALWAYS))
-        self.mechanisms["tw_recycle"] = f"emulated at the node's door ({door.mechanism}), which counts PAWSPassive and ListenDrops"
+        door = stack.enter_context(
+            Door(self._node, self._loop, self._transcript, cookies=self._settings.syncookies == _COOKIES_ALWAYS)
+        )
+        self.mechanisms["tw_recycle"] = (
+            f"emulated at the node's door ({door.mechanism}), which counts PAWSPassive and ListenDrops"
+        )
 
 
 def _asked(settings: Settings) -> list[tuple[Knob, str]]:
@@ -223,7 +243,9 @@ def _asked(settings: Settings) -> list[tuple[Knob, str]]:
 
 
 def _mechanism(knob: Knob, value: str, forced: Mapping[str, str] | None) -> str:
-    """How `value` is had: ``sysctl``; ``constant`` where the kernel lacks the sysctl and behaves so anyway; a stand-in; or ``none``."""
+    """How `value` is had: ``sysctl``; ``constant`` where the kernel lacks the sysctl and behaves so
+    anyway; a stand-in; or ``none``.
+    """
     if choice := (forced or {}).get(knob.settings[0]):
         return choice
     if sysctl.read(knob.sysctl) is not None:
@@ -239,7 +261,13 @@ def _comes_later(knob: Knob) -> bool:
 def _missing_for_keeper(settings: Settings) -> list[CapabilityError]:
     asked = f"time_wait_s={settings.time_wait_s:g}"
     if (settings.time_wait_s or 0) > _CONSTANT_S:
-        return [CapabilityError(f"{asked}: this kernel ends TIME_WAIT after {_CONSTANT_S} s and nothing prolongs it", _LAB, "time-wait-too-long")]
+        return [
+            CapabilityError(
+                f"{asked}: this kernel ends TIME_WAIT after {_CONSTANT_S} s and nothing prolongs it",
+                _LAB,
+                "time-wait-too-long",
+            )
+        ]
     return _missing_sock_destroy(asked)
 
 
@@ -264,4 +292,6 @@ def _missing_congestion_control(settings: Settings) -> list[CapabilityError]:
     if wanted is None or wanted in allowed.split():
         return []
     remedy = f"it allows: {allowed}; the administrator adds others with sysctl net.ipv4.tcp_allowed_congestion_control, on the machine itself"
-    return [CapabilityError(f"this kernel does not allow congestion_control={wanted} here", remedy, "no-congestion-control")]
+    return [
+        CapabilityError(f"this kernel does not allow congestion_control={wanted} here", remedy, "no-congestion-control")
+    ]

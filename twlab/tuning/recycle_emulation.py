@@ -1,15 +1,19 @@
-"""tcp_tw_recycle on a kernel that no longer has it: its rule (`recycle.py`) applied to live segments at a node's door.
+"""tcp_tw_recycle on a kernel that no longer has it: its rule (`recycle.py`) applied to live
+segments at a node's door.
 
-How it works. Two kinds of incoming segments come up through the netfilter queue: SYNs, and everything that a peer still sends on
-a connection after the node's own FIN; the latter are few, and firewall rules pick them out, by a set of connections into which each
-outgoing FIN enters its own. A SYN that meets a listener is put to the rule, and dropped if the rule says so. A segment after the FIN
-is let in, and the kernel is asked before and after what became of the socket. Where the segment made it a mini-socket
-(FIN_WAIT2 or TIME_WAIT), the segment's timestamp is the last that the kernel accepted, and is remembered. A TIME_WAIT is ended after
-3.5 RTO, unless a further segment has re-armed it by then: that gives it its full 60 s, as it did in the kernel.
+How it works. Two kinds of incoming segments come up through the netfilter queue: SYNs, and
+everything that a peer still sends on a connection after the node's own FIN; the latter are few, and
+firewall rules pick them out, by a set of connections into which each outgoing FIN enters its own. A
+SYN that meets a listener is put to the rule, and dropped if the rule says so. A segment after the
+FIN is let in, and the kernel is asked before and after what became of the socket. Where the segment
+made it a mini-socket (FIN_WAIT2 or TIME_WAIT), the segment's timestamp is the last that the kernel
+accepted, and is remembered. A TIME_WAIT is ended after 3.5 RTO, unless a further segment has
+re-armed it by then: that gives it its full 60 s, as it did in the kernel.
 
-What it cannot do as the kernel did: the counter TWKilled stays where it is (TW counts instead); the RTO is read before the
-segment that makes the mini-socket, so that segment's own round-trip time is not in it; and a SYN that finds the backlog full is put to
-the rule before the kernel would drop it or answer with a cookie.
+What it cannot do as the kernel did: the counter TWKilled stays where it is (TW counts instead); the
+RTO is read before the segment that makes the mini-socket, so that segment's own round-trip time is
+not in it; and a SYN that finds the backlog full is put to the rule before the kernel would drop it
+or answer with a cookie.
 """
 
 from __future__ import annotations
@@ -102,7 +106,9 @@ class Door:
             packet.drop()
             counters.count(self._node, "PAWSPassive")
             counters.count(self._node, "ListenDrops")
-            self._transcript.record("note", f"tcp_tw_recycle, emulated, drops {segment.words()}: {why}", self._node.name)
+            self._transcript.record(
+                "note", f"tcp_tw_recycle, emulated, drops {segment.words()}: {why}", self._node.name
+            )
             return
         if met and met.state not in _NO_RTO and met.timer != inet_diag.MINI_SOCKET:
             self._rto_s[segment.flow] = inet_diag.retransmission_timeout_s(self._diag, _id_of(segment)) or 0.0
@@ -132,9 +138,13 @@ class Door:
                 self._ends[segment.flow] = (timer, _tsval(segment) or 0)
 
     def _rearms(self, segment: Segment) -> bool:
-        """Whether a segment that left the TIME_WAIT standing set its timer back to 60 s: it acknowledges something, or PAWS refused it."""
+        """Whether a segment that left the TIME_WAIT standing set its timer back to 60 s: it
+        acknowledges something, or PAWS refused it.
+        """
         tsval = _tsval(segment)
-        return "R" not in segment.flags and ("A" in segment.flags or (tsval is not None and before(tsval, self._ends[segment.flow][1])))
+        return "R" not in segment.flags and (
+            "A" in segment.flags or (tsval is not None and before(tsval, self._ends[segment.flow][1]))
+        )
 
     def _keep_full(self, flow: Flow) -> None:
         """Whatever TIME_WAIT `flow` has, it is not ended early."""

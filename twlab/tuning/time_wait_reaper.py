@@ -1,13 +1,17 @@
-"""Keeps TIME_WAIT short on a kernel that has no knob for it: ends each of a node's TIME_WAIT sockets at the asked age.
+"""Keeps TIME_WAIT short on a kernel that has no knob for it: ends each of a node's TIME_WAIT
+sockets at the asked age.
 
-How it works. The kernel starts every TIME_WAIT with 60 s on its timer, and tells over inet_diag what is left of it; so the age
-of a socket is known whenever it is looked at, and a timer that was re-armed (by a bare ACK, say) shows as an age that fell back.
-The keeper lists the sockets often enough to see each before its end, remembers when each is due, looks those that are due up
-once more, ends the ones that are really of age, and puts the others off. Listing costs 1 to 2 microseconds a socket; while there is no
-socket in TIME_WAIT at all, which one line of /proc tells, nothing is listed.
+How it works. The kernel starts every TIME_WAIT with 60 s on its timer, and tells over inet_diag
+what is left of it; so the age of a socket is known whenever it is looked at, and a timer that was
+re-armed (by a bare ACK, say) shows as an age that fell back. The keeper lists the sockets often
+enough to see each before its end, remembers when each is due, looks those that are due up once
+more, ends the ones that are really of age, and puts the others off. Listing costs 1 to 2
+microseconds a socket; while there is no socket in TIME_WAIT at all, which one line of /proc tells,
+nothing is listed.
 
-It is a process of its own, so that a scenario busy with its own segments cannot make a TIME_WAIT last longer. It has the kernel
-end it when its parent dies, holds nothing but its own descriptors, and has ended when `Keeper.stop` returns.
+It is a process of its own, so that a scenario busy with its own segments cannot make a TIME_WAIT
+last longer. It has the kernel end it when its parent dies, holds nothing but its own descriptors,
+and has ended when `Keeper.stop` returns.
 """
 
 from __future__ import annotations
@@ -38,7 +42,9 @@ _COUNT = b" tw "  # in /proc/net/sockstat, before the number of mini-sockets
 
 @dataclass
 class Report:
-    """How a keeper did. `worst_late_ms`: most by which a socket outlived its age, to the kernel's tick. `busy`: share of one core."""
+    """How a keeper did. `worst_late_ms`: most by which a socket outlived its age, to the kernel's
+    tick. `busy`: share of one core.
+    """
 
     ended: int = 0
     worst_late_ms: int = 0
@@ -67,7 +73,9 @@ class Keeper:
             self._line = ours
             self._pid = os.fork()
             if self._pid == 0:
-                _child(_Sockets(lister, ender, round(age_s * 1000)), {lister.fileno(), ender.fileno()}, sockstat, theirs)
+                _child(
+                    _Sockets(lister, ender, round(age_s * 1000)), {lister.fileno(), ender.fileno()}, sockstat, theirs
+                )
         os.close(sockstat)
         ours.recv(1)  # ready; or gone already, which `stop` will tell
 
@@ -75,7 +83,8 @@ class Keeper:
         """Have it finish, and how it did.
 
         Raises:
-            EngineError: it had ended before (``keeper-ended-early``); TIME_WAIT was not kept short to the end.
+            EngineError: it had ended before (``keeper-ended-early``); TIME_WAIT was not kept short
+                to the end.
         """
         with self._line:
             self._line.shutdown(socket.SHUT_WR)
@@ -153,11 +162,15 @@ class _Sockets:
                 else:
                     self._known.add(record.id)
                     self._put_off(record, now)
-            self._report.ended += len(of_age) - len(inet_diag.destroy(self._ender, [(record.family, record.id) for record in of_age]))
+            self._report.ended += len(of_age) - len(
+                inet_diag.destroy(self._ender, [(record.family, record.id) for record in of_age])
+            )
             self._report.worst_late_ms = max([self._report.worst_late_ms, *map(self._late_ms, of_age)])
 
     def _next_batch(self) -> list[tuple[int, bytes]]:
-        """Family and id of sockets that are due, no longer known from here on: what becomes of them is seen when they are looked up."""
+        """Family and id of sockets that are due, no longer known from here on: what becomes of them
+        is seen when they are looked up.
+        """
         now = monotonic_s()
         batch: list[tuple[int, bytes]] = []
         while self._due and self._due[0][0] <= now and len(batch) < _BATCH:

@@ -1,7 +1,9 @@
-"""Timestamp clocks of machines that have not booted together, for nodes that share one kernel, and so one clock.
+"""Timestamp clocks of machines that have not booted together, for nodes that share one kernel, and
+so one clock.
 
-Where the kernel has net.ipv4.tcp_timestamp_offset (the lab kernel), each node shifts its own. Elsewhere the gateway in front of them does:
-it adds the shift to every TSval that comes from a node, and takes it off every TSecr that goes back, so that neither end can tell.
+Where the kernel has net.ipv4.tcp_timestamp_offset (the lab kernel), each node shifts its own.
+Elsewhere the gateway in front of them does: it adds the shift to every TSval that comes from a
+node, and takes it off every TSecr that goes back, so that neither end can tell.
 """
 
 from __future__ import annotations
@@ -24,7 +26,8 @@ _CIRCLE = 2**32
 
 
 class GatewayClocks:
-    """The clocks of the nodes behind `gateway`, shifted in the segments that it forwards, from being made until `close`.
+    """The clocks of the nodes behind `gateway`, shifted in the segments that it forwards, from
+    being made until `close`.
 
     Args:
         ahead_ms: address behind the gateway to how far its clock runs ahead.
@@ -56,7 +59,8 @@ class GatewayClocks:
 
 
 def shift(raw: bytes, ahead_ms: Mapping[str, int]) -> bytes:
-    """The IP packet, its TSval later by what its source is ahead, its TSecr earlier by what its destination is. Pure.
+    """The IP packet, its TSval later by what its source is ahead, its TSecr earlier by what its
+    destination is. Pure.
 
     A TSecr of a segment without ACK means nothing and stays (RFC 7323 section 3.2).
     """

@@ -1,8 +1,10 @@
-"""What crossed the nodes' interfaces, in one pcapng file, with a comment on each packet that the lab held, copied, dropped or made.
+"""What crossed the nodes' interfaces, in one pcapng file, with a comment on each packet that the
+lab held, copied, dropped or made.
 
-A comment has to find its packet. The wire says at which interface, what the packet's bytes are, and whether it is the last such
-packet so far or the next one from now; how many packets the kernel had seen by then settles which of several equal ones is
-meant. Clocks do not come into it, so it also holds in the lab kernel, where virtual time stands still while things happen.
+A comment has to find its packet. The wire says at which interface, what the packet's bytes are, and
+whether it is the last such packet so far or the next one from now; how many packets the kernel had
+seen by then settles which of several equal ones is meant. Clocks do not come into it, so it also
+holds in the lab kernel, where virtual time stands still while things happen.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class Capture:
         path: the pcapng file.
         loop: takes packets out of the rings meanwhile.
         full_up_to: frames of at most so many bytes are kept whole.
-        bulk: of longer ones, the first so many bytes are kept, enough for all headers. Give 65535 to keep everything.
+        bulk: of longer ones, the first so many bytes are kept, enough for all headers. Give 65535
+            to keep everything.
         ring_bytes: memory for what comes while the loop is busy, for each node.
 
     Attributes:
@@ -49,11 +52,21 @@ class Capture:
         lost: packets that came while a ring was full and are missing from it.
 
     Raises:
-        CapabilityError: on entering, when there is no memory or no right to capture (``no-capture``).
+        CapabilityError: on entering, when there is no memory or no right to capture
+            (``no-capture``).
         OSError: on leaving, when the file cannot be written.
     """
 
-    def __init__(self, nodes: Iterable[Node], path: Path, loop: Loop, *, full_up_to: int = 1000, bulk: int = 128, ring_bytes: int = 8 << 20):
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        path: Path,
+        loop: Loop,
+        *,
+        full_up_to: int = 1000,
+        bulk: int = 128,
+        ring_bytes: int = 8 << 20,
+    ):
         self.path = path
         self.written = 0
         self.lost = 0
@@ -88,7 +101,10 @@ class Capture:
             interfaces = self._nodes[name].interfaces
             numbers = {interface.index: first + number for number, interface in enumerate(interfaces)}
             first += len(interfaces)
-            seen = [Captured(at_ns, numbers.get(index, -1), outbound, frame, length) for at_ns, index, outbound, frame, length in found]
+            seen = [
+                Captured(at_ns, numbers.get(index, -1), outbound, frame, length)
+                for at_ns, index, outbound, frame, length in found
+            ]
             _attach(self._comments[name], numbers, seen)
             packets += [packet for packet in seen if packet.interface >= 0]
         packets.sort(key=lambda packet: packet.at_ns)
@@ -98,7 +114,9 @@ class Capture:
         names = [interface.name for node in self._nodes.values() for interface in node.interfaces]
         with self.path.open("wb") as file:
             about = {"hardware": platform.machine(), "system": " ".join(os.uname()[0:3:2]), "application": "twlab"}
-            self.written = pcapng.write(file, names, packets, **about, comment=f"t=0 is {wall_s() - self._loop.now_s:.6f} s since 1970")
+            self.written = pcapng.write(
+                file, names, packets, **about, comment=f"t=0 is {wall_s() - self._loop.now_s:.6f} s since 1970"
+            )
 
     @property
     def seen(self) -> int:
@@ -106,11 +124,15 @@ class Capture:
         return sum(ring.position for ring in self._rings.values())
 
     def comment_last(self, interface: Interface, packet: bytes, text: str) -> None:
-        """Comment on the last packet so far that `interface` has received and that is `packet`, an IP packet."""
+        """Comment on the last packet so far that `interface` has received and that is `packet`, an
+        IP packet.
+        """
         self._note(False, interface, packet, text)
 
     def comment_next(self, interface: Interface, packet: bytes, text: str) -> None:
-        """Comment on the next packet that `interface` sends or receives and that is `packet`, an IP packet."""
+        """Comment on the next packet that `interface` sends or receives and that is `packet`, an IP
+        packet.
+        """
         self._note(True, interface, packet, text)
 
     def _note(self, forward: bool, interface: Interface, packet: bytes, text: str) -> None:
@@ -119,7 +141,8 @@ class Capture:
 
 
 def _attach(comments: list[_Comment], numbers: dict[int, int], seen: list[Captured]) -> None:
-    """Put each comment on the nearest packet that it can be about, and that no other comment of its direction has taken.
+    """Put each comment on the nearest packet that it can be about, and that no other comment of its
+    direction has taken.
 
     Args:
         comments: in the order in which they were made.
@@ -130,7 +153,11 @@ def _attach(comments: list[_Comment], numbers: dict[int, int], seen: list[Captur
     for comment in comments:
         wanted = _constant_part(comment.packet)
         here, end = comment.position, len(seen)
-        for at in range(here, min(end, here + _NEAR)) if comment.forward else range(min(end, here) - 1, max(-1, here - _NEAR), -1):
+        for at in (
+            range(here, min(end, here + _NEAR))
+            if comment.forward
+            else range(min(end, here) - 1, max(-1, here - _NEAR), -1)
+        ):
             packet = seen[at]
             if packet.interface != numbers[comment.interface] or (at, comment.forward) in taken:
                 continue
@@ -141,7 +168,9 @@ def _attach(comments: list[_Comment], numbers: dict[int, int], seen: list[Captur
 
 
 def _constant_part(packet: bytes) -> bytes:
-    """A packet, or the first part of one, without what routers and network cards change: hop limit and checksums."""
+    """A packet, or the first part of one, without what routers and network cards change: hop limit
+    and checksums.
+    """
     if packet[0] >> 4 == 4:
         header = (packet[0] & 15) * 4
         return packet[:8] + packet[9:10] + packet[12 : header + 16] + packet[header + 18 :]

@@ -1,7 +1,8 @@
-"""Makes segments with Scapy: new ones, or ones relative to a segment of a live connection. The only importer of Scapy.
+"""Makes segments with Scapy: new ones, or ones relative to a segment of a live connection. The only
+importer of Scapy.
 
-Scapy is imported on first use, and without reading the machine's routes and interfaces, which it is not to use here: 0.08 s
-on the host, about ten times that in the lab kernel.
+Scapy is imported on first use, and without reading the machine's routes and interfaces, which it is
+not to use here: 0.08 s on the host, about ten times that in the lab kernel.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ def craft(
     options: list[tuple[str, Any]] | None = None,
     hop_limit: int = 64,
 ) -> Segment:
-    """A segment with right checksums. What is not given is as in `like`; without `like`: 0, empty, a window of 65535.
+    """A segment with right checksums. What is not given is as in `like`; without `like`: 0, empty,
+    a window of 65535.
 
     Args:
         at_s: the time it shall bear.
@@ -38,7 +40,8 @@ def craft(
         flags: letters of FSRPAU.
         seq, ack: taken modulo 2^32, so that arithmetic on them needs no care.
         timestamp: (TSval, TSecr), None for no timestamp, or ``"keep"`` for that of `like`.
-        options: further TCP options as Scapy writes them, e.g. ``[("MSS", 1460)]``; those of `like` are not taken over.
+        options: further TCP options as Scapy writes them, e.g. ``[("MSS", 1460)]``; those of `like`
+            are not taken over.
         hop_limit: time to live, as it shall be on the link where the segment is injected.
 
     Raises:
@@ -48,7 +51,8 @@ def craft(
     if ends is None:
         raise ValueError("a segment needs a four-tuple: give like= or flow=")
     stamp = (like.timestamp if like else None) if timestamp == "keep" else timestamp
-    # Two NOPs first, as real stacks have it: some of them, Linux too, are quicker to recognise that.
+    # Two NOPs first, as real stacks have it: some of them, Linux too, are quicker to recognise
+    # that.
     wanted = [*(options or []), *([("NOP", None), ("NOP", None), ("Timestamp", stamp)] if stamp else [])]
     scapy = _scapy()
     tcp = scapy.TCP(

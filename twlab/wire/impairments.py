@@ -1,11 +1,13 @@
 """What can befall a segment between two machines, as functions of time. Pure.
 
-An impairment is any function of (segment, now_s) that returns the releases: which segments are to be put onto the link, and when.
-A segment that passes untouched is released now. Times are seconds on one clock and never lie before `now_s`.
+An impairment is any function of (segment, now_s) that returns the releases: which segments are to
+be put onto the link, and when. A segment that passes untouched is released now. Times are seconds
+on one clock and never lie before `now_s`.
 
     impairment(segment, now_s) -> [Release(at_s, segment), ...]
 
-`chain` joins several. Nothing here sends anything: the wire does, and so the rules can be tested without one.
+`chain` joins several. Nothing here sends anything: the wire does, and so the rules can be tested
+without one.
 """
 
 from __future__ import annotations
@@ -50,7 +52,9 @@ class Drop:
 
 
 class Delay:
-    """Segments arrive `delay_s` later, and up to `jitter_s` more; with jitter they may overtake each other."""
+    """Segments arrive `delay_s` later, and up to `jitter_s` more; with jitter they may overtake
+    each other.
+    """
 
     def __init__(self, delay_s: float, jitter_s: float = 0.0, random: Random | None = None):
         self.delay_s = delay_s
@@ -73,10 +77,12 @@ class Duplicate:
 
 
 class Selected:
-    """`impairment` befalls the first `count` segments that match (None: all that do); the rest pass.
+    """`impairment` befalls the first `count` segments that match (None: all that do); the rest
+    pass.
 
     Attributes:
-        segments: those it has befallen, in order. With `taking` they are held here, with `passing` these are copies.
+        segments: those it has befallen, in order. With `taking` they are held here, with `passing`
+            these are copies.
     """
 
     def __init__(self, predicate: Callable[[Segment], bool], impairment: Impairment, count: int | None = None):
@@ -98,7 +104,8 @@ class Selected:
 
 
 class Reorder:
-    """A matching segment falls behind: it arrives right after `behind` later segments of its flow. One at a time; the others pass.
+    """A matching segment falls behind: it arrives right after `behind` later segments of its flow.
+    One at a time; the others pass.
 
     Attributes:
         segments: those that have fallen behind so far, at most `count` (None: no limit).
@@ -134,7 +141,9 @@ class Reorder:
 
 
 def chain(*impairments: Impairment) -> Impairment:
-    """One impairment after the other: each sees what the one before it releases, at the time at which it does."""
+    """One impairment after the other: each sees what the one before it releases, at the time at
+    which it does.
+    """
 
     def joined(segment: Segment, now_s: float) -> list[Release]:
         releases = [Release(now_s, segment)]

@@ -1,8 +1,9 @@
 """A TCP endpoint that is ours, segment by segment: no kernel answers for it.
 
-An address and port of a node are claimed: a firewall rule in the node's namespace drops what arrives for them, before connection
-tracking and TCP see it, while a packet socket, which looks at packets before the firewall does, shows it to us. What is sent goes straight
-onto the link. Unused, a claim costs the kernel one rule and us nothing.
+An address and port of a node are claimed: a firewall rule in the node's namespace drops what
+arrives for them, before connection tracking and TCP see it, while a packet socket, which looks at
+packets before the firewall does, shows it to us. What is sent goes straight onto the link. Unused,
+a claim costs the kernel one rule and us nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class RawEndpoint:
     """An (address, port) at `node`, as a context manager.
 
     Args:
-        node: where segments for the endpoint arrive. The address need not be the node's own: it may forward for it.
+        node: where segments for the endpoint arrive. The address need not be the node's own: it may
+            forward for it.
         port: its port.
         address: its address; None: the node's main one of `family`.
         family: 4 or 6.
@@ -112,7 +114,8 @@ class RawEndpoint:
 
         Args:
             to: address and port.
-            flags, fields: as for `twlab.wire.craft.craft`: seq, ack, payload, window, timestamp, options.
+            flags, fields: as for `twlab.wire.craft.craft`: seq, ack, payload, window, timestamp,
+                options.
 
         Returns:
             What was sent; `at_s` is when.
@@ -132,7 +135,9 @@ class RawEndpoint:
         return self._loop.now_s
 
     def expect(self, predicate: Callable[[Segment], bool], timeout_s: float = 1.0) -> Segment | None:
-        """The next segment that arrives and matches, waiting up to `timeout_s` for it; None if none comes. Those before it are forgotten."""
+        """The next segment that arrives and matches, waiting up to `timeout_s` for it; None if none
+        comes. Those before it are forgotten.
+        """
         found: list[Segment] = []
 
         def look() -> bool:
@@ -147,7 +152,9 @@ class RawEndpoint:
         return found[0] if found else None
 
     def expect_nothing(self, for_s: float) -> bool:
-        """Whether nothing arrives for `for_s` seconds, the whole of which pass, and nothing was waiting."""
+        """Whether nothing arrives for `for_s` seconds, the whole of which pass, and nothing was
+        waiting.
+        """
         self._loop.sleep(for_s)
         what = f"{len(self.seen)} segments" if self.seen else "nothing"
         self._transcript.record("verb", f"receives {what} in {for_s:g} s", self.node.name)

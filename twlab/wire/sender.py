@@ -1,4 +1,6 @@
-"""Puts IP packets onto a link, so that they arrive as if they had crossed it. A kept AF_PACKET socket: microseconds a packet."""
+"""Puts IP packets onto a link, so that they arrive as if they had crossed it. A kept AF_PACKET
+socket: microseconds a packet.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ class Outlet:
         self._socket.bind((target.peer.name, 0))  # protocol 0: it receives nothing
 
     def send(self, packet: bytes) -> None:
-        """Put one IPv4 or IPv6 packet onto the link. Raises OSError, e.g. when it is longer than the link's MTU."""
+        """Put one IPv4 or IPv6 packet onto the link. Raises OSError, e.g. when it is longer than
+        the link's MTU.
+        """
         self._socket.send(self._addresses + (ETHERTYPE_IPV4 if packet[0] >> 4 == 4 else ETHERTYPE_IPV6) + packet)
 
     def close(self) -> None:
@@ -36,16 +40,21 @@ class Outlet:
 
 
 class Outlets:
-    """All ways out of one node, and to any other interface of its network, each opened on first use."""
+    """All ways out of one node, and to any other interface of its network, each opened on first
+    use.
+    """
 
     def __init__(self, node: Node):
         self._node = node
         self._open: dict[tuple[str, str], Outlet] = {}
-        self._by_address = {address: interface for interface in node.interfaces for address in interface.all4 + interface.all6}
+        self._by_address = {
+            address: interface for interface in node.interfaces for address in interface.all4 + interface.all6
+        }
         self._probes: dict[int, socket.socket] = {}
 
     def to(self, destination: str) -> Outlet:
-        """The way on which the node itself would send to the address `destination`, as its routes are now.
+        """The way on which the node itself would send to the address `destination`, as its routes
+        are now.
 
         Raises:
             ScenarioError: it has no route there (``no-route``).
@@ -54,11 +63,14 @@ class Outlets:
         if family not in self._probes:
             self._probes[family] = self._node.socket(family, socket.SOCK_DGRAM)
         try:
-            # Connecting a datagram socket sends nothing: the kernel looks up the route and notes its source address.
+            # Connecting a datagram socket sends nothing: the kernel looks up the route and notes
+            # its source address.
             self._probes[family].connect((destination, _DISCARD_PORT))
             return self.at(self._by_address[self._probes[family].getsockname()[0]].peer)
         except (OSError, KeyError):
-            raise ScenarioError(f"{self._node.name} has no route to {destination}", "name the interface: into=...", "no-route") from None
+            raise ScenarioError(
+                f"{self._node.name} has no route to {destination}", "name the interface: into=...", "no-route"
+            ) from None
 
     def at(self, interface: Interface) -> Outlet:
         """The way to `interface`, from the other end of its link."""

@@ -1,10 +1,12 @@
-"""The wire: the router that every segment of interest crosses. On it segments are watched, held, copied, delayed, reordered, dropped, injected.
+"""The wire: the router that every segment of interest crosses. On it segments are watched, held,
+copied, delayed, reordered, dropped, injected.
 
-How it works. Each verb arms a rule: an impairment (`twlab.wire.impairments`) of the segments that match. While a rule is armed, the node's
-forwarded TCP segments come up through the netfilter queue, and every rule sees what the ones armed before it let pass. A segment
-that passes gets the verdict "accept" and goes on in the kernel. One that is to be released later is dropped there, and sent from
-here when its time has come; so a released copy and a held original take the same way out. While nothing is armed the queue is
-not bound, and bulk crosses at the kernel's speed.
+How it works. Each verb arms a rule: an impairment (`twlab.wire.impairments`) of the segments that
+match. While a rule is armed, the node's forwarded TCP segments come up through the netfilter queue,
+and every rule sees what the ones armed before it let pass. A segment that passes gets the verdict
+"accept" and goes on in the kernel. One that is to be released later is dropped there, and sent from
+here when its time has come; so a released copy and a held original take the same way out. While
+nothing is armed the queue is not bound, and bulk crosses at the kernel's speed.
 """
 
 from __future__ import annotations
@@ -38,7 +40,8 @@ class Rule:
 
     Attributes:
         words: what it does, in the third person: ``holds``.
-        comment: on the packets it befalls, in the capture; empty for a watch, which does nothing worth telling.
+        comment: on the packets it befalls, in the capture; empty for a watch, which does nothing
+            worth telling.
         segments: those it befell, in order; `at_s` is when each came to the wire.
     """
 
@@ -94,10 +97,12 @@ class Wire:
         capture: is told of every segment impaired or injected, for the comments in the pcapng.
 
     Attributes:
-        mechanism: how segments come up: ``nft queue`` or ``iptables NFQUEUE``; empty while nothing has been armed.
+        mechanism: how segments come up: ``nft queue`` or ``iptables NFQUEUE``; empty while nothing
+            has been armed.
 
     Raises:
-        CapabilityError: on the first verb that needs it, if this machine has no netfilter queue (``no-netfilter-queue``).
+        CapabilityError: on the first verb that needs it, if this machine has no netfilter queue
+            (``no-netfilter-queue``).
     """
 
     def __init__(self, node: Node, loop: Loop, transcript: Transcript, capture: Capture | None = None):
@@ -136,8 +141,8 @@ class Wire:
 
     @property
     def unseen(self) -> int:
-        """How often the queue ran over and segments passed without being looked at: bulk, on an armed wire, as an ordinary user of a
-        machine whose net.core.rmem_max is small."""
+        """How often the queue ran over and segments passed without being looked at: bulk, on an
+        armed wire, as an ordinary user of a machine whose net.core.rmem_max is small."""
         return self._unseen + (self._tap.overruns if self._tap else 0)
 
     def watch(self, predicate: Match | None = None, seen: Callable[[Segment], object] | None = None) -> Rule:
@@ -151,7 +156,9 @@ class Wire:
         return self._arm(Rule(self, "watches", impairments.Selected((predicate or match()).fresh(), show)))
 
     def hold(self, predicate: Match, count: int | None = 1) -> Held:
-        """Take the next `count` segments that match off the link (None: all), until they are released."""
+        """Take the next `count` segments that match off the link (None: all), until they are
+        released.
+        """
         taken = impairments.Selected(predicate.fresh(), impairments.taking, count)
         return self._arm(Held(self, "holds", taken, "held by the wire"), predicate, count)
 
@@ -166,26 +173,45 @@ class Wire:
         return self._arm(Rule(self, "drops", dropped, "dropped by the wire"), predicate, count)
 
     def delay(self, predicate: Match, delay_s: float, count: int | None = None) -> Rule:
-        """Let the next `count` segments that match (None: all) arrive `delay_s` later, in their order."""
+        """Let the next `count` segments that match (None: all) arrive `delay_s` later, in their
+        order.
+        """
         act = impairments.Selected(predicate.fresh(), impairments.Delay(delay_s), count)
-        return self._arm(Rule(self, f"delays by {delay_s:g} s", act, "taken by the wire, to be delayed"), predicate, count)
+        return self._arm(
+            Rule(self, f"delays by {delay_s:g} s", act, "taken by the wire, to be delayed"), predicate, count
+        )
 
     def duplicate(self, predicate: Match, after_s: float = 0.0, count: int | None = 1) -> Rule:
-        """Let the next `count` segments that match (None: all) pass, and each arrive once more `after_s` later."""
+        """Let the next `count` segments that match (None: all) pass, and each arrive once more
+        `after_s` later.
+        """
         act = impairments.Selected(predicate.fresh(), impairments.Duplicate(after_s), count)
         return self._arm(Rule(self, f"duplicates after {after_s:g} s", act, "duplicated by the wire"), predicate, count)
 
     def reorder(self, predicate: Match, behind: int = 1, count: int | None = 1) -> Rule:
-        """Let the next segment that matches arrive only after `behind` later ones of its flow; `count` times (None: again and again)."""
+        """Let the next segment that matches arrive only after `behind` later ones of its flow;
+        `count` times (None: again and again).
+        """
         act = impairments.Reorder(predicate.fresh(), behind, count)
-        return self._arm(Rule(self, f"puts behind {behind} later", act, f"put behind {behind} later by the wire"), predicate, count)
+        return self._arm(
+            Rule(self, f"puts behind {behind} later", act, f"put behind {behind} later by the wire"), predicate, count
+        )
 
-    def impair(self, predicate: Match, impairment: impairments.Impairment, words: str = "impairs", count: int | None = None) -> Rule:
-        """Apply any impairment of `twlab.wire.impairments` to the next `count` segments that match (None: all)."""
-        return self._arm(Rule(self, words, impairments.Selected(predicate.fresh(), impairment, count), "impaired by the wire"), predicate, count)
+    def impair(
+        self, predicate: Match, impairment: impairments.Impairment, words: str = "impairs", count: int | None = None
+    ) -> Rule:
+        """Apply any impairment of `twlab.wire.impairments` to the next `count` segments that match
+        (None: all).
+        """
+        return self._arm(
+            Rule(self, words, impairments.Selected(predicate.fresh(), impairment, count), "impaired by the wire"),
+            predicate,
+            count,
+        )
 
     def release(self, held: Held, *, without_timestamp: bool = False) -> None:
-        """Let go of everything that `held` has: it arrives now, back to back. A second release makes duplicates.
+        """Let go of everything that `held` has: it arrives now, back to back. A second release
+        makes duplicates.
 
         Args:
             without_timestamp: as if a middlebox had stripped the timestamp option.
@@ -202,14 +228,17 @@ class Wire:
         """Put an IP packet onto a link, as if it had come all the way.
 
         Args:
-            packet: a segment, crafted or seen; or the bytes of an IP packet, which are sent as they are.
-            into: the interface at which it arrives, anywhere in the network; None: it leaves the wire towards its destination.
+            packet: a segment, crafted or seen; or the bytes of an IP packet, which are sent as they
+                are.
+            into: the interface at which it arrives, anywhere in the network; None: it leaves the
+                wire towards its destination.
 
         Returns:
             When it was sent.
 
         Raises:
-            ScenarioError: the wire has no route to the destination, or cannot tell it (``no-route``).
+            ScenarioError: the wire has no route to the destination, or cannot tell it
+                (``no-route``).
         """
         segment = parse(packet, self.loop.now_s) if isinstance(packet, bytes) else packet
         raw = packet if isinstance(packet, bytes) else packet.raw
@@ -218,22 +247,33 @@ class Wire:
         elif segment:
             outlet = self._outlets.to(segment.destination)
         else:
-            raise ScenarioError("only a whole TCP segment can be routed", "name the interface it shall arrive at: into=...", "no-route")
+            raise ScenarioError(
+                "only a whole TCP segment can be routed", "name the interface it shall arrive at: into=...", "no-route"
+            )
         at_s = self._send(outlet, raw, "injected by the lab")
-        self._tell(f"injects {segment.words(self._names) if segment else f'{len(raw)} bytes'}" + (f" into {into.name}" if into else ""))
+        self._tell(
+            f"injects {segment.words(self._names) if segment else f'{len(raw)} bytes'}"
+            + (f" into {into.name}" if into else "")
+        )
         return at_s
 
     def craft(self, like: Segment | None = None, **fields: Any) -> Segment:
-        """A new segment, made with Scapy; see `twlab.wire.craft.craft`. It bears the present time and is not sent."""
+        """A new segment, made with Scapy; see `twlab.wire.craft.craft`. It bears the present time
+        and is not sent.
+        """
         from twlab.wire.craft import craft
 
         return craft(self.loop.now_s, like=like, **fields)
 
     def endpoint(self, node: Node, port: int, *, address: str | None = None, family: int = 4) -> RawEndpoint:
-        """An endpoint at `node` for which no kernel answers, until it or the wire is closed; see `twlab.wire.raw_endpoint.RawEndpoint`."""
+        """An endpoint at `node` for which no kernel answers, until it or the wire is closed; see
+        `twlab.wire.raw_endpoint.RawEndpoint`.
+        """
         from twlab.wire.raw_endpoint import RawEndpoint
 
-        endpoint = RawEndpoint(node, port, self.loop, self._transcript, self._capture, address=address, family=family, names=self._names)
+        endpoint = RawEndpoint(
+            node, port, self.loop, self._transcript, self._capture, address=address, family=family, names=self._names
+        )
         self._endpoints.append(endpoint)
         return endpoint
 
@@ -304,12 +344,20 @@ class Wire:
     def _release_late(self, segment: Segment, is_copy: bool) -> None:
         if not self._closed:
             late_s = self.loop.now_s - segment.at_s
-            comment = f"copy of the packet from t={segment.at_s:.3f} s, {late_s:.3f} s later" if is_copy else f"delayed {late_s:.3f} s by the wire"
+            comment = (
+                f"copy of the packet from t={segment.at_s:.3f} s, {late_s:.3f} s later"
+                if is_copy
+                else f"delayed {late_s:.3f} s by the wire"
+            )
             self._send(self._outlets.to(segment.destination), segment.raw, comment)
 
     def _release(self, segment: Segment, comment: str, stripped: bool) -> float:
         leaving = without_timestamp(segment) if stripped else segment
-        at_s = self._send(self._outlets.to(segment.destination), leaving.raw, comment + (", its timestamp stripped" if stripped else ""))
+        at_s = self._send(
+            self._outlets.to(segment.destination),
+            leaving.raw,
+            comment + (", its timestamp stripped" if stripped else ""),
+        )
         self._tell(f"releases {leaving.words(self._names)}")
         return at_s
 

@@ -1,7 +1,7 @@
 """``twlab kernel boot``: a shell in the lab kernel, in real time, on the user's terminal.
 
-The host's half is `shell`. The guest's half is `carry_out`, the agent that it orders. What the shell may touch is what a run may touch,
-and there is no folder that it could write to.
+The host's half is `shell`. The guest's half is `carry_out`, the agent that it orders. What the
+shell may touch is what a run may touch, and there is no folder that it could write to.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ def shell(kernel: Path | None = None) -> int:
     Where standard input is no terminal, all of it is read first, and is what the shell carries out.
 
     Raises:
-        CapabilityError: the lab kernel has not been built (``no-lab-kernel``), or cannot be started here (``no-guest``).
-        EngineError: the guest ended before its shell did; the slugs are those of `twlab.engines.guest.engine`.
+        CapabilityError: the lab kernel has not been built (``no-lab-kernel``), or cannot be started
+            here (``no-guest``).
+        EngineError: the guest ended before its shell did; the slugs are those of
+            `twlab.engines.guest.engine`.
     """
     kernel = kernel or built_kernel()
     interactive = os.isatty(0)

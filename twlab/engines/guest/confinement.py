@@ -1,9 +1,12 @@
-"""What a guest that runs a stranger's code gets to see of this machine: the Python it runs on, and nothing else.
+"""What a guest that runs a stranger's code gets to see of this machine: the Python it runs on, and
+nothing else.
 
-The guest's root file system is what its kernel can see. For a stranger's code that is a tree of its own: the system's programs and
-libraries, the Python environment and the package, bound read-only, and two small tmpfs for the guest's memory and for what it reports.
-No home folder, no /etc but what libraries read there, no /proc, no file of anybody's. And the kernel runs without rights: as nobody
-where it was started by root, without any capability, unable to gain one, and with a limit on processor time.
+The guest's root file system is what its kernel can see. For a stranger's code that is a tree of its
+own: the system's programs and libraries, the Python environment and the package, bound read-only,
+and two small tmpfs for the guest's memory and for what it reports. No home folder, no /etc but what
+libraries read there, no /proc, no file of anybody's. And the kernel runs without rights: as nobody
+where it was started by root, without any capability, unable to gain one, and with a limit on
+processor time.
 """
 
 from __future__ import annotations
@@ -37,19 +40,33 @@ def enclosure(kernel: Path, *, memory_mib: int, processor_s: int) -> dict[str, A
         memory_mib: the guest's memory in MiB.
         processor_s: seconds of processor time that the kernel, and each process in it, may use.
     """
-    return {"view": [*_SYSTEM, *own_python(), str(kernel.resolve())], "memory_mib": memory_mib, "processor_s": processor_s}
+    return {
+        "view": [*_SYSTEM, *own_python(), str(kernel.resolve())],
+        "memory_mib": memory_mib,
+        "processor_s": processor_s,
+    }
 
 
 def own_python() -> list[str]:
-    """Where the Python that runs this, its packages and twlab lie: absolute paths, those without symbolic links."""
+    """Where the Python that runs this, its packages and twlab lie: absolute paths, those without
+    symbolic links.
+    """
     packages = paths.PACKAGE
-    own = [packages, packages.parent / "topologies", Path(sys.prefix), Path(sys.base_prefix), Path(os.path.realpath(sys.executable))]
+    own = [
+        packages,
+        packages.parent / "topologies",
+        Path(sys.prefix),
+        Path(sys.base_prefix),
+        Path(os.path.realpath(sys.executable)),
+    ]
     own += [Path(entry) for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
     return [str(path.resolve()) for path in own]
 
 
 def enclose(view: Sequence[str], memory_mib: int) -> None:
-    """Leave the file system for one that holds only `view`; for good. In mount namespaces of one's own. Raises OSError."""
+    """Leave the file system for one that holds only `view`; for good. In mount namespaces of one's
+    own. Raises OSError.
+    """
     quiet = syscalls.MS_NOSUID | syscalls.MS_NODEV
     os.mkdir(_ROOT)
     syscalls.mount("tmpfs", _ROOT, "tmpfs", quiet, "size=1m,mode=755")
@@ -73,7 +90,9 @@ def enclose(view: Sequence[str], memory_mib: int) -> None:
 
 
 def give_up_rights(owned: Sequence[Path], processor_s: int) -> None:
-    """A limit on processor time, and no rights left for what this process executes next; `owned` are the files that it may change. Raises OSError."""
+    """A limit on processor time, and no rights left for what this process executes next; `owned`
+    are the files that it may change. Raises OSError.
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (processor_s, processor_s))
     syscalls.drop_capabilities()
@@ -86,7 +105,9 @@ def give_up_rights(owned: Sequence[Path], processor_s: int) -> None:
 
 
 def _is_root_of_machine() -> bool:
-    """Root, and not an ordinary user who is root in a user namespace: that one cannot become anybody else, nor needs to."""
+    """Root, and not an ordinary user who is root in a user namespace: that one cannot become
+    anybody else, nor needs to.
+    """
     try:
         os.chown("/run", NOBODY, -1)
         os.chown("/run", 0, -1)

@@ -1,4 +1,6 @@
-"""What a guest's last words mean: from its console and its exit status to the one fault that ended it."""
+"""What a guest's last words mean: from its console and its exit status to the one fault that ended
+it.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,9 @@ from twlab.engines.guest.init import AGENT_BEGINS
 _PANIC = re.compile(r"Kernel panic - not syncing: (?P<reason>.*)")
 _INIT_DIED = re.compile(r"Attempted to kill init! exitcode=0x(?P<code>[0-9a-f]+)")
 _OUT_OF_MEMORY = re.compile(r"deadlocked on memory|[Oo]ut of memory|MemoryError")
-_NO_PAGE = re.compile(r"Kernel mode signal 7\b")  # SIGBUS: the guest's memory is a file, and the file system has no page for it
+_NO_PAGE = re.compile(
+    r"Kernel mode signal 7\b"
+)  # SIGBUS: the guest's memory is a file, and the file system has no page for it
 _FAREWELL = ("reboot: ", "remove_umid_dir")
 
 
@@ -28,7 +32,8 @@ def fault(text: str, status: int, *, garbled: str, ended: bool) -> Fault | None:
     Args:
         text: its console.
         status: exit status of the process.
-        garbled: beginning of the first line among its events that was none; empty when there was no such line.
+        garbled: beginning of the first line among its events that was none; empty when there was no
+            such line.
         ended: whether its last event was ``end``.
     """
     if panic := _PANIC.search(text):
@@ -45,7 +50,9 @@ def fault(text: str, status: int, *, garbled: str, ended: bool) -> Fault | None:
     if not ended:
         last = "".join(said(text)[-1:]).strip()
         slug = "guest-out-of-memory" if _OUT_OF_MEMORY.match(last) else "guest-ended-early"
-        return Fault(slug, f"the guest ended before its work was done, with status {status}{': ' + last if last else ''}")
+        return Fault(
+            slug, f"the guest ended before its work was done, with status {status}{': ' + last if last else ''}"
+        )
     if status != 0:
         return Fault("guest-ended-early", f"the guest ended with status {status} after its work was done")
     return None
@@ -56,5 +63,11 @@ def _in_words(wait_status: int) -> str:
 
 
 def said(text: str) -> list[str]:
-    """What the agent in the guest said on the console: its lines, without what every lab kernel says before and after."""
-    return [line for line in text.rpartition(AGENT_BEGINS)[2].splitlines() if line.strip() and not line.startswith(_FAREWELL)]
+    """What the agent in the guest said on the console: its lines, without what every lab kernel
+    says before and after.
+    """
+    return [
+        line
+        for line in text.rpartition(AGENT_BEGINS)[2].splitlines()
+        if line.strip() and not line.startswith(_FAREWELL)
+    ]

@@ -1,9 +1,9 @@
 """The guest engine: the lab kernel as an ordinary process, in virtual time, without root.
 
-    Guest.run ── sandbox ── vessel ── lab kernel ── guest_init ── agent
-        │                     │       in a process   pid 1 of        │
-        ├── orders ── stdin ──┘       of its own     the guest       │
-        └── events ◄── a file of the host's, handed over by vessel ◄─┘
+Guest.run ── sandbox ── vessel ── lab kernel ── guest_init ── agent
+    │                     │       in a process   pid 1 of        │
+    ├── orders ── stdin ──┘       of its own     the guest       │
+    └── events ◄── a file of the host's, handed over by vessel ◄─┘
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ class Guest:
         agent: the module that carries out requests, with ``carry_out(request, emit)``.
         memory_mib: the guest's memory in MiB. The host gives it as it is used.
         silence_s: real seconds without an event after which the guest counts as hung.
-        processor_s: given, what the agent runs is a stranger's code: the guest sees nothing of this machine but the Python it runs on
-            (see `twlab.engines.guest.confinement`), has no folder to write to, and no process in it may use more seconds of processor time.
+        processor_s: given, what the agent runs is a stranger's code: the guest sees nothing of this
+            machine but the Python it runs on (see `twlab.engines.guest.confinement`), has no folder
+            to write to, and no process in it may use more seconds of processor time.
         more: what else the kernel is told on its command line, e.g. ``thash_entries=65536``.
 
     Raises:
@@ -64,32 +65,46 @@ class Guest:
         self._processor_s = processor_s
         self._more = (*VIRTUAL_TIME, *more)
 
-    def run(self, request: Mapping[str, Any], folder: Path, on_event: Callable[[Event], None], real_limit_s: float) -> None:
+    def run(
+        self, request: Mapping[str, Any], folder: Path, on_event: Callable[[Event], None], real_limit_s: float
+    ) -> None:
         """Carry out `request` in one boot and call `on_event` for each event, as it comes.
 
         Args:
-            request: JSON values, see `twlab.engines.protocol`. Its ``seed`` (default 1) also seeds the kernel: two runs of one request are alike to
-                the byte, in what they send and when.
-            folder: the only place of the host's file system that the guest can write to. ``console.log`` in it keeps what the kernel
-                and the agent said, unless all went well and the agent said nothing.
+            request: JSON values, see `twlab.engines.protocol`. Its ``seed`` (default 1) also seeds
+                the kernel: two runs of one request are alike to the byte, in what they send and
+                when.
+            folder: the only place of the host's file system that the guest can write to.
+                ``console.log`` in it keeps what the kernel and the agent said, unless all went well
+                and the agent said nothing.
             real_limit_s: real seconds after which the guest is ended.
 
         Raises:
-            CapabilityError: the guest cannot be started on this machine (``no-guest``), or `folder` not be written to (``cannot-write``).
-            EngineError: ``guest-panicked``, ``guest-hung``, ``guest-out-of-memory``, ``guest-garbled`` or ``guest-ended-early``.
+            CapabilityError: the guest cannot be started on this machine (``no-guest``), or `folder`
+                not be written to (``cannot-write``).
+            EngineError: ``guest-panicked``, ``guest-hung``, ``guest-out-of-memory``,
+                ``guest-garbled`` or ``guest-ended-early``.
         """
         folder = folder.resolve()
         log = folder / "console.log"
 
         def arguments(exchange: str) -> list[str]:
             seed = int(request.get("seed", 1)) % 2**64
-            return command_line(exchange, memory_mib=self._memory_mib, consoles=("null,fd:1",), more=(*self._more, f"random.seed={seed}"))
+            return command_line(
+                exchange,
+                memory_mib=self._memory_mib,
+                consoles=("null,fd:1",),
+                more=(*self._more, f"random.seed={seed}"),
+            )
 
         stream = Stream(on_event)
         try:
             told = orders(self._agent, request, None if self._processor_s else folder)
             if self._processor_s:
-                told |= {"cwd": "/", "enclosure": enclosure(self._kernel, memory_mib=self._memory_mib, processor_s=self._processor_s)}
+                told |= {
+                    "cwd": "/",
+                    "enclosure": enclosure(self._kernel, memory_mib=self._memory_mib, processor_s=self._processor_s),
+                }
             writable, opened = (None, _opened_for_stranger(log)) if self._processor_s else (folder, _opened(log))
             with opened as output, under_way(self._kernel, arguments, told, folder=writable, output=output) as voyage:
                 status = voyage.follow(stream, real_limit_s=real_limit_s, silence_s=self._silence_s)
@@ -104,12 +119,14 @@ class Guest:
 
 
 def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], more: Sequence[str] = ()) -> list[str]:
-    """The lab kernel's command line: what stands behind ``--`` is for init, and KEY=VALUE that the kernel does not know is init's environment.
+    """The lab kernel's command line: what stands behind ``--`` is for init, and KEY=VALUE that the
+    kernel does not know is init's environment.
 
     Args:
         exchange: the folder through which orders and events go.
         memory_mib: the guest's memory in MiB.
-        consoles: what the first consoles are connected to, as ``INPUT,OUTPUT``; the kernel itself speaks on the first.
+        consoles: what the first consoles are connected to, as ``INPUT,OUTPUT``; the kernel itself
+            speaks on the first.
         more: what else the kernel is told.
     """
     return [
@@ -134,7 +151,9 @@ def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], mor
 
 
 def orders(agent: str, request: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
-    """What the guest is told, see `twlab.engines.guest.init`: to be the same Python in the same place as this one."""
+    """What the guest is told, see `twlab.engines.guest.init`: to be the same Python in the same
+    place as this one.
+    """
     return {
         "folder": str(folder or ""),
         "cwd": os.getcwd(),
@@ -147,18 +166,26 @@ def orders(agent: str, request: Mapping[str, Any], folder: Path | None) -> dict[
 
 
 def built_kernel() -> Path:
-    """The lab kernel that has been built. Raises CapabilityError when there is none (``no-lab-kernel``)."""
+    """The lab kernel that has been built. Raises CapabilityError when there is none
+    (``no-lab-kernel``).
+    """
     from twlab.engines import kernel
 
     found = kernel.find()
     if found is None:
-        raise CapabilityError("the lab kernel has not been built", "build it once, in about four minutes: twlab kernel build", "no-lab-kernel")
+        raise CapabilityError(
+            "the lab kernel has not been built",
+            "build it once, in about four minutes: twlab kernel build",
+            "no-lab-kernel",
+        )
     return found.path
 
 
 @contextmanager
 def _opened_for_stranger(log: Path) -> Iterator[int]:
-    """As `_opened`, for a console that may say more than anybody wants to keep: what goes past `_MOST_SAID` bytes fails."""
+    """As `_opened`, for a console that may say more than anybody wants to keep: what goes past
+    `_MOST_SAID` bytes fails.
+    """
     with _opened(log) as kept:
         fd = os.memfd_create("console", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
         try:
@@ -175,7 +202,9 @@ def _opened(log: Path) -> Iterator[int]:
     try:
         fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
     except OSError as error:
-        raise CapabilityError(f"{log.parent} cannot be written to: {error.strerror}", "name another folder with --out", "cannot-write") from error
+        raise CapabilityError(
+            f"{log.parent} cannot be written to: {error.strerror}", "name another folder with --out", "cannot-write"
+        ) from error
     try:
         yield fd
     finally:

@@ -1,15 +1,17 @@
-"""The first process in the lab kernel: makes the guest's file systems, then has an agent carry out what was ordered.
+"""The first process in the lab kernel: makes the guest's file systems, then has an agent carry out
+what was ordered.
 
-It is copied into the exchange folder and started there by the kernel, on a Python that knows no site-packages; so it uses nothing
-of twlab, not even after it has read its orders. It never returns: it ends the guest by switching it off.
+It is copied into the exchange folder and started there by the kernel, on a Python that knows no
+site-packages; so it uses nothing of twlab, not even after it has read its orders. It never returns:
+it ends the guest by switching it off.
 
 The orders, ``orders.json`` in the exchange folder:
 
     {"folder": the one writable folder, or empty, "cwd": ..., "path": sys.path, "executable": ..., "environment": {...},
      "agent": "twlab.run.agent", "request": {...}}
 
-The agent is a module with ``carry_out(request, emit)``. What it emits goes to the file ``events``, one JSON object a line; its
-standard output and standard error are the console.
+The agent is a module with ``carry_out(request, emit)``. What it emits goes to the file ``events``,
+one JSON object a line; its standard output and standard error are the console.
 """
 
 from __future__ import annotations
@@ -39,14 +41,17 @@ _libc = ctypes.CDLL(None, use_errno=True)
 def main() -> None:
     """Mount, read the orders, have them carried out, switch off."""
     try:
-        # A sleep ends on time, to the nanosecond, not within the 50 us that Linux allows itself in order to save power.
+        # A sleep ends on time, to the nanosecond, not within the 50 us that Linux allows itself in
+        # order to save power.
         _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
         _libc.sethostname(_HOST_NAME, len(_HOST_NAME))
         orders, events = _open_exchange(Path(__file__).parent)
         _mount_all(orders["folder"])
-        # The agent is the one process that must not be sacrificed: a guest short of memory says so, and ends.
+        # The agent is the one process that must not be sacrificed: a guest short of memory says so,
+        # and ends.
         Path("/proc/sys/vm/panic_on_oom").write_text("1")
-        # And what it runs on stays in memory: else Linux, short of it, may throw out and fetch back the same pages of Python for ever.
+        # And what it runs on stays in memory: else Linux, short of it, may throw out and fetch back
+        # the same pages of Python for ever.
         _libc.mlockall(_MCL_CURRENT)
         os.environ.update(orders["environment"])
         os.chdir(orders["cwd"])
@@ -64,7 +69,8 @@ def _open_exchange(exchange: Path) -> tuple[dict[str, Any], TextIO]:
     _mount("none", str(exchange), "hostfs", _NOSUID | _NODEV, str(exchange))
     orders = json.loads((exchange / "orders.json").read_text())
     events = (exchange / "events").open("w")
-    # From here on the open file is enough. Where the exchange is no private tmpfs, a guest that is killed leaves nothing in it.
+    # From here on the open file is enough. Where the exchange is no private tmpfs, a guest that is
+    # killed leaves nothing in it.
     for file in exchange.iterdir():
         file.unlink()
     return orders, events
@@ -108,8 +114,9 @@ def _carry_out(orders: dict[str, Any], events: TextIO) -> None:
     gc.disable()
     agent = importlib.import_module(orders["agent"])
     gc.enable()
-    # TCP notes in which second since boot it saw a timestamp, and takes 0 for never: in the first one there is no PAWS and no reuse
-    # of TIME_WAIT. So begin in the second one, which takes no real time.
+    # TCP notes in which second since boot it saw a timestamp, and takes 0 for never: in the first
+    # one there is no PAWS and no reuse of TIME_WAIT. So begin in the second one, which takes no
+    # real time.
     select.select([], [], [], 1)
     agent.carry_out(orders["request"], emit)
 

@@ -1,8 +1,10 @@
-"""One guest under way: its processes are started, what it reports is handed on, and nothing of it is left at the end.
+"""One guest under way: its processes are started, what it reports is handed on, and nothing of it
+is left at the end.
 
-The guest's clock stands still while anything in it computes, and leaps while all of it waits. So nothing may ever make the guest
-wait for the host: orders and events go through files, which the guest reads and writes within one system call, and inotify wakes the
-host. Over a serial line, a host that is slow to read would cost the guest virtual time.
+The guest's clock stands still while anything in it computes, and leaps while all of it waits. So
+nothing may ever make the guest wait for the host: orders and events go through files, which the
+guest reads and writes within one system call, and inotify wakes the host. Over a serial line, a
+host that is slow to read would cost the guest virtual time.
 """
 
 from __future__ import annotations
@@ -39,7 +41,8 @@ class Voyage:
     """A guest under way.
 
     Attributes:
-        process: ends when the guest's kernel does, and the other way round: the sandbox, or where there is none, the vessel.
+        process: ends when the guest's kernel does, and the other way round: the sandbox, or where
+            there is none, the vessel.
         sandboxed: which of them.
         events: the file of the guest's events.
         handover: a socket that is at its end of file once the last process of the guest is gone.
@@ -51,10 +54,12 @@ class Voyage:
     handover: socket.socket
 
     def follow(self, stream: Stream, *, real_limit_s: float = math.inf, silence_s: float = math.inf) -> int:
-        """Hand on events until the guest is gone; returns its exit status: negative, or 128 and more, for a signal.
+        """Hand on events until the guest is gone; returns its exit status: negative, or 128 and
+        more, for a signal.
 
         Raises:
-            EngineError: it was silent for `silence_s` seconds, or not done in `real_limit_s` (``guest-hung``).
+            EngineError: it was silent for `silence_s` seconds, or not done in `real_limit_s`
+                (``guest-hung``).
         """
         deadline_s = loop.monotonic_s() + real_limit_s
         pidfd = os.pidfd_open(self.process.pid)
@@ -142,24 +147,32 @@ class Stream:
 
 @contextmanager
 def under_way(
-    kernel: Path, arguments: Callable[[str], Sequence[str]], orders: dict[str, Any], *, folder: Path | None, output: int, terminal: int = -1
+    kernel: Path,
+    arguments: Callable[[str], Sequence[str]],
+    orders: dict[str, Any],
+    *,
+    folder: Path | None,
+    output: int,
+    terminal: int = -1,
 ) -> Iterator[Voyage]:
     """A guest, started; when the block ends, however it ends, nothing of it is left.
 
-    Where the machine refuses namespaces, the guest runs without the sandbox: it dies with this process all the same, but it is kept
-    from the user's files only by its own read-only mount. A guest with an enclosure does not run then.
+    Where the machine refuses namespaces, the guest runs without the sandbox: it dies with this
+    process all the same, but it is kept from the user's files only by its own read-only mount. A
+    guest with an enclosure does not run then.
 
     Args:
         kernel: the lab kernel.
         arguments: its command line, given the folder through which orders and events go.
         orders: see `twlab.engines.guest.init`.
-        folder: the only place of the host's file system that the guest can write to; None: there is none.
+        folder: the only place of the host's file system that the guest can write to; None: there is
+            none.
         output: file descriptor for standard output and standard error of the kernel.
         terminal: another file descriptor that the kernel is given, under the same number.
 
     Raises:
-        CapabilityError: the lab kernel cannot be started on this machine (``no-guest``), or with an enclosure not without namespaces
-            (``no-namespaces``).
+        CapabilityError: the lab kernel cannot be started on this machine (``no-guest``), or with an
+            enclosure not without namespaces (``no-namespaces``).
     """
     spare = (folder or Path(tempfile.gettempdir())) / f".twlab-{os.getpid()}"
     try:
@@ -186,7 +199,12 @@ def under_way(
 def _start(sandboxed: bool, command: list[str], orders: dict[str, Any], output: int, terminal: int) -> Voyage:
     environment = {} if "enclosure" in orders else os.environ  # which may hold what is none of a stranger's business
     ours, theirs = socket.socketpair()
-    python = [sys.executable, "-S", "-P", "-m"]  # neither needs a package, and neither may take a module from where the user is
+    python = [
+        sys.executable,
+        "-S",
+        "-P",
+        "-m",
+    ]  # neither needs a package, and neither may take a module from where the user is
     before = [*python, "twlab.engines.sandbox", str(os.getpid())] if sandboxed else []
     with theirs:
         process = subprocess.Popen(

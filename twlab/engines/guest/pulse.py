@@ -1,8 +1,9 @@
 """What a guest that says nothing is doing: told from outside, by who uses the processor.
 
-The lab kernel is one process of the host, and each process of the guest another, a child of it. The ways to hang look different: a
-guest process that computes without end burns the child's time, and virtual time stands still; a guest in which everything waits for what
-never comes burns the kernel's time, leaping from timer to timer; one that is stopped burns none.
+The lab kernel is one process of the host, and each process of the guest another, a child of it. The
+ways to hang look different: a guest process that computes without end burns the child's time, and
+virtual time stands still; a guest in which everything waits for what never comes burns the kernel's
+time, leaping from timer to timer; one that is stopped burns none.
 """
 
 from __future__ import annotations
@@ -17,7 +18,9 @@ _IDLE = 0.05  # share of a core below which nothing runs
 
 
 def pulse(kernel: int) -> str:
-    """What the guest whose kernel is process `kernel` is doing, in words. Takes `SAMPLE_S` seconds to find out."""
+    """What the guest whose kernel is process `kernel` is doing, in words. Takes `SAMPLE_S` seconds
+    to find out.
+    """
     own_before, children_before = _used_s(kernel), sum(map(_used_s, children(kernel)))
     loop.Loop().sleep(SAMPLE_S)
     own = (_used_s(kernel) - own_before) / SAMPLE_S

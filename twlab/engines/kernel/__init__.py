@@ -1,4 +1,5 @@
-"""The lab kernel: user-mode Linux, built from the distribution's own kernel source with the project's configuration and changes.
+"""The lab kernel: user-mode Linux, built from the distribution's own kernel source with the
+project's configuration and changes.
 
     recipe   what is built: `lab.config` and `patches/`
     source   what it is built from: the distribution's source package, or a tree
@@ -6,7 +7,8 @@
     store    where built kernels are kept, and which one is used
     info     what a built kernel is
 
-`docs/lab-kernel.md` says what is changed and why it is still Linux. The configuration and the changes are GPL-2.0-only, as the kernel is.
+`docs/lab-kernel.md` says what is changed and why it is still Linux. The configuration and the
+changes are GPL-2.0-only, as the kernel is.
 """
 
 from twlab.engines.kernel.build import build

@@ -1,4 +1,6 @@
-"""Builds the lab kernel: unpack, change, configure, check, compile. Nothing of it counts until all of it is done."""
+"""Builds the lab kernel: unpack, change, configure, check, compile. Nothing of it counts until all
+of it is done.
+"""
 
 from __future__ import annotations
 
@@ -37,26 +39,47 @@ TOOLS = {
 _STEPS = 1438  # lines that make prints for 6.12 with this configuration: what the bar is measured against
 _UNPACKED, _CONFIGURED = 0.06, 0.08  # shares of the time that a build takes
 _SPACE_B = 1_500_000_000
-_FLAGS = ("ARCH", "CROSS_COMPILE", "SUBARCH", "MAKEFLAGS", "KCFLAGS", "CFLAGS", "LDFLAGS", "KCONFIG_CONFIG", "KBUILD_OUTPUT", "O")
+_FLAGS = (
+    "ARCH",
+    "CROSS_COMPILE",
+    "SUBARCH",
+    "MAKEFLAGS",
+    "KCFLAGS",
+    "CFLAGS",
+    "LDFLAGS",
+    "KCONFIG_CONFIG",
+    "KBUILD_OUTPUT",
+    "O",
+)
 
 
-def build(source: Path | None = None, version: str | None = None, progress: Progress = lambda share, doing: None) -> Kernel:
-    """The lab kernel made from `source`, or from the distribution's source package of `version`; built if there is none yet.
+def build(
+    source: Path | None = None, version: str | None = None, progress: Progress = lambda share, doing: None
+) -> Kernel:
+    """The lab kernel made from `source`, or from the distribution's source package of `version`;
+    built if there is none yet.
 
     Args:
         source: an unpacked kernel tree; it is copied, not changed.
-        version: series of a source package, ``6.1``; None: 6.12, or else 6.1, or else the newest there is.
+        version: series of a source package, ``6.1``; None: 6.12, or else 6.1, or else the newest
+            there is.
         progress: called with the share done (0 to 1) and what is being done.
 
     Raises:
-        UsageError: no kernel tree (``not-a-kernel-tree``), or one that the changes do not fit (``changes-do-not-fit``).
-        CapabilityError: the machine is not x86-64 (``no-guest``), lacks programs (``no-build-tools``), the source package
-            (``no-kernel-source``) or space (``no-space``), or cannot write to the cache (``no-cache``); the package's source is one
-            that the changes (``changes-do-not-fit``) or the options (``options-did-not-take``) do not fit, or does not compile
-            (``kernel-does-not-build``).
+        UsageError: no kernel tree (``not-a-kernel-tree``), or one that the changes do not fit
+            (``changes-do-not-fit``).
+        CapabilityError: the machine is not x86-64 (``no-guest``), lacks programs
+            (``no-build-tools``), the source package (``no-kernel-source``) or space (``no-space``),
+            or cannot write to the cache (``no-cache``); the package's source is one that the
+            changes (``changes-do-not-fit``) or the options (``options-did-not-take``) do not fit,
+            or does not compile (``kernel-does-not-build``).
     """
     if platform.machine() != "x86_64":
-        raise CapabilityError(f"user-mode Linux is for x86-64, and this is {platform.machine()}", "use the host engine: --engine host", "no-guest")
+        raise CapabilityError(
+            f"user-mode Linux is for x86-64, and this is {platform.machine()}",
+            "use the host engine: --engine host",
+            "no-guest",
+        )
     origin = sources.choose(source, version)
     name = f"{origin.version}-{origin.fingerprint()}-{recipe.digest()}"
     if kernel := store.kept(name):
@@ -84,7 +107,11 @@ def _build(origin: Source, name: str, workplace: Path, folder: Path, progress: P
         progress(_UNPACKED, "configuring")
         configure(workplace, release)
         progress(_CONFIGURED, f"compiling Linux {release}")
-        _compile(workplace, log, lambda share: progress(_CONFIGURED + share * (1 - _CONFIGURED), f"compiling Linux {release}"))
+        _compile(
+            workplace,
+            log,
+            lambda share: progress(_CONFIGURED + share * (1 - _CONFIGURED), f"compiling Linux {release}"),
+        )
         kernel = _keep(origin, name, workplace, folder)
     except OSError as error:
         raise _system_error(error, workplace) from None
@@ -97,16 +124,31 @@ def change(tree: Path, release: str, chosen: bool) -> None:
     """Make the changes in `tree`, which is of version `release`.
 
     Raises:
-        UsageError, CapabilityError: one does not fit (``changes-do-not-fit``): the former if the tree was `chosen` by the user.
+        UsageError, CapabilityError: one does not fit (``changes-do-not-fit``): the former if the
+            tree was `chosen` by the user.
     """
     for step in recipe.changes():
-        command = ["patch", "--strip=1", "--batch", "--forward", "--no-backup-if-mismatch", "--reject-file=-", f"--directory={tree}"]
-        finished = subprocess.run(command, input=step.path.read_text(), capture_output=True, text=True, check=False, env=_environment())
+        command = [
+            "patch",
+            "--strip=1",
+            "--batch",
+            "--forward",
+            "--no-backup-if-mismatch",
+            "--reject-file=-",
+            f"--directory={tree}",
+        ]
+        finished = subprocess.run(
+            command, input=step.path.read_text(), capture_output=True, text=True, check=False, env=_environment()
+        )
         if finished.returncode == 0:
             continue
         if "No space left" in finished.stdout + finished.stderr:
             raise sources.no_space(tree)
-        places = [file for file, said in _by_file(finished.stdout, step.files).items() if re.search(r"FAILED|ignored|Skipping", said)]
+        places = [
+            file
+            for file, said in _by_file(finished.stdout, step.files).items()
+            if re.search(r"FAILED|ignored|Skipping", said)
+        ]
         at_fault = UsageError if chosen else CapabilityError
         raise at_fault(
             f"the change {step.name} does not fit Linux {release}: {', '.join(places) or finished.stderr.strip()}",
@@ -116,7 +158,9 @@ def change(tree: Path, release: str, chosen: bool) -> None:
 
 
 def _by_file(said: str, files: list[str]) -> dict[str, str]:
-    """What patch said about each file. It names a file before its hunks, and one that is missing only in the text it shows of the change."""
+    """What patch said about each file. It names a file before its hunks, and one that is missing
+    only in the text it shows of the change.
+    """
     sections = re.split(r"^(?:patching file |can't find file to patch )", said, flags=re.MULTILINE)[1:]
     return dict(zip(files, sections, strict=False))
 
@@ -125,7 +169,8 @@ def configure(tree: Path, release: str) -> None:
     """Write the configuration of `tree` and check that every option of the recipe took.
 
     Raises:
-        CapabilityError: some did not (``options-did-not-take``), or there is none (``kernel-does-not-build``).
+        CapabilityError: some did not (``options-did-not-take``), or there is none
+            (``kernel-does-not-build``).
     """
     fragment = tree / "lab.plain.config"
     fragment.write_text("".join(f"{option.setting}\n" for option in recipe.options()))
@@ -136,7 +181,9 @@ def configure(tree: Path, release: str) -> None:
         ["make", "ARCH=um", "olddefconfig"],
     ]
     for step in steps:
-        finished = subprocess.run(step, cwd=tree, capture_output=True, text=True, check=False, env=_environment(), stdin=subprocess.DEVNULL)
+        finished = subprocess.run(
+            step, cwd=tree, capture_output=True, text=True, check=False, env=_environment(), stdin=subprocess.DEVNULL
+        )
         if finished.returncode != 0:
             raise _does_not_build(release, finished.stdout + finished.stderr, "the output says why")
     lines = set((tree / ".config").read_text().splitlines())
@@ -188,16 +235,26 @@ def _keep(origin: Source, name: str, workplace: Path, folder: Path) -> Kernel:
     with tempfile.TemporaryDirectory(prefix=f".{name}.new-", dir=folder) as made:
         ready = Path(made) / "ready"
         ready.mkdir()
-        subprocess.run(["strip", f"--output-file={ready / store.PROGRAM}", workplace / "linux"], check=True, capture_output=True)
+        subprocess.run(
+            ["strip", f"--output-file={ready / store.PROGRAM}", workplace / "linux"], check=True, capture_output=True
+        )
         facts = {
             "version": release,
             "source": str(origin.path),
-            "compiler": subprocess.run(["gcc", "--version"], capture_output=True, text=True, check=True).stdout.splitlines()[0],
+            "compiler": subprocess.run(
+                ["gcc", "--version"], capture_output=True, text=True, check=True
+            ).stdout.splitlines()[0],
             "changes": {change.name: change.subject for change in recipe.changes()},
             "options": [option.setting for option in recipe.options()],
         }
         (ready / store.FACTS).write_text(json.dumps(facts, indent=1) + "\n")
-        for path, mode in ((ready, 0o755), (ready / store.PROGRAM, 0o755), (ready / store.FACTS, 0o644), (folder, 0o755), (folder.parent, 0o755)):
+        for path, mode in (
+            (ready, 0o755),
+            (ready / store.PROGRAM, 0o755),
+            (ready / store.FACTS, 0o644),
+            (folder, 0o755),
+            (folder.parent, 0o755),
+        ):
             path.chmod(mode)  # whatever the umask was: everybody may use a kernel that root has built
         return store.keep(name, ready)
 
@@ -206,7 +263,9 @@ def _require_tools() -> None:
     missing = [package for program, package in TOOLS.items() if not shutil.which(program)]
     if "gcc" not in missing:
         trial = ["gcc", "-x", "c", "-E", "-o", os.devnull, "-"]
-        if subprocess.run(trial, input="#include <stdio.h>\n#include <linux/if_tun.h>\n", text=True, capture_output=True, check=False).returncode:
+        if subprocess.run(
+            trial, input="#include <stdio.h>\n#include <linux/if_tun.h>\n", text=True, capture_output=True, check=False
+        ).returncode:
             missing.append("libc6-dev")
     if missing:
         message = f"to build the lab kernel, this machine lacks {', '.join(missing)}"
@@ -214,15 +273,26 @@ def _require_tools() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """For every tool: no language but English, none of the caller's settings for make, and nothing of this machine in the program."""
+    """For every tool: no language but English, none of the caller's settings for make, and nothing
+    of this machine in the program.
+    """
     kept = {name: value for name, value in os.environ.items() if name not in _FLAGS}
-    fixed = {"KBUILD_BUILD_USER": "twlab", "KBUILD_BUILD_HOST": "twlab", "KBUILD_BUILD_TIMESTAMP": "2024-01-01", "KBUILD_BUILD_VERSION": "1"}
+    fixed = {
+        "KBUILD_BUILD_USER": "twlab",
+        "KBUILD_BUILD_HOST": "twlab",
+        "KBUILD_BUILD_TIMESTAMP": "2024-01-01",
+        "KBUILD_BUILD_VERSION": "1",
+    }
     return {**kept, **fixed, "LC_ALL": "C"}
 
 
 def _does_not_build(release: str, text: str, where: str) -> CapabilityError:
     lines = text.splitlines()
-    telling = [line for line in lines if re.search(r"\berror\b|\*\*\*|not found", line, re.IGNORECASE)] or lines[-1:] or ["no output"]
+    telling = (
+        [line for line in lines if re.search(r"\berror\b|\*\*\*|not found", line, re.IGNORECASE)]
+        or lines[-1:]
+        or ["no output"]
+    )
     return CapabilityError(f"Linux {release} does not compile: {telling[0].strip()}", where, "kernel-does-not-build")
 
 

@@ -19,8 +19,9 @@ def info() -> dict[str, Any]:
     """Facts about the lab kernel that `find` gives, by name: strings and lists of strings.
 
     Returns:
-        ``version``, ``path``, ``size``, ``source``, ``compiler``, ``recipe`` (a digest of options and changes), ``changes``, ``sysctls`` (each
-        with its unit, bounds and default) and ``options`` (as Kconfig writes them).
+        ``version``, ``path``, ``size``, ``source``, ``compiler``, ``recipe`` (a digest of options
+        and changes), ``changes``, ``sysctls`` (each with its unit, bounds and default) and
+        ``options`` (as Kconfig writes them).
 
     Raises:
         CapabilityError: none has been built (``no-lab-kernel``).
@@ -28,7 +29,11 @@ def info() -> dict[str, Any]:
     """
     kernel = store.find()
     if kernel is None:
-        raise CapabilityError("the lab kernel has not been built", "build it once, in about four minutes: twlab kernel build", "no-lab-kernel")
+        raise CapabilityError(
+            "the lab kernel has not been built",
+            "build it once, in about four minutes: twlab kernel build",
+            "no-lab-kernel",
+        )
     facts = kernel.facts()
     version = facts.get("version") or _said_version(kernel)
     return {

@@ -25,7 +25,9 @@ class Option:
         return re.findall(r"CONFIG_\w+", self.setting)[0]
 
     def took(self, lines: set[str]) -> bool:
-        """Whether `lines`, those of a finished ``.config``, have it. An option that this kernel does not know is not set."""
+        """Whether `lines`, those of a finished ``.config``, have it. An option that this kernel
+        does not know is not set.
+        """
         if self.setting.startswith("#"):
             return not any(line.startswith(f"{self.name}=") for line in lines)
         return self.setting in lines
@@ -45,7 +47,11 @@ class Change:
     @property
     def subject(self) -> str:
         """What it is, in one line."""
-        return next(line.removeprefix("Subject: ") for line in self.path.read_text().splitlines() if line.startswith("Subject: "))
+        return next(
+            line.removeprefix("Subject: ")
+            for line in self.path.read_text().splitlines()
+            if line.startswith("Subject: ")
+        )
 
     @property
     def files(self) -> list[str]:

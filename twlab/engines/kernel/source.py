@@ -1,4 +1,6 @@
-"""What the lab kernel is built from: the distribution's source package, or an unpacked tree. Neither is ever written to."""
+"""What the lab kernel is built from: the distribution's source package, or an unpacked tree.
+Neither is ever written to.
+"""
 
 from __future__ import annotations
 
@@ -12,11 +14,15 @@ from pathlib import Path
 from twlab.errors import CapabilityError, LabError, UsageError
 
 PACKAGES = Path("/usr/src")
-# Debian 12 has both. 6.12 boots and forks twice as fast, and a SYN that a TIME_WAIT socket lets in keeps what it owes to that
-# socket: from 4.15 to 6.9, tcp_v4_fill_cb() forgot its initial sequence number (mended by 41eecbd712b7).
+# Debian 12 has both. 6.12 boots and forks twice as fast, and a SYN that a TIME_WAIT socket lets in
+# keeps what it owes to that socket: from 4.15 to 6.9, tcp_v4_fill_cb() forgot its initial sequence
+# number (mended by 41eecbd712b7).
 PREFERRED = ("6.12", "6.1")
-# User-mode Linux has none of these devices, and without them a tree takes a third of the space. What Kconfig and make read stays.
-_LEFT_OUT = [f"drivers/{kind}" for kind in ("gpu", "media", "net/ethernet", "net/wireless", "infiniband", "staging", "scsi")]
+# User-mode Linux has none of these devices, and without them a tree takes a third of the space.
+# What Kconfig and make read stays.
+_LEFT_OUT = [
+    f"drivers/{kind}" for kind in ("gpu", "media", "net/ethernet", "net/wireless", "infiniband", "staging", "scsi")
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +31,8 @@ class Source:
 
     Attributes:
         path: a tar file of the distribution's package, or the top folder of a tree.
-        version: of a package the series that its name says, ``6.1``; of a tree what its Makefile says, ``6.1.192``.
+        version: of a package the series that its name says, ``6.1``; of a tree what its Makefile
+            says, ``6.1.192``.
     """
 
     path: Path
@@ -37,23 +44,31 @@ class Source:
         return self.path.is_dir()
 
     def fingerprint(self) -> str:
-        """A short name for this source as it is now: it changes with any file's name, size or time of change."""
+        """A short name for this source as it is now: it changes with any file's name, size or time
+        of change.
+        """
         files = sorted(_files(self.path)) if self.is_tree else [self.path]
         seen = hashlib.sha256()
         for file in files:
             status = file.stat(follow_symlinks=False)
-            seen.update(f"{file.relative_to(self.path) if self.is_tree else file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
+            seen.update(
+                f"{file.relative_to(self.path) if self.is_tree else file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode()
+            )
         return seen.hexdigest()[:12]
 
     def unpack(self, folder: Path) -> None:
-        """Put a copy into `folder`, without the parts that user-mode Linux cannot use. Raises CapabilityError (``no-space``, ``broken-source``)."""
+        """Put a copy into `folder`, without the parts that user-mode Linux cannot use. Raises
+        CapabilityError (``no-space``, ``broken-source``).
+        """
         left_out = [f"--exclude={place}/*.{kind}" for place in _LEFT_OUT for kind in ("c", "h")]
         left_out += ["--exclude=Documentation/*.rst", "--exclude=Documentation/*.yaml", "--exclude=.git"]
         taking = ["tar", "--extract", "--no-same-owner", f"--directory={folder}"]
         if self.is_tree:
             giving = ["tar", "--create", *left_out, "--file=-", f"--directory={self.path}", "."]
             with subprocess.Popen(giving, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as giver:
-                finished = subprocess.run([*taking, "--file=-"], stdin=giver.stdout, capture_output=True, text=True, check=False)
+                finished = subprocess.run(
+                    [*taking, "--file=-"], stdin=giver.stdout, capture_output=True, text=True, check=False
+                )
             failed = finished.returncode or giver.returncode
         else:
             command = [*taking, *left_out, "--strip-components=1", f"--file={self.path}"]
@@ -64,15 +79,19 @@ class Source:
 
 
 def choose(tree: Path | None = None, version: str | None = None) -> Source:
-    """The source to build from: `tree` if given, else the distribution's package of `version`, else of 6.12, else of 6.1, else the newest.
+    """The source to build from: `tree` if given, else the distribution's package of `version`, else
+    of 6.12, else of 6.1, else the newest.
 
     Raises:
-        UsageError: `tree` is not a kernel's source with user-mode Linux in it (``not-a-kernel-tree``); both are given (``bad-source``).
+        UsageError: `tree` is not a kernel's source with user-mode Linux in it
+            (``not-a-kernel-tree``); both are given (``bad-source``).
         CapabilityError: there is no such package (``no-kernel-source``).
     """
     if tree is not None:
         if version is not None:
-            raise UsageError("a source tree and a package's version cannot both be given", "leave out --version", "bad-source")
+            raise UsageError(
+                "a source tree and a package's version cannot both be given", "leave out --version", "bad-source"
+            )
         return Source(tree.resolve(), makefile_version(tree))
     packages = {}
     for path in PACKAGES.glob("linux-source-*.tar.*"):
@@ -83,19 +102,30 @@ def choose(tree: Path | None = None, version: str | None = None) -> Source:
     if wanted not in packages:
         there = f"; there is {', '.join(f'linux-source-{name}' for name in by_age)}" if packages else ""
         remedy = f"apt-get install linux-source-{wanted}, or give an unpacked tree with --source"
-        raise CapabilityError(f"the kernel source package linux-source-{wanted} is not installed{there}", remedy, "no-kernel-source")
+        raise CapabilityError(
+            f"the kernel source package linux-source-{wanted} is not installed{there}", remedy, "no-kernel-source"
+        )
     return Source(packages[wanted], wanted)
 
 
 def makefile_version(tree: Path) -> str:
-    """The version that a kernel tree's Makefile says, ``6.1.192``. Raises UsageError (``not-a-kernel-tree``)."""
+    """The version that a kernel tree's Makefile says, ``6.1.192``. Raises UsageError
+    (``not-a-kernel-tree``).
+    """
     try:
         text = (tree / "Makefile").read_text()
-        parts = [re.findall(rf"^{name} *= *(\S*)", text, re.MULTILINE)[0] for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION")]
+        parts = [
+            re.findall(rf"^{name} *= *(\S*)", text, re.MULTILINE)[0]
+            for name in ("VERSION", "PATCHLEVEL", "SUBLEVEL", "EXTRAVERSION")
+        ]
     except (OSError, UnicodeDecodeError, IndexError):
         parts = []
     if not parts or not (tree / "arch" / "um").is_dir():
-        raise UsageError(f"{tree} is not a kernel's source tree", "give the folder that has Makefile and arch/um in it", "not-a-kernel-tree")
+        raise UsageError(
+            f"{tree} is not a kernel's source tree",
+            "give the folder that has Makefile and arch/um in it",
+            "not-a-kernel-tree",
+        )
     return ".".join(parts[:3]) + parts[3]
 
 
@@ -104,7 +134,11 @@ def cannot_unpack(source: Path, folder: Path, reason: str) -> LabError:
     if "No space left" in reason:
         return no_space(folder)
     last = reason.strip().splitlines()[-1:] or ["no reason given"]
-    return CapabilityError(f"{source} cannot be unpacked: {last[0]}", "install the source package again, or give another source", "broken-source")
+    return CapabilityError(
+        f"{source} cannot be unpacked: {last[0]}",
+        "install the source package again, or give another source",
+        "broken-source",
+    )
 
 
 def no_space(folder: Path) -> CapabilityError:

@@ -1,7 +1,8 @@
 """Where built kernels are kept, and which of them is used.
 
-A kept kernel is a folder with two files, `linux` and `kernel.json`; its name says what it was built from and with. It comes into being by
-one rename, when it is complete. Root's kernels are kept for everybody in /var/cache/twlab, any other user's in his own cache.
+A kept kernel is a folder with two files, `linux` and `kernel.json`; its name says what it was built
+from and with. It comes into being by one rename, when it is complete. Root's kernels are kept for
+everybody in /var/cache/twlab, any other user's in his own cache.
 """
 
 from __future__ import annotations
@@ -29,7 +30,9 @@ class Kernel:
     path: Path
 
     def facts(self) -> dict[str, Any]:
-        """What was noted when it was built, see `twlab.engines.kernel.build`; empty for a program from elsewhere."""
+        """What was noted when it was built, see `twlab.engines.kernel.build`; empty for a program
+        from elsewhere.
+        """
         try:
             return json.loads((self.path.parent / FACTS).read_text())
         except (OSError, ValueError):
@@ -37,7 +40,8 @@ class Kernel:
 
 
 def find() -> Kernel | None:
-    """The lab kernel to use: the program that TWLAB_KERNEL names, else, of those built with today's recipe, the one asked for last.
+    """The lab kernel to use: the program that TWLAB_KERNEL names, else, of those built with today's
+    recipe, the one asked for last.
 
     Raises:
         UsageError: TWLAB_KERNEL names no program (``bad-kernel``).
@@ -49,20 +53,26 @@ def find() -> Kernel | None:
             raise UsageError(f"TWLAB_KERNEL={named} is not a program", remedy, "bad-kernel")
         return Kernel(path)
     for cache in dict.fromkeys((own_cache(), EVERYBODYS)):
-        if kept := [folder for folder in _readable(cache) if folder.name.endswith(f"-{recipe.digest()}") and _complete(folder)]:
+        if kept := [
+            folder for folder in _readable(cache) if folder.name.endswith(f"-{recipe.digest()}") and _complete(folder)
+        ]:
             return Kernel(max(kept, key=lambda folder: (folder / FACTS).stat().st_mtime_ns) / PROGRAM)
     return None
 
 
 def own_cache() -> Path:
-    """Where this user's kernels are kept: $XDG_CACHE_HOME/twlab, or for root /var/cache/twlab, or ~/.cache/twlab."""
+    """Where this user's kernels are kept: $XDG_CACHE_HOME/twlab, or for root /var/cache/twlab, or
+    ~/.cache/twlab.
+    """
     if chosen := os.environ.get("XDG_CACHE_HOME"):
         return Path(chosen).absolute() / "twlab"
     return EVERYBODYS if os.geteuid() == 0 else Path(os.path.expanduser("~")) / ".cache" / "twlab"
 
 
 def kept(name: str) -> Kernel | None:
-    """The kernel kept under `name` for this user or for everybody; being asked for makes one's own the one that is used."""
+    """The kernel kept under `name` for this user or for everybody; being asked for makes one's own
+    the one that is used.
+    """
     for cache in (own_cache(), EVERYBODYS):
         folder = cache / "kernels" / name
         if _complete(folder):
@@ -81,7 +91,8 @@ def keep(name: str, folder: Path) -> Kernel:
 
 @contextmanager
 def claim(name: str, waiting: Callable[[], object]) -> Iterator[Path]:
-    """Be the only one who builds `name`; calls `waiting()` if somebody else is at it. Yields the folder of this user's kernels.
+    """Be the only one who builds `name`; calls `waiting()` if somebody else is at it. Yields the
+    folder of this user's kernels.
 
     Raises:
         CapabilityError: the cache cannot be written to (``no-cache``).
@@ -91,7 +102,9 @@ def claim(name: str, waiting: Callable[[], object]) -> Iterator[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / f".{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise CapabilityError(f"{folder} cannot be written to: {error.strerror}", "set XDG_CACHE_HOME to a folder of yours", "no-cache") from None
+        raise CapabilityError(
+            f"{folder} cannot be written to: {error.strerror}", "set XDG_CACHE_HOME to a folder of yours", "no-cache"
+        ) from None
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,4 +1,6 @@
-"""Ceilings as a plot: connections a second against the length of TIME_WAIT, measured beside theory. Imports matplotlib, as `heatmap` does."""
+"""Ceilings as a plot: connections a second against the length of TIME_WAIT, measured beside theory.
+Imports matplotlib, as `heatmap` does.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,12 @@ _MARKS = ("o", "s", "^")
 
 
 def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
-    """Write `stem` with .png and .svg: a line of theory and the measured points for each number of ports, and what the question said.
+    """Write `stem` with .png and .svg: a line of theory and the measured points for each number of
+    ports, and what the question said.
 
     Args:
-        rows: those of `twlab.studies.ceiling.cases`; drawn are those of the group ``ports`` that have been measured.
+        rows: those of `twlab.studies.ceiling.cases`; drawn are those of the group ``ports`` that
+            have been measured.
         title: a line above.
         stem: path of the files; its suffix is replaced.
     """
@@ -30,9 +34,22 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
         _series(axes, [row for row in drawn if row["ports"] == ports], _COLOURS[number % 3], _MARKS[number % 3])
     mail = sorted({(row["time_wait_s"], row["mail_per_s"]) for row in drawn if row["mail_per_s"]})
     if mail:
-        axes.plot(*zip(*mail, strict=True), "x", color="#b00020", markersize=9, markeredgewidth=2, label="the question's figures (“32K ports”)")
+        axes.plot(
+            *zip(*mail, strict=True),
+            "x",
+            color="#b00020",
+            markersize=9,
+            markeredgewidth=2,
+            label="the question's figures (“32K ports”)",
+        )
     lengths = sorted({row["time_wait_s"] for row in drawn})
-    axes.set(xscale="log", yscale="log", xlabel="length of TIME_WAIT, s", ylabel="new connections a second, to one destination", title=title)
+    axes.set(
+        xscale="log",
+        yscale="log",
+        xlabel="length of TIME_WAIT, s",
+        ylabel="new connections a second, to one destination",
+        title=title,
+    )
     axes.set_xticks(lengths, [f"{length:g}" for length in lengths])
     axes.minorticks_off()
     rates = [250, 500, 1000, 2000, 4000, 8000]
@@ -49,7 +66,19 @@ def _series(axes: Any, rows: list[dict[str, Any]], colour: str, mark: str) -> No
     """One number of ports."""
     rows = sorted(rows, key=lambda row: float(row["time_wait_s"]))
     lengths = [row["time_wait_s"] for row in rows]
-    axes.plot(lengths, [row["exact_per_s"] for row in rows], color=colour, linewidth=1, label=f"{rows[0]['ports']:,} ports: ports / TIME_WAIT")
     axes.plot(
-        lengths, [row["sustained_per_s"] for row in rows], mark, color=colour, markersize=7, fillstyle="none", label="   measured: no connect fails"
+        lengths,
+        [row["exact_per_s"] for row in rows],
+        color=colour,
+        linewidth=1,
+        label=f"{rows[0]['ports']:,} ports: ports / TIME_WAIT",
+    )
+    axes.plot(
+        lengths,
+        [row["sustained_per_s"] for row in rows],
+        mark,
+        color=colour,
+        markersize=7,
+        fillstyle="none",
+        label="   measured: no connect fails",
     )

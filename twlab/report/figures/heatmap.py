@@ -1,4 +1,5 @@
-"""A sweep as a heat map: for each length of TIME_WAIT and each age of the old segment, what became of the application.
+"""A sweep as a heat map: for each length of TIME_WAIT and each age of the old segment, what became
+of the application.
 
 Imports matplotlib, as `ceiling_plot` does; nothing else does.
 """
@@ -19,7 +20,8 @@ _INK = {"harmed": "white", "delayed": "black", "unharmed": "black"}
 
 
 def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
-    """Write `stem` with .png and .svg: a panel for timestamps off, and one for on; a cell's colour mixes its outcomes by their shares.
+    """Write `stem` with .png and .svg: a panel for timestamps off, and one for on; a cell's colour
+    mixes its outcomes by their shares.
 
     Args:
         rows: those of `twlab.studies.sweep.table.Table.rows`.
@@ -38,7 +40,9 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _panel(axes, [row for row in rows if row["timestamps"] == panel], "off" if float(panel) == 0 else "on")
     figure.suptitle(title)
-    handles: list[Any] = [Patch(facecolor=_COLOURS[name], edgecolor="black", linewidth=0.5, label=_WORDS[name]) for name in _WORDS]
+    handles: list[Any] = [
+        Patch(facecolor=_COLOURS[name], edgecolor="black", linewidth=0.5, label=_WORDS[name]) for name in _WORDS
+    ]
     handles.append(Line2D([], [], color="black", linewidth=2, linestyle="--", label="age = length of TIME_WAIT"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2 if len(panels) > 1 else 1, frameon=False)
     files = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]

@@ -19,7 +19,8 @@ MOST_BYTES = 24 << 20  # of a capture that is read for a page: about 100,000 pac
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a ladder: an ``<svg>``; `packed` is what it opens to, "" where it is no fold; None: more than a page holds.
+    """A part of a ladder: an ``<svg>``; `packed` is what it opens to, "" where it is no fold; None:
+    more than a page holds.
 
     `handle` is where across it what opens it stands, e.g. ``48.5%``.
     """

@@ -1,7 +1,8 @@
 """Counts over time as a small inline SVG. Pure.
 
-Colours come from the page's style sheet by class, so that it is right on light and on dark paper; lines differ in dashes too. Drawn by hand: a
-plot of matplotlib takes 20 kB and a second to import, and does not follow the page's colours.
+Colours come from the page's style sheet by class, so that it is right on light and on dark paper;
+lines differ in dashes too. Drawn by hand: a plot of matplotlib takes 20 kB and a second to import,
+and does not follow the page's colours.
 """
 
 from __future__ import annotations
@@ -36,13 +37,16 @@ def draw(plot: Plot, last_s: float) -> Markup:
         parts.append(f'<path class="grid" d="M{_LEFT} {y(value):.1f}H{_WIDTH - _RIGHT}"/>')
         parts.append(f'<text class="tick" text-anchor="end" x="{_LEFT - 6}" y="{y(value) + 4:.1f}">{value:,g}</text>')
     parts += [
-        f'<text class="tick" text-anchor="middle" x="{x(at_s):.1f}" y="{_HEIGHT - 12}">{at_s:g} s</text>' for at_s in _ticks(last_s, within=True)
+        f'<text class="tick" text-anchor="middle" x="{x(at_s):.1f}" y="{_HEIGHT - 12}">{at_s:g} s</text>'
+        for at_s in _ticks(last_s, within=True)
     ]
     for number, (name, points) in enumerate(curves.items()):
         told = f"<title>{escape(name)}: at most {max(value for _, value in points):,g}</title>"
         parts.append(f'<path class="series s{number % 4}" d="{_path(points, last_s, x, y)}">{told}</path>')
         x_key = _LEFT + 8 + number * (_WIDTH - _LEFT) // max(3, len(curves))
-        parts.append(f'<path class="series s{number % 4}" d="M{x_key} 11h18"/><text class="key" x="{x_key + 24}" y="15">{escape(name)}</text>')
+        parts.append(
+            f'<path class="series s{number % 4}" d="M{x_key} 11h18"/><text class="key" x="{x_key + 24}" y="15">{escape(name)}</text>'
+        )
     peaks = ", ".join(f"{name} at most {max(value for _, value in points):,g}" for name, points in curves.items())
     title = escape(f"{plot.title} over {last_s:.4g} s: {peaks}")
     return Markup(
@@ -63,7 +67,9 @@ def _thinned(points: Points) -> Iterator[tuple[float, float]]:
 
 
 def _ticks(most: float, within: bool = False) -> list[float]:
-    """A few round numbers from 0: whole ones, up to the first that is not below `most`; or, `within`, up to the last that is not above it."""
+    """A few round numbers from 0: whole ones, up to the first that is not below `most`; or,
+    `within`, up to the last that is not above it.
+    """
     step = 10.0 ** floor(log10(most / 2))
     step = next(step * factor for factor in (1, 2, 5, 10) if most / (step * factor) <= 5)
     step = step if within else max(1.0, step)

@@ -1,4 +1,6 @@
-"""Parts of a page that are packed, because pages grow large: markup as gzip in base64, which the page's script puts in its place. Pure."""
+"""Parts of a page that are packed, because pages grow large: markup as gzip in base64, which the
+page's script puts in its place. Pure.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ class Room:
 
     Attributes:
         plain: bytes of ladders that stand in it as they are.
-        packed: bytes of what is packed: what folds open to, and ladders for which there was no room as they are.
+        packed: bytes of what is packed: what folds open to, and ladders for which there was no room
+            as they are.
     """
 
     def __init__(self, plain: int = 1_200_000, packed: int = 1_550_000):
@@ -30,7 +33,9 @@ class Room:
         return fits
 
     def place(self, markup: str, folds: int = 0) -> tuple[str, str] | None:
-        """`markup` as it is and "", or "" and the same packed; None where there is no room either way. Of its bytes `folds` have been counted."""
+        """`markup` as it is and "", or "" and the same packed; None where there is no room either
+        way. Of its bytes `folds` have been counted.
+        """
         if len(markup) - folds <= self.plain:
             self.plain -= len(markup) - folds
             return markup, ""

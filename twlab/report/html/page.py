@@ -1,7 +1,8 @@
 """The report: one HTML file over many runs, that asks nothing of any network.
 
-Runs that cannot be read are named in it, and the rest is still shown. All runs are in the overview; at most `FULL` are shown in full, those
-that did not go as predicted first, and ladders stop where the page would grow past what a mail takes.
+Runs that cannot be read are named in it, and the rest is still shown. All runs are in the overview;
+at most `FULL` are shown in full, those that did not go as predicted first, and ladders stop where
+the page would grow past what a mail takes.
 """
 
 from __future__ import annotations
@@ -59,7 +60,8 @@ def write(paths: Sequence[Path], out: Path) -> Written:
     """Make the report over `paths` as the file `out`.
 
     Args:
-        paths: folders of runs, their ``result.json``, folders that hold folders of runs; studies (see `twlab.report.studies`) and their folders.
+        paths: folders of runs, their ``result.json``, folders that hold folders of runs; studies
+            (see `twlab.report.studies`) and their folders.
         out: the file to write; links to captures are relative to it.
 
     Raises:
@@ -68,7 +70,11 @@ def write(paths: Sequence[Path], out: Path) -> Written:
     """
     rows, found, unreadable = _read(_expanded(paths))
     if not rows and not found:
-        raise unreadable[0] if unreadable else UsageError("there are no runs to report on", "name folders that twlab run has made", "no-result")
+        raise (
+            unreadable[0]
+            if unreadable
+            else UsageError("there are no runs to report on", "name folders that twlab run has made", "no-result")
+        )
     sections = Sections(out)
     unreadable += _fill(rows, sections)
     counts = {verdict: sum(row.result.verdict is verdict for row in rows) for verdict in Verdict}
@@ -78,7 +84,9 @@ def write(paths: Sequence[Path], out: Path) -> Written:
         row.again = names[row.result.scenario] > 1
     full = sum(bool(row.section) for row in rows)
     shown = [(f"study-{number}", study) for number, study in enumerate(found, 1)]
-    text = sections.render("page.html.j2", rows=rows, studies=shown, unreadable=unreadable, counts=counts, grounds=grounds, full=full)
+    text = sections.render(
+        "page.html.j2", rows=rows, studies=shown, unreadable=unreadable, counts=counts, grounds=grounds, full=full
+    )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(text, encoding="utf-8")
@@ -93,7 +101,12 @@ def _expanded(paths: Iterable[Path]) -> Iterable[Path]:
         inner: list[Path] = []
         if path.is_dir() and not (path / FILE).exists():
             inner = [file.parent for file in sorted(path.glob(f"*/{FILE}"))]
-            inner += [file for name in studies.FILES for file in (path / name, *sorted(path.glob(f"*/{name}"))) if file.is_file()]
+            inner += [
+                file
+                for name in studies.FILES
+                for file in (path / name, *sorted(path.glob(f"*/{name}")))
+                if file.is_file()
+            ]
         yield from inner or (path,)
 
 
@@ -131,4 +144,8 @@ def _fill(rows: list[_Row], sections: Sections) -> list[LabError]:
 
 
 def _odd(path: Path, error: Exception) -> UsageError:
-    return UsageError(f"{path} holds values that no result has: {type(error).__name__}: {error}", "run the scenario again", "broken-result")
+    return UsageError(
+        f"{path} holds values that no result has: {type(error).__name__}: {error}",
+        "run the scenario again",
+        "broken-result",
+    )

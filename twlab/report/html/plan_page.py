@@ -17,7 +17,13 @@ _LONGEST_REM = 8
 
 def write(plan: Plan, out: Path) -> None:
     """Write the page of `plan` as the file `out`. Raises CapabilityError (``cannot-write``)."""
-    environment = Environment(loader=PackageLoader("twlab.report.html"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    environment = Environment(
+        loader=PackageLoader("twlab.report.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     named = {hazard.name for way in (plan.asked, *plan.ways) for hazard in way.hazards}
     limits = [way.ceiling_per_s for way in (plan.asked, *plan.ways) if math.isfinite(way.ceiling_per_s)]
     most = math.log1p(max(limits, default=1.0))

@@ -26,7 +26,11 @@ class Sections:
 
     def __init__(self, out: Path):
         self.environment = Environment(
-            loader=PackageLoader("twlab.report.html"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            loader=PackageLoader("twlab.report.html"),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
         )
         self.environment.globals.update(words=wording, ladder_style=Markup(ladder_svg.STYLE))
         self._out = out
@@ -76,7 +80,10 @@ class Sections:
         pieces, why = ladders.draw(folder, name, capture) if capture else ([], "This arm left no capture.")
         placed = None
         if pieces:
-            pieces = [piece if not piece.packed or self._room.fold(piece.packed) else replace(piece, packed=None) for piece in pieces]
+            pieces = [
+                piece if not piece.packed or self._room.fold(piece.packed) else replace(piece, packed=None)
+                for piece in pieces
+            ]
             folds = sum(len(piece.packed or "") for piece in pieces)
             placed = self._room.place(self.render("ladder.html.j2", pieces=pieces, folder=folder, name=name), folds)
             why = f"No room for it on this page: twlab show {folder} --arm {name}"
@@ -86,7 +93,9 @@ class Sections:
 
 def _opened(result: Result) -> str:
     """The arm that is looked at first: one that did not go as predicted, or else the treatment."""
-    by_interest = sorted(result.arms, key=lambda name: (result.arms[name].ok is True, result.arms[name].role != "treatment"))
+    by_interest = sorted(
+        result.arms, key=lambda name: (result.arms[name].ok is True, result.arms[name].role != "treatment")
+    )
     return by_interest[0] if by_interest else ""
 
 

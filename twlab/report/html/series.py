@@ -1,4 +1,6 @@
-"""What an arm's evidence tells over time: TIME_WAIT sockets, ports held, connects that failed. Pure."""
+"""What an arm's evidence tells over time: TIME_WAIT sockets, ports held, connects that failed.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +31,27 @@ class Plot:
 
 def of(arm: ArmResult) -> list[Plot]:
     """The plots that say something; none for an arm in which there was nothing of it."""
-    made = [Plot("TIME_WAIT sockets", _time_wait(arm)), Plot("Ports held: sockets in use and in TIME_WAIT", _ports(arm)), _connects(arm)]
+    made = [
+        Plot("TIME_WAIT sockets", _time_wait(arm)),
+        Plot("Ports held: sockets in use and in TIME_WAIT", _ports(arm)),
+        _connects(arm),
+    ]
     return [plot for plot in made if any(value for points in plot.curves.values() for _, value in points)]
 
 
 def _time_wait(arm: ArmResult) -> dict[str, Points]:
     if not arm.sockets:
-        return _listed(arm.time_wait, [*(entry["at_s"] for entry in arm.transcript if entry["kind"] == "step"), arm.virtual_s])
+        return _listed(
+            arm.time_wait, [*(entry["at_s"] for entry in arm.transcript if entry["kind"] == "step"), arm.virtual_s]
+        )
     curves = {node: _changes([(at_s, waiting) for at_s, _, waiting in rows]) for node, rows in arm.sockets.items()}
     return {node: points for node, points in curves.items() if any(count for _, count in points)}
 
 
 def _listed(samples: Sequence[Mapping[str, Any]], moments_s: Sequence[float]) -> dict[str, Points]:
-    """From the tables listed at each step, in results that have nothing better: a node without a sample at such a moment had none."""
+    """From the tables listed at each step, in results that have nothing better: a node without a
+    sample at such a moment had none.
+    """
     curves: dict[str, dict[float, float]] = {}
     for sample in samples:
         curves.setdefault(sample["node"], {})[sample["at_s"]] = sample.get("count", len(sample["sockets"]))
@@ -56,14 +66,20 @@ def _ports(arm: ArmResult) -> dict[str, Points]:
     callers = {entry.get("node", "") for entry in arm.transcript if _CONNECT.match(entry["text"])}
     if _loads(arm):  # tells no node; it is the one whose sockets wait
         callers |= {max(arm.sockets, key=lambda node: max(row[2] for row in arm.sockets[node]), default="")}
-    curves = {node: _changes([(at_s, used + waiting) for at_s, used, waiting in rows]) for node, rows in arm.sockets.items() if node in callers}
+    curves = {
+        node: _changes([(at_s, used + waiting) for at_s, used, waiting in rows])
+        for node, rows in arm.sockets.items()
+        if node in callers
+    }
     return {node: points for node, points in curves.items() if max(count for _, count in points) >= _FEW_PORTS}
 
 
 def _connects(arm: ArmResult) -> Plot:
     """Connects that failed, and those that came about, counted up; nothing where none failed."""
     told = [
-        (entry["at_s"], "failed" if " fails: " in entry["text"] else "came about", 1) for entry in arm.transcript if _CONNECT.match(entry["text"])
+        (entry["at_s"], "failed" if " fails: " in entry["text"] else "came about", 1)
+        for entry in arm.transcript
+        if _CONNECT.match(entry["text"])
     ]
     for began_s, load in _loads(arm):
         for second, (connected, failed) in enumerate(zip(load["connected"], load["failed"], strict=True), 1):

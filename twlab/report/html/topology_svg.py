@@ -1,7 +1,8 @@
 """The topology as a small inline SVG. Pure.
 
-Colours come from the page's style sheet by class, so that a drawing is right on light and on dark paper. Drawn by hand: a plot of
-matplotlib takes 20 kB and a second to import, and does not follow the page's colours.
+Colours come from the page's style sheet by class, so that a drawing is right on light and on dark
+paper. Drawn by hand: a plot of matplotlib takes 20 kB and a second to import, and does not follow
+the page's colours.
 """
 
 from __future__ import annotations
@@ -15,7 +16,9 @@ _MOST_ROWS = 8  # nodes drawn one below the other; the rest of a column is count
 
 
 def topology(nodes: Mapping[str, str], links: Sequence[Sequence[str]]) -> Markup:
-    """Nodes (name to role) and links (pairs of names) as a drawing, the clients' side on the left of the wire."""
+    """Nodes (name to role) and links (pairs of names) as a drawing, the clients' side on the left
+    of the wire.
+    """
     columns = _columns(nodes, links)
     rows = max(len(column) for column in columns)
     width, height = _STEP_X * len(columns) - _STEP_X + _BOX_WIDTH + 8, _STEP_Y * rows
@@ -51,12 +54,17 @@ def _columns(nodes: Mapping[str, str], links: Sequence[Sequence[str]]) -> list[l
     column = {centre: 0}
     for first in near[centre]:
         part = _reach(first, centre, near)
-        side = 1 if any(name.startswith("s") for name in part) and not any(name.startswith("c") for name in part) else -1
+        side = (
+            1 if any(name.startswith("s") for name in part) and not any(name.startswith("c") for name in part) else -1
+        )
         for name, distance in part.items():
             column.setdefault(name, side * distance)
     for name in nodes:
         column.setdefault(name, 0)
-    columns = [[name for name in nodes if column[name] == number] for number in range(min(column.values()), max(column.values()) + 1)]
+    columns = [
+        [name for name in nodes if column[name] == number]
+        for number in range(min(column.values()), max(column.values()) + 1)
+    ]
     return [_short(names) for names in columns if names]
 
 
@@ -66,7 +74,9 @@ def _short(names: list[str]) -> list[str]:
 
 
 def _reach(start: str, without: str, near: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Every node that can be reached from `start` without crossing `without`, with its distance from the latter."""
+    """Every node that can be reached from `start` without crossing `without`, with its distance
+    from the latter.
+    """
     distance, edge = {start: 1}, [start]
     while edge:
         ahead = [name for known in edge for name in near[known] if name != without and name not in distance]

@@ -17,7 +17,9 @@ def verdict(result: Result) -> str:
     off = [name for name, arm in result.arms.items() if arm.ok is False]
     control = next((name for name, arm in result.arms.items() if arm.role == "control"), None)
     if {arm.role for arm in result.arms.values()} == {"session"}:
-        return "A session at the shell claims nothing, so nothing can be said about it; what was done in it stands below."
+        return (
+            "A session at the shell claims nothing, so nothing can be said about it; what was done in it stands below."
+        )
     if control is None:
         return "Read it with care: the control was not part of this run, so there is nothing to compare the other arms with."
     if result.verdict is Verdict.SUPPORTED:
@@ -44,7 +46,9 @@ def arms(result: Result) -> str:
 
 
 def fact(name: str) -> str:
-    """The name of a fact as a person says it: ``foreign_bytes`` is ``foreign bytes``, and a unit goes to the value."""
+    """The name of a fact as a person says it: ``foreign_bytes`` is ``foreign bytes``, and a unit
+    goes to the value.
+    """
     unit = _unit(name)
     return (name.removesuffix(unit) if unit else name).replace("_", " ")
 
@@ -58,7 +62,11 @@ def value(name: str, seen: Any) -> str:
 
 def is_table(seen: Any) -> bool:
     """Whether an observed value is a list of rows, each with the same columns."""
-    return isinstance(seen, list) and bool(seen) and all(isinstance(row, dict) and row.keys() == seen[0].keys() for row in seen)
+    return (
+        isinstance(seen, list)
+        and bool(seen)
+        and all(isinstance(row, dict) and row.keys() == seen[0].keys() for row in seen)
+    )
 
 
 def _bounds(bounds: dict[str, Any]) -> str:

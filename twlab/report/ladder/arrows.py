@@ -1,7 +1,7 @@
 """The arrows of a ladder, made of the transits that a capture proves. Pure.
 
-Sequence numbers are relative to the first SYN of the four-tuple in the arm, and stay so when the four-tuple is opened again:
-where the numbers of two connections overlap, the ladder shows it.
+Sequence numbers are relative to the first SYN of the four-tuple in the arm, and stay so when the
+four-tuple is opened again: where the numbers of two connections overlap, the ladder shows it.
 """
 
 from __future__ import annotations
@@ -55,7 +55,9 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
 
 
 def parted(made: Sequence[Arrow]) -> Iterator[Arrow]:
-    """The arrows, with two instead of one for each segment that a node kept: the ways to and from that node."""
+    """The arrows, with two instead of one for each segment that a node kept: the ways to and from
+    that node.
+    """
     for arrow in made:
         if not arrow.kept_at or arrow.lost or arrow.mark not in ("held", "delayed"):
             yield arrow
@@ -68,7 +70,9 @@ def parted(made: Sequence[Arrow]) -> Iterator[Arrow]:
 
 
 def _kept(way: Transit) -> tuple[str, float]:
-    """The node that kept a segment longest, and for how long; none if that was no time worth telling."""
+    """The node that kept a segment longest, and for how long; none if that was no time worth
+    telling.
+    """
     gaps = [(other.segment.at_s - one.segment.at_s, other.interface) for one, other in pairwise(way.sightings)]
     longest_s, interface = max(gaps, default=(0.0, ""))
     node = next((node for node in way.nodes[1:] if interface.startswith(f"{node}-")), "")
@@ -80,7 +84,9 @@ def _overlap(one: Segment, other: Segment) -> bool:
 
 
 def _mark(way: Transit, earlier: int | None) -> tuple[str, str]:
-    """What the lab did to a transit, as a mark and in words. `earlier`: the number of the arrow that had the same numbers."""
+    """What the lab did to a transit, as a mark and in words. `earlier`: the number of the arrow
+    that had the same numbers.
+    """
     words = "; ".join(sighting.comment for sighting in reversed(way.sightings) if sighting.comment)
     if "copy of the packet" in words:
         return "copy", words.replace("copy of the packet", f"copy of #{earlier}" if earlier else "copy of a segment")
@@ -97,7 +103,9 @@ def _mark(way: Transit, earlier: int | None) -> tuple[str, str]:
 
 
 def _unanswered(made: list[Arrow]) -> list[Arrow]:
-    """The same, but those SYNs marked that arrived and to which nothing came back before the next SYN of the four-tuple."""
+    """The same, but those SYNs marked that arrived and to which nothing came back before the next
+    SYN of the four-tuple.
+    """
     answered_s: dict[Flow, list[float]] = {}
     syns: dict[Flow, list[float]] = {}
     for arrow in made:
@@ -109,8 +117,12 @@ def _unanswered(made: list[Arrow]) -> list[Arrow]:
         addresses = arrow.flow.source, arrow.flow.destination
         if arrow.flags == "S" and not arrow.lost:
             until_s = min((left_s for left_s in syns[arrow.flow] if left_s > arrow.left_s), default=float("inf"))
-            if until_s > arrow.arrived_s and not any(arrow.left_s <= left_s < until_s for left_s in answered_s.get(arrow.flow, [])):
-                why = "; ".join(part for part in (arrow.words, f"no answer{_older(arrow, last.get(addresses))}") if part)
+            if until_s > arrow.arrived_s and not any(
+                arrow.left_s <= left_s < until_s for left_s in answered_s.get(arrow.flow, [])
+            ):
+                why = "; ".join(
+                    part for part in (arrow.words, f"no answer{_older(arrow, last.get(addresses))}") if part
+                )
                 made[at] = replace(arrow, mark=arrow.mark or "unanswered", words=why)
                 continue
         last[addresses] = arrow

@@ -1,7 +1,8 @@
 """Which rows of a ladder are folded, so that thousands of segments stay readable. Pure.
 
-Three rules, in this order. Connections that go as an earlier one of the same step went are folded with what was said of them: the first
-of each kind stays. Runs of plain segments are folded: bulk transfer. Where a step has still more rows than a page, its middle is folded.
+Three rules, in this order. Connections that go as an earlier one of the same step went are folded
+with what was said of them: the first of each kind stays. Runs of plain segments are folded: bulk
+transfer. Where a step has still more rows than a page, its middle is folded.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ Kind = tuple[object, ...]
 
 
 def fold(rows: Iterable[Row], fold_from: int = FOLD_FROM, crowd: int = CROWD) -> list[Row]:
-    """The rows with those folded that nobody needs to see to understand the rest. Opened again, the folds hold every row, in its order."""
+    """The rows with those folded that nobody needs to see to understand the rest. Opened again, the
+    folds hold every row, in its order.
+    """
     shown: list[Row] = []
     for section in _sections(rows):
         folded: list[Row] = []
@@ -35,7 +38,11 @@ def fold(rows: Iterable[Row], fold_from: int = FOLD_FROM, crowd: int = CROWD) ->
         for caption, group in groupby(folded, lambda row: isinstance(row, Caption)):
             run = list(group)
             if not caption and len(run) > crowd:
-                middle = tuple(row for outer in run[crowd // 2 : -crowd // 4] for row in (outer.rows if isinstance(outer, Fold) else (outer,)))
+                middle = tuple(
+                    row
+                    for outer in run[crowd // 2 : -crowd // 4]
+                    for row in (outer.rows if isinstance(outer, Fold) else (outer,))
+                )
                 inner = [bulk(middle)] if any(isinstance(row, Arrow) for row in middle) else list(middle)
                 run = [*run[: crowd // 2], *inner, *run[-crowd // 4 :]]
             shown += run
@@ -86,7 +93,9 @@ def _repeats_folded(section: Sequence[Row]) -> Iterator[Row]:
 
 
 def _runs(section: Sequence[Row], like: dict[Exchange, list[Arrow]]) -> Iterator[tuple[bool, list[Row]]]:
-    """The rows in runs of those that belong to repetitions and those that do not. What a node did goes with the segments before it."""
+    """The rows in runs of those that belong to repetitions and those that do not. What a node did
+    goes with the segments before it.
+    """
     flows = {flow for flows, _ in like for flow in flows}
     numbers = {row.number for row in section if isinstance(row, Arrow) and row.exchange in like}
     repeated, run = False, list[Row]()
@@ -106,9 +115,13 @@ def _runs(section: Sequence[Row], like: dict[Exchange, list[Arrow]]) -> Iterator
 
 
 def _kind(arrows: Sequence[Arrow], caller: str) -> Kind:
-    """What two connections have in common that go alike: who called whom, and what crossed in which direction, bulk counted once."""
+    """What two connections have in common that go alike: who called whom, and what crossed in which
+    direction, bulk counted once.
+    """
     first = arrows[0]
-    events = [(arrow.path[0] == first.path[0], arrow.flags, arrow.mark, arrow.part, arrow.length > 0) for arrow in arrows]
+    events = [
+        (arrow.path[0] == first.path[0], arrow.flags, arrow.mark, arrow.part, arrow.length > 0) for arrow in arrows
+    ]
     if any(arrow.mark in _OWN for arrow in arrows):
         return (first.number,)
     return caller, first.path[-1], tuple(event for event, _ in groupby(events))
@@ -123,7 +136,11 @@ def _strands(met: dict[Exchange, list[Arrow]], like: dict[Exchange, list[Arrow]]
         first = alike[0][0]
         model = like[first.exchange]
         nodes = tuple(dict.fromkeys(own[0].path[0] for own in alike))
-        numbers = f"#{exchange_number} to #{model[-1].number}" if model[-1].number > exchange_number else f"#{exchange_number}"
+        numbers = (
+            f"#{exchange_number} to #{model[-1].number}"
+            if model[-1].number > exchange_number
+            else f"#{exchange_number}"
+        )
         what = "connects" if first.flags == "S" else "connections"
         mark = "unanswered" if any(arrow.mark == "unanswered" for arrow in model) else ""
         fate = "none is answered" if mark else "each is answered" if any(arrow.flags == "SA" for arrow in model) else ""

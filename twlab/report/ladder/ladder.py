@@ -1,4 +1,6 @@
-"""The ladder of one arm: columns, arrows, folds, breaks, captions and socket states, read from a run's folder. Pure but for reading."""
+"""The ladder of one arm: columns, arrows, folds, breaks, captions and socket states, read from a
+run's folder. Pure but for reading.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ _LAST = 1 << 40  # sorts behind every arrow of the same time
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A rail of the ladder, for one node, or for several that go alike and of which the ladder shows none by itself."""
+    """A rail of the ladder, for one node, or for several that go alike and of which the ladder
+    shows none by itself.
+    """
 
     name: str
     nodes: tuple[str, ...]
@@ -58,7 +62,9 @@ class Ladder:
     def label(self, arrow: Arrow) -> str:
         """``#7 SYN seq 0``; with the name of a node that shares its column."""
         ends = (arrow.path[0], arrow.path[-1])
-        shared = next((node for column in self.columns if len(column.nodes) > 1 for node in column.nodes if node in ends), "")
+        shared = next(
+            (node for column in self.columns if len(column.nodes) > 1 for node in column.nodes if node in ends), ""
+        )
         again = " arrives:" if arrow.part == "in" else ""
         return f"#{arrow.number}{again} " + (f"{shared}: " if shared else "") + arrow.label()
 
@@ -67,37 +73,54 @@ def read(folder: Path, arm: str) -> Ladder:
     """The ladder of one arm of the run in `folder`.
 
     Raises:
-        UsageError: as `twlab.results.result.read_result` and `twlab.results.pcapng_reading.read_capture` do; or the run has no
+        UsageError: as `twlab.results.result.read_result` and
+            `twlab.results.pcapng_reading.read_capture` do; or the run has no
         such arm (``no-such-arm``).
     """
     result = read_result(folder)
     if arm not in result.arms:
-        raise UsageError(f"this run of {result.scenario} has no arm called {arm!r}", f"its arms are: {', '.join(result.arms)}", "no-such-arm")
+        raise UsageError(
+            f"this run of {result.scenario} has no arm called {arm!r}",
+            f"its arms are: {', '.join(result.arms)}",
+            "no-such-arm",
+        )
     found = result.arms[arm]
     capture = found.capture or f"{arm}.pcapng"
     if Path(capture).name != capture:
-        raise UsageError(f"{folder} names a capture outside itself: {capture}", "name a folder that twlab run has made", "foreign-result")
+        raise UsageError(
+            f"{folder} names a capture outside itself: {capture}",
+            "name a folder that twlab run has made",
+            "foreign-result",
+        )
     ways = transits(read_capture((folder if folder.is_dir() else folder.parent) / capture), found.settings)
     rows = fold(arrange(parted(arrows(ways)), captions(found), follow(ways, found)))
     return Ladder(result.scenario, arm, found.role, columns(ways, found, rows), tuple(paused(rows)), found.settings)
 
 
 def captions(arm: ArmResult) -> list[Caption]:
-    """What of the transcript stands in the ladder. What the wire did is seen at the arrows; notes from before the first step are settings."""
+    """What of the transcript stands in the ladder. What the wire did is seen at the arrows; notes
+    from before the first step are settings.
+    """
     entries = [Entry(**entry) for entry in arm.transcript]
     first = next((at for at, entry in enumerate(entries) if entry.kind == "step"), 0)
     found = [
-        Caption(e.at_s, e.kind, e.text, e.node) for at, e in enumerate(entries) if e.kind in ("step", "verb") or (e.kind == "note" and at > first)
+        Caption(e.at_s, e.kind, e.text, e.node)
+        for at, e in enumerate(entries)
+        if e.kind in ("step", "verb") or (e.kind == "note" and at > first)
     ]
     if arm.observed:
-        facts = " ".join(f"{key}={plain(value)}" for key, value in arm.observed.items() if value != "" and not isinstance(value, list))
+        facts = " ".join(
+            f"{key}={plain(value)}"
+            for key, value in arm.observed.items()
+            if value != "" and not isinstance(value, list)
+        )
         found.append(Caption(arm.virtual_s, "end", f"observed: {facts}"))
     return found
 
 
 def arrange(made: Iterable[Arrow], texts: Iterable[Caption], states: Iterable[State]) -> list[Row]:
-    """All rows in the order of time; at one time a step comes first, then arrows, each followed by the
-    states that it brought about, then what the verbs tell."""
+    """All rows in the order of time; at one time a step comes first, then arrows, each followed by
+    the states that it brought about, then what the verbs tell."""
     keyed: list[tuple[tuple[float, float, int], Row]] = [((arrow.left_s, arrow.number, 0), arrow) for arrow in made]
     keyed += [((state.at_s, state.after or _LAST, 1), state) for state in states]
     keyed += [((text.at_s, {"step": 0, "end": _LAST + 2}.get(text.kind, _LAST + 1), 0), text) for text in texts]
@@ -105,7 +128,8 @@ def arrange(made: Iterable[Arrow], texts: Iterable[Caption], states: Iterable[St
 
 
 def columns(ways: Iterable[Transit], arm: ArmResult, rows: Sequence[Row]) -> tuple[Column, ...]:
-    """A column for each node that segments met, so that the first SYNs go from left to right; all nodes when nothing crossed.
+    """A column for each node that segments met, so that the first SYNs go from left to right; all
+    nodes when nothing crossed.
 
     Nodes of which only folds tell, and the same, share one.
     """

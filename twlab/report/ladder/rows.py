@@ -1,4 +1,6 @@
-"""What stands in a ladder: arrows, folds, captions, breaks (and states, see `twlab.report.ladder.states`). Pure."""
+"""What stands in a ladder: arrows, folds, captions, breaks (and states, see
+`twlab.report.ladder.states`). Pure.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ Part = Literal["", "out", "in"]
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """One segment, from where it set out to where it arrived; one that was kept on its way for long is two arrows.
+    """One segment, from where it set out to where it arrived; one that was kept on its way for long
+    is two arrows.
 
     Attributes:
         number: counted from 1 in the arm, in the order in which segments set out.
@@ -23,11 +26,14 @@ class Arrow:
         left_s, arrived_s: first and last sighting, in seconds since the arm began.
         flow: the four-tuple outside of all gateways, sender first.
         seq, ack: relative to the first SYN of the four-tuple; `ack` is None without the flag.
-        connection: which connection of its four-tuple this is, counted from 1; 0 when its SYN was not seen.
-        mark: what became of it: "", ``held``, ``delayed``, ``copied``, ``copy``, ``injected``, ``dropped``, ``lost`` or ``unanswered``.
+        connection: which connection of its four-tuple this is, counted from 1; 0 when its SYN was
+            not seen.
+        mark: what became of it: "", ``held``, ``delayed``, ``copied``, ``copy``, ``injected``,
+            ``dropped``, ``lost`` or ``unanswered``.
         words: the same in words; or that bytes of it had been in a segment that the lab put in.
         lost: it did not arrive.
-        part: ``out``: the way to the node that kept it; ``in``: the way on from there, `left_s` is when it was let go; "": the whole way.
+        part: ``out``: the way to the node that kept it; ``in``: the way on from there, `left_s` is
+            when it was let go; "": the whole way.
         kept_at: the node that kept it longest; "" when none did.
         kept_s: for how long.
     """
@@ -100,7 +106,9 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A line across the ladder: a step of the scenario, or what was done or found; `kind` as in the transcript, or ``end``."""
+    """A line across the ladder: a step of the scenario, or what was done or found; `kind` as in the
+    transcript, or ``end``.
+    """
 
     at_s: float
     kind: str
@@ -127,7 +135,9 @@ def begins_s(row: Row) -> float:
 
 
 def bulk(rows: tuple[Row, ...]) -> Fold:
-    """A fold of whatever is in `rows`: ``1,020 segments, 33.0 MB client > server``, both ways where both ways carried data."""
+    """A fold of whatever is in `rows`: ``1,020 segments, 33.0 MB client > server``, both ways where
+    both ways carried data.
+    """
     arrows = [row for row in rows if isinstance(row, Arrow)]
     loads: dict[tuple[str, str], int] = {}
     for arrow in arrows:

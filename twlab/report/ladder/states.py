@@ -1,7 +1,8 @@
 """The states of sockets that a capture, the settings and the listed TIME_WAIT sockets prove. Pure.
 
-RFC 9293 section 3.3.2, figure 5, followed from what was seen to arrive. When TIME-WAIT began is seen on the wire; when it ended is what
-the arm's setting says, unless the TIME_WAIT tables taken at each step say otherwise: then it is the RST in between, or the later of the two.
+RFC 9293 section 3.3.2, figure 5, followed from what was seen to arrive. When TIME-WAIT began is
+seen on the wire; when it ended is what the arm's setting says, unless the TIME_WAIT tables taken at
+each step say otherwise: then it is the RST in between, or the later of the two.
 """
 
 from __future__ import annotations
@@ -14,17 +15,21 @@ from twlab.report.ladder.transits import Transit
 from twlab.results.result import ArmResult
 from twlab.segment import Flow, distance
 
-MOST_FLOWS = 20  # with more connections than this, states would hide the segments, and the listed tables do not hold them all
+MOST_FLOWS = (
+    20  # with more connections than this, states would hide the segments, and the listed tables do not hold them all
+)
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """From `at_s` on, the socket of `node` whose four-tuple is `flow` is in `state`; empty: it is gone.
+    """From `at_s` on, the socket of `node` whose four-tuple is `flow` is in `state`; empty: it is
+    gone.
 
     Attributes:
         after: number of the arrow that brought it about, counted from 1; 0 when none did.
         left_s: how long TIME-WAIT will last, in seconds, if nothing ends it before.
-        among_others: the ladder tells of several connections, so that the client's port has to be said.
+        among_others: the ladder tells of several connections, so that the client's port has to be
+            said.
     """
 
     at_s: float
@@ -54,7 +59,9 @@ class _End:
 
 
 def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
-    """The changes of state, in the order of time; none when there are more than `MOST_FLOWS` connections."""
+    """The changes of state, in the order of time; none when there are more than `MOST_FLOWS`
+    connections.
+    """
     if len({way.sightings[-1].segment.flow for way in ways if way.sightings[-1].segment.flags == "S"}) > MOST_FLOWS:
         return []
     events = [(way.sightings[0].segment.at_s, number, False) for number, way in enumerate(ways, 1)]
@@ -73,13 +80,16 @@ def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
 
 def _sent(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
     first = way.sightings[0].segment
-    end = ends.setdefault(first.flow, _End(way.nodes[0], first.flow))  # each end by the four-tuple that it knows: a gateway may stand between
+    end = ends.setdefault(
+        first.flow, _End(way.nodes[0], first.flow)
+    )  # each end by the four-tuple that it knows: a gateway may stand between
     if "R" in first.flags:
         if end.state not in ("", "TIME-WAIT"):
             yield _changed(end, "", first.at_s, number, arm)
         return
     if "A" in first.flags and end.peer_fin_end is not None and distance(end.peer_fin_end, first.ack) >= 0:
-        # Only its acknowledgement shows that the peer's FIN was in order: it may have overtaken data.
+        # Only its acknowledgement shows that the peer's FIN was in order: it may have overtaken
+        # data.
         if taken := {"ESTABLISHED": "CLOSE-WAIT", "FIN-WAIT-1": "CLOSING", "FIN-WAIT-2": "TIME-WAIT"}.get(end.state):
             yield _changed(end, taken, first.at_s, number, arm)
     elif end.untold:
@@ -114,7 +124,9 @@ def _arrived(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) 
 def _changed(end: _End, state: str, at_s: float, number: int, arm: ArmResult) -> State:
     end.state = state
     settings = arm.settings.get(end.node, {})
-    known = state == "TIME-WAIT" and not settings.get("tw_recycle")  # which makes it 3.5 times the retransmission timeout, if timestamps are used
+    known = state == "TIME-WAIT" and not settings.get(
+        "tw_recycle"
+    )  # which makes it 3.5 times the retransmission timeout, if timestamps are used
     left_s = settings.get("time_wait_s", 60.0) if known else None
     return State(at_s, end.node, end.flow, state, number, left_s)
 
@@ -142,7 +154,10 @@ def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Ite
             sample["at_s"] for sample in arm.time_wait
             if sample["node"] == began.node and sample["at_s"] >= began.at_s - 0.01 and any(one["local"].endswith(name) for one in sample["sockets"])
         ]  # fmt: skip
-        next_s = min((state.at_s for state in found if state.flow == began.flow and state.at_s > began.at_s), default=float("inf"))
+        next_s = min(
+            (state.at_s for state in found if state.flow == began.flow and state.at_s > began.at_s),
+            default=float("inf"),
+        )
         seen_s = max((at_s for at_s in listed if at_s < next_s), default=began.at_s)
         gone_s = min(min((at_s for at_s in looks if at_s > seen_s + 0.05), default=float("inf")), next_s)
         if gone_s == float("inf"):
@@ -150,7 +165,14 @@ def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Ite
         over_s = _fewer_at_s(began, arm, gone_s) if began.left_s is None else began.at_s + began.left_s
         if not seen_s <= over_s <= gone_s:
             resets = [way.sightings[-1].segment for way in ways if way.nodes[-1] == began.node]
-            over_s = next((s.at_s for s in resets if "R" in s.flags and seen_s <= s.at_s <= gone_s and s.flow == began.flow.reversed()), gone_s)
+            over_s = next(
+                (
+                    s.at_s
+                    for s in resets
+                    if "R" in s.flags and seen_s <= s.at_s <= gone_s and s.flow == began.flow.reversed()
+                ),
+                gone_s,
+            )
         yield State(over_s, began.node, began.flow, "", 0)
 
 

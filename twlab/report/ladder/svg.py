@@ -1,4 +1,6 @@
-"""The ladder as SVG: one <svg> element, or pieces for a page that opens folds. Colours are CSS variables: the page decides between light and dark."""
+"""The ladder as SVG: one <svg> element, or pieces for a page that opens folds. Colours are CSS
+variables: the page decides between light and dark.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,8 @@ STYLE = """
 
 
 def draw(ladder: Ladder) -> str:
-    """The <svg> element. Each row is a group with a class: ``arrow`` and its mark, ``fold``, ``step``, ``verb``, ``end``, ``state``, ``break``.
+    """The <svg> element. Each row is a group with a class: ``arrow`` and its mark, ``fold``,
+    ``step``, ``verb``, ``end``, ``state``, ``break``.
 
     Folded segments stay folded; ``draw(ladder.unfolded())`` has each of them.
     """
@@ -40,13 +43,16 @@ def draw(ladder: Ladder) -> str:
 
 
 def mark_percent(ladder: Ladder) -> float:
-    """Where the labels begin, in per cent of the width: a page puts the handle of a fold before them."""
+    """Where the labels begin, in per cent of the width: a page puts the handle of a fold before
+    them.
+    """
     pen = _Pen(ladder)
     return 100 * pen.labels / pen.width
 
 
 def pieces(ladder: Ladder) -> Iterator[tuple[str, str]]:
-    """The ladder as <svg> elements to be stacked without a gap, each with what it opens to: the same rows unfolded, or nothing.
+    """The ladder as <svg> elements to be stacked without a gap, each with what it opens to: the
+    same rows unfolded, or nothing.
 
     They lack their style, which a page needs only once: `STYLE`.
     """
@@ -86,7 +92,9 @@ class _Pen:
                 y, self.since = y + 16, 0
         rails = "".join(f"M{x} {_LINE if heading else 0}V{y - _LINE // 2}" for x in self.centres)
         names = self.names(_LINE - 8, "node") if heading else ""
-        title = escape(f"{self.ladder.scenario}, arm {self.ladder.arm}: segments between {', '.join(column.name for column in self.ladder.columns)}")
+        title = escape(
+            f"{self.ladder.scenario}, arm {self.ladder.arm}: segments between {', '.join(column.name for column in self.ladder.columns)}"
+        )
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" class="ladder" role="group" viewBox="0 0 {self.width} {y - _LINE // 2}" width="{self.width}">'
             + (f"<title>{title}</title>" if heading else "")
@@ -96,13 +104,20 @@ class _Pen:
 
     def names(self, y: int, kind: str) -> str:
         columns = zip(self.centres, self.ladder.columns, strict=True)
-        return "".join(f'<text class="{kind}" text-anchor="middle" x="{x}" y="{y}">{escape(column.name)}</text>' for x, column in columns)
+        return "".join(
+            f'<text class="{kind}" text-anchor="middle" x="{x}" y="{y}">{escape(column.name)}</text>'
+            for x, column in columns
+        )
 
     def lines(self, rows: Iterable[Row]) -> Iterator[list[Row]]:
-        """The rows of each line: one, or changes of state at one time at different nodes, where they have room beside each other."""
+        """The rows of each line: one, or changes of state at one time at different nodes, where
+        they have room beside each other.
+        """
         line: list[Row] = []
         for row in rows:
-            if line and not (isinstance(row, State) and all(isinstance(each, State) and self.beside(each, row) for each in line)):
+            if line and not (
+                isinstance(row, State) and all(isinstance(each, State) and self.beside(each, row) for each in line)
+            ):
                 yield line
                 line = []
             line.append(row)
@@ -124,13 +139,20 @@ class _Pen:
             return self.fold(row, y), _LINE * len(row.strands)
         if isinstance(row, Break):
             text = f"{row.to_s - row.from_s:.1f} s in which nothing crosses"
-            return f'<g class="break"><path d="M{_LEFT} {y}H{self.labels - 12}"/>{_text("", self.labels, y + 4, text)}</g>', _LINE
+            return (
+                f'<g class="break"><path d="M{_LEFT} {y}H{self.labels - 12}"/>{_text("", self.labels, y + 4, text)}</g>',
+                _LINE,
+            )
         return self.caption(row, y)
 
     def caption(self, row: Caption, y: int) -> tuple[str, int]:
         text = f"{row.node}: {row.text}" if row.node else row.text
         beside = row.kind in ("verb", "note")
-        lines = textwrap.wrap(text, (self.width - self.labels) // 7) if beside else textwrap.wrap(text, (self.width - _LEFT) // 8)
+        lines = (
+            textwrap.wrap(text, (self.width - self.labels) // 7)
+            if beside
+            else textwrap.wrap(text, (self.width - _LEFT) // 8)
+        )
         x, more = self.labels if beside else _LEFT, _NEXT * (len(lines) - 1)
         drawn = self.time(row, y) + "".join(_text("", x, y + 4 + at * _NEXT, line) for at, line in enumerate(lines))
         band = "" if beside else f'<rect x="0" y="{y - 14}" width="{self.width}" height="{_LINE + more}"/>'
@@ -140,7 +162,10 @@ class _Pen:
         start, end = self.x[row.path[0]], self.x[row.path[-1]]
         tip = "cross" if row.lost else "kept" if row.part == "out" else "head"
         notes = textwrap.wrap(row.words, (self.width - self.labels) // 7)
-        text = "".join(_text("label", self.labels, y + 4 + at * _NEXT, line) for at, line in enumerate([self.ladder.label(row), *notes]))
+        text = "".join(
+            _text("label", self.labels, y + 4 + at * _NEXT, line)
+            for at, line in enumerate([self.ladder.label(row), *notes])
+        )
         title = f"<title>{escape(row.path[0])} to {escape(row.path[-1])}</title>"
         drawn = f'<g class="{f"arrow {row.mark}".strip()}">{title}{self.time(row, y)}<path d="{_way(start, end, y, tip)}"/>{text}</g>'
         return drawn, _LINE + (_NEXT * len(notes) + 4 if notes else 0)
@@ -149,9 +174,7 @@ class _Pen:
         drawn = self.time(row, y)
         for at, strand in enumerate(row.strands):
             start, end, line = self.x[strand.ends[0]], self.x[strand.ends[1]], y + at * _LINE
-            drawn += (
-                f'<g class="{f"bulk {strand.mark}".strip()}"><path d="M{start} {line}H{end}"/><path d="{_way(end, end, line, "head", start > end)}"/>'
-            )
+            drawn += f'<g class="{f"bulk {strand.mark}".strip()}"><path d="M{start} {line}H{end}"/><path d="{_way(end, end, line, "head", start > end)}"/>'
             drawn += f"{_text('label', self.labels, line + 4, strand.words)}</g>"
         return f'<g class="fold">{drawn}</g>'
 
@@ -179,7 +202,9 @@ def _half(state: State) -> int:
 
 
 def _way(start: int, end: int, y: int, tip: str, leftward: bool | None = None) -> str:
-    """The line from `start` to `end`, and its head, its cross where it was lost, or the bar in front of which it waits."""
+    """The line from `start` to `end`, and its head, its cross where it was lost, or the bar in
+    front of which it waits.
+    """
     left = start > end if leftward is None else leftward
     back = 7 if left else -7
     line = f"M{start} {y}H{end}" if start != end else ""

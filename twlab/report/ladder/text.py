@@ -1,4 +1,6 @@
-"""The ladder as text: time at the left, a column for each node, and beside every arrow what it says."""
+"""The ladder as text: time at the left, a column for each node, and beside every arrow what it
+says.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ def draw(ladder: Ladder, width: int = 120, colour: bool = False, ascii_only: boo
     """The ladder as lines.
 
     Args:
-        width: columns of the terminal; labels that do not fit beside their arrow are wrapped below it.
+        width: columns of the terminal; labels that do not fit beside their arrow are wrapped below
+            it.
         colour: with ANSI colours.
         ascii_only: for terminals that know nothing else.
     """
@@ -53,7 +56,10 @@ class _Text:
             return self.beside(row.left_s, self.arrow(row.path[0], row.path[-1], tip), label, row.mark)
         if isinstance(row, Fold):
             at_s = row.arrows[0].left_s
-            drawn = [self.beside(at_s, self.arrow(*strand.ends, dash="="), strand.words, strand.mark) for strand in row.strands]
+            drawn = [
+                self.beside(at_s, self.arrow(*strand.ends, dash="="), strand.words, strand.mark)
+                for strand in row.strands
+            ]
             return [line for lines in drawn for line in lines]
         if isinstance(row, State):
             return self.beside(row.at_s, self.rails({row.node: row.words()}), "", "state")

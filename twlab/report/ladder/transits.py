@@ -1,8 +1,10 @@
-"""Joins what was seen of a segment at several interfaces into one transit, from where it set out to where it arrived. Pure.
+"""Joins what was seen of a segment at several interfaces into one transit, from where it set out to
+where it arrived. Pure.
 
-How it works. Packets that a node forwards are seen as they come in and as they go out; a link between two watched nodes is seen
-from both ends. First, within each node, in and out are joined; then, over each link, one node's out and the next node's in. Both
-go by what no router changes, in the order of the capture at that place, and never by the clock: in the lab kernel it stands still.
+How it works. Packets that a node forwards are seen as they come in and as they go out; a link
+between two watched nodes is seen from both ends. First, within each node, in and out are joined;
+then, over each link, one node's out and the next node's in. Both go by what no router changes, in
+the order of the capture at that place, and never by the clock: in the lab kernel it stands still.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""What `twlab show` prints: the verdict of a run, and for each arm its prediction, its observation and its ladder."""
+"""What `twlab show` prints: the verdict of a run, and for each arm its prediction, its observation
+and its ladder.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +16,25 @@ from twlab.report.text import tables
 from twlab.results.result import ArmResult, read_result
 
 
-def lines(run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: bool, encoding: str = "utf-8") -> Iterator[str]:
+def lines(
+    run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: bool, encoding: str = "utf-8"
+) -> Iterator[str]:
     """The lines for the run in the folder `run`; of its arms those named, or all.
 
-    An arm whose capture is missing or damaged is told with that fault, and the arms after it are shown.
+    An arm whose capture is missing or damaged is told with that fault, and the arms after it are
+    shown.
 
     Raises:
-        UsageError: the result cannot be read, see `twlab.results.result.read_result`; or it has no such arm (``no-such-arm``).
+        UsageError: the result cannot be read, see `twlab.results.result.read_result`; or it has no
+            such arm (``no-such-arm``).
     """
     result = read_result(run)
     if unknown := [arm for arm in arms if arm not in result.arms]:
-        raise UsageError(f"this run of {result.scenario} has no arm called {unknown[0]!r}", f"its arms are: {', '.join(result.arms)}", "no-such-arm")
+        raise UsageError(
+            f"this run of {result.scenario} has no arm called {unknown[0]!r}",
+            f"its arms are: {', '.join(result.arms)}",
+            "no-such-arm",
+        )
     ascii_only = not _writes(ladder_text.UNICODE, encoding)
     claims = any(arm.role != "session" for arm in result.arms.values())
     text = [
@@ -62,7 +72,9 @@ def _facts(facts: dict[str, Any]) -> str:
             return f"{'' if value['low'] is None else value['low']}..{'' if value['high'] is None else value['high']}"
         return plain(value) if value != "" else "none"
 
-    return " ".join(f"{name}={word(value)}" for name, value in facts.items() if not isinstance(value, list)) or "nothing"
+    return (
+        " ".join(f"{name}={word(value)}" for name, value in facts.items() if not isinstance(value, list)) or "nothing"
+    )
 
 
 def _writes(text: str, encoding: str) -> bool:

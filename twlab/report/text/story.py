@@ -9,7 +9,9 @@ from twlab.results.transcript import Entry, Transcript
 
 
 def story(name: str, arm: ArmResult) -> Iterator[str]:
-    """The lines: what was done in arm `name`, when; the predictions that did not hold; or what kept the arm from being carried out."""
+    """The lines: what was done in arm `name`, when; the predictions that did not hold; or what kept
+    the arm from being carried out.
+    """
     yield f"arm {name}"
     transcript = Transcript(lambda: 0.0)
     transcript.entries = [Entry(**entry) for entry in arm.transcript]

@@ -1,4 +1,6 @@
-"""The tables of a run: what its arms' steps put into rows (`twlab.lab.lab.Lab.row`), each title once, with the arm before each row. Pure."""
+"""The tables of a run: what its arms' steps put into rows (`twlab.lab.lab.Lab.row`), each title
+once, with the arm before each row. Pure.
+"""
 
 from __future__ import annotations
 
@@ -31,9 +33,14 @@ class Table:
 
 
 def of(result: Result) -> list[Table]:
-    """The tables of a run, in the order in which its arms began them; a column that a row does not have is empty there."""
+    """The tables of a run, in the order in which its arms began them; a column that a row does not
+    have is empty there.
+    """
     titles = dict.fromkeys(title for arm in result.arms.values() for title in arm.tables)
-    return [of_rows(title, [{"arm": name, **row} for name, arm in result.arms.items() for row in arm.tables.get(title, [])]) for title in titles]
+    return [
+        of_rows(title, [{"arm": name, **row} for name, arm in result.arms.items() for row in arm.tables.get(title, [])])
+        for title in titles
+    ]
 
 
 def text(table: Table) -> Iterator[str]:
@@ -42,15 +49,28 @@ def text(table: Table) -> Iterator[str]:
     widths = [max(len(line[at]) for line in lines) for at in range(len(table.columns))]
     yield table.title
     for line in lines:
-        cells = (cell.rjust(width) if right else cell.ljust(width) for cell, width, right in zip(line, widths, table.numeric, strict=True))
+        cells = (
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(line, widths, table.numeric, strict=True)
+        )
         yield "  " + "  ".join(cells).rstrip()
 
 
 def of_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A table of `rows`, whose keys are its columns; a column that a row does not have is empty there."""
+    """A table of `rows`, whose keys are its columns; a column that a row does not have is empty
+    there.
+    """
     names = list(dict.fromkeys(name for row in rows for name in row))
-    numeric = [all(isinstance(row.get(name), int | float | None) and not isinstance(row.get(name), bool) for row in rows) for name in names]
-    return Table(title, tuple(map(_heading, names)), tuple(tuple(_cell(name, row.get(name)) for name in names) for row in rows), tuple(numeric))
+    numeric = [
+        all(isinstance(row.get(name), int | float | None) and not isinstance(row.get(name), bool) for row in rows)
+        for name in names
+    ]
+    return Table(
+        title,
+        tuple(map(_heading, names)),
+        tuple(tuple(_cell(name, row.get(name)) for name in names) for row in rows),
+        tuple(numeric),
+    )
 
 
 def _unit(name: str) -> str:

@@ -1,7 +1,9 @@
-"""Which of the facts that a scenario observes mean harm: to an application, or to the guard that TIME_WAIT is. Pure.
+"""Which of the facts that a scenario observes mean harm: to an application, or to the guard that
+TIME_WAIT is. Pure.
 
-`twlab alternatives` runs the treatments of these scenarios under the settings of each way out, and looks here whether they did harm. A
-scenario that is not named is not judged: its treatments do not depend on such settings, or do no harm.
+`twlab alternatives` runs the treatments of these scenarios under the settings of each way out, and
+looks here whether they did harm. A scenario that is not named is not judged: its treatments do not
+depend on such settings, or do no harm.
 """
 
 from __future__ import annotations
@@ -36,15 +38,20 @@ HARM: Mapping[str, Harm] = {
     "late-ack": Harm("bytes are lost for ever", lambda facts: bool(facts.get("reopened")) and facts.get("read") == 0),
     "late-fin": Harm("a part is taken for the whole", _some("end_of_stream", "client_error")),
     "late-duplicate-syn": Harm(
-        "connections that nobody asked for", lambda facts: facts.get("half_open", 0) > 0 or facts.get("newcomer") == "pending"
+        "connections that nobody asked for",
+        lambda facts: facts.get("half_open", 0) > 0 or facts.get("newcomer") == "pending",
     ),
     "old-ack-in-syn-sent": Harm(
-        "a connect fails", lambda facts: bool(facts.get("opened")) and (facts.get("accepted") != 1 or bool(facts.get("error")))
+        "a connect fails",
+        lambda facts: bool(facts.get("opened")) and (facts.get("accepted") != 1 or bool(facts.get("error"))),
     ),
     "lost-last-ack": Harm("the peer is told that its connection broke", _some("error")),
     "overflow": Harm("a repeated FIN is answered by a reset", lambda facts: facts.get("answer_to_fin") == "R"),
     "assassination": Harm("TIME_WAIT ends before its time", _some("ended")),
-    "reordered-close": Harm("an error or a wrong stream", lambda facts: bool(facts.get("errors")) or facts.get("new_stream", "clean") != "clean"),
+    "reordered-close": Harm(
+        "an error or a wrong stream",
+        lambda facts: bool(facts.get("errors")) or facts.get("new_stream", "clean") != "clean",
+    ),
     "recycle-nat": Harm("connects fail", _some("failed")),
     "recycle-offsets": Harm("connects fail", _some("failed")),
     "recycle-starvation": Harm("connects fail", _some("refused")),

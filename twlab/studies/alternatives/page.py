@@ -1,4 +1,6 @@
-"""The table of `twlab.studies.alternatives.table` in words, and as the page docs/alternatives.md. Pure."""
+"""The table of `twlab.studies.alternatives.table` in words, and as the page docs/alternatives.md.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -77,7 +79,10 @@ def _wrapped(paragraph: str) -> str:
 def _always(full: Mapping[str, Any] | None) -> str:
     if not full or full["does_harm"] is None:
         return ""
-    lists = [", ".join(f"`{name}`" for name in full[key] or ()) or "none" for key in ("does_harm", "does_harm_without_timestamps")]
+    lists = [
+        ", ".join(f"`{name}`" for name in full[key] or ()) or "none"
+        for key in ("does_harm", "does_harm_without_timestamps")
+    ]
     return f"Under the full TIME_WAIT these do: with timestamps {lists[0]}; without {lists[1]}."
 
 
@@ -88,7 +93,14 @@ def _table(rows: Sequence[Mapping[str, Any]], full: Mapping[str, Any] | None) ->
     ]
     for row in rows:
         harm = [harm_text(row, full, key) for key in ("does_harm", "does_harm_without_timestamps")]
-        cells = [f"`{row['name']}`", f"{row['what']}: {row['where']}", scaled_text(row), memory_text(row), row["fails"] or "", *harm]
+        cells = [
+            f"`{row['name']}`",
+            f"{row['what']}: {row['where']}",
+            scaled_text(row),
+            memory_text(row),
+            row["fails"] or "",
+            *harm,
+        ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

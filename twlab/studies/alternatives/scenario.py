@@ -1,7 +1,9 @@
-"""The ways out of running out of ports, measured: how many connections a second each of them sustains. A scenario for `twlab alternatives`.
+"""The ways out of running out of ports, measured: how many connections a second each of them
+sustains. A scenario for `twlab alternatives`.
 
-Ports are few here, so that a whole measurement takes a second or two in the lab kernel: a rate is proportional to their number. The
-predictions are those of `twlab.planner.plan`; the measurement knows nothing of them.
+Ports are few here, so that a whole measurement takes a second or two in the lab kernel: a rate is
+proportional to their number. The predictions are those of `twlab.planner.plan`; the measurement
+knows nothing of them.
 """
 
 from __future__ import annotations
@@ -36,17 +38,29 @@ def _planned(name: str) -> float:
     return next(way.ceiling_per_s for way in _PLAN.ways if way.name == name)
 
 
-def _arm(planned_per_s: float, on_proxy: Settings | None = None, /, settings: Settings | None = None, **given: Any) -> Arm:
+def _arm(
+    planned_per_s: float, on_proxy: Settings | None = None, /, settings: Settings | None = None, **given: Any
+) -> Arm:
     """An arm.
 
     Args:
-        planned_per_s: what the plan says. Linux is up to 4 % below it, since its timers end TIME_WAIT late, never early.
+        planned_per_s: what the plan says. Linux is up to 4 % below it, since its timers end
+            TIME_WAIT late, never early.
         on_proxy: what differs on the proxy.
         settings: what differs everywhere.
         given: how the application behaves.
     """
-    rate = at_least(MOST_PER_S) if planned_per_s > MOST_PER_S else between(round(planned_per_s * 0.94, 2), round(planned_per_s * NEAR, 2))
-    return Arm(settings or Settings(), Observation(sustained_per_s=rate), on={"proxy": on_proxy} if on_proxy else {}, given=given)
+    rate = (
+        at_least(MOST_PER_S)
+        if planned_per_s > MOST_PER_S
+        else between(round(planned_per_s * 0.94, 2), round(planned_per_s * NEAR, 2))
+    )
+    return Arm(
+        settings or Settings(),
+        Observation(sustained_per_s=rate),
+        on={"proxy": on_proxy} if on_proxy else {},
+        given=given,
+    )
 
 
 @scenario(
@@ -59,27 +73,35 @@ def _arm(planned_per_s: float, on_proxy: Settings | None = None, /, settings: Se
         "tw-reuse-no-timestamps": _arm(_FULL, Settings(tw_reuse=1), Settings(timestamps=0)),
         "tw-reuse-bind-first": _arm(_FULL, Settings(tw_reuse=1), choice="bind"),
         "tw-reuse-bind-no-port": _arm(_planned("tw-reuse"), Settings(tw_reuse=1), choice="bind-no-port"),
-        "tw-reuse-named-ports": _arm(_planned("named-ports"), Settings(tw_reuse=1), choice="explicit", reuse_address=True),
+        "tw-reuse-named-ports": _arm(
+            _planned("named-ports"), Settings(tw_reuse=1), choice="explicit", reuse_address=True
+        ),
         "tw-reuse-delay-100-ms": Arm(  # on this machine's kernel and in real time, where the lab kernel has no such sysctl
             Settings(),
             Observation(sustained_per_s=between(FEW / 0.1 * 0.7, FEW / 0.1 * NEAR)),
             on={"proxy": Settings(tw_reuse=1, tw_reuse_delay_ms=100, port_high=LOW + FEW - 1)},
             given={"first_per_s": 128.0, "pause_s": 0.5, "ports_of": FEW, "at_once": 1},
         ),
-        "tw-recycle": _arm(_planned("tw-recycle") * 0.95, Settings(tw_recycle=True)),  # 3.5 retransmission timeouts, of which 200 ms is the least
+        "tw-recycle": _arm(
+            _planned("tw-recycle") * 0.95, Settings(tw_recycle=True)
+        ),  # 3.5 retransmission timeouts, of which 200 ms is the least
         "tw-buckets": _arm(math.inf, Settings(max_tw_buckets=round(PORTS * BUCKETS / LINUX_PORTS))),
         "linger-0": _arm(math.inf, linger_0=True),
     },
     remedies={
         "named-ports": _arm(_planned("named-ports"), choice="explicit", reuse_address=True),
-        "named-ports-no-timestamps": _arm(_FULL, settings=Settings(timestamps=0), choice="explicit", reuse_address=True),
+        "named-ports-no-timestamps": _arm(
+            _FULL, settings=Settings(timestamps=0), choice="explicit", reuse_address=True
+        ),
         "wider-range": _arm(_FULL * _WIDE / PORTS, Settings(port_high=LOW + _WIDE - 1)),
         "socket-port-range": _arm(_planned("socket-port-range"), choice="range", last_port=LOW + _WIDE - 1),
         "more-sources": _arm(_planned("more-sources"), sources=TIMES),
         "more-sources-bind-first": _arm(_planned("more-sources"), sources=TIMES, choice="bind"),
         "more-origin-ports": _arm(_planned("more-origin-ports"), targets=TIMES),
         "more-origin-ports-bind-first": _arm(_FULL, targets=TIMES, choice="bind"),
-        "keep-alive": _arm(FEW * REQUESTS / 61.25, Settings(port_high=LOW + FEW - 1), requests=REQUESTS, ports_of=FEW, at_once=1),
+        "keep-alive": _arm(
+            FEW * REQUESTS / 61.25, Settings(port_high=LOW + FEW - 1), requests=REQUESTS, ports_of=FEW, at_once=1
+        ),
         "origin-closes-first": _arm(_planned("origin-closes-first"), opener_closes=False),
         "reuseaddr": _arm(_FULL, reuse_address=True),
         "reuseaddr-bind-first": _arm(_FULL, reuse_address=True, choice="bind"),
@@ -103,18 +125,23 @@ def sustained(
     first_per_s: float = FIRST_PER_S,
     pause_s: float = 65.0,
 ) -> Observation:
-    """A proxy can open as many connections a second as it has four-tuples, divided by the time for which each is kept.
+    """A proxy can open as many connections a second as it has four-tuples, divided by the time for
+    which each is kept.
 
-    The rate is raised until a connect fails, or the most is reached that is tried. Between the last rate at which none failed and the
-    first at which one did, the limit is then searched. At each rate all ports are used three times over, which is long enough for a rate above
-    the limit to fail: it does so before the first port is free again. The proxy and the origin are neighbours, and the connections
-    are empty but in the pool, so that the life of a connection counts for nothing.
+    The rate is raised until a connect fails, or the most is reached that is tried. Between the last
+    rate at which none failed and the first at which one did, the limit is then searched. At each
+    rate all ports are used three times over, which is long enough for a rate above the limit to
+    fail: it does so before the first port is free again. The proxy and the origin are neighbours,
+    and the connections are empty but in the pool, so that the life of a connection counts for
+    nothing.
     """
     origin = lab.network["client"]
     low, high = lab.settings["proxy"].port_low or LOW, last_port or lab.settings["proxy"].port_high or LOW
     asks = b"?" * 100 if requests > 1 else b""
     ports = range(80, 80 + targets)
-    listening = Origin(origin, lab.loop, ports=ports, request_bytes=len(asks), response=b"!" * 100, responses=not opener_closes)
+    listening = Origin(
+        origin, lab.loop, ports=ports, request_bytes=len(asks), response=b"!" * 100, responses=not opener_closes
+    )
     lab.closing.callback(listening.close)
     load = Load(
         rate_per_s=first_per_s,
@@ -154,7 +181,9 @@ class _Trials:
 
     def search(self) -> float:
         """The highest rate at which no connect fails, or the highest that is tried."""
-        self._lab.step(f"The rate is raised until a connect fails, by {self._in_all:.0f} connections or requests each time.")
+        self._lab.step(
+            f"The rate is raised until a connect fails, by {self._in_all:.0f} connections or requests each time."
+        )
         good_per_s, bad_per_s = 0.0, self._load.rate_per_s
         while self._suffices(bad_per_s):
             good_per_s = bad_per_s
@@ -187,9 +216,14 @@ class _Trials:
 
 
 def _bytes_each() -> int:
-    """Memory that a closed connection keeps: its TIME_WAIT socket, and the two entries that hold its port; 0 where the kernel does not tell us."""
+    """Memory that a closed connection keeps: its TIME_WAIT socket, and the two entries that hold
+    its port; 0 where the kernel does not tell us.
+    """
     slabs = Path("/sys/kernel/slab")
     try:
-        return sum(int((slabs / name / "slab_size").read_text()) for name in ("tw_sock_TCP", "tcp_bind_bucket", "tcp_bind2_bucket"))
+        return sum(
+            int((slabs / name / "slab_size").read_text())
+            for name in ("tw_sock_TCP", "tcp_bind_bucket", "tcp_bind2_bucket")
+        )
     except OSError:
         return 0

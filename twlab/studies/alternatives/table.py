@@ -1,14 +1,16 @@
-"""Every way out of running out of ports, side by side: what it sustains, and which scenarios of the catalogue do harm under it.
+"""Every way out of running out of ports, side by side: what it sustains, and which scenarios of the
+catalogue do harm under it.
 
 Two kinds of runs, all in lab kernels, and one table:
 
-- an arm of the scenario in `twlab.studies.alternatives.scenario` for each way: the highest rate at which no connect fails;
-- the first treatment of every scenario in `twlab.studies.alternatives.harm`, with the settings of the way on every node in place of
-  its own, with timestamps
-  and without: whether it does harm.
+- an arm of the scenario in `twlab.studies.alternatives.scenario` for each way: the highest rate at
+  which no connect fails;
+- the first treatment of every scenario in `twlab.studies.alternatives.harm`, with the settings of
+  the way on every node in place of its own, with timestamps and without: whether it does harm.
 
-What an application does differently (more addresses, a pool, named ports) leaves the settings as they are, and with them the harm; it is
-then that of the full TIME_WAIT. SO_LINGER 0 leaves no TIME_WAIT, as a full table does, and has a scenario of its own.
+What an application does differently (more addresses, a pool, named ports) leaves the settings as
+they are, and with them the harm; it is then that of the full TIME_WAIT. SO_LINGER 0 leaves no
+TIME_WAIT, as a full table does, and has a scenario of its own.
 """
 
 from __future__ import annotations
@@ -28,15 +30,21 @@ SCHEMA = 1
 MEASURED: Scenario = sustained.sustained
 DELAYS_S = (2, 12, 40)  # ages of the old segment in the scenario stale-segment
 _PLAIN = {"time_wait_s": "60", "tw_reuse": "0", "tw_recycle": "0", "max_tw_buckets": "262144"}
-# Settings under which the catalogue is run; ways that change nothing of the kind are judged by the first.
+# Settings under which the catalogue is run; ways that change nothing of the kind are judged by the
+# first.
 UNDER: Mapping[str, Mapping[str, str]] = {
     "full": {},
     **{f"time-wait-{s}": {"time_wait_s": str(s)} for s in (30, 15, 10, 1)},
     "tw-reuse": {"tw_reuse": "1"},
     "tw-recycle": {"tw_recycle": "1"},
-    "no-time-wait": {"time_wait_s": "0.1"},  # the scenarios' steps look for a TIME_WAIT; this one is over before anything comes late
+    "no-time-wait": {
+        "time_wait_s": "0.1"
+    },  # the scenarios' steps look for a TIME_WAIT; this one is over before anything comes late
 }
-_OWN = {"linger-truncation": "linger-0", "overflow": "tw-buckets"}  # scenarios that show one way, and are run for it alone
+_OWN = {
+    "linger-truncation": "linger-0",
+    "overflow": "tw-buckets",
+}  # scenarios that show one way, and are run for it alone
 _NEEDS_TIMESTAMPS = ("tw-reuse", "tw-recycle")
 
 
@@ -62,13 +70,18 @@ class Alternative:
 _SYSCTL, _CODE, _CONFIG = "sysctl on the proxy", "the proxy's code", "the proxy's configuration"
 ALTERNATIVES: tuple[Alternative, ...] = (
     Alternative("control", "TIME_WAIT in full, 60 s", "nothing"),
-    *(Alternative(f"time-wait-{s}", f"TIME_WAIT of {s} s", "the proxy's kernel, rebuilt", f"time-wait-{s}") for s in (30, 15, 10, 1)),
+    *(
+        Alternative(f"time-wait-{s}", f"TIME_WAIT of {s} s", "the proxy's kernel, rebuilt", f"time-wait-{s}")
+        for s in (30, 15, 10, 1)
+    ),
     Alternative("tw-reuse", "tcp_tw_reuse=1", _SYSCTL, "tw-reuse"),
     Alternative("tw-reuse-no-timestamps", "tcp_tw_reuse=1, no timestamps", _SYSCTL, timestamps=False),
     Alternative("tw-reuse-bind-first", "tcp_tw_reuse=1, bind() to port 0 first", _SYSCTL, "tw-reuse"),
     Alternative("tw-reuse-bind-no-port", "tcp_tw_reuse=1, IP_BIND_ADDRESS_NO_PORT", f"{_SYSCTL}, {_CODE}", "tw-reuse"),
     Alternative("tw-reuse-named-ports", "tcp_tw_reuse=1, bind() to a named port", f"{_SYSCTL}, {_CODE}", "tw-reuse"),
-    Alternative("tw-reuse-delay-100-ms", "tcp_tw_reuse=1, tcp_tw_reuse_delay=100", f"{_SYSCTL} (Linux 6.14)", "tw-reuse"),
+    Alternative(
+        "tw-reuse-delay-100-ms", "tcp_tw_reuse=1, tcp_tw_reuse_delay=100", f"{_SYSCTL} (Linux 6.14)", "tw-reuse"
+    ),
     Alternative("tw-recycle", "tcp_tw_recycle=1", f"{_SYSCTL} (until Linux 4.11)", "tw-recycle"),
     Alternative("tw-buckets", "tcp_max_tw_buckets, a 28th of the ports", _SYSCTL, "no-time-wait"),
     Alternative("linger-0", "SO_LINGER 0", _CODE, "no-time-wait"),
@@ -79,7 +92,11 @@ ALTERNATIVES: tuple[Alternative, ...] = (
     Alternative("more-sources", "4 source addresses, IP_BIND_ADDRESS_NO_PORT", f"addresses, {_CONFIG}"),
     Alternative("more-sources-bind-first", "4 source addresses, bind() to port 0", f"addresses, {_CONFIG}"),
     Alternative("more-origin-ports", "4 ports of the origin", "the origin, the proxy's configuration"),
-    Alternative("more-origin-ports-bind-first", "4 ports of the origin, bind() to port 0", "the origin, the proxy's configuration"),
+    Alternative(
+        "more-origin-ports-bind-first",
+        "4 ports of the origin, bind() to port 0",
+        "the origin, the proxy's configuration",
+    ),
     Alternative("keep-alive", f"{sustained.REQUESTS} requests on a connection", "configuration of both"),
     Alternative("origin-closes-first", "the origin closes first", "the protocol, the origin's configuration"),
     Alternative("reuseaddr", "SO_REUSEADDR", _CODE),
@@ -124,7 +141,10 @@ def jobs(catalogue: Mapping[str, Scenario], wanted: Sequence[Alternative], judge
             first = next(arm for arm, role in catalogue[name].roles.items() if role == "treatment")
             full_table = ("max_tw_buckets=0",) if name == "overflow" else ()
             if name == "stale-segment":
-                made += [Job(name, first, (*sets, f"delay_s={delay_s}"), (under, timestamps), f"{name} ({delay_s} s)") for delay_s in DELAYS_S]
+                made += [
+                    Job(name, first, (*sets, f"delay_s={delay_s}"), (under, timestamps), f"{name} ({delay_s} s)")
+                    for delay_s in DELAYS_S
+                ]
             else:
                 made.append(Job(name, first, (*sets, *full_table), (under, timestamps), name))
     return made
@@ -147,10 +167,13 @@ def table(done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Altern
         done: jobs with their results (``observed``, ``error``).
 
     Returns:
-        For each alternative: name, what, where; sustained_per_s with the lab's few ports, limited (false: it could have been more), and of
-        28,232 ports; fails (call and error past it), in_time_wait (the most), bytes_each (kernel memory for each of them; 0: not known); as_planned;
-        does_harm and does_harm_without_timestamps (names of scenarios; null where they were not run), and judged and not_judged, the number of runs
-        behind them; kernel, on which it was measured; error, where it could not be measured. null: not known.
+        For each alternative: name, what, where; sustained_per_s with the lab's few ports, limited
+            (false: it could have been more), and of
+        28,232 ports; fails (call and error past it), in_time_wait (the most), bytes_each (kernel
+        memory for each of them; 0: not known); as_planned; does_harm and
+        does_harm_without_timestamps (names of scenarios; null where they were not run), and judged
+        and not_judged, the number of runs behind them; kernel, on which it was measured; error,
+        where it could not be measured. null: not known.
     """
     measured = {job.arm: result for job, result in done if job.under is None}
     harmed: dict[tuple[str, bool], list[str]] = {}
@@ -171,18 +194,29 @@ def table(done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Altern
 
 def _labels() -> list[str]:
     """What harm is called in the table, in the order of `HARM`."""
-    return [label for name in HARM for label in ([f"{name} ({s} s)" for s in DELAYS_S] if name == "stale-segment" else [name])]
+    return [
+        label
+        for name in HARM
+        for label in ([f"{name} ({s} s)" for s in DELAYS_S] if name == "stale-segment" else [name])
+    ]
 
 
 def _row(
-    alternative: Alternative, result: Mapping[str, Any], harmed: Mapping[tuple[str, bool], list[str]], judged: Mapping[tuple[str, bool], list[bool]]
+    alternative: Alternative,
+    result: Mapping[str, Any],
+    harmed: Mapping[tuple[str, bool], list[str]],
+    judged: Mapping[tuple[str, bool], list[bool]],
 ) -> dict[str, Any]:
     observed = result.get("observed") or {}
     with_stamps, without = (alternative.under, True), (alternative.under, False)
     runs = [*judged.get(with_stamps, []), *judged.get(without, [])]
 
     def names(key: tuple[str, bool]) -> list[str] | None:
-        return [name for name in harmed[key] if _OWN.get(name, alternative.arm) == alternative.arm] if key in harmed else None
+        return (
+            [name for name in harmed[key] if _OWN.get(name, alternative.arm) == alternative.arm]
+            if key in harmed
+            else None
+        )
 
     return {
         "name": alternative.arm,
@@ -204,8 +238,12 @@ def _row(
     }
 
 
-def summary(done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Alternative], **about: Any) -> dict[str, Any]:
-    """What ``alternatives.json`` holds: schema, `about`, the kernel, how many runs judged and how many could not, and the rows of `table`."""
+def summary(
+    done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Alternative], **about: Any
+) -> dict[str, Any]:
+    """What ``alternatives.json`` holds: schema, `about`, the kernel, how many runs judged and how
+    many could not, and the rows of `table`.
+    """
     judged = [bool(result.get("observed")) for job, result in done if job.under]
     kernels = Counter(str(result["kernel"]) for _, result in done if result.get("kernel"))
     kernel = kernels.most_common(1)[0][0] if kernels else ""

@@ -1,8 +1,8 @@
-"""How many connections a second: the ceiling that ports and TIME_WAIT put on an opener that closes first, measured, beside theory. Pure.
+"""How many connections a second: the ceiling that ports and TIME_WAIT put on an opener that closes
+first, measured, beside theory. Pure.
 
-`twlab.studies.ceiling.search` measures; ``twlab ceiling`` writes what it found into a folder, as ``ceiling.json``,
-``ceiling.csv`` and ``ceiling.png``
-and ``.svg``. The shape of ``ceiling.json``:
+`twlab.studies.ceiling.search` measures; ``twlab ceiling`` writes what it found into a folder, as
+``ceiling.json``, ``ceiling.csv`` and ``ceiling.png`` and ``.svg``. The shape of ``ceiling.json``:
 
     {"schema": 1, "kind": "ceiling", "kernel": "6.12.117-twlab ...", "engine": "guest", "command": "twlab ceiling", "seed": 1,
      "rows": [row, ...]}
@@ -43,7 +43,12 @@ SCHEMA, KIND = 1, "ceiling"
 FILE = "ceiling.json"
 TIME_WAITS_S = (60.0, 30.0, 15.0, 10.0)
 RANGES = ((32768, 60999), (32768, 65535), (1024, 65535))  # 28,232 as Linux has it, 32,768, and 64,512
-MAIL_PER_S = {60.0: 500, 30.0: 1000, 15.0: 2000, 10.0: 3000}  # "32K ports": with TIME_WAIT of so many seconds, about so many connections a second
+MAIL_PER_S = {
+    60.0: 500,
+    30.0: 1000,
+    15.0: 2000,
+    10.0: 3000,
+}  # "32K ports": with TIME_WAIT of so many seconds, about so many connections a second
 _SMALL = (40_000, 41_999)
 _FLOOD_PER_S = 20_000.0
 
@@ -54,8 +59,8 @@ class Case:
 
     Attributes:
         group: see the shape above.
-        to_the_tick: TIME_WAIT is kept to the tick by the lab kernel's sysctl; False: the sysctl is not touched, and Linux's timer wheel
-            makes of its constant what it always does.
+        to_the_tick: TIME_WAIT is kept to the tick by the lab kernel's sysctl; False: the sysctl is
+            not touched, and Linux's timer wheel makes of its constant what it always does.
         first_per_s: the first rate to be tried.
     """
 
@@ -85,7 +90,9 @@ class Case:
         more = {
             "constant": ", Linux's own constant",
             "origins": f", {self.origins} origin{'s' if self.origins > 1 else ''}",
-            "choice": {PortChoice.BIND: ", bind first", PortChoice.CONNECT: ", the kernel chooses"}.get(self.choice, ""),
+            "choice": {PortChoice.BIND: ", bind first", PortChoice.CONNECT: ", the kernel chooses"}.get(
+                self.choice, ""
+            ),
             "closer": ", the server closes first",
         }
         return f"{self.time_wait_s:g} s, {self.ports:,} ports{more.get(self.group, '')}"
@@ -99,8 +106,9 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """The table's rows. The kernel's own search for a port takes time that grows with the range, so it has one row, and the others give the
-    range to the socket (IP_LOCAL_PORT_RANGE), whose search is short. The ceiling is the same."""
+    """The table's rows. The kernel's own search for a port takes time that grows with the range, so
+    it has one row, and the others give the range to the socket (IP_LOCAL_PORT_RANGE), whose search
+    is short. The ceiling is the same."""
     table = []
     for low, high in RANGES:
         for time_wait_s in TIME_WAITS_S:
@@ -127,7 +135,9 @@ def as_csv(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def write(folder: Path, rows: Sequence[dict[str, Any]], **about: Any) -> list[Path]:
-    """Write ``ceiling.json`` and ``ceiling.csv`` into `folder`; `about`: kernel, engine, command, seed. Raises CapabilityError (``cannot-write``)."""
+    """Write ``ceiling.json`` and ``ceiling.csv`` into `folder`; `about`: kernel, engine, command,
+    seed. Raises CapabilityError (``cannot-write``).
+    """
     path = folder / FILE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,5 +156,9 @@ def read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{path} is no table of ceilings: {error}", "twlab ceiling makes one", "no-ceiling") from error
     if found != (KIND, SCHEMA):
-        raise UsageError(f"{path} is no table of ceilings of schema {SCHEMA}: {found[0]} {found[1]}", "twlab ceiling makes one", "no-ceiling")
+        raise UsageError(
+            f"{path} is no table of ceilings of schema {SCHEMA}: {found[0]} {found[1]}",
+            "twlab ceiling makes one",
+            "no-ceiling",
+        )
     return dict(values)

@@ -1,13 +1,16 @@
 """Measures ceilings in lab kernels: raises the rate of new connections until one fails.
 
-How a ceiling is found. A first load, far above it or at the rate that is claimed, tells how many connections opened before one failed, and how
-long it took until the first port came back. Their quotient is a guess, made of what was seen and of nothing else. Then the guess is put to the test:
-slightly less, until the ports in use have stopped to grow and a quarter of that time more, without one failure; then slightly more, until a
-connect fails. Where the guess was wrong, the test goes down or up until it has a rate at which none fails and one, a hundredth above, at which
-one does. What it costs is connections, not seconds: the lab kernel's time is virtual.
+How a ceiling is found. A first load, far above it or at the rate that is claimed, tells how many
+connections opened before one failed, and how long it took until the first port came back. Their
+quotient is a guess, made of what was seen and of nothing else. Then the guess is put to the test:
+slightly less, until the ports in use have stopped to grow and a quarter of that time more, without
+one failure; then slightly more, until a connect fails. Where the guess was wrong, the test goes
+down or up until it has a rate at which none fails and one, a hundredth above, at which one does.
+What it costs is connections, not seconds: the lab kernel's time is virtual.
 
-Each case has a boot of its own, as many side by side as there are processors. This module is the agent in the lab kernel, and also the program
-that drives a boot (`twlab.engines.pool`): one answer, the row.
+Each case has a boot of its own, as many side by side as there are processors. This module is the
+agent in the lab kernel, and also the program that drives a boot (`twlab.engines.pool`): one answer,
+the row.
 """
 
 from __future__ import annotations
@@ -75,11 +78,15 @@ class Opener:
         tally = churn.tally.as_dict()
         most = max(second["in_time_wait"] for second in tally["seconds"])
         told = {name: tally[name] for name in ("attempted", "connected", "failed", "first_failure_s")}
-        self.trials.append({"rate_per_s": round(rate_per_s, 2), "duration_s": round(duration_s, 3), **told, "most_in_time_wait": most})
+        self.trials.append(
+            {"rate_per_s": round(rate_per_s, 2), "duration_s": round(duration_s, 3), **told, "most_in_time_wait": most}
+        )
         return self.trials[-1]
 
     def first_look(self) -> tuple[int, float]:
-        """Connections opened before the first failure, and seconds from the first connection until the first port came back; 0.0: none failed."""
+        """Connections opened before the first failure, and seconds from the first connection until
+        the first port came back; 0.0: none failed.
+        """
         began_s = self._loop.now_s
         rate_per_s = self.case.first_per_s
         trial = self.run(rate_per_s, _ENOUGH * self.case.ports * self.case.origins / rate_per_s)
@@ -105,9 +112,20 @@ class Opener:
 def measure(opener: Opener) -> dict[str, Any]:
     """The measured part of a row, see `twlab.studies.ceiling.cases`."""
     opened, hold_s = opener.first_look()
-    found: dict[str, Any] = {"sustained_per_s": None, "failing_per_s": None, "opened_before": opened, "first_back_s": round(hold_s, 3) or None}
+    found: dict[str, Any] = {
+        "sustained_per_s": None,
+        "failing_per_s": None,
+        "opened_before": opened,
+        "first_back_s": round(hold_s, 3) or None,
+    }
     if not hold_s:
-        return {**found, "sustained_per_s": opener.case.first_per_s, "error": "", "opened_before": None, "trials": opener.trials}
+        return {
+            **found,
+            "sustained_per_s": opener.case.first_per_s,
+            "error": "",
+            "opened_before": None,
+            "trials": opener.trials,
+        }
     opener.drain()
     factor = 1 - _STEP
     while len(opener.trials) < _MOST_TRIALS and not (found["sustained_per_s"] and found["failing_per_s"]):
@@ -135,7 +153,9 @@ def carry_out(request: dict[str, Any], emit: Emit) -> None:
         settings = Settings(time_wait_s=case.time_wait_s, port_low=case.port_low, port_high=case.port_high)
         for node in (proxy, *servers):
             stack.enter_context(Tuning(node, settings, loop, Transcript(lambda: loop.now_s)))
-            if case.to_the_tick:  # also where it is the constant: a length that was asked for is kept to the tick, the constant is not
+            if (
+                case.to_the_tick
+            ):  # also where it is the constant: a length that was asked for is kept to the tick, the constant is not
                 node.write_sysctl("net.ipv4.tcp_timewait_len", round(case.time_wait_s * 1000))
         origins = [Origin(server, loop, responses=0 if case.opener_closes else 1) for server in servers]
         opener = Opener(case, proxy, [(server.address(), 80) for server in servers], loop)
@@ -150,7 +170,8 @@ def carry_out(request: dict[str, Any], emit: Emit) -> None:
 
 
 def measure_all(wanted: Sequence[Case], *, seed: int, jobs: int) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Measure every case, the costly ones first; yields index and event (``row`` and ``kernel``, or ``error``) as they are done.
+    """Measure every case, the costly ones first; yields index and event (``row`` and ``kernel``, or
+    ``error``) as they are done.
 
     Args:
         seed: of the lab kernels.
@@ -175,8 +196,12 @@ def measure_all(wanted: Sequence[Case], *, seed: int, jobs: int) -> Iterator[tup
 
 
 def _cost(case: Case) -> float:
-    """Roughly, in connections. Where the kernel chooses alone, half of them cost a search through all even ports."""
-    return case.ports * case.origins * (5 if case.choice is PortChoice.CONNECT else 1) * (2 if not case.to_the_tick else 1)
+    """Roughly, in connections. Where the kernel chooses alone, half of them cost a search through
+    all even ports.
+    """
+    return (
+        case.ports * case.origins * (5 if case.choice is PortChoice.CONNECT else 1) * (2 if not case.to_the_tick else 1)
+    )
 
 
 def main() -> None:
@@ -184,7 +209,9 @@ def main() -> None:
     from twlab.engines.guest.engine import Guest
 
     request = pool.request()
-    os.sched_setaffinity(0, {request["processor"]})  # a guest stays on one processor; side by side they are to have one each
+    os.sched_setaffinity(
+        0, {request["processor"]}
+    )  # a guest stays on one processor; side by side they are to have one each
     answers: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="twlab-") as folder:
         try:

@@ -1,7 +1,9 @@
-"""The agent inside a sweep's boots: carries out cells of a grid, one after the other, with nothing beside the steps.
+"""The agent inside a sweep's boots: carries out cells of a grid, one after the other, with nothing
+beside the steps.
 
-A cell is an arm of which only the observation is wanted: no capture, and a transcript of steps and notes only. A request and its
-events are as in `twlab.run.agent`; the result of an ``arm`` event has ``kernel`` (its release), and ``observed`` or ``error``.
+A cell is an arm of which only the observation is wanted: no capture, and a transcript of steps and
+notes only. A request and its events are as in `twlab.run.agent`; the result of an ``arm`` event has
+``kernel`` (its release), and ``observed`` or ``error``.
 """
 
 from __future__ import annotations
@@ -25,11 +27,18 @@ _TOLD: frozenset[Kind] = frozenset({"step", "note"})
 
 
 def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
-    """Run every job of `request`. What goes wrong in one cell is that cell's result; the next ones still run."""
+    """Run every job of `request`. What goes wrong in one cell is that cell's result; the next ones
+    still run.
+    """
     for index, job in enumerate(request["jobs"]):
         try:
             scenario = find_scenario(job["source"])
-            result = run_cell(scenario, job["arm"], Overrides.parse(job["set"], [scenario]), f"{request['seed']} {job['arm']} {job['set']}")
+            result = run_cell(
+                scenario,
+                job["arm"],
+                Overrides.parse(job["set"], [scenario]),
+                f"{request['seed']} {job['arm']} {job['set']}",
+            )
         except Exception as error:  # before the steps began, or in the lab itself
             result = {"error": as_dict(error)}
         told = {name: result[name] for name in ("observed", "error") if name in result}
@@ -38,7 +47,9 @@ def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
 
 
 def run_cell(scenario: Scenario, arm: str, overrides: Overrides, seed: str) -> dict[str, Any]:
-    """The steps of `arm`, with its settings and `overrides` in force: ``observed``, or ``error``. Raises as `twlab.run.arm.run_arm`."""
+    """The steps of `arm`, with its settings and `overrides` in force: ``observed``, or ``error``.
+    Raises as `twlab.run.arm.run_arm`.
+    """
     chosen = scenario.arms[arm]
     topology = load_topology(scenario.topology_in(arm, overrides.given))
     settings = settings_of(scenario, arm, topology.nodes(), overrides, {})
@@ -49,7 +60,11 @@ def run_cell(scenario: Scenario, arm: str, overrides: Overrides, seed: str) -> d
         network = stack.enter_context(Network(topology))
         for name, node in network.nodes.items():
             stack.enter_context(Tuning(node, settings[name], loop, transcript))
-        wires = {name: stack.enter_context(Wire(node, loop, transcript)) for name, node in network.nodes.items() if node.role == "wire"}
+        wires = {
+            name: stack.enter_context(Wire(node, loop, transcript))
+            for name, node in network.nodes.items()
+            if node.role == "wire"
+        }
         lab = Lab(network, loop, transcript, wires, settings, Random(seed))
         stack.callback(lab.closing.close)
         return take_steps(scenario, chosen, lab, {**scenario.parameters, **chosen.given, **overrides.given})

@@ -1,6 +1,8 @@
-"""Fills a sweep's table: parts of the grid in lab kernels, many cells a boot, several boots side by side.
+"""Fills a sweep's table: parts of the grid in lab kernels, many cells a boot, several boots side by
+side.
 
-This module is also the program that drives a boot (`twlab.engines.pool`): an answer for each cell, its number and its result.
+This module is also the program that drives a boot (`twlab.engines.pool`): an answer for each cell,
+its number and its result.
 """
 
 from __future__ import annotations
@@ -23,10 +25,12 @@ Part = dict[str, Any]
 
 
 def fill(table: Table, source: str, wanted: Sequence[Cell], *, jobs: int, on_cell: Callable[[Cell], None]) -> None:
-    """Carry out the cells of `wanted` that `table` lacks. `on_cell` is called after each, which the table then has.
+    """Carry out the cells of `wanted` that `table` lacks. `on_cell` is called after each, which the
+    table then has.
 
     Args:
-        source: the scenario, by name or path. The settings of a cell go over those of the table's arm.
+        source: the scenario, by name or path. The settings of a cell go over those of the table's
+            arm.
         jobs: boots side by side.
     """
     missing = [cell for cell in wanted if cell not in table.done]
@@ -34,7 +38,11 @@ def fill(table: Table, source: str, wanted: Sequence[Cell], *, jobs: int, on_cel
     for number, answer in pool.answers("twlab.studies.sweep.fill", parts, jobs):
         cells = [tuple(cell) for cell in parts[number]["cells"]]
         if isinstance(answer, pool.Ended):
-            results = [(cell, {"error": {"message": str(answer)}}) for cell in cells if cell not in table.done and cell not in table.failed]
+            results = [
+                (cell, {"error": {"message": str(answer)}})
+                for cell in cells
+                if cell not in table.done and cell not in table.failed
+            ]
         else:
             index, result = answer
             results = [(cells[index], result)]
@@ -43,8 +51,11 @@ def fill(table: Table, source: str, wanted: Sequence[Cell], *, jobs: int, on_cel
             on_cell(cell)
 
 
-def fill_with(executor: Any, table: Table, source: str, wanted: Sequence[Cell], *, parts: int, on_cell: Callable[[Cell], None]) -> None:
-    """As `fill`, but wherever `executor` runs what it is given: `submit` of `concurrent.futures` is all that is asked of it.
+def fill_with(
+    executor: Any, table: Table, source: str, wanted: Sequence[Cell], *, parts: int, on_cell: Callable[[Cell], None]
+) -> None:
+    """As `fill`, but wherever `executor` runs what it is given: `submit` of `concurrent.futures` is
+    all that is asked of it.
 
     Args:
         parts: boots at a time that it has room for; its machines need twlab and a lab kernel.
@@ -70,7 +81,8 @@ def dask_executor(scheduler: str) -> Iterator[Any]:
     """An executor of the Dask cluster at `scheduler`.
 
     Raises:
-        CapabilityError: the package distributed is missing, or nobody answers there (``no-scheduler``).
+        CapabilityError: the package distributed is missing, or nobody answers there
+            (``no-scheduler``).
     """
     try:
         from distributed import Client
@@ -92,11 +104,18 @@ def results_of(part: Part) -> list[dict[str, Any]]:
 
 def part_of(table: Table, source: str, cells: Sequence[Cell]) -> Part:
     """A part of the grid as JSON values: what `carry_out` takes."""
-    return {"source": source, "arm": table.arm, "trials": table.trials, "seed": table.seed, "cells": [list(cell) for cell in cells]}
+    return {
+        "source": source,
+        "arm": table.arm,
+        "trials": table.trials,
+        "seed": table.seed,
+        "cells": [list(cell) for cell in cells],
+    }
 
 
 def carry_out(part: Part, on_result: Callable[[int, dict[str, Any]], None]) -> None:
-    """Run one part in as many boots as it takes, usually one; `on_result` is called with each cell's number and result.
+    """Run one part in as many boots as it takes, usually one; `on_result` is called with each
+    cell's number and result.
 
     A cell that the guest does not survive is recorded as such, and the others get a fresh boot.
     """
@@ -113,7 +132,9 @@ def carry_out(part: Part, on_result: Callable[[int, dict[str, Any]], None]) -> N
 
             request = arms_request([_job(part, number, folder) for number in batch], seed=part["seed"])
             try:
-                Guest(agent="twlab.studies.sweep.agent", silence_s=_REAL_LIMIT_S).run(request, Path(folder), on_event, _REAL_LIMIT_S * len(batch))
+                Guest(agent="twlab.studies.sweep.agent", silence_s=_REAL_LIMIT_S).run(
+                    request, Path(folder), on_event, _REAL_LIMIT_S * len(batch)
+                )
             except EngineError as error:
                 for victim in [number for number in batch if number not in done][:1]:
                     done.append(victim)

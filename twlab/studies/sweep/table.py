@@ -23,7 +23,8 @@ Cell = tuple[str, ...]  # ``KEY=VALUE``, one for each axis of the grid
 
 
 def cells(axes: Sequence[str]) -> list[Cell]:
-    """Every combination of axes ``KEY=VALUE,VALUE...``; an axis not given is that of `DEFAULT_GRID`.
+    """Every combination of axes ``KEY=VALUE,VALUE...``; an axis not given is that of
+    `DEFAULT_GRID`.
 
     Raises:
         UsageError: not of that form, or an axis given twice (``bad-grid``).
@@ -33,7 +34,11 @@ def cells(axes: Sequence[str]) -> list[Cell]:
         key, sign, text = axis.partition("=")
         listed = [value.strip() for value in text.split(",")]
         if not sign or not key or not all(listed) or key in values or len(set(listed)) != len(listed):
-            raise UsageError(f"--grid {axis} is no axis: KEY=VALUE,VALUE is wanted, once for each key", "e.g. --grid time_wait_s=1,5,10", "bad-grid")
+            raise UsageError(
+                f"--grid {axis} is no axis: KEY=VALUE,VALUE is wanted, once for each key",
+                "e.g. --grid time_wait_s=1,5,10",
+                "bad-grid",
+            )
         values[key] = listed
     for axis in DEFAULT_GRID:
         key, _, text = axis.partition("=")
@@ -44,14 +49,17 @@ def cells(axes: Sequence[str]) -> list[Cell]:
 
 
 def deal(wanted: Sequence[Cell], jobs: int) -> list[list[Cell]]:
-    """The cells in parts, one boot each: two for each of `jobs`, so that none waits long for the last."""
+    """The cells in parts, one boot each: two for each of `jobs`, so that none waits long for the
+    last.
+    """
     parts = min(len(wanted), jobs * 2)
     return [list(wanted[number::parts]) for number in range(parts)]
 
 
 @dataclass
 class Table:
-    """What has been found. A table is continued only by a sweep that is the same in every `IDENTITY`.
+    """What has been found. A table is continued only by a sweep that is the same in every
+    `IDENTITY`.
 
     Attributes:
         scenario, arm: what every cell was run as.
@@ -59,7 +67,8 @@ class Table:
         axes: the settings that the grid varies.
         steps: digest of the scenario's file.
         kernel: release of the kernel that TCP ran on; empty until the first cell tells.
-        done: cell to its observation: `OUTCOMES`, which add up to `trials`, and whatever else the scenario tells.
+        done: cell to its observation: `OUTCOMES`, which add up to `trials`, and whatever else the
+            scenario tells.
         failed: cell to why it could not be carried out; tried again when the sweep is continued.
     """
 
@@ -88,12 +97,18 @@ class Table:
     def rows(self) -> list[dict[str, Any]]:
         """A row for each finished cell: its settings, the trials, and how many ended which way."""
         return [
-            {**dict(pair.split("=", 1) for pair in cell), "trials": self.trials, **{name: self.done[cell][name] for name in OUTCOMES}}
+            {
+                **dict(pair.split("=", 1) for pair in cell),
+                "trials": self.trials,
+                **{name: self.done[cell][name] for name in OUTCOMES},
+            }
             for cell in sorted(self.done, key=_in_order)
         ]
 
     def write(self, path: Path) -> None:
-        """Write `path` (JSON) and the same as CSV beside it, each whole or not at all. Raises CapabilityError (``cannot-write``)."""
+        """Write `path` (JSON) and the same as CSV beside it, each whole or not at all. Raises
+        CapabilityError (``cannot-write``).
+        """
         rows = self.rows()
         text = io.StringIO()
         writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
@@ -102,7 +117,10 @@ class Table:
         values = {"schema": SCHEMA, **self._identity(), "kernel": self.kernel, "cells": rows}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            for file, content in ((path, json.dumps(values, indent=1) + "\n"), (path.with_suffix(".csv"), text.getvalue())):
+            for file, content in (
+                (path, json.dumps(values, indent=1) + "\n"),
+                (path.with_suffix(".csv"), text.getvalue()),
+            ):
                 part = file.with_name(f".{file.name}.part")
                 part.write_text(content)
                 os.replace(part, file)
@@ -113,7 +131,8 @@ class Table:
         """Take over what an earlier sweep has written to `path`, if it is there.
 
         Raises:
-            UsageError: the file is no sweep (``broken-sweep``), or one of something else (``other-sweep``).
+            UsageError: the file is no sweep (``broken-sweep``), or one of something else
+                (``other-sweep``).
         """
         try:
             values = json.loads(path.read_text())
@@ -122,7 +141,9 @@ class Table:
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise UsageError(f"{path} is no sweep of twlab: {error}", "name another file with --out", "broken-sweep") from error
+            raise UsageError(
+                f"{path} is no sweep of twlab: {error}", "name another file with --out", "broken-sweep"
+            ) from error
         here = json.loads(json.dumps(self._identity()))
         if self.kernel and values.get("kernel"):
             other["kernel"], here["kernel"] = values["kernel"], self.kernel
