@@ -143,9 +143,9 @@ class _Outcome:
             when = "setup" if "setup" not in done else "call" if "call" not in done else "teardown"
             text, item = "\n".join(self.faults), self.item
             self.reports = [report for report in self.reports if report.when != when]
-            self.reports.append(
-                pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", text, when)
-            )  # type: ignore[arg-type]
+            words = dict.fromkeys(item.keywords, 1)
+            report = pytest.TestReport(item.nodeid, item.location, words, "failed", text, when)  # type: ignore[arg-type]
+            self.reports.append(report)
         return self.reports
 
 
