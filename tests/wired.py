@@ -53,8 +53,10 @@ class Wired:
 
 
 @contextmanager
-def wired(topology="pair", capture: Path | None = None, nodes=("wire",), **options) -> Iterator[Wired]:
-    """A running topology with a wire; captured at `nodes` into the file `capture`, if given."""
+def wired(topology="pair", capture: Path | None = None, nodes=("wire",), wire="wire", **options) -> Iterator[Wired]:
+    """A running topology with its wire at the node `wire`; captured at `nodes` into the file
+    `capture`, if given.
+    """
     with ExitStack() as stack:
         loop = Loop()
         stack.callback(loop.close)
@@ -65,5 +67,5 @@ def wired(topology="pair", capture: Path | None = None, nodes=("wire",), **optio
             if capture
             else None
         )
-        wire = stack.enter_context(Wire(network["wire"], loop, transcript, recorder))
-        yield Wired(network, loop, transcript, wire, recorder)
+        at = stack.enter_context(Wire(network[wire], loop, transcript, recorder))
+        yield Wired(network, loop, transcript, at, recorder)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from twlab.errors import LabError
 from twlab.lab.lab import Lab
 from twlab.lab.socket_counts import Gauge
 from twlab.loop import Loop
@@ -88,6 +89,13 @@ class Stage:
         """
         self.outcome |= self._told()
 
+    @property
+    def fault(self) -> LabError | None:
+        """Once the stage has been left: why what the lab has not seen is no evidence; None when it
+        is.
+        """
+        return self.capture.fault or next((wire.fault for wire in self.lab.wires.values() if wire.fault), None)
+
     def _told(self) -> dict[str, Any]:
         return {
             "mechanisms": {name: dict(tuning.mechanisms) for name, tuning in self.tunings.items() if tuning.mechanisms},
@@ -121,6 +129,8 @@ def staged(
 
     Raises:
         CapabilityError: the kernel cannot do what the settings ask, or what the topology needs.
+        EngineError: the lab does not see what it should (``blind-lab``, ``sent-not-seen``); on
+            leaving, too, and then the outcome is complete.
     """
     with ExitStack() as stack:
         loop = Loop()
@@ -169,3 +179,5 @@ def staged(
         yield stage
         stage.gather()
     stage.close()
+    if stage.fault:
+        raise stage.fault

@@ -61,7 +61,7 @@ class Ring:
             counted.
 
     Attributes:
-        lost: packets that found the ring full; known once it is closed.
+        lost: packets that found the ring full; complete once it is closed.
 
     Raises:
         CapabilityError: there is no memory for the ring, or no right to open packet sockets
@@ -116,6 +116,13 @@ class Ring:
             self._write(self._next, _STATUS, 0)
             self._next = (self._next + 1) % self._blocks
 
+    def dropped(self) -> int:
+        """How many packets have found the ring full so far."""
+        self.lost += _WORD.unpack_from(self._socket.getsockopt(_SOL_PACKET, _STATISTICS, 12), 4)[
+            0
+        ]  # reading sets it to 0
+        return self.lost
+
     def seen(self) -> list[Taken]:
         """Every packet so far, in the order in which it was seen; more may come. One that is being
         written just now may be garbled.
@@ -128,7 +135,7 @@ class Ring:
         bpf.attach(self._socket, bpf.NOTHING)
         self.take()
         self._copy(self._next)
-        self.lost = _WORD.unpack_from(self._socket.getsockopt(_SOL_PACKET, _STATISTICS, 12), 4)[0]
+        self.dropped()
         self._memory.close()
         self._socket.close()
         return (packet for block in self._copies for packet in _packets(block))

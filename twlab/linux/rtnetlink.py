@@ -16,6 +16,7 @@ import os
 import select
 import socket
 import struct
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache, partial
@@ -41,6 +42,7 @@ _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
 _NUD_PERMANENT = 0x80
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST, _RTN_LOCAL = 254, 4, 1, 2
 _IFLA_OPERSTATE, _IF_OPER_UP = 16, 6
+_RTA_OIF = 4
 _HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
 _BATCH = 100  # messages in one sendmsg; each may be answered by an error, and all answers must fit the receive buffer
 _NAP_S, _NAPS = 0.0001, 100_000  # at least 10 s in all, for what takes a millisecond
@@ -183,6 +185,19 @@ def is_running(index: int) -> bool:
         return _is_running(channel, index)
 
 
+def way_out(channel: socket.socket, destination: str) -> int:
+    """Look up the interface by which the kernel would now send to the address `destination`; 0
+    where it has no route.
+
+    Args:
+        channel: a NETLINK_ROUTE socket of the namespace that is meant.
+    """
+    kind, answer = _ask(channel, _question(destination))
+    return (
+        int.from_bytes(_attribute(answer, 12, _RTA_OIF), sys.byteorder) if kind == _RTM_NEWROUTE else 0
+    )  # 12: struct rtmsg
+
+
 def fill_in_checksums(names: Iterable[str]) -> None:
     """Have these interfaces of this thread's namespace compute TCP checksums, and cut TCP's bulk
     into segments, before they send.
@@ -268,20 +283,33 @@ def _wait(condition: Callable[[], bool], fault: str) -> None:
 
 def _is_running(channel: socket.socket, index: int) -> bool:
     _, answer = _ask(channel, Message("", _RTM_GETLINK, 0, _encoded(ifinfmsg, [], index=index)))
-    offset = 16  # struct ifinfomsg
-    while offset < len(answer):
-        length, kind = struct.unpack_from("=HH", answer, offset)
-        if kind == _IFLA_OPERSTATE:
-            return answer[offset + 4] == _IF_OPER_UP
-        offset += (length + 3) & ~3
-    return False
+    return _attribute(answer, 16, _IFLA_OPERSTATE) == bytes([_IF_OPER_UP])  # 16: struct ifinfomsg
 
 
 def _is_local(channel: socket.socket, ip: str) -> bool:
-    kind, answer = _ask(
-        channel, Message("", _RTM_GETROUTE, 0, _encoded(rtmsg, [("RTA_DST", ip)], family=socket.AF_INET6, dst_len=128))
-    )
+    kind, answer = _ask(channel, _question(ip))
     return kind == _RTM_NEWROUTE and answer[7] == _RTN_LOCAL
+
+
+@cache
+def _question(ip: str) -> Message:
+    """Which route leads to `ip`?"""
+    family = _family(ip)
+    body = _encoded(rtmsg, [("RTA_DST", ip)], family=family, dst_len=128 if family == socket.AF_INET6 else 32)
+    return Message(f"look up the route to {ip}", _RTM_GETROUTE, 0, body)
+
+
+def _attribute(answer: bytes, start: int, wanted: int) -> bytes:
+    """The value of the attribute `wanted` among those from byte `start` on; empty where it is not
+    there.
+    """
+    offset = start
+    while offset < len(answer):
+        length, kind = struct.unpack_from("=HH", answer, offset)
+        if kind == wanted:
+            return answer[offset + 4 : offset + length]
+        offset += (length + 3) & ~3
+    return b""
 
 
 def _ask(channel: socket.socket, question: Message) -> tuple[int, bytes]:

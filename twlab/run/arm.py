@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twlab.errors import LabError, ScenarioError
+from twlab.errors import EngineError, LabError, ScenarioError
 from twlab.lab.assembly import Vitals, staged
 from twlab.lab.lab import Lab
 from twlab.network import load_topology
@@ -56,17 +56,22 @@ def run_arm(
     topology = load_topology(scenario.topology_in(arm, overrides.given))
     settings = settings_of(scenario, arm, topology.nodes(), overrides, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
-    with staged(
-        topology,
-        settings,
-        folder / f"{arm}.pcapng",
-        seed=f"{seed} {arm}",
-        forced=forced,
-        listener=listener,
-        pulse=pulse,
-    ) as stage:
-        stage.outcome |= {"given": given, **take_steps(scenario, chosen, stage.lab, given)}
-    return stage.outcome
+    outcome: dict[str, Any] = {}
+    try:
+        with staged(
+            topology,
+            settings,
+            folder / f"{arm}.pcapng",
+            seed=f"{seed} {arm}",
+            forced=forced,
+            listener=listener,
+            pulse=pulse,
+        ) as stage:
+            outcome = stage.outcome
+            outcome |= {"given": given, **take_steps(scenario, chosen, stage.lab, given)}
+    except EngineError as fault:  # what has been observed is no evidence then
+        outcome |= {"observed": {}, "mismatches": [], "ok": None, "error": outcome.get("error") or fault.as_dict()}
+    return outcome
 
 
 def settings_of(

@@ -5,25 +5,34 @@ A comment has to find its packet. The wire says at which interface, what the pac
 whether it is the last such packet so far or the next one from now; how many packets the kernel had
 seen by then settles which of several equal ones is meant. Clocks do not come into it, so it also
 holds in the lab kernel, where virtual time stands still while things happen.
+
+A capture proves that it sees: canaries cross every watched node when it begins and before it ends,
+and each packet that the lab sends has to be found at the link that it was sent to.
 """
 
 from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Mapping
+import socket
+from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from twlab.errors import EngineError, LabError
 from twlab.linux.packet_ring import Ring, Taken
 from twlab.loop import Loop, wall_s
 from twlab.results import pcapng
 from twlab.results.pcapng import Captured
+from twlab.segment import parse
+from twlab.wire import canary, merging
 
 if TYPE_CHECKING:
     from twlab.network import Interface, Node
+    from twlab.wire.sender import Outlet
 
 _ETHERNET_BYTES = 14
+_NO_MAC = bytes.fromhex("02000000ffff")
 _NEAR = 4096  # a packet that a comment is about is at most so many packets away
 
 
@@ -33,6 +42,7 @@ class _Comment(NamedTuple):
     interface: int
     packet: bytes
     text: str
+    must_be: bool
 
 
 class Capture:
@@ -50,10 +60,13 @@ class Capture:
     Attributes:
         written: packets in the file.
         lost: packets that came while a ring was full and are missing from it.
+        fault: once it is over, the error (``blind-lab``, ``sent-not-seen``) if it has missed what
+            it must have seen.
 
     Raises:
         CapabilityError: on entering, when there is no memory or no right to capture
             (``no-capture``).
+        EngineError: on entering, when it does not see a canary (``blind-lab``).
         OSError: on leaving, when the file cannot be written.
     """
 
@@ -70,23 +83,33 @@ class Capture:
         self.path = path
         self.written = 0
         self.lost = 0
+        self.fault: LabError | None = None
         self._nodes = {node.name: node for node in nodes}
         self._loop = loop
         self._sizes = (full_up_to, bulk, ring_bytes)
         self._rings: dict[str, Ring] = {}
         self._comments: dict[str, list[_Comment]] = {name: [] for name in self._nodes}
+        self._missed: list[tuple[str, _Comment]] = []
 
     def __enter__(self) -> Capture:
         for name, node in self._nodes.items():
             self._rings[name] = ring = Ring(node, *self._sizes)
             self._loop.watch(ring, ring.take)
+        for name in self._nodes:
+            if not self._sees_canaries(name):
+                raise canary.blind(f"the capture at {name} does not see what crosses it")
         return self
 
     def __exit__(self, *_: object) -> None:
+        closed = [name for name in self._nodes if not self._sees_canaries(name)]
         for ring in self._rings.values():
             self._loop.forget(ring)
         self._write(self._packets({name: ring.close() for name, ring in self._rings.items()}))
         self.lost = sum(ring.lost for ring in self._rings.values())
+        if closed:
+            self.fault = canary.blind(f"the capture at {closed[0]} no longer saw what crossed it when it ended")
+        elif self._missed and not self.lost:
+            self.fault = _not_seen(self._missed[0])
 
     def save(self) -> list[Captured]:
         """Write the file as of now, and go on; the packets in it, in its order. Raises OSError."""
@@ -95,8 +118,10 @@ class Capture:
         return packets
 
     def _packets(self, taken: Mapping[str, Iterable[Taken]]) -> list[Captured]:
-        packets: list[Captured] = []
+        nodes: list[list[Captured]] = []
+        sightings: list[list[merging.Sighted]] = []
         first = 0
+        self._missed = []
         for name, found in taken.items():
             interfaces = self._nodes[name].interfaces
             numbers = {interface.index: first + number for number, interface in enumerate(interfaces)}
@@ -105,10 +130,34 @@ class Capture:
                 Captured(at_ns, numbers.get(index, -1), outbound, frame, length)
                 for at_ns, index, outbound, frame, length in found
             ]
-            _attach(self._comments[name], numbers, seen)
-            packets += [packet for packet in seen if packet.interface >= 0]
-        packets.sort(key=lambda packet: packet.at_ns)
-        return packets
+            self._missed += [
+                (name, comment) for comment in _attach(self._comments[name], numbers, seen) if comment.must_be
+            ]
+            shown = [
+                packet
+                for packet in seen
+                if packet.interface >= 0 and not canary.is_canary(packet.frame[_ETHERNET_BYTES:])
+            ]
+            nodes.append(sorted(shown, key=lambda packet: packet.at_ns))
+            places = {numbers[interface.index]: self._place(interface) for interface in interfaces}
+            sightings.append(
+                [] if len(taken) == 1 else [_sighted(packet, places[packet.interface]) for packet in nodes[-1]]
+            )
+        return nodes[0] if len(nodes) == 1 else [nodes[node][index] for node, index in merging.merged(sightings)]
+
+    def _place(self, interface: Interface) -> Hashable:
+        """What `interface` leads to: its link, where the other end is watched; else the nodes
+        beyond that are not.
+        """
+        if interface.peer.node.name in self._nodes:
+            return frozenset((interface.name, interface.peer.name))
+        beyond, ahead = {interface.peer.node.name}, [interface.peer.node]
+        while ahead:
+            for other in (each.peer.node for each in ahead.pop().interfaces):
+                if other.name not in self._nodes and other.name not in beyond:
+                    beyond.add(other.name)
+                    ahead.append(other)
+        return frozenset(beyond)
 
     def _write(self, packets: list[Captured]) -> None:
         names = [interface.name for node in self._nodes.values() for interface in node.interfaces]
@@ -122,6 +171,25 @@ class Capture:
     def seen(self) -> int:
         """Packets that have been seen so far, at all interfaces together."""
         return sum(ring.position for ring in self._rings.values())
+
+    def send(self, outlet: Outlet, packet: bytes, text: str) -> None:
+        """Send an IP packet by `outlet`, comment on it at both ends of the link, and see that it
+        has set out.
+
+        Raises:
+            EngineError: the ring at the link has not seen it (``sent-not-seen``).
+            OSError: as `twlab.wire.sender.Outlet.send`; it is not commented on then.
+        """
+        ends = [interface for interface in (outlet.target.peer, outlet.target) if interface.node.name in self._rings]
+        before = {interface.node.name: self._rings[interface.node.name].position for interface in ends}
+        outlet.send(packet)
+        for interface in ends:
+            name = interface.node.name
+            comment = _Comment(before[name], True, interface.index, packet, text, True)
+            self._comments[name].append(comment)
+            ring = self._rings[name]
+            if interface is outlet.target.peer and ring.position == before[name] and not ring.dropped():
+                raise _not_seen((name, comment))
 
     def comment_last(self, interface: Interface, packet: bytes, text: str) -> None:
         """Comment on the last packet so far that `interface` has received and that is `packet`, an
@@ -137,12 +205,41 @@ class Capture:
 
     def _note(self, forward: bool, interface: Interface, packet: bytes, text: str) -> None:
         if ring := self._rings.get(interface.node.name):
-            self._comments[interface.node.name].append(_Comment(ring.position, forward, interface.index, packet, text))
+            self._comments[interface.node.name].append(
+                _Comment(ring.position, forward, interface.index, packet, text, False)
+            )
+
+    def _sees_canaries(self, name: str) -> bool:
+        """Send a canary out of the node `name`, and one into it; whether its ring sees both."""
+        ring, interface = self._rings[name], self._nodes[name].interfaces[0]
+        ring.take()  # so that there is room
+        start = ring.position
+        packet = canary.make(interface.all4[0], interface.peer.all4[0])
+        for end in (interface, interface.peer):
+            with end.node.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+                # To a MAC address that is not there, so that no kernel looks at it
+                # (PACKET_OTHERHOST, net/ipv4/ip_input.c).
+                sender.sendto(_NO_MAC + _NO_MAC + b"\x08\x00" + packet, (end.name, 0))
+        return canary.await_sight(lambda: ring.position >= start + 2)
 
 
-def _attach(comments: list[_Comment], numbers: dict[int, int], seen: list[Captured]) -> None:
+def _not_seen(missed: tuple[str, _Comment]) -> LabError:
+    name, comment = missed
+    segment = parse(comment.packet, 0.0)
+    what = segment.words() if segment else f"{len(comment.packet)} bytes"
+    remedy = "see that the link is up and that no firewall stands in the way; if it stays, run it with --engine guest"
+    return EngineError(f"what the lab sent was not seen at {name}: {what} ({comment.text})", remedy, "sent-not-seen")
+
+
+def _sighted(packet: Captured, place: Hashable) -> merging.Sighted:
+    return merging.Sighted(packet.at_ns, packet.outbound, place, _constant_part(packet.frame[_ETHERNET_BYTES:]))
+
+
+def _attach(comments: list[_Comment], numbers: dict[int, int], seen: list[Captured]) -> list[_Comment]:
     """Put each comment on the nearest packet that it can be about, and that no other comment of its
     direction has taken.
+
+    Returns those that have found none.
 
     Args:
         comments: in the order in which they were made.
@@ -150,6 +247,7 @@ def _attach(comments: list[_Comment], numbers: dict[int, int], seen: list[Captur
         seen: what the ring saw, in its order.
     """
     taken: set[tuple[int, bool]] = set()
+    missed = []
     for comment in comments:
         wanted = _constant_part(comment.packet)
         here, end = comment.position, len(seen)
@@ -165,6 +263,9 @@ def _attach(comments: list[_Comment], numbers: dict[int, int], seen: list[Captur
                 taken.add((at, comment.forward))
                 packet.comment = f"{packet.comment}; {comment.text}" if packet.comment else comment.text
                 break
+        else:
+            missed.append(comment)
+    return missed
 
 
 def _constant_part(packet: bytes) -> bytes:

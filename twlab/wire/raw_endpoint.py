@@ -20,6 +20,7 @@ from twlab.linux.syscalls import enlarge_receive_buffer
 from twlab.loop import Loop
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, Segment, parse
+from twlab.wire import canary
 from twlab.wire.craft import craft
 from twlab.wire.sender import Outlets
 
@@ -49,6 +50,7 @@ class RawEndpoint:
 
     Raises:
         CapabilityError: no nftables (``no-nftables``, ``no-libnftables``).
+        EngineError: it does not see a canary (``blind-lab``).
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class RawEndpoint:
         self._transcript = transcript
         self._capture = capture
         self._lost = 0
+        self._canaries = 0
         self._outlets = Outlets(node)
         self._table = f"inet twlab_claim_{next(_numbers)}"
         ip, version, protocol = ("ip6", 6, _ETH_P_IPV6) if ":" in self.address else ("ip", 4, _ETH_P_IP)
@@ -86,6 +89,7 @@ class RawEndpoint:
         bpf.attach(self._socket, bpf.tcp_to_port(port, version))
         enlarge_receive_buffer(self._socket, _BUFFER_BYTES)
         loop.watch(self._socket, self._arrivals)
+        self._prove()
 
     def __enter__(self) -> RawEndpoint:
         return self
@@ -128,15 +132,18 @@ class RawEndpoint:
         """Send a segment made before, at the cost of one system call; when it was sent."""
         outlet = self._outlets.to(segment.destination)
         if self._capture:
-            for interface in (outlet.target.peer, outlet.target):
-                self._capture.comment_next(interface, segment.raw, "sent by the lab's own endpoint")
-        outlet.send(segment.raw)
+            self._capture.send(outlet, segment.raw, "sent by the lab's own endpoint")
+        else:
+            outlet.send(segment.raw)
         self._transcript.record("verb", f"sends {segment.words(self._names)}", self.node.name)
         return self._loop.now_s
 
     def expect(self, predicate: Callable[[Segment], bool], timeout_s: float = 1.0) -> Segment | None:
         """The next segment that arrives and matches, waiting up to `timeout_s` for it; None if none
         comes. Those before it are forgotten.
+
+        Raises:
+            EngineError: none comes, and none could have been seen (``blind-lab``).
         """
         found: list[Segment] = []
 
@@ -146,19 +153,36 @@ class RawEndpoint:
                     found.append(segment)
             return bool(found)
 
-        self._loop.wait_until(look, timeout_s)
+        if not self._loop.wait_until(look, timeout_s):
+            self._prove()
         what = found[0].words(self._names) if found else f"nothing of {predicate} for {timeout_s:g} s"
         self._transcript.record("verb", f"receives {what}", self.node.name)
         return found[0] if found else None
 
     def expect_nothing(self, for_s: float) -> bool:
         """Whether nothing arrives for `for_s` seconds, the whole of which pass, and nothing was
-        waiting.
+        waiting. Raises as `expect`.
         """
         self._loop.sleep(for_s)
+        if not self.seen:
+            self._prove()
         what = f"{len(self.seen)} segments" if self.seen else "nothing"
         self._transcript.record("verb", f"receives {what} in {for_s:g} s", self.node.name)
         return not self.seen
+
+    def _prove(self) -> None:
+        """See a canary arrive. Raises EngineError: none does (``blind-lab``)."""
+        interface = self.node.interfaces[0]
+        source = (interface.peer.all6 if ":" in self.address else interface.peer.all4)[0]
+        wanted = self._canaries + 1
+
+        def seen() -> bool:
+            self._arrivals()
+            return self._canaries >= wanted
+
+        self._outlets.at(interface).send(canary.make(source, self.address, self.port))
+        if not canary.await_sight(seen) or self.lost:
+            raise canary.blind(f"the endpoint at {self.node.name} port {self.port} does not see what arrives")
 
     def _arrivals(self) -> None:
         while True:
@@ -167,4 +191,7 @@ class RawEndpoint:
             except BlockingIOError:
                 return
             if segment and segment.destination == self.address and segment.destination_port == self.port:
-                self.seen.append(segment)
+                if segment.source_port == 0 and canary.is_canary(segment.raw):
+                    self._canaries += 1
+                else:
+                    self.seen.append(segment)

@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from twlab.errors import ScenarioError
+from twlab.linux import rtnetlink
 
 if TYPE_CHECKING:
     from twlab.network import Interface, Node
@@ -47,30 +48,38 @@ class Outlets:
     def __init__(self, node: Node):
         self._node = node
         self._open: dict[tuple[str, str], Outlet] = {}
-        self._by_address = {
-            address: interface for interface in node.interfaces for address in interface.all4 + interface.all6
-        }
-        self._probes: dict[int, socket.socket] = {}
+        self._by_index = {interface.index: interface for interface in node.interfaces}
+        self._routes: socket.socket | None = None
 
     def to(self, destination: str) -> Outlet:
-        """The way on which the node itself would send to the address `destination`, as its routes
-        are now.
+        """The way on which the node would send to the address `destination` by its routes of now.
+
+        The routes are asked for every packet: a node may change them at any time.
 
         Raises:
             ScenarioError: it has no route there (``no-route``).
         """
-        family = socket.AF_INET6 if ":" in destination else socket.AF_INET
-        if family not in self._probes:
-            self._probes[family] = self._node.socket(family, socket.SOCK_DGRAM)
-        try:
-            # Connecting a datagram socket sends nothing: the kernel looks up the route and notes
-            # its source address.
-            self._probes[family].connect((destination, _DISCARD_PORT))
-            return self.at(self._by_address[self._probes[family].getsockname()[0]].peer)
-        except (OSError, KeyError):
+        if self._routes is None:
+            self._routes = self._node.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+        interface = self._by_index.get(rtnetlink.way_out(self._routes, destination))
+        if interface is None:
             raise ScenarioError(
                 f"{self._node.name} has no route to {destination}", "name the interface: into=...", "no-route"
-            ) from None
+            )
+        return self.at(interface.peer)
+
+    def leads(self, outlet: Outlet, destination: str) -> bool:
+        """Whether the node's own TCP and UDP would take the way `outlet` to the address
+        `destination`: a second opinion beside `to`.
+        """
+        probe = self._node.socket(socket.AF_INET6 if ":" in destination else socket.AF_INET, socket.SOCK_DGRAM)
+        with probe:  # a fresh one each time: a socket that was connected before keeps the source address of then
+            probe.connect(
+                (destination, _DISCARD_PORT)
+            )  # sends nothing: the kernel chooses a route, and its source address
+            source = probe.getsockname()[0]
+        near = outlet.target.peer
+        return source in near.all4 + near.all6
 
     def at(self, interface: Interface) -> Outlet:
         """The way to `interface`, from the other end of its link."""
@@ -82,5 +91,5 @@ class Outlets:
     def close(self) -> None:
         for outlet in self._open.values():
             outlet.close()
-        for probe in self._probes.values():
-            probe.close()
+        if self._routes:
+            self._routes.close()

@@ -7,6 +7,9 @@ and every rule sees what the ones armed before it let pass. A segment that passe
 "accept" and goes on in the kernel. One that is to be released later is dropped there, and sent from
 here when its time has come; so a released copy and a held original take the same way out. While
 nothing is armed the queue is not bound, and bulk crosses at the kernel's speed.
+
+What the wire does not see counts only if it would have seen it: a canary crosses when the queue is
+bound, and another before it is let go (`twlab.wire.canary`).
 """
 
 from __future__ import annotations
@@ -14,12 +17,12 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from twlab.errors import ScenarioError
-from twlab.linux import nfqueue
+from twlab.errors import EngineError, ScenarioError
+from twlab.linux import nfqueue, rtnetlink
 from twlab.loop import Loop
 from twlab.results.transcript import Transcript
 from twlab.segment import Match, Segment, match, parse, without_timestamp
-from twlab.wire import impairments
+from twlab.wire import canary, impairments
 from twlab.wire.impairments import Release
 from twlab.wire.sender import Outlet, Outlets
 
@@ -94,22 +97,30 @@ class Wire:
 
     Args:
         node: a router; its forwarded TCP segments are the ones that cross.
-        capture: is told of every segment impaired or injected, for the comments in the pcapng.
+        capture: sees every segment that the wire sends, and has a comment on each that it impairs
+            or injects.
 
     Attributes:
         mechanism: how segments come up: ``nft queue`` or ``iptables NFQUEUE``; empty while nothing
             has been armed.
+        fault: once it is closed, the error (``blind-lab``) if it cannot vouch for what it has not
+            seen.
 
     Raises:
         CapabilityError: on the first verb that needs it, if this machine has no netfilter queue
             (``no-netfilter-queue``).
+        EngineError: the queue does not hand up what crosses (``blind-lab``), or what the wire sends
+            does not go where it should (``sent-not-seen``).
     """
 
     def __init__(self, node: Node, loop: Loop, transcript: Transcript, capture: Capture | None = None):
         self.node = node
         self.loop = loop
         self.mechanism = ""
+        self.fault: EngineError | None = None
         self._unseen = 0
+        self._canaries = 0
+        self._known_ways: dict[str, Outlet] = {}
         self._transcript = transcript
         self._capture = capture
         self._names = dict(_names(node))
@@ -133,7 +144,10 @@ class Wire:
             rule._stopped = True
             if len(rule.segments) > _TOLD and rule.comment:
                 self._tell(f"{rule.words} {len(rule.segments)} segments in all")
-        self.settle()
+        try:
+            self.settle()
+        except EngineError as fault:
+            self.fault = self.fault or fault
         for endpoint in self._endpoints:
             endpoint.close()
         self._outlets.close()
@@ -141,8 +155,9 @@ class Wire:
 
     @property
     def unseen(self) -> int:
-        """How often the queue ran over and segments passed without being looked at: bulk, on an
-        armed wire, as an ordinary user of a machine whose net.core.rmem_max is small."""
+        """How often the queue ran over and segments passed unseen: bulk, where an ordinary user has
+        a small net.core.rmem_max.
+        """
         return self._unseen + (self._tap.overruns if self._tap else 0)
 
     def watch(self, predicate: Match | None = None, seen: Callable[[Segment], object] | None = None) -> Rule:
@@ -245,7 +260,7 @@ class Wire:
         if into:
             outlet = self._outlets.at(into)
         elif segment:
-            outlet = self._outlets.to(segment.destination)
+            outlet = self._way_to(segment.destination)
         else:
             raise ScenarioError(
                 "only a whole TCP segment can be routed", "name the interface it shall arrive at: into=...", "no-route"
@@ -278,14 +293,21 @@ class Wire:
         return endpoint
 
     def settle(self) -> None:
-        """Let go of the queue if nothing is armed any more."""
+        """Let go of the queue if nothing is armed any more.
+
+        Raises:
+            EngineError: it no longer handed up what crossed (``blind-lab``).
+        """
         if self._tap and not any(rule.armed for rule in self._rules):
             self.loop.forget(self._tap)
+            sees = self._sees_canaries(self._tap)
             self._tap.close()
             if self._tap.overruns:
                 self._unseen += self._tap.overruns
                 self._tell(f"could not keep up {self._tap.overruns} times: segments passed unseen")
             self._tap = None
+            if not sees:
+                raise canary.blind(f"the wire at {self.node.name} no longer saw what crossed it")
 
     def _arm(self, rule: Any, predicate: Match | None = None, count: int | None = None) -> Any:
         if not self.mechanism:
@@ -297,15 +319,48 @@ class Wire:
         if self._tap is None:
             self._tap = nfqueue.Tap(self.node, self._on_packet)
             self.loop.watch(self._tap, self._serve)
+            if not self._sees_canaries(self._tap):
+                raise canary.blind(f"the wire at {self.node.name} does not see what crosses it")
         return rule
 
     def _serve(self) -> None:
         assert self._tap
+        before = self._tap.overruns
         self._tap.serve()
+        if self._tap.overruns > before and (
+            watch := next((rule for rule in self._rules if rule.armed and not rule.comment), None)
+        ):
+            what = f"the queue of {self.node.name} ran over, and what passed then was not seen by what {watch.words}"
+            remedy = "raise net.core.rmem_max, run as root, or use --engine guest"
+            self.fault = self.fault or EngineError(what, remedy, "blind-lab")
         self.settle()
         if self._fault:
             fault, self._fault = self._fault, None
             raise fault
+
+    def _sees_canaries(self, tap: nfqueue.Tap) -> bool:
+        """Send an IPv4 and an IPv6 canary across the node; whether the queue hands up both, unless
+        nothing can cross just now.
+        """
+        if len(self.node.interfaces) < 2:
+            return True
+        one, other = self.node.interfaces[:2]
+        wanted = self._canaries + 2
+
+        def seen() -> bool:
+            tap.serve()
+            return self._canaries >= wanted
+
+        try:
+            for source, destination in ((one.peer.all4[0], other.peer.all4[0]), (one.peer.all6[0], other.peer.all6[0])):
+                self._outlets.at(one).send(canary.make(source, destination))
+        except OSError:
+            return not self._are_running(one, other)
+        return seen() or not self._are_running(one, other) or canary.await_sight(seen)
+
+    def _are_running(self, *interfaces: Interface) -> bool:
+        with self.node.inside():
+            return all(rtnetlink.is_running(interface.index) for interface in interfaces)
 
     def _on_packet(self, packet: Packet) -> None:
         try:
@@ -318,6 +373,10 @@ class Wire:
         segment = parse(packet.get_payload(), now_s) if packet.get_payload_len() else None
         if segment is None:
             packet.accept()
+            return
+        if segment.source_port == 0 and canary.is_canary(segment.raw):
+            self._canaries += 1
+            packet.drop()
             return
         releases, comments = [Release(now_s, segment)], []
         for rule in self._rules:
@@ -349,24 +408,34 @@ class Wire:
                 if is_copy
                 else f"delayed {late_s:.3f} s by the wire"
             )
-            self._send(self._outlets.to(segment.destination), segment.raw, comment)
+            self._send(self._way_to(segment.destination), segment.raw, comment)
 
     def _release(self, segment: Segment, comment: str, stripped: bool) -> float:
         leaving = without_timestamp(segment) if stripped else segment
         at_s = self._send(
-            self._outlets.to(segment.destination),
-            leaving.raw,
-            comment + (", its timestamp stripped" if stripped else ""),
+            self._way_to(segment.destination), leaving.raw, comment + (", its timestamp stripped" if stripped else "")
         )
         self._tell(f"releases {leaving.words(self._names)}")
         return at_s
 
     def _send(self, outlet: Outlet, raw: bytes, comment: str) -> float:
         if self._capture:
-            for interface in (outlet.target.peer, outlet.target):
-                self._capture.comment_next(interface, raw, comment)
-        outlet.send(raw)
+            self._capture.send(outlet, raw, comment)
+        else:
+            outlet.send(raw)
         return self.loop.now_s
+
+    def _way_to(self, destination: str) -> Outlet:
+        """The way to the address `destination`; where it has changed, both of the kernel's answers
+        must name it.
+        """
+        outlet = self._outlets.to(destination)
+        if self._known_ways.get(destination) is not outlet:
+            if not self._outlets.leads(outlet, destination):
+                what = f"what {self.node.name} sends to {destination} would leave towards {outlet.target.node.name}, and the kernel's way is another"
+                raise EngineError(what, "run it again; if it stays, run it with --engine guest", "sent-not-seen")
+            self._known_ways[destination] = outlet
+        return outlet
 
     def _named(self, predicate: Match) -> str:
         return " ".join(self._names.get(word, word) for word in str(predicate).split(" "))

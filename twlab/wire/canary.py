@@ -1,0 +1,58 @@
+"""Canaries: segments that the lab sends to itself, to show that what looks at segments sees them.
+
+A result that rests on silence ("no answer", "nothing refused") needs proof that an answer would
+have been seen. Whatever looks sees a canary when it is opened, and another one before it is closed.
+A canary reaches no application and no TCP: it bears the source port 0, which no socket can have,
+and is taken off its way where it was to be seen. Captures leave it out of their files.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+from collections.abc import Callable
+from struct import pack
+
+from twlab.errors import EngineError
+from twlab.loop import monotonic_s
+from twlab.segment import with_checksums
+
+_MARK = b"\x00\x00twcanary"  # source port 0, then after the destination port: sequence and acknowledgement number
+_PORTS4, _PORTS6 = 20, 40  # where the TCP header begins: canaries have no IP options
+_PATIENCE_S = 2.0  # the kernel may leave a packet to a worker when the machine is busy
+_NAP_S = 0.0005
+
+
+def make(source: str, destination: str, port: int = 0) -> bytes:
+    """Make a canary: an IP packet from `source` to `port` at `destination`, IPv4 or IPv6."""
+    tcp = _MARK[:2] + pack("!H", port) + _MARK[2:] + pack("!BBHHH", 5 << 4, 0, 0, 0, 0)
+    if ":" in source:
+        addresses = socket.inet_pton(socket.AF_INET6, source) + socket.inet_pton(socket.AF_INET6, destination)
+        packet = pack("!IHBB", 6 << 28, len(tcp), socket.IPPROTO_TCP, 64) + addresses + tcp
+    else:
+        addresses = socket.inet_aton(source) + socket.inet_aton(destination)
+        packet = pack("!BBHHHBBH", 0x45, 0, 20 + len(tcp), 0, 0x4000, 64, socket.IPPROTO_TCP, 0) + addresses + tcp
+    return with_checksums(packet)
+
+
+def is_canary(packet: bytes) -> bool:
+    """Whether an IP packet is a canary."""
+    at = _PORTS6 if packet[0] >> 4 == 6 else _PORTS4
+    return packet[at : at + 2] == _MARK[:2] and packet[at + 4 : at + 12] == _MARK[2:]
+
+
+def await_sight(seen: Callable[[], bool]) -> bool:
+    """Wait until `seen()` is true; whether it was, within two seconds."""
+    until_s = monotonic_s() + _PATIENCE_S
+    while not seen():
+        if monotonic_s() >= until_s:
+            return False
+        select.select([], [], [], _NAP_S)
+    return True
+
+
+def blind(what: str) -> EngineError:
+    """The error of a lab that does not see what it should: `what` names the eye, and what it
+    missed.
+    """
+    return EngineError(what, "run it again; if it stays, run it with --engine guest, and see twlab doctor", "blind-lab")
