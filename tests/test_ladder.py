@@ -48,7 +48,8 @@ def test_stale_data_can_be_seen() -> None:
     assert copy.path == ("wire", "server")
     assert (copy.seq, copy.length, original.seq, original.length) == (33_000_001, 400, 33_000_001, 400)
     assert (original.connection, copy.connection) == (1, 2)
-    after = [each for each in arrows if each.number > copy.number and each.seq == copy.seq and each.length]
+    assert copy.words.endswith("; in the present connection seq 2,969,869 ack 2,969,869")
+    after = [each for each in arrows if each.number > copy.number and each.seq == 2_969_869 and each.length]
     assert [each.length for each in after] == [800]
     assert "same sequence numbers" in after[0].words
 

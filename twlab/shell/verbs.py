@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twlab.errors import UsageError
 from twlab.linux import tcp_sockets
-from twlab.segment import Flow, Segment
+from twlab.segment import Segment
 from twlab.settings import Settings, describe, parse_setting, setting_names
 from twlab.shell import phrases
 from twlab.traffic.applications import Connection, Listener
@@ -18,6 +18,7 @@ from twlab.traffic.applications import Connection, Listener
 if TYPE_CHECKING:
     from twlab.lab.assembly import Stage
     from twlab.lab.lab import Lab
+    from twlab.report.ladder.numbering import Numbering
     from twlab.results.pcapng_reading import Sighting
     from twlab.wire.wire import Rule, Wire
 
@@ -61,7 +62,7 @@ class Verbs:
         self.rules: dict[str, Rule] = {}
         self._listeners: dict[tuple[str, int], Listener] = {}
         self._watches: list[Rule] = []
-        self._origins: dict[Flow, int] = {}
+        self._numbering: Numbering | None = None
 
     @property
     def lab(self) -> Lab:
@@ -150,9 +151,11 @@ class Verbs:
         word, _, rest = line.partition(" ")
         if word == "on":
             phrase = phrases.parse(rest, self.addresses, count=None)
-            self._origins |= {
-                seen.segment.flow: seen.segment.seq for seen in self.sightings() if "S" in seen.segment.flags
-            }
+            from twlab.report.ladder.numbering import Numbering
+
+            self._numbering = self._numbering or Numbering()
+            for seen in self.sightings():
+                self._numbering.learn(seen.segment.flow, seen.segment)
             self._watches.append(self._wire(phrase.at).watch(phrase.match, self._show))
             self.say("segments are shown as they come to the wire, until: segments off")
         elif word == "off":
@@ -378,16 +381,17 @@ class Verbs:
         return {address: name for name, known in self.addresses.items() for address in known}
 
     def _show(self, segment: Segment) -> None:
-        if "S" in segment.flags:
-            self._origins[segment.flow] = segment.seq
-        origins = self._origins.get(segment.flow, 0), self._origins.get(segment.flow.reversed(), 0)
-        self.say(f"  {segment.at_s:9.4f}  {segment.words(self._names(), origins)}")
+        assert self._numbering
+        self._numbering.learn(segment.flow, segment)
+        self.say(
+            f"  {segment.at_s:9.4f}  {segment.words(self._names(), self._numbering.origins(segment.flow, segment))}"
+        )
 
     def _like(self, text: str) -> Segment:
         """The segment that an injected one is to be like, at the wire; for an end of a connection,
         with the next sequence number.
         """
-        from twlab.report.ladder.transits import transits
+        from twlab.report.ladder.transits import next_segment, transits
 
         ways = transits(self.sightings(), self.lab.network.nodes)
         if text.lstrip("#").isdecimal():
@@ -397,12 +401,10 @@ class Verbs:
                     f"there is no segment number {number}", f"{len(ways)} have crossed; see: segments", "bad-phrase"
                 )
             return ways[number - 1].sightings[-1].segment
-        flow = self._end(text).flow
-        sent = [way for way in ways if flow in (sighting.segment.flow for sighting in way.sightings)]
-        if not sent:
+        following = next_segment(self._end(text).flow, ways)
+        if following is None:
             raise UsageError(f"nothing of {text} has crossed the wire", "see: segments", "bad-phrase")
-        last = sent[-1].sightings[-1].segment
-        return replace(last, seq=last.end_seq, flags="A", length=0)
+        return following
 
     def _fields(self, words: list[str]) -> tuple[dict[str, Any], str]:
         fields: dict[str, Any] = {}

@@ -26,6 +26,7 @@ from twlab.results import pcapng
 from twlab.results.pcapng import Captured
 from twlab.segment import parse
 from twlab.wire import canary, merging
+from twlab.wire.sender import ETHERTYPE_IPV4
 
 if TYPE_CHECKING:
     from twlab.network import Interface, Node
@@ -210,17 +211,24 @@ class Capture:
             )
 
     def _sees_canaries(self, name: str) -> bool:
-        """Send a canary out of the node `name`, and one into it; whether its ring sees both."""
-        ring, interface = self._rings[name], self._nodes[name].interfaces[0]
+        """Send a canary out of the node `name`, and one into it; whether its ring sees both, where
+        a link of its is up.
+        """
+        ring = self._rings[name]
         ring.take()  # so that there is room
-        start = ring.position
-        packet = canary.make(interface.all4[0], interface.peer.all4[0])
-        for end in (interface, interface.peer):
-            with end.node.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
-                # To a MAC address that is not there, so that no kernel looks at it
-                # (PACKET_OTHERHOST, net/ipv4/ip_input.c).
-                sender.sendto(_NO_MAC + _NO_MAC + b"\x08\x00" + packet, (end.name, 0))
-        return canary.await_sight(lambda: ring.position >= start + 2)
+        for interface in self._nodes[name].interfaces:
+            start = ring.position
+            packet = canary.make(interface.all4[0], interface.peer.all4[0])
+            try:
+                for end in (interface, interface.peer):
+                    with end.node.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+                        # To a MAC address that is not there, so that no kernel looks at it
+                        # (PACKET_OTHERHOST, net/ipv4/ip_input.c).
+                        sender.sendto(_NO_MAC + _NO_MAC + ETHERTYPE_IPV4 + packet, (end.name, 0))
+            except OSError:  # somebody has set the link down
+                continue
+            return canary.await_sight(lambda start=start: ring.position >= start + 2)  # type: ignore[misc]
+        return True
 
 
 def _not_seen(missed: tuple[str, _Comment]) -> LabError:

@@ -1,7 +1,8 @@
 """The arrows of a ladder, made of the transits that a capture proves. Pure.
 
-Sequence numbers are relative to the first SYN of the four-tuple in the arm, and stay so when the
-four-tuple is opened again: where the numbers of two connections overlap, the ladder shows it.
+Sequence numbers are relative to the SYN of the connection that a segment belongs to. A copy has the
+numbers of its original; where its four-tuple has been opened again since, its words say which
+numbers of the present connection these are.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from twlab.report.ladder.numbering import Numbering
 from twlab.report.ladder.rows import Arrow
-from twlab.report.ladder.transits import Transit
+from twlab.report.ladder.transits import OWN, Transit
 from twlab.segment import Flow, Segment, distance
 
 KEPT_S = 0.01  # a segment that a node kept for longer is drawn as two arrows: there, and on from there
@@ -19,12 +21,12 @@ KEPT_S = 0.01  # a segment that a node kept for longer is drawn as two arrows: t
 
 def arrows(ways: Sequence[Transit]) -> list[Arrow]:
     """An arrow for each transit, in their order."""
-    origins: dict[Flow, int] = {}
+    numbering = Numbering()
     opened: dict[Flow, list[int]] = {}
     numbers: dict[tuple[object, ...], int] = {}
     alien: dict[Flow, Transit] = {}
     outside: dict[Flow, Flow] = {}  # a four-tuple behind a gateway to the one that the server knows
-    made = []
+    made: list[Arrow] = []
     for number, way in enumerate(ways, 1):
         first, last = way.sightings[0], way.sightings[-1]
         segment = last.segment
@@ -32,22 +34,27 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
             outside |= {inner: segment.flow, inner.reversed(): segment.flow.reversed()}
         flow = outside.get(segment.flow, segment.flow)
         if "S" in segment.flags:
-            origins.setdefault(flow, segment.seq)
+            numbering.learn(flow, segment)
             if "A" not in segment.flags and segment.seq not in (seqs := opened.setdefault(flow, [])):
                 seqs.append(segment.seq)
         same = segment.seq, segment.ack, segment.flags, segment.length
         mark, words = _mark(way, numbers.get(same))
+        original = made[numbers[same] - 1] if mark == "copy" and same in numbers else None
         numbers.setdefault(same, number)
+        if not first.comment.startswith(OWN):
+            numbering.learn(flow, segment)
         if mark in ("copy", "injected") and segment.length:
             alien[flow] = way
         elif not mark and (other := alien.get(flow)) and _overlap(other.sightings[-1].segment, segment):
             words = f"the same sequence numbers as the {_mark(other, None)[0]} above"
-        own, peer = origins.get(flow, segment.seq), origins.get(flow.reversed(), segment.ack)
-        ack = distance(peer, segment.ack) if "A" in segment.flags else None
+        seq, ack = numbering.relative(flow, segment)
+        if original and original.flow == flow and (original.seq, original.ack) != (seq, ack):
+            words += f"; in the present connection seq {seq:,}" + (f" ack {ack:,}" if ack is not None else "")
+            seq, ack = original.seq, original.ack
         seqs = opened.get(flow) or opened.get(flow.reversed()) or []
         kept_at, kept_s = _kept(way)
         made.append(
-            Arrow(number, first.number, way.nodes, first.segment.at_s, segment.at_s, flow, segment.flags, distance(own, segment.seq), ack,
+            Arrow(number, first.number, way.nodes, first.segment.at_s, segment.at_s, flow, segment.flags, seq, ack,
                   segment.length, segment.timestamp, len(seqs), mark, words, way.lost and mark in ("dropped", "lost", "held"),
                   kept_at=kept_at, kept_s=kept_s)
         )  # fmt: skip

@@ -25,7 +25,8 @@ class Arrow:
         path: the nodes on its way.
         left_s, arrived_s: first and last sighting, in seconds since the arm began.
         flow: the four-tuple outside of all gateways, sender first.
-        seq, ack: relative to the first SYN of the four-tuple; `ack` is None without the flag.
+        seq, ack: relative to the SYN of its connection, a copy's as its original's; `ack` is None
+            without the flag.
         connection: which connection of its four-tuple this is, counted from 1; 0 when its SYN was
             not seen.
         mark: what became of it: "", ``held``, ``delayed``, ``copied``, ``copy``, ``injected``,

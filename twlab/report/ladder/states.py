@@ -64,11 +64,13 @@ def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
     """
     if len({way.sightings[-1].segment.flow for way in ways if way.sightings[-1].segment.flags == "S"}) > MOST_FLOWS:
         return []
-    events = [(way.sightings[0].segment.at_s, number, False) for number, way in enumerate(ways, 1)]
-    events += [(way.sightings[-1].segment.at_s, number, True) for number, way in enumerate(ways, 1) if not way.lost]
+    # In the order of the capture, in which what brings something about stands before it, also where
+    # the clock stands still.
+    events = [(way.sightings[0].number, False, number) for number, way in enumerate(ways, 1)]
+    events += [(way.sightings[-1].number, True, number) for number, way in enumerate(ways, 1) if not way.lost]
     ends: dict[Flow, _End] = {}
     found: list[State] = []
-    for _, number, arrives in sorted(events):
+    for _, arrives, number in sorted(events):
         way = ways[number - 1]
         if any(sighting.comment.startswith(("copy of", "injected", "sent by")) for sighting in way.sightings):
             continue

@@ -10,12 +10,13 @@ the order of the capture at that place, and never by the clock: in the lab kerne
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from twlab.results.pcapng_reading import Sighting
+from twlab.segment import Flow, Segment, distance
 
-_OWN = ("copy of", "injected")  # what the lab puts onto the way out: it did not come in
+OWN = ("copy of", "injected")  # what the lab puts onto the way out: it did not come in
 
 
 @dataclass(slots=True)
@@ -55,7 +56,9 @@ def split(interface: str, nodes: Iterable[str]) -> tuple[str, str]:
 
 
 def transits(sightings: Iterable[Sighting], nodes: Iterable[str]) -> list[Transit]:
-    """The transits that explain `sightings`, in the order in which they set out."""
+    """The transits that explain `sightings`, in the order in which they set out: that of the
+    capture, which goes by cause.
+    """
     names = list(nodes)
     places = {}
     seen = list(sightings)
@@ -66,6 +69,32 @@ def transits(sightings: Iterable[Sighting], nodes: Iterable[str]) -> list[Transi
     _over_links(passes, places)
     found = [_transit(first, places) for first in passes if not first.continued]
     return sorted(found, key=lambda transit: (transit.sightings[0].segment.at_s, transit.sightings[0].number))
+
+
+def next_segment(flow: Flow, ways: Sequence[Transit]) -> Segment | None:
+    """Give the segment that the end of a connection would send next, empty, as it would be where it
+    crossed last.
+
+    What counts is what that end has sent itself, in the order in which it was sent: not what the
+    lab has injected, nor the copies that it has released. None where it has sent nothing that was
+    seen.
+
+    Args:
+        flow: the connection's four-tuple, that end first.
+        ways: all that have crossed.
+    """
+    latest: Segment | None = None
+    following = 0
+    for way in ways:
+        if way.sightings[0].comment.startswith(OWN) or flow not in (
+            sighting.segment.flow for sighting in way.sightings
+        ):
+            continue
+        segment = way.sightings[-1].segment
+        if latest is None or "S" in segment.flags or distance(following, segment.end_seq) > 0:
+            following = segment.end_seq
+        latest = segment
+    return replace(latest, seq=following, flags="A", length=0) if latest else None
 
 
 def _key(sighting: Sighting) -> tuple[object, ...]:
@@ -83,7 +112,7 @@ def _through_nodes(seen: Iterable[Sighting], places: dict[str, tuple[str, str]])
             passes.append(Pass(node, came=sighting))
             if "dropped" not in sighting.comment:
                 waiting[here].append(passes[-1])
-        elif waiting[here] and not sighting.comment.startswith(_OWN):
+        elif waiting[here] and not sighting.comment.startswith(OWN):
             # What was held or delayed is the oldest that waits; what passes at once is the newest.
             waiting[here].pop(0 if sighting.comment else -1).went = sighting
         else:
