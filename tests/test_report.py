@@ -70,6 +70,23 @@ def test_a_report_shows_what_was_predicted_and_what_was_observed(tmp_path):
     assert "A &lt;b&gt;claim&lt;/b&gt; &amp; more." in text
 
 
+def test_a_report_draws_the_network_that_an_arm_ran_on(tmp_path):
+    """Where arms have networks of their own each is drawn, and says whose it is; where all have
+    one, it stands there once.
+    """
+    wide = {"topology": "wide", "nodes": {"c1": "endpoint", "c2": "endpoint", "wire": "wire", "s1": "endpoint"},
+            "links": [["c1", "wire"], ["c2", "wire"], ["s1", "wire"]]}  # fmt: skip
+    result = make()
+    result.arms["treatment"].network = wide
+    text = text_of(page.write([put(tmp_path / "run", result)], tmp_path / "report.html").path)
+    assert [re.sub(r"\s+", " ", found) for found in re.findall(r"The network: ([^<]*)</figcaption>", text)] == [
+        "pair (arm control)", "wide (arm treatment)",
+    ]  # fmt: skip
+    assert "c1 to wire; c2 to wire; s1 to wire" in text
+    text = text_of(page.write([put(tmp_path / "same", make())], tmp_path / "same.html").path)
+    assert re.findall(r"The network: ([^<]*)</figcaption>", text) == ["pair"]
+
+
 def test_a_report_asks_nothing_of_any_network(tmp_path):
     """No address of anything but itself and the captures beside it, and a policy that forbids the
     rest.

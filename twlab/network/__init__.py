@@ -29,7 +29,7 @@ from twlab.network.roles import Balancer, Endpoint, Gateway, Proxy, Router, Virt
 
 __all__ = [
     "Balancer", "Endpoint", "Gateway", "Interface", "Network", "Node", "Proxy", "Router", "Topology", "VirtualServer", "WireNode",
-    "bounded", "load_topology", "numbered", "port_range", "topology_names",
+    "bounded", "describe", "load_topology", "numbered", "port_range", "topology_names",
 ]  # fmt: skip
 
 _FOLDER = paths.TOPOLOGIES
@@ -243,6 +243,12 @@ def load_topology(text: str) -> Topology:
             f"{path} holds no topology called {wanted!r}", f"it holds: {', '.join(known)}", "no-such-topology"
         )
     return _make(known[wanted or next(iter(known))], place, options)
+
+
+def describe(topology: Topo) -> dict[str, Any]:
+    """Describe a topology for a drawing: ``nodes``, name to role, and ``links``, pairs of names."""
+    nodes = {name: topology.nodeInfo(name)["cls"].role for name in topology.nodes()}
+    return {"nodes": nodes, "links": [list(link) for link in topology.links()]}
 
 
 def topology_names() -> list[str]:

@@ -27,6 +27,8 @@ class ArmResult:
 
     Attributes:
         role: ``control``, ``treatment`` or ``remedy``.
+        network: ``topology``, ``nodes`` and ``links``, as `Result.network`, where they are not
+            those of the run; else empty.
         settings: what was asked, node to setting to value.
         effective: what was in force, node to sysctl to value.
         mechanisms: node to setting to how it was put into force, where there is more than one way.
@@ -52,6 +54,7 @@ class ArmResult:
     """
 
     role: str
+    network: dict[str, Any] = field(default_factory=dict)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     effective: dict[str, dict[str, Any]] = field(default_factory=dict)
     mechanisms: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -81,8 +84,8 @@ class Result:
         kernel: release, version and machine of the kernel that TCP ran on; empty until an arm has
             been carried out.
         command: the command line that repeats the run.
-        network: the topology: ``nodes``, name to role, and ``links``, pairs of names; empty where
-            it could not be made.
+        network: the topology, as the control has it: ``nodes``, name to role, and ``links``, pairs
+            of names; empty where it could not be made.
         wall: what depends on the wall clock: ``started``, ``took_s``, and ``arms`` to seconds.
     """
 

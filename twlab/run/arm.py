@@ -12,7 +12,7 @@ from typing import Any
 from twlab.errors import EngineError, LabError, ScenarioError
 from twlab.lab.assembly import Vitals, staged
 from twlab.lab.lab import Lab
-from twlab.network import load_topology
+from twlab.network import describe, load_topology
 from twlab.observation import Observation
 from twlab.results.transcript import Entry
 from twlab.scenario import Arm, Overrides, Scenario
@@ -53,7 +53,8 @@ def run_arm(
             themselves raise is the outcome's ``error``.
     """
     chosen = scenario.arms[arm]
-    topology = load_topology(scenario.topology_in(arm, overrides.given))
+    described = scenario.topology_in(arm, overrides.given)
+    topology = load_topology(described)
     settings = settings_of(scenario, arm, topology.nodes(), overrides, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
     outcome: dict[str, Any] = {}
@@ -68,7 +69,11 @@ def run_arm(
             pulse=pulse,
         ) as stage:
             outcome = stage.outcome
-            outcome |= {"given": given, **take_steps(scenario, chosen, stage.lab, given)}
+            outcome |= {
+                "given": given,
+                "network": {"topology": described, **describe(topology)},
+                **take_steps(scenario, chosen, stage.lab, given),
+            }
     except EngineError as fault:  # what has been observed is no evidence then
         outcome |= {"observed": {}, "mismatches": [], "ok": None, "error": outcome.get("error") or fault.as_dict()}
     return outcome

@@ -192,6 +192,8 @@ def _record(job: _Job, outcome: dict[str, Any]) -> None:
     job.result.kernel = outcome.pop("kernel", job.result.kernel)
     for name, value in outcome.items():
         setattr(arm, name, value)
+    if {**job.result.network, "topology": job.result.topology} == arm.network:
+        arm.network = {}
     job.result.wall["arms"][job.arm] = round(loop.monotonic_s() - job.started_s, 3) if job.started_s else None
     job.result.write(job.folder)
 
@@ -217,11 +219,9 @@ def versions() -> dict[str, str]:
 
 def describe_network(topology: str) -> dict[str, Any]:
     """Nodes and links, for the report's drawing."""
-    from twlab.network import load_topology
+    from twlab.network import describe, load_topology
 
-    made = load_topology(topology)
-    roles = {name: made.nodeInfo(name)["cls"].role for name in made.nodes()}
-    return {"nodes": roles, "links": [list(link) for link in made.links()]}
+    return describe(load_topology(topology))
 
 
 def _now() -> datetime:

@@ -47,9 +47,7 @@ class Sections:
             KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError: it is.
         """
         arms = [self._arm(name, arm, result, folder) for name, arm in result.arms.items()]
-        nodes, links = result.network.get("nodes"), result.network.get("links")
-        network = topology_svg.topology(nodes, links) if nodes and links else Markup("")
-        told = {"network": network, "tables": tables.of(result), "opened": _opened(result)}
+        told = {"networks": _networks(result), "tables": tables.of(result), "opened": _opened(result)}
         return self.render("run.html.j2", result=result, folder=folder, anchor=anchor, arms=arms, **told)
 
     def _arm(self, name: str, arm: ArmResult, result: Result, folder: Path) -> dict[str, Any]:
@@ -117,3 +115,25 @@ def _differs(arm: ArmResult, result: Result) -> list[tuple[str, str, Any]]:
             if value != control.effective.get(node, {}).get(key):
                 alike.setdefault((key, repr(value)), ([], value))[0].append(node)
     return [(listed(nodes), key, value) for (key, _), (nodes, value) in alike.items()]
+
+
+def _networks(result: Result) -> list[tuple[Markup, str]]:
+    """The drawing of each network that arms ran on, and what stands below it; one where all ran on
+    the same.
+    """
+    usual = {**result.network, "topology": result.topology}
+    arms: list[tuple[dict[str, Any], list[str]]] = []
+    for name, arm in result.arms.items():
+        network = arm.network or usual
+        known = next((names for other, names in arms if other == network), None)
+        if known is None:
+            arms.append((network, [name]))
+        else:
+            known.append(name)
+    found = []
+    for network, names in arms or [(usual, [])]:
+        nodes, links = network.get("nodes"), network.get("links")
+        ladders = topology_svg.topology(nodes, links) if nodes and links else Markup("")
+        whose = f" ({'arms' if len(names) > 1 else 'arm'} {', '.join(names)})" if len(arms) > 1 else ""
+        found.append((ladders, f"{network.get('topology', '')}{whose}"))
+    return found
