@@ -10,6 +10,7 @@ import heapq
 import random
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twlab.errors import CapabilityError, ScenarioError
@@ -336,8 +337,19 @@ class Lab:
     def moved(self, node: str, counter: str) -> int:
         """How far a kernel counter of `node` has moved since the arm began, e.g. ``moved("server",
         "PAWSEstab")``.
+
+        Raises:
+            ScenarioError: no kernel has such a counter, or not this one (``no-such-counter``): it
+                could never move.
         """
-        return counters.read(self.network[node]).get(counter, 0) - self._counters[node].get(counter, 0)
+        now = counters.read(self.network[node])
+        if counter not in now and not counters.may_be_missing(counter):
+            near = get_close_matches(counter, now, 3)
+            remedy = (
+                f"did you mean {' or '.join(near)}?" if near else "twlab shell shows those that have moved: counters"
+            )
+            raise ScenarioError(f"the kernel of {node} has no counter called {counter!r}", remedy, "no-such-counter")
+        return now.get(counter, 0) - self._counters[node].get(counter, 0)
 
     def all_moved(self) -> dict[str, dict[str, int]]:
         """Every counter that has moved since the arm began, by node."""

@@ -28,6 +28,14 @@ _CONNTRACK = {
     "search_restart",
 }  # the rest are gauges, or always 0
 
+# Counters that this kernel may lack because it is older or newer; they count 0 there. Each has
+# another beside it that counts instead.
+_NOT_EVERYWHERE = {
+    "PAWSPassive",  # of tcp_tw_recycle: up to Linux 4.11, in the lab kernel, and where it is emulated
+    "PAWSTimewait",  # since Linux 6.16; PAWSEstab before
+    "PAWSOldAck",  # of newer kernels; PAWSEstab before
+}
+
 _emulated: WeakKeyDictionary[Namespace, dict[str, int]] = WeakKeyDictionary()
 
 
@@ -53,6 +61,13 @@ def count(node: Namespace, name: str) -> None:
     """
     counted = _emulated.setdefault(node, {})
     counted[name] = counted.get(name, 0) + 1
+
+
+def may_be_missing(name: str) -> bool:
+    """Whether a kernel without the counter `name` is right not to have it: it is of another time,
+    or of connection tracking.
+    """
+    return name in _NOT_EVERYWHERE or name.startswith("Conntrack")
 
 
 def _text(name: str) -> str:
