@@ -23,6 +23,8 @@ from twlab.tuning.apply import Tuning, check
 from twlab.wire.capture import Capture
 from twlab.wire.wire import Wire
 
+_LISTED = 200  # sockets of a node, in the evidence
+
 
 class Vitals(NamedTuple):
     """How a lab does, for who looks on: seconds since it began, packets seen at its wires and
@@ -57,18 +59,32 @@ class Stage:
 
     def gather(self) -> dict[str, Any]:
         """The outcome as it is now."""
+        at_s = self.lab.now_s  # before anything is read: on a busy machine that takes time, and the tables are of now
         self.lab.sample()
         self.gauge.look()
         self.outcome |= {
+            "left": {
+                name: self._sockets(name)
+                for name in self.gauge.series
+                if sum(self.gauge.series[name][-1][1:]) <= _LISTED
+            },
             "effective": {name: dict(tuning.effective) for name, tuning in self.tunings.items()},
             "counters": {name: moved for name, moved in self.lab.all_moved().items() if moved},
             "time_wait": self.lab.time_wait_samples,
             "sockets": {name: rows for name, rows in self.gauge.series.items() if len(rows) > 1},
             "conntrack": self.lab.conntrack_samples,
             "tables": self.lab.tables,
-            "virtual_s": round(self.lab.now_s, 6),
+            "virtual_s": round(at_s, 6),
         }
         return self.outcome | self._told()
+
+    def _sockets(self, name: str) -> list[dict[str, str]]:
+        """The TCP sockets of a node, as the evidence has them."""
+        found = self.lab.sockets(name)
+        return [
+            {"state": s.state, "local": f"{s.local}:{s.local_port}", "remote": f"{s.remote}:{s.remote_port}"}
+            for s in found
+        ]
 
     def retune(self, name: str, settings: Settings) -> None:
         """Put other settings into force on the node `name`, for what begins from now on.

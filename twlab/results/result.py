@@ -44,6 +44,8 @@ class ArmResult:
             "count", "sockets": [...]}``.
         sockets: TCP sockets over time, see `twlab.lab.socket_counts.Gauge.series`; nodes on which
             nothing changed are left out.
+        left: node to the TCP sockets that it has at the end, ``{"state", "local", "remote"}``,
+            addresses with ports; nodes with more than 200 are left out.
         conntrack: what each gateway tracks, at the same times: ``{"at_s", "node", "count",
             "states": {state: count}, "entries": [...]}``.
         tables: what the steps put into tables: title to rows, ``{column: value}``; see
@@ -68,6 +70,7 @@ class ArmResult:
     counters: dict[str, dict[str, int]] = field(default_factory=dict)
     time_wait: list[dict[str, Any]] = field(default_factory=list)
     sockets: dict[str, list[list[float]]] = field(default_factory=dict)
+    left: dict[str, list[dict[str, str]]] = field(default_factory=dict)
     conntrack: list[dict[str, Any]] = field(default_factory=list)
     tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     capture: str = ""
