@@ -3,6 +3,7 @@ what the kernel's tables have.
 """
 
 from collections import defaultdict
+from dataclasses import replace
 
 from twlab.report.ladder.states import follow
 from twlab.report.ladder.transits import transits
@@ -20,56 +21,68 @@ STATES = {
 def out_of_order(sightings, nodes):
     """Sightings, by number, that stand before what they follow from: an arrival before the
     departure, an ACK before what it acknowledges.
+
+    Acknowledgements are looked at until the lab first sends something in somebody's name: what that
+    brings about, nobody has sent.
     """
     interfaces = {sighting.interface for sighting in sightings}
-    sent, highest, wrong = defaultdict(int), {}, []
+    others = {f"{a}-{b}": f"{b}-{a}" for a in nodes for b in nodes}
+    sent, highest, wrong, genuine = defaultdict(int), defaultdict(list), [], True
     for sighting in sightings:
         segment, here = sighting.segment, sighting.interface
-        other = next((f"{b}-{a}" for a in nodes for b in nodes if here == f"{a}-{b}"), "")
         key = (segment.seq, segment.ack, segment.flags, segment.length, sighting.ip_id)
         if sighting.outbound:
             sent[(here, key)] += 1
-        elif other in interfaces:
-            sent[(other, key)] -= 1
-            if sent[(other, key)] < 0:
+        elif others.get(here) in interfaces:
+            sent[(others[here], key)] -= 1
+            if sent[(others[here], key)] < 0:
                 wrong.append(f"#{sighting.number} arrives before it is sent")
-        by_lab = "injected" in sighting.comment or "copy of" in sighting.comment or "sent by" in sighting.comment
-        seen = highest.get((here, segment.flow.reversed()))
+        if not here.startswith("wire"):
+            continue  # a gateway gives the answer to one client's segments to the next that has the port
+        genuine = genuine and not any(
+            word in sighting.comment for word in ("injected", "copy of", "sent by", "impaired")
+        )
+        seen = highest[
+            here, segment.flow.reversed()
+        ]  # of each connection of the four-tuple: an old one may still be answered for
         if (
-            "A" in segment.flags
+            genuine
+            and "A" in segment.flags
             and "R" not in segment.flags
-            and seen is not None
-            and distance(seen, segment.ack) > 0
-            and not by_lab
+            and seen
+            and all(distance(end, segment.ack) > 0 for end in seen)
         ):
             wrong.append(f"#{sighting.number} acknowledges what has not been sent")
-        before = highest.get((here, segment.flow))
-        if before is None or "S" in segment.flags or distance(before, segment.end_seq) > 0:
-            highest[here, segment.flow] = segment.end_seq
+        ends = highest[here, segment.flow]
+        if not ends or "S" in segment.flags:
+            ends.append(segment.end_seq)
+        elif distance(ends[-1], segment.end_seq) > 0:
+            ends[-1] = segment.end_seq
     return wrong
 
 
-def ends_otherwise(ways, arm: ArmResult):
-    """Ends of connections whose last state in the ladder is not what the kernel's table had at the
-    end.
+def _kernel(ends, arm):
+    for node, flow in ends:
+        both = {"local": f"{flow.source}:{flow.source_port}", "remote": f"{flow.destination}:{flow.destination_port}"}
+        there = arm.left.get(node)
+        found = (
+            None
+            if there is None
+            else next((STATES[entry["state"]] for entry in there if {**entry, **both} == entry), "")
+        )
+        yield (node, f"{both['local']} > {both['remote']}"), found
+
+
+def faults(path, arm: ArmResult, strict=True):
+    """All of both kinds, for one arm and its capture; `strict`: by what crossed alone, without the
+    kernel's table.
     """
-    last = {}
-    for state in follow(ways, arm):
-        last[state.node, state.flow] = state.state
-    wrong = []
-    for (node, flow), state in last.items():
-        if node not in arm.left:
-            continue
-        ends = {"local": f"{flow.source}:{flow.source_port}", "remote": f"{flow.destination}:{flow.destination_port}"}
-        kernel = next((STATES[entry["state"]] for entry in arm.left[node] if {**entry, **ends} == entry), "")
-        if kernel != state:
-            wrong.append(
-                f"{node} {ends['local']} > {ends['remote']}: {state or '(gone)'} in the ladder, {kernel or '(gone)'} in the kernel"
-            )
-    return wrong
-
-
-def faults(path, arm: ArmResult):
-    """All of both kinds, for one arm and its capture."""
     sightings = read_capture(path)
-    return out_of_order(sightings, list(arm.settings)) + ends_otherwise(transits(sightings, arm.settings), arm)
+    wrong = out_of_order(sightings, list(arm.settings))
+    ways = transits(sightings, arm.settings)
+    seen = replace(arm, left={}) if strict else arm
+    last = {(state.node, state.flow): state.state for state in follow(ways, seen)}
+    for ((node, ends), kernel), state in zip(_kernel(last, arm), last.values(), strict=True):
+        if kernel not in (None, state):
+            wrong.append(f"{node} {ends}: {state or '(gone)'} in the ladder, {kernel or '(gone)'} in the kernel")
+    return wrong

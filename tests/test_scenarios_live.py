@@ -4,8 +4,10 @@ one of them can fail.
 
 import re
 from functools import cache
+from pathlib import Path
 
 import pytest
+from causes import faults
 
 from twlab.engines import choose
 from twlab.results.result import Result
@@ -16,22 +18,30 @@ CATALOGUE = load_scenarios()
 PER_CATALOGUE = pytest.mark.parametrize("name", CATALOGUE)
 
 
-def carry_out(engine: str, names: tuple[str, ...], folder) -> dict[str, Result]:
+def carry_out(engine: str, names: tuple[str, ...], folder, folders: dict[str, Path] | None = None) -> dict[str, Result]:
     order = Order([(name, CATALOGUE[name]) for name in names], out=folder)
-    return {finished.result.scenario: finished.result for finished in run(order, choose(engine, agent=AGENT))}
+    done = run(order, choose(engine, agent=AGENT))
+    if folders is not None:
+        folders |= {finished.result.scenario: finished.folder for finished in done}
+    return {finished.result.scenario: finished.result for finished in done}
 
 
 @pytest.fixture(scope="session")
 def in_the_guest(tmp_path_factory):
     """A function from scenario to result: the whole catalogue in one boot, when the first of them
-    is asked for.
+    is asked for. Its `folders` hold the captures.
     """
+    folders: dict[str, Path] = {}
 
     @cache
     def catalogue():
-        return carry_out("guest", tuple(CATALOGUE), tmp_path_factory.mktemp("guest"))
+        return carry_out("guest", tuple(CATALOGUE), tmp_path_factory.mktemp("guest"), folders)
 
-    return lambda name: catalogue()[name]
+    def result_of(name):
+        return catalogue()[name]
+
+    result_of.folders = folders
+    return result_of
 
 
 def what_went_wrong(result: Result) -> str:
@@ -105,3 +115,17 @@ def test_every_scenario_says_what_it_claims_and_where_from(name):
     assert scenario.hypothesis.endswith(".")
     assert scenario.explanation
     assert scenario.reads
+
+
+@pytest.mark.guest
+@pytest.mark.xdist_group("catalogue")
+@PER_CATALOGUE
+def test_causes_stand_before_effects_and_the_ladder_ends_as_the_kernel_does(name, in_the_guest):
+    """In no capture does a segment arrive before it is sent, or an ACK stand before what it
+    acknowledges; the last states are the kernel's.
+    """
+    result, folder = in_the_guest(name), in_the_guest.folders[name]
+    wrong = {
+        arm: found for arm, run in result.arms.items() if (found := faults(folder / run.capture, run, strict=False))
+    }
+    assert not wrong

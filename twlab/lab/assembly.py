@@ -194,6 +194,7 @@ def staged(
         }
         yield stage
         stage.gather()
+        recorder.close()  # before anything is let go of: what that sends belongs to no arm
     stage.close()
     if stage.fault:
         raise stage.fault

@@ -85,6 +85,8 @@ class Capture:
         self.written = 0
         self.lost = 0
         self.fault: LabError | None = None
+        self._closed = False
+        self._seen = 0
         self._nodes = {node.name: node for node in nodes}
         self._loop = loop
         self._sizes = (full_up_to, bulk, ring_bytes)
@@ -102,11 +104,19 @@ class Capture:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the capture and write the file. May be called again. Raises OSError."""
+        if self._closed:
+            return
+        self._closed = True
         closed = [name for name in self._nodes if not self._sees_canaries(name)]
         for ring in self._rings.values():
             self._loop.forget(ring)
-        self._write(self._packets({name: ring.close() for name, ring in self._rings.items()}))
-        self.lost = sum(ring.lost for ring in self._rings.values())
+        rings, self._seen, self._rings = self._rings, self.seen, {}
+        self._write(self._packets({name: ring.close() for name, ring in rings.items()}))
+        self.lost = sum(ring.lost for ring in rings.values())
         if closed:
             self.fault = canary.blind(f"the capture at {closed[0]} no longer saw what crossed it when it ended")
         elif self._missed and not self.lost:
@@ -171,7 +181,7 @@ class Capture:
     @property
     def seen(self) -> int:
         """Packets that have been seen so far, at all interfaces together."""
-        return sum(ring.position for ring in self._rings.values())
+        return self._seen + sum(ring.position for ring in self._rings.values())
 
     def send(self, outlet: Outlet, packet: bytes, text: str) -> None:
         """Send an IP packet by `outlet`, comment on it at both ends of the link, and see that it

@@ -2,7 +2,9 @@
 
 RFC 9293 section 3.3.2, figure 5, followed from what was seen to arrive. When TIME-WAIT began is
 seen on the wire; when it ended is what the arm's setting says, unless the TIME_WAIT tables taken at
-each step say otherwise: then it is the RST in between, or the later of the two.
+each step say otherwise: then it is the RST in between, or the later of the two. At the end stands
+what the kernel's table of sockets had then: what the wire does not show, such as a connect that was
+given up, is found there.
 """
 
 from __future__ import annotations
@@ -15,6 +17,11 @@ from twlab.report.ladder.transits import Transit
 from twlab.results.result import ArmResult
 from twlab.segment import Flow, distance
 
+_SAME_S = 0.01
+_NAMES = {
+    "ESTABLISHED": "ESTABLISHED", "SYN_SENT": "SYN-SENT", "SYN_RECV": "SYN-RECEIVED", "FIN_WAIT1": "FIN-WAIT-1", "FIN_WAIT2": "FIN-WAIT-2",
+    "TIME_WAIT": "TIME-WAIT", "CLOSE": "", "CLOSE_WAIT": "CLOSE-WAIT", "LAST_ACK": "LAST-ACK", "LISTEN": "LISTEN", "CLOSING": "CLOSING",
+}  # fmt: skip  # the kernel's names (twlab.linux.inet_diag), and RFC 9293's
 MOST_FLOWS = (
     20  # with more connections than this, states would hide the segments, and the listed tables do not hold them all
 )
@@ -76,6 +83,7 @@ def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
             continue
         found += (_arrived if arrives else _sent)(number, way, ends, arm)
     found += list(_endings(found, ways, arm))
+    found += list(_last_look(found, arm))
     several = len({frozenset((state.flow, state.flow.reversed())) for state in found}) > 1
     return [replace(state, among_others=several) for state in sorted(found, key=lambda state: state.at_s)]
 
@@ -151,10 +159,11 @@ def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Ite
     """For each TIME-WAIT, when it was over, where that was before the arm was."""
     looks = sorted({entry["at_s"] for entry in arm.transcript if entry["kind"] == "step"} | {arm.virtual_s})
     for began in (state for state in found if state.state == "TIME-WAIT"):
-        name = f":{began.flow.source_port}"
+        ends = _ends(began.flow)
         listed = [
             sample["at_s"] for sample in arm.time_wait
-            if sample["node"] == began.node and sample["at_s"] >= began.at_s - 0.01 and any(one["local"].endswith(name) for one in sample["sockets"])
+            if sample["node"] == began.node and sample["at_s"] >= began.at_s - 0.01
+            and (sample["count"] > len(sample["sockets"]) or any({**one, **ends} == one for one in sample["sockets"]))
         ]  # fmt: skip
         next_s = min(
             (state.at_s for state in found if state.flow == began.flow and state.at_s > began.at_s),
@@ -175,7 +184,44 @@ def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Ite
                 ),
                 gone_s,
             )
-        yield State(over_s, began.node, began.flow, "", 0)
+        if over_s != next_s:  # a SYN that takes its place is told by the state that it brings about
+            yield State(over_s, began.node, began.flow, "", 0)
+
+
+def _ends(flow: Flow) -> dict[str, str]:
+    """Both ends as the evidence writes them."""
+    return {"local": f"{flow.source}:{flow.source_port}", "remote": f"{flow.destination}:{flow.destination_port}"}
+
+
+def _last_look(found: list[State], arm: ArmResult) -> Iterator[State]:
+    """A change for each end whose last state is not what the kernel's table had when the arm was
+    over.
+    """
+    last = {(state.node, state.flow): state for state in sorted(found, key=lambda state: state.at_s)}
+    for (node, flow), state in last.items():
+        if node not in arm.left:
+            continue
+        ends = _ends(flow)
+        kernel = next((_NAMES[one["state"]] for one in arm.left[node] if {**one, **ends} == one), "")
+        if kernel != state.state:
+            at_s = _given_up_s(state, arm) if (state.state, kernel) == ("SYN-SENT", "") else arm.virtual_s
+            yield State(at_s, node, flow, kernel, 0)
+
+
+def _given_up_s(state: State, arm: ArmResult) -> float:
+    """When the connect that sent a SYN was over without an answer: the transcript has how long it
+    took.
+    """
+    calls = (
+        entry
+        for entry in arm.transcript
+        if entry.get("node") == state.node and "took_s" in (entry.get("details") or entry)
+    )
+    for entry in calls:
+        took_s = (entry.get("details") or entry)["took_s"]
+        if entry["at_s"] - took_s - _SAME_S <= state.at_s <= entry["at_s"]:
+            return float(entry["at_s"])
+    return arm.virtual_s
 
 
 def _fewer_at_s(began: State, arm: ArmResult, at_most_s: float) -> float:
