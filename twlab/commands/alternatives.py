@@ -18,7 +18,7 @@ from twlab.commands.console import err, out
 from twlab.commands.progress import bar
 from twlab.engines.guest.engine import built_kernel
 from twlab.errors import LabError, UsageError
-from twlab.results.result import cannot_write
+from twlab.results import files
 from twlab.scenario import load_scenarios
 from twlab.studies.alternatives.page import harm_text, page, scaled_text, sustained_text
 from twlab.studies.alternatives.table import ALTERNATIVES, Alternative, Job, as_csv, jobs, summary
@@ -45,8 +45,9 @@ def alternatives(
     """
     from twlab.studies import batch
 
-    built_kernel()
     wanted = _wanted(names or [])
+    files.check_folder(folder)
+    built_kernel()
     todo = jobs(load_scenarios(), wanted, judged=judge)
     source = str(Path(sys.modules["twlab.studies.alternatives.scenario"].__file__ or ""))
     arms = [(source if job.under is None else job.scenario, job.arm, list(job.sets)) for job in todo]
@@ -61,12 +62,8 @@ def alternatives(
     made = summary(done, wanted, command=shlex.join(["twlab", *sys.argv[1:]]), seed=seed)
     rows = made["rows"]
     text = json.dumps(made, indent=1) + "\n"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for suffix, content in (("json", text), ("csv", as_csv(rows)), ("md", page(made))):
-            (folder / f"alternatives.{suffix}").write_text(content)
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    written = {"json": text, "csv": as_csv(rows), "md": page(made)}
+    files.write_all({folder / f"alternatives.{suffix}": content for suffix, content in written.items()})
     if as_json_:
         print(text, end="")
     else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twlab.errors import CapabilityError, UsageError
+from twlab.results.files import replacing
 
 if TYPE_CHECKING:
     from twlab.network import Topology
@@ -87,11 +88,11 @@ def write(name: str, topology: str) -> Path:
     client, server = _ends(topology, load_topology(topology))
     title = function.replace("_", " ").capitalize()
     text = _TEXT.format(title=title, file=path, function=function, topology=topology, client=client, server=server)
+    if path.is_symlink() or path.exists():
+        raise UsageError(f"{path} is there already", "choose another name, or remove it first", "file-exists")
     try:
-        with path.open("x") as file:
-            file.write(text)
-    except FileExistsError:
-        raise UsageError(f"{path} is there already", "choose another name, or remove it first", "file-exists") from None
+        with replacing(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise CapabilityError(
             f"{path} cannot be written: {error.strerror}", "choose a folder that you may write to", "cannot-write"

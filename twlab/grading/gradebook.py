@@ -7,7 +7,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 from twlab.errors import UsageError
 from twlab.grading.marks import Mark
 from twlab.grading.untrusted_text import in_spreadsheet, plainly
-from twlab.results.result import cannot_write
+from twlab.results import files
 
 SCHEMA = 1
 _COLUMNS = ("id", "name", "question", "kind", "points", "of", "claimed", "shown", "remark")
@@ -115,14 +114,7 @@ class Gradebook:
         """Write `path` (JSON) and the same as CSV beside it, each whole or not at all. Raises
         CapabilityError (``cannot-write``).
         """
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for file, content in ((path, self.json()), (path.with_suffix(".csv"), self.csv())):
-                part = file.with_name(f".{file.name}.part")
-                part.write_text(content, encoding="utf-8")
-                os.replace(part, file)
-        except OSError as error:
-            raise cannot_write(path.parent, error) from error
+        files.write_all({path: self.json(), path.with_suffix(".csv"): self.csv()})
 
     def resume(self, path: Path, wanted: Sequence[tuple[str, str]]) -> None:
         """Take over the grades of `wanted`, ids with digests, that `path` has on the same basis.

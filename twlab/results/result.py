@@ -8,13 +8,12 @@ that two runs of one seed can be compared.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twlab.errors import CapabilityError, UsageError
+from twlab.errors import UsageError
+from twlab.results.files import cannot_write, replacing
 from twlab.scenario import Verdict, judge
 
 SCHEMA = 1
@@ -148,27 +147,11 @@ class Result:
             CapabilityError: it cannot be written (``cannot-write``); a result written before stays
                 as it was.
         """
-        text = json.dumps(self.as_dict(), indent=1) + "\n"
-        temporary = ""
         try:
-            with tempfile.NamedTemporaryFile("w", dir=folder, prefix=".result-", delete=False) as file:
-                temporary = file.name
-                file.write(text)
-            os.chmod(temporary, 0o644)
-            os.replace(temporary, folder / FILE)
+            with replacing(folder / FILE) as file:
+                file.write((json.dumps(self.as_dict(), indent=1) + "\n").encode())
         except OSError as error:
-            if temporary and os.path.exists(temporary):
-                os.unlink(temporary)
             raise cannot_write(folder, error) from error
-
-
-def cannot_write(folder: Path, error: OSError) -> CapabilityError:
-    """The one message for a folder that takes no results."""
-    return CapabilityError(
-        f"results cannot be written to {folder}: {error.strerror}",
-        "name another folder with --out, or make room in this one",
-        "cannot-write",
-    )
 
 
 def read_result(path: Path) -> Result:

@@ -15,7 +15,8 @@ from typing import Any
 from twlab import loop
 from twlab.engines.protocol import Engine, Event, Job, Request, arms_request
 from twlab.errors import CapabilityError, EngineError, LabError, UsageError
-from twlab.results.result import ArmResult, Result, cannot_write
+from twlab.results.files import cannot_write
+from twlab.results.result import ArmResult, Result
 from twlab.scenario import Overrides, Scenario
 
 AGENT = "twlab.run.agent"  # runs arms inside an engine

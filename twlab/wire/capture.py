@@ -23,6 +23,7 @@ from twlab.errors import EngineError, LabError
 from twlab.linux.packet_ring import Ring, Taken
 from twlab.loop import Loop, wall_s
 from twlab.results import pcapng
+from twlab.results.files import replacing
 from twlab.results.pcapng import Captured
 from twlab.segment import parse
 from twlab.wire import canary, merging
@@ -172,7 +173,7 @@ class Capture:
 
     def _write(self, packets: list[Captured]) -> None:
         names = [interface.name for node in self._nodes.values() for interface in node.interfaces]
-        with self.path.open("wb") as file:
+        with replacing(self.path) as file:
             about = {"hardware": platform.machine(), "system": " ".join(os.uname()[0:3:2]), "application": "twlab"}
             self.written = pcapng.write(
                 file, names, packets, **about, comment=f"t=0 is {wall_s() - self._loop.now_s:.6f} s since 1970"

@@ -4,8 +4,11 @@ Imports matplotlib, as `heatmap` does.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
+
+from twlab.results import files
 
 _COLOURS = ("#1b6ca8", "#2a7f4f", "#a8501b")
 _MARKS = ("o", "s", "^")
@@ -20,6 +23,9 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
             have been measured.
         title: a line above.
         stem: path of the files; its suffix is replaced.
+
+    Raises:
+        CapabilityError: they cannot be written (``cannot-write``).
     """
     from matplotlib import rcParams
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -56,10 +62,15 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     axes.set_yticks(rates, [f"{rate:,}" for rate in rates])
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    files = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-    for file in files:
-        figure.savefig(file, dpi=130, metadata={"Date": None} if file.suffix == ".svg" else None)
-    return files
+    drawings = {stem.with_suffix(f".{kind}"): _drawing(figure, kind) for kind in ("png", "svg")}
+    files.write_all(drawings)
+    return list(drawings)
+
+
+def _drawing(figure: Any, kind: str) -> bytes:
+    made = io.BytesIO()
+    figure.savefig(made, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
+    return made.getvalue()
 
 
 def _series(axes: Any, rows: list[dict[str, Any]], colour: str, mark: str) -> None:

@@ -6,8 +6,11 @@ Imports matplotlib, as `ceiling_plot` does; nothing else does.
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
+
+from twlab.results import files
 
 # One darker than the other, so that they are told apart without colours, too.
 _COLOURS = {"harmed": (0.62, 0.11, 0.11), "delayed": (0.93, 0.75, 0.35), "unharmed": (0.90, 0.96, 0.92)}
@@ -27,6 +30,9 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
         rows: those of `twlab.studies.sweep.table.Table.rows`.
         title: a line above.
         stem: path of the files; its suffix is replaced.
+
+    Raises:
+        CapabilityError: they cannot be written (``cannot-write``).
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -45,10 +51,15 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     ]
     handles.append(Line2D([], [], color="black", linewidth=2, linestyle="--", label="age = length of TIME_WAIT"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2 if len(panels) > 1 else 1, frameon=False)
-    files = [stem.with_suffix(suffix) for suffix in (".png", ".svg")]
-    for file in files:
-        figure.savefig(file, dpi=150)
-    return files
+    drawings = {stem.with_suffix(f".{kind}"): _drawing(figure, kind) for kind in ("png", "svg")}
+    files.write_all(drawings)
+    return list(drawings)
+
+
+def _drawing(figure: Any, kind: str) -> bytes:
+    made = io.BytesIO()
+    figure.savefig(made, format=kind, dpi=150)
+    return made.getvalue()
 
 
 def _panel(axes: Any, rows: list[dict[str, Any]], timestamps: str) -> None:

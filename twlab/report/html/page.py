@@ -18,7 +18,8 @@ from markupsafe import Markup
 from twlab.errors import LabError, UsageError
 from twlab.report import studies
 from twlab.report.html.sections import Sections
-from twlab.results.result import FILE, Result, cannot_write, read_result
+from twlab.results import files
+from twlab.results.result import FILE, Result, read_result
 from twlab.scenario import Verdict
 
 FULL = 50
@@ -68,6 +69,7 @@ def write(paths: Sequence[Path], out: Path) -> Written:
         UsageError: not one of `paths` can be read; the error of the first.
         CapabilityError: `out` cannot be written (``cannot-write``).
     """
+    files.check_file(out)
     rows, found, unreadable = _read(_expanded(paths))
     if not rows and not found:
         raise (
@@ -87,11 +89,7 @@ def write(paths: Sequence[Path], out: Path) -> Written:
     text = sections.render(
         "page.html.j2", rows=rows, studies=shown, unreadable=unreadable, counts=counts, grounds=grounds, full=full
     )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(out, error) from error
+    files.write_all({out: text})
     return Written(out, len(rows) + len(found), unreadable)
 
 

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from twlab.planner.hazards import KINDS
 from twlab.planner.plan import Plan
-from twlab.results.result import cannot_write
+from twlab.results import files
 
 _LONGEST_REM = 8
 
@@ -46,8 +46,4 @@ def write(plan: Plan, out: Path) -> None:
         ways=ways,
         kinds=[(name, kind) for name, kind in KINDS.items() if name in named],
     )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(out, error) from error
+    files.write_all({out: text})

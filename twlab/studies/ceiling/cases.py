@@ -36,7 +36,7 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError
-from twlab.results.result import cannot_write
+from twlab.results import files
 from twlab.traffic.load import PortChoice
 
 SCHEMA, KIND = 1, "ceiling"
@@ -139,12 +139,8 @@ def write(folder: Path, rows: Sequence[dict[str, Any]], **about: Any) -> list[Pa
     seed. Raises CapabilityError (``cannot-write``).
     """
     path = folder / FILE
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"schema": SCHEMA, "kind": KIND, **about, "rows": list(rows)}, indent=1) + "\n")
-        path.with_suffix(".csv").write_text(as_csv(rows))
-    except OSError as error:
-        raise cannot_write(folder, error) from error
+    text = json.dumps({"schema": SCHEMA, "kind": KIND, **about, "rows": list(rows)}, indent=1) + "\n"
+    files.write_all({path: text, path.with_suffix(".csv"): as_csv(rows)})
     return [path, path.with_suffix(".csv")]
 
 

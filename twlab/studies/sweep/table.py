@@ -6,14 +6,13 @@ import csv
 import io
 import itertools
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError
-from twlab.results.result import cannot_write
+from twlab.results import files
 
 SCHEMA = 2
 IDENTITY = ("scenario", "arm", "steps", "axes", "trials", "seed")  # and the kernel, once it is known
@@ -115,17 +114,7 @@ class Table:
         writer.writeheader()
         writer.writerows(rows)
         values = {"schema": SCHEMA, **self._identity(), "kernel": self.kernel, "cells": rows}
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            for file, content in (
-                (path, json.dumps(values, indent=1) + "\n"),
-                (path.with_suffix(".csv"), text.getvalue()),
-            ):
-                part = file.with_name(f".{file.name}.part")
-                part.write_text(content)
-                os.replace(part, file)
-        except OSError as error:
-            raise cannot_write(path.parent, error) from error
+        files.write_all({path: json.dumps(values, indent=1) + "\n", path.with_suffix(".csv"): text.getvalue()})
 
     def resume(self, path: Path) -> None:
         """Take over what an earlier sweep has written to `path`, if it is there.
