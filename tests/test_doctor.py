@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from conftest import ROOT, as_user
 
 from twlab.doctor import checks
 from twlab.doctor.checks import Finding, examine, usable_engines
+from twlab.linux.programs import find_program
 
 AS_JSON = "import json; from dataclasses import asdict; from twlab.doctor.checks import examine; print(json.dumps([asdict(f) for f in examine()]))"
 
@@ -101,13 +103,28 @@ def test_without_namespaces_the_host_engine_is_out_and_the_remedy_is_a_sysctl() 
 
 def test_without_iptables_and_ip_the_probes_say_so() -> None:
     """A missing program is named, not taken for a missing kernel feature."""
-    bare = environment() | {"PATH": "/nonexistent"}
-    done = subprocess.run(
-        [sys.executable, "-c", AS_JSON], capture_output=True, text=True, cwd="/", env=bare, check=True
+    script = (
+        'for folder in /usr/local/sbin /usr/sbin; do mount -t tmpfs none $folder; done; PATH=/nonexistent exec "$@"'
     )
+    without = ["unshare", *([] if os.getuid() == 0 else ["--map-root-user"]), "--mount", "sh", "-c", script, "sh"]
+    words = [*without, sys.executable, "-c", AS_JSON]
+    done = subprocess.run(words, capture_output=True, text=True, cwd="/", env=environment(), check=True)
     findings = by_name([Finding(**values) for values in json.loads(done.stdout)])
     assert findings["virtual links"].detail == "there is no program called ip"
     assert "gcc" in findings["building the lab kernel"].remedy
+
+
+def test_an_ordinary_users_path_hides_no_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the PATH of an ordinary user of Debian, what lies in /usr/sbin is found all the same:
+    iptables, proxies.
+    """
+    full = {finding.name: finding.ok for finding in examine()}
+    monkeypatch.setenv(
+        "PATH", f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin:/usr/local/games:/usr/games"
+    )
+    assert shutil.which("ldconfig") is None, "a program that the administrator's folder alone has"
+    assert str(find_program("ldconfig")).endswith("/sbin/ldconfig")
+    assert {finding.name: finding.ok for finding in examine()} == full
 
 
 def test_too_little_space_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,6 +47,19 @@ def test_an_interruption_leaves_no_part(tmp_path):
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("x", "old")]
 
 
+def test_a_link_is_followed_and_a_device_is_no_file(tmp_path):
+    """What a link names is replaced, and the link stays; a pipe is written to."""
+    (tmp_path / "real").write_text("old")
+    (tmp_path / "link").symlink_to("real")
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    files.check_file(tmp_path / "pipe")
+    files.write_all({tmp_path / "link": "new", tmp_path / "pipe": "through"})
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "real").read_text() == "new"
+    assert (os.read(reader, 100), (tmp_path / "pipe").is_fifo()) == (b"through", True)
+    os.close(reader)
+
+
 def test_a_name_that_is_no_text_is_written_all_the_same(tmp_path):
     """File names of other bytes come as surrogates, which UTF-8 cannot encode."""
     files.write_all({tmp_path / "page.html": "runs/\udcff"})

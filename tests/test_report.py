@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from twlab import UsageError
@@ -215,6 +215,9 @@ def test_the_wire_stands_between_clients_and_servers():
 
 
 @given(st.lists(st.tuples(st.floats(0, 1e5), st.integers(0, 10**6)), min_size=1, max_size=500), st.floats(0, 1e5))
+@example([(5e-324, 1)], 0.0)
+@example([(0.0, 1)], 5e-324)
+@example([(0.0, 0), (1e-9, 3)], 1e-9)
 def test_no_value_falls_outside_the_plot(points, last_s):
     """Whatever was counted when, every part of the curve lies on the paper."""
     drawn = str(line_chart.draw(Plot("counts", {"n": sorted(points), "m": [(0.0, 1)]}), last_s))

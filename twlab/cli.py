@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sys
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
-from twlab.commands import alternatives, ceiling, grade, machine, new, plan, results, scenarios, shell, sweep
-from twlab.commands.console import complain
-from twlab.errors import LabError
+from twlab import __version__
+from twlab.commands import (
+    alternatives,
+    ceiling,
+    grade,
+    machine,
+    new,
+    plan,
+    results,
+    scenarios,
+    shell,
+    streams,
+    sweep,
+    usage,
+)
+from twlab.commands.console import complain, kept
+from twlab.errors import NOTHING_KEPT, Interrupted, LabError
 
 INTERRUPTED = 130
+_PROGRAM = "twlab"
 
 app = typer.Typer(
     help="Experiments on TCP's TIME_WAIT, on real Linux TCP stacks.",
@@ -22,54 +40,122 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("list", epilog="Example: twlab list")(scenarios.list_scenarios)
-app.command("explain", epilog="Example: twlab explain stale-data")(scenarios.explain)
-app.command("run", epilog="Example: twlab run stale-data --arm treatment --set time_wait_s=0.5")(scenarios.run)
-app.command("new", epilog="Example: twlab new late-reset --topology nat,clients=2")(new.new)
-app.command("shell", epilog="Example: twlab shell nat,clients=2 --set time_wait_s=10")(shell.shell)
-app.command("show", epilog="Example: twlab show runs/20260101-120000-stale-data --arm treatment")(results.show)
-app.command("report", epilog="Example: twlab report runs --open")(results.report)
-app.command(
-    "sweep",
-    epilog="Example: twlab sweep stale-segment --grid time_wait_s=1,5,10 --grid delay_s=0.5,2,20 --out sweep.json",
-)(sweep.sweep)
-app.command("plan", epilog="Example: twlab plan --rate 500 --origins 2 --delay 10")(plan.plan)
-app.command("ceiling", epilog="Example: twlab ceiling --time-wait 10 --ports 1024-65535")(ceiling.ceiling)
-app.command("alternatives", epilog="Example: twlab alternatives tw-reuse more-sources")(alternatives.alternatives)
-app.command("grade", epilog="Example: twlab grade submissions --assignment assignment.toml --out grades.json")(
-    grade.grade
-)
-app.command("doctor", epilog="Example: twlab doctor")(machine.doctor)
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "list": (scenarios.list_scenarios, "list"),
+    "explain": (scenarios.explain, "explain stale-data"),
+    "run": (scenarios.run, "run stale-data --arm treatment --set time_wait_s=0.5"),
+    "new": (new.new, "new late-reset --topology nat,clients=2"),
+    "shell": (shell.shell, "shell nat,clients=2 --set time_wait_s=10"),
+    "show": (results.show, "show runs/20260101-120000-stale-data --arm treatment"),
+    "report": (results.report, "report runs --open"),
+    "sweep": (sweep.sweep, "sweep stale-segment --grid time_wait_s=1,5,10 --grid delay_s=0.5,2,20 --out sweep.json"),
+    "plan": (plan.plan, "plan --rate 500 --origins 2 --delay 10"),
+    "ceiling": (ceiling.ceiling, "ceiling --time-wait 10 --ports 1024-65535"),
+    "alternatives": (alternatives.alternatives, "alternatives tw-reuse more-sources"),
+    "grade": (grade.grade, "grade submissions --assignment assignment.toml --out grades.json"),
+    "doctor": (machine.doctor, "doctor"),
+}
+
+
+class _Stop(Exception):  # noqa: N818
+    """Ctrl-C in a command: the parser takes every KeyboardInterrupt for its own, and would say
+    nothing.
+    """
+
+
+def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
+    """Return `command` with Ctrl-C as a `_Stop` that says what is kept."""
+
+    @functools.wraps(command)
+    def carried_out(*arguments: Any, **options: Any) -> None:
+        try:
+            command(*arguments, **options)
+        except KeyboardInterrupt as stop:
+            raise _Stop(stop.kept if isinstance(stop, Interrupted) else NOTHING_KEPT) from stop
+
+    return carried_out
+
+
+for _name, (_function, _example) in COMMANDS.items():
+    app.command(_name, epilog=f"Example: {_PROGRAM} {_example}")(_stoppable(_function))
 app.add_typer(machine.kernel_app, name="kernel")
+
+
+def _say_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"{_PROGRAM} {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _whole(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_say_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Experiments on TCP's TIME_WAIT, on real Linux TCP stacks."""
+
+
+@app.command("help", epilog="Example: twlab help kernel build")
+def help_(
+    command: Annotated[list[str] | None, typer.Argument(help="A command, e.g. run; default: all of them.")] = None,
+) -> None:
+    """Show the help of a command."""
+    app([*(command or []), "--help"], standalone_mode=False, prog_name=_PROGRAM)
 
 
 def main() -> None:
     """Entry point: every error becomes one message and an exit status, never a traceback."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    status = _status_of(_carry_out)
+    streams.discard()
+    sys.exit(status)
+
+
+def _carry_out() -> int:
+    streams.prepare()
+    usage.check_numbers({name: function for name, (function, _) in COMMANDS.items()}, sys.argv[1:])
+    status = app(standalone_mode=False, prog_name=_PROGRAM)
+    streams.finish()
+    if status == INTERRUPTED:
+        raise _Stop(NOTHING_KEPT)
+    return status if isinstance(status, int) else 0
+
+
+def _status_of(work: Callable[[], int]) -> int:
+    """Return the exit status of `work`; what it raises has been said."""
     try:
-        status = app(standalone_mode=False)
-        sys.exit(status if isinstance(status, int) else 0)
+        return work()
     except LabError as error:
         complain(str(error))
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        complain("interrupted; what was finished is kept")
-        sys.exit(INTERRUPTED)
-    except BrokenPipeError:  # the reader of our output went away, as in `twlab list | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(1)
-    except typer.Abort:
-        sys.exit(INTERRUPTED)
+        if error.slug == "no-output":
+            for place in kept:
+                complain(f"kept in {place}")
+        return error.exit_status
+    except _Stop as stop:
+        complain(f"interrupted; {stop}")
+        return INTERRUPTED
+    except (KeyboardInterrupt, typer.Abort):
+        complain(f"interrupted; {NOTHING_KEPT}")
+        return INTERRUPTED
     except Exception as error:
-        if hasattr(error, "format_message"):  # click's own: an unknown option, a missing argument
-            complain(f"{error.format_message()}\n  remedy: see twlab --help")
-            sys.exit(2)
-        complain(
-            f"{type(error).__name__}: {error} [internal-error]\n  remedy: this is a fault of twlab; set TWLAB_DEBUG=1 for the details and report it"
-        )
-        if os.environ.get("TWLAB_DEBUG"):
-            raise
-        sys.exit(1)
+        return _unexpected(error)
+
+
+def _unexpected(error: Any) -> int:
+    if usage.is_help(error):
+        print(error.format_message(), file=sys.stderr)
+        return 2
+    if hasattr(error, "format_message"):  # the parser's own: an unknown option, a missing argument
+        wrong = usage.as_usage_error(error, " ".join([_PROGRAM, *(word for word in sys.argv[1:2] if word in COMMANDS)]))
+        complain(str(wrong))
+        return wrong.exit_status
+    complain(
+        f"{type(error).__name__}: {error} [internal-error]\n  remedy: this is a fault of twlab; set TWLAB_DEBUG=1 for the details and report it"
+    )
+    if os.environ.get("TWLAB_DEBUG"):
+        raise error
+    return 1
 
 
 if __name__ == "__main__":

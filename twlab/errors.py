@@ -13,6 +13,9 @@ message with its remedy, never as a traceback; the slug in brackets is the headi
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class LabError(Exception):
     """Base of all errors that twlab raises on purpose.
@@ -66,3 +69,27 @@ class EngineError(LabError):
     """The engine is at fault: the lab's processes died, hung, or answered with something that is
     not a result.
     """
+
+
+NOTHING_KEPT = "nothing is kept"
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in the middle of work of which something is kept.
+
+    Args:
+        kept: what is kept, and where, e.g. ``kept in runs/...: 2 of 4 arms``; several lines are
+            possible.
+    """
+
+    def __init__(self, kept: str):
+        super().__init__(kept)
+        self.kept = kept
+
+
+def did_you_mean(wrong: str, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'stale-data'?`` for the name of `known` that is most like `wrong`;
+    empty without one.
+    """
+    near = difflib.get_close_matches(wrong.lower(), list(known), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]!r}?" if near else ""

@@ -19,9 +19,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from twlab.errors import ScenarioError, UsageError
+from twlab.errors import ScenarioError, UsageError, did_you_mean
+from twlab.numerals import real, whole
 from twlab.observation import Observation
-from twlab.settings import Settings, parse_setting, setting_names
+from twlab.settings import Settings, no_such_setting, parse_setting, setting_names
 
 
 class Verdict(StrEnum):
@@ -221,6 +222,8 @@ class Overrides:
             if key not in setting_names() and defaults and len(defaults) == len(scenarios):
                 given[key] = _parse_like(key, text, defaults[0])
             else:
+                if key not in setting_names():
+                    raise no_such_setting(key, [name for s in scenarios for name in s.parameters])
                 settings[key] = parse_setting(key, text)
         return cls(Settings(**settings), given)
 
@@ -260,14 +263,16 @@ def find_scenario(name: str) -> Scenario:
     if path.endswith(".py"):
         found = _load_file(Path(path))
         if wanted and wanted not in found:
+            near = did_you_mean(wanted, found)
             raise UsageError(
-                f"{path} holds no scenario called {wanted!r}", f"it holds: {', '.join(found)}", "no-such-scenario"
+                f"{path} holds no scenario called {wanted!r}{near}", f"it holds: {', '.join(found)}", "no-such-scenario"
             )
         return found[wanted] if wanted else next(iter(found.values()))
     known = load_scenarios()
     if name not in known:
+        near = did_you_mean(name.replace("_", "-"), known)
         raise UsageError(
-            f"there is no scenario called {name!r}", f"the scenarios are: {', '.join(known)}", "no-such-scenario"
+            f"there is no scenario called {name!r}{near}", f"the scenarios are: {', '.join(known)}", "no-such-scenario"
         )
     return known[name]
 
@@ -299,7 +304,10 @@ def _scenarios_in(module: object) -> list[Scenario]:
 def _parse_like(key: str, text: str, default: Any) -> Any:
     words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
     try:
-        return words[text.lower()] if isinstance(default, bool) else type(default)(text)
+        if isinstance(default, bool):
+            return words[text.lower()]
+        read: Callable[[str], Any] = {int: whole, float: real}.get(type(default), type(default))
+        return read(text)
     except (KeyError, ValueError):
         raise UsageError(
             f"{key}={text} is not possible: a value like {default!r} is wanted",

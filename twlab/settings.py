@@ -8,10 +8,12 @@ inet_diag (any other kernel) is the engine's business, and the result says which
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args, get_type_hints
 
-from twlab.errors import UsageError
+from twlab.errors import UsageError, did_you_mean
+from twlab.numerals import real, whole
 
 
 def _knob(doc: str, low: float | None = None, high: float | None = None) -> Any:
@@ -123,16 +125,26 @@ def parse_setting(name: str, text: str) -> Any:
             (``bad-setting``).
     """
     if name not in setting_names():
-        raise UsageError(
-            f"there is no setting called {name!r}", f"the settings are: {', '.join(setting_names())}", "no-such-setting"
-        )
+        raise no_such_setting(name)
     kind = _kind(name)
     words = {"on": True, "true": True, "yes": True, "1": True, "off": False, "false": False, "no": False, "0": False}
     try:
-        value = words[text.lower()] if kind is bool else kind(text)
+        value = words[text.lower()] if kind is bool else {int: whole, float: real}.get(kind, kind)(text)
     except (KeyError, ValueError):
         raise _bad(name, text) from None
     return _checked(name, value)
+
+
+def no_such_setting(name: str, arguments: Iterable[str] = ()) -> UsageError:
+    """Return the message for a setting that there is not; `arguments` are names that could have
+    been meant, too.
+    """
+    near = did_you_mean(name, [*setting_names(), *arguments])
+    return UsageError(
+        f"there is no setting called {name!r}{near}",
+        f"the settings are: {', '.join(setting_names())}",
+        "no-such-setting",
+    )
 
 
 def _kind(name: str) -> type:

@@ -14,10 +14,10 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.console import err, out
+from twlab.commands.console import err, kept, out
 from twlab.commands.progress import bar
 from twlab.engines.guest.engine import built_kernel
-from twlab.errors import LabError, UsageError
+from twlab.errors import NOTHING_KEPT, Interrupted, LabError, UsageError, did_you_mean
 from twlab.results import files
 from twlab.scenario import load_scenarios
 from twlab.studies.alternatives.page import harm_text, page, scaled_text, sustained_text
@@ -52,18 +52,22 @@ def alternatives(
     source = str(Path(sys.modules["twlab.studies.alternatives.scenario"].__file__ or ""))
     arms = [(source if job.under is None else job.scenario, job.arm, list(job.sets)) for job in todo]
     done: list[tuple[Job, Mapping[str, Any]]] = []
-    with bar(err, "alternatives") as advance:
-        for number, result in batch.run(arms, seed=seed, kernels=kernels):
-            job = todo[number]
-            if job.under is None and (result["error"] or {}).get("slug") == "no-such-sysctl":
-                result = _on_this_machine(arms[number], seed, batch.carry_out) or result
-            done.append((job, result))
-            advance(len(done) / len(todo), f"{len(done)}/{len(todo)}  {_told(job, result)}")
+    try:
+        with bar(err, "alternatives") as advance:
+            for number, result in batch.run(arms, seed=seed, kernels=kernels):
+                job = todo[number]
+                if job.under is None and (result["error"] or {}).get("slug") == "no-such-sysctl":
+                    result = _on_this_machine(arms[number], seed, batch.carry_out) or result
+                done.append((job, result))
+                advance(len(done) / len(todo), f"{len(done)}/{len(todo)}  {_told(job, result)}")
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"{NOTHING_KEPT}: the table is written when all of it has been measured") from stop
     made = summary(done, wanted, command=shlex.join(["twlab", *sys.argv[1:]]), seed=seed)
     rows = made["rows"]
     text = json.dumps(made, indent=1) + "\n"
     written = {"json": text, "csv": as_csv(rows), "md": page(made)}
     files.write_all({folder / f"alternatives.{suffix}": content for suffix, content in written.items()})
+    kept.append(folder)
     if as_json_:
         print(text, end="")
     else:
@@ -79,8 +83,11 @@ def alternatives(
 def _wanted(names: Sequence[str]) -> list[Alternative]:
     known = {alternative.arm: alternative for alternative in ALTERNATIVES}
     if unknown := [name for name in names if name not in known]:
+        near = did_you_mean(unknown[0], known)
         raise UsageError(
-            f"there is no alternative called {unknown[0]!r}", f"they are: {', '.join(known)}", "no-such-alternative"
+            f"there is no alternative called {unknown[0]!r}{near}",
+            f"they are: {', '.join(known)}",
+            "no-such-alternative",
         )
     return [known[name] for name in names] or list(ALTERNATIVES)
 

@@ -11,10 +11,11 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from twlab.commands.console import err, out
+from twlab.commands.console import err, kept, out
 from twlab.commands.progress import bar
 from twlab.engines.guest.engine import built_kernel
-from twlab.errors import UsageError
+from twlab.errors import Interrupted, UsageError
+from twlab.numerals import is_whole
 from twlab.studies.ceiling.cases import Case, cases, write
 from twlab.traffic.load import LINUX_PORTS, PortChoice
 
@@ -43,13 +44,13 @@ def ceiling(
     """
     from twlab.studies.ceiling.search import measure_all
 
-    built_kernel()
     wanted = cases()
     if time_wait or ports or origins > 1:
         ranges = [_range(text) for text in ports or ()] or [LINUX_PORTS]
         wanted = [
             _case(length_s, low, high, origins, choice) for low, high in ranges for length_s in time_wait or [60.0]
         ]
+    built_kernel()
     rows: dict[int, dict[str, Any]] = {}
     about: dict[str, Any] = {
         "kernel": "",
@@ -62,15 +63,19 @@ def ceiling(
         sum(case.ports * case.origins for case in wanted),
         0,
     )  # what a case takes is nearly in proportion to its four-tuples
-    with bar(err, "ceiling") as advance:
-        for count, (index, event) in enumerate(measure_all(wanted, seed=seed, jobs=jobs), 1):
-            case = wanted[index]
-            if "row" in event:
-                rows[index], about["kernel"] = event["row"], event["kernel"]
-            told = _measured(event["row"]) if "row" in event else event["error"]
-            done += case.ports * case.origins
-            advance(done / total, f"{count}/{len(wanted)}  {case.name}: {told}")
-            write(folder, [rows[index] for index in sorted(rows)], **about)
+    try:
+        with bar(err, "ceiling") as advance:
+            for count, (index, event) in enumerate(measure_all(wanted, seed=seed, jobs=jobs), 1):
+                case = wanted[index]
+                if "row" in event:
+                    rows[index], about["kernel"] = event["row"], event["kernel"]
+                told = _measured(event["row"]) if "row" in event else event["error"]
+                done += case.ports * case.origins
+                advance(done / total, f"{count}/{len(wanted)}  {case.name}: {told}")
+                write(folder, [rows[index] for index in sorted(rows)], **about)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"kept in {files[0]}: {len(rows)} of {len(wanted)} cases") from stop
+    kept.extend(files)
     table = [rows[index] for index in sorted(rows)]
     if any(row["group"] == "ports" and row["sustained_per_s"] for row in table):
         from twlab.report.figures.ceiling_plot import draw
@@ -101,7 +106,7 @@ def _case(time_wait_s: float, low: int, high: int, origins: int, choice: PortCho
 
 def _range(text: str) -> tuple[int, int]:
     low, _, high = text.partition("-")
-    if not (low.isdecimal() and high.isdecimal() and 1 <= int(low) <= int(high) <= 65535):
+    if not (is_whole(low) and is_whole(high) and 1 <= int(low) <= int(high) <= 65535):
         raise UsageError(f"--ports {text} is no range of ports", "e.g. --ports 1024-65535", "bad-setting")
     return int(low), int(high)
 

@@ -10,9 +10,14 @@ from rich.markup import escape
 
 from twlab.scenario import Scenario, find_scenario
 
-_PIPED = None if sys.stdout.isatty() else 160  # columns of a table where nobody says how wide the paper is
+_PIPED = (
+    None if sys.stdout and sys.stdout.isatty() else 160
+)  # columns of a table where nobody says how wide the paper is
 out = Console(highlight=False, soft_wrap=True, width=_PIPED)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+kept: list[Path] = []  # what a command has written: named where standard output fails to say it
 
 
 def complain(text: str) -> None:

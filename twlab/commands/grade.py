@@ -12,8 +12,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.console import err, out
-from twlab.errors import UsageError
+from twlab.commands.console import err, kept, out
+from twlab.errors import NOTHING_KEPT, Interrupted, UsageError
 
 if TYPE_CHECKING:
     from twlab.grading.assignment import Assignment
@@ -87,8 +87,17 @@ def _graded(asked: Assignment, found: list[Submission], file: Path | None, jobs:
             book.write(output_files(file)[0])
         err.print(f"{len(book.grades)}/{len(found)}  {done.id}  {done.points:g} of {done.of:g}", markup=False)
 
-    grade_all(asked, found, book, jobs=jobs, on_grade=on_grade)
+    try:
+        grade_all(asked, found, book, jobs=jobs, on_grade=on_grade)
+    except KeyboardInterrupt as stop:
+        what = (
+            f"kept in {output_files(file)[0]}: {len(book.grades)} of {len(found)} students; the same command goes on from there"
+            if file
+            else ""
+        )
+        raise Interrupted(what or f"{NOTHING_KEPT}, because no --out names a file") from stop
     if file:
+        kept.extend(output_files(file))
         for written in output_files(file):
             err.print(str(written), markup=False)
     return book

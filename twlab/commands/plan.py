@@ -59,7 +59,7 @@ def plan(
 
 
 def _range(text: str) -> tuple[int, int]:
-    found = re.fullmatch(r"\s*(\d+)\s*[-:, ]\s*(\d+)\s*", text)
+    found = re.fullmatch(r"\s*(\d+)\s*[-:, ]\s*(\d+)\s*", text, re.ASCII)
     if not found:
         raise UsageError(f"--ports {text} is no range of ports", "e.g. --ports 32768-60999", "bad-plan")
     return int(found[1]), int(found[2])

@@ -7,7 +7,7 @@ import json
 import typer
 from rich.table import Table
 
-from twlab.commands.console import err, out
+from twlab.commands.console import err, kept, out
 from twlab.commands.progress import bar
 from twlab.engines.protocol import Engine
 from twlab.run import repeat as repeating
@@ -25,6 +25,7 @@ def repeat(order: Order, engine: Engine, times: int, as_json: bool) -> None:
             advance(number / times, f"{number} done")
 
         tallies = repeating.repeat(order, engine, times, lambda event: None, on_round)
+    kept.extend(folder for tally in tallies for folder in tally.kept)
     if as_json:
         print(json.dumps([tally.as_dict() for tally in tallies], indent=1))
     else:

@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.console import err, find, out
+from twlab.commands.console import err, find, kept, out
 from twlab.commands.progress import Progress
 from twlab.commands.repeats import repeat
 from twlab.commands.verdict_table import show_table
@@ -116,12 +116,14 @@ def run(
         else [find(name) for name in names or []]
     )
     order = Order(scenarios=wanted, arms=arm or (), sets=set_ or (), seed=seed, out=out_dir)
+    runner.check(order)
     if times > 1:
         repeat(order, choose(engine, agent=runner.AGENT), times, as_json)
         return
     arms = sum(not order.arms or name in order.arms for _, scenario in wanted for name in scenario.arms)
     with Progress(err, arms) as progress:
         finished = runner.run(order, choose(engine, agent=runner.AGENT), progress.on_event)
+    kept.extend(run.folder for run in finished)
     if as_json:
         print(json.dumps([run.result.summary(run.folder) for run in finished], indent=1))
     else:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from twlab.commands.console import err
-from twlab.errors import CapabilityError, EngineError, LabError, UsageError
+from twlab.errors import NOTHING_KEPT, CapabilityError, EngineError, Interrupted, LabError, UsageError
 from twlab.settings import Settings, parse_setting
 
 Lines = list[tuple[float | None, str]]
@@ -74,6 +74,7 @@ def shell(
         "topology": topology, "settings": settings, "seed": seed, "folder": str(folder.resolve()), "result": result, "lines": lines, "terminal": -1
     }  # fmt: skip
     session = _Session()
+    interrupted = False
     try:
         if lines is None:
             from twlab.engines.terminal import on_terminal
@@ -82,9 +83,13 @@ def shell(
             on_terminal(where.name, "twlab.shell.agent", request, folder, session.on_event)
         else:
             where.run(request, folder, session.on_event, math.inf)
+    except KeyboardInterrupt:
+        interrupted = True
     finally:
         if not any(folder.iterdir()):
             folder.rmdir()
+    if interrupted:
+        raise Interrupted(f"kept in {folder}" if folder.exists() else NOTHING_KEPT)
     if session.error:
         raise session.error
     err.print(f"kept in {folder}; see it with: twlab show {folder}", markup=False)

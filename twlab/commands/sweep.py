@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from twlab.commands.console import complain, err, find, out
-from twlab.errors import UsageError
+from twlab.commands.console import complain, err, find, kept, out
+from twlab.errors import NOTHING_KEPT, Interrupted, UsageError, did_you_mean
+from twlab.results.files import check_file
 from twlab.scenario import Overrides
 
 
@@ -48,8 +49,9 @@ def sweep(
             "not-sweepable",
         )
     if arm not in found.arms:
+        near = did_you_mean(arm, found.arms)
         raise UsageError(
-            f"{found.name} has no arm called {arm!r}", f"its arms are: {', '.join(found.arms)}", "no-such-arm"
+            f"{found.name} has no arm called {arm!r}{near}", f"its arms are: {', '.join(found.arms)}", "no-such-arm"
         )
     wanted = cells(grid or ())
     for cell in wanted:
@@ -58,6 +60,7 @@ def sweep(
     if not scheduler:
         table.kernel = _lab_kernel()
     path = file.with_suffix(".json")
+    check_file(path)
     table.resume(path)
     with bar(err, found.name) as advance:
 
@@ -71,15 +74,21 @@ def sweep(
             count = sum(cell in table.done for cell in wanted)
             advance(count / len(wanted), f"{count}/{len(wanted)}  {' '.join(cell)}  {outcome}")
 
-        if scheduler:
-            with dask_executor(scheduler) as executor:
-                fill_with(executor, table, source, wanted, parts=jobs, on_cell=on_cell)
-        else:
-            fill(table, source, wanted, jobs=jobs, on_cell=on_cell)
+        try:
+            if scheduler:
+                with dask_executor(scheduler) as executor:
+                    fill_with(executor, table, source, wanted, parts=jobs, on_cell=on_cell)
+            else:
+                fill(table, source, wanted, jobs=jobs, on_cell=on_cell)
+        except KeyboardInterrupt as stop:
+            done = sum(cell in table.done for cell in wanted)
+            what = f"kept in {path}: {done} of {len(wanted)} cells; the same command goes on from there"
+            raise Interrupted(what if done else NOTHING_KEPT) from stop
     table.write(path)
     files = [path, path.with_suffix(".csv")]
     if {"timestamps", "time_wait_s", "delay_s"} == set(table.axes) and table.done:
         files += draw(table.rows(), f"{found.name}: {trials} trials a cell, Linux {table.kernel}", path)
+    kept.extend(files)
     for written in files:
         out.print(str(written))
     if missing := [cell for cell in wanted if cell not in table.done]:

@@ -23,6 +23,7 @@ from typing import Literal
 
 from twlab.engines import sandbox
 from twlab.errors import UsageError
+from twlab.linux.programs import find_program
 
 NeededFor = Literal["both", "guest", "host", "extra"]
 
@@ -230,7 +231,7 @@ def _sysctl(name: str) -> str:
 def _extras() -> list[Finding]:
     found = []
     for program, (package, purpose) in _EXTRAS.items():
-        path = shutil.which(program, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin")
+        path = find_program(program)
         found.append(
             _finding(program, "extra", bool(path), path or f"not there; {purpose}", f"apt-get install {package}")
         )

@@ -19,6 +19,7 @@ from collections.abc import Callable
 
 from twlab.errors import CapabilityError
 from twlab.linux import nftables, tcp_sockets
+from twlab.linux.programs import find_program
 
 _ETH_P_ALL = 3
 _SOL_PACKET, _PACKET_RX_RING, _PACKET_VERSION, _TPACKET_V3 = 263, 5, 10, 2  # include/uapi/linux/if_packet.h
@@ -111,10 +112,10 @@ def _try(probe: Callable[[], str]) -> tuple[bool, str]:
 
 
 def _run(*command: str) -> None:
-    try:
-        finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    except FileNotFoundError:
-        raise OSError(f"there is no program called {command[0]}") from None
+    program = find_program(command[0])
+    if program is None:
+        raise OSError(f"there is no program called {command[0]}")
+    finished = subprocess.run([program, *command[1:]], capture_output=True, text=True, check=False)
     if finished.returncode:
         raise OSError(" ".join(finished.stderr.split()) or f"{command[0]} ended with status {finished.returncode}")
 

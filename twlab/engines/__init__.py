@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from typing import TYPE_CHECKING
 
-from twlab.errors import UsageError
+from twlab.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from twlab.engines.protocol import Engine
@@ -30,4 +30,5 @@ def choose(name: str = "", *, agent: str) -> Engine:
         from twlab.engines.guest.engine import Guest
 
         return Guest(agent=agent)
-    raise UsageError(f"there is no engine called {name!r}", "the engines are: guest, host", "no-such-engine")
+    near = did_you_mean(name, ("guest", "host"))
+    raise UsageError(f"there is no engine called {name!r}{near}", "the engines are: guest, host", "no-such-engine")

@@ -11,7 +11,6 @@ Unbinding alone would drop what is waiting.
 from __future__ import annotations
 
 import os
-import shutil
 import socket
 import subprocess
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from twlab.errors import CapabilityError
 from twlab.linux import nftables
+from twlab.linux.programs import find_program
 from twlab.linux.syscalls import enlarge_receive_buffer
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def install(node: NodeNamespace, segments: Segments = FORWARDED) -> str:
         except CapabilityError as error:
             reasons = [error.message]
         for tool in ("iptables", "ip6tables"):
-            program = shutil.which(tool, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+            program = find_program(tool)
             if program is None:
                 reasons.append(f"{tool} is not installed")
                 break

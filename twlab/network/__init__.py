@@ -21,11 +21,12 @@ from typing import Any
 from mininet.topo import Topo
 
 from twlab import paths
-from twlab.errors import CapabilityError, UsageError
+from twlab.errors import CapabilityError, UsageError, did_you_mean
 from twlab.linux import rtnetlink
 from twlab.linux.syscalls import new_network_namespace
 from twlab.network.nodes import Interface, Node, Veth, ip6_of
 from twlab.network.roles import Balancer, Endpoint, Gateway, Proxy, Router, VirtualServer, WireNode
+from twlab.numerals import is_whole
 
 __all__ = [
     "Balancer", "Endpoint", "Gateway", "Interface", "Network", "Node", "Proxy", "Router", "Topology", "VirtualServer", "WireNode",
@@ -231,16 +232,14 @@ def load_topology(text: str) -> Topology:
     elif name in topology_names():
         path, wanted = _FOLDER / f"{name}.py", name
     else:
-        names = ", ".join(topology_names())
-        raise UsageError(
-            f"there is no topology called {name!r}",
-            f"the topologies are: {names}; or give the path of a .py file",
-            "no-such-topology",
-        )
+        message = f"there is no topology called {name!r}{did_you_mean(name, topology_names())}"
+        remedy = f"the topologies are: {', '.join(topology_names())}; or give the path of a .py file"
+        raise UsageError(message, remedy, "no-such-topology")
     known = _load_file(path)
     if wanted and wanted not in known:
+        near = did_you_mean(wanted, known)
         raise UsageError(
-            f"{path} holds no topology called {wanted!r}", f"it holds: {', '.join(known)}", "no-such-topology"
+            f"{path} holds no topology called {wanted!r}{near}", f"it holds: {', '.join(known)}", "no-such-topology"
         )
     return _make(known[wanted or next(iter(known))], place, options)
 
@@ -284,9 +283,7 @@ def port_range(name: str, value: object) -> str:
         UsageError: it is not (``bad-topology-option``).
     """
     low, _, high = str(value).partition("-")
-    if value != "" and not (
-        low.isdecimal() and (high or low).isdecimal() and 1 <= int(low) <= int(high or low) <= 65535
-    ):
+    if value != "" and not (is_whole(low) and is_whole(high or low) and 1 <= int(low) <= int(high or low) <= 65535):
         remedy = f"{name} is a range of ports, e.g. {name}=40000-40127"
         raise UsageError(f"{name}={value} is not possible in a topology", remedy, "bad-topology-option")
     return str(value)
@@ -329,7 +326,7 @@ def _make(kind: type[Topo], place: str, options: list[str]) -> Topology:
                 ", ".join(f"{name}={default}" for name, default in takes.items()) or "none"
             )
             raise UsageError(f"{place} does not take the option {option!r}", remedy, "bad-topology-option")
-        given[name] = int(value) if value.isdecimal() else value
+        given[name] = int(value) if is_whole(value) else value
     try:
         made = kind(**given)
     except UsageError:

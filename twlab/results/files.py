@@ -34,11 +34,17 @@ def cannot_write(place: Path, error: OSError) -> CapabilityError:
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Yield a file that becomes `path` when the block ends, and is removed when it fails.
 
-    The folder has to be there. The new file can be read by all users, as far as the umask allows.
+    The folder has to be there. The new file can be read by all users, as far as the umask allows. A
+    link is followed. A device or a pipe (``/dev/stdout``) cannot be replaced, and is written to.
 
     Raises:
         OSError: the file cannot be made, written or renamed; what was at `path` is still there.
     """
+    named, path = path, Path(os.path.realpath(path))
+    if named.is_relative_to("/dev") or (path.exists() and not path.is_file()):
+        with path.open("wb") as file:
+            yield file
+        return
     fd, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:40]}-", suffix=".part")
     try:
         with os.fdopen(fd, "wb") as file:
@@ -103,7 +109,8 @@ def check_file(path: Path) -> None:
     """
     if path.is_dir():
         raise cannot_write(path, IsADirectoryError(errno.EISDIR, "it is a folder, and a file is to be written"))
-    check_folder(path.parent)
+    if not path.is_relative_to("/dev") and (path.is_file() or not path.exists()):
+        check_folder(Path(os.path.realpath(path)).parent)
 
 
 @contextmanager

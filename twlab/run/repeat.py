@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from twlab.engines.protocol import Engine, Event
+from twlab.errors import Interrupted
 from twlab.run.runner import Order, run
 from twlab.scenario import Verdict
 
@@ -57,7 +58,11 @@ def repeat(
     """
     tallies = [Tally(scenario.name) for _, scenario in order.scenarios]
     for number in range(times):
-        finished = run(replace(order, seed=order.seed + number), engine, on_event)
+        try:
+            finished = run(replace(order, seed=order.seed + number), engine, on_event)
+        except Interrupted as stop:
+            folders = [f"kept in {folder}" for tally in tallies for folder in tally.kept]
+            raise Interrupted("\n  ".join([f"{number} of {times} times were done", *folders, stop.kept])) from stop
         for tally, one in zip(tallies, finished, strict=True):
             verdict = one.result.verdict
             tally.verdicts[verdict] += 1

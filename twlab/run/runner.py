@@ -14,7 +14,7 @@ from typing import Any
 
 from twlab import loop
 from twlab.engines.protocol import Engine, Event, Job, Request, arms_request
-from twlab.errors import CapabilityError, EngineError, LabError, UsageError
+from twlab.errors import CapabilityError, EngineError, Interrupted, LabError, UsageError, did_you_mean
 from twlab.results.files import cannot_write
 from twlab.results.result import ArmResult, Result
 from twlab.scenario import Overrides, Scenario
@@ -73,8 +73,35 @@ def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda
         UsageError: no such arm (``no-such-arm``), an override that no scenario takes, or a topology
             that cannot be made.
         CapabilityError: results cannot be written, or the engine cannot run on this machine.
+        Interrupted: by Ctrl-C; it names the folders, which are kept.
     """
     finished, waiting = _plan(order, engine)
+    try:
+        _carry_out(order, engine, waiting, finished, listener)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(kept(finished)) from stop
+    return finished
+
+
+def kept(finished: Sequence[Finished]) -> str:
+    """Say what is kept of runs that were interrupted: each folder, and how many of its arms were
+    done.
+    """
+    lines = []
+    for run in finished:
+        arms = run.result.arms.values()
+        done = sum(arm.error != _not_run() for arm in arms)
+        if done or len(finished) == 1:
+            lines.append(f"kept in {run.folder}: {done} of {len(arms)} arms")
+    untouched = len(finished) - len(lines)
+    if untouched:
+        lines.append(f"{untouched} scenarios were not begun")
+    return "\n  ".join(lines)
+
+
+def _carry_out(
+    order: Order, engine: Engine, waiting: list[_Job], finished: list[Finished], listener: Callable[[Event], None]
+) -> None:
     while waiting:
         boot = _Boot(waiting, listener)
         try:
@@ -90,7 +117,6 @@ def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda
             _remove_if_empty(finished)
             raise
         waiting = boot.not_done()
-    return finished
 
 
 class _Boot:
@@ -132,15 +158,21 @@ class _Boot:
         _record(self._jobs[index], outcome)
 
 
-def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
-    """Folders, empty results, and the jobs in the order they will run."""
+def check(order: Order) -> None:
+    """Check what `order` names, without an engine.
+
+    Raises:
+        UsageError: no such arm (``no-such-arm``), an override that no scenario takes, or a topology
+            that cannot be made.
+    """
     from twlab.network import load_topology
 
     overrides = Overrides.parse(list(order.sets), [scenario for _, scenario in order.scenarios])
     for _, scenario in order.scenarios:
         if unknown := [arm for arm in order.arms if arm not in scenario.arms]:
+            near = did_you_mean(unknown[0], scenario.arms)
             raise UsageError(
-                f"{scenario.name} has no arm called {unknown[0]!r}",
+                f"{scenario.name} has no arm called {unknown[0]!r}{near}",
                 f"its arms are: {', '.join(scenario.arms)}",
                 "no-such-arm",
             )
@@ -150,6 +182,11 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
         for arm in order.arms or scenario.arms
     }:
         load_topology(topology)
+
+
+def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
+    """Folders, empty results, and the jobs in the order they will run."""
+    check(order)
     networks = [describe_network(scenario.topology_in()) for _, scenario in order.scenarios]
     finished, jobs = [], []
     for (source, scenario), network in zip(order.scenarios, networks, strict=True):

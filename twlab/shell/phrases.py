@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from twlab.errors import UsageError
+from twlab.numerals import real, whole
 from twlab.segment import Match, Segment, match
 
 KINDS = ("any", "data", "syn", "synack", "ack", "fin", "rst")
@@ -90,13 +91,13 @@ def parse(text: str, addresses: Mapping[str, Sequence[str]], *, count: int | Non
             elif word == "containing":
                 more = match(payload=value.encode())
             elif word == "number":
-                nth = int(_number(word, value, int))
+                nth = int(_number(word, value, whole))
             elif word == "count":
-                many = None if value == "all" else int(_number(word, value, int))
+                many = None if value == "all" else int(_number(word, value, whole))
             elif word == "after":
-                after_s = _number(word, value, float)
+                after_s = _number(word, value, real)
             elif word == "behind":
-                behind = int(_number(word, value, int))
+                behind = int(_number(word, value, whole))
             else:
                 at = value
         else:
@@ -112,7 +113,7 @@ def end(text: str, addresses: Mapping[str, Sequence[str]]) -> tuple[str, int | N
     name, colon, port = text.partition(":")
     if name not in addresses:
         raise _bad(f"there is no node called {name!r}", f"the nodes are: {', '.join(addresses)}")
-    return name, int(_number("a port", port, int)) if colon else None
+    return name, int(_number("a port", port, whole)) if colon else None
 
 
 def _end(word: str, text: str, addresses: Mapping[str, Sequence[str]]) -> Match:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from twlab.errors import UsageError
 from twlab.linux import tcp_sockets
+from twlab.numerals import is_whole, real, whole
 from twlab.segment import Segment
 from twlab.settings import Settings, describe, parse_setting, setting_names
 from twlab.shell import phrases
@@ -82,7 +83,7 @@ class Verbs:
     def do_listen(self, line: str) -> None:
         """listen NODE [PORT]: an application on NODE accepts connections (port 80 if none is said)."""
         node, port = [*line.split(), "80"][:2] if line else self._usage(self.do_listen)
-        self._listeners[node, int(port)] = self.lab[node].listen(int(port))
+        self._listeners[node, whole(port)] = self.lab[node].listen(whole(port))
         self.say(f"{node} listens on port {port}")
 
     def do_connect(self, line: str) -> None:
@@ -90,11 +91,11 @@ class Verbs:
         choice or from the one said. Its ends are then called c1 (NODE's) and s1 (the server's), the
         next connection's c2 and s2."""
         words = line.split()
-        source_port = int(words[words.index("from") + 1]) if "from" in words[:-1] else 0
+        source_port = whole(words[words.index("from") + 1]) if "from" in words[:-1] else 0
         plain = words[: words.index("from")] if "from" in words else words
         if len(plain) not in (2, 3):
             self._usage(self.do_connect)
-        port = int(plain[2]) if len(plain) == 3 else 80
+        port = whole(plain[2]) if len(plain) == 3 else 80
         attempt = self.lab[plain[0]].try_connect(self.lab[plain[1]], port, source_port=source_port)
         if not attempt.connection:
             if attempt.error == "ECONNREFUSED":
@@ -110,7 +111,7 @@ class Verbs:
         """send END TEXT, or send END 1000 bytes: the application at END (c1, s1, ...) sends."""
         name, _, text = line.partition(" ")
         count, _, unit = text.partition(" ")
-        if unit in ("bytes", "byte") and count.isdecimal():
+        if unit in ("bytes", "byte") and is_whole(count):
             self._end(name).send(b"." * min(int(count), _BLOCK), total=int(count))
         elif text:
             self._end(name).send(text.encode())
@@ -162,7 +163,7 @@ class Verbs:
             for watch in self._watches:
                 watch.stop()
             self._watches.clear()
-        elif word.isdecimal() or not word:
+        elif is_whole(word) or not word:
             from twlab.report.ladder.arrows import arrows
             from twlab.report.ladder.transits import transits
 
@@ -317,7 +318,7 @@ class Verbs:
     def do_sleep(self, line: str) -> None:
         """sleep SECONDS: let time pass; the wire and all applications go on."""
         try:
-            seconds = float(line)
+            seconds = real(line)
         except ValueError:
             self._usage(self.do_sleep)
         self.lab.sleep(seconds)
@@ -394,7 +395,7 @@ class Verbs:
         from twlab.report.ladder.transits import next_segment, transits
 
         ways = transits(self.sightings(), self.lab.network.nodes)
-        if text.lstrip("#").isdecimal():
+        if is_whole(text.lstrip("#")):
             number = int(text.lstrip("#"))
             if not 1 <= number <= len(ways):
                 raise UsageError(
@@ -417,9 +418,9 @@ class Verbs:
             value = next(rest, "")
             try:
                 if word in ("seq", "ack"):
-                    fields[word] = int(value)
+                    fields[word] = whole(value)
                 elif word == "bytes":
-                    fields |= {"payload": b"x" * int(value), "flags": fields.get("flags", "PA")}
+                    fields |= {"payload": b"x" * whole(value), "flags": fields.get("flags", "PA")}
                 elif word == "text":
                     fields |= {"payload": value.encode(), "flags": fields.get("flags", "PA")}
                 elif word == "flags":

@@ -16,6 +16,7 @@ from twlab.report.html.series import Plot, Points
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 180, 56, 14, 26, 30
 _MOST_CURVES = 6
+_SHORTEST_S = 1e-6  # a span below a microsecond is none: its ticks would be zero, or no numbers at all
 Scale = Callable[[float], float]
 _MOST_POINTS = 200
 
@@ -23,7 +24,9 @@ _MOST_POINTS = 200
 def draw(plot: Plot, last_s: float) -> Markup:
     """An ``<svg>`` with the curves of `plot` from 0 to `last_s`: each value holds until the next."""
     curves = dict(list(plot.curves.items())[:_MOST_CURVES])
-    last_s = max(last_s, *(points[-1][0] for points in curves.values())) or 1.0
+    last_s = max(last_s, *(points[-1][0] for points in curves.values()))
+    if last_s < _SHORTEST_S:
+        last_s = 1.0
     most = max(1.0, *(value for points in curves.values() for _, value in points))
 
     def x(at_s: float) -> float:

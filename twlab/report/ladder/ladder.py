@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from twlab.errors import UsageError
+from twlab.errors import UsageError, did_you_mean
 from twlab.observation import plain
 from twlab.report.ladder.arrows import arrows, parted
 from twlab.report.ladder.folding import fold, listed, paused
@@ -79,8 +79,9 @@ def read(folder: Path, arm: str) -> Ladder:
     """
     result = read_result(folder)
     if arm not in result.arms:
+        near = did_you_mean(arm, result.arms)
         raise UsageError(
-            f"this run of {result.scenario} has no arm called {arm!r}",
+            f"this run of {result.scenario} has no arm called {arm!r}{near}",
             f"its arms are: {', '.join(result.arms)}",
             "no-such-arm",
         )

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from twlab.errors import UsageError
+from twlab.errors import UsageError, did_you_mean
 from twlab.observation import plain
 from twlab.report.ladder import ladder
 from twlab.report.ladder import text as ladder_text
@@ -30,11 +30,9 @@ def lines(
     """
     result = read_result(run)
     if unknown := [arm for arm in arms if arm not in result.arms]:
-        raise UsageError(
-            f"this run of {result.scenario} has no arm called {unknown[0]!r}",
-            f"its arms are: {', '.join(result.arms)}",
-            "no-such-arm",
-        )
+        near = did_you_mean(unknown[0], result.arms)
+        message = f"this run of {result.scenario} has no arm called {unknown[0]!r}{near}"
+        raise UsageError(message, f"its arms are: {', '.join(result.arms)}", "no-such-arm")
     ascii_only = not _writes(ladder_text.UNICODE, encoding)
     claims = any(arm.role != "session" for arm in result.arms.values())
     text = [
