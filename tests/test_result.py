@@ -57,6 +57,55 @@ def test_what_is_not_a_result_is_told_by_name(tmp_path, text, slug):
     assert caught.value.slug == slug
 
 
+def damaged(**changes):
+    values = make().as_dict()
+    for where, value in changes.items():
+        target = values["arms"]["control"] if where in values["arms"]["control"] else values
+        target[where] = value
+    return json.dumps(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("observed", None), ("observed", []), ("predicted", None), ("mismatches", "x"), ("transcript", {}), ("transcript", [1]), ("counters", {"a": 1}),
+        ("capture", 3), ("captured", "many"), ("virtual_s", "long"), ("virtual_s", True), ("ok", "yes"), ("error", "bad"), ("sockets", {"a": [1]}),
+        ("tables", {"a": {}}), ("kernel", None), ("network", []), ("seed", "one"), ("versions", {"twlab": 1}), ("arms", []), ("arms", None),
+    ],
+)  # fmt: skip
+def test_a_value_of_another_type_is_named(tmp_path, name, value):
+    """No reader comes upon it later: the message names the field and what stands there."""
+    (tmp_path / "result.json").write_text(damaged(**{name: value}))
+    with pytest.raises(UsageError) as caught:
+        read_result(tmp_path)
+    assert caught.value.slug == "broken-result"
+    assert name in caught.value.message or name == "arms"
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what", "reader"),
+    [
+        ("control.pcapng", b"\n\r\r\n" + bytes(40), "a capture", "Wireshark"),
+        ("notes.txt", b"what I saw", "a text", "editor"),
+        ("notes", b"what I saw", "a text", "twlab run"),
+        ("sweep.csv", b"a,b\n1,2\n", "CSV", "twlab report"),
+        ("report.html", b"<!doctype html>", "a page", "browser"),
+        ("map.png", b"\x89PNG\r\n", "a picture", ".json"),
+        ("mine.py", b"from twlab import scenario", "Python", "twlab run FILE"),
+        ("thing", b"\0\1\2", "binary", "twlab run"),
+        ("sweep.json", b'{"schema": 2, "scenario": "s", "cells": []}', "a sweep", "twlab report"),
+        ("grades.json", b'{"schema": 1, "students": []}', "grades", "twlab grade"),
+    ],
+)
+def test_another_file_is_called_what_it_is(tmp_path, name, content, what, reader):
+    """And the remedy says what reads it."""
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError) as caught:
+        read_result(tmp_path / name)
+    assert caught.value.slug == "foreign-result"
+    assert what in caught.value.message and reader in caught.value.remedy
+
+
 def test_a_folder_that_takes_nothing_is_one_message(tmp_path):
     """No folder, no result, a remedy."""
     with pytest.raises(CapabilityError, match="--out"):

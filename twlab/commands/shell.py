@@ -123,12 +123,13 @@ def _recorded(run: Path, engine: str) -> tuple[str, dict[str, Any], str, Lines]:
     given = next(iter(result.arms.values())).given if result.arms else {}
     if "lines" not in given:
         raise UsageError(f"{run} is no session of the shell", "name a folder that twlab shell has made", "bad-replay")
-    return (
-        result.topology,
-        given.get("settings", {}),
-        engine or result.engine,
-        [(at_s, line) for at_s, line in given["lines"]],
-    )
+    try:
+        lines: Lines = [(None if at_s is None else float(at_s), str(line)) for at_s, line in given["lines"]]
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{run} is damaged: its lines are no pairs of time and text", "name another session", "bad-replay"
+        ) from error
+    return result.topology, dict(given.get("settings") or {}), engine or result.engine, lines
 
 
 def _absolute(topology: str) -> str:

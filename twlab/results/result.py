@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError
+from twlab.results import filetypes
 from twlab.results.files import cannot_write, replacing
 from twlab.scenario import Verdict, judge
 
 SCHEMA = 1
+_EXAMPLE, _AGAIN = "a folder that twlab run has made, e.g. runs/...", "run the scenario again"
 FILE = "result.json"
 
 
@@ -155,31 +157,26 @@ class Result:
 
 
 def read_result(path: Path) -> Result:
-    """The result in the folder `path`, or in the file of that name.
+    """Read the result in the folder `path`, or in the file of that name.
 
     Raises:
-        UsageError: there is none (``no-result``), it is cut short or no JSON (``broken-result``),
-            it is not one of ours (``foreign-result``), or a newer twlab wrote it
-            (``newer-result``).
+        UsageError: there is none (``no-result``); it is cut short, or not of the types that a
+            result has (``broken-result``); it is another kind of file (``foreign-result``), and the
+            message says what reads it; or a newer twlab wrote it (``newer-result``).
     """
     file = path / FILE if path.is_dir() else path
     try:
-        values = json.loads(file.read_text())
+        values = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:
-        raise UsageError(
-            f"there is no result at {path}: {error.strerror}",
-            "name a folder that twlab run has made, e.g. runs/...",
-            "no-result",
-        ) from error
-    except ValueError as error:
-        raise UsageError(
-            f"{file} is cut short or is no JSON: {error}", "run the scenario again", "broken-result"
+        raise UsageError(f"there is no result at {path}: {error.strerror}", f"name {_EXAMPLE}", "no-result") from error
+    except (ValueError, RecursionError) as error:
+        raise filetypes.foreign(file) or UsageError(
+            f"{file} is cut short or is no JSON: {error}", _AGAIN, "broken-result"
         ) from error
     schema = values.get("schema") if isinstance(values, dict) else None
-    if not isinstance(schema, int) or "scenario" not in values:
-        raise UsageError(
-            f"{file} is not a result of twlab", "name a folder that twlab run has made, e.g. runs/...", "foreign-result"
-        )
+    study = isinstance(values, dict) and "arms" not in values and bool({"cells", "rows"} & values.keys())
+    if study or isinstance(schema, bool) or not isinstance(schema, int) or "scenario" not in values:
+        raise filetypes.foreign_json(file, values)
     if schema > SCHEMA:
         raise UsageError(
             f"{file} has schema {schema}; this twlab reads up to {SCHEMA}", "read it with a newer twlab", "newer-result"
@@ -187,8 +184,10 @@ def read_result(path: Path) -> Result:
     try:
         values.pop("verdict")
         arms = {name: ArmResult(**arm) for name, arm in values.pop("arms").items()}
-        return Result(arms=arms, **values)
+        result = Result(arms=arms, **values)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"{file} lacks what a result has: {error}", "run the scenario again", "broken-result"
-        ) from error
+        raise UsageError(f"{file} lacks what a result has: {error}", _AGAIN, "broken-result") from error
+    for where, record in ({"": result} | {f"arm {name}: ": arm for name, arm in arms.items()}).items():
+        if wrong := filetypes.wrong_field(record):
+            raise UsageError(f"{file} is damaged: {where}{wrong}", _AGAIN, "broken-result")
+    return result

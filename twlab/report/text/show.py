@@ -13,7 +13,7 @@ from twlab.observation import plain
 from twlab.report.ladder import ladder
 from twlab.report.ladder import text as ladder_text
 from twlab.report.text import tables
-from twlab.results.result import ArmResult, read_result
+from twlab.results.result import ArmResult, Result, read_result
 
 
 def lines(
@@ -29,6 +29,16 @@ def lines(
             such arm (``no-such-arm``).
     """
     result = read_result(run)
+    try:
+        yield from _lines(result, run, arms, unfold=unfold, width=width, colour=colour, encoding=encoding)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        message = f"{run} holds values that no result has: {type(error).__name__}: {error}"
+        raise UsageError(message, "run the scenario again", "broken-result") from error
+
+
+def _lines(
+    result: Result, run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: bool, encoding: str
+) -> Iterator[str]:
     if unknown := [arm for arm in arms if arm not in result.arms]:
         near = did_you_mean(unknown[0], result.arms)
         message = f"this run of {result.scenario} has no arm called {unknown[0]!r}{near}"
