@@ -138,6 +138,16 @@ EXPECTED = {
 }
 
 
+CAPTURES = [
+    "test_course.py-TestFailing-test_the_wire_keeps_nothing-80.pcapng",
+    "test_course.py-test_expected_to_fail-lab.pcapng",
+    "test_course.py-test_reopened-full.pcapng",
+    "test_course.py-test_reopened-short.pcapng",
+    "test_course.py-test_two_labs-lab-2.pcapng",
+    "test_course.py-test_two_labs-lab.pcapng",
+]
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An instructor's folder, outside the project."""
@@ -175,7 +185,10 @@ def test_in_the_lab_kernel(folder):
     cases = {case.get("name"): case for case in ElementTree.parse(folder / "junit.xml").iter("testcase")}
     properties = {p.get("name"): p.get("value") for p in cases["test_the_wire_keeps_nothing[80]"].iter("property")}
     assert properties == {"twlab_run": str(run), "twlab_capture": str(run / arm.capture)}
-    assert len(list((folder / "captures").glob("*.pcapng"))) == 6
+    captures = sorted(path.name for path in (folder / "captures").glob("*.pcapng"))
+    assert captures == CAPTURES
+    properties = {p.get("name"): p.get("value") for p in cases["test_reopened[short]"].iter("property")}
+    assert properties == {"twlab_capture": str(folder / "captures" / "test_course.py-test_reopened-short.pcapng")}
     shown = subprocess.run(
         [sys.executable, "-m", "twlab", "show", str(run)], capture_output=True, text=True, check=True, cwd=ROOT
     ).stdout
@@ -192,6 +205,44 @@ def test_on_the_host_and_side_by_side(folder):
     assert outcomes == EXPECTED, text
     assert re.search(r"SYN seq 0 .*never released", text)
     assert len(list((folder / "side").iterdir())) == 1
+
+
+@pytest.mark.host
+def test_captures_of_passing_tests_are_named_in_the_report(folder, tmp_path):
+    """With --twlab-pcap, a test's capture is a property of its JUnit record; no name has its arm
+    twice.
+    """
+    tests = ("test_course.py::test_reopened", "test_course.py::test_two_labs")
+    options = ("--twlab-engine=host", f"--junitxml={tmp_path / 'junit.xml'}", f"--twlab-pcap={tmp_path / 'captures'}")
+    outcomes, text = run_pytest(folder, *options, *tests)
+    assert set(outcomes.values()) == {"PASSED"}, text
+    cases = ElementTree.parse(tmp_path / "junit.xml").iter("testcase")
+    named = {p.get("value") for case in cases for p in case.iter("property") if p.get("name") == "twlab_capture"}
+    assert named == set(map(str, (tmp_path / "captures").iterdir()))
+    assert sorted(Path(path).name for path in named) == CAPTURES[2:]
+
+
+@pytest.mark.host
+def test_a_place_that_takes_nothing_ends_no_session(folder, tmp_path):
+    """Captures that cannot be written are refused before the first test; evidence that cannot be
+    kept is said, and the tests go on.
+    """
+    failing = "test_course.py::TestFailing"
+    done, text = run_pytest(folder, "--twlab-engine=host", "--twlab-pcap=/proc/nowhere", failing)
+    assert (
+        done == {} and "--twlab-pcap: results cannot be written to /proc/nowhere" in text and "[cannot-write]" in text
+    )
+    outcomes, text = run_pytest(
+        folder, "--twlab-engine=host", "--twlab-out=/proc/nowhere", failing, "test_course.py::test_without_a_lab"
+    )
+    assert outcomes == {"test_without_a_lab": "PASSED", "test_the_wire_keeps_nothing[80]": "FAILED"}, text
+    assert re.search(r"twlab evidence.*\nnot kept: results cannot be written to /proc/nowhere", text)
+    assert re.search(r" 1\. The wire takes what the client sends\.", text), "the story is told all the same"
+    outcomes, text = run_pytest(
+        folder, "--twlab-engine=host", "--twlab-keep", "--twlab-out=/proc/nowhere", "test_course.py::test_two_labs"
+    )
+    assert "cannot-write" in text and "1 passed, 1 error" in text
+    assert "INTERNALERROR" not in text and "Traceback" not in text
 
 
 @pytest.mark.guest

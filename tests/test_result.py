@@ -68,7 +68,8 @@ def damaged(**changes):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("observed", None), ("observed", []), ("predicted", None), ("mismatches", "x"), ("transcript", {}), ("transcript", [1]), ("counters", {"a": 1}),
+        ("observed", None), ("observed", []), ("predicted", None), ("mismatches", "x"), ("transcript", {}), ("transcript", [1]),
+        ("counters", {"a": 1}),
         ("capture", 3), ("captured", "many"), ("virtual_s", "long"), ("virtual_s", True), ("ok", "yes"), ("error", "bad"), ("sockets", {"a": [1]}),
         ("tables", {"a": {}}), ("kernel", None), ("network", []), ("seed", "one"), ("versions", {"twlab": 1}), ("arms", []), ("arms", None),
     ],

@@ -104,6 +104,29 @@ class Scenario:
             name: p.default for name, p in inspect.signature(self.steps).parameters.items() if p.kind is p.KEYWORD_ONLY
         }
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``twlab explain --json`` prints: the claim, the network, and each arm with
+        its prediction.
+        """
+        return {
+            "scenario": self.name,
+            "hypothesis": self.hypothesis,
+            "explanation": self.explanation,
+            "topology": self.topology_in(),
+            "reads": self.reads,
+            "parameters": self.parameters,
+            "arms": {
+                name: {
+                    "role": self.roles[name],
+                    "settings": arm.settings.over(self.base).as_dict(),
+                    "on": {node: settings.as_dict() for node, settings in arm.on.items()},
+                    "given": dict(arm.given),
+                    "predicted": arm.expect.as_dict(),
+                }
+                for name, arm in self.arms.items()
+            },
+        }
+
     @property
     def digest(self) -> str:
         """Of the file that it stands in: what was found with one text of it is not mixed with what

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,6 +10,7 @@ from typing import Annotated
 import typer
 
 from twlab.commands.console import complain, out
+from twlab.results.result import read_result
 
 
 def show(
@@ -18,10 +20,17 @@ def show(
     width: Annotated[
         int, typer.Option(min=0, help="Columns to draw in. Default: the terminal's, or 160 in a pipe.")
     ] = 0,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object: verdict, arms, and what was done in each.")
+    ] = False,
 ) -> None:
     """A run again: its verdict, and the ladder of each arm. Nothing is run."""
-    from twlab.report.text.show import lines
+    from twlab.report.text.show import lines, shown_arms
 
+    if as_json:
+        result = read_result(run)
+        print(json.dumps(result.shown(run if run.is_dir() else run.parent, shown_arms(result, arm or [])), indent=1))
+        return
     encoding = sys.stdout.encoding or "ascii"
     for line in lines(
         run,

@@ -42,13 +42,19 @@ def list_scenarios(as_json: Annotated[bool, typer.Option("--json", help="Print o
     out.print(table, soft_wrap=False)
 
 
-def explain(name: Annotated[str, typer.Argument(help="A scenario, or the path of a file that holds one.")]) -> None:
+def explain(
+    name: Annotated[str, typer.Argument(help="A scenario, or the path of a file that holds one.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
     """A scenario as a page: claim, network, arms and what each is predicted to show. Nothing is
     run.
     """
     from twlab.network import load_topology
 
     s = find_scenario(name)
+    if as_json:
+        print(json.dumps(s.as_dict(), indent=1))
+        return
     out.print(f"[bold]{s.name}[/bold]\n\n{escape(s.hypothesis)}\n\n{escape(s.explanation)}\n")
     out.print(f"[bold]network[/bold]  {s.topology_in()}\n{escape(_drawing(load_topology(s.topology_in())))}\n")
     for arm, values in s.arms.items():

@@ -55,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The markers."""
+    """The markers; and whether what is asked for can be written."""
     config.addinivalue_line(
         "markers",
         "arm(name, *, on={node: {...}}, expect={...}, **settings): run the test's lab with these settings too.",
@@ -63,6 +63,23 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "topology(name): the network of the test's lab, with options, e.g. 'nat,clients=2'. Default: pair."
     )
+    if config.option.twlab_pcap and INSIDE not in config.stash and not hasattr(config, "workerinput"):
+        _check_captures(config)
+
+
+def _check_captures(config: pytest.Config) -> None:
+    """Check before the first test that captures can be written. Raises pytest.UsageError: they
+    cannot.
+    """
+    from twlab.errors import CapabilityError
+    from twlab.results.files import check_folder
+
+    try:
+        check_folder(config.invocation_params.dir / config.option.twlab_pcap)
+    except CapabilityError as error:
+        raise pytest.UsageError(
+            f"--twlab-pcap: {error.message} [{error.slug}]\n  remedy: name another folder, or make room in this one"
+        ) from None
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

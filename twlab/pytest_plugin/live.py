@@ -12,17 +12,18 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import pytest
 
 from twlab import loop
 from twlab.engines import choose
-from twlab.errors import LabError, UsageError
+from twlab.errors import CapabilityError, LabError, UsageError
 from twlab.observation import Observation
 from twlab.report.ladder import ladder
 from twlab.report.ladder import text as ladder_text
 from twlab.report.text.story import story
+from twlab.results.files import cannot_write, write_all
 from twlab.results.result import ArmResult, Result
 from twlab.run.runner import AGENT, Order, describe_network, new_folder, run, versions
 from twlab.scenario import Verdict
@@ -66,7 +67,17 @@ def run_scenario(item: ScenarioItem) -> None:
 def run_inside(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
     """Run a test in the engine; its reports, with the story and the ladder of its labs if it
     failed.
+
+    Where there is no room for it, that is its one report.
     """
+    try:
+        reports = _run_inside(item)
+    except OSError as error:
+        reports = [_failed(item, "setup", f"no room for a lab: {error}\n  remedy: see twlab doctor")]
+    return reports + _torn_down(item, nextitem)
+
+
+def _run_inside(item: pytest.Item) -> list[pytest.TestReport]:
     with _workplace(item.config) as place:
         folder = place / "run"
         folder.mkdir()
@@ -82,19 +93,31 @@ def run_inside(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.T
         reports = outcome.complete()
         if outcome.engine and (outcome.arms or outcome.faults):
             result = _result(item, outcome, failed=any(report.failed for report in reports))
-            result.write(folder)
-            kept = _keep(
-                item,
-                folder,
-                result,
-                failed=result.verdict is not Verdict.SUPPORTED,
-                properties=reports[-1].user_properties,
-            )
-            _illustrate(reports, kept, result)
+            kept = folder
+            try:
+                result.write(folder)
+                kept = _keep(
+                    item,
+                    folder,
+                    result,
+                    failed=result.verdict is not Verdict.SUPPORTED,
+                    properties=reports[-1].user_properties,
+                )
+            except LabError as error:
+                _illustrate(reports, folder, result, why_not=str(error))
+                if not any(report.failed for report in reports):
+                    reports.append(_failed(item, "teardown", str(error)))
+            else:
+                _illustrate(reports, kept, result)
             for report in reports:
                 if isinstance(report.longrepr, str):  # a fault, which may name a file that has been moved
                     report.longrepr = report.longrepr.replace(str(folder), str(kept))
-        return reports + _torn_down(item, nextitem)
+        return reports
+
+
+def _failed(item: pytest.Item, when: Literal["setup", "call", "teardown"], text: str) -> pytest.TestReport:
+    """The report of a part of a test that failed with `text`."""
+    return pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", text, when)
 
 
 def _torn_down(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
@@ -140,12 +163,11 @@ class _Outcome:
         if not self.faults and "teardown" not in done:
             self.fault("the engine ended before the test did")
         if self.faults:
-            when = "setup" if "setup" not in done else "call" if "call" not in done else "teardown"
-            text, item = "\n".join(self.faults), self.item
+            when: Literal["setup", "call", "teardown"] = (
+                "setup" if "setup" not in done else "call" if "call" not in done else "teardown"
+            )
             self.reports = [report for report in self.reports if report.when != when]
-            words = dict.fromkeys(item.keywords, 1)
-            report = pytest.TestReport(item.nodeid, item.location, words, "failed", text, when)  # type: ignore[arg-type]
-            self.reports.append(report)
+            self.reports.append(_failed(self.item, when, "\n".join(self.faults)))
         return self.reports
 
 
@@ -213,32 +235,63 @@ def _result(item: pytest.Item, outcome: _Outcome, *, failed: bool) -> Result:
 def _keep(
     item: pytest.Item, folder: Path, result: Result, *, failed: bool, properties: list[tuple[str, object]]
 ) -> Path:
-    """Move the run's folder to where it is wanted, if it is; where it is then."""
+    """Copy the run's folder and its captures to where they are wanted; return where the folder is
+    then.
+
+    Raises:
+        CapabilityError: they cannot be written there (``cannot-write``).
+    """
     options = item.config.option
     base = item.config.invocation_params.dir
-    if options.twlab_pcap:
-        target = base / options.twlab_pcap
-        target.mkdir(parents=True, exist_ok=True)
-        for name, arm in result.arms.items():
-            if arm.capture and (folder / arm.capture).exists():
-                shutil.copy(
-                    folder / arm.capture, target / f"{_word(item.nodeid.replace('/', '-'))}-{_word(name)}.pcapng"
-                )
-    if failed or options.twlab_keep:
+    captures = _copy_captures(item, folder, result, base / options.twlab_pcap) if options.twlab_pcap else []
+    if not failed and not options.twlab_keep:
+        properties.extend(("twlab_capture", str(capture)) for capture in captures)
+    else:
         kept = new_folder(base / options.twlab_out, result.scenario)
-        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        try:
+            shutil.copytree(folder, kept, dirs_exist_ok=True)
+        except (OSError, shutil.Error) as error:
+            shutil.rmtree(kept, ignore_errors=True)
+            raise cannot_write(kept.parent, error) from error
         folder = kept
         properties.append(("twlab_run", str(kept)))
         properties.extend(("twlab_capture", str(kept / arm.capture)) for arm in result.arms.values() if arm.capture)
     return folder
 
 
-def _illustrate(reports: list[pytest.TestReport], folder: Path, result: Result) -> None:
-    """To the first failed report, the story of each lab and its ladder."""
+def _copy_captures(item: pytest.Item, folder: Path, result: Result, target: Path) -> list[Path]:
+    """Copy the capture of each arm to ``<test>-<arm>.pcapng`` in `target`; return the copies.
+
+    An arm is called as the test's parameters are, which stand in the test's name: they are said
+    once.
+    """
+    test, _, parameters = item.nodeid.partition("[")
+    parameters = _word(parameters.removesuffix("]"))
+    copies = {}
+    for name, arm in result.arms.items():
+        if arm.capture and (folder / arm.capture).exists():
+            ours = parameters and (name == parameters or name.startswith(f"{parameters}-"))
+            parts = [test.replace("/", "-"), *([] if ours or not parameters else [parameters]), name]
+            copies[target / f"{'-'.join(map(_word, parts))}.pcapng"] = (folder / arm.capture).read_bytes()
+    try:
+        write_all(copies)
+    except CapabilityError as error:
+        raise CapabilityError(
+            error.message, "name another folder with --twlab-pcap, or make room in this one", error.slug
+        ) from error
+    return list(copies)
+
+
+def _illustrate(reports: list[pytest.TestReport], folder: Path, result: Result, *, why_not: str = "") -> None:
+    """To the first failed report, the story of each lab and its ladder, and where the evidence is,
+    or why it is not kept.
+    """
     for report in reports:
         if report.failed:
             report.sections += [(f"twlab {name}", _told(folder, name, arm)) for name, arm in result.arms.items()]
-            report.sections.append(("twlab evidence", f"{folder}\ntwlab show {folder}"))
+            report.sections.append(
+                ("twlab evidence", f"not kept: {why_not}" if why_not else f"{folder}\ntwlab show {folder}")
+            )
             return
 
 

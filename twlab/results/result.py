@@ -8,6 +8,7 @@ that two runs of one seed can be compared.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,31 @@ class Result:
                 for name, arm in self.arms.items()
             },
             "run": str(folder),
+        }
+
+    def shown(self, folder: Path, arms: Iterable[str]) -> dict[str, Any]:
+        """Return the object that ``twlab show --json`` prints: the summary, and of each of `arms`
+        what was done.
+        """
+        told = self.summary(folder) | {
+            "hypothesis": self.hypothesis,
+            "topology": self.topology,
+            "command": self.command,
+        }
+        told["arms"] = {name: {**told["arms"][name], **self._evidence(folder, name)} for name in arms}
+        return told
+
+    def _evidence(self, folder: Path, name: str) -> dict[str, Any]:
+        arm = self.arms[name]
+        return {
+            "role": arm.role,
+            "settings": arm.settings,
+            "given": arm.given,
+            "mismatches": arm.mismatches,
+            "transcript": arm.transcript,
+            "tables": arm.tables,
+            "virtual_s": arm.virtual_s,
+            "capture": str(folder / arm.capture) if arm.capture else "",
         }
 
     def write(self, folder: Path) -> None:

@@ -36,13 +36,21 @@ def lines(
         raise UsageError(message, "run the scenario again", "broken-result") from error
 
 
-def _lines(
-    result: Result, run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: bool, encoding: str
-) -> Iterator[str]:
+def shown_arms(result: Result, arms: Sequence[str]) -> list[str]:
+    """Return the names in `arms`, or all of `result`. Raises UsageError: it has no arm of a name
+    (``no-such-arm``).
+    """
     if unknown := [arm for arm in arms if arm not in result.arms]:
         near = did_you_mean(unknown[0], result.arms)
         message = f"this run of {result.scenario} has no arm called {unknown[0]!r}{near}"
         raise UsageError(message, f"its arms are: {', '.join(result.arms)}", "no-such-arm")
+    return list(arms or result.arms)
+
+
+def _lines(
+    result: Result, run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: bool, encoding: str
+) -> Iterator[str]:
+    wanted = shown_arms(result, arms)
     ascii_only = not _writes(ladder_text.UNICODE, encoding)
     claims = any(arm.role != "session" for arm in result.arms.values())
     text = [
@@ -51,7 +59,7 @@ def _lines(
         f"{result.engine} engine, Linux {result.kernel.split(' ')[0]}",
     ]
     text += [line for made in tables.of(result) for line in ("", *tables.text(made))]
-    for name in arms or result.arms:
+    for name in wanted:
         text += ["", *_arm(name, result.arms[name])]
         try:
             found = ladder.read(run, name)
