@@ -7,7 +7,8 @@ import shutil
 import pytest
 from conftest import ROOT
 
-from twlab.report.html import page
+from twlab.planner import plan
+from twlab.report.html import page, plan_page
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
@@ -100,6 +101,45 @@ def test_on_a_narrow_screen_nothing_is_cut_off(shown):
     """The page itself never scrolls sideways; what is wide scrolls in its own box."""
     shown.set_viewport_size({"width": 390, "height": 800})
     assert shown.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+@pytest.mark.parametrize("width", [390, 700, 1100])
+def test_no_table_runs_off_the_page(browser, tmp_path, width):
+    """On a phone and on a small window: every table fits, its rows being cards where columns would
+    not; every cell says what it is.
+    """
+    shutil.copytree(ROOT / "tests" / "data" / "runs" / "stale-data", tmp_path / "run")
+    cells = [
+        {"time_wait_s": length, "delay_s": age, "trials": 1, "harmed": 0, "delayed": 1, "unharmed": 0}
+        for length in "159"
+        for age in "12345678"
+    ]
+    (tmp_path / "sweep.json").write_text(json.dumps({"schema": 2, "scenario": "s", "cells": cells}))
+    rows = [{"name": "a", **{f"some_column_{number}_ms": "of some length" for number in range(14)}}]
+    (tmp_path / "mine.json").write_text(json.dumps({"schema": 1, "kind": "mine", "rows": rows}))
+    studies = [tmp_path / "sweep.json", tmp_path / "mine.json", ROOT / "docs" / "alternatives.json"]
+    plan_page.write(plan.make(plan.Demand(rate_per_s=900)), tmp_path / "plan.html")
+    made = page.write([tmp_path / "run", *studies], tmp_path / "report.html")
+    opened = browser.new_page(viewport={"width": width, "height": 900})
+    for address in (made.path.as_uri(), (tmp_path / "plan.html").as_uri()):
+        opened.goto(address)
+        opened.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
+        assert opened.evaluate("document.documentElement.scrollWidth") <= width
+        assert opened.evaluate(TOO_WIDE) == []
+        headings = opened.evaluate(
+            "[...document.querySelectorAll('thead th, dt, caption')].map(each => each.textContent)"
+        )
+        assert [heading for heading in headings if re.search("[a-z]_[a-z]", heading)] == []
+        if width == 390:
+            assert (
+                opened.evaluate("[...document.querySelectorAll('.cards td:not([data-label]):not(.scale)')].length") == 0
+            )
+    opened.close()
+
+
+TOO_WIDE = """[...document.querySelectorAll('table')].filter(table => table.checkVisibility()).filter(table =>
+    table.getBoundingClientRect().right > document.documentElement.clientWidth + 1
+    || table.parentElement.scrollWidth > table.parentElement.clientWidth + 1).map(table => table.className + table.textContent.slice(0, 80))"""
 
 
 def test_a_folded_transfer_unfolds(shown):

@@ -9,7 +9,7 @@ A study is one JSON file: a sweep (see `twlab.studies.sweep.table`) has ``cells`
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,28 @@ from twlab.report.text import tables
 FILES = ("ceiling.json", "alternatives.json", "sweep.json")  # looked for in a folder that is named
 _OUTCOMES = ("harmed", "delayed", "unharmed")
 _ABOUT = ("command", "kernel", "engine", "arm", "trials", "seed")
+# What a column of a file is called on the page.
+_HEADINGS = {
+    "name": "way",
+    "what": "what is changed",
+    "where": "where",
+    "sustained_per_s": "sustained here, per s",
+    "limited": "no more than that",
+    "of_28232_ports_per_s": "of 28,232 ports, per s",
+    "fails": "past it",
+    "in_time_wait": "most in TIME_WAIT",
+    "bytes_each": "bytes for each of them",
+    "as_planned": "as predicted",
+    "does_harm": "scenarios that do harm under it",
+    "does_harm_without_timestamps": "... without timestamps",
+    "judged": "runs that judged",
+    "not_judged": "runs that could not",
+    "error": "could not be measured",
+    "time_wait_s": "TIME_WAIT, s",
+    "delay_s": "age of the late segment, s",
+}
+# Columns that a reader of the page can do without.
+_IN_THE_FILE = {"alternatives": ("limited", "in_time_wait", "bytes_each", "as_planned", "judged", "not_judged")}
 _NEWEST = {"sweep": 2, "ceiling": 1}
 
 
@@ -54,13 +76,19 @@ class Study:
         large for a cell.
         """
         rows = self.values["cells"] if self.kind == "sweep" else self.values["rows"]
-        told = [{key: _cell(value) for key, value in row.items() if key not in _ABOUT} for row in rows]
+        told: list[dict[str, Any]] = [
+            {key: _cell(value) for key, value in row.items() if key not in _ABOUT} for row in rows
+        ]
         kept = [
             key
             for key in dict.fromkeys(key for row in told for key in row)
             if any(row.get(key) is not None for row in told)
         ]
-        return tables.of_rows(self.title, [{key: row.get(key) for key in kept} for row in told])
+        kept = [key for key in kept if key not in _IN_THE_FILE.get(self.kind, ())]
+        made = tables.of_rows(self.title, [{key: row.get(key) for key in kept} for row in told])
+        return replace(
+            made, columns=tuple(_HEADINGS.get(key, heading) for key, heading in zip(kept, made.columns, strict=True))
+        )
 
     def bars(self) -> list[dict[str, Any]]:
         """Of ceilings: each row with the lengths of what was measured and of theory, in per cent of
@@ -90,7 +118,9 @@ class Study:
         others = [axis for axis in axes if axis not in ("time_wait_s", "delay_s")]
         made: dict[str, dict[str, Any]] = {}
         for row in self.values["cells"]:
-            title = ", ".join(f"{axis} {_spoken(axis, row[axis])}" for axis in others)
+            title = ", ".join(
+                f"{_HEADINGS.get(axis, axis.replace('_', ' '))} {_spoken(axis, row[axis])}" for axis in others
+            )
             one = made.setdefault(title, {"title": title, "cells": {}})
             one["cells"][row["time_wait_s"], row["delay_s"]] = {
                 name: row[name] / row["trials"] for name in _OUTCOMES if row[name]

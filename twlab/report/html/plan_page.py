@@ -13,6 +13,21 @@ from twlab.planner.plan import Plan
 from twlab.results import files
 
 _LONGEST_REM = 8
+# What a field of the demand is called on the page.
+_WORDS = {
+    "rate_per_s": "connections a second",
+    "sources": "source addresses",
+    "port_low": "first port",
+    "port_high": "last port",
+    "time_wait_s": "TIME_WAIT in seconds",
+    "life_s": "life of a connection in seconds",
+    "closes_first": "who closes first:",
+    "throughput": "bytes a second of a connection",
+    "delay_s": "age of the oldest late segment in seconds",
+    "window": "receive window in bytes",
+    "late_share": "share of connections that leave a late segment",
+    "loss_share": "share of segments that are lost",
+}
 
 
 def write(plan: Plan, out: Path) -> None:
@@ -42,7 +57,10 @@ def write(plan: Plan, out: Path) -> None:
     text = environment.get_template("plan.html.j2").render(
         plan=plan,
         rate=f"{plan.demand.rate_per_s:,.6g}",
-        demand=[(spec.name.replace("_", " "), getattr(plan.demand, spec.name)) for spec in fields(plan.demand)],
+        demand=[
+            (_WORDS.get(spec.name, spec.name.replace("_", " ")), getattr(plan.demand, spec.name))
+            for spec in fields(plan.demand)
+        ],
         ways=ways,
         kinds=[(name, kind) for name, kind in KINDS.items() if name in named],
     )
