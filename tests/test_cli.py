@@ -12,7 +12,10 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from twlab import __version__
 from twlab.results.result import read_result
+
+RUN = ROOT / "tests" / "data" / "runs" / "stale-data"
 
 ALWAYS_WRONG = """
 from twlab import Arm, Lab, Observation, Settings, scenario
@@ -68,9 +71,42 @@ def claim(tmp_path):
         (["run", "nowhere.py", "--engine", "host"], 2, "broken-scenario-file"),
         (["run", ROOT / "tests" / "data" / "no_topology.py", "--engine", "host"], 2, "broken-topology-file"),
         (["explain", "stale-dat"], 2, "no-such-scenario"),
-        (["run", "--speed"], 2, "remedy"),
-        (["fly"], 2, "remedy"),
+        (
+            ["run", "--speed"],
+            2,
+            "twlab run has no option --speed; did you mean '--seed'? [no-such-option]\n  remedy: see: twlab run --help",
+        ),
+        (["fly"], 2, "[no-such-command]\n  remedy: see: twlab --help"),
+        (["lst"], 2, "did you mean 'list'? [no-such-command]"),
+        (["kernel", "bild"], 2, "did you mean 'build'? [no-such-command]\n  remedy: see: twlab kernel --help"),
+        (["run", "x", "--seed"], 2, "[missing-argument]\n  remedy: see: twlab run --help"),
+        (["run", "x", "--seed", "x"], 2, "a whole number is needed [bad-value]\n  remedy: see: twlab run --help"),
+        (["list", "more"], 2, "[bad-usage]\n  remedy: see: twlab list --help"),
+        (["help", "fly"], 2, "[no-such-command]"),
+        (["run", "stale-dat"], 2, "did you mean 'stale-data'?"),
+        (["run", "stale-data", "--arm", "tretment"], 2, "did you mean 'treatment'? [no-such-arm]"),
+        (["run", "stale-data", "--set", "time_wait=1"], 2, "did you mean 'time_wait_s'? [no-such-setting]"),
+        (["shell", "pir"], 2, "did you mean 'pair'? [no-such-topology]"),
+        (["alternatives", "tw-reus"], 2, "did you mean 'tw-reuse'? [no-such-alternative]"),
+        (["show", RUN, "--arm", "contrl"], 2, "did you mean 'control'? [no-such-arm]"),
         (["kernel", "build", "--source", "/nowhere"], 2, "remedy"),
+        # Digits of other scripts are no numbers, wherever one is read; int() would take them.
+        (["run", "stale-data", "--seed", "\u0663"], 2, "[bad-value]"),
+        (["plan", "--rate", "\u0665\u0660"], 2, "[bad-value]"),
+        (["run", "stale-data", "--set", "time_wait_s=\u0661"], 2, "[bad-setting]"),
+        (["run", "stale-data", "--set", "family=\u0664"], 2, "[bad-setting]"),
+        (["run", "stale-data", "--set", "time_wait_s=1_0"], 2, "[bad-setting]"),
+        (["plan", "--ports", "\u0661-\u0669"], 2, "[bad-plan]"),
+        (["shell", "nat,clients=\u0662"], 2, "[bad-topology-option]"),
+        # Where results cannot be written, nothing is measured first.
+        (["alternatives", "tw-reuse", "--out", "/proc/nowhere"], 3, "[cannot-write]"),
+        (["sweep", "stale-segment", "--out", "/proc/nowhere/x.json"], 3, "[cannot-write]"),
+        (["ceiling", "--out", "/proc/nowhere"], 3, "[cannot-write]"),
+        (["report", RUN, "--out", "/proc/nowhere/x.html"], 3, "[cannot-write]"),
+        (["plan", "--out", "/proc/nowhere/x.html"], 3, "[cannot-write]"),
+        (["shell", "pair", "--out", "/proc/nowhere"], 3, "[cannot-write]"),
+        (["show", RUN / "control.pcapng"], 2, "is a capture, not a result of twlab [foreign-result]"),
+        (["report", ROOT / "README.md"], 2, "is a text, not a result of twlab [foreign-result]"),
     ],
 )
 def test_bad_input_gets_one_message_with_a_remedy(arguments, status, slug, tmp_path):
@@ -106,6 +142,17 @@ def test_help_shows_an_example():
         ["kernel", "boot"],
     ):
         assert f"Example: twlab {' '.join(command)}" in " ".join(twlab(*command, "--help").stdout.split())
+
+
+def test_help_and_version():
+    """`twlab help COMMAND` is `twlab COMMAND --help`; --version names the version; without a
+    command, the help and status 2.
+    """
+    assert twlab("help", "kernel", "build").stdout == twlab("kernel", "build", "--help").stdout
+    assert twlab("help").stdout == twlab("--help").stdout != ""
+    assert twlab("--version").stdout == f"twlab {__version__}\n"
+    bare = twlab()
+    assert (bare.returncode, bare.stdout) == (2, "") and bare.stderr.startswith("Usage: twlab")
 
 
 def test_plain_text_where_there_is_no_terminal():

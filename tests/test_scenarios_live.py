@@ -15,15 +15,13 @@ from twlab.run.runner import AGENT, Order, run
 from twlab.scenario import Verdict, load_scenarios
 
 CATALOGUE = load_scenarios()
+MOST_TRIES = 4  # beyond the first
 PER_CATALOGUE = pytest.mark.parametrize("name", CATALOGUE)
 
 
-def carry_out(engine: str, names: tuple[str, ...], folder, folders: dict[str, Path] | None = None) -> dict[str, Result]:
-    order = Order([(name, CATALOGUE[name]) for name in names], out=folder)
-    done = run(order, choose(engine, agent=AGENT))
-    if folders is not None:
-        folders |= {finished.result.scenario: finished.folder for finished in done}
-    return {finished.result.scenario: finished.result for finished in done}
+def carry_out(engine: str, names: tuple[str, ...], folder, arms: tuple[str, ...] = ()) -> dict[str, Result]:
+    order = Order([(name, CATALOGUE[name]) for name in names], arms, out=folder)
+    return {finished.result.scenario: finished.result for finished in run(order, choose(engine, agent=AGENT))}
 
 
 @pytest.fixture(scope="session")
@@ -65,6 +63,11 @@ def test_this_machine_gives_the_same_verdict(name, tmp_path):
     name, and skipped.
     """
     result = carry_out("host", (name,), tmp_path)[name]
+    for _ in range(MOST_TRIES):
+        # Where a premise does not hold, a load that a busy machine put on late for one, the arm has
+        # said nothing, and is asked again.
+        unasked = tuple(arm for arm, run in result.arms.items() if run.error and run.error["slug"] == "premise-failed")
+        result.arms |= carry_out("host", (name,), tmp_path, unasked)[name].arms if unasked else {}
     lacking = {
         arm: run.error["message"]
         for arm, run in result.arms.items()

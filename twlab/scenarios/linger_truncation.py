@@ -97,6 +97,8 @@ def linger_truncation(
         connection.finish()
     if "read" in ending:
         lab.require(peer.wait_received(size), "the server has read all")
+        if ending.startswith("shutdown"):
+            lab.require(peer.wait_closed_by_peer(), "the server has read the end")
         if "reply" in ending:
             peer.send(b"all of it")
             lab.require(connection.receive(9) == b"all of it", "the client knows")

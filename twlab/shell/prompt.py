@@ -18,6 +18,11 @@ from dataclasses import asdict, dataclass, field
 from twlab.linux import syscalls
 from twlab.loop import Loop
 
+# Python looks for signals when its wait for a key is interrupted. One that comes just before that
+# wait would stay unseen until the next key (CPython Modules/readline.c,
+# readline_until_enter_or_signal), so the wait is interrupted every so many seconds.
+_LOOK_S = 0.2
+
 
 @dataclass
 class Vocabulary:
@@ -124,6 +129,7 @@ def _edit(conversation: socket.socket) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # while no line is being edited it means something else
         signal.signal(signal.SIGUSR1, show_again)
+        signal.signal(signal.SIGALRM, lambda *_: None)
         readline.set_completer(complete)
         readline.set_completer_delims(" \t\n")
         readline.parse_and_bind("tab: complete")
@@ -134,6 +140,7 @@ def _edit(conversation: socket.socket) -> None:
             shown = wanted["prompt"]
             try:
                 signal.signal(signal.SIGINT, signal.default_int_handler)
+                signal.setitimer(signal.ITIMER_REAL, _LOOK_S, _LOOK_S)
                 editing = True
                 line: str | None = input(shown)
             except EOFError:
@@ -143,6 +150,7 @@ def _edit(conversation: socket.socket) -> None:
                 editing, line = False, ""
                 print("^C")
             editing = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             stream.write(json.dumps({"line": line}) + "\n")
             stream.flush()

@@ -102,6 +102,7 @@ def _child(sockets: _Sockets, needed: set[int], sockstat: int, line: socket.sock
     try:
         syscalls.die_with_parent()
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, who stops us
+        syscalls.be_prompt()
         gc.freeze()  # the parent's objects are not ours to collect
         kept = sorted(needed | {2, sockstat, line.fileno()})
         for low, high in zip([-1, *kept], [*kept, os.sysconf("SC_OPEN_MAX")], strict=True):
