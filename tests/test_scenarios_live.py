@@ -19,9 +19,14 @@ MOST_TRIES = 4  # beyond the first
 PER_CATALOGUE = pytest.mark.parametrize("name", CATALOGUE)
 
 
-def carry_out(engine: str, names: tuple[str, ...], folder, arms: tuple[str, ...] = ()) -> dict[str, Result]:
+def carry_out(
+    engine: str, names: tuple[str, ...], folder, arms: tuple[str, ...] = (), folders: dict[str, Path] | None = None
+) -> dict[str, Result]:
     order = Order([(name, CATALOGUE[name]) for name in names], arms, out=folder)
-    return {finished.result.scenario: finished.result for finished in run(order, choose(engine, agent=AGENT))}
+    done = run(order, choose(engine, agent=AGENT))
+    if folders is not None:
+        folders |= {finished.result.scenario: finished.folder for finished in done}
+    return {finished.result.scenario: finished.result for finished in done}
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +38,7 @@ def in_the_guest(tmp_path_factory):
 
     @cache
     def catalogue():
-        return carry_out("guest", tuple(CATALOGUE), tmp_path_factory.mktemp("guest"), folders)
+        return carry_out("guest", tuple(CATALOGUE), tmp_path_factory.mktemp("guest"), folders=folders)
 
     def result_of(name):
         return catalogue()[name]

@@ -16,10 +16,12 @@ import os
 import sys
 
 from twlab.engines.protocol import Event
+from twlab.linux.syscalls import be_prompt
 
 
 def main() -> None:
     """Run the agent named on the command line."""
+    be_prompt()  # what the lab does late on a busy machine, it shows late
     events = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
