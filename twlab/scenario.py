@@ -1,7 +1,7 @@
 """A claim about TIME_WAIT that can fail: hypothesis, topology, arms with their predictions, and the
 steps. Pure.
 
-INCONCLUSIVE   the control did not behave as predicted, or an arm could not be carried out: nothing follows
+INCONCLUSIVE   the control did not behave as predicted, or an arm could not be carried out, or has no prediction for its size: nothing follows
 REFUTED        the control behaved, but another arm did not do what was predicted
 SUPPORTED      every arm did what was predicted
 """
@@ -13,7 +13,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -51,6 +51,10 @@ class Arm:
     given: Mapping[str, Any] = field(default_factory=dict)
 
 
+Predict = Callable[[str, Callable[[str], Settings], Mapping[str, Any]], Observation | None]
+_NO_SIZE = ("family",)  # a claim is about IPv4 and IPv6 alike
+
+
 @dataclass(frozen=True)
 class Scenario:
     """A hypothesis with its arms and steps. Made by the decorator `scenario`.
@@ -67,6 +71,9 @@ class Scenario:
         base: settings that all arms share.
         reads: where the claim comes from: RFC sections, kernel files.
         steps: the function that is given a Lab and returns an Observation.
+        predict: see `scenario`; None: predictions hold for the sizes that they were written for,
+            and no other.
+        sizes: settings that are a size here, as the arguments of the steps are.
     """
 
     name: str
@@ -78,6 +85,8 @@ class Scenario:
     base: Settings
     reads: str
     steps: Callable[..., Observation]
+    predict: Predict | None = None
+    sizes: tuple[str, ...] = ()
 
     def settings_for(self, arm: str, node: str, overrides: Settings | None = None) -> Settings:
         """The settings of `node` in `arm`: base, then the arm's, then the arm's for this node, then
@@ -104,28 +113,34 @@ class Scenario:
             name: p.default for name, p in inspect.signature(self.steps).parameters.items() if p.kind is p.KEYWORD_ONLY
         }
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return what ``twlab explain --json`` prints: the claim, the network, and each arm with
-        its prediction.
+    def resized(self, arm: str, overrides: Overrides) -> dict[str, Any]:
+        """The arguments of the steps, and the settings in `sizes`, that `overrides` changes in
+        `arm`: name to new value.
         """
-        return {
-            "scenario": self.name,
-            "hypothesis": self.hypothesis,
-            "explanation": self.explanation,
-            "topology": self.topology_in(),
-            "reads": self.reads,
-            "parameters": self.parameters,
-            "arms": {
-                name: {
-                    "role": self.roles[name],
-                    "settings": arm.settings.over(self.base).as_dict(),
-                    "on": {node: settings.as_dict() for node, settings in arm.on.items()},
-                    "given": dict(arm.given),
-                    "predicted": arm.expect.as_dict(),
-                }
-                for name, arm in self.arms.items()
-            },
+        chosen = self.arms[arm]
+        own = {**self.parameters, **chosen.given}
+        changed = {
+            name: value for name, value in overrides.given.items() if name not in _NO_SIZE and value != own[name]
         }
+        before = [self.settings_for(arm, node).as_dict() for node in chosen.on or ("",)]
+        sizes = {name: value for name, value in overrides.settings.as_dict().items() if name in self.sizes}
+        return changed | {
+            name: value for name, value in sizes.items() if any(values.get(name) != value for values in before)
+        }
+
+    def prediction(self, arm: str, overrides: Overrides | None = None) -> Observation | None:
+        """What `arm` is predicted to show; None: there is no prediction for the size that
+        `overrides` gives it.
+
+        A setting that is no size leaves the prediction as it is: whether it still holds is then the
+        question.
+        """
+        if not overrides or not self.resized(arm, overrides):
+            return self.arms[arm].expect
+        if not self.predict:
+            return None
+        given = {**self.parameters, **self.arms[arm].given, **overrides.given}
+        return self.predict(arm, lambda node: self.settings_for(arm, node, overrides.settings), given)
 
     @property
     def digest(self) -> str:
@@ -144,6 +159,8 @@ def scenario(
     remedies: Mapping[str, Arm] | None = None,
     base: Settings | None = None,
     reads: str = "",
+    predict: Predict | None = None,
+    sizes: Iterable[str] = (),
 ) -> Callable[[Callable[..., Observation]], Scenario]:
     """Make a `Scenario` of the function below: its name, its docstring's claim, and its steps.
 
@@ -156,6 +173,11 @@ def scenario(
         remedies: what is said to help, and what is wrongly said to.
         base: settings that all arms share.
         reads: the sources.
+        predict: what an arm shows with another size than its own: called with the arm's name, a
+            function from a node's name to its settings, and the arguments of the steps; None where
+            it cannot be said, or it is another claim then.
+        sizes: settings that are a size here, e.g. ``time_wait_s`` where what is predicted is a
+            number of connections.
 
     Raises:
         ScenarioError: no docstring, a prediction without facts, two arms of one name, or an
@@ -193,6 +215,8 @@ def scenario(
             base=base or Settings(),
             reads=reads,
             steps=steps,
+            predict=predict,
+            sizes=tuple(sizes),
         )
         for arm, value in arms.items():
             if not value.expect:
@@ -256,7 +280,8 @@ def judge(roles: Mapping[str, str], held: Mapping[str, bool | None]) -> Verdict:
 
     Args:
         roles: arm to ``control``, ``treatment`` or ``remedy``.
-        held: arm to whether its prediction held; None when the arm could not be carried out.
+        held: arm to whether its prediction held; None when the arm could not be carried out, or had
+            no prediction.
     """
     if not held or any(ok is None for ok in held.values()):
         return Verdict.INCONCLUSIVE

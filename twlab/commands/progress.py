@@ -77,7 +77,11 @@ class Progress:
         elif kind == "pulse":
             self._at_s, self._packets, self._time_wait = event["at_s"], event["packets"], event["time_wait"]
         elif kind == "arm":
-            outcome = {True: "as predicted", False: "NOT as predicted", None: "could not be carried out"}[event["ok"]]
+            outcome = {
+                True: "as predicted",
+                False: "NOT as predicted",
+                None: event.get("outcome", "could not be carried out"),
+            }[event["ok"]]
             self._console.print(f"{event.get('scenario', '')} {event.get('arm', '')}: {outcome}", markup=False)
             if self._all is not None:
                 self._bars.advance(self._all)

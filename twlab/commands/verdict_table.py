@@ -25,13 +25,17 @@ def show_table(finished: list[Finished]) -> None:
         first = True
         for name, arm in run.result.arms.items():
             mark = "[green]✓[/green]" if arm.ok else "[yellow]?[/yellow]" if arm.ok is None else "[red]✗[/red]"
-            observed = {key: arm.observed.get(key, "nothing") for key in arm.predicted} if arm.observed else {}
+            observed = (
+                {key: arm.observed.get(key, "nothing") for key in arm.predicted or _single(arm.observed)}
+                if arm.observed
+                else {}
+            )
             verdict = run.result.verdict
             table.add_row(
                 run.result.scenario if first else "",
                 f"[{_COLOURS[verdict]}]{verdict}[/]" if first else "",
                 f"{mark} {name}",
-                escape(_facts(arm.predicted)),
+                escape(_facts(arm.predicted)) or f"[yellow]{escape(arm.no_prediction)}[/yellow]",
                 escape(_facts(observed)) or f"[yellow]{(arm.error or {}).get('slug', '')}[/yellow]",
             )
             first = False
@@ -57,6 +61,11 @@ def _show_tables(result: Result) -> None:
             out.print(line, markup=False, highlight=False, no_wrap=True, crop=False, overflow="ignore", soft_wrap=True)
 
 
+def _single(facts: dict[str, Any]) -> list[str]:
+    """The facts that are one value each."""
+    return [name for name, value in facts.items() if not isinstance(value, list | dict)]
+
+
 def _facts(facts: dict[str, Any]) -> str:
     def word(value: Any) -> str:
         if isinstance(value, dict):
@@ -71,7 +80,7 @@ def _tell_story(result: Result) -> None:
     from twlab.results.transcript import Entry, Transcript
 
     for name, arm in result.arms.items():
-        if arm.ok:
+        if arm.ok or (arm.no_prediction and not arm.error):
             continue
         out.print(f"\n[bold]{result.scenario}, arm {name}[/bold]")
         transcript = Transcript(lambda: 0.0)

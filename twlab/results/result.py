@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError
+from twlab.observation import plain
 from twlab.results import filetypes
 from twlab.results.files import cannot_write, replacing
 from twlab.scenario import Verdict, judge
@@ -37,7 +38,10 @@ class ArmResult:
         given: arguments of the steps.
         predicted: fact to value, or to ``{"low", "high"}``.
         observed: fact to value; empty when the arm could not be carried out.
-        ok: whether the prediction held; None when the arm could not be carried out.
+        unpredicted: the arguments and settings, name to value, with which the arm has no
+            prediction; ``predicted`` is empty then.
+        ok: whether the prediction held; None when the arm could not be carried out, or had no
+            prediction.
         mismatches: the facts that differ, in words.
         error: ``{"slug", "message", "remedy", "kind"}`` when the arm could not be carried out.
         transcript: entries, see `twlab.results.transcript`.
@@ -79,6 +83,24 @@ class ArmResult:
     captured: int = 0
     lost: int = 0
     virtual_s: float = 0.0
+    unpredicted: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> str:
+        """What became of it, in a few words."""
+        if self.ok is None and self.no_prediction and not self.error:
+            return self.no_prediction
+        return {True: "as predicted", False: "not as predicted", None: "could not be carried out"}[self.ok]
+
+    def remarks(self) -> dict[str, Any]:
+        """Why there is no verdict on this arm: ``error`` or ``unpredicted``, or neither."""
+        return {name: value for name in ("error", "unpredicted") if (value := getattr(self, name))}
+
+    @property
+    def no_prediction(self) -> str:
+        """``no prediction for this size (clients=9)``; empty where there is one."""
+        changed = ", ".join(f"{name}={plain(value)}" for name, value in self.unpredicted.items())
+        return f"no prediction for this size ({changed})" if changed else ""
 
 
 @dataclass
@@ -132,12 +154,7 @@ class Result:
             "engine": self.engine,
             "kernel": self.kernel,
             "arms": {
-                name: {
-                    "predicted": arm.predicted,
-                    "observed": arm.observed,
-                    "ok": arm.ok,
-                    **({"error": arm.error} if arm.error else {}),
-                }
+                name: {"predicted": arm.predicted, "observed": arm.observed, "ok": arm.ok, **arm.remarks()}
                 for name, arm in self.arms.items()
             },
             "run": str(folder),

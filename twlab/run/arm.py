@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twlab.errors import EngineError, LabError, ScenarioError
+from twlab.errors import LabError, ScenarioError
 from twlab.lab.assembly import Vitals, staged
 from twlab.lab.lab import Lab
-from twlab.network import describe, load_topology
+from twlab.network import load_topology
 from twlab.observation import Observation
 from twlab.results.transcript import Entry
-from twlab.scenario import Arm, Overrides, Scenario
+from twlab.scenario import Overrides, Scenario
 from twlab.settings import Settings
 from twlab.tuning.apply import check
 
@@ -57,26 +57,17 @@ def run_arm(
     topology = load_topology(described)
     settings = settings_of(scenario, arm, topology.nodes(), overrides, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
-    outcome: dict[str, Any] = {}
-    try:
-        with staged(
-            topology,
-            settings,
-            folder / f"{arm}.pcapng",
-            seed=f"{seed} {arm}",
-            forced=forced,
-            listener=listener,
-            pulse=pulse,
-        ) as stage:
-            outcome = stage.outcome
-            outcome |= {
-                "given": given,
-                "network": {"topology": described, **describe(topology)},
-                **take_steps(scenario, chosen, stage.lab, given),
-            }
-    except EngineError as fault:  # what has been observed is no evidence then
-        outcome |= {"observed": {}, "mismatches": [], "ok": None, "error": outcome.get("error") or fault.as_dict()}
-    return outcome
+    with staged(
+        topology,
+        settings,
+        folder / f"{arm}.pcapng",
+        seed=f"{seed} {arm}",
+        forced=forced,
+        listener=listener,
+        pulse=pulse,
+    ) as stage:
+        stage.outcome |= {"given": given, **take_steps(scenario, scenario.prediction(arm, overrides), stage.lab, given)}
+    return stage.outcome
 
 
 def settings_of(
@@ -97,9 +88,11 @@ def settings_of(
     return settings
 
 
-def take_steps(scenario: Scenario, chosen: Arm, lab: Lab, given: Mapping[str, Any]) -> dict[str, Any]:
+def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: Mapping[str, Any]) -> dict[str, Any]:
     """The observation and how it compares, or what kept the steps from being taken; the transcript
     tells the story up to there.
+
+    Without a prediction (`expect` is None) there is nothing to compare with, and ``ok`` is None.
     """
     try:
         observation = scenario.steps(lab, **given)
@@ -109,8 +102,12 @@ def take_steps(scenario: Scenario, chosen: Arm, lab: Lab, given: Mapping[str, An
                 "return an Observation that names at least one fact",
                 "checks-nothing",
             )
-        mismatches = chosen.expect.mismatches(observation)
-        return {"observed": observation.as_dict(), "mismatches": mismatches, "ok": not mismatches}
+        mismatches = [] if expect is None else expect.mismatches(observation)
+        return {
+            "observed": observation.as_dict(),
+            "mismatches": mismatches,
+            "ok": None if expect is None else not mismatches,
+        }
     except Exception as error:  # the steps are anybody's code; whatever it raises is this arm's outcome
         lab.note(f"the arm ends here: {error}")
         return {"error": as_dict(error)}

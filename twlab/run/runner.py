@@ -136,7 +136,7 @@ class _Boot:
                 job.started_s = loop.monotonic_s()
             elif event["event"] == "arm":
                 self._finish(event["job"], event["result"])
-                event["ok"] = job.result.arms[job.arm].ok
+                event |= {"ok": job.result.arms[job.arm].ok, "outcome": job.result.arms[job.arm].outcome}
         self._listener(event)
 
     def blame(self, error: EngineError) -> None:
@@ -206,22 +206,29 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
         finished.append(Finished(result, folder))
         for arm in scenario.arms:
             if not order.arms or arm in order.arms:
-                expect = scenario.arms[arm].expect
-                result.arms[arm] = ArmResult(scenario.roles[arm], predicted=expect.as_dict(), error=_not_run())
+                changed = Overrides() if _spared(order, scenario.roles[arm]) else overrides
+                expect = scenario.prediction(arm, changed)
+                made = ArmResult(scenario.roles[arm], predicted=expect.as_dict() if expect else {}, error=_not_run())
+                made.unpredicted = {} if expect else scenario.resized(arm, changed)
+                result.arms[arm] = made
                 jobs.append(_Job(result, folder, arm, source))
         result.write(folder)
     return finished, jobs
 
 
 def _request(order: Order, jobs: Sequence[_Job], engine: Engine) -> Request:
-    # The control stays what it is, unless it was asked for by name: a control that was changed
-    # controls nothing.
     def sets(job: _Job) -> list[str]:
-        untouched = job.result.arms[job.arm].role == "control" and "control" not in order.arms
-        return [] if untouched else list(order.sets)
+        return [] if _spared(order, job.result.arms[job.arm].role) else list(order.sets)
 
     wanted = [Job(source=job.source, arm=job.arm, folder=str(job.folder.resolve()), set=sets(job)) for job in jobs]
     return arms_request(wanted, seed=order.seed, engine=engine.name, mechanisms=order.mechanisms)
+
+
+def _spared(order: Order, role: str) -> bool:
+    """The control stays what it is, unless it was asked for by name: a control that was changed
+    controls nothing.
+    """
+    return role == "control" and "control" not in order.arms
 
 
 def _record(job: _Job, outcome: dict[str, Any]) -> None:

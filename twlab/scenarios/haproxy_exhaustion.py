@@ -1,8 +1,12 @@
 """HAProxy without a free port, and what helps."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
 from twlab.proxies import HAPROXY
 from twlab.proxies.load_test import under_load
+from twlab.proxies.sizes import at_size
 
 SCALED = {
     "proxy": Settings(
@@ -23,6 +27,27 @@ EXHAUSTED = Observation(
 def arm(way: str, expect: Observation, settings: Settings | None = None) -> Arm:
     """Twice as many connections as the ports allow, reached in one of HAProxy's ways."""
     return Arm(settings or Settings(), on=SCALED, given={"way": way}, expect=expect)
+
+
+FACTORS = {
+    "tcp": 1,
+    "source": 1,
+    "origins": 2,
+    "origins-source": 2,
+    "sources": 4,
+    "http": 0,
+    "http-close": 0,
+    "http-reuse": 0,
+    "nolinger": 0,
+}
+
+
+def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
+    """For other ports, times and rates."""
+    if given["way"] not in FACTORS:
+        return None
+    short = {"client_sees": "closed", "proxy_says": "no free ports", "taken_over": 0}
+    return at_size(at("proxy"), given, factor=FACTORS[given["way"]], fine=FINE, short=short)
 
 
 @scenario(
@@ -47,6 +72,8 @@ def arm(way: str, expect: Observation, settings: Settings | None = None) -> Arm:
     },
     reads="HAProxy configuration manual 2.6: source, http-reuse, option http-server-close, option nolinger; "
     "Linux net/ipv4/tcp_ipv4.c (tcp_twsk_unique)",
+    predict=predict,
+    sizes=("time_wait_s", "port_low", "port_high"),
 )
 def haproxy_exhaustion(lab: Lab, *, way: str = "tcp", rate_per_s: float = 50.0, duration_s: float = 4.0) -> Observation:
     """HAProxy in TCP mode runs out of ports at ports / TIME_WAIT new connections a second; in HTTP

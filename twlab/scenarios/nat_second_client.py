@@ -1,14 +1,48 @@
 """A second client whose connection lands on the TIME_WAIT that the first one left at the server."""
 
+from collections.abc import Callable, Mapping
 from math import sqrt
+from typing import Any
 
-from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
+from twlab import Arm, Lab, Observation, Settings, UsageError, at_least, between, scenario
 from twlab.segment import match
 
 APART_S = 45.0
 TABLE = "Second clients on the TIME_WAIT of first ones, and the 95 % interval of the share that is hurt"
+LATE = {"behind_s": 3600.0, "patience_s": 140.0}  # further behind than the client's kernel is patient
+LOSSES = {"reset": match(destination_port=80, having="R"), "ack": match(source_port=80, flags="A")}
 HICCUP = {"same_port": 1, "connected": 1, "refused_as_old": 1, "resets": 1, "syns": 2, "time_waits": 1, "rearmed": 0}
+# The client's SYNs at 0, 1, 3, 7, 15, 31 and 63 s, each of which renews the TIME_WAIT, until its
+# kernel gives up after 127 s.
+OUTAGE = {
+    "same_port": 1, "connected": 0, "error": "ETIMEDOUT", "gave_up_s": between(126, 136), "refused_as_old": at_least(7), "syns": at_least(7)
+}  # fmt: skip
 SMOOTH = {"same_port": 1, "connected": 1, "refused_as_old": 0, "resets": 0, "syns": 1, "time_waits": 1}
+
+
+def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
+    """For other numbers of pairs, whose clocks are unrelated, and for clocks that are otherwise
+    apart, in the same direction.
+    """
+    kept, own = (
+        nat_second_client.arms[arm].expect,
+        {**nat_second_client.parameters, **nat_second_client.arms[arm].given},
+    )
+    if given["lost"] != own["lost"]:
+        return None
+    pairs = given["pairs"]
+    if own["pairs"] > 1:
+        if given["patience_s"] != own["patience_s"] or given["behind_s"] != own["behind_s"]:
+            return None
+        spread = 2.5 * sqrt(pairs)  # five standard deviations
+        hurt = between(max(0, round(pairs / 2 - spread)), min(pairs, round(pairs / 2 + spread)))
+        blackout = bool(at("server").rfc1337)
+        return Observation(
+            same_port=pairs, connected=hurt if blackout else pairs, hurt=hurt, rearmed=hurt if blackout else 0
+        )
+    same_order = given["behind_s"] * own["behind_s"] > 0 and abs(given["behind_s"]) >= 3 + given["patience_s"]
+    long_enough = given["patience_s"] == own["patience_s"] or (4 <= given["patience_s"] <= 50 and not given["lost"])
+    return kept if pairs == 1 and same_order and long_enough else None
 
 
 @scenario(
@@ -27,6 +61,14 @@ SMOOTH = {"same_port": 1, "connected": 1, "refused_as_old": 0, "resets": 0, "syn
                 same_port=1, connected=0, refused_as_old=at_least(2), resets=at_least(2), syns=at_least(2), rearmed=1
             ),
         ),
+        "reset-lost": Arm(Settings(), given={"lost": "reset", **LATE}, expect=Observation(**OUTAGE)),
+        "reset-lost-ipv6": Arm(Settings(), given={"lost": "reset", **LATE, "family": 6}, expect=Observation(**OUTAGE)),
+        "reset-lost-45-s": Arm(
+            Settings(),
+            given={"lost": "reset", "patience_s": 140.0},
+            expect=Observation(same_port=1, connected=1, connect_s=between(45, 75), rearmed=0),
+        ),
+        "ack-lost": Arm(Settings(), given={"lost": "ack", **LATE}, expect=Observation(**OUTAGE, resets=0)),
         "many-hiccups": Arm(
             Settings(timestamps=1),
             given={"pairs": 100},
@@ -41,6 +83,9 @@ SMOOTH = {"same_port": 1, "connected": 1, "refused_as_old": 0, "resets": 0, "syn
     remedies={
         "clock-ahead": Arm(Settings(), given={"behind_s": -APART_S}, expect=Observation(**SMOOTH)),
         "clock-ahead-rfc1337": Arm(Settings(rfc1337=True), given={"behind_s": -APART_S}, expect=Observation(**SMOOTH)),
+        "clock-ahead-reset-lost": Arm(
+            Settings(), given={"behind_s": -APART_S, "lost": "reset"}, expect=Observation(**SMOOTH)
+        ),
         "gateway-remembers-rfc1337": Arm(
             Settings(rfc1337=True, nat_time_wait_s=120),
             expect=Observation(same_port=0, connected=1, refused_as_old=0, resets=0, syns=1, time_waits=2, rearmed=0),
@@ -48,12 +93,14 @@ SMOOTH = {"same_port": 1, "connected": 1, "refused_as_old": 0, "resets": 0, "syn
     },
     reads="Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process), net/ipv4/tcp_input.c (tcp_rcv_synsent_state_process), "
     "Documentation/networking/nf_conntrack-sysctl.rst; RFC 6191; RFC 1337 section 3; RFC 6888 section 3, REQ-8",
+    predict=predict,
 )
 def nat_second_client(
-    lab: Lab, *, behind_s: float = APART_S, pairs: int = 1, patience_s: float = 4.0, family: int = 4
+    lab: Lab, *, behind_s: float = APART_S, pairs: int = 1, patience_s: float = 4.0, lost: str = "", family: int = 4
 ) -> Observation:
     """When a NAT gateway forgets a connection before the server does, the next client's connect
-    stumbles over the first one's TIME_WAIT, and with tcp_rfc1337 it fails.
+    stumbles over the first one's TIME_WAIT; where the reset or the acknowledgement that clears it
+    is lost, and with tcp_rfc1337, it fails.
 
     Both clients use the same source port, and the gateway, which keeps it where it can, gives both
     the same outside address and port. The server is in TIME_WAIT for that four-tuple. It would take
@@ -61,6 +108,13 @@ def nat_second_client(
     its SYN is older, and is answered by an acknowledgement of the old connection. The client resets
     that, the TIME_WAIT dies, and the SYN, sent again at once since Linux 5.6, opens the connection:
     some milliseconds (arm `hiccup`).
+
+    The hiccup is short because two segments arrive: the server's acknowledgement and the client's
+    reset. A firewall that takes either for invalid and drops it makes an outage of it (arms
+    `reset-lost` and `ack-lost`; ``lost`` may be ``reset`` or ``ack``). Each SYN is refused as old
+    and renews the TIME_WAIT, so the server does not forget as long as SYNs come, and the client's
+    kernel gives up after 128 s and more, ETIMEDOUT. A client that is less far behind gets in when
+    its clock has caught up (arm `reset-lost-45-s`).
 
     With tcp_rfc1337 the server ignores the reset, and each SYN winds the 60 s up again (arm
     `blackout`): who keeps trying keeps himself out. Neither happens where the second client's clock
@@ -92,17 +146,26 @@ def nat_second_client(
     left_s = {entry.remote_port: entry.remaining_s for entry in lab.time_wait("server")}
     lab.require(len(left_s) == pairs, "the server is in TIME_WAIT for each of them")
     syns, resets = lab.wire.watch(match(flags="S")), lab.wire.watch(match(destination_port=80, having="R"))
+    if lost and lost not in LOSSES:
+        raise UsageError(
+            f"lost={lost} is not possible: reset or ack is wanted", "for example: --set lost=ack", "bad-setting"
+        )
     connected = hurt = rearmed = 0
+    error, gave_up_s = "", 0.0
     took_s: list[float] = []
     for port in ports:
         before = len(syns.segments)
+        losing = lab.wire.drop(LOSSES[lost]) if lost else None
         attempt = second.try_connect(server, 80, source_port=port, family=family, timeout_s=patience_s)
+        if losing:
+            losing.stop()
         hurt += not attempt or len(syns.segments) - before > 1
         if attempt.connection:
             connected += 1
             took_s.append(attempt.took_s)
             lab.close(listener.accept(), attempt.connection)
         else:
+            error, gave_up_s = attempt.error, attempt.took_s
             outside = syns.segments[-1].source_port
             rearmed += any(
                 entry.remaining_s > left_s[outside] for entry in lab.time_wait("server") if entry.remote_port == outside
@@ -116,6 +179,9 @@ def nat_second_client(
         same_port=len(used & {syn.source_port for syn in syns.segments}),
         connected=connected,
         hurt=hurt,
+        error=error,
+        gave_up_s=round(gave_up_s, 3),
+        connect_s=round(max(took_s, default=0.0), 3),
         refused_as_old=lab.moved("server", "PAWSEstab")
         + lab.moved("server", "PAWSTimewait"),  # by its own name since Linux 6.16
         resets=len(resets.segments),

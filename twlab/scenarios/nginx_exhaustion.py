@@ -1,8 +1,12 @@
 """nginx without a free port, and what helps."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from twlab import Arm, Lab, Observation, Settings, between, scenario
 from twlab.proxies import NGINX
 from twlab.proxies.load_test import under_load
+from twlab.proxies.sizes import at_size
 
 SCALED = {
     "proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059)
@@ -17,6 +21,27 @@ EXHAUSTED = Observation(
 def arm(way: str, expect: Observation, settings: Settings | None = None) -> Arm:
     """Twice as many requests as the ports allow connections, reached in one of nginx's ways."""
     return Arm(settings or Settings(), on=SCALED, given={"way": way}, expect=expect)
+
+
+FACTORS = {
+    "as-it-comes": 1,
+    "keepalive-alone": 1,
+    "source": 1,
+    "origins": 2,
+    "origins-source": 2,
+    "sources": 4,
+    "keepalive": 0,
+}
+
+
+def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
+    """For other ports, times and rates; where the origin closes at once, whoever is first has the
+    TIME_WAIT, which is no matter of size.
+    """
+    if given["way"] not in FACTORS or given["origin_closes"]:
+        return None
+    short = {"client_sees": "502", "proxy_says": NO_ADDRESS, "taken_over": 0}
+    return at_size(at("proxy"), given, factor=FACTORS[given["way"]], fine=FINE, short=short)
 
 
 @scenario(
@@ -42,6 +67,8 @@ def arm(way: str, expect: Observation, settings: Settings | None = None) -> Arm:
     },
     reads="nginx: ngx_http_upstream_module (keepalive), ngx_http_proxy_module (proxy_bind, proxy_http_version); Linux net/ipv4/inet_hashtables.c "
     "(__inet_hash_connect)",
+    predict=predict,
+    sizes=("time_wait_s", "port_low", "port_high"),
 )
 def nginx_exhaustion(
     lab: Lab,

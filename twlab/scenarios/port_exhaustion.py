@@ -1,14 +1,55 @@
 """Out of ports: what a proxy that closes first can open in a second, and what happens past it."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from twlab import Arm, Lab, Observation, Settings, between, scenario
+from twlab.planner.shortage import Shortage
+from twlab.traffic.load import usable
 from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
 
+NEIGHBOURS_PORTS, NEIGHBOURS_PORT = 40, 8080
 PORTS, TIME_WAIT_S = 50, 2  # 25 connections a second, where Linux's 28,232 ports and 60 s allow 470.5
 FINE = Observation(failed=0, error="")
 # At 30 a second: all ports are taken after 50/30 s, and the first comes back a third of a second
 # later.
 FULL = {"failed": between(8, 16), "first_failure_s": between(1.6, 1.75), "most_in_time_wait": between(PORTS - 2, PORTS)}
 FAILS = Observation(error="connect EADDRNOTAVAIL", **FULL)
+# Another program has 40 of the 50 ports in TIME_WAIT, towards another port of the origin. 20 a
+# second are in need of 20, with tcp_tw_reuse.
+NEXT_DOOR = Settings(tw_reuse=1, time_wait_s=10)
+NEIGHBOUR = {"neighbour": "bind", "rate_per_s": 20.0, "duration_s": 2.0}
+
+
+def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
+    """For other rates, times, ports, addresses, and another TIME_WAIT: what four-tuples / TIME_WAIT
+    says, where the rate is not near it.
+    """
+    proxy, choice = at("proxy"), given["choice"]
+    ports = (proxy.port_high or 60_999) - (proxy.port_low or 32_768) + 1
+    kept, reuse = given["requests_per_connection"], proxy.tw_reuse == 1 and proxy.timestamps != 0 and choice != "bind"
+    if given["neighbour"] or choice == "explicit" or (reuse and kept > 1):
+        return None
+    if given["linger_0"] or not given["opener_closes"]:
+        return Observation(failed=0, error="", most_in_time_wait=0)
+    load = Shortage(
+        rate_per_s=given["rate_per_s"] / kept,
+        duration_s=given["duration_s"],
+        four_tuples=usable(ports, PortChoice(choice))
+        * given["sources"]
+        * (1 if choice == "bind" else given["origins"]),
+        hold_s=min(1.0, proxy.time_wait_s or 60) if reuse else proxy.time_wait_s or 60,
+    )
+    if load.comes is False:
+        return FINE
+    if load.comes is None or reuse or kept > 1:
+        return None
+    return Observation(
+        error="bind EADDRINUSE" if choice == "bind" else "connect EADDRNOTAVAIL",
+        failed=load.failed(),
+        first_failure_s=between(load.first_failure_s * 0.96 - 0.02, load.first_failure_s * 1.05 + 0.05),
+        most_in_time_wait=between(load.four_tuples * 0.95 - 1, load.four_tuples),
+    )
 
 
 @scenario(
@@ -19,6 +60,9 @@ FAILS = Observation(error="connect EADDRNOTAVAIL", **FULL)
         "above": Arm(Settings(), expect=FAILS),
         "bind-first": Arm(Settings(), given={"choice": "bind"}, expect=Observation(error="bind EADDRINUSE", **FULL)),
         "ipv6": Arm(Settings(), given={"family": 6}, expect=FAILS),
+        "neighbour-binds-first": Arm(
+            NEXT_DOOR, given=NEIGHBOUR, expect=Observation(error="connect EADDRNOTAVAIL", failed=between(15, 25))
+        ),
     },
     remedies={
         "time-wait": Arm(Settings(time_wait_s=1), expect=FINE),
@@ -34,6 +78,7 @@ FAILS = Observation(error="connect EADDRNOTAVAIL", **FULL)
         "tw-reuse": Arm(Settings(tw_reuse=1), expect=FINE),
         "tw-reuse-no-timestamps": Arm(Settings(tw_reuse=1, timestamps=0), expect=FAILS),
         "keep-alive": Arm(Settings(), given={"requests_per_connection": 10}, expect=FINE),
+        "neighbour-binds-no-port": Arm(NEXT_DOOR, given=NEIGHBOUR | {"neighbour": "bind-no-port"}, expect=FINE),
         "linger-0": Arm(
             Settings(), given={"linger_0": True}, expect=Observation(failed=0, error="", most_in_time_wait=0)
         ),
@@ -43,6 +88,8 @@ FAILS = Observation(error="connect EADDRNOTAVAIL", **FULL)
     },
     reads="RFC 6056 section 2.1; Linux net/ipv4/inet_hashtables.c (__inet_hash_connect), net/ipv4/inet_connection_sock.c "
     "(inet_csk_find_open_port); ip(7), IP_BIND_ADDRESS_NO_PORT and IP_LOCAL_PORT_RANGE",
+    predict=predict,
+    sizes=("time_wait_s", "port_low", "port_high"),
 )
 def port_exhaustion(
     lab: Lab,
@@ -56,6 +103,7 @@ def port_exhaustion(
     requests_per_connection: int = 1,
     linger_0: bool = False,
     opener_closes: bool = True,
+    neighbour: str = "",
     family: int = 4,
 ) -> Observation:
     """A proxy that closes first can open ports / TIME_WAIT connections a second to one origin; past
@@ -69,10 +117,13 @@ def port_exhaustion(
 
     Ports are counted for each address of the origin and each of the proxy. A proxy that calls
     bind() first, without a port, has them counted for itself alone: it fails in bind(), with
-    EADDRINUSE, and gains nothing by more origins; IP_BIND_ADDRESS_NO_PORT mends that. SO_REUSEADDR
-    is about listening, and changes nothing. tcp_tw_reuse does help, where timestamps are on.
-    Whoever closes first has the TIME_WAIT: let the server do it, and the proxy has none. And a
-    connection that is kept needs no port: ten requests on each allow ten times the rate.
+    EADDRINUSE, and gains nothing by more origins; IP_BIND_ADDRESS_NO_PORT mends that. A port that
+    one program took in that way is closed to the connect() of every other program, to any
+    destination, until its TIME_WAIT ends; tcp_tw_reuse does not open it (arm
+    `neighbour-binds-first`). SO_REUSEADDR is about listening, and changes nothing. tcp_tw_reuse
+    does help, where timestamps are on. Whoever closes first has the TIME_WAIT: let the server do
+    it, and the proxy has none. And a connection that is kept needs no port: ten requests on each
+    allow ten times the rate.
     """
     proxy, server = lab["proxy"].node, lab["server"].node
     kept = requests_per_connection > 1
@@ -80,7 +131,7 @@ def port_exhaustion(
     answers = Origin(
         server,
         lab.loop,
-        ports=ports,
+        ports=[*ports, NEIGHBOURS_PORT] if neighbour else ports,
         address=server.address(family),
         request_bytes=100 if kept else 0,
         response=b"." * 100 if kept else b"",
@@ -88,6 +139,8 @@ def port_exhaustion(
     )
     lab.closing.callback(answers.close)
     settings = lab.settings["proxy"]
+    if neighbour:
+        next_door(lab, PortChoice(neighbour), family)
 
     lab.step(f"For {duration_s:g} s, {rate_per_s:g} times a second, the proxy opens and closes a connection.")
     load = Load(
@@ -122,3 +175,22 @@ def port_exhaustion(
         most_in_time_wait=max(second.in_time_wait for second in tally.seconds),
         answered=tally.answered,
     )
+
+
+def next_door(lab: Lab, choice: PortChoice, family: int) -> None:
+    """Another program on the proxy opens and closes connections to another port of the server, and
+    chooses its ports by `choice`.
+    """
+    proxy, server = lab["proxy"].node, lab["server"].node
+    lab.step(
+        f"Another program opens and closes {NEIGHBOURS_PORTS} connections to another port of the server; ports by {choice}."
+    )
+    load = Load(
+        rate_per_s=1000,
+        duration_s=NEIGHBOURS_PORTS / 1000,
+        targets=[(server.address(family), NEIGHBOURS_PORT)],
+        sources=[proxy.address(family)],
+        ports=choice,
+    )
+    lab.require(not Churn(proxy, lab.loop, load).run().failed, "the other program finds its ports")
+    lab.sleep(1.2)  # so long that tcp_tw_reuse may take what it left

@@ -1,7 +1,9 @@
 """tcp_tw_recycle behind NAT: one address, many clocks."""
 
-from math import inf
+from collections.abc import Callable, Mapping
+from math import inf, sqrt
 from statistics import median
+from typing import Any
 
 from twlab import Arm, Lab, Observation, Settings, between, scenario
 from twlab.segment import match
@@ -12,6 +14,32 @@ WIDE = {"clients": 50, "servers": 4}
 TABLE = "Connects through one gateway (—: not within the client's patience)"
 
 NOBODY = {"failed": 0, "refused": 0, "answers": 0}
+
+
+def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
+    """For other numbers of clients, servers and rounds, where a connect is one SYN and all come
+    within the minute.
+    """
+    sizes = [*SMALLER[: given["servers"] - 1], given["clients"]]
+    connects = sum(sizes) * given["rounds"]
+    wait_s = connects / given["rate_per_s"] if given["rate_per_s"] else 0.0
+    first, server = at("c1"), at("server")
+    if arm == "no-timestamps-at-one" or given["patience_s"] >= 1 or wait_s + connects * given["patience_s"] >= 50:
+        return None
+    if (
+        not server.tw_recycle
+        or first.timestamps == 0
+        or server.timestamps == 0
+        or (first.timestamps == 2 and given["apart_s"] == 0)
+    ):
+        return Observation(connects=connects, **NOBODY)
+    if first.timestamps == 1:
+        chance = connects - len(sizes)
+        half, spread = chance / 2, 2.5 * sqrt(chance)  # five standard deviations
+        failed: Any = between(max(0, round(half - spread)), min(chance, round(half + spread)))
+    else:
+        failed = connects - len(sizes) * given["rounds"]
+    return Observation(connects=connects, failed=failed, refused=failed, answers=0)
 
 
 @scenario(
@@ -53,6 +81,7 @@ NOBODY = {"failed": 0, "refused": 0, "answers": 0}
     },
     reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_remember_stamp, tcp_peer_is_proven), tcp_minisocks.c (tcp_time_wait), "
     "tcp_input.c (tcp_conn_request); RFC 7323 section 5.3; RFC 1323 appendix B.2",
+    predict=predict,
 )
 def recycle_nat(
     lab: Lab,

@@ -1,8 +1,12 @@
 """Squid without a free port, and what helps."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
 from twlab.proxies import SQUID
 from twlab.proxies.load_test import under_load
+from twlab.proxies.sizes import at_size
 
 SCALED = {
     "proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059)
@@ -17,6 +21,24 @@ CANNOT_BIND = Observation(
 def arm(way: str, expect: Observation, origin_closes: bool = False, settings: Settings | None = None) -> Arm:
     """Twice as many requests as the ports allow connections, reached in one of Squid's ways."""
     return Arm(settings or Settings(), on=SCALED, given={"way": way, "origin_closes": origin_closes}, expect=expect)
+
+
+FACTORS = {"close": 1, "never-dead": 1, "source": 1, "origins-source": 1, "origins": 2, "sources": 4, "as-it-comes": 0}
+
+
+def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
+    """For other ports, times and rates. An origin that is taken for dead refuses more than the
+    ports do.
+    """
+    way = given["way"]
+    if way not in FACTORS or given["origin_closes"]:
+        return None
+    bound = "source" in way and way != "sources"
+    short = {"client_sees": "503", "proxy_says": "TCP connection failed", "taken_over": 0}
+    if way != "never-dead":
+        says = "Cannot bind (98) Address already in use" if bound else "TCP connection failed"
+        short |= {"client_sees": "502 503", "proxy_says": says}
+    return at_size(at("proxy"), given, factor=FACTORS[way], fine=FINE, short=short, lasting=way != "never-dead")
 
 
 @scenario(
@@ -50,6 +72,8 @@ def arm(way: str, expect: Observation, origin_closes: bool = False, settings: Se
     },
     reads="Squid 5: server_persistent_connections, tcp_outgoing_address, cache_peer (connect-fail-limit); Linux net/ipv4/inet_connection_sock.c "
     "(inet_csk_get_port)",
+    predict=predict,
+    sizes=("time_wait_s", "port_low", "port_high"),
 )
 def squid_exhaustion(
     lab: Lab, *, way: str = "close", rate_per_s: float = 50.0, duration_s: float = 4.0, origin_closes: bool = False

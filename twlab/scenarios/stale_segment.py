@@ -1,5 +1,8 @@
 """A stale segment whose numbers fit, at any age: the scenario of the sweep."""
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from twlab import Arm, Lab, Observation, Settings, scenario
 from twlab.lab.lab import Story
 from twlab.segment import renumbered, without_timestamp
@@ -12,6 +15,25 @@ LATEST = 1.13  # TIME_WAIT is over after at most so many times its length: Linux
 HARMED = Observation(harmed=1, delayed=0, unharmed=0)
 DELAYED = Observation(harmed=0, delayed=1, unharmed=0)
 UNHARMED = Observation(harmed=0, delayed=0, unharmed=1)
+
+
+def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
+    """For other ages, lengths and numbers of trials: theory's edge is the length of TIME_WAIT. None
+    near it, and for other variants of the arm.
+    """
+    own = {**stale_segment.parameters, **stale_segment.arms[arm].given}
+    if any(given[name] != own[name] for name in ("covered", "timestamp_lost")):
+        return None
+    client, trials = at("client"), given["trials"]
+    late = not client.timestamps and given["delay_s"] < (client.time_wait_s or 60)
+    over = given["delay_s"] > (client.time_wait_s or 60) * LATEST + MARGIN_S
+    if client.timestamps and not given["timestamp_lost"]:
+        return Observation(harmed=0, delayed=0, unharmed=trials)
+    if late:
+        return Observation(harmed=0, delayed=trials, unharmed=0)
+    if not over and not client.timestamps:
+        return None
+    return Observation(harmed=0 if given["covered"] else trials, delayed=0, unharmed=trials if given["covered"] else 0)
 
 
 @scenario(
@@ -31,6 +53,7 @@ UNHARMED = Observation(harmed=0, delayed=0, unharmed=1)
     },
     reads="RFC 9293 section 3.6.1; RFC 1337 section 2.2; RFC 7323 sections 3.2, 5.3 and 5.8; "
     "Linux net/ipv4/tcp_ipv4.c (tcp_twsk_unique), net/ipv4/tcp_input.c (tcp_validate_incoming, tcp_ofo_queue)",
+    predict=predict,
 )
 def stale_segment(
     lab: Lab,

@@ -40,6 +40,18 @@ class PortChoice(StrEnum):
     RANGE = "range"
 
 
+def usable(ports: int, choice: PortChoice) -> int:
+    """How many of a range's `ports` the kernel is sure to find: of an odd number one less, unless
+    the socket or the application has its own range.
+
+    Linux's search goes one parity after the other over an even number of ports, and leaves the
+    first or the last of an odd number out (net/ipv4/inet_hashtables.c, __inet_hash_connect;
+    net/ipv4/inet_connection_sock.c, inet_csk_find_open_port). Which one depends on where it begins,
+    so of 5 ports 4 or all 5 are found before the first failure (Linux 6.12).
+    """
+    return ports if ports == 1 or choice in (PortChoice.RANGE, PortChoice.EXPLICIT) else ports - ports % 2
+
+
 @dataclass(frozen=True, kw_only=True)
 class Load:
     """What is to be opened, how often, and how it ends.

@@ -13,7 +13,8 @@ _UNITS = {"_s": "s", "_ms": "ms", "_percent": "%"}
 
 def verdict(result: Result) -> str:
     """What the run says about its claim, and why, in one or two sentences."""
-    failed = {name: arm for name, arm in result.arms.items() if arm.ok is None}
+    failed = [name for name, arm in result.arms.items() if arm.ok is None and not arm.unpredicted]
+    free = {name: arm for name, arm in result.arms.items() if arm.ok is None and arm.unpredicted}
     off = [name for name, arm in result.arms.items() if arm.ok is False]
     control = next((name for name, arm in result.arms.items() if arm.role == "control"), None)
     if {arm.role for arm in result.arms.values()} == {"session"}:
@@ -31,12 +32,14 @@ def verdict(result: Result) -> str:
         )
     if control in off:
         return "Nothing follows from this run: the control itself did not behave as predicted, so no difference to it means anything."
-    return f"Nothing follows from this run: {_listed(list(failed))} could not be carried out."
+    if failed:
+        return f"Nothing follows from this run: {_listed(failed)} could not be carried out."
+    return f"No verdict, because there is {next(iter(free.values())).no_prediction}: {_listed(list(free))}. What was observed stands below."
 
 
 def outcome(arm: ArmResult) -> str:
     """What became of one arm, in a few words."""
-    return {True: "as predicted", False: "not as predicted", None: "could not be carried out"}[arm.ok]
+    return arm.outcome
 
 
 def arms(result: Result) -> str:

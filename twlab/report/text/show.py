@@ -75,6 +75,8 @@ def _arm(name: str, arm: ArmResult) -> Iterator[str]:
         yield f"{len(arm.given.get('lines', ()))} lines, {arm.virtual_s:.1f} s"
         return
     verdict = {True: "as predicted", False: "NOT as predicted", None: "not carried out"}[arm.ok]
+    if arm.no_prediction and not arm.error:
+        verdict = arm.no_prediction
     yield f"arm {name}: {verdict}" if name == arm.role else f"arm {name} ({arm.role}): {verdict}"
     yield f"  predicted  {_facts(arm.predicted)}"
     yield f"  observed   {_facts(arm.observed)}"

@@ -67,4 +67,9 @@ def run_cell(scenario: Scenario, arm: str, overrides: Overrides, seed: str) -> d
         }
         lab = Lab(network, loop, transcript, wires, settings, Random(seed))
         stack.callback(lab.closing.close)
-        return take_steps(scenario, chosen, lab, {**scenario.parameters, **chosen.given, **overrides.given})
+        return take_steps(
+            scenario,
+            scenario.prediction(arm, overrides),
+            lab,
+            {**scenario.parameters, **chosen.given, **overrides.given},
+        )

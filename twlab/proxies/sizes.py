@@ -1,0 +1,60 @@
+"""What a proxy's clients see at another size than that of its scenario: other ports, TIME_WAIT,
+rate or duration. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from twlab.observation import Observation, Range
+from twlab.planner.shortage import Shortage
+from twlab.settings import Settings
+
+LINUX = (32_768, 60_999)  # ip_local_port_range, where the settings have no other
+
+
+def shortage(proxy: Settings, given: Mapping[str, Any], factor: int) -> Shortage:
+    """The load on the ports of `proxy`, of which each serves `factor` connections at a time
+    (addresses x origins).
+    """
+    ports = (proxy.port_high or LINUX[1]) - (proxy.port_low or LINUX[0]) + 1
+    hold_s = proxy.time_wait_s or 60.0
+    if proxy.tw_reuse == 1 and proxy.timestamps != 0:
+        hold_s = min(1.0, hold_s)
+    four_tuples = (ports - ports % 2) * factor
+    return Shortage(
+        rate_per_s=given["rate_per_s"], duration_s=given["duration_s"], four_tuples=four_tuples, hold_s=hold_s
+    )
+
+
+def at_size(
+    proxy: Settings,
+    given: Mapping[str, Any],
+    *,
+    factor: int,
+    fine: Mapping[str, Any],
+    short: Mapping[str, Any],
+    lasting: bool = False,
+) -> Observation | None:
+    """What is predicted with these arguments; None where the rate is too near the ceiling, or
+    tcp_tw_reuse is short of ports, too.
+
+    Args:
+        given: ``rate_per_s`` and ``duration_s`` of the requests, of which each takes a connection.
+        factor: addresses of the proxy x origins, as far as the proxy shares a port between them; 0:
+            the way has no ceiling.
+        fine, short: facts where the ports suffice, and where they do not.
+        lasting: the proxy goes on refusing when ports have come back, so the shortage is only the
+            least that is refused.
+    """
+    total = round(given["rate_per_s"] * given["duration_s"])
+    load = shortage(proxy, given, factor or 1)
+    if not factor or load.comes is False:
+        return Observation(**fine, answered=total)
+    if load.comes is None or proxy.tw_reuse == 1:
+        return None
+    failed = load.failed()
+    if lasting:
+        return Observation(**short, refused=Range(low=failed.low))
+    return Observation(**short, answered=Range(max(0, total - int(failed.high or 0)), total - int(failed.low or 0)))
