@@ -14,22 +14,56 @@ from rich.table import Table
 
 from twlab.commands.console import out
 from twlab.errors import UsageError
+from twlab.planner.demand import LINUX_TIME_WAIT_S, late_s
 from twlab.planner.hazards import KINDS
-from twlab.planner.plan import Demand, Plan, Way, make
+from twlab.planner.plan import Answer, Demand, Plan, Way, make
+from twlab.planner.shortage import FOUND_TO
+from twlab.traffic.load import PortChoice
 
 _COLUMNS = 100
-LINUX_TIME_WAIT_S = 60
 
 
 def plan(
     rate_per_s: Annotated[float, typer.Option("--rate", help="New connections to the origins, a second.")] = 500,
     origins: Annotated[int, typer.Option(help="Pairs of address and port that they go to.")] = 1,
     sources: Annotated[int, typer.Option(help="Addresses that the proxy connects from.")] = 1,
+    busiest: Annotated[
+        float | None,
+        typer.Option(
+            metavar="SHARE", help="Share of the connections that goes to the busiest origin. Default: all alike."
+        ),
+    ] = None,
     ports: Annotated[str, typer.Option(metavar="LOW-HIGH", help="ip_local_port_range.")] = "32768-60999",
+    reserved: Annotated[str, typer.Option(metavar="PORTS", help="ip_local_reserved_ports, e.g. 8080,9000-9100.")] = "",
+    choice: Annotated[
+        PortChoice,
+        typer.Option(
+            help="How the proxy's port is chosen. bind: bind() to port 0 before connect(), or a kernel that shares no port."
+        ),
+    ] = PortChoice.CONNECT,
+    neighbour_per_s: Annotated[
+        float,
+        typer.Option(
+            "--neighbour",
+            metavar="RATE",
+            help="Connections a second of other programs on the machine that call bind() first.",
+        ),
+    ] = 0,
     time_wait_s: Annotated[float, typer.Option("--time-wait", help="Length of TIME_WAIT, s.")] = 60,
+    tw_reuse: Annotated[int, typer.Option(help="tcp_tw_reuse: 0 off, 1 on, 2 for loopback only, as Linux comes.")] = 2,
+    loopback: Annotated[
+        bool, typer.Option("--loopback", help="Proxy and origins talk over 127.0.0.0/8 or ::1.")
+    ] = False,
+    hz: Annotated[
+        int, typer.Option(help="Ticks a second of the proxy's kernel, CONFIG_HZ: how late its timers are.")
+    ] = 250,
     life_s: Annotated[float, typer.Option("--life", help="Of a connection, from connect to close, s.")] = 0.1,
+    keep_alive: Annotated[bool, typer.Option(help="Connections could be kept for more than one request.")] = True,
     closes_first: Annotated[str, typer.Option(help="proxy or origin: who keeps the TIME_WAIT.")] = "proxy",
     timestamps: Annotated[bool, typer.Option(help="Both ends use TCP timestamps.")] = True,
+    without_timestamps: Annotated[
+        int, typer.Option("--no-timestamps-at", metavar="N", help="... but for so many of the origins.")
+    ] = 0,
     throughput: Annotated[float, typer.Option(help="Bytes a second of an open connection, one direction.")] = 1e6,
     delay_s: Annotated[float, typer.Option("--delay", help="Age of the oldest segment that is to do no harm, s.")] = 10,
     window: Annotated[int, typer.Option(help="Receive window, bytes.")] = 65_536,
@@ -42,8 +76,12 @@ def plan(
 ) -> None:
     """Ports needed and left, what each way out would sustain, what can still go wrong with it, and
     advice. Nothing is run.
+
+    Three answers: the rate suffices, is at the edge (between what is sustained for certain and the
+    ceiling in theory), or does not suffice.
     """
     given: dict[str, Any] = dict(locals())
+    given["choice"] = choice.value
     given["port_low"], given["port_high"] = _range(ports)
     made = make(Demand(**{spec.name: given[spec.name] for spec in fields(Demand)}))
     if file:
@@ -76,14 +114,24 @@ def _show(made: Plan) -> None:
     out.print(f"\n{counts}\n")
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("way", no_wrap=True)
-    table.add_column("up to /s", justify="right", no_wrap=True)
+    table.add_column("edge, /s", justify="right", no_wrap=True)
     table.add_column("what to change where", width=26, overflow="fold")
     table.add_column("what remains, a day", overflow="fold")
     for way in (made.asked, *made.ways):
-        mark = "✓" if way.serves(demand.rate_per_s) else "✗"
-        table.add_row(f"{mark} {way.name}", way.ceiling_text(), escape(f"{way.change}: {way.where}"), _hazards(way))
+        table.add_row(
+            f"{_mark(way, demand)} {way.name}", way.edge_text(), escape(f"{way.change}: {way.where}"), _hazards(way)
+        )
     out.print(table, soft_wrap=False, width=width)
-    out.print("✓ suffices for the rate  ✗ does not; what comes less than once in a million years is left out")
+    out.print(
+        "✓ suffices  ~ at the edge  ✗ does not suffice  ! would suffice, and is not advised",
+        soft_wrap=False,
+        width=width,
+    )
+    out.print(
+        "edge: up to the first rate it suffices, above the second it does not. Left out: less than one in a million years",
+        soft_wrap=False,
+        width=width,
+    )
     out.print("\n[bold]what remains[/bold]  (shown by: twlab run NAME)")
     named = [
         name for name in KINDS if any(hazard.name == name for way in (made.asked, *made.ways) for hazard in way.hazards)
@@ -102,11 +150,15 @@ def _show(made: Plan) -> None:
     )
     out.print(f"\nassumed: {late}, {loss}", soft_wrap=False, width=width)
     if demand.time_wait_s == LINUX_TIME_WAIT_S and demand.closes_first == "proxy":
-        out.print(
-            "Linux's timers end its own 60 s up to 2 s late: take 3 % off the ceilings that rest on it.",
-            soft_wrap=False,
-            width=width,
-        )
+        late = f"Linux's timers end its own 60 s up to {late_s(LINUX_TIME_WAIT_S, demand.hz):.2f} s late at {demand.hz} ticks a second"
+        out.print(f"{late}, and a ceiling is measured to {FOUND_TO:.0%}: hence the edge.", soft_wrap=False, width=width)
+
+
+def _mark(way: Way, demand: Demand) -> str:
+    answer = way.answer(demand.rate_per_s)
+    if answer is Answer.NOT:
+        return "✗"
+    return "!" if not way.advised else "✓" if answer is Answer.SUFFICES else "~"
 
 
 def _hazards(way: Way) -> str:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from twlab import isn
@@ -94,6 +94,8 @@ class Kind(NamedTuple):
         formula: of the probability per connection, in words.
         source: of the formula.
         chance: the formula.
+        inbound: it strikes connections that others make to this machine; of those a plan knows no
+            rate.
     """
 
     scenario: str
@@ -101,17 +103,24 @@ class Kind(NamedTuple):
     formula: str
     source: str
     chance: Callable[[World], float]
+    inbound: bool = False
 
 
 class Hazard(NamedTuple):
-    """A hazard that remains: its kind's name, and how likely it is."""
+    """A hazard that remains: its kind's name, and how likely it is; `per_day` is None where it
+    strikes inbound connections.
+    """
 
     name: str
     per_connection: float
-    per_day: float
+    per_day: float | None
 
     def often(self) -> str:
-        """So many a day, or how long one takes, as a person says it."""
+        """So many a day, or how long one takes, as a person says it; of inbound connections, which
+        share.
+        """
+        if self.per_day is None:
+            return f"{self.per_connection:.0%} of inbound connects"
         if self.per_day >= 0.1:
             return f"{self.per_day:,.0f}" if self.per_day >= 10 else f"{self.per_day:.1f}"
         if self.per_day * 365.25 * NEVER_YEARS < 1:
@@ -186,7 +195,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "port-exhaustion": Kind(
         "port-exhaustion",
-        "connect() fails with EADDRNOTAVAIL",
+        "connect() fails with EADDRNOTAVAIL, or after bind() to port 0 bind() with EADDRINUSE",
         "1 - ceiling / rate",
         "ports / (life + hold), by four-tuple",
         _refused,
@@ -204,6 +213,7 @@ KINDS: Mapping[str, Kind] = {
         "1/2 for two machines whose clocks have nothing to do with each other; n machines: 1 - 1/n",
         "Linux 4.9 net/ipv4/tcp_metrics.c (tcp_peer_is_proven); measured on 4.9.154",
         lambda world: 0.5 if world.timestamps else 0.0,
+        inbound=True,
     ),
     "syn-into-time-wait": Kind(
         "syn-into-time-wait",
@@ -215,16 +225,19 @@ KINDS: Mapping[str, Kind] = {
 }
 
 
-def remaining(kinds: tuple[str, ...], world: World, share: float = 1.0) -> list[Hazard]:
+def remaining(kinds: tuple[str, ...], world: World, share: float = 1.0, without: float = 0.0) -> list[Hazard]:
     """Those of `kinds` that can happen in `world`, the likeliest first.
 
     Args:
         share: of the connections that are exposed to them.
+        without: share of the connections that have no timestamps, where `world` says that there are
+            some.
     """
+    parts = [(without, replace(world, timestamps=False)), (1 - without, world)]
     found = []
     for name in kinds:
-        chance = KINDS[name].chance(world) * share
+        chance = sum(part * KINDS[name].chance(of) for part, of in parts) * share
         rate_per_s = world.wanted_per_s if name == "port-exhaustion" else world.rate_per_s
         if chance > 0:
-            found.append(Hazard(name, chance, chance * rate_per_s * DAY_S))
+            found.append(Hazard(name, chance, None if KINDS[name].inbound else chance * rate_per_s * DAY_S))
     return sorted(found, key=lambda hazard: -hazard.per_connection)

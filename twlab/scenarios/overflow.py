@@ -51,7 +51,7 @@ def overflow(lab: Lab, *, orphans: int = 0, family: int = 4) -> Observation:
 
     The places are shared with orphaned connections in FIN_WAIT2 (arm `orphans`): peers that do not
     close take TIME_WAIT from others. The limit that helps is (rate of closes) x 60 s, and more; at
-    256 bytes of memory each, that is cheap.
+    528 bytes of memory each, that is cheap.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     listener = server.listen(80, family=family)

@@ -45,9 +45,11 @@ def write(plan: Plan, out: Path) -> None:
     ways = [
         {
             "name": way.name,
-            "ceiling": way.ceiling_text(),
+            "edge": way.edge_text(),
             "length": f"{_LONGEST_REM * min(1.0, math.log1p(way.ceiling_per_s) / most):.1f}",
-            "serves": way.serves(plan.demand.rate_per_s),
+            "serves": way.answer(plan.demand.rate_per_s) == "suffices" and way.advised,
+            "answer": way.answer(plan.demand.rate_per_s) + ("" if way.advised else "; not advised"),
+            "error": way.error,
             "change": way.change,
             "where": way.where,
             "hazards": [(hazard.name, hazard.often()) for hazard in way.hazards],

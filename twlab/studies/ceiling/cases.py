@@ -13,8 +13,9 @@ and of a row, one for each `Case`, rates in connections a second:
     group          ``ports`` (TIME_WAIT against ports), ``constant`` (TIME_WAIT as Linux has it, not kept to the tick), ``origins``
                    (1, 4, 16 destinations), ``choice`` (bind before connect; the kernel's own search), ``closer`` (the server closes first)
     time_wait_s, port_low, port_high, ports (their number), origins, choice (how the port is chosen, `twlab.traffic.load.PortChoice`), opener_closes
-    exact_per_s    ports x origins / time_wait_s. Theory; computed for the table, and no input of the measurement
-    mail_per_s     what the question that this project answers says of it, or null
+    exact_per_s    ports x origins / time_wait_s, or ports / time_wait_s where bind() comes first, since a port is then not shared between
+                   origins. Theory; computed for the table, and no input of the measurement
+    mail_per_s     what the question that this project answers says of it (docs/answers.md), or null
     sustained_per_s   the highest rate that was tried and at which no connect failed, once the ports in use had stopped to grow; null if none was
     failing_per_s     the lowest rate that was tried and at which a connect failed; null if none did
     error          what the application sees, e.g. ``connect EADDRNOTAVAIL``; empty if it sees nothing
@@ -37,10 +38,11 @@ from typing import Any
 
 from twlab.errors import UsageError
 from twlab.results import files
-from twlab.traffic.load import PortChoice
+from twlab.traffic.load import PortChoice, usable
 
 SCHEMA, KIND = 1, "ceiling"
 FILE = "ceiling.json"
+LINUX_TIME_WAIT_S = 60.0  # include/net/tcp.h, TCP_TIMEWAIT_LEN
 TIME_WAITS_S = (60.0, 30.0, 15.0, 10.0)
 RANGES = ((32768, 60999), (32768, 65535), (1024, 65535))  # 28,232 as Linux has it, 32,768, and 64,512
 MAIL_PER_S = {
@@ -51,6 +53,15 @@ MAIL_PER_S = {
 }  # "32K ports": with TIME_WAIT of so many seconds, about so many connections a second
 _SMALL = (40_000, 41_999)
 _FLOOD_PER_S = 20_000.0
+
+
+_CHOICES = {
+    PortChoice.RANGE: "",
+    PortChoice.CONNECT: ", the kernel chooses",
+    PortChoice.BIND: ", bind first",
+    PortChoice.NO_PORT: ", bind without a port",
+    PortChoice.EXPLICIT: ", named ports",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,21 +92,24 @@ class Case:
 
     @property
     def exact_per_s(self) -> float:
-        """Theory: each connection keeps its port for TIME_WAIT, towards its destination."""
-        return self.ports * self.origins / self.time_wait_s
+        """Theory: each connection keeps its port for TIME_WAIT, towards its destination; after
+        bind() towards every one.
+        """
+        shared = self.choice not in (PortChoice.BIND, PortChoice.EXPLICIT)
+        return usable(self.ports, self.choice) * (self.origins if shared else 1) / self.time_wait_s
 
     @property
     def name(self) -> str:
         """In words."""
-        more = {
-            "constant": ", Linux's own constant",
-            "origins": f", {self.origins} origin{'s' if self.origins > 1 else ''}",
-            "choice": {PortChoice.BIND: ", bind first", PortChoice.CONNECT: ", the kernel chooses"}.get(
-                self.choice, ""
-            ),
-            "closer": ", the server closes first",
-        }
-        return f"{self.time_wait_s:g} s, {self.ports:,} ports{more.get(self.group, '')}"
+        more = [
+            f", {self.origins} origin{'s' if self.origins > 1 else ''}"
+            if self.group == "origins" or self.origins > 1
+            else "",
+            _CHOICES[self.choice],
+            ", the server closes first" if self.group == "closer" else "",
+            "" if self.to_the_tick else ", Linux's own constant",
+        ]
+        return f"{self.time_wait_s:g} s, {self.ports:,} ports{''.join(more)}"
 
     def as_dict(self) -> dict[str, Any]:
         """The part of a row that is known beforehand; JSON values."""
@@ -109,14 +123,17 @@ def cases() -> list[Case]:
     """The table's rows. The kernel's own search for a port takes time that grows with the range, so
     it has one row, and the others give the range to the socket (IP_LOCAL_PORT_RANGE), whose search
     is short. The ceiling is the same."""
-    table = []
+    first_low, first_high = RANGES[0]
+    table = [
+        Case(group="constant", time_wait_s=60.0, port_low=first_low, port_high=first_high, to_the_tick=False)
+    ]  # what an engineer meets
     for low, high in RANGES:
         for time_wait_s in TIME_WAITS_S:
             first = float(MAIL_PER_S[time_wait_s]) if (low, high) == RANGES[0] else _FLOOD_PER_S
             table.append(Case(group="ports", time_wait_s=time_wait_s, port_low=low, port_high=high, first_per_s=first))
-    low, high = RANGES[0]
-    table.append(Case(group="constant", time_wait_s=60.0, port_low=low, port_high=high, to_the_tick=False))
-    table.append(Case(group="choice", time_wait_s=60.0, port_low=low, port_high=high, choice=PortChoice.CONNECT))
+    table.append(
+        Case(group="choice", time_wait_s=60.0, port_low=first_low, port_high=first_high, choice=PortChoice.CONNECT)
+    )
     low, high = _SMALL
     small: list[dict[str, Any]] = [{"group": "choice", "choice": PortChoice.BIND}]
     small += [{"group": "origins", "origins": origins} for origins in (1, 4, 16)]
