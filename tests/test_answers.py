@@ -10,8 +10,10 @@ import typer
 from conftest import ROOT
 
 from twlab.cli import app
+from twlab.planner.plan import TUPLE_BYTES
 from twlab.scenario import load_scenarios
 from twlab.studies.alternatives.page import page, scaled_text
+from twlab.traffic.load import LINUX_SUSTAINS_PER_S
 
 DOCS = ROOT / "docs"
 TEXT = (DOCS / "answers.md").read_text()
@@ -57,6 +59,22 @@ def test_every_figure_is_the_one_that_was_measured():
     assert len(figures) >= 15
     assert [(figure, name) for figure, name in figures if scaled_text(rows[name]) != figure] == []
     assert len(figures) == len(re.findall(r"\(`[a-z0-9-]+`\)", TEXT)), "a row in brackets without a figure before it"
+
+
+def test_a_stock_kernel_has_one_figure_and_one_memory_a_socket():
+    """Linux's own 60 s: first in the answers and in the table of ceilings, the same in the README;
+    and the bytes that were read off.
+    """
+    low, high = LINUX_SUSTAINS_PER_S
+    first = next(line for line in (DOCS / "ceiling.md").read_text().splitlines() if line.startswith("| **60 s**"))
+    assert f"| {low} | {high} |" in first
+    assert f"sustains {low} new connections a second" in " ".join(TEXT.split("## 1.")[0].split())
+    assert f"not {high}" in TEXT
+    assert f"at {low:.0f} to {high:.0f}" in (ROOT / "README.md").read_text()
+    assert 0.97 * low <= MEASURED["rows"][0]["of_28232_ports_per_s"] <= high
+    for path in ("docs/ceiling.md", "twlab/scenarios/overflow.py"):
+        assert f"{TUPLE_BYTES} bytes" in (ROOT / path).read_text(), path
+    assert {row["bytes_each"] for row in MEASURED["rows"] if row["kernel"] == MEASURED["kernel"]} == {TUPLE_BYTES}
 
 
 def test_the_table_is_the_one_that_was_measured():

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
+from twlab.commands.ceiling import _cases as asked
 from twlab.errors import UsageError
 from twlab.studies.ceiling.cases import Case, as_csv, cases, read, write
 from twlab.traffic.load import PortChoice
@@ -111,6 +112,33 @@ def test_the_whole_table_has_what_the_question_asks():
     }
     assert [case.as_dict()["mail_per_s"] for case in full if case.ports == 28_232] == [500, 1000, 2000, 3000]
     assert [case.as_dict()["exact_per_s"] for case in full if case.ports == 28_232] == [470.5, 941.1, 1882.1, 2823.2]
+
+
+def test_theory_counts_what_is_shared():
+    """Origins multiply what connect() chooses, and nothing after bind(); an odd range counts one
+    less; 60 s are measured twice.
+    """
+
+    def exact(choice, origins=10, ports=2000):
+        return Case(
+            group="origins",
+            time_wait_s=10,
+            port_low=40_000,
+            port_high=40_000 + ports - 1,
+            origins=origins,
+            choice=choice,
+        ).exact_per_s
+
+    assert [exact(choice) for choice in (PortChoice.RANGE, PortChoice.CONNECT, PortChoice.NO_PORT)] == [
+        2000,
+        2000,
+        2000,
+    ]
+    assert [exact(choice) for choice in (PortChoice.BIND, PortChoice.EXPLICIT)] == [200, 200]
+    assert (exact(PortChoice.CONNECT, 1, 101), exact(PortChoice.RANGE, 1, 101)) == (10, 10.1)
+    assert cases()[0].name == "60 s, 28,232 ports, Linux's own constant"
+    assert [case.to_the_tick for case in asked(60.0, 40_000, 40_999, 1, PortChoice.RANGE)] == [False, True]
+    assert [case.to_the_tick for case in asked(10.0, 40_000, 40_999, 1, PortChoice.RANGE)] == [True]
 
 
 def test_a_table_is_written_and_read(tmp_path):

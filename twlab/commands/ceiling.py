@@ -117,7 +117,8 @@ def _range(text: str) -> tuple[int, int]:
 
 def _table(rows: list[dict[str, Any]]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in (
+    asks = any(row["mail_per_s"] for row in rows)
+    columns = [
         "TIME_WAIT, ports",
         "docs/answers.md asks",
         "ports / TIME_WAIT",
@@ -125,7 +126,8 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         "one fails",
         "off",
         "what the application sees",
-    ):
+    ]
+    for column in columns if asks else [columns[0], *columns[2:]]:
         table.add_column(
             column, justify="left" if column.startswith(("TIME_WAIT", "what")) else "right", overflow="fold"
         )
@@ -134,7 +136,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         exact = "" if row["group"] == "closer" else f"{row['exact_per_s']:,.1f}"
         table.add_row(
             row["name"],
-            f"~{row['mail_per_s']:,}" if row["mail_per_s"] else "",
+            *([f"~{row['mail_per_s']:,}" if row["mail_per_s"] else ""] if asks else []),
             exact,
             ("" if failing else "at least ") + f"{sustained:,.1f}" if sustained else "",
             f"{failing:,.1f}" if failing else "never",

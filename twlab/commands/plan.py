@@ -18,7 +18,7 @@ from twlab.planner.demand import LINUX_TIME_WAIT_S, late_s
 from twlab.planner.hazards import KINDS
 from twlab.planner.plan import Answer, Demand, Plan, Way, make
 from twlab.planner.shortage import FOUND_TO
-from twlab.traffic.load import PortChoice
+from twlab.traffic.load import LINUX_SUSTAINS_PER_S, PortChoice
 
 _COLUMNS = 100
 
@@ -151,7 +151,13 @@ def _show(made: Plan) -> None:
     out.print(f"\nassumed: {late}, {loss}", soft_wrap=False, width=width)
     if demand.time_wait_s == LINUX_TIME_WAIT_S and demand.closes_first == "proxy":
         late = f"Linux's timers end its own 60 s up to {late_s(LINUX_TIME_WAIT_S, demand.hz):.2f} s late at {demand.hz} ticks a second"
-        out.print(f"{late}, and a ceiling is measured to {FOUND_TO:.0%}: hence the edge.", soft_wrap=False, width=width)
+        low, high = LINUX_SUSTAINS_PER_S
+        measured = f"With Linux's own ports the lab sustains {low} connections a second, and not {high} (twlab ceiling --time-wait 60)."
+        out.print(
+            f"{late}, and a ceiling is measured to {FOUND_TO:.0%}: hence the edge. {measured}",
+            soft_wrap=False,
+            width=width,
+        )
 
 
 def _mark(way: Way, demand: Demand) -> str:

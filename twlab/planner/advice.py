@@ -76,7 +76,7 @@ def _situation(demand: Demand, asked: Way) -> str:
             f"It is at the edge: {text} Up to {asked.sustained_per_s:,.1f} a second suffice for certain, above {asked.ceiling_per_s:,.1f} connects "
             f"fail, {_call(asked.error)}; in between {late}a ceiling is measured to 2 %."
         )
-    return f"It does not suffice: {text} {1 - asked.ceiling_per_s / demand.rate_per_s:.1%} of the connects would fail: {_call(asked.error)}."
+    return f"It does not suffice: {text} {1 - asked.ceiling_per_s / demand.rate_per_s:.1%} of the connects would fail with {_call(asked.error)}."
 
 
 def _what_to_do(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str]:

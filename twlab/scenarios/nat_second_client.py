@@ -62,7 +62,6 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
             ),
         ),
         "reset-lost": Arm(Settings(), given={"lost": "reset", **LATE}, expect=Observation(**OUTAGE)),
-        "reset-lost-ipv6": Arm(Settings(), given={"lost": "reset", **LATE, "family": 6}, expect=Observation(**OUTAGE)),
         "reset-lost-45-s": Arm(
             Settings(),
             given={"lost": "reset", "patience_s": 140.0},

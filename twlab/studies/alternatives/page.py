@@ -11,6 +11,7 @@ from typing import Any
 from twlab.studies.alternatives.harm import HARM
 from twlab.studies.alternatives.scenario import LINUX_PORTS, NEAR, PORTS
 from twlab.studies.alternatives.table import DELAYS_S
+from twlab.traffic.load import LINUX_SUSTAINS_PER_S
 
 _PAGE = """# The ways out, side by side
 
@@ -20,8 +21,9 @@ made this page, [alternatives.json](alternatives.json) and [alternatives.csv](al
 table is asserted. `twlab alternatives NAME ...` measures single rows again; `twlab plan` has the arithmetic for numbers of your own.
 
 **Sustained**: new connections a second (with a pool: requests) from one address to one address and port, the highest rate at which no connect failed;
-it is found to {near:.0%}. Measured with {ports} ports instead of Linux's {linux_ports:,}, to which it is scaled. That the rate is proportional
-to the ports is measured at full size by `twlab ceiling`. *No limit*: no connect failed at {most:,.0f} a second with so few ports.
+it is found to {near:.0%}. Measured with {ports} ports instead of Linux's {linux_ports:,}, to which it is scaled. That the rate is proportional to the
+ports is measured at full size by `twlab ceiling`, which finds {full_size} for `control`.
+*No limit*: no connect failed at {most:,.0f} a second with so few ports.
 
 **Memory**: what the proxy's kernel keeps of closed connections at that rate, for {linux_ports:,} ports. What a connect costs in processor
 time as the range fills cannot be seen in virtual time; [ceiling](ceiling.md) has it, from a host's kernel.
@@ -60,6 +62,7 @@ def page(made: Mapping[str, Any]) -> str:
         near=NEAR - 1,
         ports=PORTS,
         linux_ports=LINUX_PORTS,
+        full_size=LINUX_SUSTAINS_PER_S[0],
         most=max((row["sustained_per_s"] or 0 for row in rows), default=0),
         scenarios=len(HARM),
         judged=made["judged"],

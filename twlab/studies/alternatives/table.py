@@ -78,14 +78,19 @@ ALTERNATIVES: tuple[Alternative, ...] = (
     Alternative("tw-reuse-no-timestamps", "tcp_tw_reuse=1, no timestamps", _SYSCTL, timestamps=False),
     Alternative("tw-reuse-bind-first", "tcp_tw_reuse=1, bind() to port 0 first", _SYSCTL, "tw-reuse"),
     Alternative("tw-reuse-bind-no-port", "tcp_tw_reuse=1, IP_BIND_ADDRESS_NO_PORT", f"{_SYSCTL}, {_CODE}", "tw-reuse"),
-    Alternative("tw-reuse-named-ports", "tcp_tw_reuse=1, bind() to a named port", f"{_SYSCTL}, {_CODE}", "tw-reuse"),
+    Alternative(
+        "tw-reuse-named-ports",
+        "tcp_tw_reuse=1, bind() to a named port, with SO_REUSEADDR",
+        f"{_SYSCTL}, {_CODE}",
+        "tw-reuse",
+    ),
     Alternative(
         "tw-reuse-delay-100-ms", "tcp_tw_reuse=1, tcp_tw_reuse_delay=100", f"{_SYSCTL} (Linux 6.14)", "tw-reuse"
     ),
     Alternative("tw-recycle", "tcp_tw_recycle=1", f"{_SYSCTL} (until Linux 4.11)", "tw-recycle"),
     Alternative("tw-buckets", "tcp_max_tw_buckets, a 28th of the ports", _SYSCTL, "no-time-wait"),
     Alternative("linger-0", "SO_LINGER 0", _CODE, "no-time-wait"),
-    Alternative("named-ports", "bind() to a named port, in turn", _CONFIG),
+    Alternative("named-ports", "bind() to a named port, in turn, with SO_REUSEADDR", _CONFIG),
     Alternative("named-ports-no-timestamps", "the same without timestamps", _CONFIG, timestamps=False),
     Alternative("wider-range", "ports 1024 to 65535 (64,512 for 28,232)", _SYSCTL),
     Alternative("socket-port-range", "IP_LOCAL_PORT_RANGE, wider than the sysctl's", _CODE),
@@ -98,7 +103,9 @@ ALTERNATIVES: tuple[Alternative, ...] = (
         "the origin, the proxy's configuration",
     ),
     Alternative("keep-alive", f"{sustained.REQUESTS} requests on a connection", "configuration of both"),
-    Alternative("origin-closes-first", "the origin closes first", "the protocol, the origin's configuration"),
+    Alternative(
+        "origin-closes-first", "the origin closes first, and at once", "the protocol, the origin's configuration"
+    ),
     Alternative("reuseaddr", "SO_REUSEADDR", _CODE),
     Alternative("reuseaddr-bind-first", "SO_REUSEADDR, bind() to port 0", _CODE),
 )
