@@ -71,10 +71,10 @@ def _situation(demand: Demand, asked: Way) -> str:
     if answer == "suffices":
         return f"It suffices: {text}"
     if answer == "at the edge":
-        late = f"timers may end {demand.late_s:.2g} s late, and " if demand.late_s >= 0.01 else ""
+        timers = f"on the timers, which may end {demand.late_s:.2f} s late, and " if demand.late_s >= 0.01 else ""
         return (
-            f"It is at the edge: {text} Up to {asked.sustained_per_s:,.1f} a second suffice for certain, above {asked.ceiling_per_s:,.1f} connects "
-            f"fail, {_call(asked.error)}; in between {late}a ceiling is measured to 2 %."
+            f"It is at the edge: {text} Up to {asked.sustained_per_s:,.1f} a second the ports suffice for certain; above {asked.ceiling_per_s:,.1f} "
+            f"connects fail with {_call(asked.error)}. Between the two it depends {timers}on the 2 % to which a ceiling is measured."
         )
     return f"It does not suffice: {text} {1 - asked.ceiling_per_s / demand.rate_per_s:.1%} of the connects would fail with {_call(asked.error)}."
 

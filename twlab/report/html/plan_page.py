@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from twlab.observation import plain
 from twlab.planner.hazards import KINDS
 from twlab.planner.plan import Plan
 from twlab.results import files
@@ -28,6 +29,13 @@ _WORDS = {
     "late_share": "share of connections that leave a late segment",
     "loss_share": "share of segments that are lost",
 }
+
+
+def _plain(value: object) -> str:
+    """A value of the demand as a person writes it."""
+    if value is None or value == "":
+        return "none given"
+    return f"{value:,.10g}" if isinstance(value, float) else plain(value)
 
 
 def write(plan: Plan, out: Path) -> None:
@@ -59,10 +67,7 @@ def write(plan: Plan, out: Path) -> None:
     text = environment.get_template("plan.html.j2").render(
         plan=plan,
         rate=f"{plan.demand.rate_per_s:,.6g}",
-        demand=[
-            (_WORDS.get(spec.name, spec.name.replace("_", " ")), getattr(plan.demand, spec.name))
-            for spec in fields(plan.demand)
-        ],
+        demand=[(spec.name.replace("_", " "), _plain(getattr(plan.demand, spec.name))) for spec in fields(plan.demand)],
         ways=ways,
         kinds=[(name, kind) for name, kind in KINDS.items() if name in named],
     )
