@@ -333,14 +333,14 @@ def test_bind_before_connect_is_in_the_arithmetic():
 
 
 def test_a_neighbour_that_binds_first_takes_ports_that_reuse_does_not_open():
-    """300 a second of it leave 28,232 - 18,030 ports, also with tcp_tw_reuse; a range of its own
+    """300 a second of it leave 28,232 - 18,030 ports, also with tcp_tw_reuse; a separate range
     gives them back.
     """
     demand = Demand(rate_per_s=400, neighbour_per_s=300)
     assert demand.ports == 28_232 - 18_030
     planned = ways(demand)
     assert planned["as-asked"].answer(400) is Answer.NOT
-    assert planned["range-of-its-own"].answer(400) is Answer.SUFFICES
+    assert planned["separate-range"].answer(400) is Answer.SUFFICES
     assert "18,030 ports" in advice(rate_per_s=400, neighbour_per_s=300)
     assert ways(replace(demand, tw_reuse=1))["as-asked"].four_tuples == demand.ports
 
@@ -349,7 +349,7 @@ def test_a_neighbour_that_binds_first_takes_ports_that_reuse_does_not_open():
     ("demand", "full", "cores"),
     [({"rate_per_s": 250}, "53%", 0.67), ({"rate_per_s": 500, "port_low": 10_000, "port_high": 59_999}, "60%", 2.4)],
 )
-def test_past_half_the_range_the_processor_is_told_of(demand, full, cores):
+def test_past_half_the_range_the_processor_is_named(demand, full, cores):
     """No "change nothing" where several processors are busy with looking for ports; a range of the
     socket's own ends that.
     """

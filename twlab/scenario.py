@@ -114,9 +114,7 @@ class Scenario:
         }
 
     def resized(self, arm: str, overrides: Overrides) -> dict[str, Any]:
-        """The arguments of the steps, and the settings in `sizes`, that `overrides` changes in
-        `arm`: name to new value.
-        """
+        """Return the sizes that `overrides` changes in `arm`, name to new value."""
         chosen = self.arms[arm]
         own = {**self.parameters, **chosen.given}
         changed = {
@@ -129,8 +127,7 @@ class Scenario:
         }
 
     def prediction(self, arm: str, overrides: Overrides | None = None) -> Observation | None:
-        """What `arm` is predicted to show; None: there is no prediction for the size that
-        `overrides` gives it.
+        """Return what `arm` is predicted to show, or None where its size has no prediction.
 
         A setting that is no size leaves the prediction as it is: whether it still holds is then the
         question.

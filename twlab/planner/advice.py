@@ -136,8 +136,8 @@ def _who_binds(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str]
     if demand.neighbour_per_s:
         lines.append(
             f"Neighbours that bind first keep {demand.taken_by_neighbour:,} ports from every connect() of this machine, to any destination, until "
-            "their TIME_WAIT ends; tcp_tw_reuse does not open them. Have them set IP_BIND_ADDRESS_NO_PORT, or give either side a range of its own: "
-            f"IP_LOCAL_PORT_RANGE, or named ports outside ip_local_port_range (then {ways['range-of-its-own'].ceiling_per_s:,.1f} a second)."
+            "their TIME_WAIT ends; tcp_tw_reuse does not open them. Have them set IP_BIND_ADDRESS_NO_PORT, or give either side a separate range: "
+            f"IP_LOCAL_PORT_RANGE, or named ports outside ip_local_port_range (then {ways['separate-range'].ceiling_per_s:,.1f} a second)."
         )
     return lines
 

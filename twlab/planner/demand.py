@@ -28,7 +28,9 @@ _SLOTS, _SHIFT = 64, 3  # kernel/time/timer.c: LVL_SIZE and LVL_CLK_SHIFT
 
 
 def late_s(time_wait_s: float, hz: int) -> float:
-    """By how much Linux's timer wheel ends a timer of `time_wait_s` late at most, in seconds.
+    """Return how late Linux's timer wheel may end a timer of `time_wait_s`.
+
+    The result is in seconds, the most that it can be.
 
     Each level of the wheel counts in steps eight times as long as the one below
     (kernel/time/timer.c, LVL_GRAN, LVL_START), and a timer is rounded up to its level's step. 60 s
@@ -140,9 +142,7 @@ class Demand:
 
     @property
     def taken_by_neighbour(self) -> int:
-        """Ports that neighbours which bind first have in TIME_WAIT or in use; tcp_tw_reuse does not
-        open them.
-        """
+        """Ports that neighbours which bind first have in use or in TIME_WAIT."""
         return math.ceil(self.neighbour_per_s * (self.time_wait_s + self.life_s))
 
     @property
@@ -152,9 +152,7 @@ class Demand:
 
     @property
     def destinations(self) -> float:
-        """How many times a port is used at a time: origins, fewer where one is busier; 1 where no
-        port is shared between them.
-        """
+        """How many origins share a port; fewer where one is busier, 1 after bind()."""
         if self.choice == PortChoice.BIND:
             return 1.0
         return float(self.origins) if self.busiest is None else 1 / self.busiest
@@ -171,9 +169,7 @@ class Demand:
 
     @property
     def reuses(self) -> bool:
-        """tcp_tw_reuse is in force for these connections: the kernel chooses their port in
-        connect(), and both ends have timestamps.
-        """
+        """Whether tcp_tw_reuse applies: connect() chooses the port, both ends have timestamps."""
         on = self.tw_reuse == REUSE_ON or (self.tw_reuse == REUSE_LOOPBACK and self.loopback)
         return on and self.all_timestamps and self.choice in (PortChoice.CONNECT, PortChoice.NO_PORT, PortChoice.RANGE)
 
@@ -200,8 +196,10 @@ def _bad(message: str) -> UsageError:
 
 
 def _ports_in(text: str) -> set[int]:
-    """The ports of ``8080,9000-9100``, the form of ip_local_reserved_ports. Raises UsageError
-    (``bad-plan``).
+    """Read ports in the form of ip_local_reserved_ports, as ``8080,9000-9100``.
+
+    Raises:
+        UsageError: not of that form (``bad-plan``).
     """
     found: set[int] = set()
     for part in filter(None, (part.strip() for part in text.split(","))):

@@ -80,8 +80,8 @@ class Way:
         quiet_s: how much of that comes after the close.
         in_time_wait: sockets in TIME_WAIT at the rate that is served.
         hazards: that remain, the likeliest first.
-        advised: False for what does harm, or is for other reasons not to be done, whatever it
-            sustains.
+        advised: False for what does harm, or is not to be done for other reasons, even where it
+            sustains the rate.
         full_share: share of the four-tuples in use at the rate that is asked for; at most 1.
         search_cores: processors that connect() keeps busy with passing over taken ports at that
             rate.
@@ -108,7 +108,7 @@ class Way:
         return _rate(self.ceiling_per_s)
 
     def edge_text(self) -> str:
-        """Up to what rate the ports suffice, and from which on they do not: ``445.2-469.8``."""
+        """Both ends of the edge as a person writes them: ``445.2-469.8``."""
         return (
             "no limit"
             if math.isinf(self.ceiling_per_s)
@@ -116,7 +116,7 @@ class Way:
         )
 
     def answer(self, rate_per_s: float) -> Answer:
-        """Whether the ports suffice for `rate_per_s`."""
+        """Answer whether the ports suffice for `rate_per_s`."""
         if rate_per_s <= self.sustained_per_s:
             return Answer.SUFFICES
         return Answer.EDGE if rate_per_s <= self.ceiling_per_s else Answer.NOT
@@ -242,7 +242,7 @@ def _choices(demand: Demand) -> list[Way]:
             "the proxy's code (Linux 6.3), with IP_BIND_ADDRESS_NO_PORT where it binds an address; it narrows the range of a socket, cannot "
             "widen it, and saves the search past half of it",
         ),
-        *([_way(replace(demand, neighbour_per_s=0.0), "range-of-its-own", *_APART)] if demand.neighbour_per_s else []),
+        *([_way(replace(demand, neighbour_per_s=0.0), "separate-range", *_APART)] if demand.neighbour_per_s else []),
     ]
 
 

@@ -1,5 +1,4 @@
-"""What a steady load meets whose ports run out: when the first connect fails, and how many do.
-Pure.
+"""Predict what a steady load meets when its ports run out. Pure.
 
 The load opens `rate_per_s` connections a second, and each keeps its four-tuple for `hold_s`. All
 four-tuples are in use after four_tuples / rate seconds. From then on each connect fails until the
@@ -42,9 +41,7 @@ class Shortage:
 
     @property
     def late_s(self) -> float:
-        """By how much Linux may end the hold late: its own minute by two seconds, another length,
-        which the lab keeps, hardly.
-        """
+        """How late the hold may end: two seconds for Linux's minute, else hardly."""
         return LATE_S if self.hold_s == 60 else 0.05
 
     @property

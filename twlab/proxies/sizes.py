@@ -1,6 +1,4 @@
-"""What a proxy's clients see at another size than that of its scenario: other ports, TIME_WAIT,
-rate or duration. Pure.
-"""
+"""Predict what a proxy's clients see with other ports, times, rates or durations. Pure."""
 
 from __future__ import annotations
 
@@ -15,8 +13,9 @@ LINUX = (32_768, 60_999)  # ip_local_port_range, where the settings have no othe
 
 
 def shortage(proxy: Settings, given: Mapping[str, Any], factor: int) -> Shortage:
-    """The load on the ports of `proxy`, of which each serves `factor` connections at a time
-    (addresses x origins).
+    """Return the load on the ports of `proxy`, each of which serves `factor` connections.
+
+    `factor` is addresses x origins, as far as a port is shared between them.
     """
     ports = (proxy.port_high or LINUX[1]) - (proxy.port_low or LINUX[0]) + 1
     hold_s = proxy.time_wait_s or 60.0
@@ -37,8 +36,9 @@ def at_size(
     short: Mapping[str, Any],
     lasting: bool = False,
 ) -> Observation | None:
-    """What is predicted with these arguments; None where the rate is too near the ceiling, or
-    tcp_tw_reuse is short of ports, too.
+    """Predict an arm with these arguments, or return None where that is not possible.
+
+    It is not where the rate is too near the ceiling, or ports are short with tcp_tw_reuse, too.
 
     Args:
         given: ``rate_per_s`` and ``duration_s`` of the requests, of which each takes a connection.

@@ -28,7 +28,7 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     proxy, choice = at("proxy"), given["choice"]
     ports = (proxy.port_high or 60_999) - (proxy.port_low or 32_768) + 1
     kept, reuse = given["requests_per_connection"], proxy.tw_reuse == 1 and proxy.timestamps != 0 and choice != "bind"
-    if given["neighbour"] or choice == "explicit" or (reuse and kept > 1):
+    if given["neighbour"] or choice not in {*PortChoice} - {PortChoice.EXPLICIT} or (reuse and kept > 1):
         return None
     if given["linger_0"] or not given["opener_closes"]:
         return Observation(failed=0, error="", most_in_time_wait=0)

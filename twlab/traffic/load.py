@@ -45,9 +45,9 @@ class PortChoice(StrEnum):
 
 
 def usable(ports: int, choice: PortChoice) -> int:
-    """How many of a range's `ports` the kernel is sure to find: of an odd number one less, unless
-    the socket or the application has its own range.
+    """Return how many of a range's `ports` the kernel is sure to find.
 
+    Of an odd number one less, unless the socket has a range or the application names the port.
     Linux's search goes one parity after the other over an even number of ports, and leaves the
     first or the last of an odd number out (net/ipv4/inet_hashtables.c, __inet_hash_connect;
     net/ipv4/inet_connection_sock.c, inet_csk_find_open_port). Which one depends on where it begins,
