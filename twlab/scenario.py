@@ -113,6 +113,29 @@ class Scenario:
             name: p.default for name, p in inspect.signature(self.steps).parameters.items() if p.kind is p.KEYWORD_ONLY
         }
 
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``twlab explain --json`` prints: the claim, the network, and each arm with
+        its prediction.
+        """
+        return {
+            "scenario": self.name,
+            "hypothesis": self.hypothesis,
+            "explanation": self.explanation,
+            "topology": self.topology_in(),
+            "reads": self.reads,
+            "parameters": self.parameters,
+            "arms": {
+                name: {
+                    "role": self.roles[name],
+                    "settings": arm.settings.over(self.base).as_dict(),
+                    "on": {node: settings.as_dict() for node, settings in arm.on.items()},
+                    "given": dict(arm.given),
+                    "predicted": arm.expect.as_dict(),
+                }
+                for name, arm in self.arms.items()
+            },
+        }
+
     def resized(self, arm: str, overrides: Overrides) -> dict[str, Any]:
         """Return the sizes that `overrides` changes in `arm`, name to new value."""
         chosen = self.arms[arm]

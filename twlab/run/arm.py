@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from twlab.errors import LabError, ScenarioError
+from twlab.errors import EngineError, LabError, ScenarioError
 from twlab.lab.assembly import Vitals, staged
 from twlab.lab.lab import Lab
-from twlab.network import load_topology
+from twlab.network import describe, load_topology
 from twlab.observation import Observation
 from twlab.results.transcript import Entry
 from twlab.scenario import Overrides, Scenario
@@ -57,17 +57,26 @@ def run_arm(
     topology = load_topology(described)
     settings = settings_of(scenario, arm, topology.nodes(), overrides, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
-    with staged(
-        topology,
-        settings,
-        folder / f"{arm}.pcapng",
-        seed=f"{seed} {arm}",
-        forced=forced,
-        listener=listener,
-        pulse=pulse,
-    ) as stage:
-        stage.outcome |= {"given": given, **take_steps(scenario, scenario.prediction(arm, overrides), stage.lab, given)}
-    return stage.outcome
+    outcome: dict[str, Any] = {}
+    try:
+        with staged(
+            topology,
+            settings,
+            folder / f"{arm}.pcapng",
+            seed=f"{seed} {arm}",
+            forced=forced,
+            listener=listener,
+            pulse=pulse,
+        ) as stage:
+            outcome = stage.outcome
+            outcome |= {
+                "given": given,
+                "network": {"topology": described, **describe(topology)},
+                **take_steps(scenario, scenario.prediction(arm, overrides), stage.lab, given),
+            }
+    except EngineError as fault:  # what has been observed is no evidence then
+        outcome |= {"observed": {}, "mismatches": [], "ok": None, "error": outcome.get("error") or fault.as_dict()}
+    return outcome
 
 
 def settings_of(

@@ -158,8 +158,8 @@ class _Boot:
         _record(self._jobs[index], outcome)
 
 
-def check(order: Order) -> None:
-    """Check what `order` names, without an engine.
+def check(order: Order) -> Overrides:
+    """Check what `order` names, without an engine; return what ``--set`` changes.
 
     Raises:
         UsageError: no such arm (``no-such-arm``), an override that no scenario takes, or a topology
@@ -182,11 +182,12 @@ def check(order: Order) -> None:
         for arm in order.arms or scenario.arms
     }:
         load_topology(topology)
+    return overrides
 
 
 def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
     """Folders, empty results, and the jobs in the order they will run."""
-    check(order)
+    overrides = check(order)
     networks = [describe_network(scenario.topology_in()) for _, scenario in order.scenarios]
     finished, jobs = [], []
     for (source, scenario), network in zip(order.scenarios, networks, strict=True):

@@ -67,7 +67,10 @@ def write(plan: Plan, out: Path) -> None:
     text = environment.get_template("plan.html.j2").render(
         plan=plan,
         rate=f"{plan.demand.rate_per_s:,.6g}",
-        demand=[(spec.name.replace("_", " "), _plain(getattr(plan.demand, spec.name))) for spec in fields(plan.demand)],
+        demand=[
+            (_WORDS.get(spec.name, spec.name.replace("_", " ")), _plain(getattr(plan.demand, spec.name)))
+            for spec in fields(plan.demand)
+        ],
         ways=ways,
         kinds=[(name, kind) for name, kind in KINDS.items() if name in named],
     )
