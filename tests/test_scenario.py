@@ -97,7 +97,31 @@ def test_overrides_are_settings_or_arguments_of_the_steps():
     assert overrides.given == {"count": 5, "loud": True}
 
 
-@pytest.mark.parametrize("pair", ["time_wait_s", "=3", "speed=1", "count=many", "loud=perhaps"])
+def test_a_setting_may_be_for_one_node():
+    """NODE:KEY=VALUE, over what is set for all; a node that the topology lacks is refused."""
+    overrides = Overrides.parse(["time_wait_s=2", "client:tw_reuse=1", "client:time_wait_s=3"], [make()])
+    assert overrides.at("server") == Settings(time_wait_s=2)
+    assert overrides.at("client") == Settings(time_wait_s=3, tw_reuse=1)
+    overrides.check_nodes(["client", "server"], "pair")
+    with pytest.raises(UsageError, match="did you mean 'client1'"):
+        overrides.check_nodes(["client1", "server"], "pair")
+
+
+def test_arms_are_chosen_by_name_or_role():
+    """In the scenario's order; an arm of that name goes before a role."""
+    made = make(treatment={"one": ARM, "two": ARM}, remedies={"r": ARM})
+    assert made.chosen([]) == ["control", "one", "two", "r"]
+    assert made.chosen(["treatment"]) == ["one", "two"]
+    assert made.chosen(["r", "one"]) == ["one", "r"]
+    assert make(treatment={"treatment": ARM, "two": ARM}).chosen(["treatment"]) == ["treatment"]
+    with pytest.raises(UsageError, match="did you mean 'two'"):
+        made.chosen(["tow"])
+
+
+@pytest.mark.parametrize(
+    "pair",
+    ["client:speed=1", "client:count=1", ":sack=1", "time_wait_s", "=3", "speed=1", "count=many", "loud=perhaps"],
+)
 def test_overrides_that_mean_nothing_are_refused(pair):
     """A --set that no scenario takes, or with a value of the wrong type, is wrong usage."""
     with pytest.raises(UsageError):

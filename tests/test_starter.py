@@ -1,6 +1,7 @@
 """`twlab new`: what it writes runs as it is, and what it cannot write it says."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ from conftest import ROOT
 
 from twlab.commands import scenario_template
 from twlab.errors import CapabilityError, UsageError
+from twlab.network import load_topology
 from twlab.scenario import find_scenario
 
 
@@ -50,6 +52,21 @@ def test_it_is_written_in_the_project_s_own_style(tmp_path):
     assert find_scenario(str(path)).topology == "nat,clients=2"
 
 
+@pytest.mark.parametrize(
+    "topology", ["pair", "proxy", "nat", "nat,clients=2,servers=2", "campus", "vip", "vip,servers=5"]
+)
+def test_what_it_writes_crosses_the_wire(tmp_path, topology):
+    """Between the two ends that it names there is a wire, whichever the topology."""
+    text = scenario_template.write(f"{tmp_path}/mine", topology).read_text()
+    client, server = re.search(r'opener, server = lab\["(\w+)"\], lab\["(\w+)"\]', text).groups()
+    made = load_topology(topology)
+    wires = [name for name in made.nodes() if made.nodeInfo(name)["cls"].role == "wire"]
+    seen = [client]
+    for here in seen:  # all that the client reaches without crossing a wire
+        seen += [name for name in made.g.edge[here] if name not in seen and name not in wires]
+    assert server not in seen
+
+
 def test_a_file_is_never_written_over(tmp_path):
     """The second time it says so, and the file is as it was."""
     path = scenario_template.write(str(tmp_path / "mine.py"), "pair")
@@ -60,7 +77,9 @@ def test_a_file_is_never_written_over(tmp_path):
     assert path.read_text() == "a student's work"
 
 
-@pytest.mark.parametrize("name", ["", "Late", "late reset", "1st", "-x", "class", "a--b", "late.reset", "späte"])
+@pytest.mark.parametrize(
+    "name", ["", "Late", "late reset", "1st", "-x", "class", "a--b", "late.reset", "späte", "random", "twlab"]
+)
 def test_a_bad_name_is_told(tmp_path, name):
     """What could be no function's name, or no scenario's, is refused before anything is written."""
     with pytest.raises(UsageError) as caught:

@@ -8,6 +8,7 @@ from twlab.errors import CapabilityError, EngineError, LabError, ScenarioError, 
 from twlab.lab.lab import Lab
 from twlab.observation import Observation, about, at_least, at_most, between
 from twlab.scenario import Arm, Scenario, Verdict, scenario
+from twlab.segment import match
 from twlab.settings import Settings
 
 __version__ = "0.1.0"
@@ -27,5 +28,6 @@ __all__ = [
     "at_least",
     "at_most",
     "between",
+    "match",
     "scenario",
 ]

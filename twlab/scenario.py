@@ -10,15 +10,15 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import importlib.util
 import inspect
 import pkgutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from twlab import user_file
 from twlab.errors import ScenarioError, UsageError, did_you_mean
 from twlab.numerals import real, whole
 from twlab.observation import Observation
@@ -33,9 +33,12 @@ class Verdict(StrEnum):
     INCONCLUSIVE = "INCONCLUSIVE"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Arm:
     """One setting of the world, and what it is predicted to show.
+
+    Settings and facts may be given as plain dictionaries, as the pytest marker takes them:
+    ``Arm({"time_wait_s": 1}, expect={"reopened": True}, on={"proxy": {"tw_reuse": 1}})``.
 
     Attributes:
         settings: what differs from the scenario's base, on every node.
@@ -43,12 +46,40 @@ class Arm:
         on: what differs further on single nodes, by node name.
         given: arguments for the scenario's steps, where arms differ in what is done and not in how
             nodes are set.
+
+    Raises:
+        ScenarioError: an argument of another type (``bad-arm``).
+        UsageError: a setting that there is not, or a value that it cannot have.
     """
 
     settings: Settings
     expect: Observation
-    on: Mapping[str, Settings] = field(default_factory=dict)
-    given: Mapping[str, Any] = field(default_factory=dict)
+    on: Mapping[str, Settings]
+    given: Mapping[str, Any]
+
+    def __init__(
+        self,
+        settings: Settings | Mapping[str, Any],
+        expect: Observation | Mapping[str, Any],
+        on: Mapping[str, Settings | Mapping[str, Any]] | None = None,
+        given: Mapping[str, Any] | None = None,
+    ):
+        for name, value, kind in (
+            ("settings", settings, Settings),
+            ("expect", expect, Observation),
+            ("on", on, dict),
+            ("given", given, dict),
+        ):
+            if value is not None and not isinstance(value, kind | Mapping):
+                raise ScenarioError(
+                    f"{name}={value!r} is no argument of an arm",
+                    f"write {name}={kind.__name__}(...), or a dictionary of names and values",
+                    "bad-arm",
+                )
+        object.__setattr__(self, "settings", _as_settings(settings))
+        object.__setattr__(self, "expect", expect if isinstance(expect, Observation) else Observation(**expect))
+        object.__setattr__(self, "on", {node: _as_settings(values) for node, values in (on or {}).items()})
+        object.__setattr__(self, "given", dict(given or {}))
 
 
 Predict = Callable[[str, Callable[[str], Settings], Mapping[str, Any]], Observation | None]
@@ -87,6 +118,26 @@ class Scenario:
     steps: Callable[..., Observation]
     predict: Predict | None = None
     sizes: tuple[str, ...] = ()
+
+    def chosen(self, wanted: Sequence[str]) -> list[str]:
+        """The arms that `wanted` names, each by its own name or by its role, in the scenario's
+        order; all where nothing is named.
+
+        Raises:
+            UsageError: no arm has that name or role (``no-such-arm``).
+        """
+        names = set()
+        for word in wanted:
+            known = {word} & set(self.arms) or {arm for arm, role in self.roles.items() if role == word}
+            if not known:
+                guess = user_file.meant(word, self.arms)
+                raise UsageError(
+                    f"{self.name} has no arm called {word!r}{guess}",
+                    f"its arms are: {', '.join(self.arms)}",
+                    "no-such-arm",
+                )
+            names |= known
+        return [arm for arm in self.arms if arm in names or not wanted]
 
     def settings_for(self, arm: str, node: str, overrides: Settings | None = None) -> Settings:
         """The settings of `node` in `arm`: base, then the arm's, then the arm's for this node, then
@@ -206,9 +257,7 @@ def scenario(
 
     def decorate(steps: Callable[..., Observation]) -> Scenario:
         name = steps.__name__.replace("_", "-")
-        hypothesis, _, explanation = inspect.cleandoc(
-            steps.__doc__ or inspect.getmodule(steps).__doc__ or ""
-        ).partition("\n\n")
+        hypothesis, _, explanation = inspect.cleandoc(steps.__doc__ or "").partition("\n\n")
         if not hypothesis:
             raise ScenarioError(
                 f"scenario {name} claims nothing: it has no docstring",
@@ -264,27 +313,43 @@ def scenario(
 @dataclass(frozen=True)
 class Overrides:
     """What ``--set`` changes: settings and arguments of the steps. It applies to every arm but the
-    control, which stays what it is, unless the control is asked for by name."""
+    control, which stays what it is, unless the control is asked for by name.
+
+    Attributes:
+        settings: of every node.
+        given: arguments of the steps.
+        on: of single nodes, over `settings`, by node name: from ``NODE:KEY=VALUE``.
+    """
 
     settings: Settings = field(default_factory=Settings)
     given: Mapping[str, Any] = field(default_factory=dict)
+    on: Mapping[str, Settings] = field(default_factory=dict)
+
+    def at(self, node: str) -> Settings:
+        """What they change on `node`."""
+        return self.on[node].over(self.settings) if node in self.on else self.settings
 
     @classmethod
     def parse(cls, pairs: list[str], scenarios: list[Scenario]) -> Overrides:
-        """From ``KEY=VALUE`` texts. An argument must be one of every scenario named, and has its
-        default's type.
+        """From ``KEY=VALUE`` and ``NODE:KEY=VALUE`` texts. An argument must be one of every
+        scenario named, and has its default's type.
 
         Raises:
             UsageError: not of that form, no such setting, or no value for it.
         """
         settings: dict[str, Any] = {}
         given: dict[str, Any] = {}
+        on: dict[str, dict[str, Any]] = {}
         for pair in pairs:
             key, sign, text = pair.partition("=")
-            if not sign or not key:
+            if not sign or not key or key.startswith(":"):
                 raise UsageError(
                     f"--set {pair} is not of the form KEY=VALUE", "for example: --set time_wait_s=10", "bad-setting"
                 )
+            node, colon, name = key.partition(":")
+            if colon:
+                on.setdefault(node, {})[name] = parse_setting(name, text)
+                continue
             defaults = [s.parameters[key] for s in scenarios if key in s.parameters]
             if key not in setting_names() and defaults and len(defaults) == len(scenarios):
                 given[key] = _parse_like(key, text, defaults[0])
@@ -292,7 +357,15 @@ class Overrides:
                 if key not in setting_names():
                     raise no_such_setting(key, [name for s in scenarios for name in s.parameters])
                 settings[key] = parse_setting(key, text)
-        return cls(Settings(**settings), given)
+        return cls(Settings(**settings), given, {node: Settings(**values) for node, values in on.items()})
+
+    def check_nodes(self, names: Sequence[str], topology: str) -> None:
+        """Raise UsageError where they set a node that is not one of `names`, those of `topology`
+        (``no-such-node``).
+        """
+        if unknown := sorted(set(self.on) - set(names)):
+            message = f"--set names the node {unknown[0]!r}, which {topology} does not have{user_file.meant(unknown[0], names)}"
+            raise UsageError(message, f"its nodes are: {', '.join(names)}", "no-such-node")
 
 
 def judge(roles: Mapping[str, str], held: Mapping[str, bool | None]) -> Verdict:
@@ -346,23 +419,24 @@ def find_scenario(name: str) -> Scenario:
 
 
 def _load_file(path: Path) -> dict[str, Scenario]:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    try:
-        assert spec and spec.loader, "the name does not end in .py"
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-    except (UsageError, ScenarioError):
-        raise
-    except Exception as error:  # whatever a user's file may raise
-        raise UsageError(
-            f"{path} cannot be loaded: {type(error).__name__}: {error}",
-            "run it with python3 to see where",
-            "broken-scenario-file",
-        ) from error
-    found = {s.name: s for s in _scenarios_in(module)}
+    found = {s.name: s for s in _scenarios_in(user_file.load(path, f"scenario_{path.stem}", "broken-scenario-file"))}
     if not found:
         raise UsageError(f"{path} holds no scenario", "decorate a function with @scenario(...)", "broken-scenario-file")
     return found
+
+
+def _as_settings(values: Settings | Mapping[str, Any]) -> Settings:
+    if isinstance(values, Settings):
+        return values
+    for name in values:
+        if name not in setting_names():
+            remedy = f"the settings are: {', '.join(setting_names())}"
+            raise UsageError(
+                f"there is no setting called {name!r}{user_file.meant(name, setting_names())}",
+                remedy,
+                "no-such-setting",
+            )
+    return Settings(**values)
 
 
 def _scenarios_in(module: object) -> list[Scenario]:

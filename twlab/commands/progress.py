@@ -76,6 +76,8 @@ class Progress:
             self._entry(event)
         elif kind == "pulse":
             self._at_s, self._packets, self._time_wait = event["at_s"], event["packets"], event["time_wait"]
+        elif kind == "quiet":
+            self._quiet(event)
         elif kind == "arm":
             outcome = {
                 True: "as predicted",
@@ -88,12 +90,23 @@ class Progress:
 
     def _entry(self, event: dict[str, Any]) -> None:
         self._at_s = event["at_s"]
+        if event.get("details", {}).get("printed"):
+            self._console.print(f"{self._where}  {event['at_s']:8.3f} s  {event['text']}", markup=False)
+            return
         if event["kind"] != "step":
             self._doing = f"{event.get('node', '')} {event['text']}".strip()
             return
         self._step, self._doing = event["text"], ""
         if not self._live:
             self._console.print(f"{self._where}  {event['at_s']:8.3f} s  {event['text']}", markup=False)
+
+    def _quiet(self, event: dict[str, Any]) -> None:
+        """The lab has been silent for long."""
+        step = f", in the step: {self._step}" if self._step else ""
+        text = f"{self._where}  nothing for {event['real_s']:g} s of real time: {event['text']}{step}"
+        self._console.print(
+            f"{text}\n  Ctrl-C ends it; a loop in the steps has to let time pass, e.g. with lab.sleep", markup=False
+        )
 
     def _forget(self) -> None:
         self._step = self._doing = ""

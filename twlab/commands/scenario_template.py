@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import keyword
 import re
+import sys
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,16 @@ from twlab.results.files import replacing
 if TYPE_CHECKING:
     from twlab.network import Topology
 
+_TAKEN = (
+    "twlab",
+    "topologies",
+    "mininet",
+    "scapy",
+    "pyroute2",
+    "netfilterqueue",
+    "pytest",
+    "hypothesis",
+)  # what twlab and its tests import
 _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _TEXT = '''\
 """{title}: a scenario of your own. It runs as it is; the numbers say what to change, and in which order.
@@ -83,6 +95,9 @@ def write(name: str, topology: str) -> Path:
     if not _NAME.fullmatch(path.stem) or keyword.iskeyword(function):
         remedy = "small letters and digits, joined by - or _, and no word of Python's, e.g. late-reset"
         raise UsageError(f"{path.stem!r} cannot be the name of a scenario", remedy, "bad-name")
+    if path.stem in sys.stdlib_module_names or path.stem in _TAKEN:
+        remedy = f"beside a file {path.name}, Python would take it for its own, e.g. call yours my-{path.stem}"
+        raise UsageError(f"{path.stem!r} is the name of a Python module", remedy, "bad-name")
     from twlab.network import load_topology
 
     client, server = _ends(topology, load_topology(topology))
@@ -102,20 +117,23 @@ def write(name: str, topology: str) -> Path:
 
 def _ends(text: str, topology: Topology) -> tuple[str, str]:
     """Who connects, and to whom: a server, and the endpoint nearest to it, with routers alone
-    between them.
+    between them, a wire among these.
     """
     kinds = {name: topology.nodeInfo(name)["cls"] for name in topology.nodes()}
     endpoints = [name for name, kind in kinds.items() if kind.role == "endpoint"]
     for server in sorted(endpoints, key=lambda name: not name.startswith("s")):
-        seen = [server]
-        for here in seen:
+        ahead = deque([(server, False)])
+        seen = {(server, False)}
+        while ahead:
+            here, crossed = ahead.popleft()
             for name in topology.g.edge.get(here, {}):
-                if name not in seen and kinds[name].role == "endpoint":
+                way = (name, crossed or kinds[name].role == "wire")
+                if way in seen or name == server:
+                    continue
+                seen.add(way)
+                if kinds[name].role == "endpoint" and way[1]:
                     return name, server
-                if name not in seen and kinds[name].forwards:
-                    seen.append(name)
-    raise UsageError(
-        f"no two endpoints of {text} reach each other",
-        "see topologies/pair.py for how one is made",
-        "broken-topology-file",
-    )
+                if kinds[name].role != "endpoint" and kinds[name].forwards:
+                    ahead.append(way)
+    message = f"no two endpoints of {text} reach each other across a wire"
+    raise UsageError(message, "see topologies/pair.py for how one is made", "broken-topology-file")

@@ -82,11 +82,15 @@ def run(
         list[str] | None, typer.Argument(help="Scenarios, or paths of files that hold one.", metavar="[NAME ...]")
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Run every scenario.")] = False,
-    arm: Annotated[list[str] | None, typer.Option(help="Run this arm only (may be repeated).")] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="Run this arm only, or the arms of this role (may be repeated).")
+    ] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="KEY=VALUE", help="Change a setting in every arm but the control (may be repeated)."
+            "--set",
+            metavar="[NODE:]KEY=VALUE",
+            help="Change a setting in every arm but the control, on all nodes or on NODE.",
         ),
     ] = None,
     engine: Annotated[
@@ -126,7 +130,7 @@ def run(
     if times > 1:
         repeat(order, choose(engine, agent=runner.AGENT), times, as_json)
         return
-    arms = sum(not order.arms or name in order.arms for _, scenario in wanted for name in scenario.arms)
+    arms = sum(len(scenario.chosen(order.arms)) for _, scenario in wanted)
     with Progress(err, arms) as progress:
         finished = runner.run(order, choose(engine, agent=runner.AGENT), progress.on_event)
     kept.extend(run.folder for run in finished)

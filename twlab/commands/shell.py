@@ -73,8 +73,7 @@ def shell(
     request = {
         "topology": topology, "settings": settings, "seed": seed, "folder": str(folder.resolve()), "result": result, "lines": lines, "terminal": -1
     }  # fmt: skip
-    session = _Session()
-    interrupted = False
+    session = _Session(lines is not None)
     try:
         if lines is None:
             from twlab.engines.terminal import on_terminal
@@ -98,9 +97,12 @@ def shell(
 
 
 class _Session:
-    """What comes from the session."""
+    """What comes from the session; `says_quiet`: also that nothing came for long, which at a
+    terminal is nothing odd.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, says_quiet: bool) -> None:
+        self._says_quiet = says_quiet
         self.failed = False
         self.error: LabError | None = None
 
@@ -108,6 +110,8 @@ class _Session:
         if event["event"] == "output":
             sys.stdout.write(event["text"])
             sys.stdout.flush()
+        elif event["event"] == "quiet" and self._says_quiet:
+            err.print(f"nothing for {event['real_s']:g} s of real time: {event['text']}; Ctrl-C ends it", markup=False)
         elif event["event"] == "ended":
             self.failed = event["failed"]
         elif event["event"] == "error":

@@ -91,5 +91,7 @@ def _tell_story(result: Result) -> None:
             out.print(f"  [red]✗ {escape(mismatch)}[/red]")
         if arm.error:
             out.print(f"  [yellow]? {escape(arm.error['message'])} \\[{arm.error['slug']}][/yellow]")
+            if arm.error.get("where"):
+                out.print(f"    at {escape(arm.error['where'])}")
             if arm.error["remedy"]:
                 out.print(f"    remedy: {escape(arm.error['remedy'])}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import select
 import subprocess
@@ -15,6 +14,7 @@ from typing import IO, Any
 
 from twlab import loop, paths
 from twlab.engines import sandbox
+from twlab.engines.guest.pulse import QUIET_S, computes
 from twlab.errors import EngineError
 
 
@@ -96,7 +96,7 @@ def carry_out(
             process.stdin.write(json.dumps(request).encode())
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-        finished = _relay(process.stdout.fileno(), on_event, deadline_s)
+        finished = _relay(process, on_event, deadline_s)
         if finished is not None:
             process.wait()
         return finished
@@ -105,18 +105,33 @@ def carry_out(
             process.kill()  # pid 1 of the lab follows, and the kernel removes the rest
 
 
-def _relay(fd: int, on_event: Callable[[dict[str, Any]], None], deadline_s: float) -> bool | None:
-    """Hand on events until the stream ends: whether the last was ``end``; None when time ran out."""
+def _relay(
+    process: subprocess.Popen[bytes], on_event: Callable[[dict[str, Any]], None], deadline_s: float
+) -> bool | None:
+    """Hand on events until the stream ends: whether the last was ``end``; None when time ran out.
+
+    Where none comes for long because the lab computes, rather than waits, an event ``quiet`` of
+    this process says so.
+    """
+    assert process.stdout
+    fd = process.stdout.fileno()
     pending = b""
     finished = False
+    heard_s, quiet_s = loop.monotonic_s(), QUIET_S
     while True:
-        rest_s = deadline_s - loop.monotonic_s()
-        if rest_s <= 0 or not select.select([fd], [], [], rest_s if rest_s < math.inf else None)[0]:
-            return None
+        rest_s = min(deadline_s, heard_s + quiet_s) - loop.monotonic_s()
+        if not select.select([fd], [], [], max(0.0, rest_s))[0]:
+            if loop.monotonic_s() >= deadline_s:
+                return None
+            if computes(process.pid):
+                on_event({"event": "quiet", "real_s": quiet_s, "text": "a process in it computes without end"})
+            quiet_s *= 2
+            continue
         data = os.read(fd, 1 << 16)
         if not data:
             return finished
         *lines, pending = (pending + data).split(b"\n")
+        heard_s, quiet_s = loop.monotonic_s(), QUIET_S
         for line in lines:
             event = json.loads(line)
             finished = event["event"] == "end"

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from twlab import user_file
 from twlab.errors import CapabilityError, ScenarioError
 from twlab.linux import conntrack as tracking
 from twlab.linux import counters, sysctl, tcp_sockets
@@ -90,8 +91,11 @@ class Lab:
 
     def __getitem__(self, name: str) -> Host:
         if name not in self._hosts:
+            guess = user_file.meant(str(name), self._hosts)
             raise ScenarioError(
-                f"this topology has no node called {name!r}", f"its nodes are: {', '.join(self._hosts)}", "no-such-node"
+                f"this topology has no node called {name!r}{guess}",
+                f"its nodes are: {', '.join(self._hosts)}",
+                "no-such-node",
             )
         return self._hosts[name]
 

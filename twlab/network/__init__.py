@@ -8,7 +8,6 @@ however the process ends.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 import sys
@@ -20,7 +19,7 @@ from typing import Any
 
 from mininet.topo import Topo
 
-from twlab import paths
+from twlab import paths, user_file
 from twlab.errors import CapabilityError, UsageError, did_you_mean
 from twlab.linux import rtnetlink
 from twlab.linux.syscalls import new_network_namespace
@@ -297,15 +296,8 @@ def _load_file(path: Path) -> dict[str, type[Topo]]:
             "no-such-topology",
         )
     search = list(sys.path)  # the file may add to it, for the sake of mn
-    spec = importlib.util.spec_from_file_location(f"topology_{path.stem}", path)
     try:
-        module = importlib.util.module_from_spec(spec)  # type: ignore[arg-type]
-        sys.modules[module.__name__] = module  # where the drawing in its docstring is looked for
-        spec.loader.exec_module(module)  # type: ignore[union-attr]
-    except (Exception, SystemExit) as error:  # whatever a user's file may raise
-        raise _broken(
-            f"{path} cannot be loaded: {type(error).__name__}: {error}", "run it with python3 to see where"
-        ) from error
+        module = user_file.load(path, f"topology_{path.stem}", "broken-topology-file")
     finally:
         sys.path[:] = search
     known = getattr(module, "topos", None)

@@ -4,20 +4,29 @@ gathers the evidence.
 
 from __future__ import annotations
 
+import inspect
+import io
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from twlab.errors import EngineError, LabError, ScenarioError
+from twlab import user_file
+from twlab.errors import LabError, ScenarioError
 from twlab.lab.assembly import Vitals, staged
 from twlab.lab.lab import Lab
-from twlab.network import describe, load_topology
+from twlab.network import load_topology
 from twlab.observation import Observation
 from twlab.results.transcript import Entry
 from twlab.scenario import Overrides, Scenario
 from twlab.settings import Settings
 from twlab.tuning.apply import check
+
+_MOST_PRINTS, _LONGEST_PRINT = (
+    1000,
+    2000,
+)  # lines that the steps of an arm print, and characters of one, in its transcript
 
 
 def run_arm(
@@ -57,26 +66,19 @@ def run_arm(
     topology = load_topology(described)
     settings = settings_of(scenario, arm, topology.nodes(), overrides, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
-    outcome: dict[str, Any] = {}
-    try:
-        with staged(
-            topology,
-            settings,
-            folder / f"{arm}.pcapng",
-            seed=f"{seed} {arm}",
-            forced=forced,
-            listener=listener,
-            pulse=pulse,
-        ) as stage:
-            outcome = stage.outcome
-            outcome |= {
-                "given": given,
-                "network": {"topology": described, **describe(topology)},
-                **take_steps(scenario, scenario.prediction(arm, overrides), stage.lab, given),
-            }
-    except EngineError as fault:  # what has been observed is no evidence then
-        outcome |= {"observed": {}, "mismatches": [], "ok": None, "error": outcome.get("error") or fault.as_dict()}
-    return outcome
+    with staged(
+        topology,
+        settings,
+        folder / f"{arm}.pcapng",
+        seed=f"{seed} {arm}",
+        forced=forced,
+        listener=listener,
+        pulse=pulse,
+    ) as stage:
+        stage.outcome |= {"given": given, **take_steps(scenario, chosen, stage.lab, given)}
+        if error := _never_reported(chosen.expect, stage.outcome.get("observed") or {}):
+            stage.outcome |= {"ok": None, "error": error.as_dict()}
+    return stage.outcome
 
 
 def settings_of(
@@ -91,7 +93,8 @@ def settings_of(
             f"its nodes are: {', '.join(names)}",
             "no-such-node",
         )
-    settings = {name: scenario.settings_for(arm, name, overrides.settings) for name in names}
+    overrides.check_nodes(names, scenario.topology_in(arm, overrides.given))
+    settings = {name: scenario.settings_for(arm, name, overrides.at(name)) for name in names}
     for wanted in settings.values():
         check(wanted, forced)
     return settings
@@ -101,38 +104,78 @@ def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: 
     """The observation and how it compares, or what kept the steps from being taken; the transcript
     tells the story up to there.
 
-    Without a prediction (`expect` is None) there is nothing to compare with, and ``ok`` is None.
+    What the steps print stands in the transcript, line by line.
     """
     try:
-        observation = scenario.steps(lab, **given)
+        with _Printed(lab) as printed, redirect_stdout(printed):
+            observation = scenario.steps(lab, **given)
         if not isinstance(observation, Observation) or not observation:
             raise ScenarioError(
                 f"{scenario.name} observed nothing",
                 "return an Observation that names at least one fact",
                 "checks-nothing",
             )
-        mismatches = [] if expect is None else expect.mismatches(observation)
-        return {
-            "observed": observation.as_dict(),
-            "mismatches": mismatches,
-            "ok": None if expect is None else not mismatches,
-        }
-    except Exception as error:  # the steps are anybody's code; whatever it raises is this arm's outcome
-        lab.note(f"the arm ends here: {error}")
-        return {"error": as_dict(error)}
+        mismatches = chosen.expect.mismatches(observation)
+        return {"observed": observation.as_dict(), "mismatches": mismatches, "ok": not mismatches}
+    except (Exception, SystemExit) as error:  # the steps are anybody's code; whatever it raises is this arm's outcome
+        told = as_dict(error, inspect.getsourcefile(inspect.unwrap(scenario.steps)) or "")
+        lab.note(f"the arm ends here: {told['message']}")
+        return {"error": told}
 
 
-def as_dict(error: Exception) -> dict[str, str]:
-    """An error as a result keeps it: slug, message, remedy. What nobody raised on purpose also goes
-    to standard error, with its traceback.
+def _never_reported(expect: Observation, observed: Mapping[str, Any]) -> ScenarioError | None:
+    """The error of a prediction about facts that the steps do not report, where all those that they
+    do report agree.
     """
+    missing = [name for name in expect if name not in observed]
+    if not observed or not missing or len(expect.mismatches(observed)) > len(missing):
+        return None
+    spare = [name for name in observed if name not in expect]
+    told = ", ".join(f"{name}{user_file.meant(name, spare)}" for name in missing)
+    remedy = f"the steps report: {', '.join(observed)}; predict one of these, or return what is predicted"
+    return ScenarioError(f"predicted and never reported: {told}", remedy, "never-reported")
+
+
+class _Printed(io.TextIOBase):
+    """Standard output of the steps: each line becomes a note, up to a bound; the rest is counted."""
+
+    def __init__(self, lab: Lab):
+        self._lab = lab
+        self._rest = ""
+        self._count = 0
+
+    def write(self, text: str) -> int:
+        *lines, rest = (self._rest + text).split("\n")
+        self._rest = rest[:_LONGEST_PRINT]
+        for line in lines:
+            self._count += 1
+            if self._count <= _MOST_PRINTS:
+                self._lab.note(f"prints: {line[:_LONGEST_PRINT]}", printed=True)
+            elif self._count == _MOST_PRINTS + 1:
+                self._lab.note(f"prints more than {_MOST_PRINTS} lines; the rest is not kept", printed=True)
+        return len(text)
+
+    def __exit__(self, *_: object) -> None:
+        if self._rest:
+            self.write("\n")
+
+
+def as_dict(error: BaseException, path: str = "") -> dict[str, str]:
+    """An error as a result keeps it: slug, message, remedy, and ``where`` in the file at `path` it
+    comes from, if it does.
+
+    What nobody raised on purpose also goes to standard error, with its traceback.
+    """
+    where = user_file.place(error, path) if path else ""
+    known = {"where": where} if where else {}
     if isinstance(error, LabError):
-        return error.as_dict()
+        return {**error.as_dict(), **known}
     if isinstance(error, OSError):
-        return {"slug": "system-error", "message": str(error), "remedy": "see twlab doctor"}
+        return {"slug": "system-error", "message": str(error), "remedy": "see twlab doctor", **known}
     traceback.print_exception(error)
-    return {
-        "slug": "internal-error",
-        "message": f"{type(error).__name__}: {error}",
-        "remedy": "the log beside the result has the details",
-    }
+    remedy = (
+        "mend that line; the log beside the result has the details"
+        if where
+        else "the log beside the result has the details"
+    )
+    return {"slug": "internal-error", "message": user_file.words(error), "remedy": remedy, **known}

@@ -14,9 +14,9 @@ from typing import Any
 
 from twlab import loop
 from twlab.engines.protocol import Engine, Event, Job, Request, arms_request
-from twlab.errors import CapabilityError, EngineError, Interrupted, LabError, UsageError, did_you_mean
+from twlab.errors import CapabilityError, EngineError, Interrupted, LabError
 from twlab.results.files import cannot_write
-from twlab.results.result import ArmResult, Result
+from twlab.results.result import ArmResult, Result, cannot_write
 from twlab.scenario import Overrides, Scenario
 
 AGENT = "twlab.run.agent"  # runs arms inside an engine
@@ -28,8 +28,8 @@ class Order:
 
     Attributes:
         scenarios: source (name, or path of a file) and scenario.
-        arms: the arms wanted; empty: all.
-        sets: ``KEY=VALUE`` texts, see `twlab.scenario.Overrides`.
+        arms: the arms wanted, by their names or roles; empty: all.
+        sets: ``KEY=VALUE`` and ``NODE:KEY=VALUE`` texts, see `twlab.scenario.Overrides`.
         seed: for everything random.
         out: where the runs' folders are made.
         real_limit_s: real seconds for one arm to take.
@@ -168,26 +168,12 @@ def check(order: Order) -> Overrides:
     from twlab.network import load_topology
 
     overrides = Overrides.parse(list(order.sets), [scenario for _, scenario in order.scenarios])
-    for _, scenario in order.scenarios:
-        if unknown := [arm for arm in order.arms if arm not in scenario.arms]:
-            near = did_you_mean(unknown[0], scenario.arms)
-            raise UsageError(
-                f"{scenario.name} has no arm called {unknown[0]!r}{near}",
-                f"its arms are: {', '.join(scenario.arms)}",
-                "no-such-arm",
-            )
     for topology in {
         scenario.topology_in(arm, overrides.given)
         for _, scenario in order.scenarios
-        for arm in order.arms or scenario.arms
+        for arm in scenario.chosen(order.arms)
     }:
-        load_topology(topology)
-    return overrides
-
-
-def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
-    """Folders, empty results, and the jobs in the order they will run."""
-    overrides = check(order)
+        overrides.check_nodes(load_topology(topology).nodes(), topology)
     networks = [describe_network(scenario.topology_in()) for _, scenario in order.scenarios]
     finished, jobs = [], []
     for (source, scenario), network in zip(order.scenarios, networks, strict=True):
@@ -205,14 +191,10 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
         )
         folder = new_folder(order.out, scenario.name)
         finished.append(Finished(result, folder))
-        for arm in scenario.arms:
-            if not order.arms or arm in order.arms:
-                changed = Overrides() if _spared(order, scenario.roles[arm]) else overrides
-                expect = scenario.prediction(arm, changed)
-                made = ArmResult(scenario.roles[arm], predicted=expect.as_dict() if expect else {}, error=_not_run())
-                made.unpredicted = {} if expect else scenario.resized(arm, changed)
-                result.arms[arm] = made
-                jobs.append(_Job(result, folder, arm, source))
+        for arm in scenario.chosen(order.arms):
+            expect = scenario.arms[arm].expect
+            result.arms[arm] = ArmResult(scenario.roles[arm], predicted=expect.as_dict(), error=_not_run())
+            jobs.append(_Job(result, folder, arm, source))
         result.write(folder)
     return finished, jobs
 

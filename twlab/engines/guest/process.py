@@ -28,7 +28,7 @@ from typing import Any
 
 from twlab import loop, paths
 from twlab.engines import sandbox
-from twlab.engines.guest.pulse import children, pulse
+from twlab.engines.guest.pulse import QUIET_S, children, pulse
 from twlab.engines.protocol import Event
 from twlab.errors import CapabilityError, EngineError
 from twlab.linux import syscalls
@@ -62,21 +62,27 @@ class Voyage:
                 (``guest-hung``).
         """
         deadline_s = loop.monotonic_s() + real_limit_s
+        first_quiet_s = quiet_s = QUIET_S if silence_s < math.inf else math.inf
         pidfd = os.pidfd_open(self.process.pid)
         watch = syscalls.watch_writes(self.events)
         try:
             heard_s = loop.monotonic_s()
             while True:
-                rest_s = min(deadline_s, heard_s + silence_s) - loop.monotonic_s()
+                rest_s = min(deadline_s, heard_s + silence_s, heard_s + quiet_s) - loop.monotonic_s()
                 ready, _, _ = select.select([pidfd, watch], [], [], max(0.0, rest_s) if rest_s < math.inf else None)
-                if loop.monotonic_s() >= deadline_s and pidfd not in ready:
+                now_s = loop.monotonic_s()
+                if now_s >= deadline_s and pidfd not in ready:
                     raise self._hung(f"not done in {real_limit_s:g} s of real time")
-                if not ready:
+                if not ready and now_s >= heard_s + silence_s:
                     raise self._hung(f"{silence_s:g} s of real time without an event")
+                if not ready:
+                    stream.quiet(quiet_s, pulse(self._kernel()))
+                    quiet_s *= 2
+                    continue
                 if watch in ready:
                     os.read(watch, 1 << 16)
                 if stream.read(self.events):
-                    heard_s = loop.monotonic_s()
+                    heard_s, quiet_s = loop.monotonic_s(), first_quiet_s
                 if pidfd in ready:
                     return self.process.wait()
         finally:
@@ -96,10 +102,13 @@ class Voyage:
             os.close(self.events)
 
     def _hung(self, why: str) -> EngineError:
+        return EngineError(f"the guest hung: {why}; {pulse(self._kernel())}", slug="guest-hung")
+
+    def _kernel(self) -> int:
         kernel = self.process.pid
         for _ in range(2 if self.sandboxed else 1):
             kernel = next(iter(children(kernel)), kernel)
-        return EngineError(f"the guest hung: {why}; {pulse(kernel)}", slug="guest-hung")
+        return kernel
 
 
 class Stream:
@@ -120,6 +129,12 @@ class Stream:
     @property
     def garbled(self) -> str:
         return self._garbled or self._rest[:80].decode(errors="replace")
+
+    def quiet(self, real_s: float, doing: str) -> None:
+        """Hand on an event of the host's own, ``quiet``: no event for `real_s` seconds, and what
+        the guest is doing.
+        """
+        self._on_event({"event": "quiet", "real_s": real_s, "text": doing})
 
     def read(self, fd: int) -> bool:
         """Hand on what is new; whether there was anything."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from twlab import loop
 
 SAMPLE_S = 0.3
+QUIET_S = 10.0  # of real time without an event, after which that is said; again after twice as long
 _IDLE = 0.05  # share of a core below which nothing runs
 
 
@@ -30,6 +31,19 @@ def pulse(kernel: int) -> str:
     if computing > own:
         return "a process in it computes without end, so that virtual time stands still"
     return "virtual time races on, and everything in it waits for what does not come"
+
+
+def computes(pid: int) -> bool:
+    """Whether process `pid`, or what it started, uses a processor. Takes `SAMPLE_S` seconds to find
+    out.
+    """
+    before = sum(map(_used_s, _descent(pid)))
+    loop.Loop().sleep(SAMPLE_S)
+    return sum(map(_used_s, _descent(pid))) - before > _IDLE * SAMPLE_S
+
+
+def _descent(pid: int) -> list[int]:
+    return [pid, *(below for child in children(pid) for below in _descent(child))]
 
 
 def children(pid: int) -> list[int]:

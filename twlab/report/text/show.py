@@ -82,6 +82,8 @@ def _arm(name: str, arm: ArmResult) -> Iterator[str]:
     yield f"  observed   {_facts(arm.observed)}"
     if arm.error:
         yield f"  {arm.error['message']} [{arm.error['slug']}]"
+        if arm.error.get("where"):
+            yield f"  at {arm.error['where']}"
 
 
 def _facts(facts: dict[str, Any]) -> str:

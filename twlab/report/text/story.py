@@ -19,5 +19,7 @@ def story(name: str, arm: ArmResult) -> Iterator[str]:
     yield from (f"  ✗ {mismatch}" for mismatch in arm.mismatches)
     if arm.error:
         yield f"  ? {arm.error['message']} [{arm.error['slug']}]"
+        if arm.error.get("where"):
+            yield f"    at {arm.error['where']}"
         if arm.error["remedy"]:
             yield f"    remedy: {arm.error['remedy']}"
