@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import shlex
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -23,6 +28,30 @@ kept: list[Path] = []  # what a command has written: named where standard output
 def complain(text: str) -> None:
     """Tell the user of an error, on standard error."""
     err.print(f"[bold red]twlab:[/bold red] {escape(text)}")
+
+
+@contextmanager
+def paged() -> Iterator[None]:
+    """Show what the block prints on `out` by the user's pager, where it is longer than the
+    terminal; in a pipe it is printed as it is.
+
+    At a terminal, paragraphs are wrapped to its width; there is no escape sequence in what goes
+    into a pipe.
+    """
+    if not out.is_terminal:
+        yield
+        return
+    with out.capture() as captured:
+        yield
+    text = captured.get()
+    if text.count("\n") < out.height:
+        sys.stdout.write(text)
+        return
+    pager = os.environ.get("PAGER", "") or "less"
+    try:
+        subprocess.run(shlex.split(pager), input=text, text=True, check=False, env={"LESS": "FRX", **os.environ})
+    except (OSError, ValueError):
+        sys.stdout.write(text)
 
 
 def find(name: str) -> tuple[str, Scenario]:

@@ -14,8 +14,19 @@ from twlab.results.result import read_result
 
 
 def show(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or its result.json.")],
-    arm: Annotated[list[str] | None, typer.Option(help="Show this arm only (may be repeated).")] = None,
+    runs: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            help="Runs' folders, or their result.json; of a folder of runs, the newest. Default: runs.",
+            metavar="[RUN ...]",
+        ),
+    ] = None,
+    arm: Annotated[
+        list[str] | None, typer.Option(help="Show this arm only, or the arms of this role (may be repeated).")
+    ] = None,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Show every run of a folder of runs, not the newest alone.")
+    ] = False,
     unfold: Annotated[bool, typer.Option("--unfold", help="Show every segment of the bulk.")] = False,
     width: Annotated[
         int, typer.Option(min=0, help="Columns to draw in. Default: the terminal's, or 160 in a pipe.")
@@ -24,23 +35,23 @@ def show(
         bool, typer.Option("--json", help="Print one JSON object: verdict, arms, and what was done in each.")
     ] = False,
 ) -> None:
-    """A run again: its verdict, and the ladder of each arm. Nothing is run."""
-    from twlab.report.text.show import lines, shown_arms
+    """Runs again: their verdicts, and the ladder of each arm. Nothing is run. Without a name, the
+    newest run.
+    """
+    from twlab.report.text.show import found, lines
 
     if as_json:
         result = read_result(run)
         print(json.dumps(result.shown(run if run.is_dir() else run.parent, shown_arms(result, arm or [])), indent=1))
         return
     encoding = sys.stdout.encoding or "ascii"
-    for line in lines(
-        run,
-        arm or [],
-        unfold=unfold,
-        width=width or out.width,
-        colour=out.is_terminal and not out.no_color,
-        encoding=encoding,
-    ):
-        print(line)
+    colour = out.is_terminal and not out.no_color
+    meant = found(runs or [Path("runs")], every=all_)
+    for number, run in enumerate(meant):
+        if not runs or len(meant) > 1 or run not in runs:
+            print(f"{chr(10) if number else ''}{run}\n")
+        for line in lines(run, arm or [], unfold=unfold, width=width or out.width, colour=colour, encoding=encoding):
+            print(line)
 
 
 def report(

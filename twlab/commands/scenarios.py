@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.console import err, find, kept, out
+from twlab.commands.console import err, find, kept, out, paged
 from twlab.commands.progress import Progress
 from twlab.commands.repeats import repeat
 from twlab.commands.verdict_table import show_table
@@ -20,7 +21,7 @@ from twlab.errors import CapabilityError, UsageError
 from twlab.observation import plain
 from twlab.run import runner
 from twlab.run.runner import Order
-from twlab.scenario import Verdict, find_scenario, load_scenarios
+from twlab.scenario import Scenario, Verdict, find_scenario, load_scenarios
 from twlab.settings import describe
 
 
@@ -48,33 +49,42 @@ def explain(
 ) -> None:
     """A scenario as a page: claim, network, arms and what each is predicted to show. Nothing is
     run.
+
+    At a terminal its lines are as wide as that, and a page that is longer than it is shown by your
+    pager.
     """
+    s = find_scenario(name)
+    with paged():
+        _explain(s)
+
+
+def _explain(s: Scenario) -> None:
     from twlab.network import load_topology
 
-    s = find_scenario(name)
-    if as_json:
-        print(json.dumps(s.as_dict(), indent=1))
-        return
-    out.print(f"[bold]{s.name}[/bold]\n\n{escape(s.hypothesis)}\n\n{escape(s.explanation)}\n")
+    tell = partial(out.print, soft_wrap=not out.is_terminal)
+    out.print(f"[bold]{s.name}[/bold]\n")
+    for paragraph in (s.hypothesis, *s.explanation.split("\n\n"), ""):
+        drawn = paragraph.startswith("    ") or "\n    " in paragraph
+        out.print(escape(paragraph if drawn else " ".join(paragraph.split())) + "\n" * bool(paragraph), soft_wrap=drawn)
     out.print(f"[bold]network[/bold]  {s.topology_in()}\n{escape(_drawing(load_topology(s.topology_in())))}\n")
     for arm, values in s.arms.items():
-        out.print(f"[bold]{s.roles[arm]}[/bold]" + (f"  {arm}" if arm != s.roles[arm] else ""))
-        out.print(f"  settings   {escape(values.settings.over(s.base).words())}")
+        tell(f"[bold]{s.roles[arm]}[/bold]" + (f"  {arm}" if arm != s.roles[arm] else ""))
+        tell(f"  settings   {escape(values.settings.over(s.base).words())}")
         for node, settings in values.on.items():
-            out.print(f"  on {node}   {escape(settings.words())}")
+            tell(f"  on {node}   {escape(settings.words())}")
         for key, value in values.given.items():
-            out.print(f"  given      {key}={plain(value)}")
-        out.print(f"  predicted  {escape(values.expect.words())}")
+            tell(f"  given      {key}={plain(value)}")
+        tell(f"  predicted  {escape(values.expect.words())}")
     used = {key for values in s.arms.values() for key in values.settings.over(s.base).as_dict()}
-    out.print("\n[bold]settings[/bold]")
+    tell("\n[bold]settings[/bold]")
     for key in sorted(used):
-        out.print(f"  {key}: {escape(describe(key))}")
+        tell(f"  {key}: {escape(describe(key))}")
     if s.parameters:
-        out.print(
+        tell(
             "[bold]arguments of the steps[/bold]\n  "
             + ", ".join(f"{key}={plain(value)}" for key, value in s.parameters.items())
         )
-    out.print(f"\n[bold]reads[/bold]  {escape(s.reads)}")
+    tell(f"\n[bold]reads[/bold]  {escape(s.reads)}")
 
 
 def run(

@@ -13,7 +13,7 @@ import typer
 
 from twlab.commands.console import err
 from twlab.errors import NOTHING_KEPT, CapabilityError, EngineError, Interrupted, LabError, UsageError
-from twlab.settings import Settings, parse_setting
+from twlab.scenario import Overrides
 
 Lines = list[tuple[float | None, str]]
 
@@ -23,7 +23,7 @@ def shell(
         str, typer.Argument(help="A topology with its options, e.g. nat,clients=2, or the path of a file.")
     ] = "",
     set_: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of all nodes (may be repeated).")
+        list[str] | None, typer.Option("--set", metavar="[NODE:]KEY=VALUE", help="A setting of all nodes, or of NODE.")
     ] = None,
     engine: Annotated[
         str, typer.Option(help="guest: the lab kernel; host: this machine's kernel. Default: guest on x86-64.")
@@ -48,19 +48,27 @@ def shell(
     from twlab.network import load_topology
     from twlab.run.runner import describe_network, new_folder, versions
 
-    settings = dict(_setting(pair) for pair in set_ or ())
+    overrides = Overrides.parse(list(set_ or ()), [])
+    settings = overrides.settings.as_dict()
+    on = {node: values.as_dict() for node, values in overrides.on.items()}
     lines: Lines | None = None
     if replay:
         if topology:
             raise UsageError("a session is replayed on its own topology", "twlab shell --replay RUN", "bad-replay")
-        topology, recorded, engine, lines = _recorded(replay, engine)
+        topology, recorded, recorded_on, engine, lines = _recorded(replay, engine)
         settings = recorded | settings
+        on = {node: recorded_on.get(node, {}) | on.get(node, {}) for node in {*recorded_on, *on}}
     elif not topology:
         raise UsageError("no topology is named", "for example: twlab shell pair", "no-such-topology")
     topology = _absolute(topology)
-    load_topology(topology)
-    Settings(**settings)
+    overrides.check_nodes(load_topology(topology).nodes(), topology)
     where = choose(engine, agent="twlab.shell.agent")
+    if lines is None and sys.stdin is None:
+        raise UsageError(
+            "standard input is closed, so there are no lines to carry out",
+            "for example: twlab shell pair < lines.txt",
+            "no-input",
+        )
     if lines is None and not (os.isatty(0) and os.isatty(1)):
         lines = [(None, line.rstrip("\n")) for line in sys.stdin]
     folder = new_folder(out_dir, f"shell-{topology.partition(',')[0].rpartition('/')[2].removesuffix('.py')}")
@@ -71,7 +79,8 @@ def shell(
         "network": describe_network(topology),
     }  # fmt: skip
     request = {
-        "topology": topology, "settings": settings, "seed": seed, "folder": str(folder.resolve()), "result": result, "lines": lines, "terminal": -1
+        "topology": topology, "settings": settings, "on": on, "seed": seed, "folder": str(folder.resolve()), "result": result,
+        "lines": lines, "terminal": -1,
     }  # fmt: skip
     session = _Session(lines is not None)
     try:
@@ -120,20 +129,15 @@ class _Session:
             self.error = kinds.get(error.get("kind", ""), EngineError)(error["message"], error["remedy"], error["slug"])
 
 
-def _recorded(run: Path, engine: str) -> tuple[str, dict[str, Any], str, Lines]:
+def _recorded(run: Path, engine: str) -> tuple[str, dict[str, Any], dict[str, Any], str, Lines]:
     from twlab.results.result import read_result
 
     result = read_result(run)
     given = next(iter(result.arms.values())).given if result.arms else {}
     if "lines" not in given:
         raise UsageError(f"{run} is no session of the shell", "name a folder that twlab shell has made", "bad-replay")
-    try:
-        lines: Lines = [(None if at_s is None else float(at_s), str(line)) for at_s, line in given["lines"]]
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"{run} is damaged: its lines are no pairs of time and text", "name another session", "bad-replay"
-        ) from error
-    return result.topology, dict(given.get("settings") or {}), engine or result.engine, lines
+    lines = [(at_s, line) for at_s, line in given["lines"]]
+    return result.topology, given.get("settings", {}), given.get("on", {}), engine or result.engine, lines
 
 
 def _absolute(topology: str) -> str:
@@ -141,12 +145,3 @@ def _absolute(topology: str) -> str:
     place, comma, options = topology.partition(",")
     file, colon, name = place.partition(":")
     return f"{Path(file).resolve()}{colon}{name}{comma}{options}" if file.endswith(".py") else topology
-
-
-def _setting(pair: str) -> tuple[str, Any]:
-    key, sign, text = pair.partition("=")
-    if not sign:
-        raise UsageError(
-            f"--set {pair} is not of the form KEY=VALUE", "for example: --set time_wait_s=10", "bad-setting"
-        )
-    return key, parse_setting(key, text)

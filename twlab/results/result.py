@@ -136,6 +136,11 @@ class Result:
             {name: arm.role for name, arm in self.arms.items()}, {name: arm.ok for name, arm in self.arms.items()}
         )
 
+    @property
+    def is_session(self) -> bool:
+        """Whether it is a session of the shell, which claims nothing: its verdict means nothing."""
+        return bool(self.arms) and all(arm.role == "session" for arm in self.arms.values())
+
     def as_dict(self) -> dict[str, Any]:
         values = asdict(self)
         return {

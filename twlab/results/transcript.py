@@ -70,6 +70,11 @@ class Transcript:
         if self._listener:
             self._listener(entry)
 
+    def withdraw_last(self, text: str) -> None:
+        """Take the last entry back if it is the step `text`: nothing came of it."""
+        if self.entries and (self.entries[-1].kind, self.entries[-1].text) == ("step", text):
+            self.entries.pop()
+
     def story(self) -> Iterator[str]:
         """The transcript as numbered lines, steps flush left, what happened in them indented."""
         number = 0

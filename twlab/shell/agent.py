@@ -1,12 +1,12 @@
 """The agent of ``twlab shell``: in an engine, sets up the lab, lets the shell have it, and writes
 the evidence.
 
-A request: ``{"topology", "settings", "seed", "folder", "result": the fields of
-`twlab.results.result.Result` that are known beforehand, "lines": [[at_s or null, text], ...], or
-null where a person types, "terminal": a file descriptor, or the path of a console, "size": its rows
-and columns, "environment": {"TERM": ...}}``. Events beside ``end``: ``output`` with a text, where
-nobody types; ``ended`` with ``failed``, whether a line could not be done; and ``error`` with an
-error as a result keeps it, where there was no lab.
+A request: ``{"topology", "settings": of all nodes, "on": node to its own, "seed", "folder",
+"result": the fields of `twlab.results.result.Result` that are known beforehand, "lines": [[at_s or
+null, text], ...], or null where a person types, "terminal": a file descriptor, or the path of a
+console, "size": its rows and columns, "environment": {"TERM": ...}}``. Events beside ``end``:
+``output`` with a text, where nobody types; ``ended`` with ``failed``, whether a line could not be
+done; and ``error`` with an error as a result keeps it, where there was no lab.
 """
 
 from __future__ import annotations
@@ -59,16 +59,17 @@ def _session(request: dict[str, Any], paper: Paper) -> bool:
     prompt = Prompt() if request["lines"] is None else None
     topology = load_topology(request["topology"])
     settings = Settings(**request["settings"])
-    check(settings)
+    wanted = {name: Settings(**request.get("on", {}).get(name, {})).over(settings) for name in topology.nodes()}
+    for asked in wanted.values():
+        check(asked)
     shells: list[Shell] = []
 
     def hear(entry: Entry) -> None:
         for shell in shells:
             shell.hear(entry)
 
-    wanted = dict.fromkeys(topology.nodes(), settings)
     with staged(topology, wanted, folder / f"{ARM}.pcapng", seed=str(request["seed"]), listener=hear) as stage:
-        shell = Shell(stage, paper)
+        shell = Shell(stage, paper, virtual=request["result"]["engine"] == "guest" and prompt is None)
         shells.append(shell)
 
         def draw_ladder() -> Ladder:
@@ -93,7 +94,11 @@ def _write(request: dict[str, Any], outcome: dict[str, Any], shell: Shell) -> No
     result = Result(**request["result"])
     result.kernel = outcome["kernel"]
     more = {name: value for name, value in outcome.items() if name != "kernel"}
-    result.arms = {ARM: ArmResult(ARM, given={"lines": shell.lines, "settings": request["settings"]}, **more)}
+    result.arms = {
+        ARM: ArmResult(
+            ARM, given={"lines": shell.lines, "settings": request["settings"], "on": request.get("on", {})}, **more
+        )
+    }
     result.write(Path(request["folder"]))
 
 

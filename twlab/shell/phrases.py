@@ -7,12 +7,13 @@ duplicate fin from server after 2.5 count all at wire2
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from twlab.errors import UsageError
 from twlab.numerals import real, whole
-from twlab.segment import Match, Segment, match
+from twlab.segment import Match, Segment, advance, match
 
 KINDS = ("any", "data", "syn", "synack", "ack", "fin", "rst")
 WORDS = (
@@ -41,12 +42,17 @@ _KINDS: dict[str, Match] = {
 }
 
 
+End = tuple[str, int | None]  # a node and a port, None: any
+
+
 @dataclass(frozen=True)
 class Phrase:
     """What was typed.
 
     Attributes:
         match: the segments that are meant.
+        source, destination: the node and the port (None: any) that they come from and go to; None:
+            any.
         count: of how many; None: of all.
         after_s: seconds until a copy or a delayed segment arrives.
         behind: how many later segments overtake.
@@ -58,6 +64,8 @@ class Phrase:
     after_s: float
     behind: int
     at: str
+    source: End | None = None
+    destination: End | None = None
 
 
 def parse(text: str, addresses: Mapping[str, Sequence[str]], *, count: int | None = 1) -> Phrase:
@@ -68,9 +76,12 @@ def parse(text: str, addresses: Mapping[str, Sequence[str]], *, count: int | Non
         count: where the text says none.
 
     Raises:
-        UsageError: a word or a node that there is not, or a number that is none (``bad-phrase``).
+        UsageError: a word or a node that there is not, a number that is none, or words that no
+            segment fits (``bad-phrase``).
     """
     found = None
+    ends: dict[str, End] = {}
+    texts: list[str] = []
     nth: int | None = None
     many, after_s, behind, at = count, 0.0, 1, ""
     rest = iter(text.split())
@@ -84,11 +95,14 @@ def parse(text: str, addresses: Mapping[str, Sequence[str]], *, count: int | Non
             value = next(rest, "")
             if not value:
                 raise _bad(f"nothing stands behind {word!r}")
+            if word in ends:
+                raise _bad(f"{word!r} stands there twice")
             if word in ("from", "to"):
-                more = _end(word, value, addresses)
+                ends[word] = end(value, addresses)
             elif word in ("flags", "having"):
                 more = _flags(word, value)
             elif word == "containing":
+                texts.append(value)
                 more = match(payload=value.encode())
             elif word == "number":
                 nth = int(_number(word, value, whole))
@@ -104,11 +118,27 @@ def parse(text: str, addresses: Mapping[str, Sequence[str]], *, count: int | Non
             raise _bad(f"{word!r} is not understood")
         if more:
             found = _both(found, more)
+    if found and not any(map(found.test, _all_kinds("".join(texts).encode()))):
+        raise _bad(f"no segment is {found.words}")
+    for word, (name, port) in ends.items():
+        found = _both(found, _end(word, name, port, addresses))
     segments = found or _KINDS["any"]
-    return Phrase(Match(segments.test, segments.words, nth), many, after_s, behind, at)
+    match_ = Match(segments.test, segments.words, nth)
+    return Phrase(match_, many, after_s, behind, at, ends.get("from"), ends.get("to"))
 
 
-def end(text: str, addresses: Mapping[str, Sequence[str]]) -> tuple[str, int | None]:
+def _all_kinds(text: bytes) -> Iterator[Segment]:
+    """A segment of every kind: all flags, without data and with some, among them `text`, without
+    and with timestamps.
+    """
+    header = bytes(12) + b"\x50" + bytes(7)
+    for letters in ("".join(letter for bit, letter in enumerate("FSRPAU") if value >> bit & 1) for value in range(64)):
+        for data in (b"", text or b"x"):
+            for stamp in (None, (1, 0)):
+                yield Segment(0.0, "", "", 0, 0, 0, 0, letters, 0, stamp, len(data), header + data, 0)
+
+
+def end(text: str, addresses: Mapping[str, Sequence[str]]) -> End:
     """``NODE`` or ``NODE:PORT``. Raises UsageError (``bad-phrase``)."""
     name, colon, port = text.partition(":")
     if name not in addresses:
@@ -116,9 +146,80 @@ def end(text: str, addresses: Mapping[str, Sequence[str]]) -> tuple[str, int | N
     return name, int(_number("a port", port, whole)) if colon else None
 
 
-def _end(word: str, text: str, addresses: Mapping[str, Sequence[str]]) -> Match:
-    name, port = end(text, addresses)
-    known = frozenset(addresses[name])
+@dataclass(frozen=True)
+class Injection:
+    """What a segment to inject shall be, relative to the one that it is like.
+
+    Attributes:
+        seq, ack, tsval, tsecr: how much higher than there; tsval and tsecr are None where the
+            timestamp stays as it is.
+        flags, payload: None: as there.
+        timestamp: it has one, where that one has.
+        into: the node at which it arrives; empty: it takes its way from the wire.
+    """
+
+    seq: int = 0
+    ack: int = 0
+    tsval: int | None = None
+    tsecr: int | None = None
+    flags: str | None = None
+    payload: bytes | None = None
+    timestamp: bool = True
+    into: str = ""
+
+    def fields(self, like: Segment) -> dict[str, Any]:
+        """The arguments of `twlab.wire.craft.craft` beside ``like``."""
+        known: dict[str, Any] = {"seq": like.seq + self.seq, "ack": like.ack + self.ack}
+        if not self.timestamp:
+            known["timestamp"] = None
+        elif self.tsval is not None or self.tsecr is not None:
+            value, echo = like.timestamp or (0, 0)
+            known["timestamp"] = advance(value, self.tsval or 0), advance(echo, self.tsecr or 0)
+        if self.payload is not None:
+            known["payload"] = self.payload
+        elif len(like.payload) < like.length:
+            known["payload"] = b"x" * like.length  # of bulk, the capture keeps the beginning
+        flags = self.flags if self.flags is not None else "PA" if self.payload is not None else None
+        return known | ({"flags": flags} if flags is not None else {})
+
+
+def parse_injection(words: Sequence[str], nodes: Collection[str], usage: str) -> Injection:
+    """Read what stands behind ``inject NUMBER|END``.
+
+    Args:
+        nodes: the names that may follow ``into``.
+        usage: the remedy where something is not understood.
+
+    Raises:
+        UsageError: it cannot be read (``bad-phrase``).
+    """
+    fields: dict[str, Any] = {}
+    rest = iter(words)
+    for word in rest:
+        if word == "without-timestamp":
+            fields["timestamp"] = False
+            continue
+        value = next(rest, "")
+        try:
+            if word in ("seq", "ack", "tsval", "tsecr"):
+                fields[word] = int(value)
+            elif word == "bytes":
+                fields["payload"] = b"x" * int(_number(word, value, int))
+            elif word == "text" and value:
+                fields["payload"] = value.encode()
+            elif word == "flags" and value and not set(value.upper()) - set("FSRPAU"):
+                fields["flags"] = value.upper()
+            elif word == "into" and value in nodes:
+                fields["into"] = value
+            else:
+                raise ValueError
+        except ValueError:
+            raise UsageError(f"{word} {value}".rstrip() + " is not understood", usage, "bad-phrase") from None
+    return Injection(**fields)
+
+
+def _end(word: str, name: str, port: int | None, addresses: Mapping[str, Sequence[str]]) -> Match:
+    known, text = frozenset(addresses[name]), name if port is None else f"{name}:{port}"
     if word == "from":
         return Match(lambda s: s.source in known and port in (None, s.source_port), f"from {text}")
     return Match(lambda s: s.destination in known and port in (None, s.destination_port), f"to {text}")

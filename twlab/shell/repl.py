@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import select
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from mininet.cli import CLI
 from mininet.log import lg
 from mininet.net import Mininet
 
-from twlab.errors import LabError
+from twlab.errors import LabError, UsageError
 from twlab.lab.assembly import Stage
 from twlab.network import Network, Node
 from twlab.results.transcript import Entry
@@ -52,8 +53,13 @@ _ASKS = {
 }
 _SAYS_OTHERS = {"EOF", "source", "time"}  # what these have carried out is recorded by itself
 _OF_SWITCHES = {"do_dpctl", "do_switch", "do_ports", "do_gterm", "do_x", "do_xterm", "do_iperfudp", "do_noecho"}
+_IDLE_S = 0.05  # between two pieces of what is imported while a person thinks
 _SETTLE_S = 0.01  # so that what a line brings about is seen below it
 _LOOK_AFTER_S = 1.0  # how often to see whether the shell of a node is still there
+_MEASURES = re.compile(r"\b(iperf3?(?!.*\s(-s|--server)\b)|netperf|wrk|hey)\b")  # programs that run for a time
+_BOUNDED = re.compile(r"\s(-n|--num|--bytes)\b")
+_PINGS = re.compile(r"\bping\b(?!\s*$)")
+_COUNTED = re.compile(r"\s-[a-zA-Z]*[cw]\s*\d")
 _KEPT = 4000  # characters of what a command of a node prints, in the transcript
 
 
@@ -76,14 +82,15 @@ class Shell(Verbs, CLI):
     Args:
         stage: the running lab.
         paper: where everything is printed.
+        virtual: time in it is virtual: it passes only while nothing computes.
 
     Attributes:
         lines: what was typed: seconds since the lab began, and the line.
         failed: whether a line could not be done.
     """
 
-    def __init__(self, stage: Stage, paper: Paper):
-        Verbs.__init__(self)
+    def __init__(self, stage: Stage, paper: Paper, *, virtual: bool = False):
+        Verbs.__init__(self, stage.lab.network.nodes)
         self.stage = stage
         self.lines: list[tuple[float, str]] = []
         self.failed = False
@@ -91,6 +98,7 @@ class Shell(Verbs, CLI):
         self.locals = {"net": self.mn, "lab": stage.lab}
         self.inputFile = None
         self._paper = paper
+        self._virtual = virtual
         self._prompt: Prompt | None = None
         lg.handlers[0].setStream(paper)
         Cmd.__init__(self)
@@ -119,11 +127,21 @@ class Shell(Verbs, CLI):
         self._prompt = prompt
         with self._interruptible():
             self.say(f"{len(self.mn.hosts)} nodes: {' '.join(self.mn)}. Type help, or NODE COMMAND; exit ends the lab.")
+            self.lab.loop.call_later(_IDLE_S, self._warm_up)
             done = False
             while not done:
                 line = prompt.line(PROMPT, self._vocabulary(), self.lab.loop)
                 done = line is None or bool(self.onecmd(self.precmd(line)))
         self._prompt = None
+
+    def _warm_up(self) -> None:
+        """Import, a piece at a time and while nothing else is due, what `inject` needs: at once it
+        would take seconds in the lab kernel.
+        """
+        from twlab.wire import craft
+
+        if craft.warm_up():
+            self.lab.loop.call_later(_IDLE_S, self._warm_up)
 
     def say(self, text: str) -> None:
         """Print a line; above the one that is being typed."""
@@ -140,6 +158,7 @@ class Shell(Verbs, CLI):
 
     def onecmd(self, line: str) -> Any:
         """Carry out one line. What is wrong with it is one message; the shell lives on."""
+        self.ends.settle()
         line = line.strip()
         if not line:
             return None
@@ -161,12 +180,15 @@ class Shell(Verbs, CLI):
         except (ValueError, IndexError, KeyError) as error:
             known = getattr(self, f"do_{verb}", None)
             self._complain(f"{line}: {error}" + (f"\n  remedy: {self._help(known)}" if known else ""))
+        except OSError as error:
+            self._complain(f"{line}: {error.strerror or error}")
         except Exception as error:
             self._complain(f"{type(error).__name__}: {error}")
+        self.lab.transcript.withdraw_last(line)  # nothing came of it
         return None
 
     def _does(self, verb: str, line: str) -> bool:
-        """Whether a line does something that the ladder should tell, rather than ask."""
+        """Whether a line does something that the ladder should show, rather than ask."""
         known = hasattr(self, f"do_{verb}") or verb in self.mn
         asks = verb in _ASKS or (verb == "segments" and " o" not in line) or (verb == "settings" and "=" not in line)
         return known and not asks and verb != "step"
@@ -191,6 +213,7 @@ class Shell(Verbs, CLI):
         elif not command.strip():
             self._complain(f"what shall {name} do? For example: {name} ss -tan")
         else:
+            self._refuse_endless(command)
             node = self.mn[name]
             words = [self.mn[word].ip4 if word in self.mn else word for word in command.split(" ")]
             node.sendCmd(" ".join(words))
@@ -227,6 +250,27 @@ class Shell(Verbs, CLI):
             node.give_up_shell()
             self.say(f"the shell of {node.name} has ended; the next command starts another")
         return said
+
+    def _refuse_endless(self, command: str) -> None:
+        """Raise UsageError for what would never end where nobody can interrupt it (``never-ends``)."""
+        if self._virtual and _MEASURES.search(command) and not _BOUNDED.search(command):
+            message = f"{command}: it runs for a time, and in virtual time none passes while it computes, so it would never end"
+            remedy = "bound it by volume, e.g. iperf -c server -n 10M; or use --engine host, where time is real"
+            raise UsageError(message, remedy, "never-ends")
+        if not self._prompt and _PINGS.search(command) and not _COUNTED.search(command):
+            raise UsageError(f"{command}: it would never end", "say how often, e.g. ping -c 3 server", "never-ends")
+
+    def do_iperf(self, line: str) -> None:
+        """iperf NODE SERVER: the bandwidth between two nodes, measured for five seconds of real
+        time.
+        """
+        self._refuse_endless(f"iperf {line}".strip())
+        super().do_iperf(line)
+
+    def do_iperfudp(self, line: str) -> None:
+        """iperfudp BANDWIDTH NODE SERVER: as iperf, by UDP."""
+        self._refuse_endless(f"iperf {line}".strip())
+        super().do_iperfudp(line)
 
     def do_sh(self, line: str) -> None:
         """sh COMMAND: run a command outside of all nodes."""
@@ -288,10 +332,10 @@ class Shell(Verbs, CLI):
 
     def _vocabulary(self) -> Vocabulary:
         verbs = [name[3:] for name in dir(self) if name.startswith("do_") and name not in {"do_EOF", *_OF_SWITCHES}]
-        names = [*self.mn, *self.ends, *self.rules]
+        names = [*self.mn, *self.ends.named, *self.rules]
         wire = [*names, *phrases.KINDS, *phrases.WORDS, "on", "off"]
         after = {"": names, "help": verbs, "settings": [*names, "all", *(f"{name}=" for name in setting_names())]}
-        ends, rules = list(self.ends), list(self.rules)
+        ends, rules = list(self.ends.named), list(self.rules)
         after |= dict.fromkeys(GROUPS["the wire"], wire) | dict.fromkeys(("release", "stop"), rules)
         return Vocabulary([*verbs, *self.mn], after | dict.fromkeys(("send", "read", "close", "reset"), ends))
 

@@ -4,17 +4,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from twlab.errors import UsageError
 from twlab.linux import tcp_sockets
-from twlab.numerals import is_whole, real, whole
+from twlab.numerals import is_whole
 from twlab.segment import Segment
 from twlab.settings import Settings, describe, parse_setting, setting_names
-from twlab.shell import phrases
-from twlab.traffic.applications import Connection, Listener
+from twlab.shell import crossing, phrases
+from twlab.shell.ends import Ends
+from twlab.traffic.applications import Connection
 
 if TYPE_CHECKING:
     from twlab.lab.assembly import Stage
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
 
 _ETHERNET_BYTES = 14
 _BLOCK = 1 << 18
+_PATIENCE_S = 130.0  # with connect(); the kernel's own is about 127 s
+_ACCEPTS_S = 1.0  # the time that a server gets to accept what has been opened
 GROUPS = {
-    "connections": ("listen", "connect", "send", "read", "close", "reset", "connections"),
+    "connections": ("listen", "connect", "wait", "send", "read", "close", "reset", "connections"),
     "the wire": (
         "segments",
         "hold",
@@ -50,18 +54,16 @@ class Verbs:
 
     Attributes:
         stage: the running lab.
-        ends: name of an end of a connection, ``c1`` for who opened it and ``s1`` for who accepted,
-            to the end.
+        ends: the ends of connections, by name.
         rules: name to rule of a wire: ``r1``, ``r2``, ...
     """
 
     stage: Stage
     say: Callable[[str], None]
 
-    def __init__(self) -> None:
-        self.ends: dict[str, Connection] = {}
+    def __init__(self, nodes: Iterable[str]) -> None:
+        self.ends = Ends(nodes, lambda text: self.say(text))
         self.rules: dict[str, Rule] = {}
-        self._listeners: dict[tuple[str, int], Listener] = {}
         self._watches: list[Rule] = []
         self._numbering: Numbering | None = None
 
@@ -72,65 +74,94 @@ class Verbs:
 
     @property
     def addresses(self) -> dict[str, list[str]]:
-        """Node to all its addresses."""
+        """Node to all its addresses, a virtual one among them."""
+        nodes = self.lab.network.nodes.items()
         return {
-            name: [ip for i in node.interfaces for ip in i.all4 + i.all6]
-            for name, node in self.lab.network.nodes.items()
+            name: list(dict.fromkeys([node.ip4, node.ip6, *(ip for i in node.interfaces for ip in i.all4 + i.all6)]))
+            for name, node in nodes
         }
 
     # Connections.
 
     def do_listen(self, line: str) -> None:
         """listen NODE [PORT]: an application on NODE accepts connections (port 80 if none is said)."""
-        node, port = [*line.split(), "80"][:2] if line else self._usage(self.do_listen)
-        self._listeners[node, whole(port)] = self.lab[node].listen(whole(port))
+        words = line.split()
+        if len(words) not in (1, 2):
+            self._usage(self.do_listen)
+        node, port = words[0], _port(words[1]) if len(words) == 2 else 80
+        host = self.lab[node]
+        if (node, port) in self.ends.listeners:
+            raise UsageError(
+                f"{node} listens on port {port} already",
+                "choose another port; a listener accepts any number",
+                "bad-phrase",
+            )
+        self.ends.listeners[node, port] = host.listen(port)
         self.say(f"{node} listens on port {port}")
 
     def do_connect(self, line: str) -> None:
-        """connect NODE SERVER [PORT] [from PORT]: NODE opens a connection, from a port of its own
-        choice or from the one said. Its ends are then called c1 (NODE's) and s1 (the server's), the
-        next connection's c2 and s2."""
-        words = line.split()
-        source_port = whole(words[words.index("from") + 1]) if "from" in words[:-1] else 0
+        """connect NODE SERVER [PORT] [from PORT] [&]: NODE opens a connection, from a port of its
+        own choice or from the one said. Its ends are then called c1 (NODE's) and s1 (the server's),
+        the next connection's c2 and s2; a1 and b1 where nodes have such names. With & the next line
+        is read at once, while the connection is being opened: see wait."""
+        words = line.replace("&", " & ").split()
+        behind = words[-1:] == ["&"]
+        words = words[:-1] if behind else words
+        source_port = _port(words[words.index("from") + 1]) if "from" in words[:-1] else 0
         plain = words[: words.index("from")] if "from" in words else words
-        if len(plain) not in (2, 3):
+        if len(plain) not in (2, 3) or "&" in words or len(words) - len(plain) not in (0, 2):
             self._usage(self.do_connect)
-        port = whole(plain[2]) if len(plain) == 3 else 80
-        attempt = self.lab[plain[0]].try_connect(self.lab[plain[1]], port, source_port=source_port)
-        if not attempt.connection:
-            if attempt.error == "ECONNREFUSED":
-                self.say(f"nobody listens there: listen {plain[1]} {port}")
+        port = _port(plain[2]) if len(plain) == 3 else 80
+        began = self.lab[plain[0]].begin_connect(self.lab[plain[1]], port, source_port=source_port)
+        name = self.ends.begin(began, plain[1], port)
+        if behind:
+            self.say(f"{name}: is being opened; wait lets time pass until that has an outcome")
             return
-        number = sum(name.startswith("c") for name in self.ends) + 1
-        self.ends[f"c{number}"] = attempt.connection
-        if listener := self._listeners.get((plain[1], port)):
-            self.ends[f"s{number}"] = listener.accept()
-        self.say(f"{' and '.join(name for name in (f'c{number}', f's{number}') if name in self.ends)}: open")
+        began.wait(_PATIENCE_S)
+        self._settle()
+
+    def do_wait(self, line: str) -> None:
+        """wait [SECONDS]: let time pass until every connect & has an outcome, for 130 seconds if
+        none are said.
+        """
+        self.lab.loop.wait_until(
+            lambda: not self.ends.pending, self._seconds(line, self.do_wait) if line else _PATIENCE_S
+        )
+        self._settle()
+        if self.ends.pending:
+            self.say("no answer yet")
+
+    def _settle(self) -> None:
+        """Name the ends of what has been opened; a server gets a moment to accept."""
+        self.lab.loop.wait_until(lambda: self.ends.complete, _ACCEPTS_S)
+        self.ends.settle()
 
     def do_send(self, line: str) -> None:
         """send END TEXT, or send END 1000 bytes: the application at END (c1, s1, ...) sends."""
         name, _, text = line.partition(" ")
         count, _, unit = text.partition(" ")
-        if unit in ("bytes", "byte") and is_whole(count):
-            self._end(name).send(b"." * min(int(count), _BLOCK), total=int(count))
+        if unit in ("bytes", "byte") and count.isdecimal():
+            self.ends[name].send(b"." * min(int(count), _BLOCK), total=int(count))
         elif text:
-            self._end(name).send(text.encode())
+            self.ends[name].send(text.encode())
         else:
             self._usage(self.do_send)
 
     def do_read(self, line: str) -> None:
-        """read END: the application at END reads what has arrived."""
-        end = self._end(line)
-        data = end.receive(end.unread)
-        self.say(f"{line}: {data[:200]!r}" + (f" ... {len(data)} bytes" if len(data) > 200 else ""))
+        """read END [200-239]: the application at END reads what has arrived, and shows it. A range
+        shows these bytes of all that it has read so far, the first of which is number 0."""
+        words = line.split()
+        if len(words) not in (1, 2):
+            self._usage(self.do_read)
+        self.say(self.ends.read(*words))
 
     def do_close(self, line: str) -> None:
         """close END: the application at END closes (FIN). Who closes first has the TIME_WAIT."""
-        self._end(line).close()
+        self._end(line, self.do_close).close()
 
     def do_reset(self, line: str) -> None:
         """reset END: the application at END aborts the connection (RST, and no TIME_WAIT)."""
-        self._end(line).abort()
+        self._end(line, self.do_reset).abort()
 
     def do_connections(self, _line: str) -> None:
         """connections: all connections opened here, with the state of either end."""
@@ -139,7 +170,7 @@ class Verbs:
             [
                 (name, end.node.name, f"{end.flow.source}:{end.flow.source_port}", f"{end.flow.destination}:{end.flow.destination_port}",
                  end.error or end.state, f"{end.received} bytes")
-                for name, end in self.ends.items()
+                for name, end in self.ends.named.items()
             ],
         )  # fmt: skip
 
@@ -152,11 +183,10 @@ class Verbs:
         word, _, rest = line.partition(" ")
         if word == "on":
             phrase = phrases.parse(rest, self.addresses, count=None)
-            from twlab.report.ladder.numbering import Numbering
-
-            self._numbering = self._numbering or Numbering()
-            for seen in self.sightings():
-                self._numbering.learn(seen.segment.flow, seen.segment)
+            self._origins |= {
+                seen.segment.flow: seen.segment.seq for seen in self.sightings() if "S" in seen.segment.flags
+            }
+            crossing.check(phrase, self._wire(phrase.at).node)
             self._watches.append(self._wire(phrase.at).watch(phrase.match, self._show))
             self.say("segments are shown as they come to the wire, until: segments off")
         elif word == "off":
@@ -236,21 +266,19 @@ class Verbs:
         self._ruled(line).stop()
 
     def do_inject(self, line: str) -> None:
-        """inject NUMBER|END [flags FA] [seq +200] [ack +1] [bytes 400 | text WORD]
-        [without-timestamp] [into NODE] Put a segment onto the link, as if it had come all the way:
-        like number NUMBER of the segments that have crossed, or the next one that END (c1, s1, ...)
-        could send. seq and ack are relative to that."""
+        """inject NUMBER|END [flags FA] [seq +200] [ack +1] [tsval -1] [tsecr +0] [bytes 400 | text
+        WORD] [without-timestamp] [into NODE] Put a segment onto the link, as if it had come all the
+        way: like number NUMBER of the segments that have crossed, or the next one that END (c1, s1,
+        ...) could send. seq, ack, tsval and tsecr are relative to that; to 0 where that has no
+        timestamp."""
         words = line.split()
         if not words:
             self._usage(self.do_inject)
-        fields, into = self._fields(words[1:])
+        wanted = phrases.parse_injection(words[1:], self.lab.network.nodes, self._help(self.do_inject))
         like = self._like(words[0])
-        craft = {key: fields[key] for key in ("flags", "payload", "timestamp") if key in fields}
-        if "payload" not in craft and len(like.payload) < like.length:
-            craft["payload"] = b"x" * like.length  # of bulk, the capture keeps the beginning
         wire = self._wire("")
-        made = wire.craft(like=like, seq=like.seq + fields.get("seq", 0), ack=like.ack + fields.get("ack", 0), **craft)
-        wire.inject(made, into=self.lab.network[into].interfaces[0] if into else None)
+        made = wire.craft(like=like, **wanted.fields(like))
+        wire.inject(made, into=self.lab.network[wanted.into].interfaces[0] if wanted.into else None)
 
     # What there is.
 
@@ -317,14 +345,12 @@ class Verbs:
 
     def do_sleep(self, line: str) -> None:
         """sleep SECONDS: let time pass; the wire and all applications go on."""
-        try:
-            seconds = real(line)
-        except ValueError:
-            self._usage(self.do_sleep)
-        self.lab.sleep(seconds)
+        self.lab.sleep(self._seconds(line, self.do_sleep))
 
     def do_step(self, line: str) -> None:
         """step WORDS: say what you are about to do; the words stand in the ladder."""
+        if not line:
+            self._usage(self.do_step)
         self.lab.step(line)
 
     # What the verbs share.
@@ -341,8 +367,10 @@ class Verbs:
 
     def _rule(self, line: str, arm: Callable[[Wire, phrases.Phrase], Rule]) -> None:
         phrase = phrases.parse(line, self.addresses)
+        wire = self._wire(phrase.at)
+        crossing.check(phrase, wire.node)
         name = f"r{len(self.rules) + 1}"
-        self.rules[name] = arm(self._wire(phrase.at), phrase)
+        self.rules[name] = arm(wire, phrase)
         self.say(f"{name}: armed")
 
     def _ruled(self, name: str) -> Rule:
@@ -354,14 +382,21 @@ class Verbs:
             )
         return self.rules[name]
 
-    def _end(self, name: str) -> Connection:
-        if name not in self.ends:
+    def _end(self, name: str, verb: Callable[[str], None]) -> Connection:
+        return self.ends[name] if name else self._usage(verb)
+
+    def _seconds(self, text: str, verb: Callable[[str], None]) -> float:
+        try:
+            seconds = float(text)
+        except ValueError:
+            self._usage(verb)
+        if not 0 <= seconds < math.inf:
             raise UsageError(
-                f"there is no end called {name!r}",
-                f"there are: {', '.join(self.ends) or 'none yet; see help connect'}",
+                f"{text} is no length of time: a number of seconds, 0 or more, is wanted",
+                self._help(verb),
                 "bad-phrase",
             )
-        return self.ends[name]
+        return seconds
 
     def _wire(self, name: str) -> Wire:
         known = self.lab.wires
@@ -392,7 +427,7 @@ class Verbs:
         """The segment that an injected one is to be like, at the wire; for an end of a connection,
         with the next sequence number.
         """
-        from twlab.report.ladder.transits import next_segment, transits
+        from twlab.report.ladder.transits import transits
 
         ways = transits(self.sightings(), self.lab.network.nodes)
         if is_whole(text.lstrip("#")):
@@ -402,39 +437,11 @@ class Verbs:
                     f"there is no segment number {number}", f"{len(ways)} have crossed; see: segments", "bad-phrase"
                 )
             return ways[number - 1].sightings[-1].segment
-        following = next_segment(self._end(text).flow, ways)
-        if following is None:
+        flow = self.ends[text].flow
+        sent = [way for way in ways if flow in (sighting.segment.flow for sighting in way.sightings)]
+        if not sent:
             raise UsageError(f"nothing of {text} has crossed the wire", "see: segments", "bad-phrase")
         return following
-
-    def _fields(self, words: list[str]) -> tuple[dict[str, Any], str]:
-        fields: dict[str, Any] = {}
-        into = ""
-        rest = iter(words)
-        for word in rest:
-            if word == "without-timestamp":
-                fields["timestamp"] = None
-                continue
-            value = next(rest, "")
-            try:
-                if word in ("seq", "ack"):
-                    fields[word] = whole(value)
-                elif word == "bytes":
-                    fields |= {"payload": b"x" * whole(value), "flags": fields.get("flags", "PA")}
-                elif word == "text":
-                    fields |= {"payload": value.encode(), "flags": fields.get("flags", "PA")}
-                elif word == "flags":
-                    fields["flags"] = value.upper()
-                elif word == "into":
-                    self._nodes(value)
-                    into = value
-                else:
-                    raise ValueError
-            except ValueError:
-                raise UsageError(
-                    f"{word} {value} is not understood", self._help(self.do_inject), "bad-phrase"
-                ) from None
-        return fields, into
 
     def _table(self, heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
         if not rows:
@@ -448,4 +455,10 @@ class Verbs:
         return " ".join((verb.__doc__ or "").split())
 
     def _usage(self, verb: Callable[[str], None]) -> Any:
-        raise UsageError("that is not how it is said", self._help(verb), "bad-phrase")
+        raise UsageError(f"wrong arguments for {verb.__name__.removeprefix('do_')}", self._help(verb), "bad-phrase")
+
+
+def _port(text: str) -> int:
+    if not (text.isdecimal() and 1 <= int(text) <= 65535):
+        raise UsageError(f"{text!r} is no port", "a port is a number from 1 to 65535", "bad-phrase")
+    return int(text)

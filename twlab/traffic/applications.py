@@ -244,6 +244,64 @@ class Attempt:
         return self.connection is not None
 
 
+class Connecting:
+    """A connect() under way; `attempt` is its outcome, None while nothing is decided."""
+
+    def __init__(self, host: Host, sock: socket.socket, to: str, loop: Loop, transcript: Transcript):
+        self.attempt: Attempt | None = None
+        self._host, self._sock, self._to = host, sock, to
+        self._loop, self._transcript = loop, transcript
+        self._started_s = loop.now_s
+
+    def start(self, bind_to: tuple[str, int] | None, target: tuple[str, int]) -> None:
+        """Call bind(), where there is something to bind to, and connect()."""
+        call = "bind"
+        try:
+            if bind_to:
+                self._sock.bind(bind_to)
+            call = "connect"
+            self._sock.connect(target)
+        except BlockingIOError:
+            self._loop.watch(self._sock, writable=self._decide)
+        except OSError as error:
+            self._end(None, errno.errorcode.get(error.errno or 0, str(error)), call)
+        else:
+            self._decide()
+
+    def wait(self, timeout_s: float) -> Attempt:
+        """Let time pass until it is decided, or give up after `timeout_s`; the outcome."""
+        self._loop.wait_until(lambda: self.attempt is not None, timeout_s)
+        if self.attempt is None:
+            self._end(None, "pending", "connect")
+        assert self.attempt is not None
+        return self.attempt
+
+    def _decide(self) -> None:
+        self._loop.forget(self._sock)
+        number = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        try:
+            if number:
+                raise OSError(number, "connect")
+            connection = Connection(self._host.node, self._sock, self._loop, self._transcript)
+        except OSError as error:
+            self._end(None, errno.errorcode.get(error.errno or 0, str(error)), "connect")
+        else:
+            self._end(connection, "", "")
+
+    def _end(self, connection: Connection | None, error: str, call: str) -> None:
+        self.attempt = Attempt(connection, error, call, self._loop.now_s - self._started_s)
+        took_s = self.attempt.took_s
+        if connection:
+            text = f"connects to {self._to} from port {connection.flow.source_port}"
+        else:
+            self._loop.forget(self._sock)
+            self._sock.close()
+            text = f"{call} to {self._to}" + (
+                f": no answer yet after {took_s:.4g} s" if error == "pending" else f" fails: {error}"
+            )
+        self._transcript.record("verb", text, self._host.name, took_s=round(took_s, 6))
+
+
 class Listener:
     """A listening socket that accepts at once; `accept` hands out the connections in order of
     arrival.
@@ -257,6 +315,18 @@ class Listener:
         self._transcript = transcript
         self._waiting: deque[Connection] = deque()
         loop.watch(sock, self._arrivals)
+
+    def peer_of(self, connection: Connection) -> Connection | None:
+        """The waiting connection whose other end is `connection`; the first one where a gateway has
+        changed the ports; None: there is none.
+        """
+        flow = connection.flow.reversed()
+        by_likeness = sorted(
+            self._waiting, key=lambda one: (one.flow != flow, one.flow.destination_port != flow.destination_port)
+        )
+        if by_likeness:
+            self._waiting.remove(by_likeness[0])
+        return next(iter(by_likeness), None)
 
     def accept(self, timeout_s: float = 10.0) -> Connection:
         """The next connection.
@@ -353,57 +423,25 @@ class Host:
             timeout_s: give up after so long (the kernel's own patience is about 127 s with 6 SYN
                 retries).
         """
-        started_s = self._loop.now_s
-        sock = self._socket(family)
-        call = "bind"
-        try:
-            if source_port or source_address:
-                if source_port:
-                    # Without it, older kernels have bind() refuse a port that is in TIME_WAIT
-                    # towards anyone (seen on 6.1, not on 6.18).
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                else:
-                    sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-                sock.bind((source_address or self.address(family), source_port))
-            call = "connect"
-            try:
-                sock.connect((to.address(family), port))
-            except BlockingIOError:
-                decided = self._wait_writable(sock, timeout_s)
-                if not decided:
-                    raise TimeoutError(errno.EINPROGRESS, "pending") from None
-                if number := sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                    raise OSError(number, "connect") from None
-            connection = Connection(self.node, sock, self._loop, self._transcript)
-        except OSError as error:
-            sock.close()
-            name = "pending" if error.errno == errno.EINPROGRESS else errno.errorcode.get(error.errno or 0, str(error))
-            attempt = Attempt(None, name, call, self._loop.now_s - started_s)
-            self._transcript.record(
-                "verb", f"{call} to {to.name} port {port} fails: {name}", self.name, took_s=round(attempt.took_s, 6)
-            )
-            return attempt
-        attempt = Attempt(connection, "", "", self._loop.now_s - started_s)
-        self._transcript.record(
-            "verb",
-            f"connects to {to.name} port {port} from port {connection.flow.source_port}",
-            self.name,
-            took_s=round(attempt.took_s, 6),
+        return self.begin_connect(to, port, source_port=source_port, source_address=source_address, family=family).wait(
+            timeout_s
         )
-        return attempt
 
-    def _wait_writable(self, sock: socket.socket, timeout_s: float) -> bool:
-        decided = False
-
-        def note() -> None:
-            nonlocal decided
-            decided = True
-
-        self._loop.watch(sock, writable=note)
-        try:
-            return self._loop.wait_until(lambda: decided, timeout_s)
-        finally:
-            self._loop.forget(sock)
+    def begin_connect(
+        self, to: Host, port: int, *, source_port: int = 0, source_address: str | None = None, family: int = 4
+    ) -> Connecting:
+        """As `try_connect`, without waiting for the outcome: time passes by other verbs."""
+        sock = self._socket(family)
+        if source_port:
+            # Without it, older kernels have bind() refuse a port that is in TIME_WAIT towards
+            # anyone (seen on 6.1, not on 6.18).
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        elif source_address:
+            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        bind_to = (source_address or self.address(family), source_port) if source_port or source_address else None
+        connecting = Connecting(self, sock, f"{to.name} port {port}", self._loop, self._transcript)
+        connecting.start(bind_to, (to.address(family), port))
+        return connecting
 
     def _socket(self, family: int) -> socket.socket:
         sock = self.node.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_STREAM)

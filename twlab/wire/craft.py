@@ -7,6 +7,7 @@ not to use here: 0.08 s on the host, about ten times that in the lab kernel.
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -14,6 +15,18 @@ from typing import Any, Literal
 from twlab.segment import Flow, Segment, parse
 
 Keep = Literal["keep"]
+# What Scapy imports for TCP over IP, the deepest first; each takes some tens of milliseconds, ten
+# times that in the lab kernel.
+_PIECES = (
+    "scapy.config",
+    "scapy.data",
+    "scapy.fields",
+    "scapy.utils",
+    "scapy.packet",
+    "scapy.arch",
+    "scapy.sendrecv",
+    "scapy.layers.l2",
+)
 
 
 def craft(
@@ -78,6 +91,20 @@ def show(segment: Segment) -> str:
     """Every field of the packet, as Scapy shows it."""
     scapy = _scapy()
     return (scapy.IPv6 if segment.raw[0] >> 4 == 6 else scapy.IP)(segment.raw).show(dump=True)
+
+
+def warm_up() -> bool:
+    """Import one more piece of Scapy; whether there is more. For who has time to spare and no
+    second to lose later.
+    """
+    from importlib import import_module
+
+    missing = next((name for name in _PIECES if name not in sys.modules), None)
+    if missing:
+        import_module(missing)
+    else:
+        _scapy()
+    return missing is not None
 
 
 @cache

@@ -79,17 +79,31 @@ def write(paths: Sequence[Path], out: Path) -> Written:
         )
     sections = Sections(out)
     unreadable += _fill(rows, sections)
-    counts = {verdict: sum(row.result.verdict is verdict for row in rows) for verdict in Verdict}
+    counts = {
+        verdict: sum(row.result.verdict is verdict and not row.result.is_session for row in rows) for verdict in Verdict
+    }
     grounds = {row.ground for row in rows}
     names = Counter(row.result.scenario for row in rows)
     for row in rows:
         row.again = names[row.result.scenario] > 1
     full = sum(bool(row.section) for row in rows)
     shown = [(f"study-{number}", study) for number, study in enumerate(found, 1)]
-    text = sections.render(
-        "page.html.j2", rows=rows, studies=shown, unreadable=unreadable, counts=counts, grounds=grounds, full=full
-    )
-    files.write_all({out: text})
+    sessions = sum(row.result.is_session for row in rows)
+    told = {
+        "rows": rows,
+        "studies": shown,
+        "unreadable": unreadable,
+        "counts": counts,
+        "sessions": sessions,
+        "grounds": grounds,
+        "full": full,
+    }
+    text = sections.render("page.html.j2", **told)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise cannot_write(out, error) from error
     return Written(out, len(rows) + len(found), unreadable)
 
 
@@ -130,7 +144,7 @@ def _read(paths: Iterable[Path]) -> tuple[list[_Row], list[studies.Study], list[
 def _fill(rows: list[_Row], sections: Sections) -> list[LabError]:
     """Give rows their sections. Takes away those that turn out to be unreadable, and returns why."""
     unreadable: list[LabError] = []
-    chosen = sorted(rows, key=lambda row: row.result.verdict is Verdict.SUPPORTED)[:FULL]
+    chosen = sorted(rows, key=lambda row: row.result.is_session or row.result.verdict is Verdict.SUPPORTED)[:FULL]
     for number, row in enumerate(chosen, 1):
         try:
             row.section = sections.run(row.result, row.folder, f"run-{number}")

@@ -12,7 +12,7 @@ from typing import Any
 from twlab.results.result import ArmResult
 
 Points = list[tuple[float, float]]  # (at_s, value), in the order of time; a value holds until the next one
-_CONNECT = re.compile(r"(connects to |(connect|bind)\b.* fails: )")
+_CONNECT = re.compile(r"connects to |(connect|bind)\b.*(?P<failed> fails: |: no answer yet)")
 _FEW_PORTS = 5  # a plot of fewer says no more than the ladder
 
 
@@ -77,9 +77,9 @@ def _ports(arm: ArmResult) -> dict[str, Points]:
 def _connects(arm: ArmResult) -> Plot:
     """Connects that failed, and those that came about, counted up; nothing where none failed."""
     told = [
-        (entry["at_s"], "failed" if " fails: " in entry["text"] else "came about", 1)
+        (entry["at_s"], "failed" if known["failed"] else "came about", 1)
         for entry in arm.transcript
-        if _CONNECT.match(entry["text"])
+        if (known := _CONNECT.match(entry["text"]))
     ]
     for began_s, load in _loads(arm):
         for second, (connected, failed) in enumerate(zip(load["connected"], load["failed"], strict=True), 1):

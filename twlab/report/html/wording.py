@@ -17,7 +17,7 @@ def verdict(result: Result) -> str:
     free = {name: arm for name, arm in result.arms.items() if arm.ok is None and arm.unpredicted}
     off = [name for name, arm in result.arms.items() if arm.ok is False]
     control = next((name for name, arm in result.arms.items() if arm.role == "control"), None)
-    if {arm.role for arm in result.arms.values()} == {"session"}:
+    if result.is_session:
         return (
             "A session at the shell claims nothing, so nothing can be said about it; what was done in it stands below."
         )
@@ -39,11 +39,15 @@ def verdict(result: Result) -> str:
 
 def outcome(arm: ArmResult) -> str:
     """What became of one arm, in a few words."""
-    return arm.outcome
+    if arm.role == "session":
+        return "what was done"
+    return {True: "as predicted", False: "not as predicted", None: "could not be carried out"}[arm.ok]
 
 
 def arms(result: Result) -> str:
     """What became of all arms, in a few words: those that did not go as predicted by name."""
+    if result.is_session:
+        return "no predictions"
     odd = [f"{name} {outcome(arm)}" for name, arm in result.arms.items() if not arm.ok]
     return "; ".join([f"{len(result.arms) - len(odd)} of {len(result.arms)} as predicted", *odd])
 

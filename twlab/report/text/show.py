@@ -13,7 +13,35 @@ from twlab.observation import plain
 from twlab.report.ladder import ladder
 from twlab.report.ladder import text as ladder_text
 from twlab.report.text import tables
-from twlab.results.result import ArmResult, Result, read_result
+from twlab.results.result import FILE, ArmResult, Result, read_result
+
+
+def found(runs: Sequence[Path], *, every: bool) -> list[Path]:
+    """The runs that are meant, oldest first.
+
+    Args:
+        runs: folders of runs, or their ``result.json``; or folders that hold such folders, of which
+            the newest run is meant.
+        every: all runs of such a folder.
+
+    Raises:
+        UsageError: a folder holds no run (``no-result``).
+    """
+    meant: list[Path] = []
+    for path in runs:
+        inner = (
+            sorted((file.parent for file in path.glob(f"*/{FILE}")), key=_begun)
+            if path.is_dir() and not (path / FILE).exists()
+            else [path]
+        )
+        if not inner:
+            raise UsageError(f"there is no run in {path}", "run one first, e.g. twlab run stale-data", "no-result")
+        meant += inner if every else inner[-1:]
+    return meant
+
+
+def _begun(folder: Path) -> tuple[int, str]:
+    return (folder / FILE).stat().st_mtime_ns, folder.name
 
 
 def lines(
@@ -29,17 +57,7 @@ def lines(
             such arm (``no-such-arm``).
     """
     result = read_result(run)
-    try:
-        yield from _lines(result, run, arms, unfold=unfold, width=width, colour=colour, encoding=encoding)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        message = f"{run} holds values that no result has: {type(error).__name__}: {error}"
-        raise UsageError(message, "run the scenario again", "broken-result") from error
-
-
-def shown_arms(result: Result, arms: Sequence[str]) -> list[str]:
-    """Return the names in `arms`, or all of `result`. Raises UsageError: it has no arm of a name
-    (``no-such-arm``).
-    """
+    arms = [name for word in arms for name in ({word} & set(result.arms) or _of_role(result, word) or [word])]
     if unknown := [arm for arm in arms if arm not in result.arms]:
         near = did_you_mean(unknown[0], result.arms)
         message = f"this run of {result.scenario} has no arm called {unknown[0]!r}{near}"
@@ -52,9 +70,8 @@ def _lines(
 ) -> Iterator[str]:
     wanted = shown_arms(result, arms)
     ascii_only = not _writes(ladder_text.UNICODE, encoding)
-    claims = any(arm.role != "session" for arm in result.arms.values())
     text = [
-        f"{result.scenario}: {result.verdict}" if claims else result.scenario,
+        f"{result.scenario}: {result.verdict}" if not result.is_session else result.scenario,
         result.hypothesis,
         f"{result.engine} engine, Linux {result.kernel.split(' ')[0]}",
     ]
@@ -68,6 +85,10 @@ def _lines(
             text.append(f"  no ladder: {error}")
     for line in text:
         yield line.encode(encoding, "replace").decode(encoding)
+
+
+def _of_role(result: Result, role: str) -> list[str]:
+    return [name for name, arm in result.arms.items() if arm.role == role]
 
 
 def _arm(name: str, arm: ArmResult) -> Iterator[str]:

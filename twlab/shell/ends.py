@@ -1,0 +1,181 @@
+"""The connections of a shell session: their ends by name, those still being opened, and the bytes
+that each end has read.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import groupby
+
+from twlab.errors import UsageError
+from twlab.traffic.applications import Connecting, Connection, Listener
+
+_LETTERS = (("c", "s"), ("a", "b"), ("x", "y"), ("opener", "accepter"))  # of who opened, and of who accepted
+_RUN = 16  # so many equal bytes are shown as a count
+_MOST_RUNS = 64
+_SHOWN = 4096  # bytes that a read shows where no range is named
+_KEPT = 1 << 24
+
+
+@dataclass
+class _Opening:
+    """A connection that is being opened, or whose other end has not been accepted yet."""
+
+    number: int
+    connecting: Connecting
+    server: str
+    port: int
+    announced: bool = False
+
+
+class Ends:
+    """The ends of all connections.
+
+    Args:
+        nodes: names that no end may have.
+        say: prints a line.
+
+    Attributes:
+        named: name to end: ``c1`` for who opened the first connection and ``s1`` for who accepted
+            it, or other letters where a node has such a name.
+        listeners: (node, port) to listener.
+    """
+
+    def __init__(self, nodes: Iterable[str], say: Callable[[str], None]):
+        names = list(nodes)
+        self._letters = next(
+            (pair for pair in _LETTERS if not any(re.fullmatch(rf"({pair[0]}|{pair[1]})\d+", name) for name in names)),
+            _LETTERS[-1],
+        )
+        self.named: dict[str, Connection] = {}
+        self.listeners: dict[tuple[str, int], Listener] = {}
+        self._say = say
+        self._openings: list[_Opening] = []
+        self._count = 0
+        self._read: dict[str, bytearray] = {}
+
+    def begin(self, connecting: Connecting, server: str, port: int) -> str:
+        """Take up a connection that is being opened; the name that its end will have."""
+        self._count += 1
+        self._openings.append(_Opening(self._count, connecting, server, port))
+        return f"{self._letters[0]}{self._count}"
+
+    @property
+    def pending(self) -> bool:
+        """Whether a connect() is still without an outcome."""
+        return any(opening.connecting.attempt is None for opening in self._openings)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every connection that is open has both ends named, as far as somebody listens for
+        it in the shell.
+        """
+        return not any(opening.connecting.attempt and self._waits(opening) for opening in self._openings)
+
+    def settle(self) -> None:
+        """Name the ends of what has been opened since, and tell of what was refused."""
+        for opening in list(self._openings):
+            attempt = opening.connecting.attempt
+            if attempt is None:
+                continue
+            names = [f"{letter}{opening.number}" for letter in self._letters]
+            if not attempt.connection:
+                self._openings.remove(opening)
+                self._count -= opening.number == self._count  # the next one is called so
+                if attempt.error == "ECONNREFUSED":
+                    self._say(f"no application listens there: listen {opening.server} {opening.port}")
+                continue
+            self.named.setdefault(names[0], attempt.connection)
+            listener = self.listeners.get((opening.server, opening.port))
+            peer = listener.peer_of(attempt.connection) if listener else None
+            if peer:
+                self.named[names[1]] = peer
+                self._say(f"{names[1]}: open" if opening.announced else f"{names[0]} and {names[1]}: open")
+            elif not opening.announced:
+                later = (
+                    f"; {opening.server} has not accepted it yet, {names[1]} is named when it does" if listener else ""
+                )
+                self._say(f"{names[0]}: open{later}")
+            opening.announced = True
+            if peer or not listener:
+                self._openings.remove(opening)
+
+    def _waits(self, opening: _Opening) -> bool:
+        attempt, listener = opening.connecting.attempt, self.listeners.get((opening.server, opening.port))
+        return bool(attempt and attempt.connection and listener and not listener.waiting)
+
+    def __getitem__(self, name: str) -> Connection:
+        if name not in self.named:
+            known = ", ".join(self.named) or "none yet; see help connect"
+            raise UsageError(f"there is no end called {name!r}", f"there are: {known}", "bad-phrase")
+        return self.named[name]
+
+    def read(self, name: str, span: str = "") -> str:
+        """Have the application at the end `name` read what has arrived; what it read, in words.
+
+        Args:
+            span: ``200-239``: show these bytes of all that it has read so far, counted from 0, and
+                not what is new.
+
+        Raises:
+            UsageError: no such end, no range, or one that ends past what has been read
+                (``bad-phrase``).
+        """
+        end = self[name]
+        kept = self._read.setdefault(name, bytearray())
+        first, last = _span(span) if span else (len(kept), None)
+        if end.unread:
+            kept += end.receive(end.unread)
+            del kept[_KEPT:]
+        if last is not None and last >= len(kept):
+            raise UsageError(
+                f"{name} has read {len(kept)} bytes",
+                f"for example: read {name} 0-{max(0, len(kept) - 1)}",
+                "bad-phrase",
+            )
+        data = bytes(kept[first : None if last is None else last + 1])
+        text = shown(data if last is not None else data[:_SHOWN], first)
+        rest = len(data) - _SHOWN if last is None else 0
+        return f"{name}: {text}" + (
+            f" ... and {rest} bytes more: read {name} {first + _SHOWN}-{first + len(data) - 1}" if rest > 0 else ""
+        )
+
+
+def shown(data: bytes, first: int = 0) -> str:
+    """All of `data`: as it is where that is short, else run by run, with places that count from
+    `first`.
+    """
+    if len(data) <= _RUN:
+        return repr(data)
+    runs: list[tuple[int, bytes]] = []
+    at = first
+    for byte, same in groupby(data):
+        text = bytes([byte]) * len(list(same))
+        if runs and len(text) < _RUN and not _long(runs[-1][1]):
+            runs[-1] = (runs[-1][0], runs[-1][1] + text)
+        else:
+            runs.append((at, text))
+        at += len(text)
+    if len(runs) > _MOST_RUNS or (len(runs) == 1 and not _long(data)):
+        return f"{len(data)} bytes: {data!r}"
+    words = [
+        f"{start}-{start + len(text) - 1} " + (f"{len(text)} x {text[:1]!r}" if _long(text) else repr(text))
+        for start, text in runs
+    ]
+    return f"{len(data)} bytes: {', '.join(words)}"
+
+
+def _long(text: bytes) -> bool:
+    """Whether `text` is a run: many bytes, all equal."""
+    return len(text) >= _RUN and len(set(text)) == 1
+
+
+def _span(text: str) -> tuple[int, int]:
+    first, sign, last = text.partition("-")
+    if not (sign and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+        raise UsageError(
+            f"{text!r} is no range of bytes", "for example: read s1 200-239; the first byte is 0", "bad-phrase"
+        )
+    return int(first), int(last)
