@@ -297,13 +297,21 @@ class Verbs:
         self._table(("node", "local", "remote", "left"), rows)
 
     def do_sockets(self, line: str) -> None:
-        """sockets [NODE]: all TCP sockets, in whatever state."""
+        """sockets [NODE]: all TCP sockets, in whatever state, with the bytes that have not been
+        acknowledged.
+        """
         rows = [
-            (node, entry.state, f"{entry.local}:{entry.local_port}", f"{entry.remote}:{entry.remote_port}")
+            (
+                node,
+                entry.state,
+                f"{entry.local}:{entry.local_port}",
+                f"{entry.remote}:{entry.remote_port}",
+                f"{0 if entry.state == 'LISTEN' else entry.send_queue} bytes",
+            )
             for node in self._nodes(line)
             for entry in tcp_sockets.sockets(self.lab.network[node])
         ]
-        self._table(("node", "state", "local", "remote"), rows)
+        self._table(("node", "state", "local", "remote", "unacknowledged"), rows)
 
     def do_counters(self, line: str) -> None:
         """counters [NODE]: the kernel's TCP counters that have moved since the beginning."""
