@@ -46,7 +46,7 @@ def show(
         return
     encoding = sys.stdout.encoding or "ascii"
     colour = out.is_terminal and not out.no_color
-    meant = found(runs or [Path("runs")], every=all_)
+    meant = found(runs or [], every=all_)
     for number, run in enumerate(meant):
         if not runs or len(meant) > 1 or run not in runs:
             print(f"{chr(10) if number else ''}{run}\n")

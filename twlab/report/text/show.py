@@ -17,7 +17,7 @@ from twlab.results.result import FILE, ArmResult, Result, read_result
 
 
 def found(runs: Sequence[Path], *, every: bool) -> list[Path]:
-    """The runs that are meant, oldest first.
+    """The runs that are meant, oldest first; where none is named, those in the folder ``runs``.
 
     Args:
         runs: folders of runs, or their ``result.json``; or folders that hold such folders, of which
@@ -28,12 +28,10 @@ def found(runs: Sequence[Path], *, every: bool) -> list[Path]:
         UsageError: a folder holds no run (``no-result``).
     """
     meant: list[Path] = []
-    for path in runs:
-        inner = (
-            sorted((file.parent for file in path.glob(f"*/{FILE}")), key=_begun)
-            if path.is_dir() and not (path / FILE).exists()
-            else [path]
-        )
+    for path in runs or [Path("runs")]:
+        inner = [path] * bool(runs)
+        if path.is_dir() and not (path / FILE).exists():
+            inner = sorted((file.parent for file in path.glob(f"*/{FILE}")), key=_begun)
         if not inner:
             raise UsageError(f"there is no run in {path}", "run one first, e.g. twlab run stale-data", "no-result")
         meant += inner if every else inner[-1:]
