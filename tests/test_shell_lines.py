@@ -274,3 +274,22 @@ def test_show_takes_none_one_or_many(tmp_path):
         "runs/20260101-120000-stale-data", "runs/20260102-120000-stale-data", "--arm", "treatment", cwd=tmp_path
     )
     assert "arm control" not in show("--arm", "treatment", cwd=tmp_path)
+
+
+def test_what_inject_needs_is_imported_piece_by_piece():
+    """While a person types; the first inject then imports nothing more."""
+    script = """
+import sys
+from twlab import craft
+from twlab.segment import Flow
+pieces = 1
+while craft.warm_up():
+    pieces += 1
+before = set(sys.modules)
+craft.craft(flow=Flow("10.0.0.1", 1, "10.0.0.2", 2), flags="S")
+print(pieces, sorted(name for name in set(sys.modules) - before if name.startswith("scapy")))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=ROOT)
+    pieces, rest = done.stdout.split(maxsplit=1)
+    assert int(pieces) > 5
+    assert rest == "[]\n"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+import typing_at
 
 from twlab import Arm, Observation, ScenarioError, Settings, UsageError
 from twlab.network import load_topology
@@ -190,3 +191,50 @@ def test_an_endless_loop_in_the_steps_is_told_after_seconds(tmp_path, engine):
         process.terminate()
     assert "claim control  nothing for 10 s of real time: a process in it computes without end" in said
     assert said.rstrip().endswith("in the step: Round and round.")
+
+
+@pytest.mark.host
+def test_a_run_sets_one_node_and_takes_arms_by_role(tmp_path):
+    """--set NODE:KEY=VALUE changes that node alone; --arm treatment runs every arm of that role;
+    the result's command line repeats it.
+    """
+    arms = "treatment={'one': ARM, 'two': ARM}"
+    (tmp_path / "mine.py").write_text(CLAIM.replace("treatment=ARM", arms) + "    return Observation(reopened=True)\n")
+    words = ("run", "mine.py", "--arm", "treatment", "--set", "client:tw_reuse=1", "--engine", "host", "--no-report")
+    twlab(*words, cwd=tmp_path, status=0)
+    (folder,) = (tmp_path / "runs").iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert list(result["arms"]) == ["one", "two"]
+    assert result["arms"]["two"]["settings"] == {"client": {"tw_reuse": 1}, "wire": {}, "server": {}}
+    assert "--arm treatment --set client:tw_reuse=1" in result["command"]
+    refused = twlab("run", "mine.py", "--set", "cleint:tw_reuse=1", "--engine", "host", cwd=tmp_path, status=2)
+    assert "'cleint', which pair does not have; did you mean 'client'?" in refused.stderr
+
+
+def test_explain_is_as_wide_as_the_terminal_and_is_paged(tmp_path):
+    """Paragraphs are wrapped between words; a page longer than the terminal goes to the user's
+    pager; in a pipe there is neither.
+    """
+    (tmp_path / "pager").write_text("#!/bin/sh\necho PAGED\ncat\n")
+    (tmp_path / "pager").chmod(0o755)
+    with typing_at.twlab(
+        "explain", "stale-data", cwd=tmp_path, env={"PAGER": "./pager", "COLUMNS": "60", "LINES": "20"}
+    ) as terminal:
+        terminal.expect("PAGED")
+        terminal.expect("reads")
+        assert terminal.wait() == 0
+    said = terminal.seen.decode()
+    claim = said[said.index("When TIME_WAIT") : said.index("network")]
+    lines = [line for line in claim.splitlines() if line]
+    assert max(map(len, lines)) <= 60
+    assert max(map(len, lines)) > 50
+    assert "PAGED" not in twlab("explain", "stale-data", cwd=tmp_path, status=0).stdout
+
+
+def test_explain_without_a_pager_prints(tmp_path):
+    """What PAGER names may not be there."""
+    with typing_at.twlab(
+        "explain", "stale-data", cwd=tmp_path, env={"PAGER": "no-such-pager", "LINES": "20"}
+    ) as terminal:
+        terminal.expect("RFC 9293")
+        assert terminal.wait() == 0
