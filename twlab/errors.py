@@ -91,5 +91,6 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'stale-data'?`` for the name of `known` that is most like `wrong`;
     empty without one.
     """
-    near = difflib.get_close_matches(wrong.lower(), list(known), n=1, cutoff=0.6)
+    others = [name for name in known if name != wrong]
+    near = wrong and (difflib.get_close_matches(wrong, others, n=1) or difflib.get_close_matches(wrong.lower(), others, n=1))
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -130,7 +130,7 @@ class Scenario:
         for word in wanted:
             known = {word} & set(self.arms) or {arm for arm, role in self.roles.items() if role == word}
             if not known:
-                guess = user_file.meant(word, self.arms)
+                guess = did_you_mean(word, self.arms)
                 raise UsageError(
                     f"{self.name} has no arm called {word!r}{guess}",
                     f"its arms are: {', '.join(self.arms)}",
@@ -364,7 +364,7 @@ class Overrides:
         (``no-such-node``).
         """
         if unknown := sorted(set(self.on) - set(names)):
-            message = f"--set names the node {unknown[0]!r}, which {topology} does not have{user_file.meant(unknown[0], names)}"
+            message = f"--set names the node {unknown[0]!r}, which {topology} does not have{did_you_mean(unknown[0], names)}"
             raise UsageError(message, f"its nodes are: {', '.join(names)}", "no-such-node")
 
 
@@ -432,7 +432,7 @@ def _as_settings(values: Settings | Mapping[str, Any]) -> Settings:
         if name not in setting_names():
             remedy = f"the settings are: {', '.join(setting_names())}"
             raise UsageError(
-                f"there is no setting called {name!r}{user_file.meant(name, setting_names())}",
+                f"there is no setting called {name!r}{did_you_mean(name, setting_names())}",
                 remedy,
                 "no-such-setting",
             )

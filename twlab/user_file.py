@@ -15,12 +15,11 @@ import re
 import signal
 import sys
 from collections.abc import Iterable, Iterator
-from difflib import get_close_matches
 from pathlib import Path
 from types import FrameType, ModuleType, TracebackType
 from typing import Any
 
-from twlab.errors import LabError, UsageError
+from twlab.errors import LabError, UsageError, did_you_mean
 
 _LOAD_LIMIT_S = 10  # processor time: a file of declarations takes a few milliseconds
 _KEYWORD = re.compile(r"(?:(\w+)\.)?(\w+)\(\) got an unexpected keyword argument '(\w+)'")
@@ -87,13 +86,7 @@ def words(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it ends the program: sys.exit({'' if error.code is None else repr(error.code)})"
     text = error.msg if isinstance(error, SyntaxError) else str(error)
-    return f"{type(error).__name__}{': ' if text else ''}{text}{meant(*_wanted(error))}"
-
-
-def meant(word: str, known: Iterable[str]) -> str:
-    """``; did you mean 'sleep'?`` where one of `known` is close to `word`; else empty."""
-    close = get_close_matches(word, [name for name in known if name != word], n=1)
-    return f"; did you mean {close[0]!r}?" if word and close else ""
+    return f"{type(error).__name__}{': ' if text else ''}{text}{did_you_mean(*_wanted(error))}"
 
 
 def _refused(error: BaseException, path: Path, slug: str) -> UsageError:

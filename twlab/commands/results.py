@@ -32,21 +32,24 @@ def show(
         int, typer.Option(min=0, help="Columns to draw in. Default: the terminal's, or 160 in a pipe.")
     ] = 0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object: verdict, arms, and what was done in each.")
+        bool, typer.Option("--json", help="Print a JSON object: verdict, arms, and what was done in each; an array for several runs.")
     ] = False,
 ) -> None:
     """Runs again: their verdicts, and the ladder of each arm. Nothing is run. Without a name, the
     newest run.
     """
-    from twlab.report.text.show import found, lines
+    from twlab.report.text.show import found, lines, shown_arms
 
+    meant = found(runs or [], every=all_)
     if as_json:
-        result = read_result(run)
-        print(json.dumps(result.shown(run if run.is_dir() else run.parent, shown_arms(result, arm or [])), indent=1))
+        shown = []
+        for run in meant:
+            result = read_result(run)
+            shown.append(result.shown(run if run.is_dir() else run.parent, shown_arms(result, arm or [])))
+        print(json.dumps(shown[0] if len(shown) == 1 else shown, indent=1))
         return
     encoding = sys.stdout.encoding or "ascii"
     colour = out.is_terminal and not out.no_color
-    meant = found(runs or [], every=all_)
     for number, run in enumerate(meant):
         if not runs or len(meant) > 1 or run not in runs:
             print(f"{chr(10) if number else ''}{run}\n")

@@ -54,6 +54,9 @@ def explain(
     pager.
     """
     s = find_scenario(name)
+    if as_json:
+        print(json.dumps(s.as_dict(), indent=1))
+        return
     with paged():
         _explain(s)
 

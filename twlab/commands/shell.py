@@ -83,6 +83,7 @@ def shell(
         "lines": lines, "terminal": -1,
     }  # fmt: skip
     session = _Session(lines is not None)
+    interrupted = False
     try:
         if lines is None:
             from twlab.engines.terminal import on_terminal
@@ -136,8 +137,14 @@ def _recorded(run: Path, engine: str) -> tuple[str, dict[str, Any], dict[str, An
     given = next(iter(result.arms.values())).given if result.arms else {}
     if "lines" not in given:
         raise UsageError(f"{run} is no session of the shell", "name a folder that twlab shell has made", "bad-replay")
-    lines = [(at_s, line) for at_s, line in given["lines"]]
-    return result.topology, given.get("settings", {}), given.get("on", {}), engine or result.engine, lines
+    try:
+        lines: Lines = [(None if at_s is None else float(at_s), str(line)) for at_s, line in given["lines"]]
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{run} is damaged: its lines are no pairs of time and text", "name another session", "bad-replay"
+        ) from error
+    settings, on = dict(given.get("settings") or {}), dict(given.get("on") or {})
+    return result.topology, settings, on, engine or result.engine, lines
 
 
 def _absolute(topology: str) -> str:

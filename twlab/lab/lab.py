@@ -13,8 +13,7 @@ from contextlib import ExitStack
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from twlab import user_file
-from twlab.errors import CapabilityError, ScenarioError
+from twlab.errors import CapabilityError, ScenarioError, did_you_mean
 from twlab.linux import conntrack as tracking
 from twlab.linux import counters, sysctl, tcp_sockets
 from twlab.loop import Loop
@@ -91,7 +90,7 @@ class Lab:
 
     def __getitem__(self, name: str) -> Host:
         if name not in self._hosts:
-            guess = user_file.meant(str(name), self._hosts)
+            guess = did_you_mean(str(name), self._hosts)
             raise ScenarioError(
                 f"this topology has no node called {name!r}{guess}",
                 f"its nodes are: {', '.join(self._hosts)}",

@@ -1,22 +1,6 @@
 """The agent that runs arms inside an engine, one after the other, and reports events.
 
-A request is one JSON object on standard input:
-
-    {"jobs": [{"scenario": "stale-data", "arm": "control", "folder": "/.../runs/...", "set": ["time_wait_s=1"]}, ...],
-     "seed": 1, "engine": "host"}
-
-Events are JSON objects, one a line, on standard output; `event` says which:
-
-    start   a job begins: job (its index)
-    entry   something happened, for live progress: job, and the fields of a transcript entry
-    pulse   how the lab does: job, and the fields of `twlab.lab.assembly.Vitals`
-    arm     a job is done: job, result (see `twlab.results.result`)
-    end     all jobs are done
-
-The engine adds one of its own: ``quiet``, no event for ``real_s`` seconds of real time, with a
-``text`` that says what the lab is doing.
-
-Standard output belongs to events alone; whatever else is printed goes to standard error.
+Requests and events are those of `twlab.engines.protocol`.
 """
 
 from __future__ import annotations

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from twlab import user_file
-from twlab.errors import LabError, ScenarioError
+from twlab.errors import EngineError, LabError, ScenarioError, did_you_mean
 from twlab.lab.assembly import Vitals, staged
 from twlab.lab.lab import Lab
-from twlab.network import load_topology
+from twlab.network import describe, load_topology
 from twlab.observation import Observation
 from twlab.results.transcript import Entry
 from twlab.scenario import Overrides, Scenario
@@ -66,19 +66,26 @@ def run_arm(
     topology = load_topology(described)
     settings = settings_of(scenario, arm, topology.nodes(), overrides, forced)
     given = {**scenario.parameters, **chosen.given, **overrides.given}
-    with staged(
-        topology,
-        settings,
-        folder / f"{arm}.pcapng",
-        seed=f"{seed} {arm}",
-        forced=forced,
-        listener=listener,
-        pulse=pulse,
-    ) as stage:
-        stage.outcome |= {"given": given, **take_steps(scenario, chosen, stage.lab, given)}
-        if error := _never_reported(chosen.expect, stage.outcome.get("observed") or {}):
-            stage.outcome |= {"ok": None, "error": error.as_dict()}
-    return stage.outcome
+    outcome: dict[str, Any] = {}
+    try:
+        with staged(
+            topology,
+            settings,
+            folder / f"{arm}.pcapng",
+            seed=f"{seed} {arm}",
+            forced=forced,
+            listener=listener,
+            pulse=pulse,
+        ) as stage:
+            outcome = stage.outcome
+            outcome |= {
+                "given": given,
+                "network": {"topology": described, **describe(topology)},
+                **take_steps(scenario, scenario.prediction(arm, overrides), stage.lab, given),
+            }
+    except EngineError as fault:  # what has been observed is no evidence then
+        outcome |= {"observed": {}, "mismatches": [], "ok": None, "error": outcome.get("error") or fault.as_dict()}
+    return outcome
 
 
 def settings_of(
@@ -104,6 +111,7 @@ def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: 
     """The observation and how it compares, or what kept the steps from being taken; the transcript
     tells the story up to there.
 
+    Without a prediction (`expect` is None) there is nothing to compare with, and ``ok`` is None.
     What the steps print stands in the transcript, line by line.
     """
     try:
@@ -115,12 +123,19 @@ def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: 
                 "return an Observation that names at least one fact",
                 "checks-nothing",
             )
-        mismatches = chosen.expect.mismatches(observation)
-        return {"observed": observation.as_dict(), "mismatches": mismatches, "ok": not mismatches}
+        mismatches = [] if expect is None else expect.mismatches(observation)
+        outcome = {
+            "observed": observation.as_dict(),
+            "mismatches": mismatches,
+            "ok": None if expect is None else not mismatches,
+        }
     except (Exception, SystemExit) as error:  # the steps are anybody's code; whatever it raises is this arm's outcome
-        told = as_dict(error, inspect.getsourcefile(inspect.unwrap(scenario.steps)) or "")
-        lab.note(f"the arm ends here: {told['message']}")
-        return {"error": told}
+        fault = as_dict(error, inspect.getsourcefile(inspect.unwrap(scenario.steps)) or "")
+        lab.note(f"the arm ends here: {fault['message']}")
+        return {"error": fault}
+    if expect is not None and (missing := _never_reported(expect, observation.as_dict())):
+        outcome |= {"ok": None, "error": missing.as_dict()}
+    return outcome
 
 
 def _never_reported(expect: Observation, observed: Mapping[str, Any]) -> ScenarioError | None:
@@ -131,7 +146,7 @@ def _never_reported(expect: Observation, observed: Mapping[str, Any]) -> Scenari
     if not observed or not missing or len(expect.mismatches(observed)) > len(missing):
         return None
     spare = [name for name in observed if name not in expect]
-    told = ", ".join(f"{name}{user_file.meant(name, spare)}" for name in missing)
+    told = ", ".join(f"{name}{did_you_mean(name, spare)}" for name in missing)
     remedy = f"the steps report: {', '.join(observed)}; predict one of these, or return what is predicted"
     return ScenarioError(f"predicted and never reported: {told}", remedy, "never-reported")
 

@@ -16,7 +16,7 @@ from twlab import loop
 from twlab.engines.protocol import Engine, Event, Job, Request, arms_request
 from twlab.errors import CapabilityError, EngineError, Interrupted, LabError
 from twlab.results.files import cannot_write
-from twlab.results.result import ArmResult, Result, cannot_write
+from twlab.results.result import ArmResult, Result
 from twlab.scenario import Overrides, Scenario
 
 AGENT = "twlab.run.agent"  # runs arms inside an engine
@@ -174,6 +174,12 @@ def check(order: Order) -> Overrides:
         for arm in scenario.chosen(order.arms)
     }:
         overrides.check_nodes(load_topology(topology).nodes(), topology)
+    return overrides
+
+
+def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
+    """Folders, empty results, and the jobs in the order they will run."""
+    overrides = check(order)
     networks = [describe_network(scenario.topology_in()) for _, scenario in order.scenarios]
     finished, jobs = [], []
     for (source, scenario), network in zip(order.scenarios, networks, strict=True):
@@ -192,8 +198,11 @@ def check(order: Order) -> Overrides:
         folder = new_folder(order.out, scenario.name)
         finished.append(Finished(result, folder))
         for arm in scenario.chosen(order.arms):
-            expect = scenario.arms[arm].expect
-            result.arms[arm] = ArmResult(scenario.roles[arm], predicted=expect.as_dict(), error=_not_run())
+            changed = Overrides() if _spared(order, scenario.roles[arm]) else overrides
+            expect = scenario.prediction(arm, changed)
+            made = ArmResult(scenario.roles[arm], predicted=expect.as_dict() if expect else {}, error=_not_run())
+            made.unpredicted = {} if expect else scenario.resized(arm, changed)
+            result.arms[arm] = made
             jobs.append(_Job(result, folder, arm, source))
         result.write(folder)
     return finished, jobs

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import groupby
 
 from twlab.errors import UsageError
+from twlab.numerals import is_whole
 from twlab.traffic.applications import Connecting, Connection, Listener
 
 _LETTERS = (("c", "s"), ("a", "b"), ("x", "y"), ("opener", "accepter"))  # of who opened, and of who accepted
@@ -174,7 +175,7 @@ def _long(text: bytes) -> bool:
 
 def _span(text: str) -> tuple[int, int]:
     first, sign, last = text.partition("-")
-    if not (sign and first.isdecimal() and last.isdecimal() and int(first) <= int(last)):
+    if not (sign and is_whole(first) and is_whole(last) and int(first) <= int(last)):
         raise UsageError(
             f"{text!r} is no range of bytes", "for example: read s1 200-239; the first byte is 0", "bad-phrase"
         )

@@ -202,9 +202,9 @@ def parse_injection(words: Sequence[str], nodes: Collection[str], usage: str) ->
         value = next(rest, "")
         try:
             if word in ("seq", "ack", "tsval", "tsecr"):
-                fields[word] = int(value)
+                fields[word] = whole(value)
             elif word == "bytes":
-                fields["payload"] = b"x" * int(_number(word, value, int))
+                fields["payload"] = b"x" * int(_number(word, value, whole))
             elif word == "text" and value:
                 fields["payload"] = value.encode()
             elif word == "flags" and value and not set(value.upper()) - set("FSRPAU"):

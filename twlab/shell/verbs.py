@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from twlab.errors import UsageError
 from twlab.linux import tcp_sockets
-from twlab.numerals import is_whole
+from twlab.numerals import is_whole, real
 from twlab.segment import Segment
 from twlab.settings import Settings, describe, parse_setting, setting_names
 from twlab.shell import crossing, phrases
@@ -140,7 +140,7 @@ class Verbs:
         """send END TEXT, or send END 1000 bytes: the application at END (c1, s1, ...) sends."""
         name, _, text = line.partition(" ")
         count, _, unit = text.partition(" ")
-        if unit in ("bytes", "byte") and count.isdecimal():
+        if unit in ("bytes", "byte") and is_whole(count):
             self.ends[name].send(b"." * min(int(count), _BLOCK), total=int(count))
         elif text:
             self.ends[name].send(text.encode())
@@ -183,10 +183,12 @@ class Verbs:
         word, _, rest = line.partition(" ")
         if word == "on":
             phrase = phrases.parse(rest, self.addresses, count=None)
-            self._origins |= {
-                seen.segment.flow: seen.segment.seq for seen in self.sightings() if "S" in seen.segment.flags
-            }
+            from twlab.report.ladder.numbering import Numbering
+
             crossing.check(phrase, self._wire(phrase.at).node)
+            self._numbering = self._numbering or Numbering()
+            for seen in self.sightings():
+                self._numbering.learn(seen.segment.flow, seen.segment)
             self._watches.append(self._wire(phrase.at).watch(phrase.match, self._show))
             self.say("segments are shown as they come to the wire, until: segments off")
         elif word == "off":
@@ -395,7 +397,7 @@ class Verbs:
 
     def _seconds(self, text: str, verb: Callable[[str], None]) -> float:
         try:
-            seconds = float(text)
+            seconds = real(text)
         except ValueError:
             self._usage(verb)
         if not 0 <= seconds < math.inf:
@@ -435,7 +437,7 @@ class Verbs:
         """The segment that an injected one is to be like, at the wire; for an end of a connection,
         with the next sequence number.
         """
-        from twlab.report.ladder.transits import transits
+        from twlab.report.ladder.transits import next_segment, transits
 
         ways = transits(self.sightings(), self.lab.network.nodes)
         if is_whole(text.lstrip("#")):
@@ -445,9 +447,8 @@ class Verbs:
                     f"there is no segment number {number}", f"{len(ways)} have crossed; see: segments", "bad-phrase"
                 )
             return ways[number - 1].sightings[-1].segment
-        flow = self.ends[text].flow
-        sent = [way for way in ways if flow in (sighting.segment.flow for sighting in way.sightings)]
-        if not sent:
+        following = next_segment(self.ends[text].flow, ways)
+        if following is None:
             raise UsageError(f"nothing of {text} has crossed the wire", "see: segments", "bad-phrase")
         return following
 
@@ -467,6 +468,6 @@ class Verbs:
 
 
 def _port(text: str) -> int:
-    if not (text.isdecimal() and 1 <= int(text) <= 65535):
+    if not (is_whole(text) and 1 <= int(text) <= 65535):
         raise UsageError(f"{text!r} is no port", "a port is a number from 1 to 65535", "bad-phrase")
     return int(text)

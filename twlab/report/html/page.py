@@ -89,7 +89,7 @@ def write(paths: Sequence[Path], out: Path) -> Written:
     full = sum(bool(row.section) for row in rows)
     shown = [(f"study-{number}", study) for number, study in enumerate(found, 1)]
     sessions = sum(row.result.is_session for row in rows)
-    told = {
+    values = {
         "rows": rows,
         "studies": shown,
         "unreadable": unreadable,
@@ -98,12 +98,7 @@ def write(paths: Sequence[Path], out: Path) -> Written:
         "grounds": grounds,
         "full": full,
     }
-    text = sections.render("page.html.j2", **told)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise cannot_write(out, error) from error
+    files.write_all({out: sections.render("page.html.j2", **values)})
     return Written(out, len(rows) + len(found), unreadable)
 
 

@@ -39,9 +39,7 @@ def verdict(result: Result) -> str:
 
 def outcome(arm: ArmResult) -> str:
     """What became of one arm, in a few words."""
-    if arm.role == "session":
-        return "what was done"
-    return {True: "as predicted", False: "not as predicted", None: "could not be carried out"}[arm.ok]
+    return "what was done" if arm.role == "session" else arm.outcome
 
 
 def arms(result: Result) -> str:

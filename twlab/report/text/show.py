@@ -55,6 +55,19 @@ def lines(
             such arm (``no-such-arm``).
     """
     result = read_result(run)
+    try:
+        yield from _lines(result, run, arms, unfold=unfold, width=width, colour=colour, encoding=encoding)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        message = f"{run} holds values that no result has: {type(error).__name__}: {error}"
+        raise UsageError(message, "run the scenario again", "broken-result") from error
+
+
+def shown_arms(result: Result, arms: Sequence[str]) -> list[str]:
+    """Return the arms of `result` that `arms` names, by name or by role; all for none.
+
+    Raises:
+        UsageError: no arm has that name or role (``no-such-arm``).
+    """
     arms = [name for word in arms for name in ({word} & set(result.arms) or _of_role(result, word) or [word])]
     if unknown := [arm for arm in arms if arm not in result.arms]:
         near = did_you_mean(unknown[0], result.arms)
