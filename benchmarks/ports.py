@@ -21,7 +21,7 @@ from typing import Any
 from twlab.linux.tcp_sockets import Count
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
-from twlab.traffic.load import LINUX_PORTS
+from twlab.ports import LINUX_PORTS
 from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
 
 SANDBOX = [

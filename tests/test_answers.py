@@ -11,9 +11,9 @@ from conftest import ROOT
 
 from twlab.cli import app
 from twlab.planner.plan import TUPLE_BYTES
+from twlab.ports import LINUX_SUSTAINS_PER_S
 from twlab.scenario import load_scenarios
 from twlab.studies.alternatives.page import page, scaled_text
-from twlab.traffic.load import LINUX_SUSTAINS_PER_S
 
 DOCS = ROOT / "docs"
 TEXT = (DOCS / "answers.md").read_text()

@@ -16,8 +16,8 @@ from conftest import ROOT
 
 from twlab.commands.ceiling import _cases as asked
 from twlab.errors import UsageError
+from twlab.ports import PortChoice
 from twlab.studies.ceiling.cases import Case, as_csv, cases, read, write
-from twlab.traffic.load import PortChoice
 
 SMALL = {
     "range": Case(group="ports", time_wait_s=5, port_low=40_000, port_high=40_999),

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twlab.errors import UsageError
-from twlab.traffic.load import Load, PortChoice, Tally
+from twlab.ports import PortChoice
+from twlab.traffic.load import Load, Tally
 
 TARGETS = [("10.0.0.1", 80)]
 

@@ -18,9 +18,9 @@ from twlab import UsageError
 from twlab.planner.demand import late_s
 from twlab.planner.hazards import KINDS, Hazard
 from twlab.planner.plan import POOL, Answer, Demand, make
+from twlab.ports import PortChoice
 from twlab.report.html import plan_page
 from twlab.scenario import load_scenarios
-from twlab.traffic.load import PortChoice
 
 DEMANDS = st.builds(
     Demand,

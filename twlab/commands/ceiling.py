@@ -17,8 +17,8 @@ from twlab.commands.progress import bar
 from twlab.engines.guest.engine import built_kernel
 from twlab.errors import Interrupted, UsageError
 from twlab.numerals import is_whole
+from twlab.ports import LINUX_PORTS, PortChoice
 from twlab.studies.ceiling.cases import LINUX_TIME_WAIT_S, Case, cases, write
-from twlab.traffic.load import LINUX_PORTS, PortChoice
 
 
 def ceiling(

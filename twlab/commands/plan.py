@@ -18,7 +18,7 @@ from twlab.planner.demand import LINUX_TIME_WAIT_S, late_s
 from twlab.planner.hazards import KINDS
 from twlab.planner.plan import Answer, Demand, Plan, Way, make
 from twlab.planner.shortage import FOUND_TO
-from twlab.traffic.load import LINUX_SUSTAINS_PER_S, PortChoice
+from twlab.ports import LINUX_SUSTAINS_PER_S, PortChoice
 
 _COLUMNS = 100
 

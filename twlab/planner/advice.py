@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from twlab.planner.demand import LINUX_TIME_WAIT_S, ORIGIN, REUSE_LOOPBACK, REUSE_ON, Demand
-from twlab.traffic.load import PortChoice
+from twlab.ports import PortChoice
 
 if TYPE_CHECKING:
     from twlab.planner.plan import Way

@@ -1,11 +1,11 @@
 """What is asked of a proxy, and what of its ports and four-tuples there is for that. Pure.
 
 Which ports connect() finds, and how many connections share one, depends on how the port is chosen
-(`twlab.traffic.load.PortChoice`):
+(`twlab.ports.PortChoice`):
 
 - connect() alone, IP_BIND_ADDRESS_NO_PORT, and a named port share it between destinations; bind()
   to port 0 does not;
-- of an odd number of ports each search leaves one out (`twlab.traffic.load.usable`);
+- of an odd number of ports each search leaves one out (`twlab.ports.usable`);
 - reserved ports (ip_local_reserved_ports) are passed over;
 - a port that a neighbour on the same machine took by bind() first is closed to every other program
   until its TIME_WAIT ends.
@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 
 from twlab.errors import UsageError
-from twlab.traffic.load import LINUX_PORTS, PortChoice, usable
+from twlab.ports import LINUX_PORTS, PortChoice, usable
 
 PROXY, ORIGIN = "proxy", "origin"
 LINUX_TIME_WAIT_S = 60.0

@@ -29,7 +29,7 @@ from twlab.planner.advice import advise
 from twlab.planner.demand import ORIGIN, PROXY, REUSE_ON, Demand
 from twlab.planner.hazards import KINDS, Hazard, World, remaining
 from twlab.planner.shortage import FOUND_TO
-from twlab.traffic.load import PortChoice
+from twlab.ports import PortChoice
 
 __all__ = ["BUCKETS", "POOL", "TIMES", "TUPLE_BYTES", "Answer", "Demand", "Plan", "Way", "make"]
 SCHEMA = 1

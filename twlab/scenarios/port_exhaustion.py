@@ -5,7 +5,7 @@ from typing import Any
 
 from twlab import Arm, Lab, Observation, Settings, between, scenario
 from twlab.planner.shortage import Shortage
-from twlab.traffic.load import usable
+from twlab.ports import usable
 from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
 
 NEIGHBOURS_PORTS, NEIGHBOURS_PORT = 40, 8080

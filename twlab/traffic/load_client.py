@@ -23,7 +23,8 @@ from typing import TYPE_CHECKING
 
 from twlab.linux.tcp_sockets import Count
 from twlab.loop import Loop, Timer, cpu_s
-from twlab.traffic.load import Load, PortChoice, Tally
+from twlab.ports import PortChoice
+from twlab.traffic.load import Load, Tally
 from twlab.traffic.load_server import Origin, close_all, ready
 
 if TYPE_CHECKING:

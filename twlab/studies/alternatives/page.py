@@ -8,10 +8,10 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from twlab.ports import LINUX_SUSTAINS_PER_S
 from twlab.studies.alternatives.harm import HARM
 from twlab.studies.alternatives.scenario import LINUX_PORTS, NEAR, PORTS
 from twlab.studies.alternatives.table import DELAYS_S
-from twlab.traffic.load import LINUX_SUSTAINS_PER_S
 
 _PAGE = """# The ways out, side by side
 

@@ -12,7 +12,7 @@ and of a row, one for each `Case`, rates in connections a second:
     name           e.g. ``60 s, 28,232 ports``
     group          ``ports`` (TIME_WAIT against ports), ``constant`` (TIME_WAIT as Linux has it, not kept to the tick), ``origins``
                    (1, 4, 16 destinations), ``choice`` (bind before connect; the kernel's own search), ``closer`` (the server closes first)
-    time_wait_s, port_low, port_high, ports (their number), origins, choice (how the port is chosen, `twlab.traffic.load.PortChoice`), opener_closes
+    time_wait_s, port_low, port_high, ports (their number), origins, choice (how the port is chosen, `twlab.ports.PortChoice`), opener_closes
     exact_per_s    ports x origins / time_wait_s, or ports / time_wait_s where bind() comes first, since a port is then not shared between
                    origins. Theory; computed for the table, and no input of the measurement
     mail_per_s     what the question that this project answers says of it (docs/answers.md), or null
@@ -37,8 +37,8 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError
+from twlab.ports import PortChoice, usable
 from twlab.results import files
-from twlab.traffic.load import PortChoice, usable
 
 SCHEMA, KIND = 1, "ceiling"
 FILE = "ceiling.json"

@@ -1,0 +1,41 @@
+"""Local ports: the range that Linux has, how a connection gets one, and how many are found."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+LINUX_PORTS = (32768, 60999)  # ip_local_port_range as Linux has it
+# Sustained, and not sustained, from one address to one address and port of an origin, with those
+# ports and Linux's own 60 s: the first row of docs/ceiling.md, measured by `twlab ceiling
+# --time-wait 60`. Every page takes the figures from here.
+LINUX_SUSTAINS_PER_S = (452.6, 457.2)
+
+
+class PortChoice(StrEnum):
+    """How the local port of a connection is chosen, which decides what an application sees when
+    there is none left.
+
+    CONNECT    connect() alone; the kernel chooses, for this destination: EADDRNOTAVAIL from connect
+    BIND       bind(address, 0), then connect(): the kernel chooses before it knows the destination: EADDRINUSE from bind
+    NO_PORT    the same with IP_BIND_ADDRESS_NO_PORT (Linux 4.2): the address is settled by bind, the port by connect, as in CONNECT
+    EXPLICIT   bind(address, port), the application's own choice: the next one of a range each time, round and round
+    RANGE      connect() with IP_LOCAL_PORT_RANGE (Linux 6.3): the kernel chooses, from the socket's own part of the node's range
+    """
+
+    CONNECT = "connect"
+    BIND = "bind"
+    NO_PORT = "bind-no-port"
+    EXPLICIT = "explicit"
+    RANGE = "range"
+
+
+def usable(ports: int, choice: PortChoice) -> int:
+    """Return how many of a range's `ports` the kernel is sure to find.
+
+    Of an odd number one less, unless the socket has a range or the application names the port.
+    Linux's search goes one parity after the other over an even number of ports, and leaves the
+    first or the last of an odd number out (net/ipv4/inet_hashtables.c, __inet_hash_connect;
+    net/ipv4/inet_connection_sock.c, inet_csk_find_open_port). Which one depends on where it begins,
+    so of 5 ports 4 or all 5 are found before the first failure (Linux 6.12).
+    """
+    return ports if ports == 1 or choice in (PortChoice.RANGE, PortChoice.EXPLICIT) else ports - ports % 2
