@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from twlab.commands.console import err
+from twlab.commands.streams import has_input
 from twlab.errors import NOTHING_KEPT, CapabilityError, EngineError, Interrupted, LabError, UsageError
 from twlab.scenario import Overrides
 
@@ -63,7 +64,7 @@ def shell(
     topology = _absolute(topology)
     overrides.check_nodes(load_topology(topology).nodes(), topology)
     where = choose(engine, agent="twlab.shell.agent")
-    if lines is None and sys.stdin is None:
+    if lines is None and not has_input():
         raise UsageError(
             "standard input is closed, so there are no lines to carry out",
             "for example: twlab shell pair < lines.txt",
