@@ -8,7 +8,7 @@
 
 A verdict is never an error: a refuted scenario is a result. Every error reaches the user as one
 message with its remedy, never as a traceback; the slug in brackets is the heading under which
-`docs/messages.md` explains it.
+`docs/reference/messages.md` explains it.
 """
 
 from __future__ import annotations

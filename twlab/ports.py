@@ -6,7 +6,7 @@ from enum import StrEnum
 
 LINUX_PORTS = (32768, 60999)  # ip_local_port_range as Linux has it
 # Sustained, and not sustained, from one address to one address and port of an origin, with those
-# ports and Linux's own 60 s: the first row of docs/ceiling.md, measured by `twlab ceiling
+# ports and Linux's own 60 s: the first row of docs/findings/ceiling.md, measured by `twlab ceiling
 # --time-wait 60`. Every page takes the figures from here.
 LINUX_SUSTAINS_PER_S = (452.6, 457.2)
 

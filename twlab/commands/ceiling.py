@@ -120,7 +120,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     asks = any(row["mail_per_s"] for row in rows)
     columns = [
         "TIME_WAIT, ports",
-        "docs/answers.md asks",
+        "docs/findings/answers.md asks",
         "ports / TIME_WAIT",
         "measured: none fails",
         "one fails",
@@ -148,7 +148,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 def _seen(row: dict[str, Any]) -> str:
     """``connect EADDRNOTAVAIL; at 500/s in second 57``: what fails, and when it begins at the rate
-    that docs/answers.md asks about.
+    that docs/findings/answers.md asks about.
     """
     if not row["error"]:
         return f"nothing; the other end has up to {row['server_in_time_wait']:,} sockets in TIME_WAIT"

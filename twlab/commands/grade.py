@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def grade(
     submissions: Annotated[Path | None, typer.Argument(help="A student's answers file, or a folder of them.")] = None,
     assignment: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="What is asked. See docs/grading.md.")
+        Path | None, typer.Option(metavar="FILE.toml", help="What is asked. See docs/guides/grading.md.")
     ] = None,
     sheet: Annotated[
         str,

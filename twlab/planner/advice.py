@@ -38,7 +38,7 @@ _WHY = {
     "named-ports": "with timestamps Linux opens a four-tuple again at once, with PAWS on guard (scenario tw-reuse-safe, arm bound-port); name ports "
     "outside ip_local_port_range, where no neighbour takes them, and set SO_REUSEADDR",
     "origin-closes-first": "the TIME_WAIT is then at the origin, whose listening port it does not use up. The origin has to close at once: asked "
-    "to by a header, nginx and many others close too, and whichever is first has the TIME_WAIT, which is luck (docs/proxies.md)",
+    "to by a header, nginx and many others close too, and whichever is first has the TIME_WAIT, which is luck (docs/findings/proxies.md)",
 }
 
 
@@ -149,7 +149,7 @@ def _processor(demand: Demand, asked: Way) -> list[str]:
     text = (
         f"The range is {asked.full_share:.0%} full. From half of it on connect() passes over all taken ports of one parity before it tries the "
         f"other: some {asked.search_cores:.1g} processors are busy with that at this rate, before any connect fails. Stay below half (more source "
-        "addresses, origins or ports), or set IP_LOCAL_PORT_RANGE, which is searched without that detour (docs/ceiling.md)."
+        "addresses, origins or ports), or set IP_LOCAL_PORT_RANGE, which is searched without that detour (docs/findings/ceiling.md)."
     )
     return [text]
 
@@ -167,7 +167,7 @@ def _reuse(demand: Demand) -> list[str]:
     if demand.tw_reuse != REUSE_ON:
         return []
     if demand.reuses:
-        text = "If connect() fails with EADDRNOTAVAIL all the same, look for one of three (docs/answers.md): timestamps off at the origin (TWRecycled "
+        text = "If connect() fails with EADDRNOTAVAIL all the same, look for one of three (docs/findings/answers.md): timestamps off at the origin (TWRecycled "
         return [
             text
             + "does not grow); a port taken by bind() first, by the proxy or a neighbour; connections that are open, and not closed yet."

@@ -41,7 +41,7 @@ POOL = 100  # requests on a connection that is kept alive
 TIMES = 4  # source addresses, or ports of the origin, where there was one
 RECYCLE_S = 0.7  # 3.5 x the least retransmission timeout
 BUCKETS = 1000
-PASS_S = 0.19e-6  # processor time for each taken port that a search passes over: docs/ceiling.md, 2.7 ms for 14,116 of them (Linux 6.18)
+PASS_S = 0.19e-6  # processor time for each taken port that a search passes over: docs/findings/ceiling.md, 2.7 ms for 14,116 of them (Linux 6.18)
 HALF = 0.5  # of the range: from there on connect() passes over all ports of one parity, all taken, before it tries the other
 
 _TIME_WAIT = ("stale-data", "stale-data-unrelated-isn", "assassination", "lost-last-ack", "port-exhaustion")

@@ -152,7 +152,7 @@ def change(tree: Path, release: str, chosen: bool) -> None:
         at_fault = UsageError if chosen else CapabilityError
         raise at_fault(
             f"the change {step.name} does not fit Linux {release}: {', '.join(places) or finished.stderr.strip()}",
-            "the changes fit Debian's linux-source-6.1 and linux-source-6.12; docs/lab-kernel.md says how to carry them to another",
+            "the changes fit Debian's linux-source-6.1 and linux-source-6.12; docs/reference/lab-kernel.md says how to carry them to another",
             slug="changes-do-not-fit",
         )
 
