@@ -9,7 +9,7 @@ decides which of them answers for it.
 
 The address of the node `vip` is the virtual one, 10.9.0.1 and fd00:0:9::1, which every server holds
 beside its own. It points at s1 to begin with; ``point_at("s2")`` moves it, as a load balancer does,
-in the middle of whatever is going on.
+in the middle of any connection.
 """
 
 import sys
