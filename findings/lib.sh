@@ -6,6 +6,7 @@
 #   deb  NAME=VERSION ...    downloads Debian packages and unpacks them under root/; nothing is installed
 #   needs PROGRAM ...        ends with status 3 if a program is missing
 #   alone COMMAND ...        runs the command in new network, mount and process namespaces, with loopback up
+#   gateway                  writes gateway.sh: run it inside `alone`; it makes client -- gate -- server
 #   expect                   compares the file `seen` with standard input, and fails if they differ
 #
 # The folder is the working directory, and is removed at the end. The kernel ends what ran in the namespaces.
@@ -62,6 +63,24 @@ alone() {
     # shellcheck disable=SC2016  # "$@" is for the shell inside
     timeout 120 unshare "${user[@]}" --net --mount --pid --fork --kill-child --mount-proc \
         sh -c 'mount -t tmpfs none /run && mkdir /run/netns && ip link set lo up && exec "$@"' sh "$@"
+}
+
+gateway() {
+    cat >gateway.sh <<'SH'
+set -eu
+for name in client gate server; do ip netns add $name; ip -n $name link set lo up; done
+ip -n gate link add inside type veth peer name eth0 netns client
+ip -n gate link add outside type veth peer name eth0 netns server
+ip -n client addr add 10.1.0.2/24 dev eth0
+ip -n server addr add 10.2.0.2/24 dev eth0
+ip -n gate addr add 10.1.0.1/24 dev inside
+ip -n gate addr add 10.2.0.1/24 dev outside
+for link in inside outside; do ip -n gate link set $link up; done
+for name in client server; do ip -n $name link set eth0 up; done
+ip -n client route add default via 10.1.0.1
+ip -n server route add default via 10.2.0.1
+ip netns exec gate sysctl -qw net.ipv4.ip_forward=1
+SH
 }
 
 expect() {
