@@ -6,7 +6,7 @@
 # Two names in braces are a set of whole values: FIN-ACK is neither FIN nor RST, and is not matched. Without
 # braces, `fin,rst` tests bits again. `ct status { snat, dnat }` never matches: other bits are always set.
 # Matters to: authors of rules who extend `{ fin }` to `{ fin, rst }`: the rule then matches less than before.
-# nft(8) explains bit masks for `tcp flags syn,ack`, and not what a set does to them.
+# nft(8) calls both types bit masks, and does not say what a set does to them.
 # Versions: nftables 1.0.6, Linux 6.18.44.
 # shellcheck source=/dev/null
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"

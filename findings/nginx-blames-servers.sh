@@ -5,7 +5,7 @@
 # server": a connect() that fails for want of a local port never left the machine, and is not counted.
 # Happened: it is counted. One failure marks a server as down for fail_timeout (10 s); with two servers both
 # are soon down, and nginx goes on with 502 without trying, although ports are free again. With one server
-# line nginx ignores max_fails, and answers as soon as a port is free.
+# line nginx ignores max_fails, as that page says, and answers as soon as a port is free.
 # Matters to: proxies near their port limit: adding a second server turns a shortage of milliseconds into
 # an outage of ten seconds. max_fails=0 avoids it.
 # Versions: nginx 1.22.1, curl 7.88.1, Linux 6.18.44.

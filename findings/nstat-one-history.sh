@@ -6,7 +6,7 @@
 # connections in one namespace, 7 in a second are shown as 2; 3 in a third are not shown at all.
 # Matters to: people who compare namespaces or containers that share /tmp: small differences look
 # believable. nstat -a and -s, or NSTAT_HISTORY with a file for each namespace, avoid it.
-# nstat(8) names the history file, and not that namespaces share it.
+# nstat(8) says "increments since the previous use", and not that all namespaces share the use.
 # Versions: iproute2 6.1.0, Linux 6.18.44.
 # shellcheck source=/dev/null
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
