@@ -11,6 +11,7 @@
 # Versions: HAProxy 2.6.12, nginx 1.22.1, curl 7.88.1.
 # shellcheck source=/dev/null
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+root
 deb haproxy=2.6.12-1+deb12u4 liblua5.3-0=5.3.6-2 nginx=1.22.1-9+deb12u11 \
     libopentracing-c-wrapper0=1.1.3-3+b1 libopentracing1=1.6.0-4 \
     curl=7.88.1-10+deb12u15 libcurl4=7.88.1-10+deb12u15

@@ -5,6 +5,7 @@
 #   npm  NAME@VERSION ...    installs into the folder's node_modules
 #   deb  NAME=VERSION ...    downloads Debian packages and unpacks them under root/; nothing is installed
 #   needs PROGRAM ...        ends with status 3 if a program is missing
+#   root                     ends with status 3 for other users
 #   alone COMMAND ...        runs the command in new network, mount and process namespaces, with loopback up
 #   gateway                  writes gateway.sh: run it inside `alone`; it makes client -- gate -- server
 #   expect                   compares the file `seen` with standard input, and fails if they differ
@@ -26,6 +27,13 @@ needs() {
             exit 3
         }
     done
+}
+
+root() {
+    [ "$(id -u)" = 0 ] || {
+        echo "$(basename "$0"): a program in it sets its groups: run it as root" >&2
+        exit 3
+    }
 }
 
 pypi() {
@@ -61,7 +69,7 @@ alone() {
     local user=()
     [ "$(id -u)" = 0 ] || user=(--user --map-root-user)
     # shellcheck disable=SC2016  # "$@" is for the shell inside
-    timeout 120 unshare "${user[@]}" --net --mount --pid --fork --kill-child --mount-proc \
+    timeout --signal KILL 120 unshare "${user[@]}" --net --mount --pid --fork --kill-child --mount-proc \
         sh -c 'mount -t tmpfs none /run && mkdir /run/netns && ip link set lo up && exec "$@"' sh "$@"
 }
 

@@ -11,6 +11,7 @@
 # Versions: nginx 1.22.1, curl 7.88.1, Linux 6.18.44.
 # shellcheck source=/dev/null
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+root
 deb nginx=1.22.1-9+deb12u11 curl=7.88.1-10+deb12u15 libcurl4=7.88.1-10+deb12u15
 needs python3
 

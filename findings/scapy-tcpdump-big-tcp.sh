@@ -11,6 +11,7 @@
 # Versions: scapy 2.8.0, dpkt 1.9.8, tcpdump 4.99.3, tcptrace 6.6.7, Linux 6.18.44.
 # shellcheck source=/dev/null
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
+root
 pypi scapy==2.8.0 dpkt==1.9.8
 deb tcpdump=4.99.3-1 tcptrace=6.6.7-6+b1 libpcap0.8=1.10.3-1
 
