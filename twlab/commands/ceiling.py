@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from twlab.commands.console import err, kept, out
+from twlab.commands.console import KernelOption, err, kept, out
 from twlab.commands.progress import bar
+from twlab.engines import use_kernel
 from twlab.engines.guest.engine import built_kernel
 from twlab.errors import Interrupted, UsageError
 from twlab.numerals import is_whole
@@ -33,6 +34,7 @@ def ceiling(
         PortChoice | None, typer.Option(help="... with ports chosen so. Default: range.", show_default=False)
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Lab kernels side by side.")] = os.cpu_count() or 1,
+    kernel: KernelOption = "",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="For ceiling.json, .csv, .png and .svg.")] = Path(
         "ceiling"
@@ -48,6 +50,7 @@ def ceiling(
     """
     from twlab.studies.ceiling.search import measure_all
 
+    use_kernel(kernel)
     wanted = cases()
     if time_wait or ports or origins > 1 or choice:
         ranges = [_range(text) for text in ports or ()] or [LINUX_PORTS]

@@ -66,14 +66,10 @@ def write(
         + _option(_SYSTEM, system.encode())
         + _option(_APPLICATION, application.encode())
     )
-    file.write(_block(_SECTION, pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + _options(about)))
+    blocks = [_block(_SECTION, pack("<IHHq", 0x1A2B3C4D, 1, 0, -1) + _options(about))]
     for name in interfaces:
-        file.write(
-            _block(
-                _INTERFACE,
-                pack("<HHI", _ETHERNET, 0, 0) + _options(_option(_NAME, name.encode()) + _option(_RESOLUTION, b"\x09")),
-            )
-        )
+        options = _option(_NAME, name.encode()) + _option(_RESOLUTION, b"\x09")
+        blocks += [_block(_INTERFACE, pack("<HHI", _ETHERNET, 0, 0) + _options(options))]
     count = 0
     for packet in packets:
         count += 1
@@ -82,7 +78,10 @@ def write(
         header = pack(
             "<IIIII", packet.interface, packet.at_ns >> 32, packet.at_ns & 0xFFFFFFFF, len(packet.frame), packet.length
         )
-        file.write(_block(_PACKET, header + _padded(packet.frame) + _options(options)))
+        blocks.append(_block(_PACKET, header + _padded(packet.frame) + _options(options)))
+    file.write(
+        b"".join(blocks)
+    )  # at once: in the lab kernel a call is dear, and a capture has hundreds of thousands of blocks
     return count
 
 
