@@ -1,0 +1,99 @@
+"""Tells packets that were captured more than once from packets that the network delivered more than
+once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from twlab.observe.packets import AGAIN, SEEN, Array, Packets, grouped
+
+SAME_MOMENT_NS = 1_000_000  # the same packet at the same place within this time is a capture's duplicate
+HELD_NS = 1_000_000_000  # from place to place: longer than this above the usual, and the packet was held between them
+
+
+@dataclass
+class Sightings:
+    """What packets are to each other.
+
+    Attributes:
+        original: of a copy: the index of the packet's first sighting; -1 elsewhere. A copy is an
+            identical packet that passed the same interface with the same TTL before, at least 1 ms
+            earlier.
+        duplicate: a further sighting of a packet, or of a copy that is counted already.
+        held: a duplicate that came from one place to another over 1 s later than others do. It is
+            the first sighting there.
+    """
+
+    original: Array
+    duplicate: Array
+    held: Array
+
+
+def find(packets: Packets) -> Sightings:
+    """Compare all packets, which stand in the order of the file, with each other."""
+    count = len(packets)
+    found = Sightings(np.full(count, -1), np.zeros(count, bool), np.zeros(count, bool))
+    if not count:
+        return found
+    order = grouped(packets.same)
+    equal = packets.same[order][1:] == packets.same[order][:-1]
+    if not equal.any():
+        return found
+    chained = np.zeros(count, bool)
+    chained[1:] |= equal
+    chained[:-1] |= equal
+    begins = np.ones(count, bool)
+    begins[1:] = ~equal
+    members = np.nonzero(chained)[0]
+    at, chain = order[members], np.cumsum(begins[members])
+    head = at[np.nonzero(begins[members])[0]][chain - 1]
+    passing = _passings(packets, at, chain)
+    # Of all passings at their places, a copy's first sighting is the one that no earlier sighting
+    # equals in number.
+    ceiling = np.maximum.accumulate(chain * (1 << 32) + passing)
+    earlier = np.concatenate([[0], ceiling[:-1]]) - chain * (1 << 32)
+    is_head = at == head
+    copy = ~is_head & (passing > np.maximum(earlier, 1))
+    again = copy | ((packets.bits[at] & AGAIN) != 0)
+    found.original[at[again & ~is_head]] = head[again & ~is_head]
+    rest = ~is_head & ~again & ((packets.bits[at] & SEEN) == 0)
+    found.duplicate[at[rest]] = True
+    elsewhere = rest & (passing == 1) & (packets.iface[at] != packets.iface[head])
+    _held(packets, at[elsewhere], head[elsewhere], found)
+    return found
+
+
+def _passings(packets: Packets, at: Array, chain: Array) -> Array:
+    """Of each sighting in a chain: the how-manieth passing at its place it belongs to, counted from
+    1.
+    """
+    place = packets.iface[at].astype(np.int64) << 8 | packets.ttl[at]
+    order = np.lexsort((at, place, chain))
+    t, sorted_chain, sorted_place = packets.t[at][order], chain[order], place[order]
+    same_place = (sorted_chain[1:] == sorted_chain[:-1]) & (sorted_place[1:] == sorted_place[:-1])
+    begins = np.concatenate([[True], ~same_place])
+    later = np.concatenate([[False], same_place & (t[1:] - t[:-1] >= SAME_MOMENT_NS)])
+    total = np.cumsum(later)
+    base = total[np.nonzero(begins)[0]][np.cumsum(begins) - 1]
+    passing = np.empty(len(at), np.int64)
+    passing[order] = total - base + 1
+    return passing
+
+
+def _held(packets: Packets, at: Array, head: Array, found: Sightings) -> None:
+    """Mark those whose way from one interface to another took over 1 s longer than the median of
+    all on that way.
+    """
+    if not len(at):
+        return
+    way = packets.iface[head].astype(np.int64) << 16 | packets.iface[at]
+    took = packets.t[at] - packets.t[head]
+    for one in np.unique(way[took > HELD_NS]).tolist():
+        mine = way == one
+        usual = np.median(took[mine]) if mine.sum() > 2 else 0
+        late = mine & (took - usual > HELD_NS)
+        found.held[at[late]] = True
+        found.original[at[late]] = head[late]
