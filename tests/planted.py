@@ -159,7 +159,7 @@ class Capture:
         made = []
         for number, step in enumerate(steps):
             which = np.nonzero(self._random.random(len(closed)) < self.plan.copies)[0]
-            if number in (0, 1, 2, 4, 7, 12) and number != 0 or not len(which):
+            if (number in (0, 1, 2, 4, 7, 12) and number != 0) or not len(which):
                 which = which[:0]  # copies of pure ACKs and SYN/ACKs have no identification, or tell nothing
             copy = _pick(step, which)
             if number == 5 and self.plan.big > 1448:

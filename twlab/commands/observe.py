@@ -171,12 +171,13 @@ def _merge(names: Sequence[str], as_json: bool, publish: Path | None) -> None:
     from twlab.observe import publish as publishing
     from twlab.observe.text import summary
 
-    parts, faults = [], []
+    parts: list[dict[str, Any]] = []
+    faults: list[LabError] = []
     for name in names:
         try:
             parts.append(publishing.read(Path(name)))
-        except LabError as fault:
-            faults.append(fault)
+        except LabError as error:
+            faults.append(error)
     if not parts:
         raise faults[0]
     total = publishing.merge(parts)

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from twlab.observe.headers import NO_SCALE
+from twlab.observe.history import History, Past
 from twlab.observe.incarnations import UNKNOWN, Incarnations, Sorted
-from twlab.observe.late import Judge, Past, Verdict
+from twlab.observe.late import Verdict
 from twlab.observe.packets import ACK, FIN, RST, STAMPED, SYN, Array
 
 ISN_PER_NS = 15.625e6 / 1e9  # Linux net/core/secure_seq.c: the initial sequence number advances every 64 ns
@@ -39,7 +40,9 @@ class Exposure:
     in_window: list[float] | None = field(default_factory=list)
 
 
-def weigh(verdict: Verdict, rows: Sorted, made: Incarnations, judge: Judge, lengths_s: tuple[float, ...]) -> Exposure:
+def weigh(
+    verdict: Verdict, rows: Sorted, made: Incarnations, history: History, lengths_s: tuple[float, ...]
+) -> Exposure:
     """What the packet of `verdict` met, and would have met for each TIME_WAIT in `lengths_s`."""
     row, old = verdict.row, verdict.old
     found = Exposure()
@@ -53,8 +56,8 @@ def weigh(verdict: Verdict, rows: Sorted, made: Incarnations, judge: Judge, leng
     ended = int(made.closed_at[now])
     if now != old and (ended < 0 or ended > row):
         found.met = True
-        found.harmed, found.why = _harm(row, now, rows, judge)
-    found.in_window = _hypothetical(row, old, closed, rows, made, judge, lengths_s)
+        found.harmed, found.why = _harm(row, now, rows, history)
+    found.in_window = _hypothetical(row, old, closed, rows, made, history, lengths_s)
     return found
 
 
@@ -67,12 +70,12 @@ def _scale(rows: Sorted, one: Past, other: Past) -> int:
     return min(shifts[0], _LARGEST_SCALE) if NO_SCALE not in shifts else 0
 
 
-def _harm(row: int, now: int, rows: Sorted, judge: Judge) -> tuple[bool, str]:
+def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str]:
     """Whether the open connection would have taken the packet, as far as it is seen from here; and
     why, or why not.
     """
     side = int(rows.bits[row] & 1)
-    sender, receiver = judge.past(now, side), judge.past(now, 1 - side)
+    sender, receiver = history.past(now, side), history.past(now, 1 - side)
     sent, told = sender.rows < row, receiver.rows < row
     if not sent.any() or not told.any():
         return False, "the handshake was not over"
@@ -117,16 +120,15 @@ def _furthest(sent: int, peer: Past, seen: Array, rows: Sorted) -> int:
     return (sent + max(0, int(ahead.max()))) % _CIRCLE if len(ahead) else sent
 
 
-def _hypothetical(
-    row: int, old: int, closed: int, rows: Sorted, made: Incarnations, judge: Judge, lengths_s: tuple[float, ...]
-) -> list[float] | None:
+def _hypothetical(row: int, old: int, closed: int, rows: Sorted, made: Incarnations, history: History,
+                  lengths_s: tuple[float, ...]) -> list[float] | None:  # fmt: skip
     """The lengths of TIME_WAIT for which a connection opened at its end would have had the packet
     in its window.
     """
     side = int(rows.bits[row] & 1)
     if closed < 0 or (made.isn[old] < 0).any() or not rows.ln[row] + (rows.flags[row] & FIN):
         return None
-    sender, receiver = judge.past(old, side), judge.past(old, 1 - side)
+    sender, receiver = history.past(old, side), history.past(old, 1 - side)
     opened = int(sender.t[0])
     window = int(rows.win[receiver.rows[-1]]) << _scale(rows, receiver, sender)
     position = (int(rows.seq[row]) - sender.base) % _CIRCLE

@@ -18,7 +18,7 @@ _COMPRESSED_BLOCK = 1 << 18
 _SLACK = 256  # zero bytes behind the data, so that a vectorised read past the last header stays inside the buffer
 
 
-class Damaged(Exception):
+class DamagedError(Exception):
     """A fault in a capture; what was read before it is good."""
 
 
@@ -44,7 +44,7 @@ class Stream:
         self._view = memoryview(self.data)
         self.start = self.end = self.offset = 0
         try:
-            self._file: BinaryIO = sys.stdin.buffer if path == STANDARD_INPUT else Path(path).open("rb", buffering=0)
+            self._file: BinaryIO = sys.stdin.buffer if path == STANDARD_INPUT else Path(path).open("rb", buffering=0)  # noqa: SIM115
             head = _exactly(self._file, 4)
         except OSError as fault:
             remedy = "name a capture, a folder that twlab run has made, or - for standard input"
@@ -63,7 +63,7 @@ class Stream:
         """Move what is left to the front of the buffer and read on; False at the end of the file.
 
         Raises:
-            Damaged: the file cannot be read or decompressed any further.
+            DamagedError: the file cannot be read or decompressed any further.
         """
         left = self.end - self.start
         if self.start and left:
@@ -73,11 +73,11 @@ class Stream:
         try:
             got = self._source.readinto(self._view[left : self.capacity])
         except (OSError, EOFError, zlib.error, ValueError, RuntimeError) as fault:
-            raise Damaged(f"it cannot be read further: {fault}") from fault
+            raise DamagedError(f"it cannot be read further: {fault}") from fault
         except Exception as fault:
             if type(fault).__module__.split(".")[0] not in ("zstandard", "lz4"):
                 raise
-            raise Damaged(f"it cannot be decompressed further: {fault}") from fault
+            raise DamagedError(f"it cannot be decompressed further: {fault}") from fault
         self.end += got
         self.data[self.end : self.end + _SLACK] = bytes(_SLACK)
         return got > 0
@@ -86,13 +86,13 @@ class Stream:
         """Pass over the next `size` bytes, which may be more than the buffer holds.
 
         Raises:
-            Damaged: the file ends before.
+            DamagedError: the file ends before.
         """
         while size > self.end - self.start:
             size -= self.end - self.start
             self.start = self.end
             if not self.fill():
-                raise Damaged("it ends in the middle of a block")
+                raise DamagedError("it ends in the middle of a block")
         self.start += size
 
     def require(self, size: int) -> bool:

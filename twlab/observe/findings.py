@@ -41,8 +41,7 @@ class Late:
         contents: ``same`` or ``differ``: its bytes beside those that the open connection sent in
             their place; empty if they were not compared.
         what: flags, numbers and length in words.
-        numbers: global numbers of the frames of the connections concerned, see
-            `twlab.observe.export`.
+        key: of its four-tuple, see `twlab.observe.packets`.
     """
 
     kind: str
@@ -58,7 +57,6 @@ class Late:
     in_window: list[float] | None
     what: str
     key: int
-    offset: int
     contents: str = ""
 
 

@@ -59,7 +59,7 @@ def number(data: bytearray, at: Array, kind: str) -> Array:
     return np.ndarray((len(data) - size + 1,), kind, data, strides=(1,))[at]
 
 
-def rows(data: bytearray, at: Array, kind: np.dtype) -> Array:  # type: ignore[type-arg]
+def rows(data: bytearray, at: Array, kind: np.dtype) -> Array:
     """The records of the structured dtype `kind` at the positions `at`, copied."""
     size = kind.itemsize
     return np.ndarray((len(data) - size + 1, size), np.uint8, data, strides=(1, 1))[at].view(kind)[:, 0]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from ipaddress import IPv6Address
+from ipaddress import ip_address
 
 import numpy as np
 
@@ -79,13 +79,13 @@ class Tables:
             inverse.reshape(-1)
         ]
 
+    def packed(self, value: int, six: bool) -> bytes:
+        """The bytes of an address as a column has it."""
+        return self.six[value] if six else value.to_bytes(4, "big")
+
     def address(self, value: int, six: bool) -> str:
         """An address as text."""
-        return (
-            str(IPv6Address(self.six[value]))
-            if six
-            else ".".join(str(value >> shift & 255) for shift in (24, 16, 8, 0))
-        )
+        return str(ip_address(self.packed(value, six)))
 
 
 class _Found:
@@ -104,10 +104,17 @@ def read(frames: Frames, tables: Tables, places: Array) -> Packets:
         tables: take in new addresses and virtual networks, and count.
         places: number of an interface in the file to its number among all.
     """
+    return locate(frames, tables, places)[0]
+
+
+def locate(frames: Frames, tables: Tables, places: Array) -> tuple[Packets, Array, Array]:
+    """The TCP packets in `frames` as `read` gives them; the index of each one's frame; where its
+    TCP header begins in the buffer.
+    """
     if frames.link not in link.KNOWN:
         tables.links[frames.link] += len(frames)
         tables.counts["unknown_link"] += len(frames)
-        return Packets(0)
+        return Packets(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
     found, sizes = _find(frames, tables)
     good = found.tcp + _LEAST <= frames.start[found.frame] + frames.kept[found.frame]
     tables.counts["cut"] += int(len(good) - good.sum())
@@ -115,9 +122,10 @@ def read(frames: Frames, tables: Tables, places: Array) -> Packets:
         found = _Found(*(column[good] for column in (found.frame, found.ip, found.tcp, found.six, found.net)))
     packets, whole = _columns(frames, found, tables, places, sizes)
     tables.counts["malformed"] += int(len(whole) - whole.sum())
-    kept = packets if whole.all() else packets.take(whole)
-    tables.counts["tcp"] += kept.size
-    return kept
+    tables.counts["tcp"] += int(whole.sum())
+    if whole.all():
+        return packets, found.frame, found.tcp
+    return packets.take(whole), found.frame[whole], found.tcp[whole]
 
 
 def _find(frames: Frames, tables: Tables) -> tuple[_Found, dict[int, int]]:
@@ -296,7 +304,7 @@ def _keys(packets: Packets, net: Array) -> None:
     low, high = np.minimum(one, other), np.maximum(one, other)
     packets.key = mixed(mixed(low) + high + net * np.uint64(0x9E3779B97F4A7C15))
     half = np.uint64(32)
-    same = packets.key ^ forward
+    same: Array = packets.key ^ forward
     for column in (
         packets.seq.astype(np.uint64) << half | packets.ack,
         packets.tsval.astype(np.uint64) << half | packets.tsecr,

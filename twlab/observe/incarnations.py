@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twlab.observe.packets import ACK, AGAIN, FIN, RST, STRAY, SYN, Array, Packets, grouped, mixed, put_first
+from twlab.observe.packets import ACK, AGAIN, FIN, RST, STRAY, SYN, Array, Packets, grouped, mixed, put_first, steps
 
 UNKNOWN = -1
 OPEN, BY_FIN, BY_RST, ONE_SIDE = (
@@ -15,7 +15,8 @@ OPEN, BY_FIN, BY_RST, ONE_SIDE = (
     2,
     3,
 )  # how a connection ended; one side: its FIN and last ACK, the other was not seen
-_FAR = 1 << 30
+_NEAR = 1 << 20  # a RST of the connection is at most so far from its last packet
+_BACK = 64
 
 
 class Sorted:
@@ -221,7 +222,7 @@ def _resets(rows: Sorted, made: Incarnations) -> None:
     inc, side = made.of[at], (rows.bits[at] & 1).astype(np.int64)
     isn, before = made.isn[inc, side], made.previous[inc]
     refused = ((rows.flags[at] & ACK) != 0) & (rows.ack[at] == ((made.isn[inc, 1 - side] + 1) & 0xFFFFFFFF)) & (isn < 0)
-    own = np.where(isn < 0, (before < 0) | refused, (rows.seq[at] - isn.astype(np.uint32)) < np.uint32(_FAR))
+    own = np.where(isn < 0, (before < 0) | refused, _near(rows, made, at))
     own &= ~((before >= 0) & (made.fin[before, side] == rows.seq[at]) & ~refused)
     at, inc = at[own], inc[own]
     reset = np.full(len(made), len(rows))
@@ -230,6 +231,23 @@ def _resets(rows: Sorted, made: Incarnations) -> None:
     made.closed_at[sooner] = reset[sooner]
     made.ending[sooner] = BY_RST
     made.closer[sooner] = rows.bits[reset[sooner]] & 1
+
+
+def _near(rows: Sorted, made: Incarnations, at: Array) -> Array:
+    """Whether packets are near the end of the last one of their direction and connection before
+    them.
+    """
+    near = np.zeros(len(at), bool)
+    left = np.ones(len(at), bool)
+    for back in range(1, _BACK + 1):
+        other = np.maximum(at - back, 0)
+        left &= (at >= back) & (made.of[other] == made.of[at])
+        mine = left & (((rows.bits[other] ^ rows.bits[at]) & 1) == 0) & ((rows.bits[other] & (AGAIN | STRAY)) == 0)
+        near |= mine & (np.abs(steps(rows.seq[at], rows.end[other]).astype(np.int64)) <= _NEAR)
+        left &= ~mine
+        if not left.any():
+            break
+    return near
 
 
 def ranges(start: Array, stop: Array) -> Array:

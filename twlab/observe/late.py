@@ -4,26 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import NamedTuple
 
 import numpy as np
 
+from twlab.observe.history import CIRCLE, SLACK_IDS, History, Past, after, covered
 from twlab.observe.incarnations import UNKNOWN, Incarnations, Sorted
 from twlab.observe.packets import ACK, AGAIN, FIN, RST, SIX, STAMPED, STRAY, SYN, Array
 
 COPY, RETRANSMISSION, DELAYED, ANSWER, FOREIGN, UNDECIDED = KINDS = (
     "copy", "retransmission", "delayed", "answer", "foreign", "undecided",
 )  # fmt: skip
-_CIRCLE = 1 << 32
-_HALF = 1 << 31
 _ANSWER_NS = 1_000_000_000  # an answer comes within this time
 _TICK_NS = 2_000_000  # by then the clock of timestamps has moved
-_BACK = 12  # packets to look back for what a packet answers
+_BACK = 24  # packets to look back for what a packet answers
 _DEPTH = 16  # connections of a four-tuple to look back
-_SLACK_IDS = 64  # identifications that may be missing in a row
 _FAR_IDS = 1024
 _LEAST_SEGMENT = 500
-WINDOW_SLACK = 1 << 20
 
 
 @dataclass(slots=True)
@@ -47,24 +43,6 @@ class Verdict:
     age_ns: int = -1
 
 
-class Past(NamedTuple):
-    """One direction of a connection: its own packets, without strays and copies. Sequence numbers
-    count from `base`.
-    """
-
-    base: int
-    rows: Array
-    seq: Array
-    end: Array
-    ipid: Array
-    tsval: Array
-    t: Array
-    stamped: bool
-    last: int  # the number after the last byte, or FIN, counted from base
-    counting: bool  # the identification counts; it is neither zero nor constant
-    ticking: bool  # the timestamp moved while the connection was open
-
-
 class Judge:
     """Decides over packets of one batch.
 
@@ -75,45 +53,11 @@ class Judge:
         elsewhere: rows that did not pass where their direction is seen first.
     """
 
-    def __init__(self, rows: Sorted, made: Incarnations, original: Array, held: Array, elsewhere: Array):
+    def __init__(
+        self, rows: Sorted, made: Incarnations, history: History, original: Array, held: Array, elsewhere: Array
+    ):
         self._rows, self._made, self._original, self._held, self._elsewhere = rows, made, original, held, elsewhere
-        self._past: dict[tuple[int, int], Past] = {}
-
-    def past(self, inc: int, side: int) -> Past:
-        """What one direction of a connection sent."""
-        if (inc, side) not in self._past:
-            if len(self._past) > 4096:
-                self._past.clear()
-            self._past[inc, side] = self._make_past(inc, side)
-        return self._past[inc, side]
-
-    def _make_past(self, inc: int, side: int) -> Past:
-        rows, made = self._rows, self._made
-        start, stop = int(made.start[inc]), int(made.stop[inc])
-        closed = int(made.closed_at[inc])
-        stop = closed + 1 if closed >= 0 else stop
-        bits = rows.bits[start:stop]
-        own = ((bits & 1) == side) & ((bits & (AGAIN | STRAY)) == 0) & ((rows.flags[start:stop] & RST) == 0)
-        at = start + np.nonzero(own)[0]
-        isn = int(made.isn[inc, side])
-        base = isn if isn >= 0 else int(rows.seq[at[0]]) if len(at) else 0
-        seq = (rows.seq[at] - np.uint32(base)).astype(np.int64)
-        if isn < 0:  # the first packet seen need not be the lowest
-            seq = (seq + _HALF) % _CIRCLE - _HALF
-        flags = rows.flags[at]
-        end = seq + rows.ln[at] + ((flags & SYN) != 0) + ((flags & FIN) != 0)
-        ipid, tsval = rows.ipid[at], rows.tsval[at]
-        good = end < _HALF if len(end) else end
-        last = int(end[good].max()) if len(end) and good.any() else 0
-        different = np.unique(ipid[ipid != 0])
-        stamped = bool(len(at)) and bool(((rows.bits[at] & STAMPED) != 0).any())
-        ticking = stamped and len(np.unique(tsval)) > 1
-        return Past(base, at, seq, end, ipid, tsval, rows.t[at], stamped, last, len(different) > 1, ticking)
-
-    def forget(self, inc: int) -> None:
-        """Look at a connection anew: one of its packets has turned out not to be its own."""
-        for side in (0, 1):
-            self._past.pop((inc, side), None)
+        self._history = history
 
     def decide(self, row: int) -> Verdict:
         """What the packet in `row` is."""
@@ -123,106 +67,54 @@ class Judge:
             return self._held_between(row)
         if self._original[row] >= 0:
             return self._again(row, side)
-        if self._elsewhere[row]:
-            return self._put_in(row, inc, side)
         closed = int(made.closed_at[inc])
         after = 0 <= closed < row
-        old = inc if after and self._within(row, inc, side) else self._older(row, inc, side)
-        if old == UNKNOWN and not after and self._fits(row, inc, side):
+        old = inc if after and self._history.within(row, inc, side) else self._history.older(row, inc, side)
+        if self._elsewhere[row]:
+            sent = self._sent_before(row, old, side) if old != UNKNOWN else None
+            return sent if sent and sent.kind == COPY else self._put_in(row, inc, side)
+        if old == UNKNOWN and not after and self._history.fits(row, inc, side):
             return self._of_open(row, inc, side)
         if verdict := self._answer(row, inc, old, side):
             return verdict
         if old == UNKNOWN:
             return self._homeless(row, inc, side)
-        if old != inc and self._fits(row, inc, side) and not self._older_by_signs(row, old, inc, side):
+        if old != inc and self._history.fits(row, inc, side) and not self._history.older_by_signs(row, old, inc, side):
             return self._of_open(row, inc, side)
         return self._of_old(row, old, side)
-
-    # Where it belongs
-
-    def _within(self, row: int, inc: int, side: int) -> bool:
-        """Whether the packet's numbers are among those of a connection, or just before or behind
-        them.
-        """
-        past = self.past(inc, side)
-        if not len(past.rows):
-            return False
-        seq = (int(self._rows.seq[row]) - past.base) % _CIRCLE
-        if self._made.isn[inc, side] < 0:
-            seq = (seq + _HALF) % _CIRCLE - _HALF
-            return int(past.seq.min()) - 1 <= seq <= past.last
-        return seq <= past.last or seq == _CIRCLE - 1
-
-    def _older(self, row: int, inc: int, side: int) -> int:
-        other = int(self._made.previous[inc])
-        for _ in range(_DEPTH):
-            if other < 0:
-                return UNKNOWN
-            if self._within(row, other, side):
-                return other
-            other = int(self._made.previous[other])
-        return UNKNOWN
-
-    def _fits(self, row: int, inc: int, side: int) -> bool:
-        """Whether the numbers could be the open connection's: from its first one up to a window
-        behind its last.
-        """
-        past = self.past(inc, side)
-        others = past.rows != row
-        if not others.any():
-            return bool(self._made.isn[inc, side] < 0)
-        seq = (int(self._rows.seq[row]) - past.base + _HALF) % _CIRCLE - _HALF
-        low = -1 if self._made.isn[inc, side] >= 0 else int(past.seq[others].min()) - WINDOW_SLACK
-        near = np.abs(past.end[others] - seq) <= WINDOW_SLACK
-        return seq >= low and bool(near.any())
-
-    def _older_by_signs(self, row: int, old: int, inc: int, side: int) -> bool:
-        """Where the numbers fit both connections: whether timestamp or identification say that it
-        is of the older one.
-        """
-        rows, now, then = self._rows, self.past(inc, side), self.past(old, side)
-        if rows.bits[row] & STAMPED and now.stamped:
-            return _after(int(now.tsval[0]), int(rows.tsval[row]))
-        earlier = now.rows < row
-        if now.counting and rows.ipid[row] and earlier.any():
-            own = (
-                int(rows.ipid[row]) - int(now.ipid[earlier & (now.ipid != 0)][-1])
-                if (now.ipid[earlier] != 0).any()
-                else 0
-            )
-            return not 0 <= own % 65536 <= _SLACK_IDS and self._id_fits(int(rows.ipid[row]), then)
-        return False
 
     def _of_open(self, row: int, inc: int, side: int) -> Verdict:
         """A packet whose numbers are the open connection's: nothing to report, unless its
         identification speaks against it.
         """
         if sign := self._out_of_sequence(row, inc, side):
-            past = self.past(inc, side)
+            past = self._history.past(inc, side)
             return Verdict(FOREIGN, sign, row, past.rows[past.rows < row][-1:].tolist(), inc)
         return Verdict("", "", row)
 
     def _put_in(self, row: int, inc: int, side: int) -> Verdict:
         """A packet that passed one interface, and not the one where its direction is seen first."""
-        past = self.past(inc, side)
+        past = self._history.past(inc, side)
         rule, against = (
             "it did not pass the interface where its direction is seen first",
             past.rows[past.rows < row][-1:].tolist(),
         )
         if sign := self._out_of_sequence(row, inc, side):
             return Verdict(FOREIGN, f"{sign}; and {rule}", row, against, inc)
+        if self._history.continues(row, inc, side):
+            return Verdict("", "", row)
         return Verdict(UNDECIDED, f"{rule}: put in between, or missed by the capture there", row, against, inc)
 
     def _out_of_sequence(self, row: int, inc: int, side: int) -> str:
         """What is wrong with the packet's identification: it is far from the sequence around it;
         empty if nothing is.
         """
-        past, identity = self.past(inc, side), int(self._rows.ipid[row])
+        past, identity = self._history.past(inc, side), int(self._rows.ipid[row])
         ids = past.ipid.astype(np.int64)
         before = ids[(past.rows < row) & (ids != 0)][-2:]
         behind = ids[(past.rows > row) & (ids != 0)][:2]
         around = [*before.tolist(), *behind.tolist()]
-        if not identity or len(around) < 2 or not all(0 < (b - a) % 65536 <= _SLACK_IDS for a, b in pairwise(around)):
+        if not identity or len(around) < 2 or not all(0 < (b - a) % 65536 <= SLACK_IDS for a, b in pairwise(around)):
             return ""
         if min((identity - around[0]) % 65536, (around[0] - identity) % 65536) <= _FAR_IDS:
             return ""
@@ -238,7 +130,7 @@ class Judge:
     def _again(self, row: int, side: int) -> Verdict:
         rows, first = self._rows, int(self._original[row])
         old = int(self._made.of[first])
-        past, age = self.past(old, side), int(rows.t[row] - rows.t[first])
+        past, age = self._history.past(old, side), int(rows.t[row] - rows.t[first])
         made = Verdict(COPY, "", row, [first], old, age)
         identity = int(rows.ipid[row])
         if not rows.bits[row] & SIX and identity and past.counting:
@@ -261,7 +153,7 @@ class Judge:
         return made
 
     def _ticked(self, past: Past, row: int) -> bool:
-        return past.ticking or past.stamped and bool((past.tsval != self._rows.tsval[row]).any())
+        return past.ticking or (past.stamped and bool((past.tsval != self._rows.tsval[row]).any()))
 
     def _answer(self, row: int, inc: int, old: int, side: int) -> Verdict | None:
         """The hosts' answers to late segments: RST, the ACK of TIME_WAIT, challenge ACKs,
@@ -274,8 +166,8 @@ class Judge:
         if flags & RST:
             if cause >= 0:
                 return Verdict(ANSWER, "RST that answers a segment", row, [cause], belongs)
-            own = self.past(belongs, side)
-            if len(own.rows) and (seq - own.base) % _CIRCLE == own.last:
+            own = self._history.past(belongs, side)
+            if len(own.rows) and (seq - own.base) % CIRCLE == own.last:
                 return Verdict(ANSWER, "RST at the next number of the closed end", row, [int(own.rows[-1])], belongs)
             return None
         if (
@@ -286,27 +178,29 @@ class Judge:
             and rows.bits[cause] & (AGAIN | STRAY)
         ):
             return Verdict(ANSWER, "SYN and ACK that answer a late SYN", row, [cause], belongs)
+        if flags & 63 == ACK and not rows.ln[row] and old == UNKNOWN and cause >= 0 and rows.flags[cause] & SYN:
+            return Verdict(ANSWER, "ACK that answers a SYN, from a connection that was not seen", row, [cause], belongs)
         if flags & (SYN | FIN) or rows.ln[row] > 1 or not flags & ACK or old == UNKNOWN:
             return None
-        own, peer = self.past(old, side), self.past(old, 1 - side)
+        own, peer = self._history.past(old, side), self._history.past(old, 1 - side)
         if not len(own.rows):
             return None
-        at_end = (seq - own.base) % _CIRCLE == own.last
-        whole = not len(peer.rows) or (ack - peer.base) % _CIRCLE == peer.last
-        if (seq - own.base) % _CIRCLE == own.last - 1 and whole and not self._is_older(row, own):
+        at_end = (seq - own.base) % CIRCLE == own.last
+        whole = not len(peer.rows) or (ack - peer.base) % CIRCLE == peer.last
+        if (seq - own.base) % CIRCLE == own.last - 1 and whole and not self._history.is_older(row, own):
             return Verdict(ANSWER, "keepalive", row, [int(own.rows[-1])], old)
-        if at_end and whole and not rows.ln[row] and (cause >= 0 or not self._is_older(row, own)):
+        if at_end and whole and not rows.ln[row] and (cause >= 0 or not self._history.is_older(row, own)):
             against = [cause] if cause >= 0 else [int(own.rows[-1])]
             return Verdict(ANSWER, "ACK with the last numbers of the closed connection", row, against, old)
         return None
 
     def _cause(self, row: int, side: int, flags: int, seq: int, ack: int) -> int:
-        """The packet of the other direction, at most 1 s before, that this one answers; -1 if there
-        is none.
+        """The packet of the other direction that this one answers; -1 if there is none. SYN/ACKs
+        are repeated, all else comes within 1 s.
         """
         rows = self._rows
         for other in range(row - 1, max(-1, row - 1 - _BACK), -1):
-            if rows.key[other] != rows.key[row] or rows.t[row] - rows.t[other] > _ANSWER_NS:
+            if rows.key[other] != rows.key[row] or (rows.t[row] - rows.t[other] > _ANSWER_NS and not flags & SYN):
                 break
             if int(rows.bits[other] & 1) == side or rows.flags[other] & RST:
                 continue
@@ -317,72 +211,67 @@ class Judge:
                 + bool(rows.flags[other] & FIN)
             )
             if flags & RST:
-                if rows.flags[other] & ACK and int(rows.ack[other]) == seq or flags & ACK and ack == end % _CIRCLE:
+                if (rows.flags[other] & ACK and int(rows.ack[other]) == seq) or (flags & ACK and ack == end % CIRCLE):
                     return other
-            elif flags & SYN:
-                if rows.flags[other] & SYN and ack == end % _CIRCLE:
+                continue
+            if flags & SYN:
+                if rows.flags[other] & SYN and ack == end % CIRCLE:
                     return other
-            elif self._made.closed_at[self._made.of[other]] >= 0 or self._made.of[other] != self._made.of[row]:
-                return other
-            elif rows.flags[other] & SYN and ack != end % _CIRCLE:
+                continue
+            over = self._made.closed_at[self._made.of[other]] >= 0 or self._made.of[other] != self._made.of[row]
+            if over or (rows.flags[other] & SYN and ack != end % CIRCLE):
                 return other
         return -1
 
-    def _is_older(self, row: int, past: Past) -> bool:
-        """Whether timestamp or identification show that the packet was sent before the last one of
-        its direction.
+    def _sent_before(self, row: int, old: int, side: int) -> Verdict | None:
+        """A packet that is a part of an offloaded one, or whose identification a packet of the
+        connection has had.
         """
-        rows = self._rows
-        if rows.bits[row] & STAMPED and past.stamped:
-            return _after(int(past.tsval[-1]), int(rows.tsval[row]))
-        if past.counting and rows.ipid[row] and not rows.bits[row] & SIX:
-            return self._id_fits(int(rows.ipid[row]), past)
-        return False
-
-    def _id_fits(self, identity: int, past: Past) -> bool:
-        """Whether an identification is between the first and the last that the direction used."""
-        used = past.ipid[past.ipid != 0].astype(np.int64)
-        if not past.counting or not identity or not len(used):
-            return False
-        span = int(((used - used[0]) % 65536).max())
-        return (identity - int(used[0])) % 65536 <= span
+        rows, past = self._rows, self._history.past(old, side)
+        seq, end = self._history.extent(row, past)
+        identity = int(rows.ipid[row]) if not rows.bits[row] & SIX else 0
+        for other in (
+            np.nonzero((past.seq <= seq) & (past.end >= end) & (past.end > past.seq))[0].tolist() if end > seq else []
+        ):
+            if self._is_part(row, past, other, seq, identity):
+                first = int(past.rows[other])
+                rule = f"a wire segment of an offloaded one: its range, timestamp, and the identification {identity} in its sequence"
+                return Verdict(COPY, rule, row, [first], old, int(rows.t[row] - rows.t[first]))
+        used = np.nonzero(past.ipid == identity)[0] if identity and past.counting else np.zeros(0, np.int64)
+        if not len(used):
+            return None
+        first = int(past.rows[used[0]])
+        age = int(rows.t[row] - rows.t[first])
+        if all(column[first] == column[row] for column in (rows.seq, rows.ack, rows.ln, rows.flags)):
+            rule = f"the same numbers and IP identification {identity}; its options were changed on the way"
+            return Verdict(COPY, rule, row, [first], old, age)
+        return Verdict(FOREIGN, f"its IP identification {identity} was used for other numbers", row, [first], old, age)
 
     def _of_old(self, row: int, old: int, side: int) -> Verdict:
         """A packet with the numbers of a closed connection that is no answer and no copy."""
-        rows, past = self._rows, self.past(old, side)
-        seq = (int(rows.seq[row]) - past.base) % _CIRCLE
-        end = seq + int(rows.ln[row]) + bool(rows.flags[row] & FIN) + bool(rows.flags[row] & SYN)
+        if verdict := self._sent_before(row, old, side):
+            return verdict
+        rows, past = self._rows, self._history.past(old, side)
+        seq, end = self._history.extent(row, past)
         identity = int(rows.ipid[row]) if not rows.bits[row] & SIX else 0
         over = (
             np.nonzero((past.seq <= seq) & (past.end >= end) & (past.end > past.seq))[0]
             if end > seq
             else np.zeros(0, np.int64)
         )
-        for other in over.tolist():
-            if self._is_part(row, past, other, seq, identity):
-                first = int(past.rows[other])
-                rule = f"a wire segment of an offloaded one: its range, timestamp, and the identification {identity} in its sequence"
-                return Verdict(COPY, rule, row, [first], old, int(rows.t[row] - rows.t[first]))
-        used = np.nonzero(past.ipid == identity)[0] if identity and past.counting else np.zeros(0, np.int64)
-        if len(used):
-            first = int(past.rows[used[0]])
-            if all(rows_of[first] == rows_of[row] for rows_of in (rows.seq, rows.ack, rows.ln, rows.flags)):
-                rule = f"the same numbers and IP identification {identity}; its options were changed on the way"
-                return Verdict(COPY, rule, row, [first], old, int(rows.t[row] - rows.t[first]))
-            rule = f"its IP identification {identity} was used for other numbers"
-            return Verdict(FOREIGN, rule, row, [first], old, int(rows.t[row] - rows.t[first]))
         stamped = bool(rows.bits[row] & STAMPED) and past.stamped
-        older = stamped and _after(int(past.tsval[-1]), int(rows.tsval[row]))
+        older = stamped and after(int(past.tsval[-1]), int(rows.tsval[row]))
         newer = stamped and not older
-        in_gap = self._id_fits(identity, past)
+        in_gap = self._history.id_fits(identity, past)
         if older or (in_gap and not newer):
             neighbour = self._neighbour(row, past, stamped, identity)
             sign = "timestamp" if older else f"identification {identity}"
             rule = f"not seen before, and its {sign} is older than that of later segments"
             return Verdict(DELAYED, rule, row, [int(past.rows[neighbour])], old, int(rows.t[row] - past.t[neighbour]))
-        covered = end > seq and _covered(past, seq, end)
-        ahead = bool(past.counting and identity) and (identity - int(past.ipid[past.ipid != 0][-1])) % 65536 <= _FAR_IDS
-        if covered and (newer or ahead):
+        sent = end > seq and covered(past, seq, end)
+        used = past.ipid[past.ipid != 0]
+        ahead = bool(identity) and len(used) > 0 and 0 < (identity - int(used[-1])) % 65536 <= _FAR_IDS
+        if sent and (newer or ahead):
             first = int(past.rows[over[0]]) if len(over) else int(past.rows[np.argmax(past.end > seq)])
             sign = "timestamp" if newer else "IP identification"
             return Verdict(
@@ -412,7 +301,7 @@ class Judge:
     def _neighbour(self, row: int, past: Past, stamped: bool, identity: int) -> int:
         """Index in `past` of the first packet that was sent after this one."""
         if stamped:
-            later = [_after(int(value), int(self._rows.tsval[row])) for value in past.tsval]
+            later = [after(int(value), int(self._rows.tsval[row])) for value in past.tsval]
             return later.index(True) if True in later else len(later) - 1
         ahead = (past.ipid.astype(np.int64) - identity) % 65536
         return int(np.argmin(np.where((past.ipid != 0) & (ahead > 0), ahead, 1 << 17)))
@@ -422,7 +311,7 @@ class Judge:
         rows, identity = self._rows, int(self._rows.ipid[row])
         other = inc
         for _ in range(_DEPTH):
-            past = self.past(other, side)
+            past = self._history.past(other, side)
             used = np.nonzero((past.ipid == identity) & (past.rows != row))[0]
             if identity and past.counting and len(used) and not rows.bits[row] & SIX:
                 first = int(past.rows[used[0]])
@@ -432,20 +321,3 @@ class Judge:
             if other < 0:
                 break
         return Verdict(UNDECIDED, "its numbers fit no connection that was seen", row, [], UNKNOWN)
-
-
-def _after(one: int, other: int) -> bool:
-    """Whether timestamp `one` is later than `other`."""
-    return 0 < (one - other) % _CIRCLE < _HALF
-
-
-def _covered(past: Past, seq: int, end: int) -> bool:
-    """Whether all numbers from `seq` up to `end` had been sent."""
-    order = np.argsort(past.seq, kind="stable")
-    for begin, behind in zip(past.seq[order].tolist(), past.end[order].tolist(), strict=True):
-        if begin > seq:
-            return False
-        seq = max(seq, behind)
-        if seq >= end:
-            return True
-    return False

@@ -5,11 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from twlab.observe import sightings, suspects
+from twlab.observe.contents import Source, compare
 from twlab.observe.exposure import Exposure, weigh
 from twlab.observe.findings import Findings, Frame, Late, Row
 from twlab.observe.headers import Tables
-from twlab.observe.incarnations import BY_FIN, BY_RST, ONE_SIDE, UNKNOWN, Incarnations, Sorted, ranges, split
-from twlab.observe.late import COPY, DELAYED, Judge, Verdict
+from twlab.observe.history import History
+from twlab.observe.incarnations import BY_FIN, BY_RST, ONE_SIDE, Incarnations, Sorted, ranges, split
+from twlab.observe.late import COPY, DELAYED, FOREIGN, UNDECIDED, Judge, Verdict
 from twlab.observe.packets import AGAIN, SEEN, SIX, STRAY, Array, Packets, mixed
 
 _SIGNATURE = 65_537  # net/ipv4/tcp_ipv4.c, tcp_twsk_unique(): the number after the last one, and so much more
@@ -27,6 +29,10 @@ class Observer:
         remember_s: packets are remembered for so long, to compare late ones with.
         batch: new packets in a batch; `keep`: older ones that are remembered at most.
         most_listed: late packets that are kept with their evidence; more are counted only.
+
+    Attributes:
+        current: name of the file that is being read.
+        sources: files that can be read again, to compare contents.
     """
 
     def __init__(self, findings: Findings, tables: Tables, *, remember_s: float = 120.0, batch: int = 1 << 20,
@@ -36,7 +42,10 @@ class Observer:
         self._rows = Packets(batch + keep)
         self._used = self._old = 0
         self._latest = -1
+        self._latest_last = 0
         self._starts = [0]
+        self.sources: list[Source] = []
+        self.current = ""
         findings.remembered_s = remember_s
         findings.table = {length_s: Row() for length_s in findings.lengths_s}
 
@@ -83,7 +92,7 @@ class Observer:
         packets = self._rows.view(self._used)
         packets.bits[: self._old] |= SEEN
         seen = sightings.find(packets)
-        original, held = seen.original, seen.held
+        original, held, places, nearest = seen.original, seen.held, seen.places, seen.nearest
         packets.bits[(original >= 0) | held] |= AGAIN
         drop = seen.duplicate & ~held
         self.findings.duplicates += int(seen.duplicate.sum())
@@ -92,16 +101,16 @@ class Observer:
             moved = np.cumsum(kept) - 1
             packets = packets.take(kept)
             original = np.where(original[kept] >= 0, moved[original[kept]], -1)
-            held = held[kept]
+            held, places, nearest = held[kept], places[kept], nearest[kept]
         rows = Sorted(packets)
         made = split(rows)
-        self._judge(rows, made, original, held)
+        elsewhere = suspects.out_of_place(rows, places[rows.order], nearest[rows.order])
+        self._judge(rows, made, original, held, elsewhere)
         self._count(rows, made, last)
         if not last:
             self._retain(rows, made)
 
-    def _judge(self, rows: Sorted, made: Incarnations, original: Array, held: Array) -> None:
-        elsewhere = suspects.out_of_place(rows)
+    def _judge(self, rows: Sorted, made: Incarnations, original: Array, held: Array, elsewhere: Array) -> None:
         chosen = suspects.pick(rows, made, held, elsewhere)
         if not len(chosen):
             return
@@ -109,18 +118,30 @@ class Observer:
         rank[rows.order] = np.arange(len(rows))
         first = original[rows.order]
         first = np.where(first >= 0, rank[first], -1)
-        judge = Judge(rows, made, first, held[rows.order], elsewhere)
+        history = History(rows, made)
+        judge = Judge(rows, made, history, first, held[rows.order], elsewhere)
         for row in chosen.tolist():
             verdict = judge.decide(row)
             if not verdict.kind:
                 continue
-            if verdict.old != made.of[row] or not verdict.kind:
+            if verdict.old != made.of[row]:
                 rows.bits[row] |= STRAY
                 rows.packets.bits[rows.order[row]] |= STRAY
-                judge.forget(int(made.of[row]))
-            self._enter(verdict, weigh(verdict, rows, made, judge, self.findings.lengths_s), rows)
+                history.forget(int(made.of[row]))
+            exposure = weigh(verdict, rows, made, history, self.findings.lengths_s)
+            contents = (
+                compare(row, rows, made, self.sources, self.findings.interfaces)
+                if exposure.met and self.sources
+                else ""
+            )
+            if contents == "differ" and verdict.kind == UNDECIDED:
+                verdict.kind, verdict.rule = (
+                    FOREIGN,
+                    f"{verdict.rule}; the open connection sent other bytes under the same numbers",
+                )
+            self._enter(verdict, exposure, contents, rows)
 
-    def _enter(self, verdict: Verdict, exposure: Exposure, rows: Sorted) -> None:
+    def _enter(self, verdict: Verdict, exposure: Exposure, contents: str, rows: Sorted) -> None:
         kind = self.findings.kinds[verdict.kind]
         late_s = exposure.late_ns / 1e9 if exposure.late_ns is not None and exposure.late_ns >= 0 else None
         age_s = verdict.age_ns / 1e9 if verdict.age_ns >= 0 else None
@@ -147,7 +168,7 @@ class Observer:
         against = [self.frame(int(rows.n[other])) for other in verdict.against]
         self.findings.late.append(
             Late(verdict.kind, verdict.rule, self.frame(int(rows.n[row])), against, self._flow(rows, row), late_s, age_s, exposure.met,
-                 exposure.harmed, exposure.why, exposure.in_window, _words(rows, row), int(rows.key[row]), int(rows.off[row]))
+                 exposure.harmed, exposure.why, exposure.in_window, _words(rows, row), int(rows.key[row]), contents)
         )  # fmt: skip
 
     def frame(self, number: int) -> Frame:
@@ -155,8 +176,6 @@ class Observer:
         at = int(np.searchsorted(self._starts, number, "right")) - 1
         names = self.findings.files
         return Frame(names[at][0] if at < len(names) else self.current, number - self._starts[at] + 1)
-
-    current = ""
 
     def _flow(self, rows: Sorted, row: int) -> tuple[str, int, str, int]:
         six = bool(rows.bits[row] & SIX)

@@ -52,6 +52,29 @@ class Packets:
 
     __slots__ = (*FIELDS, "size")
 
+    t: Array
+    n: Array
+    off: Array
+    key: Array
+    same: Array
+    src: Array
+    dst: Array
+    seq: Array
+    ack: Array
+    tsval: Array
+    tsecr: Array
+    ln: Array
+    sport: Array
+    dport: Array
+    win: Array
+    ipid: Array
+    iface: Array
+    net: Array
+    flags: Array
+    ttl: Array
+    bits: Array
+    scale: Array
+
     def __init__(self, size: int, columns: dict[str, Array] | None = None):
         self.size = size
         for name, kind in FIELDS.items():

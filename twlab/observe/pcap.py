@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from twlab.observe.files import Damaged, Stream
+from twlab.observe.files import DamagedError, Stream
 from twlab.observe.frames import LARGEST, Frames, Interface, rows
 
 # magic number, as its bytes stand in the file: byte order, nanoseconds of a unit, bytes of a
@@ -33,9 +33,11 @@ class PcapReader:
         interfaces: the one interface.
         frames: frames read so far.
         bad_times: always 0; times of this format cannot be out of range.
+        order: byte order, as `struct` has it; `before`: bytes between a frame and the field with
+            its kept length.
 
     Raises:
-        Damaged: on construction or while reading; the frames yielded before are good.
+        DamagedError: on construction or while reading; the frames yielded before are good.
     """
 
     bad_times = 0
@@ -43,22 +45,23 @@ class PcapReader:
     def __init__(self, stream: Stream):
         self._stream = stream
         if not stream.require(_HEADER):
-            raise Damaged("it ends in the file's header")
-        self._order, self._unit, self._record = MAGIC[bytes(stream.data[stream.start : stream.start + 4])]
+            raise DamagedError("it ends in the file's header")
+        self.order, self._unit, self._record = MAGIC[bytes(stream.data[stream.start : stream.start + 4])]
         link = (
-            unpack_from(f"{self._order}I", stream.data, stream.start + 20)[0] & 0xFFFF
+            unpack_from(f"{self.order}I", stream.data, stream.start + 20)[0] & 0xFFFF
         )  # above: bits about the frame check sequence
-        self._header = np.dtype([(name, f"{self._order}u4") for name in ("s", "fraction", "kept", "length")])
+        self._header = np.dtype([(name, f"{self.order}u4") for name in ("s", "fraction", "kept", "length")])
         stream.start += _HEADER
         self.interfaces = [Interface(link)]
         self.frames = 0
+        self.before = self._record - 8
 
     def __iter__(self) -> Iterator[Frames]:
         stream, more, fault = self._stream, True, ""
         while more and not fault:
             try:
                 more = stream.fill()
-            except Damaged as why:
+            except DamagedError as why:
                 more, fault = False, str(why)
             batch, damage = self._batch()
             fault = damage or fault
@@ -67,13 +70,13 @@ class PcapReader:
         if not fault and stream.end > stream.start:
             fault = f"it ends in the middle of frame {self.frames + 1}"
         if fault:
-            raise Damaged(fault)
+            raise DamagedError(fault)
 
     def _batch(self) -> tuple[Frames | None, str]:
         """The whole records in the buffer, and why the one after them cannot be one."""
         stream, record = self._stream, self._record
         at = np.array(
-            _walk(stream.data, stream.start, stream.end, record, Struct(f"{self._order}I").unpack_from), np.int64
+            _walk(stream.data, stream.start, stream.end, record, Struct(f"{self.order}I").unpack_from), np.int64
         )
         header = rows(stream.data, at, self._header)
         kept = header["kept"].astype(np.int64)

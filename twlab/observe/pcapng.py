@@ -9,8 +9,8 @@ from struct import Struct, unpack_from
 
 import numpy as np
 
-from twlab.observe.files import Damaged, Stream
-from twlab.observe.frames import LARGEST, Frames, Interface, number
+from twlab.observe.files import DamagedError, Stream
+from twlab.observe.frames import Frames, Interface, number
 from twlab.observe.packets import Array
 
 MAGIC = b"\x0a\x0d\x0d\x0a"
@@ -28,19 +28,22 @@ class PcapngReader:
     Attributes:
         interfaces: all interfaces of all sections so far.
         frames: frames read so far.
+        order: byte order of the section, as `struct` has it; `before`: bytes between a frame and
+            the field with its kept length.
         bad_times: frames that were left out because their time is out of range, or because their
             block has none.
 
     Raises:
-        Damaged: while reading; the frames yielded before are good.
+        DamagedError: while reading; the frames yielded before are good.
     """
 
     def __init__(self, stream: Stream):
         self._stream = stream
+        self.before = 8
         self.interfaces: list[Interface] = []
         self._units: list[tuple[int, int]] = []  # of each interface: time resolution as its option has it, offset in s
         self._first = 0  # number of the section's first interface
-        self._order = "<"
+        self.order = "<"
         self.frames = self.bad_times = 0
 
     def __iter__(self) -> Iterator[Frames]:
@@ -48,7 +51,7 @@ class PcapngReader:
         while more and not fault:
             try:
                 more = stream.fill()
-            except Damaged as why:
+            except DamagedError as why:
                 more, fault = False, str(why)
             before = -1
             while stream.start != before:
@@ -58,20 +61,21 @@ class PcapngReader:
                     yield from self._batch(starts)
                     if stream.start == before:
                         self._other_block()
-                except Damaged as why:
+                except DamagedError as why:
                     fault = str(why)
                     break
         if not fault and stream.end > stream.start:
             fault = f"it ends in the middle of a block, after frame {self.frames}"
         if fault:
-            raise Damaged(fault)
+            raise DamagedError(fault)
 
     def _packets(self) -> list[int]:
         """Pass over the enhanced packet blocks in the buffer, up to a block of another kind; where
         each begins.
         """
-        stream, starts = self._stream, []
-        append, unpack = starts.append, Struct(f"{self._order}II").unpack_from
+        stream = self._stream
+        starts: list[int] = []
+        append, unpack = starts.append, Struct(f"{self.order}II").unpack_from
         data, at, end = stream.data, stream.start, stream.end
         while at + 12 <= end:
             kind, size = unpack(data, at)
@@ -85,7 +89,7 @@ class PcapngReader:
     def _batch(self, starts: list[int]) -> Iterator[Frames]:
         if not starts:
             return
-        data, order = self._stream.data, self._order
+        data, order = self._stream.data, self.order
         at = np.array(starts, np.int64)
         size = number(data, at + 4, f"{order}u4").astype(np.int64)
         kept = number(data, at + 20, f"{order}u4").astype(np.int64)
@@ -100,7 +104,7 @@ class PcapngReader:
         length = number(data, at + 24, f"{order}u4").astype(np.int64)
         yield from self._frames(at + _HEADER, kept, length, ticks, place)
         if count < len(starts):
-            raise Damaged(f"the block of frame {self.frames + 1} is damaged")
+            raise DamagedError(f"the block of frame {self.frames + 1} is damaged")
 
     def _frames(self, start: Array, kept: Array, length: Array, ticks: Array, place: Array) -> Iterator[Frames]:
         """Yield the frames by their link types, those whose time is out of range left out."""
@@ -129,18 +133,18 @@ class PcapngReader:
             return
         if stream.data[at : at + 4] == MAGIC:
             self._section(at)
-        kind, size = unpack_from(f"{self._order}II", stream.data, at)
+        kind, size = unpack_from(f"{self.order}II", stream.data, at)
         if size < 12 or size % 4:
-            raise Damaged(f"the block after frame {self.frames} has a length of {size:,} bytes")
+            raise DamagedError(f"the block after frame {self.frames} has a length of {size:,} bytes")
         if size > stream.capacity:
             if kind in (_SECTION, _INTERFACE, _OBSOLETE, _PACKET) or size > 1 << 30:
-                raise Damaged(f"the block after frame {self.frames} claims {size:,} bytes")
+                raise DamagedError(f"the block after frame {self.frames} claims {size:,} bytes")
             stream.skip(size)
             return
         if size > left:
             return
-        if unpack_from(f"{self._order}I", stream.data, at + size - 4)[0] != size:
-            raise Damaged(f"the block after frame {self.frames} is damaged")
+        if unpack_from(f"{self.order}I", stream.data, at + size - 4)[0] != size:
+            raise DamagedError(f"the block after frame {self.frames} is damaged")
         stream.start += size
         if kind == _INTERFACE:
             self._interface(at, size)
@@ -148,30 +152,30 @@ class PcapngReader:
             self.frames += 1  # neither is written any more; a simple block has no time
             self.bad_times += 1
         elif kind == _PACKET:
-            raise Damaged(f"the block of frame {self.frames + 1} is too short")
+            raise DamagedError(f"the block of frame {self.frames + 1} is too short")
 
     def _section(self, at: int) -> None:
         order = _ORDER.get(bytes(self._stream.data[at + 8 : at + 12]))
         if order is None:
-            raise Damaged(f"the section after frame {self.frames} has no byte order")
-        self._order, self._first = order, len(self.interfaces)
+            raise DamagedError(f"the section after frame {self.frames} has no byte order")
+        self.order, self._first = order, len(self.interfaces)
 
     def _interface(self, at: int, size: int) -> None:
         if size < 20 or len(self.interfaces) >= _MOST_INTERFACES:
-            raise Damaged(f"the interface after frame {self.frames} is damaged, or there are too many")
-        link = unpack_from(f"{self._order}H", self._stream.data, at + 8)[0]
+            raise DamagedError(f"the interface after frame {self.frames} is damaged, or there are too many")
+        link = unpack_from(f"{self.order}H", self._stream.data, at + 8)[0]
         options = dict(self._options(at + 16, at + size - 4))
         resolution = options.get(_RESOLUTION, b"\6")
         offset = options.get(_OFFSET, b"")
         name = options.get(_NAME, b"").split(b"\0")[0].decode(errors="replace")
         self.interfaces.append(Interface(link, name))
         self._units.append(
-            (resolution[0] if resolution else 6, unpack_from(f"{self._order}q", offset)[0] if len(offset) == 8 else 0)
+            (resolution[0] if resolution else 6, unpack_from(f"{self.order}q", offset)[0] if len(offset) == 8 else 0)
         )
 
     def _options(self, at: int, end: int) -> Iterator[tuple[int, bytes]]:
         while at + 4 <= end:
-            code, size = unpack_from(f"{self._order}HH", self._stream.data, at)
+            code, size = unpack_from(f"{self.order}HH", self._stream.data, at)
             if code == 0 or at + 4 + size > end:
                 return
             yield code, bytes(self._stream.data[at + 4 : at + 4 + size])

@@ -8,10 +8,12 @@ import numpy as np
 
 from twlab.errors import UsageError
 from twlab.observe import headers, pcap, pcapng
-from twlab.observe.files import STANDARD_INPUT, Damaged, Stream
+from twlab.observe.contents import Source
+from twlab.observe.files import STANDARD_INPUT, DamagedError, Stream
 from twlab.observe.findings import LENGTHS_S, Findings
 from twlab.observe.frames import Interface
 from twlab.observe.observer import Observer
+from twlab.observe.packets import Array
 
 _MOST_PLACES = 65_535
 
@@ -21,7 +23,7 @@ def open_reader(stream: Stream) -> pcap.PcapReader | pcapng.PcapngReader:
 
     Raises:
         UsageError: it is no capture (``not-a-capture``).
-        Damaged: it is one, and ends in its header.
+        DamagedError: it is one, and ends in its header.
     """
     stream.require(4)
     head = bytes(stream.data[stream.start : min(stream.end, stream.start + 4)])
@@ -40,7 +42,7 @@ def first_time(path: str) -> int:
     try:
         for frames in open_reader(stream):
             return int(frames.t[0]) if len(frames) else 0
-    except (Damaged, UsageError):
+    except (DamagedError, UsageError):
         pass
     finally:
         stream.close()
@@ -91,6 +93,7 @@ def _read(path: str, found: Findings, tables: headers.Tables, observer: Observer
     numbers = np.zeros(0, np.uint16)
     try:
         reader = open_reader(stream)
+        observer.sources.append(Source(path if stream.seekable else "", base, reader.order, reader.before))
         for frames in reader:
             if len(numbers) < len(reader.interfaces):
                 numbers = _places(reader.interfaces, places, found)
@@ -99,7 +102,7 @@ def _read(path: str, found: Findings, tables: headers.Tables, observer: Observer
             observer.add(packets)
             if progress:
                 progress(base + reader.frames)
-    except Damaged as fault:
+    except DamagedError as fault:
         found.faults.append(f"{stream.name}: {fault}")
     finally:
         read = reader.frames if reader else 0
@@ -109,7 +112,7 @@ def _read(path: str, found: Findings, tables: headers.Tables, observer: Observer
         stream.close()
 
 
-def _places(interfaces: list[Interface], places: dict[tuple[Interface, int], int], found: Findings) -> np.ndarray:  # type: ignore[type-arg]
+def _places(interfaces: list[Interface], places: dict[tuple[Interface, int], int], found: Findings) -> Array:
     """Numbers of a file's interfaces among all. The same name, or the same place in rotated files,
     is the same interface.
     """

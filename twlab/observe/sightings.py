@@ -25,17 +25,24 @@ class Sightings:
         duplicate: a further sighting of a packet, or of a copy that is counted already.
         held: a duplicate that came from one place to another over 1 s later than others do. It is
             the first sighting there.
+        places: of all that are no duplicates: the interfaces where the packet was seen, as bits
+            (number modulo 64).
+        nearest: of all that are no duplicates: the interface nearest to the sender, where the TTL
+            was highest.
     """
 
     original: Array
     duplicate: Array
     held: Array
+    places: Array
+    nearest: Array
 
 
 def find(packets: Packets) -> Sightings:
     """Compare all packets, which stand in the order of the file, with each other."""
     count = len(packets)
-    found = Sightings(np.full(count, -1), np.zeros(count, bool), np.zeros(count, bool))
+    places: Array = np.left_shift(np.uint64(1), (packets.iface & np.uint16(63)).astype(np.uint64))
+    found = Sightings(np.full(count, -1), np.zeros(count, bool), np.zeros(count, bool), places, packets.iface.copy())
     if not count:
         return found
     order = grouped(packets.same)
@@ -56,14 +63,30 @@ def find(packets: Packets) -> Sightings:
     ceiling = np.maximum.accumulate(chain * (1 << 32) + passing)
     earlier = np.concatenate([[0], ceiling[:-1]]) - chain * (1 << 32)
     is_head = at == head
-    copy = ~is_head & (passing > np.maximum(earlier, 1))
-    again = copy | ((packets.bits[at] & AGAIN) != 0)
-    found.original[at[again & ~is_head]] = head[again & ~is_head]
+    again = ~is_head & ((passing > np.maximum(earlier, 1)) | ((packets.bits[at] & AGAIN) != 0))
+    found.original[at[again]] = head[again]
     rest = ~is_head & ~again & ((packets.bits[at] & SEEN) == 0)
     found.duplicate[at[rest]] = True
-    elsewhere = rest & (passing == 1) & (packets.iface[at] != packets.iface[head])
-    _held(packets, at[elsewhere], head[elsewhere], found)
+    leader = _leaders(at, chain, passing, is_head | again)
+    np.bitwise_or.at(found.places, leader, places[at].copy())
+    order = np.lexsort((at, -packets.ttl[at].astype(np.int64), leader))
+    begins = np.concatenate([[True], leader[order][1:] != leader[order][:-1]])
+    found.nearest[leader[order][begins]] = packets.iface[at[order][begins]]
+    elsewhere = rest & (packets.iface[at] != packets.iface[leader])
+    _held(packets, at[elsewhere], leader[elsewhere], found)
     return found
+
+
+def _leaders(at: Array, chain: Array, passing: Array, leads: Array) -> Array:
+    """For each sighting in a chain the one that stands for its passing: the first of the same
+    number, or else the chain's first.
+    """
+    order = np.lexsort((at, ~leads, passing, chain))
+    code = chain[order] * (1 << 32) + passing[order]
+    begins = np.concatenate([[True], code[1:] != code[:-1]])
+    leader = np.empty(len(at), np.int64)
+    leader[order] = at[order][np.nonzero(begins)[0]][np.cumsum(begins) - 1]
+    return leader
 
 
 def _passings(packets: Packets, at: Array, chain: Array) -> Array:

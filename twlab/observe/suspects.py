@@ -36,29 +36,34 @@ def pick(rows: Sorted, made: Incarnations, held: Array, elsewhere: Array) -> Arr
     return np.nonzero(chosen & ((rows.bits & SEEN) == 0))[0]
 
 
-def out_of_place(rows: Sorted) -> Array:
-    """By row, whether a packet passed one interface only, and not the one where nearly all of its
-    direction are seen first.
+def out_of_place(rows: Sorted, places: Array, nearest: Array) -> Array:
+    """By row, whether a packet did not pass the interface where nearly all of its direction are
+    seen first.
+
+    Args:
+        places, nearest: where each packet was seen, and where first, by row; see
+            `twlab.observe.sightings.Sightings`.
+
 
     Where that is not rare in a direction, the capture itself misses packets, and no packet is
     marked.
     """
     count = len(rows)
-    marked = np.zeros(count, bool)
-    if not count or (rows.iface == rows.iface[0]).all():
-        return marked
+    if not count or (nearest == nearest[0]).all():
+        return np.zeros(count, bool)
     begins = np.ones(count, bool)
     begins[1:] = rows.key[1:] != rows.key[:-1]
     way = np.cumsum(begins) * 2 + (rows.bits & 1)
     ways, inverse, totals = np.unique(way, return_inverse=True, return_counts=True)
-    places, where, counts = np.unique(inverse.reshape(-1) << 16 | rows.iface, return_index=True, return_counts=True)
-    first = np.zeros(len(ways), np.int64)
-    most = np.zeros(len(ways), np.int64)
-    order = np.argsort(counts, kind="stable")
-    first[places[order] >> 16], most[places[order] >> 16] = places[order] & 0xFFFF, counts[order]
-    rare = (totals - most <= np.maximum(3, totals // _RARE)) & (most * 3 >= totals * 2) & (most > 1)
     inverse = inverse.reshape(-1)
-    return rare[inverse] & (rows.iface != first[inverse])
+    common, counts = np.unique(inverse << 16 | nearest, return_counts=True)
+    first = np.zeros(len(ways), np.int64)
+    order = np.argsort(counts, kind="stable")
+    first[common[order] >> 16] = common[order] & 0xFFFF  # the last assignment stays, and so the most frequent
+    missing = (places & np.left_shift(np.uint64(1), (first[inverse] & 63).astype(np.uint64))) == 0
+    lacking = np.bincount(inverse[missing], minlength=len(ways))
+    rare = (lacking <= np.maximum(3, totals // _RARE)) & (lacking * 3 <= totals) & (totals - lacking > 1)
+    return missing & rare[inverse]
 
 
 def _out_of_sequence(rows: Sorted, made: Incarnations, at: Array) -> Array:
