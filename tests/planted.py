@@ -151,7 +151,7 @@ class Capture:
             steps.append(row)
         self._next[due] = t + np.exp(random.uniform(np.log(2.0), np.log(90.0), count))
         self.connections += count
-        late = [self._copies(steps, t), self._again(steps, t, ids), self._delay(steps, t)]
+        late = [self._delay(steps, t, ids), self._again(steps, t, ids), self._copies(steps, t)]
         rows = {name: np.concatenate([step[name] for step in [*steps, *late]]) for name in COLUMNS}
         return _pick(rows, rows["t"] >= 0)
 
@@ -181,7 +181,7 @@ class Capture:
         made["label"], made["late"] = np.full(len(which), RETRANSMISSION), np.full(len(which), 0.25)
         return made
 
-    def _delay(self, steps: list[dict[str, Any]], closed: Any) -> dict[str, Any]:
+    def _delay(self, steps: list[dict[str, Any]], closed: Any, ids: Any) -> dict[str, Any]:
         """The server's last data segment after the close; in its place stands a retransmission,
         sent a little later.
         """
@@ -191,8 +191,8 @@ class Capture:
         made["t"], made["late"] = closed[which] + after, after
         made["label"] = np.full(len(which), DELAYED)
         for step in steps[9:]:
-            server = which[step["side"][which] == 1]
-            step["ipid"][server] += 1
+            step["ipid"][which] += step["side"][which] == 1
+        ids[which, 1] += 1
         steps[9]["tsval"][which] += 1 * self.plan.timestamps
         return made
 

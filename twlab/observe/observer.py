@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect
+
 import numpy as np
 
 from twlab.observe import sightings, suspects
@@ -17,7 +19,8 @@ from twlab.observe.packets import AGAIN, SEEN, SIX, STRAY, Array, Packets, mixed
 _SIGNATURE = 65_537  # net/ipv4/tcp_ipv4.c, tcp_twsk_unique(): the number after the last one, and so much more
 _FLAGS = ((2, "SYN"), (1, "FIN"), (4, "RST"), (8, "PSH"), (16, "ACK"), (32, "URG"))
 _MOST_PAIRS = 100_000
-_BACK_NS = 1_000_000
+_BACK_NS, _STEP_NS = 1_000_000, 1_000_000_000  # the clock ran back; it was set back
+_MOST_STEPS = 100_000
 
 
 class Observer:
@@ -42,7 +45,8 @@ class Observer:
         self._rows = Packets(batch + keep)
         self._used = self._old = 0
         self._latest = -1
-        self._latest_last = 0
+        self._last = 0
+        self._steps: list[int] = []  # frames before which the clock was set back
         self._starts = [0]
         self.sources: list[Source] = []
         self.current = ""
@@ -52,7 +56,7 @@ class Observer:
     def add(self, packets: Packets) -> None:
         """Take in the next packets."""
         if packets.size:
-            self._watch_clock(packets.t)
+            self._watch_clock(packets)
         at = 0
         while at < packets.size:
             room = self._old + self._batch - self._used
@@ -76,22 +80,23 @@ class Observer:
         for length_s, row in self.findings.table.items():
             row.watched = self.findings.watched(length_s)
 
-    def _watch_clock(self, t: Array) -> None:
-        found = self.findings
-        highest = np.maximum.accumulate(np.concatenate([[self._latest], t]))
-        behind = highest[:-1] - t
-        drops = (behind[1:] > _BACK_NS) & (np.diff(t) < -_BACK_NS) if len(t) > 1 else np.zeros(0, bool)
-        found.back += int(drops.sum()) + int(self._latest >= 0 and t[0] < self._latest_last - _BACK_NS)
-        found.back_s = max(found.back_s, float(behind.max()) / 1e9 if behind.max() > _BACK_NS else 0.0)
-        low, high = int(t.min()), int(t.max())
-        found.begin_ns = low if self._latest < 0 else min(found.begin_ns, low)
-        found.end_ns = max(found.end_ns, high)
-        self._latest, self._latest_last = int(highest[-1]), int(t[-1])
+    def _watch_clock(self, packets: Packets) -> None:
+        found, t = self.findings, packets.t
+        steps = np.diff(t, prepend=self._last if self._latest >= 0 else t[0])
+        found.back += int((steps < -_BACK_NS).sum())
+        for at in np.nonzero(steps < -_STEP_NS)[0][: _MOST_STEPS - len(self._steps)].tolist():
+            self._steps.append(int(packets.n[at]))
+        highest = np.maximum.accumulate(np.maximum(t, self._latest))
+        behind = float((highest - t).max()) / 1e9
+        found.back_s = max(found.back_s, behind if behind > _BACK_NS / 1e9 else 0.0)
+        found.begin_ns = int(t.min()) if self._latest < 0 else min(found.begin_ns, int(t.min()))
+        self._latest, self._last = int(highest[-1]), int(t[-1])
+        found.end_ns = max(found.end_ns, self._latest)
 
     def _analyse(self, *, last: bool) -> None:
         packets = self._rows.view(self._used)
         packets.bits[: self._old] |= SEEN
-        seen = sightings.find(packets)
+        seen = sightings.find(packets, np.array(self._steps, np.int64))
         original, held, places, nearest = seen.original, seen.held, seen.places, seen.nearest
         packets.bits[(original >= 0) | held] |= AGAIN
         drop = seen.duplicate & ~held
@@ -129,6 +134,7 @@ class Observer:
                 rows.packets.bits[rows.order[row]] |= STRAY
                 history.forget(int(made.of[row]))
             exposure = weigh(verdict, rows, made, history, self.findings.lengths_s)
+            self._distrust_clock(verdict, exposure, rows, made)
             contents = (
                 compare(row, rows, made, self.sources, self.findings.interfaces)
                 if exposure.met and self.sources
@@ -140,6 +146,17 @@ class Observer:
                     f"{verdict.rule}; the open connection sent other bytes under the same numbers",
                 )
             self._enter(verdict, exposure, contents, rows)
+
+    def _distrust_clock(self, verdict: Verdict, exposure: Exposure, rows: Sorted, made: Incarnations) -> None:
+        """Take back times over which the clock was set back."""
+        if not self._steps:
+            return
+        now = bisect(self._steps, int(rows.n[verdict.row]))
+        closed = int(made.closed_at[verdict.old]) if verdict.old >= 0 else -1
+        if closed >= 0 and bisect(self._steps, int(rows.n[closed])) != now:
+            exposure.late_ns = exposure.in_window = None
+        if verdict.against and bisect(self._steps, int(rows.n[verdict.against[0]])) != now:
+            verdict.age_ns = -1
 
     def _enter(self, verdict: Verdict, exposure: Exposure, contents: str, rows: Sorted) -> None:
         kind = self.findings.kinds[verdict.kind]

@@ -11,6 +11,7 @@ import numpy as np
 from twlab.observe.packets import AGAIN, SEEN, Array, Packets, grouped
 
 SAME_MOMENT_NS = 1_000_000  # the same packet at the same place within this time is a capture's duplicate
+_ADJACENT = 64  # frames: over a step of the clock, duplicates are no farther apart
 HELD_NS = 1_000_000_000  # from place to place: longer than this above the usual, and the packet was held between them
 
 
@@ -38,8 +39,12 @@ class Sightings:
     nearest: Array
 
 
-def find(packets: Packets) -> Sightings:
-    """Compare all packets, which stand in the order of the file, with each other."""
+def find(packets: Packets, steps: Array) -> Sightings:
+    """Compare all packets, which stand in the order of the file, with each other.
+
+    Args:
+        steps: numbers of the frames before which the clock was set back by over 1 s.
+    """
     count = len(packets)
     places: Array = np.left_shift(np.uint64(1), (packets.iface & np.uint16(63)).astype(np.uint64))
     found = Sightings(np.full(count, -1), np.zeros(count, bool), np.zeros(count, bool), places, packets.iface.copy())
@@ -57,7 +62,7 @@ def find(packets: Packets) -> Sightings:
     members = np.nonzero(chained)[0]
     at, chain = order[members], np.cumsum(begins[members])
     head = at[np.nonzero(begins[members])[0]][chain - 1]
-    passing = _passings(packets, at, chain)
+    passing = _passings(packets, at, chain, steps)
     # Of all passings at their places, a copy's first sighting is the one that no earlier sighting
     # equals in number.
     ceiling = np.maximum.accumulate(chain * (1 << 32) + passing)
@@ -89,7 +94,7 @@ def _leaders(at: Array, chain: Array, passing: Array, leads: Array) -> Array:
     return leader
 
 
-def _passings(packets: Packets, at: Array, chain: Array) -> Array:
+def _passings(packets: Packets, at: Array, chain: Array, steps: Array) -> Array:
     """Of each sighting in a chain: the how-manieth passing at its place it belongs to, counted from
     1.
     """
@@ -98,7 +103,10 @@ def _passings(packets: Packets, at: Array, chain: Array) -> Array:
     t, sorted_chain, sorted_place = packets.t[at][order], chain[order], place[order]
     same_place = (sorted_chain[1:] == sorted_chain[:-1]) & (sorted_place[1:] == sorted_place[:-1])
     begins = np.concatenate([[True], ~same_place])
-    later = np.concatenate([[False], same_place & (t[1:] - t[:-1] >= SAME_MOMENT_NS)])
+    n = packets.n[at][order]
+    stepped = np.diff(np.searchsorted(steps, n, "right")) != 0
+    other = (np.abs(t[1:] - t[:-1]) >= SAME_MOMENT_NS) | (stepped & (n[1:] - n[:-1] > _ADJACENT))
+    later = np.concatenate([[False], same_place & other])
     total = np.cumsum(later)
     base = total[np.nonzero(begins)[0]][np.cumsum(begins) - 1]
     passing = np.empty(len(at), np.int64)
