@@ -13,6 +13,7 @@ from twlab.observe.packets import AGAIN, FIN, RST, SIX, STAMPED, STRAY, SYN, Arr
 
 CIRCLE, HALF = 1 << 32, 1 << 31
 SLACK_IDS = 64  # identifications that may be missing in a row
+_LARGEST_STEP = 1024
 _DEPTH = 16  # connections of a four-tuple to look back
 _WINDOW = 1 << 20  # a packet of an open connection is at most so far from the others
 
@@ -32,6 +33,7 @@ class Past(NamedTuple):
     stamped: bool
     last: int  # the number after the last byte, or FIN, counted from base
     counting: bool  # the identification counts; it is neither zero nor constant
+    orderly: bool  # it goes up in small steps
     ticking: bool  # the timestamp moved while the connection was open
 
 
@@ -71,9 +73,11 @@ class History:
         good = end < HALF if len(end) else end
         last = int(end[good].max()) if len(end) and good.any() else 0
         different = np.unique(ipid[ipid != 0])
+        used = ipid[ipid != 0].astype(np.int64)
+        orderly = len(used) > 1 and bool(((np.diff(used) % 32_768) <= _LARGEST_STEP).all())
         stamped = bool(len(at)) and bool(((rows.bits[at] & STAMPED) != 0).any())
         ticking = stamped and len(np.unique(tsval)) > 1
-        return Past(base, at, seq, end, ipid, tsval, rows.t[at], stamped, last, len(different) > 1, ticking)
+        return Past(base, at, seq, end, ipid, tsval, rows.t[at], stamped, last, len(different) > 1, orderly, ticking)
 
     def forget(self, inc: int) -> None:
         """Look at a connection anew: one of its packets has turned out not to be its own."""
@@ -147,7 +151,7 @@ class History:
     def id_fits(self, identity: int, past: Past) -> bool:
         """Whether an identification is between the first and the last that the direction used."""
         used = past.ipid[past.ipid != 0].astype(np.int64)
-        if not past.counting or not identity or not len(used):
+        if not past.orderly or not identity or not len(used):
             return False
         span = int(((used - used[0]) % 65536).max())
         return (identity - int(used[0])) % 65536 <= span

@@ -19,6 +19,7 @@ _TICK_NS = 2_000_000  # by then the clock of timestamps has moved
 _BACK = 24  # packets to look back for what a packet answers
 _DEPTH = 16  # connections of a four-tuple to look back
 _FAR_IDS = 1024
+_ID_CIRCLE = 32_768  # network cards that segment count in the lower 15 bits alone
 _LEAST_SEGMENT = 500
 
 
@@ -86,8 +87,12 @@ class Judge:
     def _of_open(self, row: int, inc: int, side: int) -> Verdict:
         """A packet whose numbers are the open connection's: nothing to report, unless its
         identification speaks against it.
+
+        An ACK without data proves nothing: machines in front of a server send such ACKs with other
+        identifications.
         """
-        if sign := self._out_of_sequence(row, inc, side):
+        empty = not self._rows.ln[row] and self._rows.flags[row] & 63 == ACK
+        if not empty and (sign := self._out_of_sequence(row, inc, side)):
             past = self._history.past(inc, side)
             return Verdict(FOREIGN, sign, row, past.rows[past.rows < row][-1:].tolist(), inc)
         return Verdict("", "", row)
@@ -111,12 +116,18 @@ class Judge:
         """
         past, identity = self._history.past(inc, side), int(self._rows.ipid[row])
         ids = past.ipid.astype(np.int64)
-        before = ids[(past.rows < row) & (ids != 0)][-2:]
-        behind = ids[(past.rows > row) & (ids != 0)][:2]
-        around = [*before.tolist(), *behind.tolist()]
-        if not identity or len(around) < 2 or not all(0 < (b - a) % 65536 <= SLACK_IDS for a, b in pairwise(around)):
+        before = ids[(past.rows < row) & (ids != 0)][-2:].tolist()
+        behind = ids[(past.rows > row) & (ids != 0)][:2].tolist()
+        around = [*before, *behind]
+        if (
+            not identity
+            or len(around) < 2
+            or not all(0 < (b - a) % _ID_CIRCLE <= SLACK_IDS for a, b in pairwise(around))
+        ):
             return ""
-        if min((identity - around[0]) % 65536, (around[0] - identity) % 65536) <= _FAR_IDS:
+        if not behind and not self._elsewhere[row]:
+            return ""
+        if min((identity - around[0]) % _ID_CIRCLE, (around[0] - identity) % _ID_CIRCLE) <= _FAR_IDS:
             return ""
         return f"its IP identification {identity} is far from those around it, {', '.join(map(str, around))}"
 
@@ -133,7 +144,9 @@ class Judge:
         past, age = self._history.past(old, side), int(rows.t[row] - rows.t[first])
         made = Verdict(COPY, "", row, [first], old, age)
         identity = int(rows.ipid[row])
-        if not rows.bits[row] & SIX and identity and past.counting:
+        stamp = bool(rows.bits[row] & STAMPED) and self._ticked(past, row)
+        closed = 0 <= int(self._made.closed_at[old]) < row or int(self._made.of[row]) != old
+        if not rows.bits[row] & SIX and identity and past.counting and (closed or stamp or self._elsewhere[row]):
             made.rule = f"identical, and so is the IP identification {identity}, which counts in this direction"
             return made
         empty = not rows.ln[row] and not rows.flags[row] & (SYN | FIN)
@@ -141,10 +154,10 @@ class Judge:
             return answer
         if self._elsewhere[row]:
             made.rule = "identical, and it did not pass the interface where its direction is seen first"
-        elif rows.bits[row] & STAMPED and age >= (_ANSWER_NS if empty else _TICK_NS) and self._ticked(past, row):
+        elif stamp and age >= (_ANSWER_NS if empty else _TICK_NS):
             made.rule = "identical, and so is the timestamp, which a new transmission would have moved"
-        elif old == self._made.of[row] and not 0 <= self._made.closed_at[old] < row:
-            return Verdict("", "", row)  # a repetition in an open connection
+        elif not closed:
+            return Verdict("", "", row)  # a repetition in an open connection: some hosts keep the identification
         else:
             made.kind = UNDECIDED
             made.rule = (

@@ -12,6 +12,8 @@ from twlab.observe.packets import AGAIN, SEEN, Array, Packets, grouped
 
 SAME_MOMENT_NS = 1_000_000  # the same packet at the same place within this time is a capture's duplicate
 _ADJACENT = 64  # frames: over a step of the clock, duplicates are no farther apart
+SLOW_MOMENT_NS = 100_000_000  # likewise, where a capture holds most packets of a connection twice
+_LEAST = 3
 HELD_NS = 1_000_000_000  # from place to place: longer than this above the usual, and the packet was held between them
 
 
@@ -62,7 +64,11 @@ def find(packets: Packets, steps: Array) -> Sightings:
     members = np.nonzero(chained)[0]
     at, chain = order[members], np.cumsum(begins[members])
     head = at[np.nonzero(begins[members])[0]][chain - 1]
-    passing = _passings(packets, at, chain, steps)
+    moment = np.full(len(at), SAME_MOMENT_NS)
+    passing = _passings(packets, at, chain, steps, moment)
+    moment = _duplicates_within(packets, at, head, passing)
+    if (moment > SAME_MOMENT_NS).any():
+        passing = _passings(packets, at, chain, steps, moment)
     # Of all passings at their places, a copy's first sighting is the one that no earlier sighting
     # equals in number.
     ceiling = np.maximum.accumulate(chain * (1 << 32) + passing)
@@ -82,6 +88,38 @@ def find(packets: Packets, steps: Array) -> Sightings:
     return found
 
 
+def _duplicates_within(packets: Packets, at: Array, head: Array, passing: Array) -> Array:
+    """For each sighting, within which time the same packet at the same place is a duplicate of the
+    capture.
+
+    1 ms. Where a capture holds a third of a connection's packets more than once, by a SPAN port
+    that is slow or sees several places: 100 ms if at least three packets took longer than 1 ms, or
+    else eight times the longest of those below 1 ms.
+    """
+    moment = np.full(len(at), SAME_MOMENT_NS)
+    again = at != head
+    took, key = np.abs(packets.t[at] - packets.t[head]), packets.key[at]
+    slow = again & (passing > 1) & (took < SLOW_MOMENT_NS)
+    if not slow.any():
+        return moment
+    keys = np.unique(key[slow])
+    of = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+    mine = keys[of] == key
+    where = np.minimum(np.searchsorted(keys, packets.key), len(keys) - 1)
+    totals = np.bincount(where[keys[where] == packets.key], minlength=len(keys))
+    twice = np.bincount(of[mine & again], minlength=len(keys))
+    often = np.bincount(of[slow & ((packets.bits[at] & SEEN) == 0)], minlength=len(keys))
+    longest = np.zeros(len(keys), np.int64)
+    quick = mine & again & (passing == 1)
+    np.maximum.at(longest, of[quick], took[quick])
+    allowed = np.where(
+        often >= _LEAST, SLOW_MOMENT_NS, np.maximum(SAME_MOMENT_NS, np.minimum(8 * longest, SLOW_MOMENT_NS))
+    )
+    allowed = np.where(twice * 3 >= totals, allowed, SAME_MOMENT_NS)
+    moment[mine] = allowed[of[mine]]
+    return moment
+
+
 def _leaders(at: Array, chain: Array, passing: Array, leads: Array) -> Array:
     """For each sighting in a chain the one that stands for its passing: the first of the same
     number, or else the chain's first.
@@ -94,18 +132,18 @@ def _leaders(at: Array, chain: Array, passing: Array, leads: Array) -> Array:
     return leader
 
 
-def _passings(packets: Packets, at: Array, chain: Array, steps: Array) -> Array:
+def _passings(packets: Packets, at: Array, chain: Array, steps: Array, moment: Array) -> Array:
     """Of each sighting in a chain: the how-manieth passing at its place it belongs to, counted from
     1.
     """
     place = packets.iface[at].astype(np.int64) << 8 | packets.ttl[at]
     order = np.lexsort((at, place, chain))
-    t, sorted_chain, sorted_place = packets.t[at][order], chain[order], place[order]
+    t, sorted_chain, sorted_place, moment = packets.t[at][order], chain[order], place[order], moment[order]
     same_place = (sorted_chain[1:] == sorted_chain[:-1]) & (sorted_place[1:] == sorted_place[:-1])
     begins = np.concatenate([[True], ~same_place])
     n = packets.n[at][order]
     stepped = np.diff(np.searchsorted(steps, n, "right")) != 0
-    other = (np.abs(t[1:] - t[:-1]) >= SAME_MOMENT_NS) | (stepped & (n[1:] - n[:-1] > _ADJACENT))
+    other = (np.abs(t[1:] - t[:-1]) >= moment[1:]) | (stepped & (n[1:] - n[:-1] > _ADJACENT))
     later = np.concatenate([[False], same_place & other])
     total = np.cumsum(later)
     base = total[np.nonzero(begins)[0]][np.cumsum(begins) - 1]

@@ -9,6 +9,7 @@ import numpy as np
 from twlab.observe.incarnations import BY_FIN, ONE_SIDE, Incarnations, Sorted, ranges
 from twlab.observe.packets import AGAIN, RST, SEEN, SYN, Array, steps
 
+ID_BITS = np.uint16(0x7FFF)  # network cards that segment count in the lower 15 bits alone (NDIS, large send offload)
 _STEP, _FAR = 64, 1024  # of identifications: those that follow each other, and those that do not
 _RARE = 50  # one packet in so many
 _LEAP = 1 << 24  # a jump in sequence numbers that no window explains
@@ -69,6 +70,9 @@ def out_of_place(rows: Sorted, places: Array, nearest: Array) -> Array:
 def _out_of_sequence(rows: Sorted, made: Incarnations, at: Array) -> Array:
     """Packets of one direction whose identification is far from a sequence that goes on around
     them.
+
+    At the end of a connection that means nothing: there hosts answer without a socket, and count
+    elsewhere.
     """
     identity, inc = rows.ipid[at], made.of[at]
     at, identity, inc = (column[identity != 0] for column in (at, identity, inc))
@@ -76,27 +80,17 @@ def _out_of_sequence(rows: Sorted, made: Incarnations, at: Array) -> Array:
         return at[:0]
 
     def near(ahead: slice, behind: slice) -> Array:
-        step = identity[ahead] - identity[behind]
+        step = (identity[ahead] - identity[behind]) & ID_BITS
         return (step > 0) & (step <= _STEP) & (inc[ahead] == inc[behind])
 
-    step = identity[1:] - identity[:-1]
-    leap = (step > _FAR) & (step < 65_536 - _FAR) & (inc[1:] == inc[:-1])  # from each packet to the next
+    step = (identity[1:] - identity[:-1]) & ID_BITS
+    leap = (step > _FAR) & (step < ID_BITS - _FAR) & (inc[1:] == inc[:-1])  # from each packet to the next
     if not leap.any():
         return at[:0]
-    chosen = np.zeros(len(at), bool)
-    across = near(slice(2, None), slice(None, -2))  # from the packet before to the one behind
-    chosen[1:-1] = leap[:-1] & leap[1:] & across
-    before = np.zeros(len(at), bool)
-    before[2:] = near(slice(1, -1), slice(None, -2))  # the two packets before it follow each other
-    chosen &= before
-    last = np.zeros(len(at), bool)
-    last[-1] = True
-    last[:-1] = inc[1:] != inc[:-1]
-    end = np.zeros(len(at), bool)
-    end[1:] = leap
-    longer = np.zeros(len(at), bool)
-    longer[3:] = before[2:-1]
-    return at[chosen | (last & end & before & longer)]
+    chosen = leap[:-1] & leap[1:] & near(slice(2, None), slice(None, -2))  # from the packet before to the one behind
+    chosen[1:] &= near(slice(1, -2), slice(None, -3))  # the two packets before it follow each other
+    chosen[0] = False
+    return at[1:-1][chosen]
 
 
 def _unfit(rows: Sorted, made: Incarnations, side: int, at: Array) -> Array:
