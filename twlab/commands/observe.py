@@ -58,9 +58,14 @@ def observe(
         return
     _check(captures, export)
     found = [_observe(title, paths, time_wait or _LENGTHS_S, remember) for title, paths in _captures(captures)]
+    drawings: list[Any] = [[] for _ in found]
+    if file and not anonymize:
+        from twlab.observe.ladder import ladders
+
+        drawings = [ladders(one) for one in found]
     if export or anonymize:
         _hand_on(found, export, anonymize)
-    _write(found, csv, file, publish)
+    _write(found, drawings, csv, file, publish)
     if as_json:
         from twlab.observe.record import as_dict
 
@@ -143,14 +148,19 @@ def _hand_on(found: list[Findings], export: Path | None, anonymize: bool) -> Non
             names.findings(one)
 
 
-def _write(found: list[Findings], csv: Path | None, file: Path | None, publish: Path | None) -> None:
+def _write(
+    found: list[Findings], drawings: list[Any], csv: Path | None, file: Path | None, publish: Path | None
+) -> None:
     from twlab.observe import publish as publishing
     from twlab.observe import record
 
     if csv:
         _put(csv, record.as_csv(found))
     if file:
-        _put(file, json.dumps(record.as_dict(found, _command()), indent=1) + "\n")
+        values = record.as_dict(found, _command())
+        for one, drawn in zip(values["observations"], drawings, strict=True):
+            one["ladders"] = drawn
+        _put(file, json.dumps(values, indent=1) + "\n")
     if publish:
         parts = [publishing.aggregate(one) for one in found]
         _put(publish, json.dumps(parts[0] if len(parts) == 1 else publishing.merge(parts), indent=1) + "\n")

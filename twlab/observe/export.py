@@ -70,7 +70,7 @@ def _blocks(found: Findings, listed: list[Late], names: Anonymizer | None) -> It
     numbers: dict[tuple[int, str], int] = {}
     tables = headers.Tables()
     for path, _ in found.files:
-        for frames, packets, at, tcp, places in _packets(path, tables):
+        for frames, packets, at, tcp, places in packets_of(path, tables):
             for row in np.nonzero(np.isin(packets.key, keys))[0].tolist():
                 words = "; ".join(comments.get(Frame(path, int(packets.n[row]) + 1), []))
                 index = int(at[row])
@@ -91,9 +91,12 @@ def _blocks(found: Findings, listed: list[Late], names: Anonymizer | None) -> It
                 yield packet(numbers[place], int(packets.t[row]), data, length, comment=words)
 
 
-def _packets(
+def packets_of(
     path: str, tables: headers.Tables
 ) -> Iterator[tuple[Frames, Packets, Array, Array, list[tuple[int, str]]]]:
+    """Read a capture once more: frames, TCP packets, each one's frame, where its TCP header begins,
+    and the interfaces.
+    """
     stream = Stream(path)
     try:
         reader = open_reader(stream)

@@ -9,6 +9,7 @@ from typing import Any
 
 from twlab.observe.findings import Findings, Late
 from twlab.observe.publish import aggregate
+from twlab.observe.text import notes, pairs, summary
 
 SCHEMA = 1
 _COLUMNS = ("capture", "file", "frame", "kind", "source", "source_port", "destination", "destination_port", "segment", "late_s", "age_s",
@@ -34,6 +35,7 @@ def as_dict(found: Sequence[Findings], command: str) -> dict[str, Any]:
 
 
 def _one(found: Findings) -> dict[str, Any]:
+    figures = aggregate(found)
     return {
         "title": found.title,
         "files": [{"file": name, "frames": frames} for name, frames in found.files],
@@ -51,9 +53,10 @@ def _one(found: Findings) -> dict[str, Any]:
             {"client": client, "server": server, "port": port, "reuses": int(count), "tw_reuse": int(signed), "soonest_s": least}
             for (client, server, port), (count, signed, least) in sorted(found.reuse.pairs.items(), key=lambda item: -item[1][0])
         ],
-        "figures": aggregate(found),
+        "figures": figures,
         "late": [late_as_dict(late) for late in found.late],
         "unlisted": found.unlisted,
+        "lines": [*notes(found), *summary(figures), "", *pairs(found, 10)],
     }  # fmt: skip
 
 
