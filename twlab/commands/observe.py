@@ -167,7 +167,7 @@ def _write(
 
 
 def _put(path: Path, text: str) -> None:
-    from twlab.results.result import cannot_write
+    from twlab.results.files import cannot_write
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

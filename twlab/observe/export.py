@@ -21,7 +21,7 @@ from twlab.observe.frames import Frames
 from twlab.observe.packets import SIX, Array, Packets
 from twlab.observe.reading import open_reader
 from twlab.results.pcapng import interface, packet, section
-from twlab.results.result import cannot_write
+from twlab.results.files import cannot_write
 
 MOST_FLOWS = 10_000
 _RAW = 101  # LINKTYPE_RAW: packets that begin with their IP header

@@ -1,7 +1,7 @@
 """Turns findings into aggregate figures that hold no address and no time of day, reads them back,
 and adds up many.
 
-The format is described in docs/observe.md; `SCHEMA` counts its versions.
+The format is described in docs/guides/observe.md; `SCHEMA` counts its versions.
 """
 
 from __future__ import annotations

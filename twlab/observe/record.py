@@ -17,7 +17,7 @@ _COLUMNS = ("capture", "file", "frame", "kind", "source", "source_port", "destin
 
 
 def as_dict(found: Sequence[Findings], command: str) -> dict[str, Any]:
-    """All findings as one JSON object; docs/observe.md describes it. ``rows`` is the table that a
+    """All findings as one JSON object; docs/guides/observe.md describes it. ``rows`` is the table that a
     report shows.
     """
     rows = []
