@@ -8,6 +8,7 @@ net/ipv4/inet_diag.c)
 from __future__ import annotations
 
 import errno
+import mmap
 import socket
 import struct
 
@@ -19,7 +20,9 @@ from twlab.linux import inet_diag
 
 _HEADER = struct.Struct("=IHHII")  # nlmsghdr
 _REQUEST = struct.Struct("=BBBxI48s")  # inet_diag_req_v2
-_BY_FAMILY, _DUMP, _ERROR, _DONE = 20, 0x301, 2, 3
+_REQUEST_ALL = struct.Struct("=4s48xII")  # inet_diag_req
+_GETSOCK, _BY_FAMILY, _DUMP, _ERROR, _DONE = 18, 20, 0x301, 2, 3
+_AT_FIRST = 1 << 25  # bytes, of address space and not of memory
 _PIECE = 1 << 16  # a datagram of a dump has at most 32 KB
 _MESSAGE = np.dtype(  # nlmsghdr and inet_diag_msg
     [
@@ -38,15 +41,17 @@ _STEP = 0x9E3779B97F4A7C15  # odd, from the golden ratio: spreads addresses over
 
 
 def dump() -> Sockets:
-    """All TCP sockets of the network namespace of this thread. Raises OSError where the kernel has
-    no inet_diag for TCP.
+    """List all TCP sockets of this thread's network namespace.
+
+    Raises:
+        OSError: the kernel has no inet_diag for TCP.
     """
     time_wait = 1 << inet_diag.TIME_WAIT
-    rest = inet_diag.ALL_STATES & ~time_wait
     with inet_diag.open_socket() as diag:
         # Apart, because messages of one length decode at once.
-        asked = [(family, states) for family in (socket.AF_INET, socket.AF_INET6) for states in (time_wait, rest)]
-        return Sockets.joined([decode(_answers(diag, family, states)) for family, states in asked])
+        return Sockets.joined(
+            [decode(_answers(diag, states)) for states in (time_wait, inet_diag.ALL_STATES & ~time_wait)]
+        )
 
 
 def sample_timestamps(sockets: Sockets) -> None:
@@ -101,6 +106,8 @@ def decode(data: NDArray[np.uint8]) -> Sockets:
 def _columns(rows: NDArray[np.uint8]) -> Sockets:
     fields = np.ndarray(len(rows), _MESSAGE, rows, strides=(rows.strides[0],))
     mini = fields["timer"] == inet_diag.MINI_SOCKET
+    if mini.all():
+        return _mini_sockets(fields)
     four = fields["family"] == socket.AF_INET
     return Sockets(
         fields["state"].copy(),
@@ -111,9 +118,27 @@ def _columns(rows: NDArray[np.uint8]) -> Sockets:
         np.where(mini, fields["expires"], np.uint32(0xFFFFFFFF)).astype(np.int32),
         mini.astype(np.int8),
         fields["inode"].copy(),
-        np.where(mini, UNKNOWN, fields["uid"].astype(np.int64)),
         _no_port(rows),
         np.full(len(rows), UNKNOWN, np.int8),
+    )
+
+
+def _mini_sockets(fields: NDArray[np.void]) -> Sockets:
+    """Columns of mini-sockets alone, of which most things are the same for all."""
+    count = len(fields)
+    four = fields["family"] == socket.AF_INET
+    unknown = np.broadcast_to(np.int8(UNKNOWN), count)
+    return Sockets(
+        fields["state"].copy(),
+        _addresses(fields["local"], four),
+        fields["local_port"].astype(np.uint16),
+        _addresses(fields["remote"], four),
+        fields["remote_port"].astype(np.uint16),
+        fields["expires"].astype(np.int32),
+        np.broadcast_to(np.int8(1), count),
+        np.broadcast_to(np.uint32(0), count),
+        unknown,
+        unknown,
     )
 
 
@@ -143,14 +168,17 @@ def _no_port(rows: NDArray[np.uint8]) -> NDArray[np.int8]:
     return answer
 
 
-def _answers(diag: socket.socket, family: int, states: int) -> NDArray[np.uint8]:
+def _answers(diag: socket.socket, states: int) -> NDArray[np.uint8]:
     """The messages of a dump, one after the other."""
-    body = _REQUEST.pack(family, socket.IPPROTO_TCP, 0, states, b"")
-    diag.send(_HEADER.pack(_HEADER.size + len(body), _BY_FAMILY, _DUMP, 1, 0) + body)
-    buffer, filled = bytearray(1 << 20), 0
+    # The older of the two requests is the only one that walks the kernel's table once for both
+    # families.
+    diag.send(_HEADER.pack(_HEADER.size + _REQUEST_ALL.size, _GETSOCK, _DUMP, 1, 0) + _REQUEST_ALL.pack(b"", states, 0))
+    buffer, filled = _room(_AT_FIRST), 0
     while True:
         if len(buffer) - filled < _PIECE:
-            buffer += bytes(len(buffer))
+            larger = _room(2 * len(buffer))
+            larger[:filled] = buffer[:filled]
+            buffer = larger
         got = diag.recv_into(memoryview(buffer)[filled:])
         _, kind, *_ = _HEADER.unpack_from(buffer, filled)
         if kind == _ERROR:
@@ -163,7 +191,12 @@ def _answers(diag: socket.socket, family: int, states: int) -> NDArray[np.uint8]
             return np.frombuffer(buffer, np.uint8, filled - _HEADER.size - 4)
 
 
-def _ended(buffer: bytearray, filled: int) -> bool:
+def _room(size: int) -> mmap.mmap:
+    """Memory that takes up no page before it is written to."""
+    return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+
+
+def _ended(buffer: mmap.mmap, filled: int) -> bool:
     """Whether the last message is NLMSG_DONE, which has four bytes of payload and may share a
     datagram with the last sockets.
     """

@@ -247,7 +247,9 @@ class _Source:
 def _pools(sockets: Sockets, place: Namespace, span: Range) -> tuple[list[Pool], int, int, dict[str, _Source]]:
     if not len(sockets):
         return [], 0, 0, {}
-    key = peer_key(sockets.remote, sockets.remote_port) ^ peer_key(sockets.local, np.zeros(len(sockets), np.uint16))
+    key = peer_key(sockets.remote, sockets.remote_port)
+    if (sockets.local != sockets.local[0]).any():
+        key ^= peer_key(sockets.local, np.zeros(len(sockets), np.uint16))
     order = np.argsort(key)
     ordered = key[order]
     starts = np.flatnonzero(np.append(True, ordered[1:] != ordered[:-1]))

@@ -30,7 +30,7 @@ class Row(NamedTuple):
         local, remote: 16 bytes, see `packed`.
         remaining_ms: of a TIME_WAIT timer; UNKNOWN where the text does not say.
         mini: a mini-socket, TIME_WAIT or FIN_WAIT2 after close().
-        inode, uid: 0 and UNKNOWN where not known.
+        inode: 0 where not known.
         no_port: 1 with IP_BIND_ADDRESS_NO_PORT, 0 without, UNKNOWN.
         timestamps: 1 in use, 0 not, UNKNOWN.
     """
@@ -43,7 +43,6 @@ class Row(NamedTuple):
     remaining_ms: int = UNKNOWN
     mini: int = 0
     inode: int = 0
-    uid: int = UNKNOWN
     no_port: int = UNKNOWN
     timestamps: int = UNKNOWN
 
@@ -62,7 +61,6 @@ class Sockets:
     remaining_ms: NDArray[np.int32]
     mini: NDArray[np.int8]
     inode: NDArray[np.uint32]
-    uid: NDArray[np.int64]
     no_port: NDArray[np.int8]
     timestamps: NDArray[np.int8]
 
@@ -73,7 +71,7 @@ class Sockets:
     def of(cls, rows: Sequence[Row]) -> Sockets:
         """Columns from `rows`."""
         columns: Any = list(zip(*rows, strict=True)) or [()] * len(Row._fields)
-        (state, local, local_port, remote, remote_port, remaining_ms, mini, inode, uid, no_port, timestamps) = columns
+        (state, local, local_port, remote, remote_port, remaining_ms, mini, inode, no_port, timestamps) = columns
         return cls(
             np.array(state, np.uint8),
             words(b"".join(local)),
@@ -83,7 +81,6 @@ class Sockets:
             np.array(remaining_ms, np.int32),
             np.array(mini, np.int8),
             np.array(inode, np.uint32),
-            np.array(uid, np.int64),
             np.array(no_port, np.int8),
             np.array(timestamps, np.int8),
         )
@@ -91,12 +88,15 @@ class Sockets:
     @classmethod
     def joined(cls, parts: Sequence[Sockets]) -> Sockets:
         """All sockets of `parts`."""
-        if not parts:
-            return cls.of([])
+        parts = [part for part in parts if len(part)]
+        if len(parts) < 2:  # no need to copy
+            return parts[0] if parts else cls.of([])
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
     def where(self, chosen: NDArray[Any]) -> Sockets:
         """Those that `chosen`, a mask or indices, picks."""
+        if chosen.dtype == np.bool_ and chosen.all():
+            return self
         return Sockets(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
 

@@ -55,13 +55,13 @@ def _row(found: re.Match[str], into: Gathered) -> Row:
     remote, remote_port = parted(found["remote"])
     state = STATES[found["state"]]
     timer = _TIMER.search(rest) if "timewait" in rest else None
-    owner, inode, uid = "", 0, UNKNOWN
+    owner, inode = "", 0
     if rest and not rest.isspace():
         if (match := _OWNERS.match(rest)) and match["owner"] != "-":
             pid, _, name = match["owner"].partition("/")
             owner = f"{name.strip().partition(':')[0]}[{pid}]"
         if match := _EXTENDED.match(rest):
-            uid, inode = int(match[1]), int(match[2]) & 0xFFFFFFFF
+            inode = int(match[2]) & 0xFFFFFFFF
     mini = timer is not None or state == inet_diag.TIME_WAIT
     remaining_ms = min(int(timer[1]) * 1000 + int(timer[2]) * 10, 2**31 - 1) if timer else UNKNOWN
     return Row(
@@ -73,7 +73,6 @@ def _row(found: re.Match[str], into: Gathered) -> Row:
         remaining_ms,
         int(mini),
         into.inode_of(owner, inode),
-        UNKNOWN if mini else uid,
     )
 
 

@@ -19,7 +19,7 @@ _TICK_MS = 10  # USER_HZ is 100 everywhere that counts
 _TIME_WAIT_TIMER = "03"
 _ROW = re.compile(
     r"\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) ([0-9A-F]{2}) [0-9A-F]+:[0-9A-F]+ "
-    r"([0-9A-F]{2}):([0-9A-F]+)\s+[0-9A-F]+\s+(\d+)\s+-?\d+\s+(\d+)"
+    r"([0-9A-F]{2}):([0-9A-F]+)\s+[0-9A-F]+\s+\d+\s+-?\d+\s+(\d+)"
 )
 
 
@@ -35,7 +35,7 @@ def rows(lines: Iterable[str]) -> list[Row]:
         match = _ROW.match(line)
         if not match:
             continue
-        local, local_port, remote, remote_port, state, timer, when, uid, inode = match.groups()
+        local, local_port, remote, remote_port, state, timer, when, inode = match.groups()
         mini = timer == _TIME_WAIT_TIMER
         number = int(state, 16)
         if not 0 < number < len(inet_diag.STATES):
@@ -50,7 +50,6 @@ def rows(lines: Iterable[str]) -> list[Row]:
                 min(int(when, 16) * _TICK_MS, 2**31 - 1) if mini else UNKNOWN,
                 int(mini),
                 int(inode) & 0xFFFFFFFF,
-                UNKNOWN if mini else int(uid),
             )
         )
     return found

@@ -21,7 +21,6 @@ _ROW = re.compile(
 _TIMER = re.compile(r"timer:\((\w+),([^,)]*)")
 _USERS = re.compile(r'\("([^"]*)",(?:pid=)?(\d+)')
 _INODE = re.compile(r"\bino:(\d+)")
-_UID = re.compile(r"\buid:(\d+)")
 _SOCKOPT = re.compile(r"inet-sockopt: \(([^)]*)\)")
 _AMOUNT = re.compile(r"(?:(\d+)day)?(?:(\d+)hour)?(?:(\d+)min)?(?:(\d+)sec)?(?:(\d+)\.)?(?:(\d+)ms)?")
 _STATE_ASKED = re.compile(r"\bstate\s+([a-z0-9-]+)")
@@ -69,12 +68,11 @@ def _row(found: re.Match[str], default: int | None, into: Gathered) -> Row:
         raise ValueError("state")
     local, local_port = parted(found["local"])
     remote, remote_port = parted(found["remote"])
-    owner, inode, uid = "", 0, UNKNOWN
+    owner, inode = "", 0
     if len(rest) > 1:
         if "users:(" in rest:
             owner = ", ".join(dict.fromkeys(f"{name}[{pid}]" for name, pid in _USERS.findall(rest)))
         inode = int(match[1]) & 0xFFFFFFFF if (match := _INODE.search(rest)) else 0
-        uid = int(match[1]) if (match := _UID.search(rest)) else UNKNOWN
     row = Row(
         state,
         local,
@@ -84,7 +82,6 @@ def _row(found: re.Match[str], default: int | None, into: Gathered) -> Row:
         _milliseconds(timer[2]) if timer and mini else UNKNOWN,
         int(mini or state == inet_diag.TIME_WAIT),
         into.inode_of(owner, inode),
-        uid,
     )
     return _continued(row, rest) if "cwnd:" in rest or "inet-sockopt" in rest else row
 
