@@ -3,6 +3,7 @@ print about it, and a live look.
 """
 
 import contextlib
+import errno
 import os
 import socket
 import subprocess
@@ -29,7 +30,8 @@ def look(case: dict[str, Any]) -> dict[str, Any]:
 
     Keys of a case: ``settings`` of the proxy, ``origin`` (settings of the server), ``loads``
     (arguments of `Load`, with ``to`` ports and ``serve`` arguments of `Origin`), ``open``
-    connections kept open to port 90, ``mapped`` connections of an IPv6 socket over IPv4.
+    connections kept open to port 90, ``mapped`` connections of an IPv6 socket
+    over IPv4, ``fill`` to use up the whole range.
     """
     from twlab.loop import Loop
     from twlab.network import Network, load_topology
@@ -57,9 +59,14 @@ def look(case: dict[str, Any]) -> dict[str, Any]:
             origin.close()
         kept = _open(stack, proxy, server, case.get("open", 0))
         _mapped(proxy, server, case.get("mapped", 0))
+        error = _fill(proxy, server) if case.get("fill") else ""
         loop.sleep(0.05)
         with proxy.inside():
-            answer = {"texts": {name: _printed(command) for name, command in COMMANDS.items()}, "live": _live()}
+            answer = {
+                "texts": {name: _printed(command) for name, command in COMMANDS.items()},
+                "live": _live(),
+                "error": error,
+            }
         kept.clear()
     return answer
 
@@ -78,8 +85,6 @@ def _live() -> dict[str, Any]:
 
 def _printed(command: str) -> str:
     words = command.split()
-    if words[0] == "busybox" and "TWLAB_BUSYBOX" in os.environ:
-        words[0] = os.environ["TWLAB_BUSYBOX"]
     try:
         return subprocess.run(words, capture_output=True, text=True, check=False).stdout
     except FileNotFoundError:
@@ -99,6 +104,26 @@ def _open(stack: contextlib.ExitStack, proxy: Any, server: Any, count: int) -> l
         near.connect((server.address(), 90))
         kept += [near, stack.enter_context(contextlib.closing(listener.accept()[0]))]
     return kept
+
+
+def _fill(proxy: Any, server: Any) -> str:
+    """Use up the whole range towards port 80, closed here first; the error of the next connect().
+
+    Each port is named, which spares the search for a free one: TIME_WAIT lasts a minute, and the
+    last port must be taken before the first comes back.
+    """
+    with server.socket() as listener:
+        listener.bind((server.address(), 80))
+        listener.listen(4096)
+        for port in range(32_768, 61_000):
+            with proxy.socket() as near:
+                near.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                near.bind((proxy.address(), port))
+                near.connect((server.address(), 80))
+                far, _ = listener.accept()
+            far.close()
+        with proxy.socket() as near:
+            return errno.errorcode.get(near.connect_ex((server.address(), 80)), "")
 
 
 def _mapped(proxy: Any, server: Any, count: int) -> None:

@@ -144,12 +144,14 @@ def _mini_sockets(fields: NDArray[np.void]) -> Sockets:
 
 def _addresses(raw: NDArray[np.uint32], four: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """Two 64-bit words each; IPv4 in its v4-mapped form."""
-    if four.all():
-        made = np.zeros((len(raw), 4), np.uint32)
-        made[:, 2] = _MAPPED_PREFIX
-        made[:, 3] = raw[:, 0]
-        return made.view(np.uint64)
-    return np.ascontiguousarray(raw).view(np.uint64)
+    if not four.any():
+        return np.ascontiguousarray(raw).view(np.uint64)
+    made = np.zeros((len(raw), 4), np.uint32)
+    made[:, 2] = _MAPPED_PREFIX
+    made[:, 3] = raw[:, 0]
+    if not four.all():
+        made[~four] = raw[~four]
+    return made.view(np.uint64)
 
 
 def _no_port(rows: NDArray[np.uint8]) -> NDArray[np.int8]:

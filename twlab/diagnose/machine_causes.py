@@ -96,8 +96,7 @@ def _timestamps(place: Namespace, measured: Measured) -> Iterator[Finding]:
 
 def _reuse(place: Namespace, measured: Measured) -> Iterator[Finding]:
     reuse, taken_over = place.number("tcp_tw_reuse"), place.counters.get("TWRecycled", 0)
-    helped = [pool for pool in measured.pools if pool.reusable and pool.time_wait]
-    if reuse != 1 and not taken_over:
+    if not taken_over:
         return
     rate = place.rates.get("TWRecycled")
     now = f" ({rate:,.0f} a second now)" if rate else ""
@@ -108,11 +107,10 @@ def _reuse(place: Namespace, measured: Measured) -> Iterator[Finding]:
             place.counter_source or "not read",
         ),
     )
-    if taken_over or helped:
-        text = "tcp_tw_reuse is at work: connect() takes over ports whose TIME_WAIT is a second old."
-        if any(pool.binds for pool in measured.pools):
-            text += " It does nothing for the pools whose program binds first."
-        yield Finding("tw-reuse-works", NOTE, text, facts, "", ("tw-reuse-safe",))
+    text = "tcp_tw_reuse is at work: connect() takes over ports whose TIME_WAIT is a second old."
+    if any(pool.binds for pool in measured.pools):
+        text += " It does nothing for the pools whose program binds first."
+    yield Finding("tw-reuse-works", NOTE, text, facts, "", ("tw-reuse-safe",))
 
 
 def _recycle(place: Namespace, _measured: Measured) -> Iterator[Finding]:

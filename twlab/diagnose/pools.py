@@ -50,6 +50,7 @@ class Pool:
         sharers: pools that share their ports with this one, itself included.
         held: ports that are taken for another reason than TIME_WAIT.
         joint_per_s: closes a second of all sharers.
+        peer_timestamps: of the destination's other ports, where this one has no live socket.
     """
 
     source: str
@@ -75,6 +76,7 @@ class Pool:
     sharers: int = 1
     held: int = 0
     joint_per_s: float = 0.0
+    peer_timestamps: tuple[int, int] = (0, 0)
 
     @property
     def name(self) -> str:
@@ -212,6 +214,7 @@ def measure(place: Namespace) -> Measured:
     served = _served(sockets.where(~going & (sockets.state != _LISTEN)), place)
     made = Measured(pools, served, others, largest, _states(sockets), span)
     _judge(made, sockets, sources, span)
+    _spread_timestamps(pools)
     for pool in pools:
         _foresee(pool, pools, place)
     pools.sort(key=lambda pool: (-pool.fill, -pool.used))
@@ -367,10 +370,24 @@ def _judge_together(pools: list[Pool], source: _Source, listening: NDArray[np.bo
             pool.bind = verdict
 
 
+def _spread_timestamps(pools: list[Pool]) -> None:
+    """Take what is known of a destination's timestamps for its other ports, whose pools have no
+    live socket.
+    """
+    known: dict[str, tuple[int, int]] = {}
+    for pool in pools:
+        have, asked = known.get(pool.destination, (0, 0))
+        known[pool.destination] = have + pool.timestamps[0], asked + pool.timestamps[1]
+    for pool in pools:
+        if not pool.timestamps[1]:
+            pool.peer_timestamps = known[pool.destination]
+
+
 def _foresee(pool: Pool, pools: list[Pool], place: Namespace) -> None:
     """How long TIME_WAIT holds a port of this pool, and when the last one is taken."""
     reuse = place.number("tcp_tw_reuse")
-    timestamps_off = place.number("tcp_timestamps") == 0 or (pool.timestamps[1] > 0 and pool.timestamps[0] == 0)
+    have, asked = pool.timestamps if pool.timestamps[1] else pool.peer_timestamps
+    timestamps_off = place.number("tcp_timestamps") == 0 or (asked > 0 and have == 0)
     pool.reusable = (reuse == 1 or (reuse == 2 and pool.loopback)) and not timestamps_off and not pool.binds
     pool.hold_s = place.time_wait_s
     together = [one for one in pools if one.binds and one.source == pool.source] if pool.binds else [pool]

@@ -32,6 +32,7 @@ _SENTENCES = {
     r"packets? rejected in established connections because of timestamp": "PAWSEstab",
     r"resets sent": "TcpOutRsts",
 }
+_ZERO = ("TW", "TWRecycled", "TWKilled", "TCPTimeWaitOverflow")
 _COUNTED = re.compile(rf"\s*(\d+) ({'|'.join(_SENTENCES)})")
 _NAMED = re.compile(r"\s+([A-Za-z]\w+): (\d+)$")
 
@@ -81,6 +82,8 @@ def statistics(lines: Iterable[str], into: Gathered, _heading: str = "") -> None
     sentence.
     """
     for line in lines:
+        if line.startswith("TcpExt:"):  # which leaves out what is 0
+            into.counters |= {name: into.counters.get(name, 0) for name in _ZERO}
         if found := _COUNTED.match(line):
             name = next(name for sentence, name in _SENTENCES.items() if re.fullmatch(sentence, found[2]))
             into.counters[name] = int(found[1])
