@@ -45,6 +45,7 @@ def diagnose(
     show_me: Annotated[
         bool, typer.Option("--show-me", help="Run, in the lab, the scenarios that show what was found.")
     ] = False,
+    engine: Annotated[str, typer.Option(help="Of --show-me: guest or host, as for twlab run.")] = "",
     out_dir: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="Where --show-me makes its runs' folders.")
     ] = Path("runs"),
@@ -82,7 +83,7 @@ def diagnose(
 
         out.print(render(made), soft_wrap=False)
     if show_me:
-        _show(made, out_dir, as_json)
+        _show(made, engine, out_dir, as_json)
 
 
 def _diagnosis(texts: list[str], every_s: float) -> Diagnosis:
@@ -108,7 +109,7 @@ def _diagnosis(texts: list[str], every_s: float) -> Diagnosis:
     return made
 
 
-def _show(made: Diagnosis, out_dir: Path, as_json: bool) -> None:
+def _show(made: Diagnosis, engine: str, out_dir: Path, as_json: bool) -> None:
     """Run what shows the findings, in the lab, with those of this machine's settings that the
     scenario leaves open.
     """
@@ -130,7 +131,7 @@ def _show(made: Diagnosis, out_dir: Path, as_json: bool) -> None:
         )
         order = runner.Order(scenarios=[(source, scenario)], arms=arms, sets=sets, seed=1, out=out_dir)
         with Progress(err, len(arms) or len(scenario.arms)) as progress:
-            finished = runner.run(order, choose(""), progress.on_event)
+            finished = runner.run(order, choose(engine), progress.on_event)
         if not as_json:
             show_table(finished)
 

@@ -54,8 +54,11 @@ class Finding:
 
 def of_pools(place: Namespace, measured: Measured) -> Iterator[Finding]:
     """The causes that the pools show, pool by pool."""
+    shared = set[str]()
     for pool in measured.pools:
-        yield from _fullness(pool, place)
+        if not (pool.binds and pool.source in shared):  # they share their ports: once is enough
+            yield from _fullness(pool, place)
+        shared |= {pool.source} if pool.binds else set()
         yield from _half_full(pool, measured, place)
         yield from _peer_without_timestamps(pool, place)
     yield from _bind_first(measured, place)
@@ -79,6 +82,7 @@ def _closes(pool: Pool, place: Namespace) -> Evidence:
 def _fullness(pool: Pool, place: Namespace) -> Iterator[Finding]:
     ahead = pool.forecast
     waiting = pool.taken - pool.held
+    ports = f"from {pool.source}, shared by all its destinations," if pool.sharers > 1 else f"to {pool.name}"
     full = pool.fill >= FULL
     if not full and (ahead is None or ahead.full_in_s is None):
         return
@@ -97,16 +101,14 @@ def _fullness(pool: Pool, place: Namespace) -> Iterator[Finding]:
     if 2 * waiting < pool.taken:
         if not full:
             return
-        text = f"The ports to {pool.name} are held by open connections, not by TIME_WAIT: {pool.held:,} of {pool.capacity:,}; {fails}."
+        text = f"The ports {ports} are held by open connections, not by TIME_WAIT: {pool.held:,} of {pool.capacity:,}; {fails}."
         remedy = "More source addresses, more destinations or a wider range; a shorter TIME_WAIT would change nothing."
         yield Finding(
             "live-connections-fill-ports", FAULT, text, facts, remedy, ("port-exhaustion --arm sources",), pool.name
         )
     elif full:
         over = f" Half of the TIME_WAITs end within {ahead.over_in_s:.0f} s." if ahead and ahead.over_in_s else ""
-        text = (
-            f"It is TIME_WAIT: {waiting:,} of the {pool.capacity:,} ports to {pool.name} are in it, and {fails}.{over}"
-        )
+        text = f"It is TIME_WAIT: {waiting:,} of the {pool.capacity:,} ports {ports} are in it, and {fails}.{over}"
         yield Finding("time-wait-fills-ports", FAULT, text, facts, "", ("port-exhaustion --arm above",), pool.name)
     else:
         assert ahead and ahead.full_in_s is not None
@@ -115,7 +117,7 @@ def _fullness(pool: Pool, place: Namespace) -> Iterator[Finding]:
             if pool.ceiling_per_s
             else "no port is free for TIME_WAIT"
         )
-        text = f"At {pool.joint_per_s:,.0f} closes a second the ports to {pool.name} are used up in {ahead.full_in_s:.0f} s; {ceiling}."
+        text = f"At {pool.joint_per_s:,.0f} closes a second the ports {ports} are used up in {ahead.full_in_s:.0f} s; {ceiling}."
         yield Finding(
             "time-wait-will-fill-ports", WARNING, text, facts, "", ("port-exhaustion --arm above",), pool.name
         )
@@ -149,7 +151,10 @@ def _peer_without_timestamps(pool: Pool, place: Namespace) -> Iterator[Finding]:
     if not asked or have or place.number("tcp_timestamps") == 0:
         return
     weight = WARNING if place.number("tcp_tw_reuse") == 1 or pool.fill > _SOME else NOTE
-    text = f"Connections to {pool.name} have no timestamps, so tcp_tw_reuse does nothing for them, and nothing but TIME_WAIT keeps old segments out."
+    text = (
+        f"Connections to {pool.name} have no timestamps: tcp_tw_reuse does nothing for them, and only TIME_WAIT "
+        "keeps old segments out of new connections."
+    )
     facts = (Evidence(f"none of {asked} live connections has timestamps", f"{place.socket_source}, tcp_info"),)
     remedy = "Switch timestamps on at the peer, or at the middlebox that strips them."
     yield Finding(
@@ -169,12 +174,14 @@ def _bind_first(measured: Measured, place: Namespace) -> Iterator[Finding]:
         first = binders[0]
         who = _who(binders)
         weight = FAULT if first.fill >= FULL else WARNING if first.fill >= _SOME or len(binders) > 1 else NOTE
-        many = f"{len(binders)} destinations share" if len(binders) > 1 else "all its destinations share"
-        text = f"{who} calls bind() before connect(): {many} one pool of {first.capacity:,} ports at {source}, and {first.joined:,} are taken."
-        facts = [
-            Evidence(f"{pool.name}: {pool.bind.why} ({pool.bind.confidence})", place.socket_source)
-            for pool in binders[:3]
-        ]
+        counted = len(binders) > 1 and not measured.others
+        many = f"{len(binders)} destinations share" if counted else "all its destinations share"
+        fails = "; bind() fails with EADDRINUSE" if first.fill >= FULL else ""
+        text = (
+            f"{who} calls bind() before connect(): {many} one pool of {first.capacity:,} ports at {source}, "
+            f"and {first.joined:,} are taken{fails}."
+        )
+        facts = [Evidence(f"{why} ({first.bind.confidence})", place.socket_source) for why in _reasons(binders)]
         if place.number("tcp_tw_reuse") == 1:
             facts.append(Evidence("tcp_tw_reuse=1 does nothing for a port that bind() chooses", place.setting_source))
         remedy = (
@@ -218,9 +225,17 @@ def _neighbours(measured: Measured, place: Namespace) -> Iterator[Finding]:
             f"A neighbour takes ports from {pool.name}: {_who(binders)} binds first and holds {bound:,} of {pool.capacity:,}, "
             "which no other program's connect() gets, to any destination."
         )
-        facts = [Evidence(f"{other.name}: {other.bind.why}", place.socket_source) for other in binders[:3]]
+        facts = [Evidence(text, place.socket_source) for text in _reasons(binders)]
         remedy = "Give the neighbour another source address, or have it set IP_BIND_ADDRESS_NO_PORT; tcp_tw_reuse does not help here."
         yield Finding("neighbour-binds-first", weight, text, tuple(facts), remedy, (), pool.name)
+
+
+def _reasons(binders: list[Pool]) -> list[str]:
+    """Why these are said to bind first; what is said of all of a source stands once."""
+    by_reason: dict[str, list[str]] = {}
+    for pool in binders:
+        by_reason.setdefault(pool.bind.why, []).append(pool.name)
+    return [f"{names[0]}: {why}" if len(names) == 1 else why for why, names in list(by_reason.items())[:3]]
 
 
 def _who(pools: list[Pool]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from twlab.diagnose.causes import FAULT, FULL, NOTE, WARNING, Evidence, Finding
 from twlab.diagnose.pools import Measured
-from twlab.diagnose.snapshot import Namespace, endpoint, shown
+from twlab.diagnose.snapshot import Namespace, endpoint, shown, whole
 from twlab.linux.inet_diag import TIME_WAIT
 
 _FIN_TIMEOUT_S = 60
@@ -260,7 +260,7 @@ def _haproxy(place: Namespace, _measured: Measured) -> Iterator[Finding]:
         if row.get("svname") == "BACKEND":
             continue
         failed, made, again = (
-            int(text) if (text := row.get(column, "")).isdecimal() else 0 for column in ("econ", "connect", "reuse")
+            whole(text) if (text := row.get(column, "")).isdecimal() else 0 for column in ("econ", "connect", "reuse")
         )
         if made + again >= _A_FEW and again < 0.1 * (made + again):
             text = (

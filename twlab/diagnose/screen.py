@@ -5,6 +5,7 @@ and what is missing.
 from __future__ import annotations
 
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
 
 from rich.console import Group, RenderableType
@@ -16,6 +17,7 @@ from twlab.diagnose.diagnosis import Diagnosis, Part
 from twlab.diagnose.pools import Pool
 
 _POOLS = 8
+_ALIKE = 3  # findings of one cause
 _WIDTH = 100
 _STYLES = {FAULT: "bold red", WARNING: "yellow"}
 _COLUMNS = (
@@ -34,39 +36,39 @@ _COLUMNS = (
 
 def render(diagnosis: Diagnosis, brief: bool = False) -> RenderableType:
     """The diagnosis for a Rich console. `brief`: without evidence and advice, for one screen."""
-    parts: list[RenderableType] = [Text(diagnosis.snapshot.title, style="bold")]
+    parts: list[RenderableType] = [_text(diagnosis.snapshot.title, "bold")]
     for part in diagnosis.parts:
         if len(diagnosis.parts) > 1 and not part.measured.sockets:
             continue
         parts += list(_part(part, brief))
     empty = [part.place.name for part in diagnosis.parts if not part.measured.sockets]
     if len(diagnosis.parts) > 1 and empty:
-        parts.append(Text(f"\nno TCP sockets in: {', '.join(empty)}"))
+        parts += [Text(), _text(f"no TCP sockets in: {', '.join(empty)}")]
     if diagnosis.snapshot.unseen:
-        parts.append(Text("\nnot seen"))
+        parts += [Text(), _text("not seen")]
         parts += [_line(text) for text in diagnosis.snapshot.unseen]
     for name, count in list(diagnosis.snapshot.unread.items())[:5]:
-        parts.append(Text(f"not understood: {count:,} lines of {name}"))
+        parts.append(_text(f"not understood: {count:,} lines of {name}"))
     return Group(*parts)
 
 
 def _part(part: Part, brief: bool) -> Iterator[RenderableType]:
-    yield Text(f"\n{part.place.name}", style="bold")
+    yield Text()
+    yield _text(part.place.name, "bold")
     yield _line(part.answer, "bold")
     if part.measured.pools:
         yield Text()
         yield _table(part)
         if more := part.measured.others + max(0, len(part.measured.pools) - _POOLS):
             yield _line(f"and {more:,} more pools, less full")
+    told = Counter[str]()
     for finding in part.findings:
-        first, *rest = textwrap.wrap(
-            f"{finding.weight}  {finding.text} ({finding.cause})",
-            _WIDTH,
-            subsequent_indent="  ",
-            break_on_hyphens=False,
-        )
-        heading = Text(f"\n{first}" + "".join(f"\n{line}" for line in rest))
-        heading.stylize(_STYLES.get(finding.weight, "bold"), 1, 1 + len(finding.weight))
+        told[finding.cause] += 1
+        if told[finding.cause] > _ALIKE:
+            continue
+        yield Text()
+        heading = _wrapped(f"{finding.weight}  {finding.text} ({finding.cause})", "")
+        heading.stylize(_STYLES.get(finding.weight, "bold"), 0, len(finding.weight))
         yield heading
         if brief:
             continue
@@ -76,19 +78,39 @@ def _part(part: Part, brief: bool) -> Iterator[RenderableType]:
             yield _line(f"remedy: {finding.remedy}")
         for shown in finding.shows:
             yield _line(f"see it: twlab run {shown}")
+    for cause, count in told.items():
+        if count > _ALIKE:
+            yield Text()
+            yield _text(f"and {count - _ALIKE:,} more of the kind {cause}; --json has them")
     if part.advice and not brief:
-        yield Text(f"\nadvice for {part.advice.about}  ({part.advice.command})", style="bold")
+        yield Text()
+        yield _text(f"advice for {part.advice.about}", "bold")
+        yield _text(f"  {part.advice.command}")
         yield from (_line(line) for line in part.advice.lines)
     if part.missing and not brief:
-        yield Text("\nnot read, and what would show it", style="bold")
+        yield Text()
+        yield _text("not read, and what would show it", "bold")
         yield from (_line(f"{what}: {command}") for what, command in part.missing)
 
 
-def _line(text: str, style: str = "") -> RenderableType:
-    return Text(
-        "\n".join(textwrap.wrap(text, _WIDTH, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False)),
-        style=style,
-    )
+def _line(text: str, style: str = "") -> Text:
+    return _wrapped(text, "  ", style)
+
+
+def _wrapped(text: str, indent: str, style: str = "") -> Text:
+    lines = textwrap.wrap(_plain(text), _WIDTH, initial_indent=indent, subsequent_indent="  ", break_on_hyphens=False)
+    return Text("\n".join(lines), style=style)
+
+
+def _text(text: str, style: str = "") -> Text:
+    return Text(_plain(text), style=style)
+
+
+def _plain(text: str) -> str:
+    """Names come from other people's processes and files: no control character reaches the
+    terminal.
+    """
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def _table(part: Part) -> Table:
@@ -96,7 +118,7 @@ def _table(part: Part) -> Table:
     for number, name in enumerate(_COLUMNS):
         table.add_column(name, justify="left" if number in (0, 8, 9) else "right", overflow="fold")
     for pool in part.measured.pools[:_POOLS]:
-        table.add_row(*cells(pool), style="red" if pool.fill >= 0.98 else "")
+        table.add_row(*map(_text, cells(pool)), style="red" if pool.fill >= 0.98 else "")
     return table
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 UNKNOWN = -1
 DEFAULT_RANGE = (32768, 60999)  # Linux net/ipv4/af_inet.c, inet_init_net
 TIME_WAIT_S = 60.0  # TCP_TIMEWAIT_LEN, include/net/tcp.h
+_DIGITS, _LARGEST = 25, 2**63 - 1
 MAPPED = b"\0" * 10 + b"\xff" * 2
 
 
@@ -140,7 +141,7 @@ class Namespace:
     def number(self, name: str) -> int | None:
         """The whole number of a sysctl ``net.ipv4.<name>``; None where it is not known."""
         try:
-            return int(self.settings.get(f"net.ipv4.{name}", "").split()[0])
+            return whole(self.settings.get(f"net.ipv4.{name}", "").split()[0])
         except (IndexError, ValueError):
             return None
 
@@ -148,7 +149,7 @@ class Namespace:
     def port_range(self) -> tuple[int, int]:
         """ip_local_port_range; Linux's default where it is not known."""
         try:
-            low, high = map(int, self.settings.get("net.ipv4.ip_local_port_range", "").split())
+            low, high = map(whole, self.settings.get("net.ipv4.ip_local_port_range", "").split())
         except ValueError:
             return DEFAULT_RANGE
         return (low, high) if 0 < low <= high < 65536 else DEFAULT_RANGE
@@ -164,8 +165,8 @@ class Namespace:
         flags = np.zeros(65536, np.bool_)
         for part in self.settings.get("net.ipv4.ip_local_reserved_ports", "").replace(" ", ",").split(","):
             first, _, last = part.partition("-")
-            if first.isdecimal() and (last or first).isdecimal() and int(last or first) < 65536:
-                flags[int(first) : int(last or first) + 1] = True
+            if first.isdecimal() and (last or first).isdecimal() and whole(last or first) < 65536:
+                flags[whole(first) : whole(last or first) + 1] = True
         return flags
 
 
@@ -186,6 +187,15 @@ class Snapshot:
     unseen: list[str] = field(default_factory=list)
     unread: dict[str, int] = field(default_factory=dict)
     live: bool = False
+
+
+def whole(text: str) -> int:
+    """Read a whole number, at most 64 bits of it: what is larger in a text is a fault of the text.
+
+    Raises:
+        ValueError: it is no number.
+    """
+    return max(-_LARGEST, min(int(text[:_DIGITS]), _LARGEST))
 
 
 def words(data: bytes) -> NDArray[np.uint64]:

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from twlab.diagnose.snapshot import Namespace, Row, Snapshot, Sockets
+from twlab.diagnose.snapshot import Namespace, Row, Snapshot, Sockets, whole
 from twlab.diagnose.texts import conntrack, counters, haproxy_stat, netstat, proc_net_tcp, recognize, settings, ss
 from twlab.diagnose.texts.gathered import Gathered
 from twlab.linux import inet_diag
@@ -95,7 +95,7 @@ def _assemble(name: str, gathered: Gathered) -> Namespace:
     for gauge, sysctl in (("conntrack", "nf_conntrack_count"), ("conntrack_max", "nf_conntrack_max")):
         text = made.settings.get(f"net.netfilter.{sysctl}", "")
         if text.isdecimal():
-            made.gauges[gauge] = int(text)
+            made.gauges[gauge] = whole(text)
     return made
 
 

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 
-from twlab.diagnose.snapshot import packed
+from twlab.diagnose.snapshot import packed, whole
 from twlab.diagnose.texts.gathered import Gathered
 
 _ENTRY = re.compile(
@@ -29,10 +29,10 @@ def entries(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
         if (outside, outside_port) == (source, sport):
             continue
         try:
-            ports = int(outside_port), int(reply_port)
+            ports = whole(outside_port), whole(reply_port)
             if max(ports) < 65536:
                 into.gateway.append(
-                    (packed(outside), ports[0], packed(replier), ports[1], state or "OFFLOAD", int(left or 0))
+                    (packed(outside), ports[0], packed(replier), ports[1], state or "OFFLOAD", whole(left or "0"))
                 )
         except ValueError:
             into.unread["conntrack"] += 1
@@ -43,5 +43,5 @@ def statistics(lines: Iterable[str], into: Gathered, _heading: str = "") -> None
     total: Counter[str] = Counter()
     for line in lines:
         if line.startswith("cpu="):
-            total.update({name: int(value) for name, value in _CPU.findall(line) if name != "cpu"})
+            total.update({name: whole(value) for name, value in _CPU.findall(line) if name != "cpu"})
     into.counters |= {"Conntrack" + name.title().replace("_", ""): value for name, value in total.items()}

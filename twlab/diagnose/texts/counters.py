@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+from twlab.diagnose.snapshot import whole
 from twlab.diagnose.texts.gathered import Gathered
 
 _NSTAT = re.compile(r"([A-Z][A-Za-z0-9]+)\s+(\d+)\s+[\d.]+\s*$")
@@ -15,7 +16,7 @@ def nstat(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
     """Add `nstat -az` (with -s or without)."""
     for line in lines:
         if found := _NSTAT.match(line):
-            into.counters[found[1].removeprefix("TcpExt")] = int(found[2])
+            into.counters[found[1].removeprefix("TcpExt")] = whole(found[2])
 
 
 def pairs(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
@@ -31,7 +32,9 @@ def pairs(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
             continue
         group = found[1].removeprefix("TcpExt")
         into.counters |= {
-            group + name: int(value) for name, value in zip(names, items, strict=False) if value.lstrip("-").isdecimal()
+            group + name: whole(value)
+            for name, value in zip(names, items, strict=False)
+            if value.lstrip("-").isdecimal()
         }
         names = []
 
@@ -42,5 +45,5 @@ def sockstat(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
         words = line.split()
         if words[:1] == ["TCP:"]:
             into.gauges |= {
-                name: int(value) for name, value in zip(words[1::2], words[2::2], strict=False) if value.isdecimal()
+                name: whole(value) for name, value in zip(words[1::2], words[2::2], strict=False) if value.isdecimal()
             }

@@ -9,7 +9,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from twlab.diagnose.snapshot import Row, packed
+from twlab.diagnose.snapshot import Row, packed, whole
 from twlab.linux import inet_diag
 
 _SS = "ESTAB SYN-SENT SYN-RECV FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT UNCONN CLOSE-WAIT LAST-ACK LISTEN CLOSING"  # in the kernel's order
@@ -58,7 +58,7 @@ def port(text: str) -> int:
     if text in ("*", ""):
         return 0
     if text.isdecimal():
-        number = int(text)
+        number = whole(text)
     else:
         try:
             number = socket.getservbyname(text, "tcp")

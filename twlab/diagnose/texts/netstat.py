@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from twlab.diagnose.snapshot import UNKNOWN, Row
+from twlab.diagnose.snapshot import UNKNOWN, Row, whole
 from twlab.diagnose.texts.gathered import STATES, Gathered, parted
 from twlab.linux import inet_diag
 
@@ -62,9 +62,9 @@ def _row(found: re.Match[str], into: Gathered) -> Row:
             pid, _, name = match["owner"].partition("/")
             owner = f"{name.strip().partition(':')[0]}[{pid}]"
         if match := _EXTENDED.match(rest):
-            inode = int(match[2]) & 0xFFFFFFFF
+            inode = whole(match[2]) & 0xFFFFFFFF
     mini = timer is not None or state == inet_diag.TIME_WAIT
-    remaining_ms = min(int(timer[1]) * 1000 + int(timer[2]) * 10, 2**31 - 1) if timer else UNKNOWN
+    remaining_ms = min(whole(timer[1]) * 1000 + int(timer[2]) * 10, 2**31 - 1) if timer else UNKNOWN
     return Row(
         state,
         local,
@@ -86,6 +86,6 @@ def statistics(lines: Iterable[str], into: Gathered, _heading: str = "") -> None
             into.counters |= {name: into.counters.get(name, 0) for name in _ZERO}
         if found := _COUNTED.match(line):
             name = next(name for sentence, name in _SENTENCES.items() if re.fullmatch(sentence, found[2]))
-            into.counters[name] = int(found[1])
+            into.counters[name] = whole(found[1])
         elif found := _NAMED.match(line):
-            into.counters[found[1]] = int(found[2])
+            into.counters[found[1]] = whole(found[2])

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from twlab.diagnose.snapshot import MAPPED, UNKNOWN, Row
+from twlab.diagnose.snapshot import MAPPED, UNKNOWN, Row, whole
 from twlab.diagnose.texts.gathered import Gathered
 from twlab.linux import inet_diag
 
@@ -47,9 +47,9 @@ def rows(lines: Iterable[str]) -> list[Row]:
                 int(local_port, 16),
                 _address(remote),
                 int(remote_port, 16),
-                min(int(when, 16) * _TICK_MS, 2**31 - 1) if mini else UNKNOWN,
+                min(int(when[:16], 16) * _TICK_MS, 2**31 - 1) if mini else UNKNOWN,
                 int(mini),
-                int(inode) & 0xFFFFFFFF,
+                whole(inode) & 0xFFFFFFFF,
             )
         )
     return found

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from functools import lru_cache
 
-from twlab.diagnose.snapshot import UNKNOWN, Row
+from twlab.diagnose.snapshot import UNKNOWN, Row, whole
 from twlab.diagnose.texts.gathered import STATES, Gathered, parted
 from twlab.linux import inet_diag
 
@@ -72,7 +72,7 @@ def _row(found: re.Match[str], default: int | None, into: Gathered) -> Row:
     if len(rest) > 1:
         if "users:(" in rest:
             owner = ", ".join(dict.fromkeys(f"{name}[{pid}]" for name, pid in _USERS.findall(rest)))
-        inode = int(match[1]) & 0xFFFFFFFF if (match := _INODE.search(rest)) else 0
+        inode = whole(match[1]) & 0xFFFFFFFF if (match := _INODE.search(rest)) else 0
     row = Row(
         state,
         local,
@@ -103,5 +103,5 @@ def _milliseconds(text: str) -> int:
     found = _AMOUNT.fullmatch(text)
     if not found or not text:
         return UNKNOWN
-    days, hours, minutes, seconds, more, ms = (min(int(part or 0), 10**6) for part in found.groups())
+    days, hours, minutes, seconds, more, ms = (min(whole(part or "0"), 10**6) for part in found.groups())
     return min((((days * 24 + hours) * 60 + minutes) * 60 + seconds + more) * 1000 + ms, 2**31 - 1)
