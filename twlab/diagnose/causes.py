@@ -67,12 +67,16 @@ def of_pools(place: Namespace, measured: Measured) -> Iterator[Finding]:
 
 def _occupancy(pool: Pool, place: Namespace) -> Evidence:
     states = ", ".join(f"{count:,} {state}" for state, count in sorted(pool.states.items(), key=lambda item: -item[1]))
-    return Evidence(f"{pool.taken:,} of {pool.capacity:,} ports are taken; sockets: {states}", place.socket_source)
+    return Evidence(
+        f"{pool.taken:,} of {pool.capacity:,} ports are taken; sockets of this pool: {states}", place.socket_source
+    )
 
 
 def _closes(pool: Pool, place: Namespace) -> Evidence:
     closes = pool.rate
-    if closes is None or not closes.dated:
+    if closes is None:
+        return Evidence("no socket of this pool is in TIME_WAIT", place.socket_source)
+    if not closes.dated:
         how = "if the rate is steady: the text has no timers"
     else:
         how = f"the timers of TIME_WAIT over the last {closes.window_s:g} s; {closes.average_per_s:,.0f} a second over {place.time_wait_s:g} s"

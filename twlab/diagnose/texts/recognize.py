@@ -24,7 +24,7 @@ _KINDS = [
         rf"(Netid|State|Recv-Q)\s+(State|Recv-Q|Send-Q)\b|([a-z_]\w*\s+)?({_STATES})\s+\d+\s+\d+\s|\d+\s+\d+\s+\S+:\S+\s+\S+:\S+",
     ),
     ("nstat", rf"#(kernel|\d+\.\d+)|({_GROUPS})\w*\s+\d+\s+[\d.]+\s*$"),
-    ("pairs", rf"({_GROUPS}): \S+ \S+"),
+    ("pairs", rf"({_GROUPS}): -?\w+"),
     ("netstat-s", rf"({_GROUPS}):\s*$"),
     ("haproxy", r"# pxname,"),
     ("sockstat", r"sockets: used \d|(TCP|UDP|UDPLITE|RAW|FRAG)6?: inuse \d"),
