@@ -71,7 +71,7 @@ def test_466_a_second_to_one_listener():
     assert "time-wait-will-fill-ports" in causes(part, "warning")
     assert "ports suffice for 471 a second" in part.answer and "used up in 16 s" in part.answer
     assert part.advice and "1,000 connections a second" in " ".join(part.advice.lines)
-    assert "--rate 1000 --ports 32768-60999" in part.advice.command
+    assert "--ports 32768-60999 --rate 1000" in part.advice.command
     steady = judged([*listening(15001), *waiting("10.0.0.9", "10.96.0.7", 9000, by_connect(27_000), 450)])
     assert "time-wait-will-fill-ports" not in causes(steady)
     assert steady.measured.pools[0].forecast.full_in_s is None

@@ -189,7 +189,13 @@ def test_netstat_s_has_the_counters_of_nstat():
         "    14 TCP sockets finished time wait in fast timer\n",
     ]
     text += ["    3 time wait sockets recycled by time stamp\n", "    TCPTimeWaitOverflow: 9\n"]
-    assert parsed(text).counters == {"TcpActiveOpens": 40, "TW": 14, "TWRecycled": 3, "TCPTimeWaitOverflow": 9}
+    assert parsed(text).counters == {
+        "TcpActiveOpens": 40,
+        "TW": 14,
+        "TWRecycled": 3,
+        "TWKilled": 0,
+        "TCPTimeWaitOverflow": 9,
+    }
 
 
 def test_proc_net_netstat_pairs():

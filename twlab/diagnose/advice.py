@@ -1,16 +1,30 @@
-"""What to do, from `twlab plan` with this machine's numbers. The one module that knows the planner."""
+"""Asks the planner what to do, with this machine's numbers. The one module that knows
+`twlab.planner.plan`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
-from twlab.diagnose.pools import Pool
+from twlab.diagnose.causes import FULL
+from twlab.diagnose.pools import Measured, Pool
 from twlab.diagnose.snapshot import Namespace
 from twlab.errors import UsageError
-from twlab.planner.plan import ORIGIN, PROXY, Demand, make
+from twlab.planner.plan import Demand, make
 
 _LEAST_PER_S = 0.5
+_OPTIONS = {  # of twlab plan, for each field of a demand
+    "rate_per_s": "--rate",
+    "origins": "--origins",
+    "reserved": "--reserved",
+    "choice": "--choice",
+    "neighbour_per_s": "--neighbour",
+    "time_wait_s": "--time-wait",
+    "tw_reuse": "--tw-reuse",
+    "life_s": "--life",
+    "closes_first": "--closes-first",
+}
 
 
 @dataclass(frozen=True)
@@ -28,40 +42,67 @@ class Advice:
     lines: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {"about": self.about, "command": self.command, "lines": list(self.lines)}
 
 
-def for_pool(pool: Pool, place: Namespace, unmet_per_s: float = 0.0) -> Advice | None:
-    """Advice for the rate of `pool`; None where nothing is opened and closed.
-
-    Args:
-        unmet_per_s: connects that failed for want of a port, a second, where that is known.
-    """
-    rate_per_s = pool.joint_per_s + unmet_per_s
+def for_pool(pool: Pool, measured: Measured, place: Namespace) -> Advice | None:
+    """Advise for the rate of `pool`; None where nothing is opened and closed."""
+    rate_per_s = pool.joint_per_s
+    if pool.fill >= FULL and pool.rate:  # nothing is closed because nothing can be opened: what was asked before
+        rate_per_s = max(rate_per_s, pool.sharers * pool.rate.peak_per_s)
     if rate_per_s < _LEAST_PER_S:
         return None
-    low, high = place.port_range
-    high = low + pool.capacity - 1  # the planner knows no reserved ports: a range that much shorter has as many
-    have, asked = pool.timestamps
-    timestamps = place.number("tcp_timestamps") != 0 and (have > 0 or not asked)
-    closes_first = PROXY if pool.time_wait else ORIGIN
-    life_s = min(86_400.0, pool.busy / rate_per_s)
-    asked_for: dict[str, Any] = {
-        "rate_per_s": round(rate_per_s, 1),
-        "port_low": low,
-        "port_high": high,
-        "time_wait_s": place.time_wait_s,
-        "life_s": round(life_s, 3),
-        "closes_first": closes_first,
-        "timestamps": timestamps,
-    }
+    taken = {spec.name for spec in fields(Demand)}
+    asked = {name: value for name, value in _numbers(pool, measured, place, rate_per_s).items() if name in taken}
+    if "reserved" not in taken:  # a planner that knows no reserved ports: a range that much shorter has as many
+        asked["port_high"] = asked["port_low"] + pool.capacity - 1
+    if "choice" not in taken and pool.binds:  # its origins share one range, which is what one origin has
+        asked["origins"] = 1
     try:
-        lines = make(Demand(**asked_for)).advice
+        lines = [str(line) for line in make(Demand(**asked)).advice]
     except UsageError:
         return None
-    command = (
-        f"twlab plan --rate {asked_for['rate_per_s']:g} --ports {low}-{high} --time-wait {place.time_wait_s:g} --life {asked_for['life_s']:g} "
-        f"--closes-first {closes_first}" + ("" if timestamps else " --no-timestamps")
-    )
-    return Advice(pool.name, command, tuple(str(line) for line in lines))
+    if pool.binds and "choice" not in taken:
+        lines = [line for line in lines if ": tcp_tw_reuse=1" not in line]
+        lines[1:1] = [
+            "First of all: IP_BIND_ADDRESS_NO_PORT. Without it tcp_tw_reuse does nothing, and more destinations give no port."
+        ]
+    return Advice(pool.name, _command(asked), tuple(lines))
+
+
+def _numbers(pool: Pool, measured: Measured, place: Namespace, rate_per_s: float) -> dict[str, Any]:
+    """Everything that a planner may want to know of the pool."""
+    low, high = place.port_range
+    have, sampled = pool.timestamps if pool.timestamps[1] else pool.peer_timestamps
+    reuse = place.number("tcp_tw_reuse")
+    neighbours = [other for other in measured.pools if other.binds and other.source == pool.source]
+    return {
+        "rate_per_s": round(rate_per_s, 1),
+        "origins": pool.sharers,
+        "port_low": low,
+        "port_high": high,
+        "reserved": place.settings.get("net.ipv4.ip_local_reserved_ports", ""),
+        "choice": "bind" if pool.binds else "connect",
+        "neighbour_per_s": 0.0 if pool.binds else round(sum(other.rate_per_s for other in neighbours), 1),
+        "time_wait_s": place.time_wait_s,
+        "tw_reuse": 2 if reuse is None else min(reuse, 2),
+        "loopback": pool.loopback,
+        "life_s": round(min(86_400.0, pool.busy / rate_per_s), 3),
+        "closes_first": "proxy" if pool.time_wait else "origin",
+        "timestamps": place.number("tcp_timestamps") != 0 and (have > 0 or not sampled),
+    }
+
+
+def _command(asked: dict[str, Any]) -> str:
+    """Return the words of `twlab plan` that ask the same."""
+    defaults = {spec.name: spec.default for spec in fields(Demand)}
+    words = ["twlab plan", f"--ports {asked['port_low']}-{asked['port_high']}"]
+    words += [
+        f"{option} {asked[name]:g}" if isinstance(asked[name], float) else f"{option} {asked[name]}"
+        for name, option in _OPTIONS.items()
+        if name in asked and (asked[name] != defaults[name] or name == "rate_per_s")
+    ]
+    words += ["--loopback"] if asked.get("loopback") else []
+    words += [] if asked["timestamps"] else ["--no-timestamps"]
+    return " ".join(words)

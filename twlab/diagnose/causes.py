@@ -76,10 +76,9 @@ def _closes(pool: Pool, place: Namespace) -> Evidence:
     closes = pool.rate
     if closes is None:
         return Evidence("no socket of this pool is in TIME_WAIT", place.socket_source)
-    if not closes.dated:
-        how = "if the rate is steady: the text has no timers"
-    else:
-        how = f"the timers of TIME_WAIT over the last {closes.window_s:g} s; {closes.average_per_s:,.0f} a second over {place.time_wait_s:g} s"
+    how = "if the rate is steady: the text has no timers"
+    if closes.dated:
+        how = f"over the last {closes.window_s:g} s by the timers of TIME_WAIT, {closes.peak_per_s:,.0f} in the busiest second"
     return Evidence(f"{pool.rate_per_s:,.0f} closes a second ({how})", place.socket_source)
 
 

@@ -123,7 +123,7 @@ def _part(place: Namespace, live: bool) -> Part:
         ),
     )
     worst = next((pool for pool in measured.pools if pool.time_wait), None)
-    given = advice.for_pool(worst, place) if worst else None
+    given = advice.for_pool(worst, measured, place) if worst else None
     return Part(
         place,
         measured,

@@ -138,7 +138,8 @@ def _peer_closes(place: Namespace, measured: Measured) -> Iterator[Finding]:
     if not place.rates:
         opens, waits = float(place.counters.get("TcpActiveOpens", 0)), float(place.counters.get("TW", -1))
         how = "since the counters began"
-    enough = opens >= (2 if place.rates else _A_FEW)
+    still_open = 0 if place.rates else sum(pool.busy for pool in measured.pools)
+    enough = opens - still_open >= (2 if place.rates else _A_FEW)
     kept = sum(pool.time_wait for pool in measured.pools)
     if not enough or not 0 <= waits < 0.1 * opens or kept > 0.1 * measured.sockets + 10:
         return
