@@ -81,7 +81,7 @@ def diagnose(
     else:
         from twlab.diagnose.screen import render
 
-        out.print(render(made), soft_wrap=False)
+        out.print(render(made, out.width), soft_wrap=False)
     if show_me:
         _show(made, engine, out_dir, as_json)
 

@@ -81,8 +81,8 @@ def _read(place: Place, reason: str) -> Namespace | None:
         if there and reason:
             try:
                 made.sockets = columns.dump()
-                columns.sample_timestamps(made.sockets)
                 made.socket_source = "inet_diag"
+                columns.sample_timestamps(made.sockets)
             except OSError as error:
                 made.missing.append((f"the sockets over inet_diag ({error.strerror})", "ss -tanoe"))
         if not made.socket_source and not _from_proc(made, "/proc/thread-self/net" if there else place.net):

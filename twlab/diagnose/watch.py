@@ -30,7 +30,7 @@ def watch(console: Console, every_s: float, metrics: Path | None = None, times: 
             if metrics:
                 prometheus.write(made, metrics)
             if console.is_terminal:
-                shown.update(screen.render(made, brief=True), refresh=True)
+                shown.update(screen.render(made, console.width, brief=True), refresh=True)
             else:
-                console.print(screen.render(made, brief=True))
+                console.print(screen.render(made, console.width, brief=True))
             done += 1
