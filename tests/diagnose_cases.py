@@ -1,4 +1,5 @@
 """Texts as `ss -tanoe` would print them on machines of public reports, made from a description.
+
 Numbers are those of the reports.
 """
 

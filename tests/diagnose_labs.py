@@ -1,5 +1,5 @@
-"""Labs whose truth is known, for `twlab diagnose`: loads on a proxy, then everything that tools
-print about it, and a live look.
+"""Labs whose truth is known, for `twlab diagnose`: loads on a proxy, then what tools print, and a
+live look.
 """
 
 import contextlib
@@ -62,11 +62,8 @@ def look(case: dict[str, Any]) -> dict[str, Any]:
         error = _fill(proxy, server) if case.get("fill") else ""
         loop.sleep(0.05)
         with proxy.inside():
-            answer = {
-                "texts": {name: _printed(command) for name, command in COMMANDS.items()},
-                "live": _live(),
-                "error": error,
-            }
+            texts = {name: _printed(command) for name, command in COMMANDS.items()}
+            answer = {"texts": texts, "live": _live(), "error": error}
         kept.clear()
     return answer
 

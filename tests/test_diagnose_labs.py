@@ -1,6 +1,4 @@
-"""Labs whose truth is known: the live look finds it, and the texts of every tool lead to the same
-pools and findings.
-"""
+"""Labs whose truth is known: the live look and the texts of every tool lead to it."""
 
 import pytest
 from conftest import lacks, run_in_sandbox

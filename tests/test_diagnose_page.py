@@ -1,6 +1,4 @@
-"""docs/is-it-time-wait.md: its sessions are what the command prints, its commands can be given, its
-causes are all there are.
-"""
+"""docs/is-it-time-wait.md: its sessions, its commands and its table of causes are true."""
 
 import ast
 import re

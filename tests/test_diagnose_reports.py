@@ -1,6 +1,4 @@
-"""The situations of public reports, rebuilt: the diagnosis names the cause that took their authors
-days to find.
-"""
+"""The situations of public reports, rebuilt: the diagnosis names the cause."""
 
 import pytest
 from diagnose_cases import HIGH, LOW, PORTS, by_bind, by_connect, judged, listening, open_, waiting
@@ -33,8 +31,8 @@ def test_bind_first_to_ten_endpoints():
 
 
 def test_ten_endpoints_with_connect_are_no_trouble():
-    """The same number of connections, with the port left to connect(): the endpoints share the
-    ports, and each has room.
+    """The same connections with the port left to connect(): endpoints share ports, and each has
+    room.
     """
     lines = [
         text
@@ -64,8 +62,8 @@ def test_a_sidecar_that_binds_127_0_0_6():
 
 
 def test_466_a_second_to_one_listener():
-    """istio#51210: one destination, 28,232 ports, 60 s: some 470 a second; at more, the time at
-    which it ends is named.
+    """istio#51210: 28,232 ports and 60 s are some 470 a second; at more, the time of the end is
+    named.
     """
     part = judged([*listening(15001), *waiting("10.0.0.9", "10.96.0.7", 9000, by_connect(12_000), 1000)])
     assert "time-wait-will-fill-ports" in causes(part, "warning")
@@ -78,8 +76,8 @@ def test_466_a_second_to_one_listener():
 
 
 def test_a_half_full_range():
-    """haproxy#2050: at some 32,000 open connections system time jumps: every connect() walks
-    through half of the range in vain.
+    """haproxy#2050: at some 32,000 open connections every connect() tries half of the range in
+    vain.
     """
     span = {"ip_local_port_range": "1024\t65000"}
     ports = [*range(1024, 65001, 2), *range(1025, 1625, 2)]
@@ -90,9 +88,7 @@ def test_a_half_full_range():
 
 
 def test_a_hundred_thousand_long_lived_connections():
-    """Accepted ones use up no ports; opened ones fill the pool of each destination, and TIME_WAIT
-    has nothing to do with it.
-    """
+    """Accepted ones use up no ports; opened ones fill pools, and TIME_WAIT has no part in it."""
     accepted = [text for i in range(4) for text in open_("10.0.0.1", f"10.9.{i}.1", 0, [])]
     for client in range(4):
         accepted += [
@@ -112,9 +108,7 @@ def test_a_hundred_thousand_long_lived_connections():
 
 
 def test_a_cache_that_closes_every_connection_to_its_twin():
-    """varnish-cache#2622: 500 a second to one backend, closed here first: EADDRNOTAVAIL, probes
-    fail, the backends go down.
-    """
+    """varnish-cache#2622: 500 a second to one backend, closed here first: EADDRNOTAVAIL."""
     part = judged(
         [*listening(80, 6081), *waiting("10.0.0.1", "10.0.0.2", 6081, by_connect(PORTS), 500)],
         counters={"TcpActiveOpens": 10**6, "TcpExtTW": 990_000},
@@ -125,8 +119,8 @@ def test_a_cache_that_closes_every_connection_to_its_twin():
 
 
 def test_a_proxy_that_binds_its_address_to_many_destinations():
-    """shadowsocks-libev#2930: SO_REUSEADDR and bind(address, 0); thousands of destinations with a
-    few connections each; EADDRINUSE.
+    """shadowsocks-libev#2930: bind(address, 0), then a few connections to each of many
+    destinations.
     """
     ports = by_bind(PORTS)
     lines = [text for i in range(2800) for text in open_("10.0.0.1", f"10.{i // 250}.{i % 250}.5", 443, ports[i::2800])]

@@ -1,6 +1,4 @@
-"""Texts of many tools and versions about one machine: the same sockets come out of each, and each
-format's own facts.
-"""
+"""Texts of many tools and versions about one machine: the same sockets come out of each."""
 
 import io
 import tarfile

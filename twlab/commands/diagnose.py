@@ -50,8 +50,7 @@ def diagnose(
         Path, typer.Option("--out", metavar="DIR", help="Where --show-me makes its runs' folders.")
     ] = Path("runs"),
 ) -> None:
-    """Is it TIME_WAIT? What holds this machine's ports, or those in a text from another machine,
-    and until when.
+    """Say what holds this machine's ports, or another's: is it TIME_WAIT?
 
     Reads only: nothing is changed or sent, and no kernel module is loaded. Root is not needed. Exit
     status: 0 diagnosed, whatever was found; 2 wrong usage, or a text that cannot be read; 130
@@ -110,8 +109,9 @@ def _diagnosis(texts: list[str], every_s: float) -> Diagnosis:
 
 
 def _show(made: Diagnosis, engine: str, out_dir: Path, as_json: bool) -> None:
-    """Run what shows the findings, in the lab, with those of this machine's settings that the
-    scenario leaves open.
+    """Run what shows the findings, in the lab.
+
+    Those of this machine's settings that the scenario leaves open are set.
     """
     from twlab.commands.console import find
     from twlab.commands.progress import Progress

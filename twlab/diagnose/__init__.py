@@ -1,5 +1,6 @@
-"""Diagnosis of a live machine, or of text from another: which ports are held, by what, and until
-when.
+"""Diagnoses which ports a machine holds, by what, and until when.
+
+Of a live machine, or of text from another.
 
 Data flows one way: `live` or `texts` read a `Snapshot`; `pools`, `rate` and `bind_first` measure
 it; `findings` names the causes; `advice` asks the planner; `report`, `screen`, `watch` and

@@ -1,5 +1,6 @@
-"""Asks the planner what to do, with this machine's numbers. The one module that knows
-`twlab.planner.plan`.
+"""Asks the planner what to do, with this machine's numbers.
+
+The one module that knows `twlab.planner.plan`.
 """
 
 from __future__ import annotations
@@ -65,14 +66,13 @@ def for_pool(pool: Pool, measured: Measured, place: Namespace) -> Advice | None:
         return None
     if pool.binds and "choice" not in taken:
         lines = [line for line in lines if ": tcp_tw_reuse=1" not in line]
-        lines[1:1] = [
-            "First of all: IP_BIND_ADDRESS_NO_PORT. Without it tcp_tw_reuse does nothing, and more destinations give no port."
-        ]
+        option = "First of all: IP_BIND_ADDRESS_NO_PORT."
+        lines[1:1] = [f"{option} Without it tcp_tw_reuse does nothing, and more destinations give no port."]
     return Advice(pool.name, _command(asked), tuple(lines))
 
 
 def _numbers(pool: Pool, measured: Measured, place: Namespace, rate_per_s: float) -> dict[str, Any]:
-    """Everything that a planner may want to know of the pool."""
+    """Return everything that a planner may ask of the pool."""
     low, high = place.port_range
     have, sampled = pool.timestamps if pool.timestamps[1] else pool.peer_timestamps
     reuse = place.number("tcp_tw_reuse")

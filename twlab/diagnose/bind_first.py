@@ -1,4 +1,4 @@
-"""Whether a program called bind() before connect(), told by the ports themselves.
+"""Tells from the ports whether a program called bind() before connect().
 
 connect() takes ports of the parity of the range's low end, and goes on to the others when those are
 used up; bind(address, 0) does the opposite (Linux net/ipv4/inet_hashtables.c, __inet_hash_connect;
@@ -42,7 +42,7 @@ class Bind:
     ports: int = 0
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return dict(vars(self))
 
 
@@ -62,13 +62,11 @@ class Range:
 
     @property
     def size(self) -> int:
-        """How many."""
+        """Count them."""
         return int(np.count_nonzero(self.usable))
 
     def of_parity(self, ports: NDArray[np.bool_], bind: bool) -> int:
-        """How many of the flagged ports have the parity that connect() prefers, or that bind()
-        does.
-        """
+        """Count the flagged ports that connect() prefers, or that bind() does."""
         first = (self.low & 1) ^ int(bind)
         return int(np.count_nonzero((ports & self.usable)[first::2]))
 
@@ -80,7 +78,7 @@ def judge(
     no_port: tuple[int, int],
     span: Range,
 ) -> Bind:
-    """The verdict on one pool from the parity of its ports.
+    """Judge one pool by the parity of its ports.
 
     Args:
         ports: of the pool, a flag each.
@@ -135,8 +133,9 @@ def _used_up(ports: NDArray[np.bool_], bind: bool, span: Range) -> bool:
 
 
 def judge_by_sharing(counts: NDArray[np.int64], sizes: NDArray[np.int64], span: Range) -> Bind | None:
-    """The verdict on all pools of one source from the ports that destinations share; None where
-    that says nothing.
+    """Judge all pools of one source by the ports that they share.
+
+    The result is None where that says nothing.
 
     Args:
         counts: sockets of each of 65,536 ports, over all destinations.
@@ -146,8 +145,8 @@ def judge_by_sharing(counts: NDArray[np.int64], sizes: NDArray[np.int64], span: 
     size = span.size
     if len(sizes) < 2 or not size:
         return None
-    # Were each destination's ports drawn from the range without regard to the others', this many
-    # ports would have two or more.
+    # So many ports would have two sockets or more, were those of each destination drawn without
+    # regard to the others'.
     shares = np.minimum(sizes / size, 1 - 1e-9)
     none = float(np.prod(1 - shares))
     expected = size * (1 - none - none * float((shares / (1 - shares)).sum()))

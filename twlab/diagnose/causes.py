@@ -1,4 +1,4 @@
-"""One cause of trouble, or of none, with its evidence; and the causes that lie in pools of ports."""
+"""A finding with its evidence; and the causes that lie in pools of ports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Evidence(NamedTuple):
 
 @dataclass(frozen=True)
 class Finding:
-    """What is the matter, or is not.
+    """One cause of trouble, or a fact that rules one out.
 
     Attributes:
         cause: its stable name, e.g. ``time-wait-fills-ports``.
@@ -48,12 +48,12 @@ class Finding:
     pool: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {**vars(self), "evidence": [fact._asdict() for fact in self.evidence], "shows": list(self.shows)}
 
 
 def of_pools(place: Namespace, measured: Measured) -> Iterator[Finding]:
-    """The causes that the pools show, pool by pool."""
+    """Find the causes that the pools show."""
     shared = set[str]()
     for pool in measured.pools:
         if not (pool.binds and pool.source in shared):  # they share their ports: once is enough
@@ -78,7 +78,10 @@ def _closes(pool: Pool, place: Namespace) -> Evidence:
         return Evidence("no socket of this pool is in TIME_WAIT", place.socket_source)
     how = "if the rate is steady: the text has no timers"
     if closes.dated:
-        how = f"over the last {closes.window_s:g} s by the timers of TIME_WAIT, {closes.peak_per_s:,.0f} in the busiest second"
+        how = (
+            f"over the last {closes.window_s:g} s by the timers of TIME_WAIT, {closes.peak_per_s:,.0f} in "
+            "the busiest second"
+        )
     return Evidence(f"{pool.rate_per_s:,.0f} closes a second ({how})", place.socket_source)
 
 
@@ -104,7 +107,10 @@ def _fullness(pool: Pool, place: Namespace) -> Iterator[Finding]:
     if 2 * waiting < pool.taken:
         if not full:
             return
-        text = f"The ports {ports} are held by open connections, not by TIME_WAIT: {pool.held:,} of {pool.capacity:,}; {fails}."
+        text = (
+            f"The ports {ports} are held by open connections, not by TIME_WAIT: {pool.held:,} of "
+            f"{pool.capacity:,}; {fails}."
+        )
         remedy = "More source addresses, more destinations or a wider range; a shorter TIME_WAIT would change nothing."
         yield Finding(
             "live-connections-fill-ports", FAULT, text, facts, remedy, ("port-exhaustion --arm sources",), pool.name
@@ -120,15 +126,19 @@ def _fullness(pool: Pool, place: Namespace) -> Iterator[Finding]:
             if pool.ceiling_per_s
             else "no port is free for TIME_WAIT"
         )
-        text = f"At {pool.joint_per_s:,.0f} closes a second the ports {ports} are used up in {ahead.full_in_s:.0f} s; {ceiling}."
+        text = (
+            f"At {pool.joint_per_s:,.0f} closes a second the ports {ports} are used up in "
+            f"{ahead.full_in_s:.0f} s; {ceiling}."
+        )
         yield Finding(
             "time-wait-will-fill-ports", WARNING, text, facts, "", ("port-exhaustion --arm above",), pool.name
         )
 
 
 def _taken_over(pool: Pool, place: Namespace) -> bool:
-    """Whether tcp_tw_reuse is at work in a full pool: it counts, or ports come faster than
-    TIME_WAITs end, which keeps them young.
+    """Tell whether tcp_tw_reuse is at work in a full pool.
+
+    It is if it counts, or if ports come back faster than TIME_WAITs end, which keeps them young.
     """
     if place.counters.get("TWRecycled"):
         return True
@@ -136,16 +146,22 @@ def _taken_over(pool: Pool, place: Namespace) -> bool:
 
 
 def _half_full(pool: Pool, measured: Measured, place: Namespace) -> Iterator[Finding]:
-    """Past half the range every connect() first tries all ports of one parity, in vain."""
+    """Past half the range connect() first tries all ports of one parity, in vain."""
     half = measured.span.of_parity(measured.span.usable, bind=False)
     if pool.binds or pool.capacity < _WORTH_A_WORD or pool.fill < _MUCH:
         return
     taken = measured.span.of_parity(pool.flags, bind=False) + pool.blocked // 2
     if taken < 0.97 * half:
         return
-    text = f"The range to {pool.name} is past its half: each connect() tries {half:,} ports in vain before it comes to a free one."
+    text = (
+        f"The range to {pool.name} is past its half: each connect() tries {half:,} ports in vain before it "
+        "comes to a free one."
+    )
     facts = (Evidence(f"{taken:,} of the {half:,} ports that connect() tries first are taken", place.socket_source),)
-    remedy = "Spread over more source addresses or destinations: the search costs CPU in every connect(), seen as system time."
+    remedy = (
+        "Spread over more source addresses or destinations: the search costs CPU in every connect(), seen "
+        "as system time."
+    )
     yield Finding("half-full-range", WARNING, text, facts, remedy, (), pool.name)
 
 
@@ -215,8 +231,9 @@ def _bind_first(measured: Measured, place: Namespace) -> Iterator[Finding]:
 
 
 def _neighbours(measured: Measured, place: Namespace) -> Iterator[Finding]:
-    """Ports that one program bound are closed to every other program's connect(), to any
-    destination.
+    """Find the pools whose ports other programs have bound.
+
+    Such a port is closed to every other program's connect(), to any destination.
     """
     for pool in measured.pools:
         bound = measured.taken_by_binders.get(pool.source, 0)
@@ -225,16 +242,19 @@ def _neighbours(measured: Measured, place: Namespace) -> Iterator[Finding]:
         binders = [other for other in measured.pools if other.binds and other.source == pool.source]
         weight = FAULT if pool.fill >= FULL else WARNING if bound >= _SOME * pool.capacity else NOTE
         text = (
-            f"A neighbour takes ports from {pool.name}: {_who(binders)} binds first and holds {bound:,} of {pool.capacity:,}, "
-            "which no other program's connect() gets, to any destination."
+            f"A neighbour takes ports from {pool.name}: {_who(binders)} binds first and holds "
+            f"{bound:,} of {pool.capacity:,}, which no other program's connect() gets, to any destination."
         )
         facts = [Evidence(text, place.socket_source) for text in _reasons(binders)]
-        remedy = "Give the neighbour another source address, or have it set IP_BIND_ADDRESS_NO_PORT; tcp_tw_reuse does not help here."
+        remedy = (
+            "Give the neighbour another source address, or have it set IP_BIND_ADDRESS_NO_PORT; "
+            "tcp_tw_reuse does not help here."
+        )
         yield Finding("neighbour-binds-first", weight, text, tuple(facts), remedy, (), pool.name)
 
 
 def _reasons(binders: list[Pool]) -> list[str]:
-    """Why these are said to bind first; what is said of all of a source stands once."""
+    """Return why these bind first; what holds for all of a source stands once."""
     by_reason: dict[str, list[str]] = {}
     for pool in binders:
         by_reason.setdefault(pool.bind.why, []).append(pool.name)

@@ -1,10 +1,11 @@
-"""The one command line that collects on another machine what a diagnosis needs. It changes nothing
-there.
+"""The command line that collects, on another machine, what a diagnosis needs.
+
+It changes nothing there.
 """
 
 from __future__ import annotations
 
-# ss asks inet_diag, which would load the module tcp_diag where it is neither loaded nor built in;
+# ss asks inet_diag, which would load the module tcp_diag where it is neither loaded nor built in.
 # /proc/net/tcp has the same sockets then.
 _SCRIPT = """\
 h() { echo "==> $* <=="; "$@" 2>/dev/null; };
@@ -19,5 +20,5 @@ h grep -s . /proc/sys/kernel/hostname /proc/sys/kernel/osrelease /proc/sys/net/i
 
 
 def command() -> str:
-    """A line for sh: ``sh -c '...'``, to be run there and piped to `twlab diagnose -` here."""
+    """Return a line for sh, to be piped to `twlab diagnose -`."""
     return "sh -c '" + " ".join(_SCRIPT.split()) + "'"

@@ -1,5 +1,4 @@
-"""The kernel's table of TCP sockets as columns: an inet_diag dump decoded by numpy, some 80 ns a
-socket.
+"""Reads the kernel's table of TCP sockets as columns of numpy.
 
 Only dumps are asked for; nothing is changed. (Linux include/uapi/linux/inet_diag.h,
 net/ipv4/inet_diag.c)
@@ -55,8 +54,12 @@ def dump() -> Sockets:
 
 
 def sample_timestamps(sockets: Sockets) -> None:
-    """Ask a few established connections to each peer whether they use timestamps, and note it in
-    their column. Raises OSError.
+    """Ask some connections to each peer whether they use timestamps.
+
+    The answers go into the column `timestamps`.
+
+    Raises:
+        OSError: the kernel does not answer.
     """
     live = np.flatnonzero(sockets.state == inet_diag.STATES.index("ESTABLISHED"))
     if not len(live):
@@ -73,8 +76,9 @@ def sample_timestamps(sockets: Sockets) -> None:
 
 
 def peer_key(address: NDArray[np.uint64], port: NDArray[np.uint16]) -> NDArray[np.uint64]:
-    """A 64-bit hash of each (address, port): equal peers have equal keys, and the chance of two
-    peers sharing one is 1 in 10^9.
+    """Hash each (address, port) to 64 bits.
+
+    Equal peers have equal keys; that two of 100,000 peers share one has a chance of 1 in 10^9.
     """
     key: NDArray[np.uint64] = address[:, 0] * np.uint64(0xC2B2AE3D27D4EB4F)
     key ^= key >> np.uint64(29)
@@ -87,7 +91,7 @@ def peer_key(address: NDArray[np.uint64], port: NDArray[np.uint16]) -> NDArray[n
 
 
 def decode(data: NDArray[np.uint8]) -> Sockets:
-    """Columns of consecutive netlink messages, each an inet_diag_msg with attributes."""
+    """Decode consecutive netlink messages, each an inet_diag_msg with attributes."""
     parts, offset = [], 0
     while offset + _MESSAGE.itemsize <= len(data):
         length = int(data[offset : offset + 4].view("<u4")[0])
@@ -124,7 +128,7 @@ def _columns(rows: NDArray[np.uint8]) -> Sockets:
 
 
 def _mini_sockets(fields: NDArray[np.void]) -> Sockets:
-    """Columns of mini-sockets alone, of which most things are the same for all."""
+    """Decode mini-sockets alone, of which most things are the same for all."""
     count = len(fields)
     four = fields["family"] == socket.AF_INET
     unknown = np.broadcast_to(np.int8(UNKNOWN), count)
@@ -155,8 +159,9 @@ def _addresses(raw: NDArray[np.uint32], four: NDArray[np.bool_]) -> NDArray[np.u
 
 
 def _no_port(rows: NDArray[np.uint8]) -> NDArray[np.int8]:
-    """IP_BIND_ADDRESS_NO_PORT of each; the attributes stand at the same place in messages of one
-    length, which is checked.
+    """Read IP_BIND_ADDRESS_NO_PORT of each.
+
+    Attributes stand at one place in messages of one length; that is checked.
     """
     answer = np.full(len(rows), UNKNOWN, np.int8)
     offset, end = _MESSAGE.itemsize, rows.shape[1]
@@ -171,7 +176,7 @@ def _no_port(rows: NDArray[np.uint8]) -> NDArray[np.int8]:
 
 
 def _answers(diag: socket.socket, states: int) -> NDArray[np.uint8]:
-    """The messages of a dump, one after the other."""
+    """Ask for a dump, and return its messages one after the other."""
     # The older of the two requests is the only one that walks the kernel's table once for both
     # families.
     diag.send(_HEADER.pack(_HEADER.size + _REQUEST_ALL.size, _GETSOCK, _DUMP, 1, 0) + _REQUEST_ALL.pack(b"", states, 0))
@@ -194,13 +199,14 @@ def _answers(diag: socket.socket, states: int) -> NDArray[np.uint8]:
 
 
 def _room(size: int) -> mmap.mmap:
-    """Memory that takes up no page before it is written to."""
+    """Reserve memory that takes up no page before it is written to."""
     return mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 
 
 def _ended(buffer: mmap.mmap, filled: int) -> bool:
-    """Whether the last message is NLMSG_DONE, which has four bytes of payload and may share a
-    datagram with the last sockets.
+    """Tell whether the last message is NLMSG_DONE.
+
+    It has four bytes of payload, and may share a datagram with the last sockets.
     """
     length, kind, *_ = _HEADER.unpack_from(buffer, filled - _HEADER.size - 4)
     return kind == _DONE and length == _HEADER.size + 4
@@ -225,7 +231,7 @@ def _families(local: bytes) -> tuple[int, ...]:
 
 
 def _option(data: bytes) -> int:
-    """Whether the tcp_info in the answer `data` says that timestamps are in use."""
+    """Read from a tcp_info whether timestamps are in use."""
     if _HEADER.unpack_from(data)[1] != _BY_FAMILY:
         return UNKNOWN
     offset = _MESSAGE.itemsize

@@ -1,6 +1,4 @@
-"""The diagnosis of a snapshot: for each namespace its pools, its findings, the answer in one
-sentence, advice, and what is missing.
-"""
+"""Diagnoses a snapshot: pools, findings, the answer, advice, what is missing."""
 
 from __future__ import annotations
 
@@ -49,7 +47,7 @@ class Part:
         return tuple(dict.fromkeys(finding.cause for finding in self.findings))
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         measured, place = self.measured, self.place
         return {
             "namespace": place.name,
@@ -82,21 +80,21 @@ _RATES = ("TcpActiveOpens", "TcpPassiveOpens", "TcpAttemptFails", "TW", "TWKille
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Everything that is said of a snapshot."""
+    """The diagnosis of a snapshot, a part for each namespace."""
 
     snapshot: Snapshot
     parts: tuple[Part, ...]
 
     @property
     def shows(self) -> tuple[str, ...]:
-        """Scenarios that show what was found, each once, the gravest finding's first."""
+        """What to run in the lab, each once, the gravest finding's first."""
         found = sorted(
             (finding for part in self.parts for finding in part.findings), key=lambda finding: _ORDER[finding.weight]
         )
         return tuple(dict.fromkeys(name for finding in found for name in finding.shows))
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         snapshot = self.snapshot
         return {
             "schema": SCHEMA,
@@ -109,7 +107,7 @@ class Diagnosis:
 
 
 def diagnose(snapshot: Snapshot) -> Diagnosis:
-    """The diagnosis of `snapshot`."""
+    """Diagnose `snapshot`."""
     return Diagnosis(snapshot, tuple(_part(place, snapshot.live) for place in snapshot.namespaces))
 
 
@@ -154,7 +152,7 @@ def _answer(place: Namespace, measured: Measured, findings: list[Finding]) -> st
 
 
 def _missing(place: Namespace, measured: Measured, live: bool) -> list[tuple[str, str]]:
-    """What a reader would want to know, and did not give."""
+    """List what a reader would want to know and the text does not say."""
     lacking: list[tuple[str, str]] = []
     sockets = place.sockets
     if not place.socket_source:

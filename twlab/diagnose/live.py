@@ -1,5 +1,4 @@
-"""A look at this machine: sockets, settings, counters and owners of every network namespace that
-this user can see.
+"""Looks at this machine: sockets, settings, counters, owners, by namespace.
 
 Read-only: it reads /proc and asks inet_diag for dumps, and asks nothing where a question could load
 a kernel module.
@@ -40,7 +39,7 @@ _CONNTRACK = (("conntrack", "nf_conntrack_count"), ("conntrack_max", "nf_conntra
 
 
 def read(interval_s: float = 1.0, wait: Callable[[float], object] | None = None, only_own: bool = False) -> Snapshot:
-    """A snapshot of this machine.
+    """Take a snapshot of this machine.
 
     Args:
         interval_s: time between two looks at the counters, which gives their rates; 0: one look, no
@@ -116,8 +115,9 @@ def _settings(made: Namespace) -> None:
 
 
 def _time_wait_s(made: Namespace) -> float:
-    """The length of TIME_WAIT of kernels that let it be set: the lab kernel in ms, Alibaba Cloud
-    Linux in s.
+    """Return the length of TIME_WAIT, in s.
+
+    Some kernels let it be set: the lab kernel in ms, Alibaba Cloud Linux in s.
     """
     if milliseconds := made.number("tcp_timewait_len"):
         return milliseconds / 1000
@@ -144,7 +144,7 @@ def _counters(place: Place) -> dict[str, int]:
 
 
 def _conntrack(text: str, into: Gathered) -> None:
-    """A line of names, then one of hexadecimal values for each processor."""
+    """Add a line of names, then one of hexadecimal values for each processor."""
     names, *processors = [line.split() for line in text.splitlines()] or [[]]
     for column, name in enumerate(names):
         if name in ("insert_failed", "drop", "early_drop", "invalid"):

@@ -1,4 +1,4 @@
-"""Causes that lie in settings, counters and states, and not in one pool."""
+"""The causes that lie in settings, counters and states, not in one pool."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NEARLY = 0.9
 
 
 def of_machine(place: Namespace, measured: Measured) -> Iterator[Finding]:
-    """The causes that the namespace as a whole shows."""
+    """Find the causes that the namespace as a whole shows."""
     for cause in (
         _overflow,
         _fin_timeout,
@@ -55,7 +55,10 @@ def _overflow(place: Namespace, measured: Measured) -> Iterator[Finding]:
         facts.append(
             Evidence(f"tcp_max_tw_buckets is {limit:,}; {waiting:,} TIME_WAITs there now", place.setting_source)
         )
-    text = "tcp_max_tw_buckets is too low: connections past it have no TIME_WAIT at all, unannounced, and late segments meet their successors."
+    text = (
+        "tcp_max_tw_buckets is too low: connections past it have no TIME_WAIT at all, unannounced, and "
+        "late segments meet their successors."
+    )
     remedy = "Raise tcp_max_tw_buckets above rate x 60 s; a TIME_WAIT takes some 0.5 KB."
     yield Finding(
         "tw-buckets-overflow",
@@ -77,7 +80,10 @@ def _fin_timeout(place: Namespace, _measured: Measured) -> Iterator[Finding]:
         facts.append(
             Evidence(f"a TIME_WAIT has {int(known.max()) / 1000:.0f} s left, more than that", place.socket_source)
         )
-    text = f"tcp_fin_timeout={seconds} does not shorten TIME_WAIT, which stays {place.time_wait_s:g} s; it ends orphaned FIN_WAIT2 sockets."
+    text = (
+        f"tcp_fin_timeout={seconds} does not shorten TIME_WAIT, which stays {place.time_wait_s:g} s; it "
+        "ends orphaned FIN_WAIT2 sockets."
+    )
     yield Finding(
         "fin-timeout-is-no-time-wait", NOTE, text, tuple(facts), "Do not count on it for ports.", ("fin-timeout-myth",)
     )
@@ -87,7 +93,10 @@ def _timestamps(place: Namespace, measured: Measured) -> Iterator[Finding]:
     if place.number("tcp_timestamps") != 0:
         return
     weight = WARNING if place.number("tcp_tw_reuse") == 1 or any(pool.time_wait for pool in measured.pools) else NOTE
-    text = "Timestamps are off on this host: tcp_tw_reuse does nothing, and only TIME_WAIT keeps old segments out of new connections."
+    text = (
+        "Timestamps are off on this host: tcp_tw_reuse does nothing, and only TIME_WAIT keeps old "
+        "segments out of new connections."
+    )
     facts = (Evidence("tcp_timestamps is 0", place.setting_source),)
     yield Finding(
         "timestamps-off", weight, text, facts, "sysctl net.ipv4.tcp_timestamps=1", ("tw-reuse-safe", "stale-data")
@@ -132,7 +141,7 @@ def _recycle(place: Namespace, _measured: Measured) -> Iterator[Finding]:
 
 
 def _peer_closes(place: Namespace, measured: Measured) -> Iterator[Finding]:
-    """This host opens connections and keeps no TIME_WAIT of them: the peers close first."""
+    """Tell whether the peers close first, so that the TIME_WAIT is theirs."""
     opens, waits = place.rates.get("TcpActiveOpens", 0.0), place.rates.get("TW", 0.0)
     how = "a second now"
     if not place.rates:
@@ -162,14 +171,20 @@ def _served(place: Namespace, measured: Measured) -> Iterator[Finding]:
         where = endpoint(served.address, served.port)
         source = place.socket_source
         if waiting >= _A_FEW:
-            text = f"{waiting:,} TIME_WAITs on the accepting side ({where}) use up no port here: a listener has the one port for all clients."
+            text = (
+                f"{waiting:,} TIME_WAITs on the accepting side ({where}) use up no port here: a listener "
+                "has the one port for all clients."
+            )
             fact = Evidence(
-                f"{waiting:,} TIME_WAITs have the local port {served.port}, of a listener; some {waiting / 2:,.0f} KB of memory",
+                f"{waiting:,} TIME_WAITs at a listener's port {served.port}; some {waiting / 2:,.0f} KB of memory",
                 source,
             )
             yield Finding("time-wait-of-server", NOTE, text, (fact,), "Nothing has to be done about them.")
         if live >= 10 * _MANY:
-            text = f"{live:,} open connections at {where} were accepted: they use file descriptors and memory, no ephemeral ports."
+            text = (
+                f"{live:,} open connections at {where} were accepted: they use file descriptors and "
+                "memory, no ephemeral ports."
+            )
             yield Finding(
                 "accepted-connections", NOTE, text, (Evidence(f"{live:,} ESTABLISHED on a listener's port", source),)
             )

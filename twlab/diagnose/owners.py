@@ -1,5 +1,6 @@
-"""Which process holds which socket: the links in /proc/PID/fd. Without root these are our own
-processes' alone.
+"""Finds which process holds which socket, by the links in /proc/PID/fd.
+
+Without root these are our own processes' alone.
 
 A process with 100,000 descriptors is sampled: some of its sockets in each pool are enough to name
 it.
@@ -15,8 +16,9 @@ _MOST = 1024  # links read of one process
 
 
 def of_sockets() -> tuple[dict[int, str], int]:
-    """Inode of a socket to its process, as ``nginx[4711]``; and the number of processes that may
-    not be looked into.
+    """Return inode to process, and the number of processes that are closed to us.
+
+    A process is written ``nginx[4711]``.
     """
     owners: dict[int, str] = {}
     closed = 0

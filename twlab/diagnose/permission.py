@@ -1,5 +1,4 @@
-"""Whether asking inet_diag loads a module into the kernel. A diagnosis must not, so it asks only
-where the answer is no.
+"""Tells whether asking inet_diag would load a module into the kernel.
 
 The first request makes the kernel look for the module tcp_diag (net/ipv4/inet_diag.c,
 inet_diag_lock_handler; net/core/sock_diag.c, sock_load_diag_module), which root's and an ordinary
@@ -18,8 +17,9 @@ _MODULE, _OPTION = "tcp_diag", b"CONFIG_INET_TCP_DIAG=y"
 
 
 def loads_nothing(root: Path = Path("/")) -> str:
-    """Why a request over inet_diag loads nothing here, e.g. ``tcp_diag is loaded``; empty where it
-    might load a module.
+    """Return why a request over inet_diag loads nothing here.
+
+    For example ``the module tcp_diag is loaded``; empty where a request might load a module.
 
     Args:
         root: the folder that holds proc, sys, lib and boot.

@@ -1,4 +1,4 @@
-"""The network namespaces that this user can see, and how far each can be looked into.
+"""Finds the network namespaces that this user can see.
 
 An ordinary user enters none, but reads `/proc/PID/net/tcp` of any process. Two processes share a
 namespace exactly if these files are one file; so namespaces can be told apart without the right to
@@ -50,7 +50,7 @@ class Place:
 
 
 def all_visible() -> list[Place]:
-    """Our own namespace first, then those of other processes and those that have a name only."""
+    """List our own namespace, those of other processes, and those with only a name."""
     names = _names()
     own = _identity("/proc/self/net")
     found = {own: Place(_OWN, "/proc/self/net", "", own=True)}
@@ -66,7 +66,7 @@ def all_visible() -> list[Place]:
 
 
 def _identity(folder: str) -> int:
-    """The number of the file that this namespace alone has; 0 where it cannot be looked at."""
+    """Return the number of the file that only this namespace has; 0: unknown."""
     try:
         return os.stat(f"{folder}/netstat").st_ino
     except OSError:
@@ -81,7 +81,7 @@ def _inode(path: str) -> int:
 
 
 def _names() -> dict[int, tuple[str, str]]:
-    """Inode of each named namespace to its name and path."""
+    """Return inode to name and path, for each named namespace."""
     named = {}
     for folder in _NAMED:
         try:

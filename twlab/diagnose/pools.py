@@ -1,5 +1,4 @@
-"""Occupancy of each pool of ports: who holds how many of how many, for one (source address,
-destination, port).
+"""Measures each pool of ports: one (source address, destination, port).
 
 connect() needs a four-tuple that is free; so for each destination there is the whole range anew.
 Only bind() before connect() joins the pools of one source address into one.
@@ -100,8 +99,9 @@ class Pool:
 
     @property
     def taken(self) -> int:
-        """Ports that a new connection cannot have: those of the pool, and with bind() before
-        connect() those of its source.
+        """Ports that a new connection cannot have.
+
+        Those of the pool; with bind() before connect() those of its source.
         """
         return self.joined if self.binds else min(self.capacity, self.used + self.blocked)
 
@@ -119,8 +119,9 @@ class Pool:
 
     @property
     def ceiling_per_s(self) -> float | None:
-        """Connections a second at which the ports would just suffice, with as many open at a time
-        as now; None without TIME_WAIT.
+        """Connections a second for which the ports would just suffice.
+
+        With as many open at a time as now; None where nothing is in TIME_WAIT.
         """
         return max(0.0, (self.capacity - self.held) / self.hold_s) if self.time_wait else None
 
@@ -134,7 +135,7 @@ class Pool:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {
             "source": self.source,
             "destination": self.destination,
@@ -160,7 +161,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Served:
-    """Connections that this host accepted on one port. They use up no port of it."""
+    """Connections that this host accepted on one port, which use up no port of it."""
 
     address: str
     port: int
@@ -168,7 +169,7 @@ class Served:
     rate: Rate | None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {
             "address": self.address,
             "port": self.port,
@@ -202,7 +203,7 @@ class Measured:
 
 
 def measure(place: Namespace) -> Measured:
-    """The pools of `place`, with rates, forecasts and verdicts."""
+    """Measure the pools of `place`, with rates, forecasts and verdicts."""
     low, high = place.port_range
     usable = np.zeros(65536, np.bool_)
     usable[low : high + 1] = True
@@ -222,7 +223,7 @@ def measure(place: Namespace) -> Measured:
 
 
 def outgoing(sockets: Sockets, span: Range) -> NDArray[np.bool_]:
-    """Which connections this host opened: those whose local port nobody listens on."""
+    """Flag the connections that this host opened: no listener has their port."""
     listening = np.zeros(65536, np.bool_)
     listening[sockets.local_port[sockets.state == _LISTEN]] = True
     connected = (sockets.state != _LISTEN) & (sockets.remote_port != 0)
@@ -239,8 +240,11 @@ def outgoing(sockets: Sockets, span: Range) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class _Source:
-    """All sockets with one source address: how many each port has, and how many ports each
-    destination.
+    """All sockets with one source address.
+
+    Attributes:
+        counts: sockets of each port.
+        sizes: ports of each destination.
     """
 
     counts: NDArray[np.int64]
@@ -264,7 +268,12 @@ def _pools(sockets: Sockets, place: Namespace, span: Range) -> tuple[list[Pool],
 
 
 def _sources(sockets: Sockets, first: NDArray[np.int64], sizes: NDArray[np.int64]) -> dict[str, _Source]:
-    """By source address. `first` and `sizes`: the first socket of each pool, and how many it has."""
+    """Return the sockets of each source address.
+
+    Args:
+        first: the first socket of each pool.
+        sizes: how many sockets each pool has.
+    """
     found = {}
     for address in {row.tobytes() for row in sockets.local[first]}:
         words = np.frombuffer(address, np.uint64)
@@ -330,9 +339,7 @@ def _served(sockets: Sockets, place: Namespace) -> list[Served]:
 
 
 def _judge(measured: Measured, sockets: Sockets, sources: dict[str, _Source], span: Range) -> None:
-    """Who binds first, in each pool and over the pools of each source; and which ports are thereby
-    closed to the others.
-    """
+    """Judge who binds first, and which ports are thereby closed to others."""
     listening = np.zeros(65536, np.bool_)
     listening[sockets.local_port[sockets.state == _LISTEN]] = True
     by_source: dict[str, list[Pool]] = {}
@@ -354,9 +361,7 @@ def _judge(measured: Measured, sockets: Sockets, sources: dict[str, _Source], sp
 
 
 def _judge_together(pools: list[Pool], source: _Source, listening: NDArray[np.bool_], span: Range) -> None:
-    """What single pools cannot say, all of one source may: by the ports that they share, and by
-    their parity together.
-    """
+    """Judge by all pools of one source what single pools leave open."""
     open_ = [pool for pool in pools if pool.bind.verdict == bind_first.UNKNOWN]
     if not open_ or len(source.sizes) < 2:
         return
@@ -371,9 +376,7 @@ def _judge_together(pools: list[Pool], source: _Source, listening: NDArray[np.bo
 
 
 def _spread_timestamps(pools: list[Pool]) -> None:
-    """Take what is known of a destination's timestamps for its other ports, whose pools have no
-    live socket.
-    """
+    """Use what a destination's live sockets say for its ports that have none."""
     known: dict[str, tuple[int, int]] = {}
     for pool in pools:
         have, asked = known.get(pool.destination, (0, 0))
@@ -384,7 +387,7 @@ def _spread_timestamps(pools: list[Pool]) -> None:
 
 
 def _foresee(pool: Pool, pools: list[Pool], place: Namespace) -> None:
-    """How long TIME_WAIT holds a port of this pool, and when the last one is taken."""
+    """Set how long TIME_WAIT holds a port of this pool, and its forecast."""
     reuse = place.number("tcp_tw_reuse")
     have, asked = pool.timestamps if pool.timestamps[1] else pool.peer_timestamps
     timestamps_off = place.number("tcp_timestamps") == 0 or (asked > 0 and have == 0)

@@ -1,6 +1,4 @@
-"""A diagnosis in the format of the Prometheus node exporter's textfile collector: ports in use for
-each destination.
-"""
+"""Writes a diagnosis for the node exporter's textfile collector."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ _HELP = {
     "twlab_pool_closes_per_second": "Sockets that entered TIME_WAIT, a second, dated by their timers.",
     "twlab_pool_ceiling_per_second": "Closes a second for which the ports suffice.",
     "twlab_pool_full_seconds": "Seconds until the last port is taken at the present rate; +Inf: never.",
-    "twlab_pool_binds_first": "Whether its program calls bind() before connect(): 1, 0; absent where that cannot be told.",
+    "twlab_pool_binds_first": "Whether its program calls bind() before connect(): 1, 0; absent: unknown.",
     "twlab_pools_more": "Pools that have no series of their own, being less full.",
     "twlab_sockets": "TCP sockets of the network namespace, by state.",
     "twlab_findings": "Findings of this cause and weight.",
@@ -27,7 +25,11 @@ _HELP = {
 
 
 def text(diagnosis: Diagnosis, most: int = 50) -> str:
-    """The metrics, with HELP and TYPE. `most`: pools of each namespace that get series."""
+    """Return the metrics, with HELP and TYPE.
+
+    Args:
+        most: pools of each namespace that get series.
+    """
     lines: dict[str, list[str]] = {name: [] for name in _HELP}
     for part in diagnosis.parts:
         for name, labels, value in _samples(part, most):
@@ -41,7 +43,7 @@ def text(diagnosis: Diagnosis, most: int = 50) -> str:
 
 
 def write(diagnosis: Diagnosis, path: Path) -> None:
-    """Write the metrics to `path` in one step, so that no reader sees half of them.
+    """Write the metrics to `path` in one step.
 
     Raises:
         CapabilityError: the file cannot be written (``cannot-write``).

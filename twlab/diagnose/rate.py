@@ -1,4 +1,4 @@
-"""The rate of closes from one snapshot, and what will become of a pool at that rate.
+"""The rate of closes from one snapshot, and the future of a pool at that rate.
 
 TIME_WAIT's timer dates the close: a socket with 42 s left of 60 s was closed 18 s ago. A late
 segment re-arms the timer, so such a socket looks younger than it is.
@@ -40,13 +40,14 @@ class Rate:
     dated: bool
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {name: round(value, 3) if isinstance(value, float) else value for name, value in vars(self).items()}
 
 
 def of_closes(remaining_ms: NDArray[np.int32], time_wait_s: float) -> Rate | None:
-    """The rate at which the TIME_WAIT sockets with these remaining times were closed; None where
-    there is no socket.
+    """Measure the rate at which these TIME_WAIT sockets were closed.
+
+    None where there is no socket.
     """
     if not len(remaining_ms):
         return None
@@ -66,8 +67,9 @@ def of_closes(remaining_ms: NDArray[np.int32], time_wait_s: float) -> Rate | Non
 
 
 def _whole(remaining_ms: NDArray[np.int32]) -> NDArray[np.int32]:
-    """ss cuts remaining times above 9 s to whole seconds: a socket with "59sec" was closed within
-    the last second.
+    """Round whole seconds up: ss cuts what is above 9 s.
+
+    A socket with "59sec" was closed within the last second.
     """
     long = remaining_ms > _EXACT_BELOW_MS
     if not long.any() or (remaining_ms[long] % 1000).any():
@@ -77,7 +79,7 @@ def _whole(remaining_ms: NDArray[np.int32]) -> NDArray[np.int32]:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What becomes of a pool if connections go on at the present rate.
+    """The future of a pool if connections go on at the present rate.
 
     Attributes:
         full_in_s: seconds until the last port is taken; 0: now; None: never at this rate.
@@ -92,7 +94,7 @@ class Forecast:
 
 
 def forecast(busy: int, remaining_s: NDArray[np.float64], rate_per_s: float, hold_s: float, capacity: int) -> Forecast:
-    """The future of a pool.
+    """Foresee when a pool is full.
 
     Args:
         busy: ports held by what is not in TIME_WAIT.

@@ -1,6 +1,4 @@
-"""A diagnosis on the terminal: the answer first, then pools, findings with their sources, advice,
-and what is missing.
-"""
+"""Shows a diagnosis on the terminal, the answer first."""
 
 from __future__ import annotations
 
@@ -121,9 +119,7 @@ def _text(text: str, style: str = "") -> Text:
 
 
 def _plain(text: str) -> str:
-    """Names come from other people's processes and files: no control character reaches the
-    terminal.
-    """
+    """Replace control characters: names come from other people's processes."""
     return "".join(char if char.isprintable() else "?" for char in text)
 
 
@@ -140,7 +136,7 @@ def _table(part: Part, width: int) -> Table:
 
 
 def _fitting(rows: list[dict[str, str]], width: int) -> list[str]:
-    """The columns that fit into `width`, in their order."""
+    """Choose the columns that fit into `width`, in their order."""
     shown = list(_COLUMNS)
     while sum(2 + max(len(name), *(len(row[name]) for row in rows)) for name in shown) - 2 > width:
         last = max(shown, key=lambda name: _COLUMNS[name])
@@ -173,7 +169,7 @@ def cells(pool: Pool) -> dict[str, str]:
 
 
 def when_full(pool: Pool) -> str:
-    """Say ``now``, ``in 42 s``, or ``never``: when the last port is taken at the present rate."""
+    """Say ``now``, ``in 42 s``, or ``never``."""
     if pool.forecast is None or pool.forecast.full_in_s is None:
         return "never"
     return "now" if pool.forecast.full_in_s == 0 else f"in {pool.forecast.full_in_s:.0f} s"

@@ -1,4 +1,4 @@
-"""What was read from a machine, and from where: sockets as columns, settings, counters, owners.
+"""What was read from a machine: sockets as columns, settings, counters, owners.
 
 Sockets are columns and not objects, because a busy proxy has 300,000 of them. An address is 16
 bytes; IPv4 addresses are in their v4-mapped form, so that a connection over IPv4 of an IPv6 socket
@@ -50,8 +50,9 @@ class Row(NamedTuple):
 
 @dataclass
 class Sockets:
-    """TCP sockets of one network namespace, an element a socket in each column; `local` and
-    `remote` have two 64-bit words each.
+    """TCP sockets of one network namespace, an element a socket in each column.
+
+    `local` and `remote` have two 64-bit words each.
     """
 
     state: NDArray[np.uint8]
@@ -70,7 +71,7 @@ class Sockets:
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> Sockets:
-        """Columns from `rows`."""
+        """Make columns from `rows`."""
         columns: Any = list(zip(*rows, strict=True)) or [()] * len(Row._fields)
         (state, local, local_port, remote, remote_port, remaining_ms, mini, inode, no_port, timestamps) = columns
         return cls(
@@ -88,14 +89,14 @@ class Sockets:
 
     @classmethod
     def joined(cls, parts: Sequence[Sockets]) -> Sockets:
-        """All sockets of `parts`."""
+        """Join `parts` into one."""
         parts = [part for part in parts if len(part)]
         if len(parts) < 2:  # no need to copy
             return parts[0] if parts else cls.of([])
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
     def where(self, chosen: NDArray[Any]) -> Sockets:
-        """Those that `chosen`, a mask or indices, picks."""
+        """Pick those of `chosen`, a mask or indices."""
         if chosen.dtype == np.bool_ and chosen.all():
             return self
         return Sockets(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
@@ -139,7 +140,7 @@ class Namespace:
     time_wait_s: float = TIME_WAIT_S
 
     def number(self, name: str) -> int | None:
-        """The whole number of a sysctl ``net.ipv4.<name>``; None where it is not known."""
+        """The whole number of a sysctl ``net.ipv4.<name>``; None: not known."""
         try:
             return whole(self.settings.get(f"net.ipv4.{name}", "").split()[0])
         except (IndexError, ValueError):
@@ -172,7 +173,7 @@ class Namespace:
 
 @dataclass
 class Snapshot:
-    """Everything that one look at a machine, or one pile of texts, gave.
+    """Everything that one look at a machine, or one set of texts, gave.
 
     Attributes:
         title: of which machine.
@@ -190,7 +191,9 @@ class Snapshot:
 
 
 def whole(text: str) -> int:
-    """Read a whole number, at most 64 bits of it: what is larger in a text is a fault of the text.
+    """Read a whole number, at most 64 bits of it.
+
+    What is larger in a text is a fault of the text.
 
     Raises:
         ValueError: it is no number.
@@ -199,13 +202,13 @@ def whole(text: str) -> int:
 
 
 def words(data: bytes) -> NDArray[np.uint64]:
-    """Addresses of 16 bytes each as rows of two 64-bit words."""
+    """Return addresses of 16 bytes each as rows of two 64-bit words."""
     return np.frombuffer(data, np.uint64).reshape(-1, 2)
 
 
 @lru_cache(1 << 16)
 def packed(text: str) -> bytes:
-    """The 16 bytes of an address in any of the forms that the tools print. Raises ValueError.
+    """Return the 16 bytes of an address in any form that the tools print.
 
     ``10.0.0.1``, ``[::ffff:10.0.0.1]``, ``::ffff:10.0.0.1``, ``*``, ``127.0.0.53%lo``.
     """
@@ -217,7 +220,7 @@ def packed(text: str) -> bytes:
 
 
 def shown(data: bytes | NDArray[np.uint64]) -> str:
-    """The address as a person writes it."""
+    """Write the address as a person does."""
     raw = data if isinstance(data, bytes) else data.tobytes()
     if raw.startswith(MAPPED):
         return str(ipaddress.IPv4Address(raw[12:]))
@@ -225,5 +228,5 @@ def shown(data: bytes | NDArray[np.uint64]) -> str:
 
 
 def endpoint(address: str, port: int) -> str:
-    """``10.0.0.1:80`` or ``[fd00::1]:80``."""
+    """Write ``10.0.0.1:80`` or ``[fd00::1]:80``."""
     return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

@@ -1,4 +1,4 @@
-"""Looking again and again, on one screen."""
+"""Diagnoses again and again, on one screen."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""From many texts to one snapshot: each text goes to its parser, and for each namespace one source
-of sockets is chosen.
+"""Makes one snapshot from many texts.
 
 ss, netstat and /proc/net/tcp list the same sockets. Of several the one that says most is taken, and
 the rest left: added up, every connection would count twice.
@@ -33,7 +32,8 @@ _PARSERS: dict[str, _Parser] = {
 }
 _SOURCES = {"ss": "ss", "netstat": "netstat", "proc": "/proc/net/tcp"}
 _NETNS = re.compile(
-    r"ip[ _]netns[ _]exec[ _](\S+?)[ _](?:ss|netstat|nstat|sysctl|conntrack|cat|ip|iptables)(?![a-z])|nsenter \S* ?-t ?(\d+)"
+    r"ip[ _]netns[ _]exec[ _](\S+?)[ _](?:ss|netstat|nstat|sysctl|conntrack|cat|ip|iptables)(?![a-z])"
+    r"|nsenter \S* ?-t ?(\d+)"
 )
 _MAIN = "this machine"
 
@@ -47,7 +47,7 @@ class Text:
 
 
 def snapshot(texts: Iterable[Text], title: str) -> Snapshot:
-    """What `texts` say, by namespace."""
+    """Make a snapshot of `texts`, by namespace."""
     places: dict[str, Gathered] = defaultdict(Gathered)
     unread: dict[str, int] = defaultdict(int)
     for text in texts:
@@ -104,7 +104,10 @@ def _names(files: list[str]) -> str:
 
 
 def _best(rows: dict[str, list[Row]]) -> tuple[str, list[Row]]:
-    """The kind that says most, among those that list at least half as many sockets as the longest."""
+    """Choose the kind of text that says most.
+
+    Among those that list at least half as many sockets as the longest.
+    """
     longest = max((len(listed) for listed in rows.values()), default=0)
     if not longest:
         return "", []
@@ -118,8 +121,9 @@ def _best(rows: dict[str, list[Row]]) -> tuple[str, list[Row]]:
 
 
 def _without_doubles(rows: list[Row]) -> list[Row]:
-    """Each four-tuple once, its best line: two files of one kind may overlap, and so may one dump
-    of a busy machine.
+    """Keep each four-tuple once, its best line.
+
+    Two files of one kind may overlap, and so may one dump of a busy machine.
     """
     seen: dict[tuple[bytes, int, bytes, int, bool], Row] = {}
     for row in rows:

@@ -1,4 +1,4 @@
-"""`conntrack -L` (also -o extended, and /proc/net/nf_conntrack) and `conntrack -S`."""
+"""Reads `conntrack -L` (also -o extended, nf_conntrack) and `conntrack -S`."""
 
 from __future__ import annotations
 
@@ -17,9 +17,7 @@ _CPU = re.compile(r"\b([a-z_]+)=(\d+)")
 
 
 def entries(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
-    """Add the entries whose source address or port is translated: they hold an outside port of this
-    gateway.
-    """
+    """Add the entries whose source is translated: they hold an outside port."""
     for line in lines:
         found = _ENTRY.match(line)
         if not found:
@@ -39,7 +37,7 @@ def entries(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
 
 
 def statistics(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
-    """Add `conntrack -S`, summed over the processors, as ``ConntrackInsertFailed`` and the like."""
+    """Add `conntrack -S`, summed over processors, e.g. ``ConntrackInsertFailed``."""
     total: Counter[str] = Counter()
     for line in lines:
         if line.startswith("cpu="):

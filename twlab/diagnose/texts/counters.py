@@ -1,4 +1,7 @@
-"""Counters: nstat, /proc/net/netstat and snmp, sockstat. Names are nstat's, with TcpExt left off."""
+"""Reads nstat, /proc/net/netstat and snmp, and sockstat.
+
+Names are nstat's, with TcpExt left off.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def nstat(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
 
 
 def pairs(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
-    """Add /proc/net/netstat or /proc/net/snmp: a line of names above a line of values."""
+    """Add /proc/net/netstat or snmp: a line of names above a line of values."""
     names: list[str] = []
     for line in lines:
         found = _PAIR.match(line)

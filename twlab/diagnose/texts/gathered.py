@@ -1,6 +1,4 @@
-"""What the parsers put together for one network namespace, before one source is chosen for its
-sockets.
-"""
+"""What the parsers found for one namespace, before a source is chosen."""
 
 from __future__ import annotations
 
@@ -12,7 +10,8 @@ from functools import lru_cache
 from twlab.diagnose.snapshot import Row, packed, whole
 from twlab.linux import inet_diag
 
-_SS = "ESTAB SYN-SENT SYN-RECV FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT UNCONN CLOSE-WAIT LAST-ACK LISTEN CLOSING"  # in the kernel's order
+# ss's names, in the kernel's order
+_SS = "ESTAB SYN-SENT SYN-RECV FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT UNCONN CLOSE-WAIT LAST-ACK LISTEN CLOSING"
 STATES = {
     **{name: number for number, name in enumerate(inet_diag.STATES) if name},
     **{name: number for number, name in enumerate(_SS.split(), 1)},
@@ -42,7 +41,7 @@ class Gathered:
     unread: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def inode_of(self, owner: str, inode: int) -> int:
-        """The inode under which `owner` is remembered: its own, or one that stands for it."""
+        """Remember `owner`, and return the inode that stands for it."""
         if not owner:
             return inode
         inode = inode or _MADE_UP | (hash(owner) & 0x7FFFFFFF)
@@ -52,9 +51,7 @@ class Gathered:
 
 @lru_cache(1 << 17)
 def port(text: str) -> int:
-    """The number of a port that may be written as ``*`` or by its service's name. Raises
-    ValueError.
-    """
+    """Read a port that may be ``*`` or a service's name. Raises ValueError."""
     if text in ("*", ""):
         return 0
     if text.isdecimal():
@@ -70,7 +67,10 @@ def port(text: str) -> int:
 
 
 def parted(text: str) -> tuple[bytes, int]:
-    """Address and port of ``10.0.0.1:80``, ``[fd00::1]:80``, ``:::80``, ``*:*``. Raises ValueError."""
+    """Part an address from its port. Raises ValueError.
+
+    ``10.0.0.1:80``, ``[fd00::1]:80``, ``:::80``, ``*:*``.
+    """
     address, sign, number = text.rpartition(":")
     if not sign:
         raise ValueError(text)

@@ -1,4 +1,4 @@
-"""HAProxy's `show stat`: CSV below a line that begins with ``# pxname``."""
+"""Reads HAProxy's `show stat`: CSV below a line that begins ``# pxname``."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""`netstat -an` of net-tools and of busybox, with -o, -e, -p or without; and `netstat -s`, whose
-sentences are nstat's counters.
-"""
+"""Reads `netstat -an` of net-tools and busybox, and `netstat -s`."""
 
 from __future__ import annotations
 
@@ -78,8 +76,9 @@ def _row(found: re.Match[str], into: Gathered) -> Row:
 
 
 def statistics(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
-    """Add the counters of `netstat -s`. TW counts entries into TIME_WAIT, not ends, in spite of the
-    sentence.
+    """Add the counters of `netstat -s`.
+
+    TW counts entries into TIME_WAIT, not ends, in spite of the sentence.
     """
     for line in lines:
         if line.startswith("TcpExt:"):  # which leaves out what is 0

@@ -1,5 +1,6 @@
-"""/proc/net/tcp and /proc/net/tcp6. (Linux net/ipv4/tcp_ipv4.c, get_tcp4_sock and
-get_timewait4_sock)
+"""Reads /proc/net/tcp and /proc/net/tcp6.
+
+Linux net/ipv4/tcp_ipv4.c, get_tcp4_sock and get_timewait4_sock.
 
 Addresses are words in the machine's byte order, which is taken to be little-endian; timers count
 hundredths of a second.
@@ -18,7 +19,8 @@ from twlab.linux import inet_diag
 _TICK_MS = 10  # USER_HZ is 100 everywhere that counts
 _TIME_WAIT_TIMER = "03"
 _ROW = re.compile(
-    r"\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) ([0-9A-F]{2}) [0-9A-F]+:[0-9A-F]+ "
+    r"\s*\d+: ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) ([0-9A-F]{8}|[0-9A-F]{32}):([0-9A-F]{4}) "
+    r"([0-9A-F]{2}) [0-9A-F]+:[0-9A-F]+ "
     r"([0-9A-F]{2}):([0-9A-F]+)\s+[0-9A-F]+\s+\d+\s+-?\d+\s+(\d+)"
 )
 
@@ -29,7 +31,7 @@ def parse(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
 
 
 def rows(lines: Iterable[str]) -> list[Row]:
-    """The sockets of `lines`; a line of another form is skipped."""
+    """Return the sockets of `lines`; a line of another form is skipped."""
     found = []
     for line in lines:
         match = _ROW.match(line)

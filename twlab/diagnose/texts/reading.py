@@ -1,6 +1,4 @@
-"""Texts from where they lie: files, folders, sos reports (folder or tar), standard input. In
-bounded amounts.
-"""
+"""Fetches texts from files, folders, sos reports and standard input."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ _WANTED = re.compile(
 
 
 def read(paths: Iterable[str]) -> Iterator[Text]:
-    """The texts at `paths`; ``-`` is standard input.
+    """Read the texts at `paths`; ``-`` is standard input.
 
     Raises:
         UsageError: a path that is not there, cannot be read, or is not text (``bad-diagnosis``).
@@ -81,8 +79,9 @@ def _archive(path: Path) -> Iterator[Text]:
 
 
 def _lines(file: IO[bytes], name: str, strict: bool = True) -> list[str]:
-    """The lines of a text. A binary one has none, or is an error where it was asked for by name
-    (`strict`).
+    """Return the lines of a text.
+
+    A binary one has none; where it was asked for by name (`strict`), it is an error.
     """
     data = file.read(_LONGEST + 1)
     if len(data) > _LONGEST:

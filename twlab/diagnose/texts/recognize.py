@@ -1,4 +1,6 @@
-"""Which tool printed a line. Texts come glued together, without headings, so each line is asked.
+"""Recognizes which tool printed a line.
+
+Texts come glued together, without headings, so each line is looked at.
 
 A line that begins with blanks continues the one above it, unless it looks like a line of
 /proc/net/tcp.
@@ -35,7 +37,7 @@ _HEADING = re.compile(r"==> (.+?) <==|#{2,} (.+)|\$ (.+)")
 
 
 def sections(lines: Iterable[str], heading: str = "") -> Iterator[tuple[str, str, list[str]]]:
-    """(kind, heading, lines) of each stretch of one kind; the kind is empty where no pattern fits.
+    """Part `lines` into (kind, heading, lines); an unknown kind is empty.
 
     Args:
         heading: of the whole; a line like ``==> ss -tan <==`` gives another for what follows.
@@ -59,7 +61,7 @@ def sections(lines: Iterable[str], heading: str = "") -> Iterator[tuple[str, str
 
 
 def kind_of(line: str, before: str = "") -> str:
-    """The kind of `line` that follows one of the kind `before`; empty where no pattern fits."""
+    """Return the kind of `line`, which follows one of the kind `before`."""
     if not line or line.isspace():
         return before
     if line[0].isspace():

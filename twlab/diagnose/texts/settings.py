@@ -1,4 +1,4 @@
-"""Settings: `sysctl -a`, and /proc/sys printed by grep."""
+"""Reads `sysctl -a`, and /proc/sys printed by grep."""
 
 from __future__ import annotations
 

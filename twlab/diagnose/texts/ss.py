@@ -1,5 +1,4 @@
-"""Output of ss, iproute2 4.x to 7.x: with or without the columns Netid, State and Process, timers,
-and continuation lines.
+"""Reads the output of ss, iproute2 4.x to 7.x, with any of its columns.
 
 FIN-WAIT-2 with a timer called timewait is a mini-socket that has not reached TIME_WAIT. (iproute2
 misc/ss.c)
@@ -28,8 +27,10 @@ _ESTABLISHED = STATES["ESTAB"]
 
 
 def parse(lines: Iterable[str], into: Gathered, heading: str = "") -> None:
-    """Add the sockets of `lines`. `heading` is the command, which may say the state that ss then
-    leaves out.
+    """Add the sockets of `lines`.
+
+    Args:
+        heading: the command, which may say the state that ss then leaves out.
     """
     asked = _STATE_ASKED.search(heading.replace("_", " "))
     default = STATES.get(asked[1].upper()) if asked else None
@@ -87,7 +88,7 @@ def _row(found: re.Match[str], default: int | None, into: Gathered) -> Row:
 
 
 def _continued(row: Row, text: str) -> Row:
-    """`row` with what its continuation line says."""
+    """Add to `row` what its continuation line says."""
     if match := _SOCKOPT.search(text):
         row = row._replace(no_port=int("bind_addr_no_port" in match[1] or "bind_address_no_port" in match[1]))
     if row.state == _ESTABLISHED and ("cwnd:" in text or "rto:" in text):
@@ -97,8 +98,9 @@ def _continued(row: Row, text: str) -> Row:
 
 @lru_cache(1 << 14)
 def _milliseconds(text: str) -> int:
-    """``59sec``, ``940ms``, ``1min2sec``; and ``9.123ms``, which is nine seconds and 123 ms (ss.c,
-    print_ms_timer).
+    """Read ``59sec``, ``940ms``, ``1min2sec``, and ``9.123ms``.
+
+    The last is nine seconds and 123 ms (ss.c, print_ms_timer).
     """
     found = _AMOUNT.fullmatch(text)
     if not found or not text:
