@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from twlab.diagnose.causes import FULL
-from twlab.diagnose.pools import Measured, Pool
+from twlab.diagnose.pool import Measured, Pool
 from twlab.diagnose.snapshot import Namespace
 from twlab.errors import UsageError
 from twlab.planner.plan import Demand, make

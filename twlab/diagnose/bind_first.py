@@ -20,6 +20,8 @@ FEWEST = 50  # ports below which nothing is said
 _ALL = 0.98  # of the ports: as good as all, where two programs share a pool a few stray
 _HALF_FULL = 0.97  # of the ports of one parity: the search has gone on to the other
 _SHARED_LEAST = 10  # ports that destinations should share, for their absence to say something
+_STRAYS = 10  # ports of the other parity that may have been named
+_ASSUMED = ", if the range begins at an even port"
 _NARROW = 0.5  # of the range: what spans less has a range to itself
 YES, NO, MIXED, UNKNOWN = "yes", "no", "some", "cannot tell"
 
@@ -53,12 +55,14 @@ class Range:
     Attributes:
         usable: a flag for each of 65,536 ports.
         step_width: of ip_local_port_step_width; above 1 the parity says nothing.
+        known: the range was read, and not assumed.
     """
 
     low: int
     high: int
     usable: NDArray[np.bool_]
     step_width: int = 1
+    known: bool = True
 
     @property
     def size(self) -> int:
@@ -88,43 +92,33 @@ def judge(
     """
     of_bind, of_connect = span.of_parity(ports, True), span.of_parity(ports, False)
     count = of_bind + of_connect
+
+    def found(verdict: str, why: str, confidence: str = "") -> Bind:
+        likely = confidence == "sure" and not span.known
+        return Bind(verdict, why + _ASSUMED * likely, "likely" if likely else confidence, of_bind, count)
+
     if no_port[0] and no_port[0] == no_port[1]:
         return Bind(NO, f"all {no_port[1]:,} live sockets have IP_BIND_ADDRESS_NO_PORT", "sure", of_bind, count)
     if span.step_width > 1:
-        return Bind(UNKNOWN, "ip_local_port_step_width is set, so the parity of ports says nothing", "", of_bind, count)
+        return found(UNKNOWN, "ip_local_port_step_width is set, so the parity of ports says nothing")
     if count < FEWEST:
-        return Bind(UNKNOWN, f"only {count} ports; their parity tells from {FEWEST} on", "", of_bind, count)
-    if of_bind >= _ALL * count and not _used_up(ports | blocked, False, span):
-        return Bind(
-            YES,
-            f"{of_bind:,} of {count:,} ports have the parity that bind() chooses and connect() avoids",
-            "sure",
-            of_bind,
-            count,
-        )
-    if of_connect >= _ALL * count and not _used_up(source, True, span):
-        return Bind(
-            NO, f"{of_connect:,} of {count:,} ports have the parity that connect() chooses", "sure", of_bind, count
-        )
-    if _used_up(ports | blocked, False, span) or _used_up(source, True, span):
-        return Bind(
-            UNKNOWN,
-            "half of the range is used up: from there on both kinds of program use both parities",
-            "",
-            of_bind,
-            count,
-        )
+        return found(UNKNOWN, f"only {count} ports; their parity tells from {FEWEST} on")
+    connect_spills, bind_spills = _used_up(ports | blocked, False, span), _used_up(source, True, span)
+    bind_text = f"{of_bind:,} of {count:,} ports have the parity that bind() chooses and connect() avoids"
+    connect_text = f"{of_connect:,} of {count:,} ports have the parity that connect() chooses"
+    if of_bind >= _ALL * count and not connect_spills:
+        return found(YES, bind_text, "sure")
+    if of_connect >= _ALL * count and not bind_spills:
+        return found(NO, connect_text, "sure")
+    if connect_spills or bind_spills:
+        return found(UNKNOWN, "half of the range is used up: from there on both kinds of program use both parities")
     used = np.flatnonzero(ports & span.usable)
     if used[-1] - used[0] < _NARROW * (span.high - span.low) and abs(of_bind - of_connect) < 0.2 * count:
-        return Bind(
-            UNKNOWN,
-            f"ports of both parities between {used[0]} and {used[-1]} only: the program has a range to itself",
-            "",
-            of_bind,
-            count,
-        )
-    why = f"{of_bind:,} of {count:,} ports have the parity that bind() chooses, the others that of connect()"
-    return Bind(MIXED, f"{why}: two kinds of program", "likely", of_bind, count)
+        only = f"ports of both parities between {used[0]} and {used[-1]} only"
+        return found(UNKNOWN, f"{only}: the program has a range to itself")
+    if min(of_bind, of_connect) < max(_STRAYS, 0.1 * count):
+        return found(YES, bind_text, "likely") if of_bind > of_connect else found(NO, connect_text, "likely")
+    return found(MIXED, f"{bind_text}, the others that of connect(): two kinds of program", "likely")
 
 
 def _used_up(ports: NDArray[np.bool_], bind: bool, span: Range) -> bool:

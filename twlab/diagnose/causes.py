@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from twlab.diagnose import bind_first
-from twlab.diagnose.pools import Measured, Pool
+from twlab.diagnose.pool import Measured, Pool
 from twlab.diagnose.snapshot import Namespace
 
 FAULT, WARNING, NOTE = "fault", "warning", "note"

@@ -8,7 +8,8 @@ from typing import Any
 from twlab.diagnose import advice, bind_first, causes, machine_causes
 from twlab.diagnose.advice import Advice
 from twlab.diagnose.causes import FAULT, NOTE, WARNING, Finding
-from twlab.diagnose.pools import Measured, measure
+from twlab.diagnose.pool import Measured
+from twlab.diagnose.pools import measure
 from twlab.diagnose.snapshot import Namespace, Snapshot
 from twlab.linux.inet_diag import LISTEN, TIME_WAIT
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from twlab.diagnose.causes import FAULT, FULL, NOTE, WARNING, Evidence, Finding
-from twlab.diagnose.pools import Measured
+from twlab.diagnose.pool import Measured
 from twlab.diagnose.snapshot import Namespace, endpoint, shown, whole
 from twlab.linux.inet_diag import TIME_WAIT
 

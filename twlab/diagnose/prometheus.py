@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from twlab.diagnose.diagnosis import Diagnosis, Part
-from twlab.diagnose.pools import Pool
+from twlab.diagnose.pool import Pool
 from twlab.errors import CapabilityError
 
 _HELP = {

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from twlab.diagnose.causes import FAULT, FULL, WARNING
 from twlab.diagnose.diagnosis import Diagnosis, Part
-from twlab.diagnose.pools import Pool
+from twlab.diagnose.pool import Pool
 
 _POOLS = 8
 _ALIKE = 3  # findings of one cause
