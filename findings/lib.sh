@@ -3,7 +3,7 @@
 #
 #   pypi NAME==VERSION ...   installs into the folder's site/, which python3 then reads
 #   npm  NAME@VERSION ...    installs into the folder's node_modules
-#   deb  NAME=VERSION ...    downloads Debian packages and unpacks them under root/; nothing is installed
+#   deb  NAME=VERSION ...    downloads Debian packages and unpacks them under unpacked/; nothing is installed
 #   needs PROGRAM ...        ends with status 3 if a program is missing
 #   root                     ends with status 3 for other users
 #   alone COMMAND ...        runs the command in new network, mount and process namespaces, with loopback up
@@ -55,12 +55,12 @@ deb() {
     chmod 755 .
     apt-get download --quiet=2 "$@" 2>apt.log || { cat apt.log >&2; exit 3; }
     local package
-    for package in ./*.deb; do dpkg -x "$package" root; done
+    for package in ./*.deb; do dpkg -x "$package" unpacked; done
     rm -f ./*.deb
-    export PATH=$folder/root/usr/bin:$folder/root/usr/sbin:$folder/root/bin:$folder/root/sbin:$PATH
+    export PATH=$folder/unpacked/usr/bin:$folder/unpacked/usr/sbin:$folder/unpacked/bin:$folder/unpacked/sbin:$PATH
     local triplet
     triplet=$(uname -m)-linux-gnu
-    export LD_LIBRARY_PATH=$folder/root/usr/lib/$triplet:$folder/root/lib/$triplet
+    export LD_LIBRARY_PATH=$folder/unpacked/usr/lib/$triplet:$folder/unpacked/lib/$triplet
     echo "$*"
 }
 

@@ -1,4 +1,4 @@
-"""docs/is-it-time-wait.md: its sessions, its commands and its table of causes are true."""
+"""docs/guides/is-it-time-wait.md: its sessions, its commands and its table of causes are true."""
 
 import ast
 import re
@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from test_answers import parsed
 
-PAGE = (ROOT / "docs" / "is-it-time-wait.md").read_text()
+PAGE = (ROOT / "docs" / "guides" / "is-it-time-wait.md").read_text()
 SESSIONS = re.findall(r"^    \$ (twlab diagnose .+)\n((?:    .*\n)+)", PAGE, re.MULTILINE)
 COMMANDS = sorted(set(re.findall(r"`twlab (diagnose[^`]*)`", PAGE)))
 

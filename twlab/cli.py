@@ -52,7 +52,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "report": (results.report, "report runs --open"),
     "sweep": (sweep.sweep, "sweep stale-segment --grid time_wait_s=1,5,10 --grid delay_s=0.5,2,20 --out sweep.json"),
     "plan": (plan.plan, "plan --rate 500 --origins 2 --delay 10"),
-    "diagnose": (diagnose.diagnose, "EXAMPLE"),
+    "diagnose": (diagnose.diagnose, "diagnose ss.txt nstat.txt"),
     "observe": (observe.observe, "observe capture.pcap --export flows"),
     "ceiling": (ceiling.ceiling, "ceiling --time-wait 10 --ports 1024-65535"),
     "alternatives": (alternatives.alternatives, "alternatives tw-reuse more-sources"),

@@ -131,7 +131,7 @@ def _show(made: Diagnosis, engine: str, out_dir: Path, as_json: bool) -> None:
         )
         order = runner.Order(scenarios=[(source, scenario)], arms=arms, sets=sets, seed=1, out=out_dir)
         with Progress(err, len(arms) or len(scenario.arms)) as progress:
-            finished = runner.run(order, choose(engine), progress.on_event)
+            finished = runner.run(order, choose(engine, agent=runner.AGENT), progress.on_event)
         if not as_json:
             show_table(finished)
 

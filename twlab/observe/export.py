@@ -20,8 +20,8 @@ from twlab.observe.findings import Findings, Frame, Late
 from twlab.observe.frames import Frames
 from twlab.observe.packets import SIX, Array, Packets
 from twlab.observe.reading import open_reader
-from twlab.results.pcapng import interface, packet, section
 from twlab.results.files import cannot_write
+from twlab.results.pcapng import interface, packet, section
 
 MOST_FLOWS = 10_000
 _RAW = 101  # LINKTYPE_RAW: packets that begin with their IP header
