@@ -45,8 +45,8 @@ cat >dnat.sh <<'SH'
 . ./gateway.sh
 ip netns exec server python3 server.py &
 sleep 1
-printf 'table ip n {\n chain p {\n type nat hook prerouting priority -100;\n ip daddr 10.9.0.9 dnat to 10.2.0.2\n }\n}\n' |
-    ip netns exec gate nft -f -
+rule='table ip n {\nchain p {\ntype nat hook prerouting priority -100;\n ip daddr 10.9.0.9 dnat to 10.2.0.2\n}\n}\n'
+printf "$rule" | ip netns exec gate nft -f -
 ip netns exec client python3 client.py
 SH
 alone sh dnat.sh >seen

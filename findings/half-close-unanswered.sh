@@ -82,7 +82,7 @@ import sys
 import time
 
 for half_close in (False, True):
-    for _ in range(200):
+    for _ in range(600):
         try:
             connection = socket.create_connection(("127.0.0.1", 8000))
             break
@@ -93,7 +93,8 @@ for half_close in (False, True):
         connection.shutdown(socket.SHUT_WR)
     answer = b"".join(iter(lambda: connection.recv(4096), b""))
     time.sleep(1)
-    print(sys.argv[1], "half-closed:" if half_close else "open:", "answered" if b"done" in answer else "nothing", flush=True)
+    how, result = "half-closed:" if half_close else "open:", "answered" if b"done" in answer else "nothing"
+    print(sys.argv[1], how, result, flush=True)
 PY
 cat >server.js <<'JS'
 require("http").createServer((_, answer) => setTimeout(() => answer.end("done"), 500)).listen(8000, "127.0.0.1");

@@ -50,7 +50,8 @@ CFG
 cat >nginx.conf <<'CFG'
 daemon off; master_process off; pid nginx.pid; error_log nginx.log; events {}
 http {
-    access_log off; client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
+    access_log off; client_body_temp_path t1; proxy_temp_path t2;
+    fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
     server { listen 127.0.0.1:8002; location / { proxy_pass http://127.0.0.1:8000; } }
 }
 CFG
@@ -58,10 +59,13 @@ cat >ask.sh <<'SH'
 python3 origin.py &
 haproxy -f haproxy.cfg >haproxy.log 2>&1 &
 nginx -p "$PWD" -c "$PWD/nginx.conf" 2>/dev/null &
-for port in 8001 8002; do until curl -s -o /dev/null http://127.0.0.1:$port/length || [ $? = 18 ]; do sleep 0.2; done; done
+for port in 8001 8002; do
+    until curl -s -o /dev/null http://127.0.0.1:$port/length || [ $? = 18 ]; do sleep 0.2; done
+done
 for path in plain length; do
     for way in 8000:direct 8001:HAProxy 8002:nginx; do
-        if size=$(curl -s -w '%{http_code} %{size_download}' -o /dev/null "http://127.0.0.1:${way%:*}/$path"); then end=0; else end=$?; fi
+        end=0
+        size=$(curl -s -w '%{http_code} %{size_download}' -o /dev/null "http://127.0.0.1:${way%:*}/$path") || end=$?
         echo "$path, ${way#*:}: curl's exit status $end, answer and bytes $size"
     done
 done

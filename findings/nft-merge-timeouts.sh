@@ -19,7 +19,8 @@ nft 'add set ip t s { type ipv4_addr; flags interval,timeout; auto-merge; }'
 try() {
     nft flush set ip t s
     for element in "$@"; do nft "add element ip t s { $element }"; done
-    printf '%s, then %s: %s\n' "$1" "$2" "$(nft list set ip t s | sed -n 's/.*elements = //p' | sed 's/ expires [^ ]*//')"
+    printf '%s, then %s: ' "$1" "$2"
+    nft list set ip t s | sed -n 's/ expires [^ ]*//; s/.*elements = //p'
 }
 try "10.0.0.1-10.0.0.5 timeout 1h" "10.0.0.4-10.0.0.9 timeout 10s"
 try "10.0.0.0/24 timeout 1s" "10.0.1.0/24 timeout 1h"

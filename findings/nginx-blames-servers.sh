@@ -30,7 +30,8 @@ PY
 cat >nginx.conf <<'CFG'
 daemon off; master_process off; pid nginx.pid; error_log nginx.log; events {}
 http {
-    access_log off; client_body_temp_path t1; proxy_temp_path t2; fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
+    access_log off; client_body_temp_path t1; proxy_temp_path t2;
+    fastcgi_temp_path t3; uwsgi_temp_path t4; scgi_temp_path t5;
     upstream one { server 127.0.0.1:8001; }
     upstream two { server 127.0.0.1:8001; server 127.0.0.1:8002; }
     upstream lenient { server 127.0.0.1:8001 max_fails=0; server 127.0.0.1:8002 max_fails=0; }
@@ -46,7 +47,7 @@ python3 origin.py 8001 &
 python3 origin.py 8002 &
 sleep 1
 nginx -p "$PWD" -c "$PWD/nginx.conf" 2>/dev/null &
-until [ -S two ]; do sleep 0.1; done
+until curl -s -o /dev/null --unix-socket lenient http://a/; do sleep 0.1; done
 low=40000
 for upstream in one two lenient; do
     sysctl -qw net.ipv4.ip_local_port_range="$low $((low + 3))"

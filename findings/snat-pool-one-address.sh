@@ -56,8 +56,8 @@ for case in "40 10.2.0.11-10.2.0.14" "9 10.2.0.21-10.2.0.24:4000-4007" "40 10.2.
     *" : "*) pool="numgen inc mod 2 map { 0 : ${pool% : *}, 1 : ${pool#* : } }" ;;
     esac
     for last in 11 12 13 14 21 22 23 24 31 32; do ip -n gate addr replace 10.2.0.$last/24 dev outside; done
-    printf 'table ip n {\n chain p {\n type nat hook postrouting priority 100;\n oif outside ip protocol tcp snat to %s\n }\n}\n' \
-        "$pool" | ip netns exec gate nft -f -
+    rule='table ip n {\nchain p {\ntype nat hook postrouting priority 100;\n oif outside ip protocol tcp snat to %s\n}\n}\n'
+    printf "$rule" "$pool" | ip netns exec gate nft -f -
     printf '%s: connections for each result: ' "$pool"
     ip netns exec client python3 client.py "$count"
     ip netns exec gate nft flush ruleset

@@ -36,15 +36,16 @@ for _ in range(int(sys.argv[1])):
     except TimeoutError:
         break
     kept.append(connection)
-print("all served" if len(kept) == int(sys.argv[1]) else f"first loss after {'more' if len(kept) > 250 else 'fewer'} than 250")
+loss = f"first loss after {'more' if len(kept) > 250 else 'fewer'} than 250"
+print("all served" if len(kept) == int(sys.argv[1]) else loss)
 PY
 cat >range.sh <<'SH'
 . ./gateway.sh
 ip netns exec server python3 server.py &
 sleep 1
 for range in 20000-20127 30000-30511; do
-    printf 'table ip n {\n chain p {\n type nat hook postrouting priority 100;\n ip protocol tcp snat to 10.2.0.1:%s\n }\n}\n' \
-        $range | ip netns exec gate nft -f -
+    rule='table ip n {\nchain p {\ntype nat hook postrouting priority 100;\n ip protocol tcp snat to 10.2.0.1:%s\n}\n}\n'
+    printf "$rule" $range | ip netns exec gate nft -f -
     printf '%s: ' $range
     ip netns exec client python3 client.py $((${range#*-} - ${range%-*} + 1))
     ip netns exec gate nft flush ruleset

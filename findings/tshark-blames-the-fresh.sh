@@ -31,7 +31,8 @@ def segment(at: float, sender: tuple, flags: str, seq: int, ack: int, ip_id: int
     options = [("NOP", None), ("NOP", None), ("Timestamp", (int(at * 1000), 0))]
     made = (Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
             / IP(src=sender[0], dst=receiver[0], id=ip_id, flags="DF")
-            / TCP(sport=sender[1], dport=receiver[1], flags=flags, seq=seq, ack=ack, window=60000, options=options) / data)
+            / TCP(sport=sender[1], dport=receiver[1], flags=flags, seq=seq, ack=ack, window=60000, options=options)
+            / data)
     return again(made, at)
 
 
@@ -66,13 +67,14 @@ PY
 python3 write.py
 for capture in again closed next; do
     tshark -r $capture.pcap -Y 'tcp.len > 0 && _ws.expert' -T fields -E separator=' ' \
-        -e tcp.stream -e ip.id -e tcp.seq -e _ws.expert.message 2>/dev/null | sed "s/^/$capture: stream /"
+        -e tcp.stream -e ip.id -e tcp.seq -e _ws.expert.message 2>/dev/null |
+        sed "s/^/$capture: stream /; s/This frame is a (suspected) //g; s/ (common.*//"
 done >seen
 
 expect <<'SEEN'
-again: stream 0 0x0096 1001 This frame is a (suspected) spurious retransmission,This frame is a (suspected) retransmission
-closed: stream 0 0x0067 1001 This frame is a (suspected) spurious retransmission,This frame is a (suspected) retransmission
-next: stream 1 0x0067 501 Previous segment(s) not captured (common at capture start)
-next: stream 1 0x02be 1 This frame is a (suspected) retransmission
-next: stream 1 0x02bf 1001 This frame is a (suspected) retransmission
+again: stream 0 0x0096 1001 spurious retransmission,retransmission
+closed: stream 0 0x0067 1001 spurious retransmission,retransmission
+next: stream 1 0x0067 501 Previous segment(s) not captured
+next: stream 1 0x02be 1 retransmission
+next: stream 1 0x02bf 1001 retransmission
 SEEN
