@@ -47,7 +47,7 @@ def answers(monkeypatch: pytest.MonkeyPatch, told: list[tuple[int, Any]]) -> lis
     """What comes of it when the drivers of the parts [0, 2] and [1, 3] answer so."""
     monkeypatch.setattr(pool, "answers", lambda module, requests, boots: iter(told))
     events: list[dict[str, Any]] = []
-    side_by_side.run(REQUEST, [[0, 2], [1, 3]], Path("/tmp"), 1.0, events.append)
+    side_by_side.run(REQUEST, "an.agent", [[0, 2], [1, 3]], Path("/tmp"), 1.0, events.append)
     return events
 
 
@@ -91,8 +91,8 @@ def test_jobs_after_one_that_the_engine_did_not_survive_get_a_fresh_boot(monkeyp
     batches: list[list[str]] = []
 
     class Guest:
-        def __init__(self, log: str) -> None:
-            assert log == "console-1.log"
+        def __init__(self, agent: str, log: str) -> None:
+            assert (agent, log) == ("an.agent", "console-1.log")
 
         def run(self, request: dict[str, Any], folder: Path, on_event: Any, limit_s: float) -> None:
             names = [job["name"] for job in request["jobs"]]
@@ -106,7 +106,7 @@ def test_jobs_after_one_that_the_engine_did_not_survive_get_a_fresh_boot(monkeyp
     monkeypatch.setattr(side_by_side, "Guest", Guest)
     events: list[dict[str, Any]] = []
     side_by_side.carry_out(
-        {"request": REQUEST, "folder": "/tmp", "log": "console-1.log", "limit_s": 1.0}, events.append
+        {"agent": "an.agent", "request": REQUEST, "folder": "/tmp", "log": "console-1.log", "limit_s": 1.0}, events.append
     )
     assert batches == [["a", "b", "c", "d"], ["c", "d"]]
     assert [(event["event"], event.get("job")) for event in events] == [
@@ -125,7 +125,7 @@ def test_one_boot_at_a_time_or_two_give_the_same_results(tmp_path: Path) -> None
     for boots in (1, 2):
         out = tmp_path / str(boots)
         scenarios = [(name, find_scenario(name)) for name in NAMES]
-        finished = runner.run(Order(scenarios, out=out, boots=boots), choose("guest"))
+        finished = runner.run(Order(scenarios, out=out, boots=boots), choose("guest", agent=runner.AGENT))
         assert sum(len(run.result.arms) for run in finished) >= side_by_side.FEWEST_ARMS
         captures = {
             f"{run.result.scenario}/{file.name}": file.read_bytes()
