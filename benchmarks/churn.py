@@ -49,7 +49,7 @@ http {{
     client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3; uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
     server {{ listen 80 backlog=4096 reuseport; keepalive_timeout 0; location / {{ return 200 "ok"; }} }}
 }}
-"""
+"""  # noqa: E501
 HAPROXY = """
 global
     maxconn 4096
@@ -167,7 +167,8 @@ def measure(rounds: int) -> None:
                     figures[kind].append(call())
         figures["twlab, nothing asked, both ends in one process"] = [bare(client, other) for _ in range(rounds)]
     print(
-        f"answers a second from {name}, {OPEN} connections at a time: median, least and most; and for a second of its own processor time"
+        f"answers a second from {name}, {OPEN} connections at a time: median, least and most; and for a "
+        f"second of its own processor time"
     )
     for kind, values in figures.items():
         rates = [rate for rate, _ in values]

@@ -27,8 +27,16 @@ sys.path.insert(0, str(ROOT / "tests"))
 from planted import Plan, pcap, pcapng  # noqa: E402
 
 TUPLES, PER_WINDOW = 14_961, 500_000  # packets in 60 s
-FIELDS = ("frame.number", "tcp.stream", "tcp.analysis.retransmission", "tcp.analysis.spurious_retransmission", "tcp.analysis.out_of_order",
-          "tcp.analysis.duplicate_ack", "tcp.analysis.lost_segment", "tcp.analysis.reused_ports")  # fmt: skip
+FIELDS = (
+    "frame.number",
+    "tcp.stream",
+    "tcp.analysis.retransmission",
+    "tcp.analysis.spurious_retransmission",
+    "tcp.analysis.out_of_order",
+    "tcp.analysis.duplicate_ack",
+    "tcp.analysis.lost_segment",
+    "tcp.analysis.reused_ports",
+)
 
 
 def measured(command: list[str], stdin: int | None = None) -> tuple[float, float]:
@@ -56,7 +64,8 @@ def compare(millions: float) -> None:
         with open(paths["pcap"], "rb") as source, gzip.open(paths["pcap.gz"], "wb", 1) as packed:  # noqa: PTH123
             shutil.copyfileobj(source, packed, 1 << 20)
         print(
-            f"{made.frames:,} packets, {made.connections:,} connections, {len(made.planted):,} late copies, load {os.getloadavg()[0]:.1f}"
+            f"{made.frames:,} packets, {made.connections:,} connections, {len(made.planted):,} late copies, "
+            f"load {os.getloadavg()[0]:.1f}"
         )
         rows = {f"twlab observe, {form}": measured(observe(path)) for form, path in paths.items()}
         if shutil.which("tcptrace"):
@@ -67,7 +76,8 @@ def compare(millions: float) -> None:
         ours, memory = rows["twlab observe, pcap"]
         for name, (cpu_s, resident) in rows.items():
             print(
-                f"{name:24} {cpu_s:7.1f} s CPU  {resident:6.0f} MB   ours / it: {ours / cpu_s:6.3f} CPU, {memory / resident:.2f} memory"
+                f"{name:24} {cpu_s:7.1f} s CPU  {resident:6.0f} MB   ours / it: {ours / cpu_s:6.3f} CPU, "
+                f"{memory / resident:.2f} memory"
             )
 
 

@@ -103,7 +103,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         Guest(agent="ports").run({}, Path(folder), answers.append, 300)
     print(
-        f"\n{answers[0]['bytes']:.0f} bytes of kernel memory for each of {answers[0]['sockets']:,} connections in TIME_WAIT (lab kernel)"
+        f"\n{answers[0]['bytes']:.0f} bytes of kernel memory for each of {answers[0]['sockets']:,} "
+        f"connections in TIME_WAIT (lab kernel)"
     )
 
 

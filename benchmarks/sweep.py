@@ -23,6 +23,7 @@ took_s = monotonic_s() - began_s
 used = resource.getrusage(resource.RUSAGE_CHILDREN)
 done = len(table.done) * trials
 print(
-    f"{done} trials in {took_s:.1f} s, load {os.getloadavg()[0]:.1f}: {done / took_s:.0f} a second, {done / took_s / AIM:.2f} of the aim"
+    f"{done} trials in {took_s:.1f} s, load {os.getloadavg()[0]:.1f}: {done / took_s:.0f} a second, "
+    f"{done / took_s / AIM:.2f} of the aim"
 )
 print(f"{(used.ru_utime + used.ru_stime) / max(done, 1) * 1000:.2f} ms of a processor for each")

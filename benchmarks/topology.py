@@ -6,9 +6,9 @@ one run.
 The network is ``campus,clients=4,servers=3``: 12 hosts (8 clients, a proxy, 3 servers), 2 NAT
 gateways, 2 wires, 15 links. What each is asked for:
 
-    lab         IPv4 and IPv6, static neighbours, forwarding, NAT for both, checksums filled in, ready for the first segment
-    ip -batch   the same but for the checksums, with one `ip -batch` for links, one a namespace, and `nft -f` for the gateways
-    Mininet     IPv4 only, with stock nodes and links and the rules of its own NAT node, the one that edits a file of the machine excepted
+    lab         IPv4 and IPv6, static neighbours, forwarding, NAT for both, checksums filled in
+    ip -batch   the same without checksums: one `ip -batch` for links, one a namespace, `nft -f`
+    Mininet     IPv4 only, stock nodes and links, its NAT node's rules without its edit of a file
 
 Each is torn down the way it is meant to be, and its time runs until the last interface is gone: the
 kernel frees a namespace after the call that gives it up has returned. To see when, every namespace

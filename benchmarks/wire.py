@@ -5,7 +5,7 @@
     carry      bulk across the wire: with nothing armed; with a rule armed that looks at each segment
     send       one prepared segment: `inject`, which sends, times and tells; Scapy's kept socket; Scapy's sendp()
     craft      one new segment, by Scapy
-    capture    of a burst of 1,000 segments at full speed, how many are in the file, and how many Scapy's AsyncSniffer has
+    capture    of 1,000 segments at full speed, how many the file has, and Scapy's AsyncSniffer
 
 Runs in a sandbox of its own. Imports are not counted.
 """

@@ -13,9 +13,17 @@ from twlab.segment import distance
 
 # The states of a ladder by the kernel's names for them.
 STATES = {
-    "ESTABLISHED": "ESTABLISHED", "SYN_SENT": "SYN-SENT", "SYN_RECV": "SYN-RECEIVED", "FIN_WAIT1": "FIN-WAIT-1", "FIN_WAIT2": "FIN-WAIT-2",
-    "TIME_WAIT": "TIME-WAIT", "CLOSE": "", "CLOSE_WAIT": "CLOSE-WAIT", "LAST_ACK": "LAST-ACK", "CLOSING": "CLOSING",
-}  # fmt: skip
+    "ESTABLISHED": "ESTABLISHED",
+    "SYN_SENT": "SYN-SENT",
+    "SYN_RECV": "SYN-RECEIVED",
+    "FIN_WAIT1": "FIN-WAIT-1",
+    "FIN_WAIT2": "FIN-WAIT-2",
+    "TIME_WAIT": "TIME-WAIT",
+    "CLOSE": "",
+    "CLOSE_WAIT": "CLOSE-WAIT",
+    "LAST_ACK": "LAST-ACK",
+    "CLOSING": "CLOSING",
+}
 
 
 def out_of_order(sightings, nodes):

@@ -51,11 +51,11 @@ TRICKS = {
     "sleeper": "while True: lab.sleep(1)",
     "leaver": "import os; os._exit(0)",
     "killer": "import os\n    os.kill(1, 9)\n    os.kill(-1, 9)",
-    "big-file": "import pathlib\n    with open('/tmp/big', 'wb') as file:\n        while True: file.write(b'x' * (1 << 20))",
+    "big-file": "import pathlib\n    with open('/tmp/big', 'wb') as file:\n        while True: file.write(b'x' * (1 << 20))",  # noqa: E501
     "writer": "import pathlib; pathlib.Path('/etc/hosts').write_text('x')",
     "reader": "import pathlib; pathlib.Path('/etc/shadow').read_text()",
-    "talker": "import os\n    for fd in range(3, 40):\n        try: os.write(fd, b'[' * 300_000)\n        except OSError: pass",
-    "mounter": "import ctypes, os\n    if ctypes.CDLL(None).mount(b'none', b'/tmp', b'hostfs', 0, b'/'): raise OSError('no such luck')",
+    "talker": "import os\n    for fd in range(3, 40):\n        try: os.write(fd, b'[' * 300_000)\n        except OSError: pass",  # noqa: E501
+    "mounter": "import ctypes, os\n    if ctypes.CDLL(None).mount(b'none', b'/tmp', b'hostfs', 0, b'/'): raise OSError('no such luck')",  # noqa: E501
 }
 # Whole files, which do something when they are loaded.
 LIAR = SCENARIO.replace(
@@ -184,10 +184,16 @@ def _hostile_files(assignment: Assignment) -> Iterator[Entry]:
         mine='"\\u2028.py"',
     )
     contents: dict[str, str | bytes] = {
-        "empty": "", "binary": os.urandom(3000), "giant": "#" * 70_000, "deep": deep, "dotted": "a" + ".a" * 15_000 + " = 1\n",
-        "numbers": huge, "turned": turned, "impostor": answers(assignment, "no-scenario"),
+        "empty": "",
+        "binary": os.urandom(3000),
+        "giant": "#" * 70_000,
+        "deep": deep,
+        "dotted": "a" + ".a" * 15_000 + " = 1\n",
+        "numbers": huge,
+        "turned": turned,
+        "impostor": answers(assignment, "no-scenario"),
         "no-answers": 'schema = 1\nid = "no-answers"\nanswers = 3\n',
-    }  # fmt: skip
+    }
     for name, content in contents.items():
         data = content if isinstance(content, bytes) else content.encode()
         yield name, lambda place, data=data: (place.mkdir(), (place / "answers.toml").write_bytes(data)), NOTHING  # type: ignore[misc]

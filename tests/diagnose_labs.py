@@ -20,7 +20,7 @@ COMMANDS = {
     "proc": "cat /proc/net/tcp /proc/net/tcp6",
     "nstat": "nstat -azs",
     "netstat-s": "netstat -s",
-    "sysctl": "sysctl net.ipv4.ip_local_port_range net.ipv4.tcp_tw_reuse net.ipv4.tcp_timestamps net.ipv4.tcp_fin_timeout "
+    "sysctl": "sysctl net.ipv4.ip_local_port_range net.ipv4.tcp_tw_reuse net.ipv4.tcp_timestamps net.ipv4.tcp_fin_timeout "  # noqa: E501
     "net.ipv4.tcp_max_tw_buckets net.ipv4.ip_local_reserved_ports",
 }
 

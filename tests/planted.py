@@ -22,10 +22,20 @@ ISN_PER_S = 15_625_000
 COLUMNS = ("t", "tuple", "side", "seq", "ack", "flags", "ln", "ipid", "tsval", "tsecr", "win", "label", "late", "fill")
 # side (0: client), flags, bytes, milliseconds since the segment before
 EXCHANGE = [
-    (0, SYN, 0, 0.0), (1, SYN | ACK, 0, 5.0), (0, ACK, 0, 5.0), (0, PSH | ACK, 120, 0.1), (1, ACK, 0, 5.0), (1, ACK, 400, 1.0),
-    (1, PSH | ACK, 200, 0.05), (0, ACK, 0, 5.0), (0, PSH | ACK, 90, 20.0), (1, PSH | ACK, 150, 5.0), (0, FIN | ACK, 0, 6.0),
-    (1, FIN | ACK, 0, 6.0), (0, ACK, 0, 6.0),
-]  # fmt: skip
+    (0, SYN, 0, 0.0),
+    (1, SYN | ACK, 0, 5.0),
+    (0, ACK, 0, 5.0),
+    (0, PSH | ACK, 120, 0.1),
+    (1, ACK, 0, 5.0),
+    (1, ACK, 400, 1.0),
+    (1, PSH | ACK, 200, 0.05),
+    (0, ACK, 0, 5.0),
+    (0, PSH | ACK, 90, 20.0),
+    (1, PSH | ACK, 150, 5.0),
+    (0, FIN | ACK, 0, 6.0),
+    (1, FIN | ACK, 0, 6.0),
+    (0, ACK, 0, 6.0),
+]
 LAST_MS = sum(step[3] for step in EXCHANGE)
 
 
@@ -138,12 +148,21 @@ class Capture:
             stamp = (self._clock[due, side].astype(np.int64) + (t * 1000).astype(np.int64)) % (1 << 32)
             plain = not (flags & SYN and side)
             row = {
-                "t": t, "tuple": due, "side": np.full(count, side), "seq": isn[:, side] + sent[:, side],
-                "ack": isn[:, 1 - side] + heard[:, side] if flags & ACK else np.zeros(count, np.int64), "flags": np.full(count, flags),
-                "ln": np.full(count, size), "ipid": ids[:, side] * plain, "tsval": stamp * plan.timestamps,
-                "tsecr": echo[:, side] * plan.timestamps, "win": np.full(count, 502), "label": np.zeros(count, np.int64),
-                "late": np.zeros(count), "fill": (self.connections + np.arange(count)) % 251,
-            }  # fmt: skip
+                "t": t,
+                "tuple": due,
+                "side": np.full(count, side),
+                "seq": isn[:, side] + sent[:, side],
+                "ack": isn[:, 1 - side] + heard[:, side] if flags & ACK else np.zeros(count, np.int64),
+                "flags": np.full(count, flags),
+                "ln": np.full(count, size),
+                "ipid": ids[:, side] * plain,
+                "tsval": stamp * plan.timestamps,
+                "tsecr": echo[:, side] * plan.timestamps,
+                "win": np.full(count, 502),
+                "label": np.zeros(count, np.int64),
+                "late": np.zeros(count),
+                "fill": (self.connections + np.arange(count)) % 251,
+            }
             ids[:, side] = ids[:, side] + plain * max(1, -(-size // 1448))
             sent[:, side] += size + bool(flags & SYN) + bool(flags & FIN)
             heard[:, 1 - side] = sent[:, side]

@@ -20,16 +20,27 @@ REACHES: dict[str, dict[str, str]] = {
     "pair,mtu=9000": {"client": "server", "server": "client"},
     "proxy": {"client": "proxy", "proxy": "client server", "server": "proxy"},
     "proxy,clients=2,servers=3,sources=4": {
-        "c1": "proxy", "c2": "proxy", "proxy": "c1 c2 s1 s2 s3", "s1": "proxy s2 s3", "s2": "proxy s1 s3", "s3": "proxy s1 s2",
+        "c1": "proxy",
+        "c2": "proxy",
+        "proxy": "c1 c2 s1 s2 s3",
+        "s1": "proxy s2 s3",
+        "s2": "proxy s1 s3",
+        "s3": "proxy s1 s2",
     },
     "nat": {"client": "server", "server": ""},
     "nat,clients=3,servers=2": {"c1": "c2 c3 s1 s2", "c2": "c1 c3 s1 s2", "c3": "c1 c2 s1 s2", "s1": "s2", "s2": "s1"},
     "campus": {"c1": "proxy", "c2": "proxy", "proxy": "server", "server": "proxy"},
     "campus,clients=2,servers=2": {
-        "c1": "c2 proxy", "c2": "c1 proxy", "c3": "c4 proxy", "c4": "c3 proxy", "proxy": "s1 s2", "s1": "proxy s2", "s2": "proxy s1",
+        "c1": "c2 proxy",
+        "c2": "c1 proxy",
+        "c3": "c4 proxy",
+        "c4": "c3 proxy",
+        "proxy": "s1 s2",
+        "s1": "proxy s2",
+        "s2": "proxy s1",
     },
     "vip": {"client": "s1 s2", "s1": "client s2", "s2": "client s1"},
-}  # fmt: skip
+}
 
 
 def connections(text: str, family: int) -> dict[str, list[str]]:

@@ -20,10 +20,10 @@ DECIDES = {
     "rfc1337-1": r"twlab> timewait\nnode.*\nclient(.*\n)*twlab> release r1\n(.*\n)*twlab> timewait\nnone\n",
     "rfc1337-2": r"twlab> read s1 200-239\ns1: 40 bytes: 200-239 40 x b'x'\n(.*\n)*s1 .* ESTABLISHED +400 bytes\n",
     "rfc1337-3": r"client +ESTABLISHED .* 120 bytes\ntwlab> connections\n(.*\n)*s1 .* ESTABLISHED +240 bytes\n",
-    "rfc1337-4": r"twlab> inject 9 (.*\n)*server +(SYN_RECV|ESTABLISHED) (.*\n)*c2 .* ESTABLISHED .*\ns2 .* ESTABLISHED ",
+    "rfc1337-4": r"twlab> inject 9 (.*\n)*server +(SYN_RECV|ESTABLISHED) (.*\n)*c2 .* ESTABLISHED .*\ns2 .* ESTABLISHED ",  # noqa: E501
     "rfc6191-1": r"tsval -1 tsecr \+0\n(.*\n)*server +TIME_WAIT (.*\n)*.*tsval \+1 tsecr \+0\n(.*\n)*server +SYN_RECV ",
     "rfc6191-2": r"-1000 tsval \+0\n(.*\n)*server +TIME_WAIT (.*\n)*.*\+1000 tsval \+0\n(.*\n)*server +SYN_RECV ",
-    "rfc6191-3": r"-1000 without-timestamp\n(.*\n)*server +TIME_WAIT (.*\n)*.*\+1000 without-timestamp\n(.*\n)*server +SYN_RECV ",
+    "rfc6191-3": r"-1000 without-timestamp\n(.*\n)*server +TIME_WAIT (.*\n)*.*\+1000 without-timestamp\n(.*\n)*server +SYN_RECV ",  # noqa: E501
     "rfc6191-4": r"-1000 tsval \+1000\n(.*\n)*server +TIME_WAIT (.*\n)*.*\+1000 tsval \+1000\n(.*\n)*server +SYN_RECV ",
 }
 

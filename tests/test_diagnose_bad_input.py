@@ -38,7 +38,7 @@ web,s1,3,7,1000,20,
 ESTAB 0 0 10.0.0.1:40000 10.0.0.2:80
 sockets: used 18
 TCP: inuse 3 orphan 0 tw 2 alloc 3 mem 171
-"""
+"""  # noqa: E501
 CORPUS = [(DATA / name).read_text() for name in NAMES] + [MORE]
 TEXTS = int(os.environ.get("TWLAB_MUTATIONS", "2000")) // 8  # 10,000 were tried
 HOSTILE = [

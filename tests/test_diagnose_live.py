@@ -73,7 +73,7 @@ def namespaces():
     name only.
     """
     script = "import socket,time\n" + "s=socket.socket();s.bind(('127.0.0.1',0));s.listen()\n"
-    script += "c=socket.create_connection(s.getsockname());a,_=s.accept();c.close();a.close();print('x',flush=True);time.sleep(60)"
+    script += "c=socket.create_connection(s.getsockname());a,_=s.accept();c.close();a.close();print('x',flush=True);time.sleep(60)"  # noqa: E501
     inside = f'ip link set lo up && exec {sys.executable} -c "{script}"'
     with subprocess.Popen(["unshare", "--net", "sh", "-c", inside], stdout=subprocess.PIPE) as other:
         assert other.stdout.readline()

@@ -15,7 +15,10 @@ from twlab.doctor import checks
 from twlab.doctor.checks import Finding, examine, usable_engines
 from twlab.linux.programs import find_program
 
-AS_JSON = "import json; from dataclasses import asdict; from twlab.doctor.checks import examine; print(json.dumps([asdict(f) for f in examine()]))"
+AS_JSON = (
+    "import json; from dataclasses import asdict; from twlab.doctor.checks import examine; "
+    "print(json.dumps([asdict(f) for f in examine()]))"
+)
 
 
 def machine_network() -> list[str]:
@@ -88,7 +91,10 @@ def test_without_namespaces_the_host_engine_is_out_and_the_remedy_is_a_sysctl() 
     """Where user namespaces are used up, an ordinary user is told which sysctls to set, and no
     probe pretends to have run.
     """
-    script = f"echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all --inh-caps=-all {sys.executable} -c '{AS_JSON}'"
+    script = (
+        f"echo 0 > /proc/sys/user/max_user_namespaces; exec setpriv --bounding-set=-all --inh-caps=-all "
+        f"{sys.executable} -c '{AS_JSON}'"
+    )
     wrapped = ["unshare", "--user", "--map-users=auto", "--map-root-user", "sh", "-c", script]
     if subprocess.run([*wrapped[:4], "true"], capture_output=True, check=False).returncode:
         wrapped[2:4] = ["--map-root-user"]

@@ -105,7 +105,10 @@ def test_a_full_disk_keeps_what_was_there(tmp_path):
     """
     small = tmp_path / "small"
     small.mkdir()
-    script = f"mount -t tmpfs -o size=64k none {small} && printf old > {small}/old.json && head -c 99999 /dev/zero > {small}/full 2>/dev/null; "
+    script = (
+        f"mount -t tmpfs -o size=64k none {small} && printf old > {small}/old.json && head -c 99999 "
+        f"/dev/zero > {small}/full 2>/dev/null; "
+    )
     command = [
         "unshare",
         "--mount",

@@ -90,7 +90,8 @@ def test_the_mirror_is_the_machines_own(machine: Path) -> None:
     """
     assert list(mirrors()) == ["mirror://first/debian", "https://second/debian"]
     (machine / "apt" / "sources.list").write_text(
-        "deb [arch=amd64 signed-by=/k.gpg] http://old/debian bookworm main contrib\n# deb http://no/debian bookworm main\n"
+        "deb [arch=amd64 signed-by=/k.gpg] http://old/debian bookworm main contrib\n# deb http://no/debian "
+        "bookworm main\n"
     )
     assert next(mirrors()) == "http://old/debian"
     (machine / "os-release").write_text("NAME=Other\n")

@@ -167,8 +167,14 @@ def test_connects_that_go_alike_are_folded() -> None:
     """The first that is answered and the first that is not stand there; one line for each kind
     tells of the others, and from whom they came.
     """
-    rows = [row for turn in range(10) for row in (*connect(10 * turn + 1, turn, "c1", 1000 + turn, True),
-                                                   *connect(10 * turn + 5, turn + 0.5, f"c{turn + 2}", 2000 + turn, False))]  # fmt: skip
+    rows = [
+        row
+        for turn in range(10)
+        for row in (
+            *connect(10 * turn + 1, turn, "c1", 1000 + turn, True),
+            *connect(10 * turn + 5, turn + 0.5, f"c{turn + 2}", 2000 + turn, False),
+        )
+    ]
     *first, folded = fold([Caption(0.0, "step", "x"), *rows])
     assert (
         first == [Caption(0.0, "step", "x"), *rows[:5]] and isinstance(folded, Fold) and list(folded.rows) == rows[5:]
@@ -231,10 +237,11 @@ def test_a_syn_that_nobody_answers_says_so_and_how_its_clock_stands() -> None:
             sightings.append(replace(sighting, ip_id=number))
     made = arrows(transits(sightings, ["client", "wire", "server"]))
     assert [(arrow.mark, arrow.words) for arrow in made] == [
-        ("", ""), ("", ""),
+        ("", ""),
+        ("", ""),
         ("unanswered", "no answer; its timestamp is 3,000 lower than in #1 from the same address"),
         ("unanswered", "no answer; its timestamp is 2,000 lower than in #1 from the same address"),
-    ]  # fmt: skip
+    ]
 
 
 def test_a_segment_that_the_wire_held_sets_out_and_arrives() -> None:
@@ -279,10 +286,15 @@ def test_a_fin_that_overtakes_data_does_not_begin_time_wait() -> None:
         )
 
     ways = [
-        seen(1, True, "S", 0, 0), seen(2, False, "SA", 0, 1), seen(3, True, "A", 1, 1),
-        seen(4, True, "FA", 1, 1), seen(5, False, "FA", 501, 2), seen(6, True, "A", 2, 1),
-        seen(7, False, "PA", 1, 2, 500), seen(8, True, "A", 2, 502),
-    ]  # fmt: skip
+        seen(1, True, "S", 0, 0),
+        seen(2, False, "SA", 0, 1),
+        seen(3, True, "A", 1, 1),
+        seen(4, True, "FA", 1, 1),
+        seen(5, False, "FA", 501, 2),
+        seen(6, True, "A", 2, 1),
+        seen(7, False, "PA", 1, 2, 500),
+        seen(8, True, "A", 2, 502),
+    ]
     told = [
         (state.state, state.after)
         for state in follow(ways, ArmResult("control", virtual_s=1.0))

@@ -133,9 +133,14 @@ def test_publish_and_merge(capture: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("words", "slug"),
-    [(["nowhere.pcap"], "no-capture-file"), (["-", "-"], "bad-observation"), (["-", "--export", "x"], "bad-observation"),
-     (["twlab"], "no-result"), (["pyproject.toml"], "not-a-capture")],
-)  # fmt: skip
+    [
+        (["nowhere.pcap"], "no-capture-file"),
+        (["-", "-"], "bad-observation"),
+        (["-", "--export", "x"], "bad-observation"),
+        (["twlab"], "no-result"),
+        (["pyproject.toml"], "not-a-capture"),
+    ],
+)
 def test_wrong_usage(words: list[str], slug: str) -> None:
     """One message with its slug, exit status 2."""
     assert f"[{slug}]" in twlab("observe", *words, status=2).stderr

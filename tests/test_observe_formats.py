@@ -92,10 +92,16 @@ WRAPPED: dict[str, tuple[int, Callable[[Packet], object]]] = {
     "GRE bridging": (1, lambda packet: outer() / GRE(proto=0x6558) / ether(packet)),
     "VXLAN": (1, lambda packet: outer() / UDP(sport=5, dport=4789) / VXLAN(vni=77) / ether(packet)),
     "MPLS": (1, lambda packet: Ether(type=0x8847) / MPLS(label=3, s=0) / MPLS(label=4, s=1) / packet),
-    "PPPoE": (1, lambda packet: bytes(Ether(type=0x8864)) + pack("!BBHHH", 0x11, 0, 1, len(packet) + 2, 0x57 if packet.version == 6 else 0x21)
-              + bytes(packet)),
+    "PPPoE": (
+        1,
+        lambda packet: (
+            bytes(Ether(type=0x8864))
+            + pack("!BBHHH", 0x11, 0, 1, len(packet) + 2, 0x57 if packet.version == 6 else 0x21)
+            + bytes(packet)
+        ),
+    ),
     "IP in IP": (1, lambda packet: outer() / packet),
-}  # fmt: skip
+}
 
 
 def check(found: Findings, frame: int = len(STEPS)) -> None:

@@ -11,7 +11,10 @@ from twlab.planner import plan
 from twlab.report.html import page, plan_page
 
 CHROMIUM = shutil.which("chromium")
-FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync"
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
 
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 
@@ -139,7 +142,7 @@ def test_no_table_runs_off_the_page(browser, tmp_path, width):
 
 TOO_WIDE = """[...document.querySelectorAll('table')].filter(table => table.checkVisibility()).filter(table =>
     table.getBoundingClientRect().right > document.documentElement.clientWidth + 1
-    || table.parentElement.scrollWidth > table.parentElement.clientWidth + 1).map(table => table.className + table.textContent.slice(0, 80))"""
+    || table.parentElement.scrollWidth > table.parentElement.clientWidth + 1).map(table => table.className + table.textContent.slice(0, 80))"""  # noqa: E501
 
 
 def test_a_folded_transfer_unfolds(shown):
@@ -181,7 +184,7 @@ def test_the_page_follows_light_and_dark(browser, tmp_path, scheme):
     opened.goto(page.write([tmp_path / "run"], tmp_path / "report.html").path.as_uri())
     paper, *inks = opened.evaluate(
         """() => [getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color, ...[".time", ".label", ".state text"]
-             .map(name => getComputedStyle(document.querySelector("svg.ladder " + name)).fill)]"""
+             .map(name => getComputedStyle(document.querySelector("svg.ladder " + name)).fill)]"""  # noqa: E501
     )
     opened.close()
     assert all(contrast(paper, ink) >= 4.5 for ink in inks)

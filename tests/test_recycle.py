@@ -42,9 +42,24 @@ BEYOND_THE_RULE = {
 
 # One SYN after a close, or after none: what `remember` and `refusal` say of it.
 BY_THE_GENERAL_RULE = {
-    "1-control", "2-delta", "2b-which-tsval", "3-no-timestamp", "4-age", "4-age-boundary", "5-any-reply", "5-catch-up", "6-finwait2", "7-established",
-    "8-client-first", "8b-server-RST", "12b-same-tuple", "14-other-local-address", "14-other-port", "18-remembered-zero", "18-tsval-zero",
-}  # fmt: skip
+    "1-control",
+    "2-delta",
+    "2b-which-tsval",
+    "3-no-timestamp",
+    "4-age",
+    "4-age-boundary",
+    "5-any-reply",
+    "5-catch-up",
+    "6-finwait2",
+    "7-established",
+    "8-client-first",
+    "8b-server-RST",
+    "12b-same-tuple",
+    "14-other-local-address",
+    "14-other-port",
+    "18-remembered-zero",
+    "18-tsval-zero",
+}
 
 
 def remembering(tsval, stamp_s=1_000_000):
@@ -208,10 +223,21 @@ def test_a_record_of_an_unknown_kind_is_refused():
 @pytest.mark.parametrize(
     ("theirs", "ours", "same"),
     [
-        (0.71, 0.70, True), (0.71, 0.60, False), (60.0, 59.0, True), (60.0, 0.7, False), (0.7, None, False), (None, None, True), (None, 0.7, False),
-        (3.5, [3.2, 3.6], True), (3.5, [2.0, 3.0], False), (3.5, [3.9, 4.5], False), (1, 2, False), ("ACK", "ACK", True), ([0, 2], [0, 3], False),
+        (0.71, 0.70, True),
+        (0.71, 0.60, False),
+        (60.0, 59.0, True),
+        (60.0, 0.7, False),
+        (0.7, None, False),
+        (None, None, True),
+        (None, 0.7, False),
+        (3.5, [3.2, 3.6], True),
+        (3.5, [2.0, 3.0], False),
+        (3.5, [3.9, 4.5], False),
+        (1, 2, False),
+        ("ACK", "ACK", True),
+        ([0, 2], [0, 3], False),
     ],
-)  # fmt: skip
+)
 def test_times_are_compared_as_numbers_and_all_else_exactly(theirs, ours, same):
     """0.70 and 0.71 s are one length; a length and none are two; a span holds a time or does not."""
     assert recycle_cases.alike({"x": theirs}, {"x": ours}) is same

@@ -68,12 +68,29 @@ def damaged(**changes):
 @pytest.mark.parametrize(
     ("name", "value"),
     [
-        ("observed", None), ("observed", []), ("predicted", None), ("mismatches", "x"), ("transcript", {}), ("transcript", [1]),
+        ("observed", None),
+        ("observed", []),
+        ("predicted", None),
+        ("mismatches", "x"),
+        ("transcript", {}),
+        ("transcript", [1]),
         ("counters", {"a": 1}),
-        ("capture", 3), ("captured", "many"), ("virtual_s", "long"), ("virtual_s", True), ("ok", "yes"), ("error", "bad"), ("sockets", {"a": [1]}),
-        ("tables", {"a": {}}), ("kernel", None), ("network", []), ("seed", "one"), ("versions", {"twlab": 1}), ("arms", []), ("arms", None),
+        ("capture", 3),
+        ("captured", "many"),
+        ("virtual_s", "long"),
+        ("virtual_s", True),
+        ("ok", "yes"),
+        ("error", "bad"),
+        ("sockets", {"a": [1]}),
+        ("tables", {"a": {}}),
+        ("kernel", None),
+        ("network", []),
+        ("seed", "one"),
+        ("versions", {"twlab": 1}),
+        ("arms", []),
+        ("arms", None),
     ],
-)  # fmt: skip
+)
 def test_a_value_of_another_type_is_named(tmp_path, name, value):
     """No reader comes upon it later: the message names the field and what stands there."""
     (tmp_path / "result.json").write_text(damaged(**{name: value}))

@@ -20,7 +20,7 @@ import subprocess, sys, os
 process = subprocess.Popen([sys.executable, "-m", "twlab.engines.sandbox", str(os.getpid()), *sys.argv[1:]], start_new_session=True)
 print(process.pid, flush=True)
 process.wait()
-"""
+"""  # noqa: E501
 # Inside: another namespace within, an interface, and processes that would rather stay.
 BUSY = "ip link add left type veth peer name right; setsid sleep 1000 & trap '' TERM HUP INT; sleep 1000 & wait"
 

@@ -22,7 +22,7 @@ from conftest import ROOT, as_user
 # What the script and its stand-in use, and then the programs by which packages are known to be
 # there.
 TOOLS = """bash cat chmod cut dirname env find flock grep ln ls mkdir mv readlink rm sed setpriv sh sha256sum sleep sort stat tail tee touch uname
-xargs gcc ldconfig unshare ip iptables mnexec make flex bison bc xz patch tshark git nft ping haproxy nginx squid"""
+xargs gcc ldconfig unshare ip iptables mnexec make flex bison bc xz patch tshark git nft ping haproxy nginx squid"""  # noqa: E501
 PYTHON = """#!/bin/sh
 # Stands in for Python: answers what set-up asks of it, and notes it in the journal.
 self=$0
@@ -43,7 +43,7 @@ case "$*" in
         [ "$BREAK" != kernel ] || exit 1
         touch "$KERNEL" && chmod +x "$KERNEL" && echo "$KERNEL" ;;
 esac
-"""
+"""  # noqa: E501
 
 
 class Project:

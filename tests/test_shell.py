@@ -198,10 +198,27 @@ def test_every_verb(tmp_path):
 def test_a_wrong_line_is_one_message_and_the_shell_lives_on(tmp_path):
     """Whatever is wrong with it; a script that had one ends with 1."""
     wrong = [
-        "bogus", "hold sin", "hold fin from moon", "release r9", "close c1", "send", "connect client", "connect client moon", "listen server x",
-        "settings client time_wait=1", "settings client time_wait_s=-1", "settings moon a=1", "inject 9", "sleep long", "client", "hold fin at moon",
-        "py 1/0", "ladder moon extra", "segments maybe", "link client moon up",
-    ]  # fmt: skip
+        "bogus",
+        "hold sin",
+        "hold fin from moon",
+        "release r9",
+        "close c1",
+        "send",
+        "connect client",
+        "connect client moon",
+        "listen server x",
+        "settings client time_wait=1",
+        "settings client time_wait_s=-1",
+        "settings moon a=1",
+        "inject 9",
+        "sleep long",
+        "client",
+        "hold fin at moon",
+        "py 1/0",
+        "ladder moon extra",
+        "segments maybe",
+        "link client moon up",
+    ]
     said, _ = run(tmp_path, "\n".join([*wrong, "nodes"]), "pair", status=1)
     assert said.endswith("client server wire\n")
     assert "Traceback" not in said

@@ -110,7 +110,7 @@ def test_wrong_lines_are_plain_and_leave_no_trace(tmp_path, engine):
         "client ping server": "it would never end",
         "inject 1 tsval soon": "tsval soon is not understood",
         "inject 1 flags Q": "flags Q is not understood",
-    }  # fmt: skip
+    }
     if engine == "guest":
         wrong |= dict.fromkeys(
             ("iperf client server", "client iperf -c server", "client iperf3 -c server -t 1"),
@@ -179,7 +179,10 @@ def test_a_read_shows_every_byte(data, words):
 @pytest.mark.host
 def test_a_range_of_what_has_been_read(tmp_path):
     """Bytes 200 to 239 of all that the application has read, the first of which is number 0."""
-    script = "listen server\nconnect client server\nsend c1 200 bytes\nread s1\nsend c1 0123456789\nread s1 198-201\nread s1 205-999\nread s1 9-1\n"
+    script = (
+        "listen server\nconnect client server\nsend c1 200 bytes\nread s1\nsend c1 0123456789\nread s1 "
+        "198-201\nread s1 205-999\nread s1 9-1\n"
+    )
     answers, _ = session(tmp_path, script, "pair", status=1)
     assert answers[3][1].endswith("s1: 200 bytes: 0-199 200 x b'.'\n")
     assert answers[5][1].endswith("s1: b'..01'\n")

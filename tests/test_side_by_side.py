@@ -106,7 +106,8 @@ def test_jobs_after_one_that_the_engine_did_not_survive_get_a_fresh_boot(monkeyp
     monkeypatch.setattr(side_by_side, "Guest", Guest)
     events: list[dict[str, Any]] = []
     side_by_side.carry_out(
-        {"agent": "an.agent", "request": REQUEST, "folder": "/tmp", "log": "console-1.log", "limit_s": 1.0}, events.append
+        {"agent": "an.agent", "request": REQUEST, "folder": "/tmp", "log": "console-1.log", "limit_s": 1.0},
+        events.append,
     )
     assert batches == [["a", "b", "c", "d"], ["c", "d"]]
     assert [(event["event"], event.get("job")) for event in events] == [

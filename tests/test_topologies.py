@@ -292,20 +292,23 @@ def test_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         (('{"mine": Mine, "other": Other}', "{}"), "holds no topology"),
         (("topos =", "raise SystemExit(0)\ntopos ="), "SystemExit"),
         (('self.addHost("b", cls=WireNode)', "1 / 0"), "ZeroDivisionError"),
-        (('cls=WireNode)', "cls=str)"), "node b of the topology is none of the lab's"),
+        (("cls=WireNode)", "cls=str)"), "node b of the topology is none of the lab's"),
         (('"b", cls=WireNode', '"b"'), "node b of the topology is none of the lab's"),
         (('self.addHost("b", cls=WireNode)', "pass"), "a-b links b, which the topology does not have"),
         (("class Mine(Topology)", "from mininet.topo import Topo\nclass Mine(Topo)"), "no attribute 'join'"),
         (('self.join("a", "b", "10.7.1.0/24")', "pass"), "its node a has no link"),
-        (('cls=WireNode)', "cls=Gateway)"), "outside"),
+        (("cls=WireNode)", "cls=Gateway)"), "outside"),
         (('"10.7.1.0/24")', '"10.7.1.0/24"); self.join("b", "a", "10.7.2.0/24")'), "linked twice"),
-        (('"10.7.1.0/24")', '"10.7.1.0/24"); self.addHost("c", cls=Endpoint); self.join("c", "b", "10.7.1.0/24")'), "two links have the subnet"),
+        (
+            ('"10.7.1.0/24")', '"10.7.1.0/24"); self.addHost("c", cls=Endpoint); self.join("c", "b", "10.7.1.0/24")'),
+            "two links have the subnet",
+        ),
         (('"10.7.1.0/24"', '"10.7.1.0"'), "is no network of 256 addresses"),
         (('"10.7.1.0/24"', '"300.7.1.0/24"'), "is no network of 256 addresses"),
         (('"10.7.1.0/24"', '"192.168.1.0/24"'), "is no network of 256 addresses"),
         (('"b"', '"a_very_long_name"'), "more than 15 characters"),
     ],
-)  # fmt: skip
+)
 def test_a_broken_file_gives_one_message(tmp_path: Path, change: tuple[str, str], says: str) -> None:
     """Whatever is wrong with a file is told in one message that names it, before anything is built."""
     file = tmp_path / "mine.py"

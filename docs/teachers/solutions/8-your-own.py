@@ -14,7 +14,8 @@ from twlab import Arm, Lab, Observation, Settings, scenario
 PORT = 40_000  # the connecting side's; with the server's port 80 and the two addresses it makes the four-tuple
 
 
-# 1. Predict, before anything runs: what each arm is set to, and what it will show. The control is TIME_WAIT as the RFC wants it.
+# 1. Predict, before anything runs: what each arm is set to, and what it will show. The control is
+# TIME_WAIT as the RFC wants it.
 @scenario(
     topology="pair",
     base=Settings(timestamps=0),  # what all arms share; "twlab explain" says what each setting is

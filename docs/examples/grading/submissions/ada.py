@@ -11,7 +11,7 @@ from twlab import Arm, Lab, Observation, Settings, scenario
     reads="RFC 9293 section 3.6.1",
 )
 def early_reuse(lab: Lab) -> Observation:
-    """With TIME_WAIT cut to 5 s, a four-tuple is in use again while segments of its old connection may still be on their way."""
+    """With TIME_WAIT cut to 5 s, a four-tuple is reused while old segments may still be on their way."""
     client, server = lab["client"], lab["server"]
     listener = server.listen(80)
 
@@ -19,6 +19,8 @@ def early_reuse(lab: Lab) -> Observation:
     first = client.connect(server, 80, source_port=40_000)
     lab.close(first, listener.accept())
 
-    lab.step("Six seconds later, much sooner than the two minutes that a segment may live, the client wants the same four-tuple.")
+    lab.step(
+        "Six seconds later, much sooner than a segment's two minutes, the client wants the same four-tuple."
+    )
     lab.sleep(6)
     return Observation(reopened=bool(client.try_connect(server, 80, source_port=40_000)))
