@@ -12,10 +12,17 @@ import select
 import socket
 from collections.abc import Callable
 from struct import pack
+from typing import TYPE_CHECKING
 
 from twlab.errors import EngineError
+from twlab.linux import rtnetlink
 from twlab.loop import monotonic_s
 from twlab.segment import with_checksums
+
+if TYPE_CHECKING:
+    from twlab.network import Interface, Node
+
+CROSSING = 2  # canaries that `crosses` sends
 
 _MARK = b"\x00\x00twcanary"  # source port 0, then after the destination port: sequence and acknowledgement number
 _PORTS4, _PORTS6 = 20, 40  # where the TCP header begins: canaries have no IP options
@@ -49,6 +56,31 @@ def await_sight(seen: Callable[[], bool]) -> bool:
             return False
         select.select([], [], [], _NAP_S)
     return True
+
+
+def crosses(node: Node, send: Callable[[Interface, bytes], object], seen: Callable[[], bool]) -> bool:
+    """Send `CROSSING` canaries across `node`; return whether they are seen, or could not cross.
+
+    They arrive at the node's first interface and leave by its second: one over IPv4, one over IPv6.
+
+    Args:
+        send: puts a packet onto the link of an interface.
+        seen: whether all of them have been seen.
+    """
+    if len(node.interfaces) < 2:
+        return True
+    one, other = node.interfaces[:2]
+    try:
+        for source, destination in ((one.peer.all4[0], other.peer.all4[0]), (one.peer.all6[0], other.peer.all6[0])):
+            send(one, make(source, destination))
+    except OSError:
+        return not _are_running(node, one, other)
+    return seen() or not _are_running(node, one, other) or await_sight(seen)
+
+
+def _are_running(node: Node, *interfaces: Interface) -> bool:
+    with node.inside():
+        return all(rtnetlink.is_running(interface.index) for interface in interfaces)
 
 
 def blind(what: str) -> EngineError:

@@ -24,6 +24,7 @@ from twlab.linux.packet_ring import Ring, Taken
 from twlab.loop import Loop, wall_s
 from twlab.results import pcapng
 from twlab.results.files import replacing
+from twlab.results.packet_comments import joined
 from twlab.results.pcapng import Captured
 from twlab.segment import parse
 from twlab.wire import canary, merging
@@ -31,7 +32,7 @@ from twlab.wire.sender import ETHERTYPE_IPV4
 
 if TYPE_CHECKING:
     from twlab.network import Interface, Node
-    from twlab.wire.sender import Outlet
+    from twlab.wire.sender import LinkSender
 
 _ETHERNET_BYTES = 14
 _NO_MAC = bytes.fromhex("02000000ffff")
@@ -184,23 +185,23 @@ class Capture:
         """Packets that have been seen so far, at all interfaces together."""
         return self._seen + sum(ring.position for ring in self._rings.values())
 
-    def send(self, outlet: Outlet, packet: bytes, text: str) -> None:
-        """Send an IP packet by `outlet`, comment on it at both ends of the link, and see that it
+    def send(self, link: LinkSender, packet: bytes, text: str) -> None:
+        """Send an IP packet by `link`, comment on it at both ends of the link, and see that it
         has set out.
 
         Raises:
             EngineError: the ring at the link has not seen it (``sent-not-seen``).
-            OSError: as `twlab.wire.sender.Outlet.send`; it is not commented on then.
+            OSError: as `twlab.wire.sender.LinkSender.send`; it is not commented on then.
         """
-        ends = [interface for interface in (outlet.target.peer, outlet.target) if interface.node.name in self._rings]
+        ends = [interface for interface in (link.target.peer, link.target) if interface.node.name in self._rings]
         before = {interface.node.name: self._rings[interface.node.name].position for interface in ends}
-        outlet.send(packet)
+        link.send(packet)
         for interface in ends:
             name = interface.node.name
             comment = _Comment(before[name], True, interface.index, packet, text, True)
             self._comments[name].append(comment)
             ring = self._rings[name]
-            if interface is outlet.target.peer and ring.position == before[name] and not ring.dropped():
+            if interface is link.target.peer and ring.position == before[name] and not ring.dropped():
                 raise _not_seen((name, comment))
 
     def comment_last(self, interface: Interface, packet: bytes, text: str) -> None:
@@ -280,7 +281,7 @@ def _attach(comments: list[_Comment], numbers: dict[int, int], seen: list[Captur
                 continue
             if wanted.startswith(_constant_part(packet.frame[_ETHERNET_BYTES:])):
                 taken.add((at, comment.forward))
-                packet.comment = f"{packet.comment}; {comment.text}" if packet.comment else comment.text
+                packet.comment = joined((packet.comment, comment.text))
                 break
         else:
             missed.append(comment)

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from twlab.linux import bpf, nftables
 from twlab.linux.syscalls import enlarge_receive_buffer
 from twlab.loop import Loop
+from twlab.results.packet_comments import Mark, text
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, Segment, parse
 from twlab.wire import canary
 from twlab.wire.craft import craft
-from twlab.wire.sender import Outlets
+from twlab.wire.sender import PacketSender
 
 if TYPE_CHECKING:
     from twlab.network import Node
@@ -75,7 +76,7 @@ class RawEndpoint:
         self._capture = capture
         self._lost = 0
         self._canaries = 0
-        self._outlets = Outlets(node)
+        self._sender = PacketSender(node)
         self._table = f"inet twlab_claim_{next(_numbers)}"
         ip, version, protocol = ("ip6", 6, _ETH_P_IPV6) if ":" in self.address else ("ip", 4, _ETH_P_IP)
         with node.inside():
@@ -103,7 +104,7 @@ class RawEndpoint:
             return
         self._loop.forget(self._socket)
         self._socket.close()
-        self._outlets.close()
+        self._sender.close()
         with self.node.inside():
             nftables.apply(f"delete table {self._table}")
 
@@ -130,11 +131,11 @@ class RawEndpoint:
 
     def put(self, segment: Segment) -> float:
         """Send a segment made before, at the cost of one system call; when it was sent."""
-        outlet = self._outlets.to(segment.destination)
+        link = self._sender.to(segment.destination)
         if self._capture:
-            self._capture.send(outlet, segment.raw, "sent by the lab's own endpoint")
+            self._capture.send(link, segment.raw, text(Mark.SENT))
         else:
-            outlet.send(segment.raw)
+            link.send(segment.raw)
         self._transcript.record("verb", f"sends {segment.words(self._names)}", self.node.name)
         return self._loop.now_s
 
@@ -180,7 +181,7 @@ class RawEndpoint:
             self._arrivals()
             return self._canaries >= wanted
 
-        self._outlets.at(interface).send(canary.make(source, self.address, self.port))
+        self._sender.at(interface).send(canary.make(source, self.address, self.port))
         if not canary.await_sight(seen) or self.lost:
             raise canary.blind(f"the endpoint at {self.node.name} port {self.port} does not see what arrives")
 

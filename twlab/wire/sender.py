@@ -17,7 +17,7 @@ _DISCARD_PORT = 9
 ETHERTYPE_IPV4, ETHERTYPE_IPV6 = b"\x08\x00", b"\x86\xdd"
 
 
-class Outlet:
+class LinkSender:
     """Sends towards one interface from the other end of its link.
 
     Attributes:
@@ -40,18 +40,18 @@ class Outlet:
         self._socket.close()
 
 
-class Outlets:
+class PacketSender:
     """All ways out of one node, and to any other interface of its network, each opened on first
     use.
     """
 
     def __init__(self, node: Node):
         self._node = node
-        self._open: dict[tuple[str, str], Outlet] = {}
+        self._open: dict[tuple[str, str], LinkSender] = {}
         self._by_index = {interface.index: interface for interface in node.interfaces}
         self._routes: socket.socket | None = None
 
-    def to(self, destination: str) -> Outlet:
+    def to(self, destination: str) -> LinkSender:
         """The way on which the node would send to the address `destination` by its routes of now.
 
         The routes are asked for every packet: a node may change them at any time.
@@ -68,8 +68,8 @@ class Outlets:
             )
         return self.at(interface.peer)
 
-    def leads(self, outlet: Outlet, destination: str) -> bool:
-        """Whether the node's own TCP and UDP would take the way `outlet` to the address
+    def leads(self, link: LinkSender, destination: str) -> bool:
+        """Whether the node's own TCP and UDP would take the way `link` to the address
         `destination`: a second opinion beside `to`.
         """
         probe = self._node.socket(socket.AF_INET6 if ":" in destination else socket.AF_INET, socket.SOCK_DGRAM)
@@ -78,18 +78,18 @@ class Outlets:
                 (destination, _DISCARD_PORT)
             )  # sends nothing: the kernel chooses a route, and its source address
             source = probe.getsockname()[0]
-        near = outlet.target.peer
+        near = link.target.peer
         return source in near.all4 + near.all6
 
-    def at(self, interface: Interface) -> Outlet:
+    def at(self, interface: Interface) -> LinkSender:
         """The way to `interface`, from the other end of its link."""
         key = (interface.node.name, interface.name)
         if key not in self._open:
-            self._open[key] = Outlet(interface)
+            self._open[key] = LinkSender(interface)
         return self._open[key]
 
     def close(self) -> None:
-        for outlet in self._open.values():
-            outlet.close()
+        for link in self._open.values():
+            link.close()
         if self._routes:
             self._routes.close()

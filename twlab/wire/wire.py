@@ -18,13 +18,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twlab.errors import EngineError, ScenarioError
-from twlab.linux import nfqueue, rtnetlink
+from twlab.linux import nfqueue
 from twlab.loop import Loop
+from twlab.results.packet_comments import Mark, joined, text
 from twlab.results.transcript import Transcript
 from twlab.segment import Match, Segment, match, parse, without_timestamp
 from twlab.wire import canary, impairments
 from twlab.wire.impairments import Release
-from twlab.wire.sender import Outlet, Outlets
+from twlab.wire.rules import Held, Rule, RuleKind
+from twlab.wire.sender import LinkSender, PacketSender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,61 +37,7 @@ if TYPE_CHECKING:
     from twlab.wire.capture import Capture
     from twlab.wire.raw_endpoint import RawEndpoint
 
-_TOLD = 20  # what one rule does is told segment by segment up to here, and then as a total
-
-
-class Rule:
-    """Something that the wire does to segments, until it has done it often enough or is stopped.
-
-    Attributes:
-        words: what it does, in the third person: ``holds``.
-        comment: on the packets it befalls, in the capture; empty for a watch, which does nothing
-            worth telling.
-        segments: those it befell, in order; `at_s` is when each came to the wire.
-    """
-
-    def __init__(self, wire: Wire, words: str, act: impairments.Selected | impairments.Reorder, comment: str = ""):
-        self.words = words
-        self.segments = act.segments
-        self.comment = comment
-        self._act = act
-        self._wire = wire
-        self._stopped = False
-
-    def __call__(self, segment: Segment, now_s: float) -> list[Release]:
-        """What becomes of `segment`."""
-        return self._act(segment, now_s) if self.armed else impairments.passing(segment, now_s)
-
-    @property
-    def armed(self) -> bool:
-        """It still acts."""
-        return not self._stopped and not self._act.exhausted
-
-    def wait(self, timeout_s: float = 10.0, count: int = 1) -> bool:
-        """Let time pass until it has befallen `count` segments; whether it has, within `timeout_s`."""
-        return self._wire.loop.wait_until(lambda: len(self.segments) >= count, timeout_s)
-
-    def stop(self) -> None:
-        """Do no more. What is held stays held; what has been delayed still arrives."""
-        if self.armed:
-            self._stopped = True
-            self._wire.settle()
-
-
-class Held(Rule):
-    """Segments held or copied, to be let go at a time of the scenario's choosing.
-
-    Attributes:
-        released_at_s: when each was released, in the order of release.
-    """
-
-    def __init__(self, wire: Wire, words: str, act: impairments.Selected, comment: str):
-        super().__init__(wire, words, act, comment)
-        self.released_at_s: list[float] = []
-
-    def release(self, *, without_timestamp: bool = False) -> None:
-        """See `Wire.release`."""
-        self._wire.release(self, without_timestamp=without_timestamp)
+_MOST_LISTED = 20  # segments of one rule that the transcript lists; after that, their number
 
 
 class Wire:
@@ -120,12 +68,12 @@ class Wire:
         self.fault: EngineError | None = None
         self._unseen = 0
         self._canaries = 0
-        self._known_ways: dict[str, Outlet] = {}
+        self._known_links: dict[str, LinkSender] = {}
         self._transcript = transcript
         self._capture = capture
         self._names = dict(_names(node))
         self._by_index = {interface.index: interface for interface in node.interfaces}
-        self._outlets = Outlets(node)
+        self._sender = PacketSender(node)
         self._rules: list[Rule] = []
         self._endpoints: list[RawEndpoint] = []
         self._tap: nfqueue.Tap | None = None
@@ -141,16 +89,16 @@ class Wire:
     def close(self) -> None:
         """Stop everything; what has not been released never arrives."""
         for rule in self._rules:
-            rule._stopped = True
-            if len(rule.segments) > _TOLD and rule.comment:
-                self._tell(f"{rule.words} {len(rule.segments)} segments in all")
+            rule.disarm()
+            if len(rule.segments) > _MOST_LISTED and rule.comment:
+                self._note(f"{rule.words} {len(rule.segments)} segments in all")
         try:
             self.settle()
         except EngineError as fault:
             self.fault = self.fault or fault
         for endpoint in self._endpoints:
             endpoint.close()
-        self._outlets.close()
+        self._sender.close()
         self._closed = True
 
     @property
@@ -168,49 +116,48 @@ class Wire:
                 seen(segment)
             return impairments.passing(segment, now_s)
 
-        return self._arm(Rule(self, "watches", impairments.Selected((predicate or match()).fresh(), show)))
+        return self._arm(
+            Rule(self, RuleKind.WATCH, "watches", impairments.Selected((predicate or match()).fresh(), show))
+        )
 
     def hold(self, predicate: Match, count: int | None = 1) -> Held:
         """Take the next `count` segments that match off the link (None: all), until they are
         released.
         """
         taken = impairments.Selected(predicate.fresh(), impairments.taking, count)
-        return self._arm(Held(self, "holds", taken, "held by the wire"), predicate, count)
+        return self._arm(Held(self, RuleKind.HOLD, "holds", taken), predicate, count)
 
     def copy(self, predicate: Match, count: int | None = 1) -> Held:
         """Let the next `count` segments that match pass, and keep a copy of each (None: of all)."""
         passed = impairments.Selected(predicate.fresh(), impairments.passing, count)
-        return self._arm(Held(self, "copies", passed, "copied by the wire"), predicate, count)
+        return self._arm(Held(self, RuleKind.COPY, "copies", passed), predicate, count)
 
     def drop(self, predicate: Match, count: int | None = None) -> Rule:
         """Lose the next `count` segments that match (None: all)."""
         dropped = impairments.Selected(predicate.fresh(), impairments.Drop(), count)
-        return self._arm(Rule(self, "drops", dropped, "dropped by the wire"), predicate, count)
+        return self._arm(Rule(self, RuleKind.DROP, "drops", dropped), predicate, count)
 
     def delay(self, predicate: Match, delay_s: float, count: int | None = None) -> Rule:
         """Let the next `count` segments that match (None: all) arrive `delay_s` later, in their
         order.
         """
         act = impairments.Selected(predicate.fresh(), impairments.Delay(delay_s), count)
-        return self._arm(
-            Rule(self, f"delays by {delay_s:g} s", act, "taken by the wire, to be delayed"), predicate, count
-        )
+        return self._arm(Rule(self, RuleKind.DELAY, f"delays by {delay_s:g} s", act), predicate, count)
 
     def duplicate(self, predicate: Match, after_s: float = 0.0, count: int | None = 1) -> Rule:
         """Let the next `count` segments that match (None: all) pass, and each arrive once more
         `after_s` later.
         """
         act = impairments.Selected(predicate.fresh(), impairments.Duplicate(after_s), count)
-        return self._arm(Rule(self, f"duplicates after {after_s:g} s", act, "duplicated by the wire"), predicate, count)
+        return self._arm(Rule(self, RuleKind.DUPLICATE, f"duplicates after {after_s:g} s", act), predicate, count)
 
     def reorder(self, predicate: Match, behind: int = 1, count: int | None = 1) -> Rule:
         """Let the next segment that matches arrive only after `behind` later ones of its flow;
         `count` times (None: again and again).
         """
         act = impairments.Reorder(predicate.fresh(), behind, count)
-        return self._arm(
-            Rule(self, f"puts behind {behind} later", act, f"put behind {behind} later by the wire"), predicate, count
-        )
+        rule = Rule(self, RuleKind.REORDER, f"puts behind {behind} later", act, behind=behind)
+        return self._arm(rule, predicate, count)
 
     def impair(
         self, predicate: Match, impairment: impairments.Impairment, words: str = "impairs", count: int | None = None
@@ -218,11 +165,8 @@ class Wire:
         """Apply any impairment of `twlab.wire.impairments` to the next `count` segments that match
         (None: all).
         """
-        return self._arm(
-            Rule(self, words, impairments.Selected(predicate.fresh(), impairment, count), "impaired by the wire"),
-            predicate,
-            count,
-        )
+        act = impairments.Selected(predicate.fresh(), impairment, count)
+        return self._arm(Rule(self, RuleKind.IMPAIR, words, act), predicate, count)
 
     def release(self, held: Held, *, without_timestamp: bool = False) -> None:
         """Let go of everything that `held` has: it arrives now, back to back. A second release
@@ -233,11 +177,7 @@ class Wire:
         """
         held.stop()
         for segment in held.segments:
-            if held.words == "holds":
-                comment = f"held {self.loop.now_s - segment.at_s:.3f} s by the wire"
-            else:
-                comment = f"copy of the packet from t={segment.at_s:.3f} s, released at t={self.loop.now_s:.3f} s"
-            held.released_at_s.append(self._release(segment, comment, without_timestamp))
+            held.released_at_s.append(self._release(segment, held.kind, without_timestamp))
 
     def inject(self, packet: Segment | bytes, into: Interface | None = None) -> float:
         """Put an IP packet onto a link, as if it had come all the way.
@@ -258,15 +198,15 @@ class Wire:
         segment = parse(packet, self.loop.now_s) if isinstance(packet, bytes) else packet
         raw = packet if isinstance(packet, bytes) else packet.raw
         if into:
-            outlet = self._outlets.at(into)
+            link = self._sender.at(into)
         elif segment:
-            outlet = self._way_to(segment.destination)
+            link = self._link_to(segment.destination)
         else:
             raise ScenarioError(
                 "only a whole TCP segment can be routed", "name the interface it shall arrive at: into=...", "no-route"
             )
-        at_s = self._send(outlet, raw, "injected by the lab")
-        self._tell(
+        at_s = self._send(link, raw, text(Mark.INJECTED))
+        self._note(
             f"injects {segment.words(self._names) if segment else f'{len(raw)} bytes'}"
             + (f" into {into.name}" if into else "")
         )
@@ -304,7 +244,7 @@ class Wire:
             self._tap.close()
             if self._tap.overruns:
                 self._unseen += self._tap.overruns
-                self._tell(f"could not keep up {self._tap.overruns} times: segments passed unseen")
+                self._note(f"could not keep up {self._tap.overruns} times: segments passed unseen")
             self._tap = None
             if not sees:
                 raise canary.blind(f"the wire at {self.node.name} no longer saw what crossed it")
@@ -312,10 +252,10 @@ class Wire:
     def _arm(self, rule: Any, predicate: Match | None = None, count: int | None = None) -> Any:
         if not self.mechanism:
             self.mechanism = nfqueue.install(self.node)
-        self._rules = [known for known in self._rules if known.armed or len(known.segments) > _TOLD]
+        self._rules = [known for known in self._rules if known.armed or len(known.segments) > _MOST_LISTED]
         self._rules.append(rule)
         if predicate:
-            self._tell(f"from now on {rule.words} {_which(count)}: {self._named(predicate)}")
+            self._note(f"from now on {rule.words} {_which(count)}: {self._named(predicate)}")
         if self._tap is None:
             self._tap = nfqueue.Tap(self.node, self._on_packet)
             self.loop.watch(self._tap, self._serve)
@@ -339,28 +279,14 @@ class Wire:
             raise fault
 
     def _sees_canaries(self, tap: nfqueue.Tap) -> bool:
-        """Send an IPv4 and an IPv6 canary across the node; whether the queue hands up both, unless
-        nothing can cross just now.
-        """
-        if len(self.node.interfaces) < 2:
-            return True
-        one, other = self.node.interfaces[:2]
-        wanted = self._canaries + 2
+        """Send canaries across the node; return whether the queue hands up all of them."""
+        expected = self._canaries + canary.CROSSING
 
         def seen() -> bool:
             tap.serve()
-            return self._canaries >= wanted
+            return self._canaries >= expected
 
-        try:
-            for source, destination in ((one.peer.all4[0], other.peer.all4[0]), (one.peer.all6[0], other.peer.all6[0])):
-                self._outlets.at(one).send(canary.make(source, destination))
-        except OSError:
-            return not self._are_running(one, other)
-        return seen() or not self._are_running(one, other) or canary.await_sight(seen)
-
-    def _are_running(self, *interfaces: Interface) -> bool:
-        with self.node.inside():
-            return all(rtnetlink.is_running(interface.index) for interface in interfaces)
+        return canary.crosses(self.node, lambda interface, packet: self._sender.at(interface).send(packet), seen)
 
     def _on_packet(self, packet: Packet) -> None:
         try:
@@ -380,14 +306,14 @@ class Wire:
             return
         releases, comments = [Release(now_s, segment)], []
         for rule in self._rules:
-            befallen = len(rule.segments)
+            met = len(rule.segments)
             releases = [later for release in releases for later in rule(release.segment, release.at_s)]
-            if len(rule.segments) > befallen and rule.comment:
+            if len(rule.segments) > met and rule.comment:
                 comments.append(rule.comment)
-                if len(rule.segments) <= _TOLD:
-                    self._tell(f"{rule.words} {segment.words(self._names)}")
+                if len(rule.segments) <= _MOST_LISTED:
+                    self._note(f"{rule.words} {segment.words(self._names)}")
         if comments and self._capture and packet.indev in self._by_index:
-            self._capture.comment_last(self._by_index[packet.indev], segment.raw, "; ".join(comments))
+            self._capture.comment_last(self._by_index[packet.indev], segment.raw, joined(comments))
         passed = False
         for release in releases:
             if release.segment is segment and release.at_s <= now_s and not passed:
@@ -403,45 +329,51 @@ class Wire:
     def _release_late(self, segment: Segment, is_copy: bool) -> None:
         if not self._closed:
             late_s = self.loop.now_s - segment.at_s
-            comment = (
-                f"copy of the packet from t={segment.at_s:.3f} s, {late_s:.3f} s later"
-                if is_copy
-                else f"delayed {late_s:.3f} s by the wire"
-            )
-            self._send(self._way_to(segment.destination), segment.raw, comment)
+            if is_copy:
+                comment = text(Mark.COPY_LATE, came_s=segment.at_s, late_s=late_s)
+            else:
+                comment = text(Mark.DELAYED, late_s=late_s)
+            self._send(self._link_to(segment.destination), segment.raw, comment)
 
-    def _release(self, segment: Segment, comment: str, stripped: bool) -> float:
+    def _release(self, segment: Segment, kind: RuleKind, stripped: bool) -> float:
         leaving = without_timestamp(segment) if stripped else segment
-        at_s = self._send(
-            self._way_to(segment.destination), leaving.raw, comment + (", its timestamp stripped" if stripped else "")
-        )
-        self._tell(f"releases {leaving.words(self._names)}")
+        came_s, now_s = segment.at_s, self.loop.now_s
+        if kind is RuleKind.HOLD:
+            comment = text(Mark.RELEASED, late_s=now_s - came_s, stripped=stripped)
+        else:
+            comment = text(Mark.COPY_RELEASED, came_s=came_s, at_s=now_s, stripped=stripped)
+        at_s = self._send(self._link_to(segment.destination), leaving.raw, comment)
+        self._note(f"releases {leaving.words(self._names)}")
         return at_s
 
-    def _send(self, outlet: Outlet, raw: bytes, comment: str) -> float:
+    def _send(self, link: LinkSender, raw: bytes, comment: str) -> float:
         if self._capture:
-            self._capture.send(outlet, raw, comment)
+            self._capture.send(link, raw, comment)
         else:
-            outlet.send(raw)
+            link.send(raw)
         return self.loop.now_s
 
-    def _way_to(self, destination: str) -> Outlet:
-        """The way to the address `destination`; where it has changed, both of the kernel's answers
-        must name it.
+    def _link_to(self, destination: str) -> LinkSender:
+        """Return the link towards the address `destination`.
+
+        Where it has changed, both of the kernel's answers must name the same link.
         """
-        outlet = self._outlets.to(destination)
-        if self._known_ways.get(destination) is not outlet:
-            if not self._outlets.leads(outlet, destination):
-                what = f"what {self.node.name} sends to {destination} would leave towards {outlet.target.node.name}, and the kernel's way is another"
+        link = self._sender.to(destination)
+        if self._known_links.get(destination) is not link:
+            if not self._sender.leads(link, destination):
+                what = (
+                    f"a packet of {self.node.name} for {destination} would leave towards {link.target.node.name}, "
+                    "but the kernel's route is another"
+                )
                 raise EngineError(what, "run it again; if it stays, run it with --engine guest", "sent-not-seen")
-            self._known_ways[destination] = outlet
-        return outlet
+            self._known_links[destination] = link
+        return link
 
     def _named(self, predicate: Match) -> str:
         return " ".join(self._names.get(word, word) for word in str(predicate).split(" "))
 
-    def _tell(self, text: str) -> None:
-        self._transcript.record("wire", text, self.node.name)
+    def _note(self, sentence: str) -> None:
+        self._transcript.record("wire", sentence, self.node.name)
 
 
 def _which(count: int | None) -> str:

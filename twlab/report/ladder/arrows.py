@@ -13,9 +13,17 @@ from itertools import pairwise
 
 from twlab.report.ladder.numbering import Numbering
 from twlab.report.ladder.rows import Arrow
-from twlab.report.ladder.transits import OWN, Transit
+from twlab.report.ladder.transits import Transit
+from twlab.results import packet_comments
+from twlab.results.packet_comments import Mark
 from twlab.segment import Flow, Segment, distance
 
+# Marks of arrows for a segment that arrived, and what was done to it; the first that fits counts.
+_KEPT = {
+    "held": {Mark.HELD, Mark.RELEASED},
+    "delayed": {Mark.DELAYING, Mark.DELAYED},
+    "copied": {Mark.COPIED},
+}
 KEPT_S = 0.01  # a segment that a node kept for longer is drawn as two arrows: there, and on from there
 
 
@@ -41,7 +49,7 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
         mark, words = _mark(way, numbers.get(same))
         original = made[numbers[same] - 1] if mark == "copy" and same in numbers else None
         numbers.setdefault(same, number)
-        if not first.comment.startswith(OWN):
+        if not first.marks & packet_comments.MADE_BY_WIRE:
             numbering.learn(flow, segment)
         if mark in ("copy", "injected") and segment.length:
             alien[flow] = way
@@ -91,21 +99,24 @@ def _overlap(one: Segment, other: Segment) -> bool:
 
 
 def _mark(way: Transit, earlier: int | None) -> tuple[str, str]:
-    """What the lab did to a transit, as a mark and in words. `earlier`: the number of the arrow
-    that had the same numbers.
+    """Return what the lab did to a transit, as an arrow's mark and in words.
+
+    Args:
+        earlier: the number of the arrow that had the same sequence numbers.
     """
-    words = "; ".join(sighting.comment for sighting in reversed(way.sightings) if sighting.comment)
-    if "copy of the packet" in words:
-        return "copy", words.replace("copy of the packet", f"copy of #{earlier}" if earlier else "copy of a segment")
-    if "injected" in words or "own endpoint" in words:
+    words = packet_comments.joined(sighting.comment for sighting in reversed(way.sightings))
+    marks = packet_comments.marks(words)
+    if marks & packet_comments.COPIES:
+        return "copy", packet_comments.with_original(words, f"#{earlier}" if earlier else "a segment")
+    if marks & packet_comments.MADE_BY_LAB:
         return "injected", words
-    if "dropped" in words:
+    if Mark.DROPPED in marks:
         return "dropped", words
     if way.lost:
         return ("held", f"{words}, never released") if words else ("lost", "was not seen again")
-    for mark in ("held", "delayed", "copied"):
-        if mark in words:
-            return mark, words.split(";")[0]
+    for mark, any_of in _KEPT.items():
+        if marks & any_of:
+            return mark, packet_comments.first(words)
     return ("delayed", words) if words else ("", "")
 
 

@@ -16,7 +16,7 @@ from twlab.report.ladder.folding import fold, listed, paused
 from twlab.report.ladder.rows import Arrow, Caption, Fold, Row
 from twlab.report.ladder.states import State, follow
 from twlab.report.ladder.transits import Transit, transits
-from twlab.results.pcapng_reading import read_capture
+from twlab.results.pcapng import read_capture
 from twlab.results.result import ArmResult, read_result
 from twlab.results.transcript import Entry
 
@@ -74,7 +74,7 @@ def read(folder: Path, arm: str) -> Ladder:
 
     Raises:
         UsageError: as `twlab.results.result.read_result` and
-            `twlab.results.pcapng_reading.read_capture` do; or the run has no
+            `twlab.results.pcapng.read_capture` do; or the run has no
         such arm (``no-such-arm``).
     """
     result = read_result(folder)

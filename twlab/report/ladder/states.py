@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from twlab.report.ladder.transits import Transit
+from twlab.results.packet_comments import MADE_BY_LAB
 from twlab.results.result import ArmResult
 from twlab.segment import Flow, distance
 
@@ -79,7 +80,7 @@ def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
     found: list[State] = []
     for _, arrives, number in sorted(events):
         way = ways[number - 1]
-        if any(sighting.comment.startswith(("copy of", "injected", "sent by")) for sighting in way.sightings):
+        if any(sighting.marks & MADE_BY_LAB for sighting in way.sightings):
             continue
         found += (_arrived if arrives else _sent)(number, way, ends, arm)
     found += list(_endings(found, ways, arm))

@@ -13,10 +13,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from twlab.results.pcapng_reading import Sighting
+from twlab.results.packet_comments import MADE_BY_WIRE, Mark
+from twlab.results.pcapng import Sighting
 from twlab.segment import Flow, Segment, distance
-
-OWN = ("copy of", "injected")  # what the lab puts onto the way out: it did not come in
 
 
 @dataclass(slots=True)
@@ -86,9 +85,7 @@ def next_segment(flow: Flow, ways: Sequence[Transit]) -> Segment | None:
     latest: Segment | None = None
     following = 0
     for way in ways:
-        if way.sightings[0].comment.startswith(OWN) or flow not in (
-            sighting.segment.flow for sighting in way.sightings
-        ):
+        if way.sightings[0].marks & MADE_BY_WIRE or flow not in (sighting.segment.flow for sighting in way.sightings):
             continue
         segment = way.sightings[-1].segment
         if latest is None or "S" in segment.flags or distance(following, segment.end_seq) > 0:
@@ -110,9 +107,9 @@ def _through_nodes(seen: Iterable[Sighting], places: dict[str, tuple[str, str]])
         here = (node, *_key(sighting))
         if not sighting.outbound:
             passes.append(Pass(node, came=sighting))
-            if "dropped" not in sighting.comment:
+            if Mark.DROPPED not in sighting.marks:
                 waiting[here].append(passes[-1])
-        elif waiting[here] and not sighting.comment.startswith(OWN):
+        elif waiting[here] and not sighting.marks & MADE_BY_WIRE:
             # What was held or delayed is the oldest that waits; what passes at once is the newest.
             waiting[here].pop(0 if sighting.comment else -1).went = sighting
         else:
