@@ -20,7 +20,8 @@ from twlab.loop import Loop
 from twlab.results.transcript import Transcript
 from twlab.segment import Segment, match
 from twlab.settings import Settings
-from twlab.traffic.applications import Attempt, Connection, Host, Listener
+from twlab.traffic.applications import Attempt, Host, Listener
+from twlab.traffic.connection import Connection
 
 if TYPE_CHECKING:
     from twlab.network import Network

@@ -16,7 +16,7 @@ from twlab.segment import Segment
 from twlab.settings import Settings, describe, parse_setting, setting_names
 from twlab.shell import crossing, phrases
 from twlab.shell.ends import Ends
-from twlab.traffic.applications import Connection
+from twlab.traffic.connection import Connection
 from twlab.wire.rules import Held
 
 if TYPE_CHECKING:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import socket
-import struct
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,209 +17,11 @@ from typing import TYPE_CHECKING
 from twlab.errors import ScenarioError
 from twlab.loop import Loop
 from twlab.results.transcript import Transcript
-from twlab.segment import Flow
+from twlab.traffic.connection import Connection
+from twlab.traffic.options import bind_address_only
 
 if TYPE_CHECKING:
     from twlab.network import Node
-
-IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; Python has no name for it before 3.12
-_CHUNK = 1 << 18
-_BUFFER = bytearray(
-    _CHUNK
-)  # one for all: in the lab kernel fresh memory is dear, a page fault costs as much as a dozen system calls
-_STATES = (
-    "ESTABLISHED",
-    "SYN_SENT",
-    "SYN_RECV",
-    "FIN_WAIT1",
-    "FIN_WAIT2",
-    "TIME_WAIT",
-    "CLOSE",
-    "CLOSE_WAIT",
-    "LAST_ACK",
-    "LISTEN",
-    "CLOSING",
-)
-
-
-class Connection:
-    """One end of a TCP connection.
-
-    Attributes:
-        flow: the four-tuple, this end first.
-        received: number of bytes that have arrived at the application.
-        closed_by_peer: the peer's FIN has been read.
-        error: name of the error that ended the connection, e.g. ``ECONNRESET``; empty while there
-            is none.
-        keep: whether what arrives is kept for the scenario; False counts it only, for bulk.
-    """
-
-    def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript):
-        self.node = node
-        self.flow = Flow(*sock.getsockname()[:2], *sock.getpeername()[:2])
-        self.received = 0
-        self.closed_by_peer = False
-        self.error = ""
-        self._sock: socket.socket | None = sock
-        self._loop = loop
-        self._transcript = transcript
-        self.keep = True
-        self._unread = bytearray()
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        loop.watch(sock, self._readable)
-
-    def send(self, data: bytes, total: int | None = None, timeout_s: float = 60.0) -> None:
-        """Hand all of `data` to the kernel; with `total`, so many bytes, made by repeating `data`.
-
-        Raises:
-            ScenarioError: the connection broke, or the kernel did not take it all within
-                `timeout_s` (``send-failed``).
-        """
-        wanted = len(data) if total is None else total
-        self._note(f"sends {wanted} bytes")
-        block = memoryview(data)
-        sent = 0
-
-        def push() -> None:
-            nonlocal sent
-            try:
-                while sent < wanted:
-                    start = sent % len(block)
-                    sent += self._open_socket().send(block[start : start + min(_CHUNK, wanted - sent)])
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                self._fail(error)
-
-        self._loop.watch(self._open_socket(), self._readable, push)
-        self._loop.wait_until(lambda: sent == wanted or self.error, timeout_s)
-        if self._sock:
-            self._loop.watch(self._sock, None if self.closed_by_peer else self._readable)
-        if sent < wanted:
-            raise ScenarioError(
-                f"{self.node.name} could send {sent} of {wanted} bytes: {self.error or 'time ran out'}",
-                slug="send-failed",
-            )
-
-    def receive(self, count: int, timeout_s: float = 10.0) -> bytes:
-        """The next `count` bytes; fewer when the peer closed, the connection broke, or `timeout_s`
-        passed.
-        """
-        self._loop.wait_until(lambda: len(self._unread) >= count or self.ended, timeout_s)
-        data = bytes(self._unread[:count])
-        del self._unread[:count]
-        self._note(f"receives {len(data)} of {count} bytes" + (f" ({self.error})" if self.error else ""))
-        return data
-
-    def receive_all(self, timeout_s: float = 10.0) -> bytes:
-        """Everything until the peer closes, the connection breaks, or `timeout_s` passes."""
-        self._loop.wait_until(lambda: self.ended, timeout_s)
-        data = bytes(self._unread)
-        self._unread.clear()
-        self._note(f"receives {len(data)} bytes" + (f" ({self.error})" if self.error else ""))
-        return data
-
-    def wait_received(self, count: int, timeout_s: float = 60.0) -> bool:
-        """Wait until `count` bytes in all have arrived; whether they did."""
-        return self._loop.wait_until(lambda: self.received >= count or self.ended, timeout_s) and self.received >= count
-
-    def wait_closed_by_peer(self, timeout_s: float = 10.0) -> bool:
-        """Wait for the peer's FIN, or for an error; whether one came within `timeout_s`."""
-        return self._loop.wait_until(lambda: self.ended, timeout_s)
-
-    @property
-    def unread(self) -> int:
-        """Bytes that have arrived and that nobody has asked for yet."""
-        return len(self._unread)
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more can arrive: the peer closed, the connection broke, or it is closed here."""
-        return self.closed_by_peer or bool(self.error) or self._sock is None
-
-    @property
-    def state(self) -> str:
-        """The kernel's TCP state of the socket (tcp_info), e.g. ``ESTABLISHED``; ``CLOSED`` once
-        the application let go.
-        """
-        if self._sock is None:
-            return "CLOSED"
-        return _STATES[self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] - 1]
-
-    def check(self) -> str:
-        """Ask the kernel for the error that the application's next call would meet (SO_ERROR); the
-        name of it, also in `error`.
-        """
-        if self._sock and (number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
-            self._fail(OSError(number, "SO_ERROR"))
-        return self.error
-
-    def pause(self) -> None:
-        """Stop reading, as an application that is busy elsewhere: what arrives stays with the
-        kernel until `resume`.
-        """
-        self._loop.forget(self._open_socket())
-
-    def resume(self) -> None:
-        """Read again; harmless where there is nothing more to read."""
-        if self._sock and not self.closed_by_peer:
-            self._loop.watch(self._sock, self._readable)
-
-    def finish(self) -> None:
-        """Close the sending half (FIN), go on reading."""
-        self._note("closes its sending half")
-        try:
-            self._open_socket().shutdown(socket.SHUT_WR)
-        except OSError as error:
-            self._fail(error)
-
-    def close(self) -> None:
-        """Close the socket, as close(2) does: FIN, or RST when there is unread data in the kernel."""
-        if self._sock:
-            self._note("closes")
-            self._release()
-
-    def abort(self) -> None:
-        """Close with SO_LINGER 0: RST, and no TIME_WAIT."""
-        self._note("aborts (SO_LINGER 0)")
-        self._open_socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._release()
-
-    def _readable(self) -> None:
-        assert self._sock
-        try:
-            count = self._sock.recv_into(_BUFFER)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._fail(error)
-            return
-        if count:
-            self.received += count
-            if self.keep:
-                self._unread += memoryview(_BUFFER)[:count]
-        else:
-            self.closed_by_peer = True
-            self._loop.forget(self._sock)
-
-    def _fail(self, error: OSError) -> None:
-        self.error = errno.errorcode.get(error.errno or 0, str(error))
-        self._note(f"gets {self.error}")
-        self._release()
-
-    def _release(self) -> None:
-        if self._sock:
-            self._loop.forget(self._sock)
-            self._sock.close()
-            self._sock = None
-
-    def _open_socket(self) -> socket.socket:
-        if self._sock is None:
-            raise ScenarioError(f"{self.node.name} uses a connection that is closed", slug="connection-closed")
-        return self._sock
-
-    def _note(self, text: str) -> None:
-        self._transcript.record("verb", text, self.node.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,7 +238,7 @@ class Host:
             # anyone (seen on 6.1, not on 6.18).
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         elif source_address:
-            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            bind_address_only(sock)
         bind_to = (source_address or self.address(family), source_port) if source_port or source_address else None
         connecting = Connecting(self, sock, f"{to.name} port {port}", self._loop, self._transcript)
         connecting.start(bind_to, (to.address(family), port))

@@ -20,6 +20,7 @@ from twlab.errors import ScenarioError
 from twlab.linux import bpf
 from twlab.results.transcript import Transcript
 from twlab.segment import Segment, parse
+from twlab.traffic.options import abort_on_close
 
 if TYPE_CHECKING:
     from twlab.loop import Loop
@@ -29,7 +30,6 @@ End = Literal["client", "server"]
 
 _ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 _PATIENCE = pack("ll", 10, 0)  # s and us for which a socket's call may block
-_ABORT = pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
 _BATCH = 64  # sockets made at a time: to make one in another namespace takes six system calls more
 _COPIED = (100, 1000)  # bytes of the IP packets that the tap sees: none without data, no bulk
 
@@ -78,7 +78,7 @@ class Trip:
     def abort(self) -> None:
         """End it by a RST of the client's, without TIME_WAIT."""
         self._shuttle.tell("client", "aborts (SO_LINGER 0)")
-        self._near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        abort_on_close(self._near)
         self._near.close()
         self._far.close()
 

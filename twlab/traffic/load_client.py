@@ -16,7 +16,6 @@ import math
 import resource
 import select
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -26,20 +25,16 @@ from twlab.loop import Loop, Timer, cpu_s
 from twlab.ports import PortChoice
 from twlab.traffic.load import Load, Tally
 from twlab.traffic.load_server import Origin, close_all, ready
+from twlab.traffic.options import abort_on_close, bind_address_only, limit_ports
 
 if TYPE_CHECKING:
     from twlab.network import Node
 
 __all__ = ["Churn", "Load", "Origin", "PortChoice", "Tally"]
 
-IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE = (
-    24,
-    51,
-)  # include/uapi/linux/in.h; Python has no names for them before 3.12
 _AT_ONCE = 200  # connections opened together at most, so that the accept queue of the other end has room for them
 _FULL = 1 << 16
 _BUFFER = bytearray(_FULL)
-_LINGER_0 = struct.pack("ii", 1, 0)
 _TO_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _EVENTS = _TO_READ | select.EPOLLOUT
 
@@ -283,7 +278,7 @@ class Churn:
             end.closed = True
             del self._open[end.sock.fileno()]
             if self.load.linger_0:
-                end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
+                abort_on_close(end.sock)
         close_all(end.sock.detach() for end in ends)
 
     def _drop(self, end: _End) -> None:
@@ -342,15 +337,14 @@ def _preparation(load: Load, main_address: str) -> Callable[[socket.SocketType],
     low, high = load.port_range
     ports = itertools.cycle(range(low, high + 1))
     choice = PortChoice.NO_PORT if load.sources and load.ports is PortChoice.CONNECT else load.ports
-    local_range = struct.pack("=I", high << 16 | low)
 
     def prepare(sock: socket.SocketType) -> None:
         if load.reuse_address:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if choice is PortChoice.RANGE:
-            sock.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, local_range)
+            limit_ports(sock, low, high)
         if choice is PortChoice.NO_PORT or (choice is PortChoice.RANGE and load.sources):
-            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            bind_address_only(sock)
         if choice in (PortChoice.BIND, PortChoice.NO_PORT, PortChoice.EXPLICIT) or load.sources:
             sock.bind((next(sources), next(ports) if choice is PortChoice.EXPLICIT else 0))
 
