@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from twlab.loop import Loop
     from twlab.network import Node
 
-End = Literal["client", "server"]
+Side = Literal["client", "server"]
 
 _ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 _PATIENCE = pack("ll", 10, 0)  # s and us for which a socket's call may block
@@ -34,17 +34,17 @@ _BATCH = 64  # sockets made at a time: to make one in another namespace takes si
 _COPIED = (100, 1000)  # bytes of the IP packets that the tap sees: none without data, no bulk
 
 
-class Trip:
+class ConnectionPair:
     """One connection, both ends in hand.
 
     Attributes:
         error: name of the first error that either end has met; empty while there is none.
     """
 
-    def __init__(self, shuttle: Shuttle, near: socket.socket, far: socket.socket):
+    def __init__(self, pairs: ConnectionPairs, near: socket.socket, far: socket.socket):
         self.error = ""
         self._near, self._far = near, far
-        self._shuttle = shuttle
+        self._pairs = pairs
 
     def send(self, data: bytes) -> None:
         """The client sends `data`, at most so much that it fits into the two kernels' buffers
@@ -52,7 +52,7 @@ class Trip:
         """
         try:
             self._near.sendall(data)
-            self._shuttle.tell("client", f"sends {len(data)} bytes")
+            self._pairs.tell("client", f"sends {len(data)} bytes")
         except OSError as error:
             self._fail("client", error)
 
@@ -66,29 +66,29 @@ class Trip:
                 data += more
         except OSError as error:
             self._fail("server", error)
-        self._shuttle.tell("server", f"receives {len(data)} of {count} bytes")
+        self._pairs.tell("server", f"receives {len(data)} of {count} bytes")
         return data
 
     def close(self) -> None:
         """Close it, the client first: the client is in TIME_WAIT then."""
-        self._shuttle.tell("client", "closes, and then the server")
+        self._pairs.tell("client", "closes, and then the server")
         self._near.close()
         self._far.close()
 
     def abort(self) -> None:
         """End it by a RST of the client's, without TIME_WAIT."""
-        self._shuttle.tell("client", "aborts (SO_LINGER 0)")
+        self._pairs.tell("client", "aborts (SO_LINGER 0)")
         abort_on_close(self._near)
         self._near.close()
         self._far.close()
 
-    def _fail(self, end: End, error: OSError) -> None:
+    def _fail(self, side: Side, error: OSError) -> None:
         name = errno.errorcode.get(error.errno or 0, str(error))
         self.error = self.error or name
-        self._shuttle.tell(end, f"gets {name}")
+        self._pairs.tell(side, f"gets {name}")
 
 
-class Shuttle:
+class ConnectionPairs:
     """`client` and `server`, which listens on `port`, with a tap at `wire` between them.
 
     Args:
@@ -115,7 +115,7 @@ class Shuttle:
         self._tap = wire.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETHERTYPES[family]))
         bpf.attach(self._tap, bpf.sized(*_COPIED, bpf.tcp_to_port(port, family)))
 
-    def connect(self, source_port: int) -> Trip:
+    def connect(self, source_port: int) -> ConnectionPair:
         """Open a connection from `source_port`. Raises ScenarioError: it does not come about
         (``connect-failed``).
         """
@@ -123,7 +123,7 @@ class Shuttle:
             return trip
         raise self._failed(source_port, "EADDRNOTAVAIL")
 
-    def try_connect(self, source_port: int) -> Trip | None:
+    def try_connect(self, source_port: int) -> ConnectionPair | None:
         """As `connect`, but None where the kernel refuses the four-tuple because it is in TIME_WAIT
         (EADDRNOTAVAIL).
         """
@@ -142,7 +142,7 @@ class Shuttle:
                 return None
             raise self._failed(source_port, name) from error
         self.tell("client", f"connects to {self._server.name} from port {source_port}")
-        return Trip(self, near, far)
+        return ConnectionPair(self, near, far)
 
     def copied(self, source_port: int) -> Segment:
         """The next segment from `source_port` with some 100 to 900 bytes of data that the wire has
@@ -168,9 +168,9 @@ class Shuttle:
         for sock in (self._listener, self._tap, *self._made):
             sock.close()
 
-    def tell(self, end: End, text: str) -> None:
+    def tell(self, side: Side, text: str) -> None:
         """Put what one end does into the transcript."""
-        self._transcript.record("verb", text, self._client.name if end == "client" else self._server.name)
+        self._transcript.record("verb", text, self._client.name if side == "client" else self._server.name)
 
     def _socket(self) -> socket.socket:
         if not self._made:

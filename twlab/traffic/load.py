@@ -46,7 +46,7 @@ class Load:
         tick_s: arrivals of so many seconds are opened together.
         patience_s: a connection that is not done after so many seconds is given up, and counts as
             failed with ETIMEDOUT.
-        most_open: connections open at a time; arrivals past it wait, and `Tally.worst_late_s` tells
+        most_open: connections open at a time; arrivals past it wait, and `LoadCounts.worst_late_s` tells
             how long.
         timed: take the time of each connect, at the price of two more looks at the clock (which are
             system calls in the lab kernel).
@@ -136,7 +136,7 @@ class Second:
         return {**vars(self), "failed": dict(self.failed)}
 
 
-class Tally:
+class LoadCounts:
     """What became of a load: a row for each second, and the sums.
 
     Attributes:

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING
 from twlab.linux.tcp_sockets import Count
 from twlab.loop import Loop, Timer, cpu_s
 from twlab.ports import PortChoice
-from twlab.traffic.load import Load, Tally
-from twlab.traffic.load_server import Origin, close_all, ready
+from twlab.traffic.load import Load, LoadCounts
+from twlab.traffic.load_server import LoadServer, close_all, ready
 from twlab.traffic.options import abort_on_close, bind_address_only, limit_ports
 
 if TYPE_CHECKING:
     from twlab.network import Node
 
-__all__ = ["Churn", "Load", "Origin", "PortChoice", "Tally"]
+__all__ = ["Load", "LoadClient", "LoadCounts", "LoadServer", "PortChoice"]
 
 _AT_ONCE = 200  # connections opened together at most, so that the accept queue of the other end has room for them
 _FULL = 1 << 16
@@ -39,12 +39,12 @@ _TO_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _EVENTS = _TO_READ | select.EPOLLOUT
 
 
-class Churn:
-    """Puts `load` on `node`, from being made until `done`; the other end is an `Origin`, or any
+class LoadClient:
+    """Puts `load` on `node`, from being made until `done`; the other end is a `LoadServer`, or any
     server.
 
     Attributes:
-        tally: what has become of it so far.
+        counts: what has become of it so far.
         done: all that arrived has been dealt with, or `stop` was called.
     """
 
@@ -52,15 +52,15 @@ class Churn:
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         self.node = node
         self.load = load
-        self.tally = Tally()
+        self.counts = LoadCounts()
         self.done = False
         self._loop = loop
         self._family = socket.AF_INET6 if ":" in load.targets[0][0] else socket.AF_INET
         self._prepare = _preparation(load, node.address(6 if self._family == socket.AF_INET6 else 4))
         self._targets = itertools.cycle(load.targets)
         self._issued = 0
-        self._open: dict[int, _End] = {}
-        self._idle: deque[_End] = deque()
+        self._open: dict[int, _Opened] = {}
+        self._idle: deque[_Opened] = deque()
         self._epoll = select.epoll()
         self._time_wait = Count(node)
         self._began_s = loop.now_s
@@ -69,10 +69,10 @@ class Churn:
         loop.watch(self._epoll, self._events)
         self._tick()
 
-    def run(self) -> Tally:
+    def run(self) -> LoadCounts:
         """Serve the loop until all is done."""
         self._loop.wait_until(lambda: self.done)
-        return self.tally
+        return self.counts
 
     def stop(self) -> None:
         """Nothing more is opened, and what is open is closed."""
@@ -81,8 +81,8 @@ class Churn:
         self.done = True
         if self._timer:
             self._timer.cancel()
-        for end in list(self._open.values()):
-            self._drop(end)
+        for connection in list(self._open.values()):
+            self._drop(connection)
         self._end_second()
         self._loop.forget(self._epoll)
         self._epoll.close()
@@ -98,16 +98,16 @@ class Churn:
     def _tick(self) -> None:
         """Deal with what has arrived, and come back."""
         now_s = self.elapsed_s
-        if int(now_s) > self.tally.now.at_s:
+        if int(now_s) > self.counts.now.at_s:
             self._end_second()
-            self.tally.open_second(int(now_s))
+            self.counts.open_second(int(now_s))
         self._give_up(now_s)
         over = now_s >= self.load.duration_s
         arrived = min(self.load.arrived(now_s), self._issued if over and self.load.rate_per_s == math.inf else math.inf)
         while (count := int(min(arrived - self._issued, self._room()))) > 0 and not self.done:
             if self.load.rate_per_s < math.inf:
-                self.tally.worst_late_s = max(
-                    self.tally.worst_late_s, self.elapsed_s - self._issued / self.load.rate_per_s - self.load.tick_s
+                self.counts.worst_late_s = max(
+                    self.counts.worst_late_s, self.elapsed_s - self._issued / self.load.rate_per_s - self.load.tick_s
                 )
             self._issued += count
             self._arrive(count, now_s)
@@ -132,9 +132,9 @@ class Churn:
 
     def _arrive(self, count: int, now_s: float) -> None:
         while self._idle and count:
-            self._ask(end := self._idle.popleft(), now_s)
-            if end.unsent:
-                self._epoll.modify(end.sock, _EVENTS)
+            self._ask(connection := self._idle.popleft(), now_s)
+            if connection.unsent:
+                self._epoll.modify(connection.sock, _EVENTS)
             count -= 1
         if count:
             self._connect(count, now_s)
@@ -143,10 +143,10 @@ class Churn:
 
     def _connect(self, count: int, now_s: float) -> None:
         """Open `count` connections; whatever can be settled at once is."""
-        self.tally.now.attempted += count
+        self.counts.now.attempted += count
         with self.node.inside():
             socks = [socket.SocketType(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(count)]
-        begun: dict[int, _End] = {}
+        begun: dict[int, _Opened] = {}
         timed, began_s, took_s = self.load.timed, now_s, 0.0
         for sock in socks:
             try:
@@ -160,58 +160,58 @@ class Churn:
             if timed:
                 took_s = self.elapsed_s - began_s
             if number in (0, errno.EINPROGRESS):
-                begun[sock.fileno()] = _End(sock, began_s, took_s)
+                begun[sock.fileno()] = _Opened(sock, began_s, took_s)
             else:
                 self._fail("connect", number, now_s)
         self._open |= begun
         done = []
         for fd, events in ready(begun, select.POLLOUT):
-            end = begun.pop(fd)
+            connection = begun.pop(fd)
             if events & select.POLLERR:
-                begun[fd] = end
-            elif self._established(end, end.took_s):
-                done.append(end)
-            elif not end.closed:
-                self._epoll.register(fd, _EVENTS if end.unsent else _TO_READ)
+                begun[fd] = connection
+            elif self._established(connection, connection.took_s):
+                done.append(connection)
+            elif not connection.closed:
+                self._epoll.register(fd, _EVENTS if connection.unsent else _TO_READ)
         for fd in begun:
             self._epoll.register(fd, _EVENTS)
         self._close(done)
 
-    def _established(self, end: _End, took_s: float) -> bool:
+    def _established(self, connection: _Opened, took_s: float) -> bool:
         """A connection came about; whether it is to be closed again at once."""
-        end.connected = True
-        self.tally.now.connected += 1
+        connection.connected = True
+        self.counts.now.connected += 1
         if self.load.timed:
-            self.tally.connect_took(took_s)
+            self.counts.connect_took(took_s)
         if self.load.request:
-            self._ask(end, end.began_s)
+            self._ask(connection, connection.began_s)
             return False
-        self.tally.now.answered += 1
+        self.counts.now.answered += 1
         return self.load.opener_closes
 
     # requests
 
-    def _ask(self, end: _End, now_s: float) -> None:
+    def _ask(self, connection: _Opened, now_s: float) -> None:
         """Send a request."""
-        end.owed_since_s = now_s
-        end.unsent = self.load.request
-        self._push(end)
+        connection.owed_since_s = now_s
+        connection.unsent = self.load.request
+        self._push(connection)
 
-    def _push(self, end: _End) -> None:
+    def _push(self, connection: _Opened) -> None:
         try:
-            sent = end.sock.send(end.unsent)
-            end.unsent = end.unsent[sent:] if sent < len(end.unsent) else b""
+            sent = connection.sock.send(connection.unsent)
+            connection.unsent = connection.unsent[sent:] if sent < len(connection.unsent) else b""
         except BlockingIOError:
             pass
         except OSError as error:
-            self._broke(end, "send", error.errno or 0)
+            self._broke(connection, "send", error.errno or 0)
 
     def _events(self) -> None:
         """Something happened at connections that were not settled at once."""
         done = []
         for fd, events in self._epoll.poll(0):
-            if (end := self._open.get(fd)) and self._event(end, events):
-                done.append(end)
+            if (connection := self._open.get(fd)) and self._event(connection, events):
+                done.append(connection)
         self._close(done)
         if (
             self.load.rate_per_s == math.inf
@@ -222,99 +222,101 @@ class Churn:
             self._issued += (count := self._room())
             self._arrive(count, self.elapsed_s)
 
-    def _event(self, end: _End, events: int) -> bool:
+    def _event(self, connection: _Opened, events: int) -> bool:
         """Go on with a connection; whether it is to be closed."""
-        if not end.connected:
-            if number := end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self._broke(end, "connect", number)
+        if not connection.connected:
+            if number := connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._broke(connection, "connect", number)
                 return False
             if not events & select.EPOLLOUT:
                 return False
-            if self._established(end, self.elapsed_s - end.began_s if self.load.timed else 0.0):
+            if self._established(connection, self.elapsed_s - connection.began_s if self.load.timed else 0.0):
                 return True
-        if end.unsent:
-            self._push(end)
+        if connection.unsent:
+            self._push(connection)
         return (
             bool(events & (select.EPOLLIN | select.EPOLLRDHUP))
-            and not end.closed
-            and self._read(end, bool(events & select.EPOLLRDHUP))
+            and not connection.closed
+            and self._read(connection, bool(events & select.EPOLLRDHUP))
         )
 
-    def _read(self, end: _End, closed: bool) -> bool:
+    def _read(self, connection: _Opened, closed: bool) -> bool:
         """Read what there is; `closed`: the other end has closed. Whether the connection is to be
         closed here, too.
         """
         try:
             count = _FULL
             while count == _FULL:  # a read that does not fill the buffer has emptied the socket (epoll(7))
-                count = end.sock.recv_into(_BUFFER)
-                end.received += count
+                count = connection.sock.recv_into(_BUFFER)
+                connection.received += count
         except BlockingIOError:
             pass
         except OSError as error:
-            self._broke(end, "recv", error.errno or 0)
+            self._broke(connection, "recv", error.errno or 0)
             return False
         if not self.load.request:
             return closed
         wanted = self.load.response_bytes
-        if end.owed_since_s is not None and (end.received >= wanted if wanted else closed and end.received):
-            self.tally.now.answered += 1
-            end.received, end.owed_since_s, end.requests = 0, None, end.requests + 1
-            if end.requests >= self.load.requests_per_connection:
+        if connection.owed_since_s is not None and (
+            connection.received >= wanted if wanted else closed and connection.received
+        ):
+            self.counts.now.answered += 1
+            connection.received, connection.owed_since_s, connection.requests = 0, None, connection.requests + 1
+            if connection.requests >= self.load.requests_per_connection:
                 return closed or self.load.opener_closes or not wanted
             if not closed:
-                self._idle.append(end)
-        elif closed and end.owed_since_s is not None:
-            self.tally.fail("recv", "EOF", self.elapsed_s)
-        if closed and end in self._idle:
-            self._idle.remove(end)
+                self._idle.append(connection)
+        elif closed and connection.owed_since_s is not None:
+            self.counts.fail("recv", "EOF", self.elapsed_s)
+        if closed and connection in self._idle:
+            self._idle.remove(connection)
         return closed
 
     # closing
 
-    def _close(self, ends: list[_End]) -> None:
+    def _close(self, opened: list[_Opened]) -> None:
         """Close connections that went well."""
-        for end in ends:
-            end.closed = True
-            del self._open[end.sock.fileno()]
+        for connection in opened:
+            connection.closed = True
+            del self._open[connection.sock.fileno()]
             if self.load.linger_0:
-                abort_on_close(end.sock)
-        close_all(end.sock.detach() for end in ends)
+                abort_on_close(connection.sock)
+        close_all(connection.sock.detach() for connection in opened)
 
-    def _drop(self, end: _End) -> None:
-        end.closed = True
-        self._open.pop(end.sock.fileno(), None)
+    def _drop(self, connection: _Opened) -> None:
+        connection.closed = True
+        self._open.pop(connection.sock.fileno(), None)
         with contextlib.suppress(ValueError):
-            self._idle.remove(end)
-        end.sock.close()
+            self._idle.remove(connection)
+        connection.sock.close()
 
-    def _broke(self, end: _End, call: str, number: int) -> None:
+    def _broke(self, connection: _Opened, call: str, number: int) -> None:
         self._fail(call, number, self.elapsed_s)
-        self._drop(end)
+        self._drop(connection)
 
     def _fail(self, call: str, number: int, at_s: float) -> None:
-        self.tally.fail(call, errno.errorcode.get(number, str(number)), at_s)
+        self.counts.fail(call, errno.errorcode.get(number, str(number)), at_s)
 
     def _give_up(self, now_s: float) -> None:
         """Connections that are waited for too long. The oldest stand first."""
         late = []
-        for end in self._open.values():
-            if now_s - end.began_s <= self.load.patience_s:
+        for connection in self._open.values():
+            if now_s - connection.began_s <= self.load.patience_s:
                 break
-            if end.owed_since_s is not None and now_s - end.owed_since_s > self.load.patience_s:
-                late.append(end)
-        for end in late:
-            self._broke(end, "recv" if end.connected else "connect", errno.ETIMEDOUT)
+            if connection.owed_since_s is not None and now_s - connection.owed_since_s > self.load.patience_s:
+                late.append(connection)
+        for connection in late:
+            self._broke(connection, "recv" if connection.connected else "connect", errno.ETIMEDOUT)
 
     def _end_second(self) -> None:
         spent_s = cpu_s()
-        self.tally.close_second(
+        self.counts.close_second(
             in_time_wait=self._time_wait(), still_open=len(self._open), cpu_s=spent_s - self._began_cpu_s
         )
         self._began_cpu_s = spent_s
 
 
-class _End:
+class _Opened:
     """One connection of ours."""
 
     __slots__ = ("began_s", "closed", "connected", "owed_since_s", "received", "requests", "sock", "took_s", "unsent")

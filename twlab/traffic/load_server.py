@@ -21,7 +21,7 @@ _CHUNK = 1 << 16
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
-class Origin:
+class LoadServer:
     """Answers connections to `node`, from being made until `close`.
 
     Args:
@@ -55,7 +55,7 @@ class Origin:
         self.accepted = self.answered = 0
         self._loop = loop
         self._request_bytes, self._response, self._responses = request_bytes, response, responses
-        self._open: dict[int, _End] = {}
+        self._open: dict[int, _Accepted] = {}
         self._epoll = select.epoll()
         self._listeners = []
         for port in ports:
@@ -93,7 +93,7 @@ class Origin:
             fds = sorted(set(fds) - set(done))
         for fd in fds:
             os.set_blocking(fd, False)
-            self._open[fd] = _End()
+            self._open[fd] = _Accepted()
             self._epoll.register(fd, _EVENTS)
 
     def _events(self) -> None:
@@ -102,11 +102,11 @@ class Origin:
         for fd in done:
             del self._open[fd]
 
-    def _serve(self, fd: int, end: _End) -> bool:
+    def _serve(self, fd: int, connection: _Accepted) -> bool:
         """Read and answer what can be; whether the connection is done with."""
         try:
             while data := os.read(fd, _CHUNK):
-                end.received += len(data)
+                connection.received += len(data)
         except BlockingIOError:
             pass
         except OSError:  # reset
@@ -114,21 +114,21 @@ class Origin:
         else:
             return True
         if self._request_bytes:
-            wanted, end.received = divmod(end.received, self._request_bytes)
+            wanted, connection.received = divmod(connection.received, self._request_bytes)
             self.answered += wanted
-            end.answered += wanted
-            end.unsent += self._response * wanted
+            connection.answered += wanted
+            connection.unsent += self._response * wanted
         try:
-            while end.unsent:
-                end.unsent = end.unsent[os.write(fd, end.unsent) :]
+            while connection.unsent:
+                connection.unsent = connection.unsent[os.write(fd, connection.unsent) :]
         except BlockingIOError:
             return False
         except OSError:
             return True
-        return bool(self._responses) and end.answered >= self._responses
+        return bool(self._responses) and connection.answered >= self._responses
 
 
-class _End:
+class _Accepted:
     """One connection: bytes of an incomplete request, requests answered, and what the kernel has
     not yet taken of the answers.
     """
