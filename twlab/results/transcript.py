@@ -8,11 +8,11 @@ the segments.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["step", "verb", "wire", "note", "check"]
+EntryKind = Literal["step", "verb", "wire", "note", "check"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Entry:
     """
 
     at_s: float
-    kind: Kind
+    kind: EntryKind
     text: str
     node: str = ""
     details: dict[str, Any] = field(default_factory=dict)
@@ -52,14 +52,14 @@ class Transcript:
         self,
         now_s: Callable[[], float],
         listener: Callable[[Entry], object] | None = None,
-        keeps: frozenset[Kind] | None = None,
+        keeps: frozenset[EntryKind] | None = None,
     ):
         self._now_s = now_s
         self._listener = listener
         self._keeps = keeps
         self.entries: list[Entry] = []
 
-    def record(self, kind: Kind, text: str, node: str = "", **details: Any) -> None:
+    def record(self, kind: EntryKind, text: str, node: str = "", **details: Any) -> None:
         """Add an entry, stamped with the time, and hand it to the listener (live progress) if there
         is one.
         """
@@ -76,12 +76,17 @@ class Transcript:
             self.entries.pop()
 
     def story(self) -> Iterator[str]:
-        """The transcript as numbered lines, steps flush left, what happened in them indented."""
-        number = 0
-        for entry in self.entries:
-            if entry.kind == "step":
-                number += 1
-                yield f"{number:2}. {entry.text}"
-            else:
-                who = f"{entry.node}: " if entry.node else ""
-                yield f"      {entry.at_s:9.3f} s  {who}{entry.text}"
+        """Yield the entries as numbered lines, see `story`."""
+        return story(self.entries)
+
+
+def story(entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield entries as numbered lines: steps flush left, what happened in them indented."""
+    number = 0
+    for entry in entries:
+        if entry.kind == "step":
+            number += 1
+            yield f"{number:2}. {entry.text}"
+        else:
+            node = f"{entry.node}: " if entry.node else ""
+            yield f"      {entry.at_s:9.3f} s  {node}{entry.text}"

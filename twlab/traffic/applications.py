@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from twlab.errors import ScenarioError
 from twlab.loop import Loop
+from twlab.results.connect_facts import PENDING, ConnectFact
 from twlab.results.transcript import Transcript
 from twlab.traffic.connection import Connection
 from twlab.traffic.options import bind_address_only
@@ -73,7 +74,7 @@ class Connecting:
         """Let time pass until it is decided, or give up after `timeout_s`; the outcome."""
         self._loop.wait_until(lambda: self.attempt is not None, timeout_s)
         if self.attempt is None:
-            self._end(None, "pending", "connect")
+            self._end(None, PENDING, "connect")
         assert self.attempt is not None
         return self.attempt
 
@@ -91,16 +92,12 @@ class Connecting:
 
     def _end(self, connection: Connection | None, error: str, call: str) -> None:
         self.attempt = Attempt(connection, error, call, self._loop.now_s - self._started_s)
-        took_s = self.attempt.took_s
-        if connection:
-            text = f"connects to {self._to} from port {connection.flow.source_port}"
-        else:
+        if not connection:
             self._loop.forget(self._sock)
             self._sock.close()
-            text = f"{call} to {self._to}" + (
-                f": no answer yet after {took_s:.4g} s" if error == "pending" else f" fails: {error}"
-            )
-        self._transcript.record("verb", text, self._host.name, took_s=round(took_s, 6))
+        fact = ConnectFact(error, call or "connect", self.attempt.took_s)
+        text = fact.text(self._to, connection.flow.source_port if connection else 0)
+        self._transcript.record("verb", text, self._host.name, **fact.details())
 
 
 class Listener:

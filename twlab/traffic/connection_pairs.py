@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Literal
 
 from twlab.errors import ScenarioError
 from twlab.linux import bpf
+from twlab.results.connect_facts import ConnectFact
 from twlab.results.transcript import Transcript
 from twlab.segment import Segment, parse
 from twlab.traffic.options import abort_on_close
@@ -137,11 +138,11 @@ class ConnectionPairs:
         except OSError as error:
             near.close()
             name = errno.errorcode.get(error.errno or 0, str(error))
-            self.tell("client", f"connect to {self._server.name} from port {source_port} fails: {name}")
+            self._note(ConnectFact(name), source_port)
             if error.errno == errno.EADDRNOTAVAIL:
                 return None
             raise self._failed(source_port, name) from error
-        self.tell("client", f"connects to {self._server.name} from port {source_port}")
+        self._note(ConnectFact(), source_port)
         return ConnectionPair(self, near, far)
 
     def copied(self, source_port: int) -> Segment:
@@ -171,6 +172,10 @@ class ConnectionPairs:
     def tell(self, side: Side, text: str) -> None:
         """Put what one end does into the transcript."""
         self._transcript.record("verb", text, self._client.name if side == "client" else self._server.name)
+
+    def _note(self, fact: ConnectFact, source_port: int) -> None:
+        text = fact.text(self._server.name, source_port)
+        self._transcript.record("verb", text, self._client.name, **fact.details())
 
     def _socket(self) -> socket.socket:
         if not self._made:

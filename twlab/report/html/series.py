@@ -4,15 +4,14 @@ Pure.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twlab.results import connect_facts
 from twlab.results.result import ArmResult
 
 Points = list[tuple[float, float]]  # (at_s, value), in the order of time; a value holds until the next one
-_CONNECT = re.compile(r"connects to |(connect|bind)\b.*(?P<failed> fails: |: no answer yet)")
 _FEW_PORTS = 5  # a plot of fewer says no more than the ladder
 
 
@@ -63,7 +62,7 @@ def _listed(samples: Sequence[Mapping[str, Any]], moments_s: Sequence[float]) ->
 
 def _ports(arm: ArmResult) -> dict[str, Points]:
     """Of the nodes that connected: at the others, all sockets share a port."""
-    callers = {entry.get("node", "") for entry in arm.transcript if _CONNECT.match(entry["text"])}
+    callers = {entry.get("node", "") for entry in arm.transcript if connect_facts.read(entry)}
     if _loads(arm):  # tells no node; it is the one whose sockets wait
         callers |= {max(arm.sockets, key=lambda node: max(row[2] for row in arm.sockets[node]), default="")}
     curves = {
@@ -77,9 +76,9 @@ def _ports(arm: ArmResult) -> dict[str, Points]:
 def _connects(arm: ArmResult) -> Plot:
     """Connects that failed, and those that came about, counted up; nothing where none failed."""
     told = [
-        (entry["at_s"], "failed" if known["failed"] else "came about", 1)
+        (entry["at_s"], "failed" if fact.error else "came about", 1)
         for entry in arm.transcript
-        if (known := _CONNECT.match(entry["text"]))
+        if (fact := connect_facts.read(entry))
     ]
     for began_s, load in _loads(arm):
         for second, (connected, failed) in enumerate(zip(load["connected"], load["failed"], strict=True), 1):

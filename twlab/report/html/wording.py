@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from twlab.observation import plain
+from twlab.report.text import facts
 from twlab.results.result import ArmResult, Result
 from twlab.scenario import Verdict
 
@@ -61,8 +61,7 @@ def fact(name: str) -> str:
 def value(name: str, seen: Any) -> str:
     """The value of the fact `name`, observed or predicted, with its unit."""
     unit = _UNITS.get(_unit(name), "")
-    text = _bounds(seen) if isinstance(seen, dict) and {"low", "high"} == set(seen) else plain(seen)
-    return f"{text or 'none'} {unit}".strip()
+    return f"{facts.sentence(seen) or 'none'} {unit}".strip()
 
 
 def is_table(seen: Any) -> bool:
@@ -72,13 +71,6 @@ def is_table(seen: Any) -> bool:
         and bool(seen)
         and all(isinstance(row, dict) and row.keys() == seen[0].keys() for row in seen)
     )
-
-
-def _bounds(bounds: dict[str, Any]) -> str:
-    low, high = bounds["low"], bounds["high"]
-    if low is None:
-        return f"at most {high}"
-    return f"at least {low}" if high is None else f"{low} to {high}"
 
 
 def _unit(name: str) -> str:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from twlab.report.ladder.transits import Transit
+from twlab.results import connect_facts
 from twlab.results.packet_comments import MADE_BY_LAB
 from twlab.results.result import ArmResult
 from twlab.segment import Flow, distance
@@ -213,14 +214,9 @@ def _given_up_s(state: State, arm: ArmResult) -> float:
     """When the connect that sent a SYN was over without an answer: the transcript has how long it
     took.
     """
-    calls = (
-        entry
-        for entry in arm.transcript
-        if entry.get("node") == state.node and "took_s" in (entry.get("details") or entry)
-    )
-    for entry in calls:
-        took_s = (entry.get("details") or entry)["took_s"]
-        if entry["at_s"] - took_s - _SAME_S <= state.at_s <= entry["at_s"]:
+    for entry in arm.transcript:
+        fact = connect_facts.read(entry) if entry.get("node") == state.node else None
+        if fact and fact.took_s is not None and entry["at_s"] - fact.took_s - _SAME_S <= state.at_s <= entry["at_s"]:
             return float(entry["at_s"])
     return arm.virtual_s
 

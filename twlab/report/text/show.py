@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError, did_you_mean
-from twlab.observation import plain
 from twlab.report.ladder import ladder
 from twlab.report.ladder import text as ladder_text
-from twlab.report.text import tables
+from twlab.report.text import facts, tables
 from twlab.results.result import FILE, ArmResult, Result, read_result
 
 
@@ -110,23 +109,17 @@ def _arm(name: str, arm: ArmResult) -> Iterator[str]:
     if arm.no_prediction and not arm.error:
         verdict = arm.no_prediction
     yield f"arm {name}: {verdict}" if name == arm.role else f"arm {name} ({arm.role}): {verdict}"
-    yield f"  predicted  {_facts(arm.predicted)}"
-    yield f"  observed   {_facts(arm.observed)}"
+    yield f"  predicted  {_single(arm.predicted)}"
+    yield f"  observed   {_single(arm.observed)}"
     if arm.error:
         yield f"  {arm.error['message']} [{arm.error['slug']}]"
         if arm.error.get("where"):
             yield f"  at {arm.error['where']}"
 
 
-def _facts(facts: dict[str, Any]) -> str:
-    def word(value: Any) -> str:
-        if isinstance(value, dict):
-            return f"{'' if value['low'] is None else value['low']}..{'' if value['high'] is None else value['high']}"
-        return plain(value) if value != "" else "none"
-
-    return (
-        " ".join(f"{name}={word(value)}" for name, value in facts.items() if not isinstance(value, list)) or "nothing"
-    )
+def _single(values: dict[str, Any]) -> str:
+    """Return the facts that are no lists, as one line."""
+    return facts.line({name: value for name, value in values.items() if not isinstance(value, list)}) or "nothing"
 
 
 def _writes(text: str, encoding: str) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from twlab.results import transcript
 from twlab.results.result import ArmResult
-from twlab.results.transcript import Entry, Transcript
+from twlab.results.transcript import Entry
 
 
 def story(name: str, arm: ArmResult) -> Iterator[str]:
@@ -13,9 +14,7 @@ def story(name: str, arm: ArmResult) -> Iterator[str]:
     the arm from being carried out.
     """
     yield f"arm {name}"
-    transcript = Transcript(lambda: 0.0)
-    transcript.entries = [Entry(**entry) for entry in arm.transcript]
-    yield from (f"  {line}" for line in transcript.story())
+    yield from (f"  {line}" for line in transcript.story(Entry(**entry) for entry in arm.transcript))
     yield from (f"  ✗ {mismatch}" for mismatch in arm.mismatches)
     if arm.error:
         yield f"  ? {arm.error['message']} [{arm.error['slug']}]"
