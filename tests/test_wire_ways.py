@@ -135,7 +135,7 @@ def astray(path, how):
         first = lab.crafted(1)
         lab.wire.inject(first)
         if how == "wrong side":
-            PacketSender.to = lambda sender, _destination: to(outlets, first.destination)
+            PacketSender.to = lambda sender, _destination: to(sender, first.destination)
         else:
             LinkSender.send = lambda _link, _packet: None
         back = lab.wire.craft(like=first, flow=first.flow.reversed())

@@ -71,7 +71,7 @@ class Study:
         return [(name, str(self.values[name])) for name in _ABOUT if self.values.get(name) not in (None, "")]
 
     @property
-    def table(self) -> tables.Table:
+    def table(self) -> tables.TextTable:
         """The rows, without what no row has, what stands above all of them anyway, and what is too
         large for a cell.
         """

@@ -84,9 +84,9 @@ class Load:
                 self.requests_per_connection, self.tick_s, self.patience_s, self.most_open
             )
             <= 0,
-            "connections are kept only if each request has a request and a response of known length": self.requests_per_connection
-            > 1
-            and not (self.request and self.response_bytes),
+            "connections are kept only if each request has a request and a response of known length": (
+                self.requests_per_connection > 1 and not (self.request and self.response_bytes)
+            ),
         }
         if wrong := next((rule for rule, broken in faults.items() if broken), ""):
             raise UsageError(f"this load of connections is not possible: {wrong}", slug="bad-load")

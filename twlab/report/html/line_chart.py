@@ -48,12 +48,14 @@ def draw(plot: Plot, last_s: float) -> Markup:
         parts.append(f'<path class="series s{number % 4}" d="{_path(points, last_s, x, y)}">{told}</path>')
         x_key = _LEFT + 8 + number * (_WIDTH - _LEFT) // max(3, len(curves))
         parts.append(
-            f'<path class="series s{number % 4}" d="M{x_key} 11h18"/><text class="key" x="{x_key + 24}" y="15">{escape(name)}</text>'
+            f'<path class="series s{number % 4}" d="M{x_key} 11h18"/>'
+            f'<text class="key" x="{x_key + 24}" y="15">{escape(name)}</text>'
         )
     peaks = ", ".join(f"{name} at most {max(value for _, value in points):,g}" for name, points in curves.items())
     title = escape(f"{plot.title} over {last_s:.4g} s: {peaks}")
     return Markup(
-        f'<svg class="plot" role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" style="max-width:{_WIDTH}px"><title>{title}</title>{"".join(parts)}</svg>'
+        f'<svg class="plot" role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" style="max-width:{_WIDTH}px">'
+        f"<title>{title}</title>{''.join(parts)}</svg>"
     )
 
 

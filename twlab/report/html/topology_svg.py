@@ -36,12 +36,14 @@ def topology(nodes: Mapping[str, str], links: Sequence[Sequence[str]]) -> Markup
     for name, (x, y) in at.items():
         role = nodes.get(name, "more")
         parts.append(
-            f'<g class="node {escape(role)}"><rect x="{x:g}" y="{y:g}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="6"/>'
+            f'<g class="node {escape(role)}">'
+            f'<rect x="{x:g}" y="{y:g}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="6"/>'
             f'<text x="{x + _BOX_WIDTH / 2:g}" y="{y + 18:g}">{escape(name)}</text>'
-            f'<text class="role" x="{x + _BOX_WIDTH / 2:g}" y="{y + 32:g}">{escape("" if role == "more" else role)}</text></g>'
+            f'<text class="role" x="{x + _BOX_WIDTH / 2:g}" y="{y + 32:g}">'
+            f"{escape('' if role == 'more' else role)}</text></g>"
         )
-    told = escape("; ".join(f"{a} to {b}" for a, b in links))
-    return _svg("topology", width, height, f"The network. Links: {told}", parts)
+    linked = escape("; ".join(f"{a} to {b}" for a, b in links))
+    return _svg("topology", width, height, f"The network. Links: {linked}", parts)
 
 
 def _columns(nodes: Mapping[str, str], links: Sequence[Sequence[str]]) -> list[list[str]]:
@@ -85,7 +87,8 @@ def _reach(start: str, without: str, near: Mapping[str, Sequence[str]]) -> dict[
     return distance
 
 
-def _svg(kind: str, width: float, height: float, told: str, parts: Sequence[str]) -> Markup:
+def _svg(kind: str, width: float, height: float, title: str, parts: Sequence[str]) -> Markup:
     return Markup(
-        f'<svg class="{kind}" role="img" viewBox="0 0 {width:g} {height:g}" style="max-width:{width:g}px"><title>{told}</title>{"".join(parts)}</svg>'
+        f'<svg class="{kind}" role="img" viewBox="0 0 {width:g} {height:g}" style="max-width:{width:g}px">'
+        f"<title>{title}</title>{''.join(parts)}</svg>"
     )

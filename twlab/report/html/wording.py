@@ -22,19 +22,29 @@ def verdict(result: Result) -> str:
             "A session at the shell claims nothing, so nothing can be said about it; what was done in it stands below."
         )
     if control is None:
-        return "Read it with care: the control was not part of this run, so there is nothing to compare the other arms with."
+        return (
+            "Read it with care: the control was not part of this run, so there is nothing to compare the other "
+            "arms with."
+        )
     if result.verdict is Verdict.SUPPORTED:
-        return "The claim held. What each arm would show was written down before it ran, and every arm showed it, the control included."
+        return (
+            "The claim held. What each arm would show was written down before it ran, and every arm showed it, "
+            "the control included."
+        )
     if result.verdict is Verdict.REFUTED:
         return (
-            f"The claim did not hold here. The control behaved, so the set-up was sound, but {_listed(off)} did not show what was predicted. "
-            "What differs is marked below."
+            f"The claim did not hold here. The control behaved, so the set-up was sound, but {_listed(off)} did not "
+            "show what was predicted. What differs is marked below."
         )
     if control in off:
-        return "Nothing follows from this run: the control itself did not behave as predicted, so no difference to it means anything."
+        return (
+            "Nothing follows from this run: the control itself did not behave as predicted, so no difference to it "
+            "means anything."
+        )
     if failed:
         return f"Nothing follows from this run: {_listed(failed)} could not be carried out."
-    return f"No verdict, because there is {next(iter(free.values())).no_prediction}: {_listed(list(free))}. What was observed stands below."
+    why = next(iter(free.values())).no_prediction
+    return f"No verdict, because there is {why}: {_listed(list(free))}. What was observed stands below."
 
 
 def outcome(arm: ArmResult) -> str:

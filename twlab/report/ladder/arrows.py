@@ -62,10 +62,26 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
         seqs = opened.get(flow) or opened.get(flow.reversed()) or []
         kept_at, kept_s = _kept(way)
         made.append(
-            Arrow(number, first.number, way.nodes, first.segment.at_s, segment.at_s, flow, segment.flags, seq, ack,
-                  segment.length, segment.timestamp, len(seqs), mark, words, way.lost and mark in ("dropped", "lost", "held"),
-                  kept_at=kept_at, kept_s=kept_s)
-        )  # fmt: skip
+            Arrow(
+                number=number,
+                packet=first.number,
+                path=way.nodes,
+                left_s=first.segment.at_s,
+                arrived_s=segment.at_s,
+                flow=flow,
+                flags=segment.flags,
+                seq=seq,
+                ack=ack,
+                length=segment.length,
+                timestamp=segment.timestamp,
+                connection=len(seqs),
+                mark=mark,
+                words=words,
+                lost=way.lost and mark in ("dropped", "lost", "held"),
+                kept_at=kept_at,
+                kept_s=kept_s,
+            )
+        )
     return _unanswered(made)
 
 

@@ -22,7 +22,7 @@ BREAK_S = 0.5  # a pause longer than this is marked
 _OWN = ("copy", "injected")  # what the lab put in is never folded as a repetition
 
 Exchange = tuple[frozenset[Flow], int]
-Kind = tuple[object, ...]
+Likeness = tuple[object, ...]
 
 
 def fold(rows: Iterable[Row], fold_from: int = FOLD_FROM, crowd: int = CROWD) -> list[Row]:
@@ -80,7 +80,7 @@ def _repeats_folded(section: Sequence[Row]) -> Iterator[Row]:
             arrows.setdefault(row.exchange, []).append(row)
     few = len({own[0].path[0] for own in arrows.values()}) <= FEW_CALLERS
     kinds = {exchange: _kind(own, own[0].path[0] if few else "") for exchange, own in arrows.items()}
-    firsts: dict[Kind, Exchange] = {}
+    firsts: dict[Likeness, Exchange] = {}
     for exchange, kind in kinds.items():
         firsts.setdefault(kind, exchange)
     like = {exchange: arrows[firsts[kind]] for exchange, kind in kinds.items() if firsts[kind] != exchange}
@@ -114,7 +114,7 @@ def _runs(section: Sequence[Row], like: dict[Exchange, list[Arrow]]) -> Iterator
     yield repeated, run
 
 
-def _kind(arrows: Sequence[Arrow], caller: str) -> Kind:
+def _kind(arrows: Sequence[Arrow], caller: str) -> Likeness:
     """What two connections have in common that go alike: who called whom, and what crossed in which
     direction, bulk counted once.
     """

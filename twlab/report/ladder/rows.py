@@ -11,7 +11,7 @@ from twlab.report.ladder.states import State
 from twlab.segment import Flow
 
 _NAMES = {"F": "FIN", "S": "SYN", "R": "RST", "P": "PSH", "A": "ACK", "U": "URG"}
-Part = Literal["", "out", "in"]
+ArrowPart = Literal["", "out", "in"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Arrow:
     mark: str
     words: str
     lost: bool
-    part: Part = ""
+    part: ArrowPart = ""
     kept_at: str = ""
     kept_s: float = 0.0
 

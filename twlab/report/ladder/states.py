@@ -20,13 +20,22 @@ from twlab.results.result import ArmResult
 from twlab.segment import Flow, distance
 
 _SAME_S = 0.01
+# The kernel's names (twlab.linux.inet_diag), and RFC 9293's.
 _NAMES = {
-    "ESTABLISHED": "ESTABLISHED", "SYN_SENT": "SYN-SENT", "SYN_RECV": "SYN-RECEIVED", "FIN_WAIT1": "FIN-WAIT-1", "FIN_WAIT2": "FIN-WAIT-2",
-    "TIME_WAIT": "TIME-WAIT", "CLOSE": "", "CLOSE_WAIT": "CLOSE-WAIT", "LAST_ACK": "LAST-ACK", "LISTEN": "LISTEN", "CLOSING": "CLOSING",
-}  # fmt: skip  # the kernel's names (twlab.linux.inet_diag), and RFC 9293's
-MOST_FLOWS = (
-    20  # with more connections than this, states would hide the segments, and the listed tables do not hold them all
-)
+    "ESTABLISHED": "ESTABLISHED",
+    "SYN_SENT": "SYN-SENT",
+    "SYN_RECV": "SYN-RECEIVED",
+    "FIN_WAIT1": "FIN-WAIT-1",
+    "FIN_WAIT2": "FIN-WAIT-2",
+    "TIME_WAIT": "TIME-WAIT",
+    "CLOSE": "",
+    "CLOSE_WAIT": "CLOSE-WAIT",
+    "LAST_ACK": "LAST-ACK",
+    "LISTEN": "LISTEN",
+    "CLOSING": "CLOSING",
+}
+# With more connections, states would hide the segments, and the listed tables lack some of them.
+MOST_FLOWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class State:
 
 
 @dataclass(slots=True)
-class _End:
+class _Endpoint:
     """One end of a connection as it is known so far."""
 
     node: str
@@ -77,7 +86,7 @@ def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
     # the clock stands still.
     events = [(way.sightings[0].number, False, number) for number, way in enumerate(ways, 1)]
     events += [(way.sightings[-1].number, True, number) for number, way in enumerate(ways, 1) if not way.lost]
-    ends: dict[Flow, _End] = {}
+    ends: dict[Flow, _Endpoint] = {}
     found: list[State] = []
     for _, arrives, number in sorted(events):
         way = ways[number - 1]
@@ -90,10 +99,10 @@ def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
     return [replace(state, among_others=several) for state in sorted(found, key=lambda state: state.at_s)]
 
 
-def _sent(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
+def _sent(number: int, way: Transit, ends: dict[Flow, _Endpoint], arm: ArmResult) -> Iterator[State]:
     first = way.sightings[0].segment
     end = ends.setdefault(
-        first.flow, _End(way.nodes[0], first.flow)
+        first.flow, _Endpoint(way.nodes[0], first.flow)
     )  # each end by the four-tuple that it knows: a gateway may stand between
     if "R" in first.flags:
         if end.state not in ("", "TIME-WAIT"):
@@ -116,10 +125,10 @@ def _sent(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> 
         yield _changed(end, sent, first.at_s, number, arm)
 
 
-def _arrived(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
+def _arrived(number: int, way: Transit, ends: dict[Flow, _Endpoint], arm: ArmResult) -> Iterator[State]:
     segment = way.sightings[-1].segment
     flow = segment.flow.reversed()
-    end = ends.setdefault(flow, _End(way.nodes[-1], flow))
+    end = ends.setdefault(flow, _Endpoint(way.nodes[-1], flow))
     if "F" in segment.flags:
         end.peer_fin_end = segment.end_seq
     elif "S" in segment.flags:
@@ -133,7 +142,7 @@ def _arrived(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) 
             yield state
 
 
-def _changed(end: _End, state: str, at_s: float, number: int, arm: ArmResult) -> State:
+def _changed(end: _Endpoint, state: str, at_s: float, number: int, arm: ArmResult) -> State:
     end.state = state
     settings = arm.settings.get(end.node, {})
     known = state == "TIME-WAIT" and not settings.get(
@@ -143,7 +152,7 @@ def _changed(end: _End, state: str, at_s: float, number: int, arm: ArmResult) ->
     return State(at_s, end.node, end.flow, state, number, left_s)
 
 
-def _arrival(flags: str, end: _End, ack: int) -> str | None:
+def _arrival(flags: str, end: _Endpoint, ack: int) -> str | None:
     """The state after a segment has arrived; None where it changes nothing that can be told."""
     state = end.state
     if "R" in flags:

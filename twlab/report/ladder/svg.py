@@ -21,15 +21,19 @@ STYLE = """
 .ladder .again{font-size:11px;stroke:var(--paper,#fff);stroke-width:6px;paint-order:stroke}
 .ladder .note text{font-style:italic}
 .ladder .rails{stroke:var(--rail,#c3c9d2)} .ladder path{stroke:var(--ink,#1c2430);stroke-width:1.5;fill:none}
-.ladder .bulk path:first-of-type{stroke-width:5;opacity:.5} .ladder .node,.ladder .step text,.ladder .end text{font-weight:600}
+.ladder .bulk path:first-of-type{stroke-width:5;opacity:.5}
+.ladder .node,.ladder .step text,.ladder .end text{font-weight:600}
 .ladder .copy path,.ladder .injected path{stroke:var(--alien,#b3199b);stroke-width:3}
 .ladder .copy .label,.ladder .injected .label{fill:var(--alien,#b3199b);font-weight:600}
-.ladder .held path,.ladder .delayed path{stroke:var(--late,#b56a00)} .ladder .held .label,.ladder .delayed .label{fill:var(--late,#b56a00)}
+.ladder .held path,.ladder .delayed path{stroke:var(--late,#b56a00)}
+.ladder .held .label,.ladder .delayed .label{fill:var(--late,#b56a00)}
 .ladder .copied path{stroke:var(--kept,#0b7285)} .ladder .copied .label{fill:var(--kept,#0b7285)}
 .ladder .dropped path,.ladder .lost path,.ladder .unanswered path{stroke:var(--lost,#c92a2a)}
 .ladder .dropped .label,.ladder .lost .label,.ladder .unanswered .label{fill:var(--lost,#c92a2a)}
-.ladder .state rect{fill:var(--paper,#fff);stroke:var(--state,#1864ab)} .ladder .state text{fill:var(--state,#1864ab);font-size:11px}
-.ladder .step rect,.ladder .end rect{fill:var(--band,#eef1f5)} .ladder .break path{stroke:var(--rail,#c3c9d2);stroke-dasharray:2 4}
+.ladder .state rect{fill:var(--paper,#fff);stroke:var(--state,#1864ab)}
+.ladder .state text{fill:var(--state,#1864ab);font-size:11px}
+.ladder .step rect,.ladder .end rect{fill:var(--band,#eef1f5)}
+.ladder .break path{stroke:var(--rail,#c3c9d2);stroke-dasharray:2 4}
 """.strip()
 
 
@@ -93,10 +97,12 @@ class _Pen:
         rails = "".join(f"M{x} {_LINE if heading else 0}V{y - _LINE // 2}" for x in self.centres)
         names = self.names(_LINE - 8, "node") if heading else ""
         title = escape(
-            f"{self.ladder.scenario}, arm {self.ladder.arm}: segments between {', '.join(column.name for column in self.ladder.columns)}"
+            f"{self.ladder.scenario}, arm {self.ladder.arm}: segments between "
+            + ", ".join(column.name for column in self.ladder.columns)
         )
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="ladder" role="group" viewBox="0 0 {self.width} {y - _LINE // 2}" width="{self.width}">'
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="ladder" role="group" '
+            f'viewBox="0 0 {self.width} {y - _LINE // 2}" width="{self.width}">'
             + (f"<title>{title}</title>" if heading else "")
             + (f"<style>{STYLE}</style>" if styled else "")
             + f'<path class="rails" d="{rails}"/>{names}{"".join(body)}</svg>'
@@ -139,10 +145,8 @@ class _Pen:
             return self.fold(row, y), _LINE * len(row.strands)
         if isinstance(row, Break):
             text = f"{row.to_s - row.from_s:.1f} s in which nothing crosses"
-            return (
-                f'<g class="break"><path d="M{_LEFT} {y}H{self.labels - 12}"/>{_text("", self.labels, y + 4, text)}</g>',
-                _LINE,
-            )
+            label = _text("", self.labels, y + 4, text)
+            return f'<g class="break"><path d="M{_LEFT} {y}H{self.labels - 12}"/>{label}</g>', _LINE
         return self.caption(row, y)
 
     def caption(self, row: Caption, y: int) -> tuple[str, int]:
@@ -167,14 +171,17 @@ class _Pen:
             for at, line in enumerate([self.ladder.label(row), *notes])
         )
         title = f"<title>{escape(row.path[0])} to {escape(row.path[-1])}</title>"
-        drawn = f'<g class="{f"arrow {row.mark}".strip()}">{title}{self.time(row, y)}<path d="{_way(start, end, y, tip)}"/>{text}</g>'
+        line = f'{self.time(row, y)}<path d="{_line(start, end, y, tip)}"/>'
+        drawn = f'<g class="{f"arrow {row.mark}".strip()}">{title}{line}{text}</g>'
         return drawn, _LINE + (_NEXT * len(notes) + 4 if notes else 0)
 
     def fold(self, row: Fold, y: int) -> str:
         drawn = self.time(row, y)
         for at, strand in enumerate(row.strands):
             start, end, line = self.x[strand.ends[0]], self.x[strand.ends[1]], y + at * _LINE
-            drawn += f'<g class="{f"bulk {strand.mark}".strip()}"><path d="M{start} {line}H{end}"/><path d="{_way(end, end, line, "head", start > end)}"/>'
+            head = _line(end, end, line, "head", start > end)
+            drawn += f'<g class="{f"bulk {strand.mark}".strip()}">'
+            drawn += f'<path d="M{start} {line}H{end}"/><path d="{head}"/>'
             drawn += f"{_text('label', self.labels, line + 4, strand.words)}</g>"
         return f'<g class="fold">{drawn}</g>'
 
@@ -185,7 +192,8 @@ class _Pen:
             if row.node in self.x:
                 x, text, half = self.x[row.node], row.words(), _half(row)
                 drawn += f'<rect x="{x - half}" y="{y - 10}" width="{2 * half}" height="20" rx="9"/>'
-                drawn += f'<text text-anchor="middle" x="{x}" y="{y + 4}"><title>{escape(row.node)}</title>{escape(text)}</text>'
+                title = f"<title>{escape(row.node)}</title>"
+                drawn += f'<text text-anchor="middle" x="{x}" y="{y + 4}">{title}{escape(text)}</text>'
         return f'<g class="state">{drawn}</g>'
 
     def time(self, row: Row, y: int) -> str:
@@ -201,7 +209,7 @@ def _half(state: State) -> int:
     return len(state.words()) * 7 // 2 + 8
 
 
-def _way(start: int, end: int, y: int, tip: str, leftward: bool | None = None) -> str:
+def _line(start: int, end: int, y: int, tip: str, leftward: bool | None = None) -> str:
     """The line from `start` to `end`, and its head, its cross where it was lost, or the bar in
     front of which it waits.
     """

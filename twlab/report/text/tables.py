@@ -16,7 +16,7 @@ _NOTHING = "—"
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A table as it is shown.
 
     Attributes:
@@ -32,7 +32,7 @@ class Table:
     numeric: tuple[bool, ...]
 
 
-def of(result: Result) -> list[Table]:
+def of(result: Result) -> list[TextTable]:
     """The tables of a run, in the order in which its arms began them; a column that a row does not
     have is empty there.
     """
@@ -43,7 +43,7 @@ def of(result: Result) -> list[Table]:
     ]
 
 
-def text(table: Table) -> Iterator[str]:
+def text(table: TextTable) -> Iterator[str]:
     """The lines of a table in columns, its title above."""
     lines = [table.columns, *table.rows]
     widths = [max(len(line[at]) for line in lines) for at in range(len(table.columns))]
@@ -56,7 +56,7 @@ def text(table: Table) -> Iterator[str]:
         yield "  " + "  ".join(cells).rstrip()
 
 
-def of_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
+def of_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> TextTable:
     """A table of `rows`, whose keys are its columns; a column that a row does not have is empty
     there.
     """
@@ -65,7 +65,7 @@ def of_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
         all(isinstance(row.get(name), int | float | None) and not isinstance(row.get(name), bool) for row in rows)
         for name in names
     ]
-    return Table(
+    return TextTable(
         title,
         tuple(map(_heading, names)),
         tuple(tuple(_cell(name, row.get(name)) for name in names) for row in rows),
