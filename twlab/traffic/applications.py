@@ -1,9 +1,7 @@
-"""Applications on the nodes: servers that accept, clients that connect, connections that carry
-bytes. Real sockets, one thread.
+"""Applications on the nodes: servers that accept, clients that connect.
 
-A connection reads whatever arrives, as a prompt application does, and keeps it until the scenario
-asks. Sockets are non-blocking; a verb that has to wait serves the lab's loop meanwhile, so the wire
-and the other end go on.
+Real sockets, one thread. Sockets are non-blocking; a verb that has to wait serves the lab's loop
+meanwhile, so the wire and the other end go on.
 """
 
 from __future__ import annotations
@@ -27,12 +25,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What became of one connect().
+    """The outcome of one connect().
 
     Attributes:
         connection: the connection, or None.
-        error: name of the error, e.g. ``EADDRNOTAVAIL``; ``pending`` when nothing was decided in
-            time; empty on success.
+        error: name of the error, e.g. ``EADDRNOTAVAIL``; ``pending``: no answer in time; empty: the
+            connection came about.
         call: the system call that failed: ``bind`` or ``connect``; empty on success.
         took_s: seconds from the call to its outcome.
     """
@@ -47,7 +45,7 @@ class Attempt:
 
 
 class Connecting:
-    """A connect() under way; `attempt` is its outcome, None while nothing is decided."""
+    """A connect() under way; `attempt` is its outcome, None until it is known."""
 
     def __init__(self, host: Host, sock: socket.socket, to: str, loop: Loop, transcript: Transcript):
         self.attempt: Attempt | None = None
@@ -56,7 +54,7 @@ class Connecting:
         self._started_s = loop.now_s
 
     def start(self, bind_to: tuple[str, int] | None, target: tuple[str, int]) -> None:
-        """Call bind(), where there is something to bind to, and connect()."""
+        """Call bind(), if there is an address or port to bind, and connect()."""
         call = "bind"
         try:
             if bind_to:
@@ -71,7 +69,7 @@ class Connecting:
             self._decide()
 
     def wait(self, timeout_s: float) -> Attempt:
-        """Let time pass until it is decided, or give up after `timeout_s`; the outcome."""
+        """Let time pass until the outcome is known, at most `timeout_s`; return it."""
         self._loop.wait_until(lambda: self.attempt is not None, timeout_s)
         if self.attempt is None:
             self._end(None, PENDING, "connect")
@@ -101,8 +99,9 @@ class Connecting:
 
 
 class Listener:
-    """A listening socket that accepts at once; `accept` hands out the connections in order of
-    arrival.
+    """A listening socket that accepts at once.
+
+    `accept` returns the connections in order of arrival.
     """
 
     def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript):
@@ -115,8 +114,9 @@ class Listener:
         loop.watch(sock, self._arrivals)
 
     def peer_of(self, connection: Connection) -> Connection | None:
-        """The waiting connection whose other end is `connection`; the first one where a gateway has
-        changed the ports; None: there is none.
+        """Return the waiting connection whose other end is `connection`; None: none waits.
+
+        Where a gateway has changed the ports, it is the first that waits.
         """
         flow = connection.flow.reversed()
         by_likeness = sorted(
@@ -127,10 +127,10 @@ class Listener:
         return next(iter(by_likeness), None)
 
     def accept(self, timeout_s: float = 10.0) -> Connection:
-        """The next connection.
+        """Return the next connection.
 
         Raises:
-            ScenarioError: none came within `timeout_s` (``nobody-came``).
+            ScenarioError: no client connected within `timeout_s` (``nobody-came``).
         """
         if not self._loop.wait_until(lambda: self._waiting, timeout_s):
             raise ScenarioError(
@@ -140,7 +140,7 @@ class Listener:
 
     @property
     def waiting(self) -> int:
-        """How many connections have arrived that `accept` has not handed out."""
+        """Connections that have arrived and that `accept` has not returned."""
         return len(self._waiting)
 
     def close(self) -> None:
@@ -171,7 +171,7 @@ class Host:
         self._transcript = transcript
 
     def address(self, family: int = 4) -> str:
-        """The node's main address, IPv4 (4) or IPv6 (6)."""
+        """Return the node's main address, IPv4 (4) or IPv6 (6)."""
         return self.node.address(family)
 
     def listen(self, port: int, *, family: int = 4, address: str | None = None, backlog: int = 4096) -> Listener:
@@ -189,7 +189,7 @@ class Host:
         return Listener(self.node, sock, self._loop, self._transcript)
 
     def connect(self, to: Host, port: int, **options: object) -> Connection:
-        """As `try_connect`, where nothing but success makes sense.
+        """Open a connection as `try_connect` does, where only success makes sense.
 
         Raises:
             ScenarioError: the connection did not come about (``connect-failed``).
@@ -218,8 +218,7 @@ class Host:
             source_port: bind to this port first, with SO_REUSEADDR, as proxies do; 0: the kernel
                 chooses, as in connect() without bind().
             source_address: bind to this address first.
-            timeout_s: give up after so long (the kernel's own patience is about 127 s with 6 SYN
-                retries).
+            timeout_s: seconds after which to give up; with 6 SYN retries the kernel does after 127.
         """
         return self.begin_connect(to, port, source_port=source_port, source_address=source_address, family=family).wait(
             timeout_s
@@ -228,11 +227,11 @@ class Host:
     def begin_connect(
         self, to: Host, port: int, *, source_port: int = 0, source_address: str | None = None, family: int = 4
     ) -> Connecting:
-        """As `try_connect`, without waiting for the outcome: time passes by other verbs."""
+        """Begin `try_connect` without waiting for the outcome; other verbs let time pass."""
         sock = self._socket(family)
         if source_port:
-            # Without it, older kernels have bind() refuse a port that is in TIME_WAIT towards
-            # anyone (seen on 6.1, not on 6.18).
+            # Without it, bind() of older kernels refuses a port that is in TIME_WAIT towards any
+            # peer (seen on 6.1, not on 6.18).
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         elif source_address:
             bind_address_only(sock)

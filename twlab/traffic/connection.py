@@ -44,9 +44,8 @@ class Connection:
         flow: the four-tuple, this end first.
         received: number of bytes that have arrived at the application.
         closed_by_peer: the peer's FIN has been read.
-        error: name of the error that ended the connection, e.g. ``ECONNRESET``; empty while there
-            is none.
-        keep: whether what arrives is kept for the scenario; False counts it only, for bulk.
+        error: name of the error that ended the connection, e.g. ``ECONNRESET``; empty without one.
+        keep: whether received bytes are kept for the scenario; False only counts them, for bulk.
     """
 
     def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript):
@@ -64,11 +63,14 @@ class Connection:
         loop.watch(sock, self._readable)
 
     def send(self, data: bytes, total: int | None = None, timeout_s: float = 60.0) -> None:
-        """Hand all of `data` to the kernel; with `total`, so many bytes, made by repeating `data`.
+        """Hand `data` to the kernel, all of it.
+
+        Args:
+            total: bytes to send, made by repeating `data`; None: `data` once.
+            timeout_s: seconds within which the kernel must take them.
 
         Raises:
-            ScenarioError: the connection broke, or the kernel did not take it all within
-                `timeout_s` (``send-failed``).
+            ScenarioError: the connection broke, or time ran out (``send-failed``).
         """
         wanted = len(data) if total is None else total
         self._note(f"sends {wanted} bytes")
@@ -97,8 +99,9 @@ class Connection:
             )
 
     def receive(self, count: int, timeout_s: float = 10.0) -> bytes:
-        """The next `count` bytes; fewer when the peer closed, the connection broke, or `timeout_s`
-        passed.
+        """Return the next `count` bytes.
+
+        Fewer when the peer closed, the connection broke, or `timeout_s` passed.
         """
         self._loop.wait_until(lambda: len(self._unread) >= count or self.ended, timeout_s)
         data = bytes(self._unread[:count])
@@ -107,7 +110,10 @@ class Connection:
         return data
 
     def receive_all(self, timeout_s: float = 10.0) -> bytes:
-        """Everything until the peer closes, the connection breaks, or `timeout_s` passes."""
+        """Return all bytes until the peer closes or the connection breaks.
+
+        At most `timeout_s` passes.
+        """
         self._loop.wait_until(lambda: self.ended, timeout_s)
         data = bytes(self._unread)
         self._unread.clear()
@@ -115,48 +121,54 @@ class Connection:
         return data
 
     def wait_received(self, count: int, timeout_s: float = 60.0) -> bool:
-        """Wait until `count` bytes in all have arrived; whether they did."""
+        """Wait until `count` bytes in all have arrived; return whether they did."""
         return self._loop.wait_until(lambda: self.received >= count or self.ended, timeout_s) and self.received >= count
 
     def wait_closed_by_peer(self, timeout_s: float = 10.0) -> bool:
-        """Wait for the peer's FIN, or for an error; whether one came within `timeout_s`."""
+        """Wait for the peer's FIN or an error; return whether one came in `timeout_s`."""
         return self._loop.wait_until(lambda: self.ended, timeout_s)
 
     @property
     def unread(self) -> int:
-        """Bytes that have arrived and that nobody has asked for yet."""
+        """Bytes that have arrived and that the scenario has not read."""
         return len(self._unread)
 
     @property
     def ended(self) -> bool:
-        """Nothing more can arrive: the peer closed, the connection broke, or it is closed here."""
+        """Whether nothing more can arrive.
+
+        The peer closed, the connection broke, or this end is closed.
+        """
         return self.closed_by_peer or bool(self.error) or self._sock is None
 
     @property
     def state(self) -> str:
-        """The kernel's TCP state of the socket (tcp_info), e.g. ``ESTABLISHED``; ``CLOSED`` once
-        the application let go.
+        """The kernel's TCP state of the socket (tcp_info), e.g. ``ESTABLISHED``.
+
+        ``CLOSED`` once the application has closed it.
         """
         if self._sock is None:
             return "CLOSED"
         return _STATES[self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] - 1]
 
     def check(self) -> str:
-        """Ask the kernel for the error that the application's next call would meet (SO_ERROR); the
-        name of it, also in `error`.
+        """Return the error that the application's next call would meet (SO_ERROR).
+
+        Its name is also in `error`; empty without one.
         """
         if self._sock and (number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
             self._fail(OSError(number, "SO_ERROR"))
         return self.error
 
     def pause(self) -> None:
-        """Stop reading, as an application that is busy elsewhere: what arrives stays with the
-        kernel until `resume`.
+        """Stop reading, as a busy application does, until `resume`.
+
+        What arrives stays with the kernel.
         """
         self._loop.forget(self._open_socket())
 
     def resume(self) -> None:
-        """Read again; harmless where there is nothing more to read."""
+        """Read again; harmless if nothing more can arrive."""
         if self._sock and not self.closed_by_peer:
             self._loop.watch(self._sock, self._readable)
 
@@ -169,7 +181,10 @@ class Connection:
             self._fail(error)
 
     def close(self) -> None:
-        """Close the socket, as close(2) does: FIN, or RST when there is unread data in the kernel."""
+        """Close the socket, as close(2) does.
+
+        The kernel sends FIN, or RST if it holds unread data.
+        """
         if self._sock:
             self._note("closes")
             self._release()

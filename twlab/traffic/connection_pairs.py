@@ -1,11 +1,10 @@
-"""A client and a server between which connections come and go by the thousand, at little more than
-the price of their system calls.
+"""Connections between a client and a server by the thousand, cheaply.
 
 The verbs of `twlab.traffic.applications` serve the lab's loop while they wait, which a story of a
-few connections can afford. Here every call blocks: between two nodes of one machine a segment has
-arrived when the call that sends it returns, so there is hardly anything to wait for, and a
-connection opened, used and closed takes some twenty system calls. Nothing is armed on the wire,
-either: what crosses it is copied there by a packet socket, with a filter that the kernel runs.
+few connections can afford. Here every call blocks. Between two nodes of one machine a segment has
+arrived when the call that sends it returns, so there is hardly anything to wait for. A connection
+that is opened, used and closed takes some twenty system calls. The wire arms nothing: a packet
+socket copies what crosses it, with a filter that the kernel runs.
 """
 
 from __future__ import annotations
@@ -36,10 +35,10 @@ _COPIED = (100, 1000)  # bytes of the IP packets that the tap sees: none without
 
 
 class ConnectionPair:
-    """One connection, both ends in hand.
+    """One connection, with both ends in one process.
 
     Attributes:
-        error: name of the first error that either end has met; empty while there is none.
+        error: name of the first error at either end; empty without one.
     """
 
     def __init__(self, pairs: ConnectionPairs, near: socket.socket, far: socket.socket):
@@ -48,8 +47,9 @@ class ConnectionPair:
         self._pairs = pairs
 
     def send(self, data: bytes) -> None:
-        """The client sends `data`, at most so much that it fits into the two kernels' buffers
-        (about 100 KB).
+        """Send `data` from the client.
+
+        It must fit into the two kernels' buffers (about 100 KB).
         """
         try:
             self._near.sendall(data)
@@ -58,8 +58,9 @@ class ConnectionPair:
             self._fail("client", error)
 
     def receive(self, count: int) -> bytes:
-        """The next `count` bytes at the server; fewer when the connection broke or nothing came for
-        10 s.
+        """Return the next `count` bytes at the server.
+
+        Fewer when the connection broke or nothing came for 10 s.
         """
         data = b""
         try:
@@ -71,13 +72,13 @@ class ConnectionPair:
         return data
 
     def close(self) -> None:
-        """Close it, the client first: the client is in TIME_WAIT then."""
+        """Close it, the client first, which then has the TIME_WAIT."""
         self._pairs.tell("client", "closes, and then the server")
         self._near.close()
         self._far.close()
 
     def abort(self) -> None:
-        """End it by a RST of the client's, without TIME_WAIT."""
+        """End it by a RST of the client, without TIME_WAIT."""
         self._pairs.tell("client", "aborts (SO_LINGER 0)")
         abort_on_close(self._near)
         self._near.close()
@@ -90,7 +91,7 @@ class ConnectionPair:
 
 
 class ConnectionPairs:
-    """`client` and `server`, which listens on `port`, with a tap at `wire` between them.
+    """A client, a server that listens on `port`, and a tap at the wire between them.
 
     Args:
         family: 4 or 6.
@@ -111,22 +112,28 @@ class ConnectionPairs:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)  # what it accepts inherits that
         self._listener.bind(self._to)
         self._listener.listen(4096)
-        # Of one protocol, and not of all, a packet socket sees what comes in at the wire and not
-        # what goes out again: each segment once.
+        # A packet socket of one protocol sees what comes in at the wire and not what goes out
+        # again: each segment once.
         self._tap = wire.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETHERTYPES[family]))
         bpf.attach(self._tap, bpf.sized(*_COPIED, bpf.tcp_to_port(port, family)))
 
     def connect(self, source_port: int) -> ConnectionPair:
-        """Open a connection from `source_port`. Raises ScenarioError: it does not come about
-        (``connect-failed``).
+        """Open a connection from `source_port`.
+
+        Raises:
+            ScenarioError: it does not come about (``connect-failed``).
         """
         if trip := self.try_connect(source_port):
             return trip
         raise self._failed(source_port, "EADDRNOTAVAIL")
 
     def try_connect(self, source_port: int) -> ConnectionPair | None:
-        """As `connect`, but None where the kernel refuses the four-tuple because it is in TIME_WAIT
-        (EADDRNOTAVAIL).
+        """Open a connection from `source_port`; return None if TIME_WAIT prevents it.
+
+        That is where the kernel refuses the four-tuple with EADDRNOTAVAIL.
+
+        Raises:
+            ScenarioError: it fails for another reason (``connect-failed``).
         """
         near = self._socket()
         try:
@@ -146,11 +153,12 @@ class ConnectionPairs:
         return ConnectionPair(self, near, far)
 
     def copied(self, source_port: int) -> Segment:
-        """The next segment from `source_port` with some 100 to 900 bytes of data that the wire has
-        seen, a call after the other; not bulk.
+        """Return the next segment from `source_port` that the wire has seen.
+
+        Only segments with some 100 to 900 bytes of data count; each call returns the next one.
 
         Raises:
-            ScenarioError: it has seen no further one (``nothing-seen``).
+            ScenarioError: the wire has seen no further one (``nothing-seen``).
         """
         now_s = self._loop.now_s
         while not self._copies[source_port]:
@@ -165,12 +173,12 @@ class ConnectionPairs:
         return self._copies[source_port].popleft()
 
     def close(self) -> None:
-        """Stop listening, and let go of everything but the trips."""
+        """Stop listening, and close everything but the connections."""
         for sock in (self._listener, self._tap, *self._made):
             sock.close()
 
     def tell(self, side: Side, text: str) -> None:
-        """Put what one end does into the transcript."""
+        """Record in the transcript what one side does."""
         self._transcript.record("verb", text, self._client.name if side == "client" else self._server.name)
 
     def _note(self, fact: ConnectFact, source_port: int) -> None:

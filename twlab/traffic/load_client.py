@@ -1,10 +1,9 @@
 """Opens and closes connections at a chosen rate, from one node, on the lab's loop.
 
-How it is fast, in the lab kernel above all, where a system call costs as much as a hundred lines of
-Python: what arrives in one tick is opened together. Between neighbours a handshake is over when
-connect() returns, so one poll() tells of all of them, and one close_range() closes them; only what
-is not done by then (a longer path, a request to be answered) is watched by an epoll of our own, one
-call for each connection.
+In the lab kernel a system call costs as much as a hundred lines of Python, so the arrivals of one
+tick are opened together. Between neighbours a handshake is over when connect() returns: one poll()
+finds all of them, and one close_range() closes them. An epoll watches only those that take longer
+(a longer path, a request to be answered), one call for each connection.
 """
 
 from __future__ import annotations
@@ -40,12 +39,13 @@ _EVENTS = _TO_READ | select.EPOLLOUT
 
 
 class LoadClient:
-    """Puts `load` on `node`, from being made until `done`; the other end is a `LoadServer`, or any
-    server.
+    """Puts `load` on `node` until `done`; the peer is a `LoadServer` or any server.
+
+    It begins when it is made.
 
     Attributes:
-        counts: what has become of it so far.
-        done: all that arrived has been dealt with, or `stop` was called.
+        counts: the outcome so far.
+        done: all arrivals have been dealt with, or `stop` was called.
     """
 
     def __init__(self, node: Node, loop: Loop, load: Load):
@@ -70,12 +70,12 @@ class LoadClient:
         self._tick()
 
     def run(self) -> LoadCounts:
-        """Serve the loop until all is done."""
+        """Serve the loop until all is done; return the counts."""
         self._loop.wait_until(lambda: self.done)
         return self.counts
 
     def stop(self) -> None:
-        """Nothing more is opened, and what is open is closed."""
+        """Open nothing more, and close what is open."""
         if self.done:
             return
         self.done = True
@@ -96,7 +96,7 @@ class LoadClient:
     # arrivals
 
     def _tick(self) -> None:
-        """Deal with what has arrived, and come back."""
+        """Open what has arrived, and set the next tick."""
         now_s = self.elapsed_s
         if int(now_s) > self.counts.now.at_s:
             self._end_second()
@@ -142,7 +142,7 @@ class LoadClient:
     # opening
 
     def _connect(self, count: int, now_s: float) -> None:
-        """Open `count` connections; whatever can be settled at once is."""
+        """Open `count` connections, and finish those that are established at once."""
         self.counts.now.attempted += count
         with self.node.inside():
             socks = [socket.SocketType(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(count)]
@@ -178,7 +178,7 @@ class LoadClient:
         self._close(done)
 
     def _established(self, connection: _Opened, took_s: float) -> bool:
-        """A connection came about; whether it is to be closed again at once."""
+        """Count an established connection; return whether to close it at once."""
         connection.connected = True
         self.counts.now.connected += 1
         if self.load.timed:
@@ -207,7 +207,7 @@ class LoadClient:
             self._broke(connection, "send", error.errno or 0)
 
     def _events(self) -> None:
-        """Something happened at connections that were not settled at once."""
+        """Go on with the connections at which something happened."""
         done = []
         for fd, events in self._epoll.poll(0):
             if (connection := self._open.get(fd)) and self._event(connection, events):
@@ -223,7 +223,7 @@ class LoadClient:
             self._arrive(count, self.elapsed_s)
 
     def _event(self, connection: _Opened, events: int) -> bool:
-        """Go on with a connection; whether it is to be closed."""
+        """Go on with a connection; return whether to close it."""
         if not connection.connected:
             if number := connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
                 self._broke(connection, "connect", number)
@@ -241,8 +241,10 @@ class LoadClient:
         )
 
     def _read(self, connection: _Opened, closed: bool) -> bool:
-        """Read what there is; `closed`: the other end has closed. Whether the connection is to be
-        closed here, too.
+        """Read all that is there; return whether to close the connection.
+
+        Args:
+            closed: the other end has closed.
         """
         try:
             count = _FULL
@@ -298,7 +300,7 @@ class LoadClient:
         self.counts.fail(call, errno.errorcode.get(number, str(number)), at_s)
 
     def _give_up(self, now_s: float) -> None:
-        """Connections that are waited for too long. The oldest stand first."""
+        """Fail connections that are overdue; the oldest stand first."""
         late = []
         for connection in self._open.values():
             if now_s - connection.began_s <= self.load.patience_s:
@@ -317,7 +319,7 @@ class LoadClient:
 
 
 class _Opened:
-    """One connection of ours."""
+    """One connection of the load."""
 
     __slots__ = ("began_s", "closed", "connected", "owed_since_s", "received", "requests", "sock", "took_s", "unsent")
 
@@ -334,7 +336,7 @@ class _Opened:
 
 
 def _preparation(load: Load, main_address: str) -> Callable[[socket.SocketType], None]:
-    """What is done to a socket between socket() and connect()."""
+    """Return what is done to a socket between socket() and connect()."""
     sources = itertools.cycle(load.sources or [main_address])
     low, high = load.port_range
     ports = itertools.cycle(range(low, high + 1))

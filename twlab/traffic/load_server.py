@@ -1,5 +1,6 @@
-"""The other end of a load: a server on the lab's loop that accepts, answers by length, and closes.
-As few system calls as that takes.
+"""A server for a load, on the lab's loop: it accepts, answers by length, closes.
+
+It makes as few system calls as that takes.
 """
 
 from __future__ import annotations
@@ -27,11 +28,11 @@ class LoadServer:
     Args:
         ports: to listen on, each of them.
         address: to listen on; None: the node's main IPv4 address.
-        request_bytes: a request is complete with so many bytes; 0: there are none, and the end of
-            the peer's half is awaited instead.
-        response: what answers each request.
-        responses: after so many, this end closes; 0: it leaves that to the peer. Without requests,
-            1 means: close as soon as accepted.
+        request_bytes: length of a request; 0: there are none, and the server waits for the peer to
+            close.
+        response: the answer to each request.
+        responses: number of answers after which this end closes; 0: the peer closes. Without
+            requests, 1 means: close as soon as accepted.
         backlog: longest queue of connections not yet accepted.
 
     Attributes:
@@ -79,8 +80,9 @@ class LoadServer:
         self._open.clear()
 
     def _arrivals(self, listener: socket.socket) -> None:
-        """Accept all that have come. Most of those without a request have been closed by the peer
-        already, and are done with at once.
+        """Accept all that have come.
+
+        Most peers that send no request have closed already; those connections are closed at once.
         """
         fds = []
         with contextlib.suppress(BlockingIOError):
@@ -103,7 +105,7 @@ class LoadServer:
             del self._open[fd]
 
     def _serve(self, fd: int, connection: _Accepted) -> bool:
-        """Read and answer what can be; whether the connection is done with."""
+        """Read and answer what is there; return whether the connection is finished."""
         try:
             while data := os.read(fd, _CHUNK):
                 connection.received += len(data)
@@ -129,8 +131,10 @@ class LoadServer:
 
 
 class _Accepted:
-    """One connection: bytes of an incomplete request, requests answered, and what the kernel has
-    not yet taken of the answers.
+    """One connection.
+
+    It keeps the bytes of an incomplete request, the number of requests answered, and the part of
+    the answers that the kernel has not yet taken.
     """
 
     __slots__ = ("answered", "received", "unsent")
@@ -141,8 +145,9 @@ class _Accepted:
 
 
 def ready(fds: Iterable[int], events: int) -> list[tuple[int, int]]:
-    """Those of `fds` at which one of `events` has happened, or an error, each with its events: one
-    system call for all of them.
+    """Return those of `fds` at which one of `events` or an error has happened.
+
+    One system call for all of them; each comes with its events.
     """
     poll = select.poll()
     for fd in fds:
@@ -151,8 +156,9 @@ def ready(fds: Iterable[int], events: int) -> list[tuple[int, int]]:
 
 
 def close_all(fds: Iterable[int]) -> None:
-    """Close file descriptors; one system call for each run of neighbours, and descriptors made one
-    after the other mostly are neighbours.
+    """Close file descriptors, one system call for each run of neighbours.
+
+    Descriptors made one after the other mostly are neighbours.
     """
     ordered = sorted(fds)
     start = 0

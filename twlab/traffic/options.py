@@ -11,15 +11,18 @@ _ON_FOR_0_S = struct.pack("ii", 1, 0)  # struct linger, include/linux/socket.h
 
 
 def abort_on_close(sock: socket.SocketType) -> None:
-    """Set SO_LINGER to 0 s: closing the socket sends RST and leaves no TIME_WAIT (socket(7))."""
+    """Set SO_LINGER to 0 s: close() sends RST and leaves no TIME_WAIT (socket(7))."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ON_FOR_0_S)
 
 
 def bind_address_only(sock: socket.SocketType) -> None:
-    """Set IP_BIND_ADDRESS_NO_PORT: bind() takes the address, connect() the port (ip(7))."""
+    """Set IP_BIND_ADDRESS_NO_PORT: bind() takes no port, connect() does (ip(7))."""
     sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
 
 
 def limit_ports(sock: socket.SocketType, low: int, high: int) -> None:
-    """Set IP_LOCAL_PORT_RANGE: the kernel chooses a port from `low` to `high` (Linux 6.3, ip(7))."""
+    """Set IP_LOCAL_PORT_RANGE: the kernel takes a port from `low` to `high` (ip(7)).
+
+    From Linux 6.3 on.
+    """
     sock.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, struct.pack("=I", high << 16 | low))

@@ -1,4 +1,4 @@
-"""Rules of the wire: what each verb does to the segments that match, and which it has met."""
+"""Rules of the wire: what each verb does to segments that match."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class RuleKind(Enum):
-    """What a rule does; the value is the mark that it leaves on each packet, if it leaves one."""
+    """The kind of a rule; its value is the mark on the packets it applies to."""
 
     WATCH = None
     HOLD = Mark.HELD
@@ -100,3 +100,8 @@ class Held(Rule):
     def release(self, *, without_timestamp: bool = False) -> None:
         """Release all of them, see `twlab.wire.wire.Wire.release`."""
         self._wire.release(self, without_timestamp=without_timestamp)
+
+
+def which(count: int | None) -> str:
+    """Return the words for the next `count` segments (None: all)."""
+    return "every segment" if count is None else "the next segment" if count == 1 else f"the next {count} segments"

@@ -1,14 +1,14 @@
-"""The wire: the router that every segment of interest crosses. On it segments are watched, held,
-copied, delayed, reordered, dropped, injected.
+"""The wire: the router that every segment of interest crosses.
 
-How it works. Each verb arms a rule: an impairment (`twlab.wire.impairments`) of the segments that
-match. While a rule is armed, the node's forwarded TCP segments come up through the netfilter queue,
-and every rule sees what the ones armed before it let pass. A segment that passes gets the verdict
-"accept" and goes on in the kernel. One that is to be released later is dropped there, and sent from
-here when its time has come; so a released copy and a held original take the same way out. While
-nothing is armed the queue is not bound, and bulk crosses at the kernel's speed.
+On it segments are watched, held, copied, delayed, reordered, dropped and injected. Each verb arms
+a rule (`twlab.wire.rules`): an impairment of the segments that match. While a rule is armed, the
+node's forwarded TCP segments come up through the netfilter queue. Each rule sees what the rules
+armed before it let pass. A segment that passes gets the verdict "accept" and goes on in the kernel.
+One that is to be released later is dropped there, and sent from here when its time has come; so
+released copies and held originals leave the same way. While nothing is armed the queue is not
+bound, and bulk crosses at the kernel's speed.
 
-What the wire does not see counts only if it would have seen it: a canary crosses when the queue is
+"The wire saw nothing" counts only if it would have seen it. So a canary crosses when the queue is
 bound, and another before it is let go (`twlab.wire.canary`).
 """
 
@@ -25,7 +25,7 @@ from twlab.results.transcript import Transcript
 from twlab.segment import Match, Segment, match, parse, without_timestamp
 from twlab.wire import canary, impairments
 from twlab.wire.impairments import Release
-from twlab.wire.rules import Held, Rule, RuleKind
+from twlab.wire.rules import Held, Rule, RuleKind, which
 from twlab.wire.sender import LinkSender, PacketSender
 
 if TYPE_CHECKING:
@@ -68,7 +68,6 @@ class Wire:
         self.fault: EngineError | None = None
         self._unseen = 0
         self._canaries = 0
-        self._known_links: dict[str, LinkSender] = {}
         self._transcript = transcript
         self._capture = capture
         self._names = dict(_names(node))
@@ -87,7 +86,7 @@ class Wire:
         self.close()
 
     def close(self) -> None:
-        """Stop everything; what has not been released never arrives."""
+        """Stop everything; segments that have not been released never arrive."""
         for rule in self._rules:
             rule.disarm()
             if len(rule.segments) > _MOST_LISTED and rule.comment:
@@ -103,13 +102,14 @@ class Wire:
 
     @property
     def unseen(self) -> int:
-        """How often the queue ran over and segments passed unseen: bulk, where an ordinary user has
-        a small net.core.rmem_max.
+        """How often the queue overflowed, so that segments passed unseen.
+
+        This happens to bulk where an ordinary user has a small net.core.rmem_max.
         """
         return self._unseen + (self._tap.overruns if self._tap else 0)
 
     def watch(self, predicate: Match | None = None, seen: Callable[[Segment], object] | None = None) -> Rule:
-        """Keep every segment that matches, as it passes, and hand it to `seen`."""
+        """Keep every segment that matches as it passes, and hand it to `seen`."""
 
         def show(segment: Segment, now_s: float) -> list[Release]:
             if seen:
@@ -121,39 +121,59 @@ class Wire:
         )
 
     def hold(self, predicate: Match, count: int | None = 1) -> Held:
-        """Take the next `count` segments that match off the link (None: all), until they are
-        released.
+        """Hold the next `count` segments that match, until they are released.
+
+        Args:
+            predicate: which segments, see `twlab.match`.
+            count: how many; None: all.
         """
         taken = impairments.Selected(predicate.fresh(), impairments.taking, count)
         return self._arm(Held(self, RuleKind.HOLD, "holds", taken), predicate, count)
 
     def copy(self, predicate: Match, count: int | None = 1) -> Held:
-        """Let the next `count` segments that match pass, and keep a copy of each (None: of all)."""
+        """Let the next `count` segments that match pass, and keep a copy of each.
+
+        Args:
+            predicate: which segments, see `twlab.match`.
+            count: how many; None: all.
+        """
         passed = impairments.Selected(predicate.fresh(), impairments.passing, count)
         return self._arm(Held(self, RuleKind.COPY, "copies", passed), predicate, count)
 
     def drop(self, predicate: Match, count: int | None = None) -> Rule:
-        """Lose the next `count` segments that match (None: all)."""
+        """Drop the next `count` segments that match (None: all)."""
         dropped = impairments.Selected(predicate.fresh(), impairments.Drop(), count)
         return self._arm(Rule(self, RuleKind.DROP, "drops", dropped), predicate, count)
 
     def delay(self, predicate: Match, delay_s: float, count: int | None = None) -> Rule:
-        """Let the next `count` segments that match (None: all) arrive `delay_s` later, in their
-        order.
+        """Deliver the next `count` segments that match `delay_s` later, in their order.
+
+        Args:
+            predicate: which segments, see `twlab.match`.
+            delay_s: seconds.
+            count: how many; None: all.
         """
         act = impairments.Selected(predicate.fresh(), impairments.Delay(delay_s), count)
         return self._arm(Rule(self, RuleKind.DELAY, f"delays by {delay_s:g} s", act), predicate, count)
 
     def duplicate(self, predicate: Match, after_s: float = 0.0, count: int | None = 1) -> Rule:
-        """Let the next `count` segments that match (None: all) pass, and each arrive once more
-        `after_s` later.
+        """Deliver the next `count` segments that match twice, `after_s` apart.
+
+        Args:
+            predicate: which segments, see `twlab.match`.
+            after_s: seconds until each arrives again.
+            count: how many; None: all.
         """
         act = impairments.Selected(predicate.fresh(), impairments.Duplicate(after_s), count)
         return self._arm(Rule(self, RuleKind.DUPLICATE, f"duplicates after {after_s:g} s", act), predicate, count)
 
     def reorder(self, predicate: Match, behind: int = 1, count: int | None = 1) -> Rule:
-        """Let the next segment that matches arrive only after `behind` later ones of its flow;
-        `count` times (None: again and again).
+        """Deliver the next segment that matches after `behind` later ones of its flow.
+
+        Args:
+            predicate: which segments, see `twlab.match`.
+            behind: segments that overtake it.
+            count: how often; None: without end.
         """
         act = impairments.Reorder(predicate.fresh(), behind, count)
         rule = Rule(self, RuleKind.REORDER, f"puts behind {behind} later", act, behind=behind)
@@ -162,18 +182,24 @@ class Wire:
     def impair(
         self, predicate: Match, impairment: impairments.Impairment, words: str = "impairs", count: int | None = None
     ) -> Rule:
-        """Apply any impairment of `twlab.wire.impairments` to the next `count` segments that match
-        (None: all).
+        """Apply any impairment to the next `count` segments that match.
+
+        Args:
+            predicate: which segments, see `twlab.match`.
+            impairment: see `twlab.wire.impairments`.
+            words: what it does, in the third person, for the transcript.
+            count: how many; None: all.
         """
         act = impairments.Selected(predicate.fresh(), impairment, count)
         return self._arm(Rule(self, RuleKind.IMPAIR, words, act), predicate, count)
 
     def release(self, held: Held, *, without_timestamp: bool = False) -> None:
-        """Let go of everything that `held` has: it arrives now, back to back. A second release
-        makes duplicates.
+        """Deliver everything that `held` has, now and back to back.
+
+        A second release makes duplicates.
 
         Args:
-            without_timestamp: as if a middlebox had stripped the timestamp option.
+            without_timestamp: remove the timestamp option, as a middlebox does.
         """
         held.stop()
         for segment in held.segments:
@@ -183,16 +209,15 @@ class Wire:
         """Put an IP packet onto a link, as if it had come all the way.
 
         Args:
-            packet: a segment, crafted or seen; or the bytes of an IP packet, which are sent as they
-                are.
+            packet: a segment, crafted or seen; or the bytes of an IP packet, sent unchanged.
             into: the interface at which it arrives, anywhere in the network; None: it leaves the
                 wire towards its destination.
 
         Returns:
-            When it was sent.
+            When it was sent, in seconds.
 
         Raises:
-            ScenarioError: the wire has no route to the destination, or cannot tell it
+            ScenarioError: the wire has no route to the destination, or the bytes do not show it
                 (``no-route``).
         """
         segment = parse(packet, self.loop.now_s) if isinstance(packet, bytes) else packet
@@ -200,10 +225,10 @@ class Wire:
         if into:
             link = self._sender.at(into)
         elif segment:
-            link = self._link_to(segment.destination)
+            link = self._sender.confirmed(segment.destination)
         else:
             raise ScenarioError(
-                "only a whole TCP segment can be routed", "name the interface it shall arrive at: into=...", "no-route"
+                "only a whole TCP segment can be routed", "name the interface where it arrives: into=...", "no-route"
             )
         at_s = self._send(link, raw, text(Mark.INJECTED))
         self._note(
@@ -213,16 +238,18 @@ class Wire:
         return at_s
 
     def craft(self, like: Segment | None = None, **fields: Any) -> Segment:
-        """A new segment, made with Scapy; see `twlab.wire.craft.craft`. It bears the present time
-        and is not sent.
+        """Make a segment with Scapy, at the present time; it is not sent.
+
+        See `twlab.wire.craft.craft`.
         """
         from twlab.wire.craft import craft
 
         return craft(self.loop.now_s, like=like, **fields)
 
     def endpoint(self, node: Node, port: int, *, address: str | None = None, family: int = 4) -> RawEndpoint:
-        """An endpoint at `node` for which no kernel answers, until it or the wire is closed; see
-        `twlab.wire.raw_endpoint.RawEndpoint`.
+        """Claim an endpoint at `node` for which no kernel answers.
+
+        It lasts until it or the wire is closed, see `twlab.wire.raw_endpoint.RawEndpoint`.
         """
         from twlab.wire.raw_endpoint import RawEndpoint
 
@@ -233,10 +260,10 @@ class Wire:
         return endpoint
 
     def settle(self) -> None:
-        """Let go of the queue if nothing is armed any more.
+        """Unbind the queue if nothing is armed any more.
 
         Raises:
-            EngineError: it no longer handed up what crossed (``blind-lab``).
+            EngineError: the queue no longer handed up what crossed (``blind-lab``).
         """
         if self._tap and not any(rule.armed for rule in self._rules):
             self.loop.forget(self._tap)
@@ -255,7 +282,7 @@ class Wire:
         self._rules = [known for known in self._rules if known.armed or len(known.segments) > _MOST_LISTED]
         self._rules.append(rule)
         if predicate:
-            self._note(f"from now on {rule.words} {_which(count)}: {self._named(predicate)}")
+            self._note(f"from now on {rule.words} {which(count)}: {self._named(predicate)}")
         if self._tap is None:
             self._tap = nfqueue.Tap(self.node, self._on_packet)
             self.loop.watch(self._tap, self._serve)
@@ -270,7 +297,7 @@ class Wire:
         if self._tap.overruns > before and (
             watch := next((rule for rule in self._rules if rule.armed and not rule.comment), None)
         ):
-            what = f"the queue of {self.node.name} ran over, and what passed then was not seen by what {watch.words}"
+            what = f"the queue of {self.node.name} overflowed, and the rule that {watch.words} missed segments"
             remedy = "raise net.core.rmem_max, run as root, or use --engine guest"
             self.fault = self.fault or EngineError(what, remedy, "blind-lab")
         self.settle()
@@ -291,7 +318,7 @@ class Wire:
     def _on_packet(self, packet: Packet) -> None:
         try:
             self._judge(packet)
-        except Exception as fault:  # it cannot pass through the queue's C library: `_serve` raises it
+        except Exception as fault:  # it cannot pass through the queue's C library; `_serve` raises it
             self._fault = fault
 
     def _judge(self, packet: Packet) -> None:
@@ -333,7 +360,7 @@ class Wire:
                 comment = text(Mark.COPY_LATE, came_s=segment.at_s, late_s=late_s)
             else:
                 comment = text(Mark.DELAYED, late_s=late_s)
-            self._send(self._link_to(segment.destination), segment.raw, comment)
+            self._send(self._sender.confirmed(segment.destination), segment.raw, comment)
 
     def _release(self, segment: Segment, kind: RuleKind, stripped: bool) -> float:
         leaving = without_timestamp(segment) if stripped else segment
@@ -342,7 +369,7 @@ class Wire:
             comment = text(Mark.RELEASED, late_s=now_s - came_s, stripped=stripped)
         else:
             comment = text(Mark.COPY_RELEASED, came_s=came_s, at_s=now_s, stripped=stripped)
-        at_s = self._send(self._link_to(segment.destination), leaving.raw, comment)
+        at_s = self._send(self._sender.confirmed(segment.destination), leaving.raw, comment)
         self._note(f"releases {leaving.words(self._names)}")
         return at_s
 
@@ -353,31 +380,11 @@ class Wire:
             link.send(raw)
         return self.loop.now_s
 
-    def _link_to(self, destination: str) -> LinkSender:
-        """Return the link towards the address `destination`.
-
-        Where it has changed, both of the kernel's answers must name the same link.
-        """
-        link = self._sender.to(destination)
-        if self._known_links.get(destination) is not link:
-            if not self._sender.leads(link, destination):
-                what = (
-                    f"a packet of {self.node.name} for {destination} would leave towards {link.target.node.name}, "
-                    "but the kernel's route is another"
-                )
-                raise EngineError(what, "run it again; if it stays, run it with --engine guest", "sent-not-seen")
-            self._known_links[destination] = link
-        return link
-
     def _named(self, predicate: Match) -> str:
         return " ".join(self._names.get(word, word) for word in str(predicate).split(" "))
 
     def _note(self, sentence: str) -> None:
         self._transcript.record("wire", sentence, self.node.name)
-
-
-def _which(count: int | None) -> str:
-    return "every segment" if count is None else "the next segment" if count == 1 else f"the next {count} segments"
 
 
 def _names(node: Node) -> Iterator[tuple[str, str]]:
