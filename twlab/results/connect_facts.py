@@ -1,6 +1,7 @@
-"""The outcome of a connect() in the transcript: written as a sentence and as details, and read.
+"""Writes and reads the outcome of a connect() in the transcript.
 
-Older runs have the sentence alone, or ``took_s`` beside it; they are read by the same function.
+It is written as a sentence and as details. Older runs have the sentence alone, or ``took_s``
+beside it; the same function reads them.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class ConnectFact:
 
 
 def read(entry: Mapping[str, Any]) -> ConnectFact | None:
-    """Return what an entry of a recorded transcript says of a connect(); None: nothing."""
+    """Return what an entry of a recorded transcript says of a connect(), or None."""
     details = entry.get("details") or entry
     took_s = details.get("took_s")
     if "connect" in details:

@@ -1,8 +1,7 @@
 """Makes and reads the comments on packets in a capture: what the lab did to each.
 
-A comment is one phrase, or several joined by ``"; "``. The phrases are part of the file format of
-recorded runs: they may be added to, and never changed. Whatever reads a capture asks this module
-and does not search the text. A phrase that it does not know, such as a note added in Wireshark, is
+A comment is one phrase, or several joined by ``"; "``. Recorded captures hold these phrases: add
+new ones, and never change one. A phrase that is not known, such as a note added in Wireshark, is
 passed over.
 """
 
@@ -19,7 +18,7 @@ _STRIPPED = ", its timestamp stripped"
 
 
 class Mark(Enum):
-    """What the lab did to a packet; the value is the phrase, with its figures in braces.
+    """What the lab did to a packet; the value is the phrase, figures in braces.
 
     The first seven stand on a packet as the wire received it, the others on one that the lab sent.
     Times are in seconds.
@@ -82,7 +81,7 @@ def joined(phrases: Iterable[str]) -> str:
 
 @lru_cache(maxsize=4096)
 def parse(comment: str) -> tuple[Comment, ...]:
-    """Return the phrases of a comment, in their order; phrases of other programs are passed over."""
+    """Return the phrases of a comment, in order, without those of other programs."""
     return tuple(known for phrase in comment.split(_JOINT) if (known := _phrase(phrase)))
 
 
@@ -97,7 +96,7 @@ def first(comment: str) -> str:
 
 
 def with_original(comment: str, original: str) -> str:
-    """Return the comment on a copy with `original`, e.g. ``#7``, named as the packet it copies."""
+    """Return the comment on a copy, with its original named, e.g. ``#7``."""
     return comment.replace("copy of the packet", f"copy of {original}")
 
 

@@ -1,7 +1,8 @@
-"""Writes and reads pcapng files, which Wireshark opens; each packet can carry a comment.
+"""Writes and reads pcapng files, the format that Wireshark opens.
 
-Format: IETF draft-ietf-opsawg-pcapng; option codes in its sections 3.5, 4.1, 4.2, 4.3. All fields
-are little-endian, the link type is Ethernet, times are nanoseconds since 1970.
+Each packet can carry a comment. Format: IETF draft-ietf-opsawg-pcapng; option codes in its
+sections 3.5, 4.1, 4.2, 4.3. All fields are little-endian, the link type is Ethernet, times are
+nanoseconds since 1970.
 
 `read_capture` reads files that twlab has written, or that Wireshark's tools have made of one. It
 passes over blocks and options of other kinds, as the format demands.

@@ -1,4 +1,4 @@
-"""A verdict in words that a student understands. Pure."""
+"""Puts verdicts and facts into words that a student understands. Pure."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNITS = {"_s": "s", "_ms": "ms", "_percent": "%"}
 
 
 def verdict(result: Result) -> str:
-    """What the run says about its claim, and why, in one or two sentences."""
+    """Return what the run says about its claim, in one or two sentences."""
     failed = [name for name, arm in result.arms.items() if arm.ok is None and not arm.unpredicted]
     free = {name: arm for name, arm in result.arms.items() if arm.ok is None and arm.unpredicted}
     off = [name for name, arm in result.arms.items() if arm.ok is False]
@@ -48,12 +48,12 @@ def verdict(result: Result) -> str:
 
 
 def outcome(arm: ArmResult) -> str:
-    """What became of one arm, in a few words."""
+    """Return the outcome of one arm, in a few words."""
     return "what was done" if arm.role == "session" else arm.outcome
 
 
 def arms(result: Result) -> str:
-    """What became of all arms, in a few words: those that did not go as predicted by name."""
+    """Return the outcome of all arms, naming those that did not go as predicted."""
     if result.is_session:
         return "no predictions"
     odd = [f"{name} {outcome(arm)}" for name, arm in result.arms.items() if not arm.ok]
@@ -61,21 +61,22 @@ def arms(result: Result) -> str:
 
 
 def fact(name: str) -> str:
-    """The name of a fact as a person says it: ``foreign_bytes`` is ``foreign bytes``, and a unit
-    goes to the value.
+    """Return the name of a fact in words.
+
+    ``foreign_bytes`` is ``foreign bytes``; a unit goes to the value.
     """
     unit = _unit(name)
     return (name.removesuffix(unit) if unit else name).replace("_", " ")
 
 
 def value(name: str, seen: Any) -> str:
-    """The value of the fact `name`, observed or predicted, with its unit."""
+    """Return the value of the fact `name`, observed or predicted, with its unit."""
     unit = _UNITS.get(_unit(name), "")
     return f"{facts.sentence(seen) or 'none'} {unit}".strip()
 
 
 def is_table(seen: Any) -> bool:
-    """Whether an observed value is a list of rows, each with the same columns."""
+    """Return whether an observed value is a list of rows with equal columns."""
     return (
         isinstance(seen, list)
         and bool(seen)

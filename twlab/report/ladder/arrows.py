@@ -1,8 +1,8 @@
-"""The arrows of a ladder, made of the transits that a capture proves. Pure.
+"""Makes the arrows of a ladder from the transits that a capture proves. Pure.
 
-Sequence numbers are relative to the SYN of the connection that a segment belongs to. A copy has the
-numbers of its original; where its four-tuple has been opened again since, its words say which
-numbers of the present connection these are.
+Sequence numbers are relative to the SYN of the connection that a segment belongs to. A copy has
+the numbers of its original. Where the four-tuple has been opened again since, the copy's words say
+which numbers of the present connection these are.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ KEPT_S = 0.01  # a segment that a node kept for longer is drawn as two arrows: t
 
 
 def arrows(ways: Sequence[Transit]) -> list[Arrow]:
-    """An arrow for each transit, in their order."""
+    """Return an arrow for each transit, in their order."""
     numbering = Numbering()
     opened: dict[Flow, list[int]] = {}
     numbers: dict[tuple[object, ...], int] = {}
@@ -86,8 +86,9 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
 
 
 def parted(made: Sequence[Arrow]) -> Iterator[Arrow]:
-    """The arrows, with two instead of one for each segment that a node kept: the ways to and from
-    that node.
+    """Yield the arrows, with two instead of one for each segment that a node kept.
+
+    One leads to that node, the other on from there.
     """
     for arrow in made:
         if not arrow.kept_at or arrow.lost or arrow.mark not in ("held", "delayed"):
@@ -101,8 +102,9 @@ def parted(made: Sequence[Arrow]) -> Iterator[Arrow]:
 
 
 def _kept(way: Transit) -> tuple[str, float]:
-    """The node that kept a segment longest, and for how long; none if that was no time worth
-    telling.
+    """Return the node that kept a segment longest, and for how long.
+
+    ("", 0.0) if that was `KEPT_S` or less.
     """
     gaps = [(other.segment.at_s - one.segment.at_s, other.interface) for one, other in pairwise(way.sightings)]
     longest_s, interface = max(gaps, default=(0.0, ""))
@@ -137,8 +139,9 @@ def _mark(way: Transit, earlier: int | None) -> tuple[str, str]:
 
 
 def _unanswered(made: list[Arrow]) -> list[Arrow]:
-    """The same, but those SYNs marked that arrived and to which nothing came back before the next
-    SYN of the four-tuple.
+    """Return the arrows with the SYNs marked that arrived and had no answer.
+
+    An answer comes back before the next SYN of the four-tuple.
     """
     answered_s: dict[Flow, list[float]] = {}
     syns: dict[Flow, list[float]] = {}
@@ -164,7 +167,10 @@ def _unanswered(made: list[Arrow]) -> list[Arrow]:
 
 
 def _older(arrow: Arrow, before: Arrow | None) -> str:
-    """How a SYN's timestamp stands to that of the last segment from the same address."""
+    """Compare a SYN's timestamp with that of the last segment from its address.
+
+    Returns the words for it; empty if the SYN's is not older.
+    """
     if before is None or before.timestamp is None or before.flow == arrow.flow:
         return ""
     if arrow.timestamp is None:

@@ -1,10 +1,10 @@
-"""The states of sockets that a capture, the settings and the listed TIME_WAIT sockets prove. Pure.
+"""Follows the states of sockets that a capture and the evidence prove. Pure.
 
-RFC 9293 section 3.3.2, figure 5, followed from what was seen to arrive. When TIME-WAIT began is
-seen on the wire; when it ended is what the arm's setting says, unless the TIME_WAIT tables taken at
-each step say otherwise: then it is the RST in between, or the later of the two. At the end stands
-what the kernel's table of sockets had then: what the wire does not show, such as a connect that was
-given up, is found there.
+RFC 9293 section 3.3.2, figure 5, followed from what was seen to arrive. The wire shows when
+TIME-WAIT began. The arm's setting says when it ended, unless the TIME_WAIT tables taken at each
+step say otherwise: then it is the RST in between, or the later of the two. The last state is that
+of the kernel's table at the end, which also has what the wire does not show, such as a connect
+that was given up.
 """
 
 from __future__ import annotations
@@ -40,14 +40,14 @@ MOST_FLOWS = 20
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """From `at_s` on, the socket of `node` whose four-tuple is `flow` is in `state`; empty: it is
-    gone.
+    """A change of state: from `at_s` on, the socket of `node` is in `state`.
 
     Attributes:
-        after: number of the arrow that brought it about, counted from 1; 0 when none did.
+        flow: the socket's four-tuple.
+        state: empty: the socket is gone.
+        after: number of the arrow that brought it about, counted from 1; 0 without one.
         left_s: how long TIME-WAIT will last, in seconds, if nothing ends it before.
-        among_others: the ladder tells of several connections, so that the client's port has to be
-            said.
+        among_others: the ladder shows several connections, so the client's port has to be named.
     """
 
     at_s: float
@@ -59,7 +59,7 @@ class State:
     among_others: bool = False
 
     def words(self) -> str:
-        """``TIME-WAIT 60 s``; ``(gone)``; among others ``:40001 ESTABLISHED``."""
+        """Return ``TIME-WAIT 60 s``; ``(gone)``; among others ``:40001 ESTABLISHED``."""
         port = f":{max(self.flow.source_port, self.flow.destination_port)} " if self.among_others else ""
         return port + (self.state or "(gone)") + (f" {self.left_s:g} s" if self.left_s is not None else "")
 
@@ -73,12 +73,13 @@ class _Endpoint:
     state: str = ""
     fin_end: int | None = None
     peer_fin_end: int | None = None
-    untold: State | None = None  # true if the next segment that it sends does not say more
+    unshown: State | None = None  # holds unless the next segment that it sends says more
 
 
 def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
-    """The changes of state, in the order of time; none when there are more than `MOST_FLOWS`
-    connections.
+    """Return the changes of state, in the order of time.
+
+    None of them when there are more than `MOST_FLOWS` connections.
     """
     if len({way.sightings[-1].segment.flow for way in ways if way.sightings[-1].segment.flags == "S"}) > MOST_FLOWS:
         return []
@@ -113,9 +114,9 @@ def _sent(number: int, way: Transit, ends: dict[Flow, _Endpoint], arm: ArmResult
         # data.
         if taken := {"ESTABLISHED": "CLOSE-WAIT", "FIN-WAIT-1": "CLOSING", "FIN-WAIT-2": "TIME-WAIT"}.get(end.state):
             yield _changed(end, taken, first.at_s, number, arm)
-    elif end.untold:
-        yield end.untold
-    end.untold = None
+    elif end.unshown:
+        yield end.unshown
+    end.unshown = None
     if "F" in first.flags:
         end.fin_end = first.end_seq
     sent = {"S": "SYN-SENT", "SA": "SYN-RECEIVED"}.get(first.flags, "")
@@ -137,7 +138,7 @@ def _arrived(number: int, way: Transit, ends: dict[Flow, _Endpoint], arm: ArmRes
     if after is not None and after != end.state:
         state = _changed(end, after, segment.at_s, number, arm)
         if after == "FIN-WAIT-2" and "F" in segment.flags:
-            end.untold = state
+            end.unshown = state
         else:
             yield state
 
@@ -153,7 +154,7 @@ def _changed(end: _Endpoint, state: str, at_s: float, number: int, arm: ArmResul
 
 
 def _arrival(flags: str, end: _Endpoint, ack: int) -> str | None:
-    """The state after a segment has arrived; None where it changes nothing that can be told."""
+    """Return the state after a segment arrived; None if it shows no change."""
     state = end.state
     if "R" in flags:
         return None if state == "TIME-WAIT" else ""
@@ -167,7 +168,7 @@ def _arrival(flags: str, end: _Endpoint, ack: int) -> str | None:
 
 
 def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Iterator[State]:
-    """For each TIME-WAIT, when it was over, where that was before the arm was."""
+    """Yield the end of each TIME-WAIT that was over before the arm was."""
     looks = sorted({entry["at_s"] for entry in arm.transcript if entry["kind"] == "step"} | {arm.virtual_s})
     for began in (state for state in found if state.state == "TIME-WAIT"):
         ends = _ends(began.flow)
@@ -195,19 +196,17 @@ def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Ite
                 ),
                 gone_s,
             )
-        if over_s != next_s:  # a SYN that takes its place is told by the state that it brings about
+        if over_s != next_s:  # a SYN that takes its place shows in the state that it brings about
             yield State(over_s, began.node, began.flow, "", 0)
 
 
 def _ends(flow: Flow) -> dict[str, str]:
-    """Both ends as the evidence writes them."""
+    """Return both ends as the evidence writes them."""
     return {"local": f"{flow.source}:{flow.source_port}", "remote": f"{flow.destination}:{flow.destination_port}"}
 
 
 def _last_look(found: list[State], arm: ArmResult) -> Iterator[State]:
-    """A change for each end whose last state is not what the kernel's table had when the arm was
-    over.
-    """
+    """Yield a change where the kernel's last table differs from the state so far."""
     last = {(state.node, state.flow): state for state in sorted(found, key=lambda state: state.at_s)}
     for (node, flow), state in last.items():
         if node not in arm.left:
@@ -220,8 +219,9 @@ def _last_look(found: list[State], arm: ArmResult) -> Iterator[State]:
 
 
 def _given_up_s(state: State, arm: ArmResult) -> float:
-    """When the connect that sent a SYN was over without an answer: the transcript has how long it
-    took.
+    """Return when the connect that sent a SYN was over without an answer.
+
+    The transcript has how long it took.
     """
     for entry in arm.transcript:
         fact = connect_facts.read(entry) if entry.get("node") == state.node else None
@@ -231,6 +231,9 @@ def _given_up_s(state: State, arm: ArmResult) -> float:
 
 
 def _fewer_at_s(began: State, arm: ArmResult, at_most_s: float) -> float:
-    """When the node of a TIME-WAIT whose length nobody knows was first seen to have fewer of them."""
+    """Return when a node was first seen to have fewer sockets in TIME-WAIT.
+
+    For a TIME-WAIT of unknown length.
+    """
     rows = [row for row in arm.sockets.get(began.node, []) if began.at_s < row[0] <= at_most_s]
     return next((float(later[0]) for one, later in pairwise(rows) if later[2] < one[2]), at_most_s)

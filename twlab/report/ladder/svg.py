@@ -1,5 +1,6 @@
-"""The ladder as SVG: one <svg> element, or pieces for a page that opens folds. Colours are CSS
-variables: the page decides between light and dark.
+"""Draws the ladder as SVG: one <svg> element, or pieces for a page with folds.
+
+Colours are CSS variables: the page decides between light and dark.
 """
 
 from __future__ import annotations
@@ -38,27 +39,28 @@ STYLE = """
 
 
 def draw(ladder: Ladder) -> str:
-    """The <svg> element. Each row is a group with a class: ``arrow`` and its mark, ``fold``,
-    ``step``, ``verb``, ``end``, ``state``, ``break``.
+    """Return the <svg> element.
 
-    Folded segments stay folded; ``draw(ladder.unfolded())`` has each of them.
+    Each row is a group with a class: ``arrow`` and its mark, ``fold``, ``step``, ``verb``, ``end``,
+    ``state``, ``break``. Folded segments stay folded; ``draw(ladder.unfolded())`` has each of them.
     """
     return _Pen(ladder).svg(ladder.rows, heading=True, styled=True)
 
 
 def mark_percent(ladder: Ladder) -> float:
-    """Where the labels begin, in per cent of the width: a page puts the handle of a fold before
-    them.
+    """Return where the labels begin, in per cent of the width.
+
+    A page puts the handle of a fold before them.
     """
     pen = _Pen(ladder)
     return 100 * pen.labels / pen.width
 
 
 def pieces(ladder: Ladder) -> Iterator[tuple[str, str]]:
-    """The ladder as <svg> elements to be stacked without a gap, each with what it opens to: the
-    same rows unfolded, or nothing.
+    """Yield the ladder as <svg> elements to be stacked without a gap.
 
-    They lack their style, which a page needs only once: `STYLE`.
+    Each comes with what it opens to: the same rows unfolded, or "". They lack their style, which a
+    page needs only once: `STYLE`.
     """
     pen, heading = _Pen(ladder), True
     for folded, group in groupby(ladder.rows, lambda row: isinstance(row, Fold)):
@@ -69,7 +71,10 @@ def pieces(ladder: Ladder) -> Iterator[tuple[str, str]]:
 
 
 class _Pen:
-    """Draws rows. Between two calls it keeps what was said last, so that a time is said once."""
+    """Draws rows.
+
+    Between two calls it keeps what was written last, so that a time is written once.
+    """
 
     def __init__(self, ladder: Ladder):
         self.ladder = ladder
@@ -83,7 +88,7 @@ class _Pen:
         self.since = 0  # rows since the columns were named
 
     def svg(self, rows: Sequence[Row], heading: bool = False, styled: bool = False) -> str:
-        """The <svg> element with `rows`, below the names of the columns if that is wanted."""
+        """Return the <svg> element with `rows`, with `heading` below the columns' names."""
         body, y = [], 2 * _LINE if heading else _LINE // 2
         for line in self.lines(rows):
             self.since += 1
@@ -116,8 +121,9 @@ class _Pen:
         )
 
     def lines(self, rows: Iterable[Row]) -> Iterator[list[Row]]:
-        """The rows of each line: one, or changes of state at one time at different nodes, where
-        they have room beside each other.
+        """Yield the rows of each line.
+
+        One row, or changes of state at one time, at nodes with room beside each other.
         """
         line: list[Row] = []
         for row in rows:
@@ -135,7 +141,7 @@ class _Pen:
         return one.at_s == other.at_s and apart > _half(one) + _half(other)
 
     def line(self, rows: Sequence[Row], y: int) -> tuple[str, int]:
-        """A line of the ladder with its middle at `y`, and how much room it takes."""
+        """Return a line of the ladder with its middle at `y`, and its height."""
         row = rows[0]
         if isinstance(row, State):
             return self.states([each for each in rows if isinstance(each, State)], y), _LINE
@@ -186,7 +192,7 @@ class _Pen:
         return f'<g class="fold">{drawn}</g>'
 
     def states(self, rows: Sequence[State], y: int) -> str:
-        """Changes of state at one time, each at its own node."""
+        """Draw changes of state at one time, each at its node."""
         drawn = self.time(rows[0], y)
         for row in rows:
             if row.node in self.x:
@@ -205,13 +211,14 @@ class _Pen:
 
 
 def _half(state: State) -> int:
-    """Half the width of its box."""
+    """Return half the width of a state's box."""
     return len(state.words()) * 7 // 2 + 8
 
 
 def _line(start: int, end: int, y: int, tip: str, leftward: bool | None = None) -> str:
-    """The line from `start` to `end`, and its head, its cross where it was lost, or the bar in
-    front of which it waits.
+    """Return the path from `start` to `end` and its tip.
+
+    The tip is a head, a cross where the segment was lost, or the bar in front of which it waits.
     """
     left = start > end if leftward is None else leftward
     back = 7 if left else -7

@@ -1,10 +1,9 @@
-"""Joins what was seen of a segment at several interfaces into one transit, from where it set out to
-where it arrived. Pure.
+"""Joins the sightings of a segment at several interfaces into one transit. Pure.
 
-How it works. Packets that a node forwards are seen as they come in and as they go out; a link
-between two watched nodes is seen from both ends. First, within each node, in and out are joined;
-then, over each link, one node's out and the next node's in. Both go by what no router changes, in
-the order of the capture at that place, and never by the clock: in the lab kernel it stands still.
+A node that forwards a packet shows it twice, as it comes in and as it goes out. A link between two
+watched nodes is seen from both ends. So first, within each node, in and out are joined; then, over
+each link, one node's out and the next node's in. Both go by fields that no router changes, in the
+order of the capture at that place, and never by the clock: in the lab kernel it stands still.
 """
 
 from __future__ import annotations
@@ -45,7 +44,7 @@ class Transit:
 
 
 def split(interface: str, nodes: Iterable[str]) -> tuple[str, str]:
-    """An interface's node and peer; names of nodes may have hyphens themselves."""
+    """Return an interface's node and peer; names of nodes may have hyphens."""
     known = set(nodes)
     for at, letter in enumerate(interface):
         if letter == "-" and interface[:at] in known and interface[at + 1 :] in known:
@@ -55,8 +54,9 @@ def split(interface: str, nodes: Iterable[str]) -> tuple[str, str]:
 
 
 def transits(sightings: Iterable[Sighting], nodes: Iterable[str]) -> list[Transit]:
-    """The transits that explain `sightings`, in the order in which they set out: that of the
-    capture, which goes by cause.
+    """Return the transits that explain `sightings`, in the order they set out.
+
+    That is the order of the capture, which goes by cause.
     """
     names = list(nodes)
     places = {}
@@ -71,12 +71,10 @@ def transits(sightings: Iterable[Sighting], nodes: Iterable[str]) -> list[Transi
 
 
 def next_segment(flow: Flow, ways: Sequence[Transit]) -> Segment | None:
-    """Give the segment that the end of a connection would send next, empty, as it would be where it
-    crossed last.
+    """Return the segment that one end of a connection would send next, empty.
 
-    What counts is what that end has sent itself, in the order in which it was sent: not what the
-    lab has injected, nor the copies that it has released. None where it has sent nothing that was
-    seen.
+    It is as it would be where it crossed last. Only segments that this end has sent count, in that
+    order; not those that the lab injected or copied. None: no segment of that end was seen.
 
     Args:
         flow: the connection's four-tuple, that end first.

@@ -1,4 +1,4 @@
-"""Facts as text: predicted and observed values, and ranges from low to high."""
+"""Puts facts into text: predicted and observed values, ranges from low to high."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def line(facts: Mapping[str, Any]) -> str:
 
 
 def word(value: Any) -> str:
-    """Return one value as a word; a range as ``low..high``, open where it has no bound."""
+    """Return one value as a word; a range as ``low..high``, with an open end empty."""
     if is_range(value):
         low, high = ("" if value[end] is None else value[end] for end in ("low", "high"))
         return f"{low}..{high}"
@@ -22,7 +22,10 @@ def word(value: Any) -> str:
 
 
 def sentence(value: Any) -> str:
-    """Return one value for a page; a range as ``58 to 62``, ``at least 58`` or ``at most 62``."""
+    """Return one value for a page.
+
+    A range is ``58 to 62``, ``at least 58`` or ``at most 62``.
+    """
     if not is_range(value):
         return plain(value)
     low, high = value["low"], value["high"]
@@ -32,5 +35,5 @@ def sentence(value: Any) -> str:
 
 
 def is_range(value: Any) -> bool:
-    """Return whether a predicted value is a range, an object with ``low`` and ``high``."""
+    """Return whether a value is a range: an object with ``low`` and ``high``."""
     return isinstance(value, dict) and set(value) == {"low", "high"}

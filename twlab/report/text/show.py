@@ -1,6 +1,4 @@
-"""What `twlab show` prints: the verdict of a run, and for each arm its prediction, its observation
-and its ladder.
-"""
+"""The lines of `twlab show`: verdict, predictions, observations, ladders."""
 
 from __future__ import annotations
 
@@ -16,11 +14,11 @@ from twlab.results.result import FILE, ArmResult, Result, read_result
 
 
 def found(runs: Sequence[Path], *, every: bool) -> list[Path]:
-    """The runs that are meant, oldest first; where none is named, those in the folder ``runs``.
+    """Return the runs that are meant, oldest first.
 
     Args:
         runs: folders of runs, or their ``result.json``; or folders that hold such folders, of which
-            the newest run is meant.
+            the newest run is meant. Empty: the folder ``runs``.
         every: all runs of such a folder.
 
     Raises:
@@ -44,10 +42,12 @@ def _begun(folder: Path) -> tuple[int, str]:
 def lines(
     run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: bool, encoding: str = "utf-8"
 ) -> Iterator[str]:
-    """The lines for the run in the folder `run`; of its arms those named, or all.
+    """Yield the lines for the run in the folder `run`.
 
-    An arm whose capture is missing or damaged is told with that fault, and the arms after it are
-    shown.
+    An arm whose capture is missing or damaged shows that fault; the arms after it follow.
+
+    Args:
+        arms: those to show, by name or role; empty: all.
 
     Raises:
         UsageError: the result cannot be read, see `twlab.results.result.read_result`; or it has no

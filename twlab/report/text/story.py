@@ -10,8 +10,9 @@ from twlab.results.transcript import Entry
 
 
 def story(name: str, arm: ArmResult) -> Iterator[str]:
-    """The lines: what was done in arm `name`, when; the predictions that did not hold; or what kept
-    the arm from being carried out.
+    """Yield the lines of arm `name`: what was done, when, and what was wrong.
+
+    That is the predictions that did not hold, or the error that stopped the arm.
     """
     yield f"arm {name}"
     yield from (f"  {line}" for line in transcript.story(Entry(**entry) for entry in arm.transcript))

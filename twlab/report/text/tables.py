@@ -1,5 +1,6 @@
-"""The tables of a run: what its arms' steps put into rows (`twlab.lab.lab.Lab.row`), each title
-once, with the arm before each row. Pure.
+"""The tables of a run, filled by its arms' steps (`twlab.lab.lab.Lab.row`). Pure.
+
+Each title stands once, with the arm before each row.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class TextTable:
         title: what it is about.
         columns: headings, with units.
         rows: of cells, all of them text.
-        numeric: for each column whether it holds numbers, which stand to the right.
+        numeric: for each column whether it holds numbers, which are right-aligned.
     """
 
     title: str
@@ -33,8 +34,9 @@ class TextTable:
 
 
 def of(result: Result) -> list[TextTable]:
-    """The tables of a run, in the order in which its arms began them; a column that a row does not
-    have is empty there.
+    """Return the tables of a run, in the order in which its arms began them.
+
+    A column that a row does not have is empty there.
     """
     titles = dict.fromkeys(title for arm in result.arms.values() for title in arm.tables)
     return [
@@ -44,7 +46,7 @@ def of(result: Result) -> list[TextTable]:
 
 
 def text(table: TextTable) -> Iterator[str]:
-    """The lines of a table in columns, its title above."""
+    """Yield the lines of a table in columns, its title above."""
     lines = [table.columns, *table.rows]
     widths = [max(len(line[at]) for line in lines) for at in range(len(table.columns))]
     yield table.title
@@ -57,8 +59,9 @@ def text(table: TextTable) -> Iterator[str]:
 
 
 def of_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> TextTable:
-    """A table of `rows`, whose keys are its columns; a column that a row does not have is empty
-    there.
+    """Return a table of `rows`, whose keys are its columns.
+
+    A column that a row does not have is empty there.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     numeric = [
@@ -78,7 +81,7 @@ def _unit(name: str) -> str:
 
 
 def _heading(name: str) -> str:
-    """``median_ms`` is ``median (ms)``."""
+    """Return a heading: ``median_ms`` is ``median (ms)``."""
     ending = _unit(name)
     words = name.removesuffix(ending).replace("_", " ")
     return f"{words} ({_UNITS[ending]})" if ending else words
