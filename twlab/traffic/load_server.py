@@ -133,8 +133,8 @@ class LoadServer:
 class _Accepted:
     """One connection.
 
-    It keeps the bytes of an incomplete request, the number of requests answered, and the part of
-    the answers that the kernel has not yet taken.
+    It keeps the bytes of an incomplete request, the number of requests answered, and the
+    answers that the kernel has not yet taken.
     """
 
     __slots__ = ("answered", "received", "unsent")

@@ -6,7 +6,7 @@ number of packets that the kernel had seen by then settles which of several equa
 No clock is used, so this holds in the lab kernel too, where virtual time stands still.
 
 A capture proves that it sees. Canaries cross every watched node when it begins and before it
-ends, and each packet that the lab sends has to be found at its link.
+ends. Each packet that the lab sends has to be found at its link.
 """
 
 from __future__ import annotations

@@ -122,8 +122,9 @@ def _differs(arm: ArmResult, result: Result) -> list[tuple[str, str, Any]]:
 
 
 def _networks(result: Result) -> list[tuple[Markup, str]]:
-    """The drawing of each network that arms ran on, and what stands below it; one where all ran on
-    the same.
+    """Return the drawing of each network that arms ran on, and its caption.
+
+    One where all arms ran on the same.
     """
     usual = {**result.network, "topology": result.topology}
     arms: list[tuple[dict[str, Any], list[str]]] = []

@@ -152,5 +152,5 @@ def _strands(met: dict[Exchange, list[Arrow]], like: dict[Exchange, list[Arrow]]
 
 
 def listed(names: Sequence[str]) -> str:
-    """``c3``; ``c3, c4``; ``c3 … c20``."""
+    """Return names as a list: ``c3``; ``c3, c4``; ``c3 … c20``."""
     return ", ".join(names) if len(names) <= 2 else f"{names[0]} … {names[-1]}"

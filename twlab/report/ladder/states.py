@@ -3,8 +3,8 @@
 RFC 9293 section 3.3.2, figure 5, followed from what was seen to arrive. The wire shows when
 TIME-WAIT began. The arm's setting says when it ended, unless the TIME_WAIT tables taken at each
 step say otherwise: then it is the RST in between, or the later of the two. The last state is that
-of the kernel's table at the end, which also has what the wire does not show, such as a connect
-that was given up.
+of the kernel's table at the end. It also has what the wire does not show, such as a connect that
+was given up.
 """
 
 from __future__ import annotations
