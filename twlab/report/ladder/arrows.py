@@ -27,7 +27,7 @@ _KEPT = {
 KEPT_S = 0.01  # a segment that a node kept for longer is drawn as two arrows: there, and on from there
 
 
-def arrows(ways: Sequence[Transit]) -> list[Arrow]:
+def arrows(crossed: Sequence[Transit]) -> list[Arrow]:
     """Return an arrow for each transit, in their order."""
     numbering = Numbering()
     opened: dict[Flow, list[int]] = {}
@@ -35,8 +35,8 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
     alien: dict[Flow, Transit] = {}
     outside: dict[Flow, Flow] = {}  # a four-tuple behind a gateway to the one that the server knows
     made: list[Arrow] = []
-    for number, way in enumerate(ways, 1):
-        first, last = way.sightings[0], way.sightings[-1]
+    for number, transit in enumerate(crossed, 1):
+        first, last = transit.sightings[0], transit.sightings[-1]
         segment = last.segment
         if segment.flags == "S" and (inner := first.segment.flow) != segment.flow:
             outside |= {inner: segment.flow, inner.reversed(): segment.flow.reversed()}
@@ -46,13 +46,13 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
             if "A" not in segment.flags and segment.seq not in (seqs := opened.setdefault(flow, [])):
                 seqs.append(segment.seq)
         same = segment.seq, segment.ack, segment.flags, segment.length
-        mark, words = _mark(way, numbers.get(same))
+        mark, words = _mark(transit, numbers.get(same))
         original = made[numbers[same] - 1] if mark == "copy" and same in numbers else None
         numbers.setdefault(same, number)
         if not first.marks & packet_comments.MADE_BY_WIRE:
             numbering.learn(flow, segment)
         if mark in ("copy", "injected") and segment.length:
-            alien[flow] = way
+            alien[flow] = transit
         elif not mark and (other := alien.get(flow)) and _overlap(other.sightings[-1].segment, segment):
             words = f"the same sequence numbers as the {_mark(other, None)[0]} above"
         seq, ack = numbering.relative(flow, segment)
@@ -60,12 +60,12 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
             words += f"; in the present connection seq {seq:,}" + (f" ack {ack:,}" if ack is not None else "")
             seq, ack = original.seq, original.ack
         seqs = opened.get(flow) or opened.get(flow.reversed()) or []
-        kept_at, kept_s = _kept(way)
+        kept_at, kept_s = _kept(transit)
         made.append(
             Arrow(
                 number=number,
                 packet=first.number,
-                path=way.nodes,
+                path=transit.nodes,
                 left_s=first.segment.at_s,
                 arrived_s=segment.at_s,
                 flow=flow,
@@ -77,7 +77,7 @@ def arrows(ways: Sequence[Transit]) -> list[Arrow]:
                 connection=len(seqs),
                 mark=mark,
                 words=words,
-                lost=way.lost and mark in ("dropped", "lost", "held"),
+                lost=transit.lost and mark in ("dropped", "lost", "held"),
                 kept_at=kept_at,
                 kept_s=kept_s,
             )
@@ -101,14 +101,14 @@ def parted(made: Sequence[Arrow]) -> Iterator[Arrow]:
         yield replace(arrow, path=arrow.path[at:], part="in", left_s=released_s, words=late)
 
 
-def _kept(way: Transit) -> tuple[str, float]:
+def _kept(transit: Transit) -> tuple[str, float]:
     """Return the node that kept a segment longest, and for how long.
 
     ("", 0.0) if that was `KEPT_S` or less.
     """
-    gaps = [(other.segment.at_s - one.segment.at_s, other.interface) for one, other in pairwise(way.sightings)]
+    gaps = [(other.segment.at_s - one.segment.at_s, other.interface) for one, other in pairwise(transit.sightings)]
     longest_s, interface = max(gaps, default=(0.0, ""))
-    node = next((node for node in way.nodes[1:] if interface.startswith(f"{node}-")), "")
+    node = next((node for node in transit.nodes[1:] if interface.startswith(f"{node}-")), "")
     return (node, longest_s) if node and longest_s > KEPT_S else ("", 0.0)
 
 
@@ -116,13 +116,13 @@ def _overlap(one: Segment, other: Segment) -> bool:
     return distance(one.seq, other.end_seq) > 0 and distance(other.seq, one.end_seq) > 0 and other.length > 0
 
 
-def _mark(way: Transit, earlier: int | None) -> tuple[str, str]:
+def _mark(transit: Transit, earlier: int | None) -> tuple[str, str]:
     """Return what the lab did to a transit, as an arrow's mark and in words.
 
     Args:
         earlier: the number of the arrow that had the same sequence numbers.
     """
-    words = packet_comments.joined(sighting.comment for sighting in reversed(way.sightings))
+    words = packet_comments.joined(sighting.comment for sighting in reversed(transit.sightings))
     marks = packet_comments.marks(words)
     if marks & packet_comments.COPIES:
         return "copy", packet_comments.with_original(words, f"#{earlier}" if earlier else "a segment")
@@ -130,7 +130,7 @@ def _mark(way: Transit, earlier: int | None) -> tuple[str, str]:
         return "injected", words
     if Mark.DROPPED in marks:
         return "dropped", words
-    if way.lost:
+    if transit.lost:
         return ("held", f"{words}, never released") if words else ("lost", "was not seen again")
     for mark, any_of in _KEPT.items():
         if marks & any_of:

@@ -94,9 +94,9 @@ def read(folder: Path, arm: str) -> Ladder:
             "name a folder that twlab run has made",
             "foreign-result",
         )
-    ways = transits(read_capture((folder if folder.is_dir() else folder.parent) / capture), found.settings)
-    rows = fold(arrange(parted(arrows(ways)), captions(found), follow(ways, found)))
-    return Ladder(result.scenario, arm, found.role, columns(ways, found, rows), tuple(paused(rows)), found.settings)
+    crossed = transits(read_capture((folder if folder.is_dir() else folder.parent) / capture), found.settings)
+    rows = fold(arrange(parted(arrows(crossed)), captions(found), follow(crossed, found)))
+    return Ladder(result.scenario, arm, found.role, columns(crossed, found, rows), tuple(paused(rows)), found.settings)
 
 
 def captions(arm: ArmResult) -> list[Caption]:
@@ -133,13 +133,15 @@ def arrange(made: Iterable[Arrow], texts: Iterable[Caption], states: Iterable[St
     return [row for _, row in sorted(keyed, key=lambda each: each[0])]
 
 
-def columns(ways: Iterable[Transit], arm: ArmResult, rows: Sequence[Row]) -> tuple[Column, ...]:
+def columns(crossed: Iterable[Transit], arm: ArmResult, rows: Sequence[Row]) -> tuple[Column, ...]:
     """Return a column for each node that segments met; all nodes when none crossed.
 
     The first SYNs go from left to right. Nodes that only folds show, and alike, share a column.
     """
     order: list[str] = []
-    for path in dict.fromkeys(way.nodes for way in sorted(ways, key=lambda way: way.sightings[0].segment.flags != "S")):
+    for path in dict.fromkeys(
+        transit.nodes for transit in sorted(crossed, key=lambda transit: transit.sightings[0].segment.flags != "S")
+    ):
         for at, node in enumerate(path):
             if node not in order:
                 known = next((later for later in path[at + 1 :] if later in order), None)

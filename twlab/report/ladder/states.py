@@ -76,34 +76,39 @@ class _Endpoint:
     unshown: State | None = None  # holds unless the next segment that it sends says more
 
 
-def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
+def follow(crossed: Sequence[Transit], arm: ArmResult) -> list[State]:
     """Return the changes of state, in the order of time.
 
     None of them when there are more than `MOST_FLOWS` connections.
     """
-    if len({way.sightings[-1].segment.flow for way in ways if way.sightings[-1].segment.flags == "S"}) > MOST_FLOWS:
+    if (
+        len({transit.sightings[-1].segment.flow for transit in crossed if transit.sightings[-1].segment.flags == "S"})
+        > MOST_FLOWS
+    ):
         return []
     # In the order of the capture, in which what brings something about stands before it, also where
     # the clock stands still.
-    events = [(way.sightings[0].number, False, number) for number, way in enumerate(ways, 1)]
-    events += [(way.sightings[-1].number, True, number) for number, way in enumerate(ways, 1) if not way.lost]
+    events = [(transit.sightings[0].number, False, number) for number, transit in enumerate(crossed, 1)]
+    events += [
+        (transit.sightings[-1].number, True, number) for number, transit in enumerate(crossed, 1) if not transit.lost
+    ]
     ends: dict[Flow, _Endpoint] = {}
     found: list[State] = []
     for _, arrives, number in sorted(events):
-        way = ways[number - 1]
-        if any(sighting.marks & MADE_BY_LAB for sighting in way.sightings):
+        transit = crossed[number - 1]
+        if any(sighting.marks & MADE_BY_LAB for sighting in transit.sightings):
             continue
-        found += (_arrived if arrives else _sent)(number, way, ends, arm)
-    found += list(_endings(found, ways, arm))
+        found += (_arrived if arrives else _sent)(number, transit, ends, arm)
+    found += list(_endings(found, crossed, arm))
     found += list(_last_look(found, arm))
     several = len({frozenset((state.flow, state.flow.reversed())) for state in found}) > 1
     return [replace(state, among_others=several) for state in sorted(found, key=lambda state: state.at_s)]
 
 
-def _sent(number: int, way: Transit, ends: dict[Flow, _Endpoint], arm: ArmResult) -> Iterator[State]:
-    first = way.sightings[0].segment
+def _sent(number: int, transit: Transit, ends: dict[Flow, _Endpoint], arm: ArmResult) -> Iterator[State]:
+    first = transit.sightings[0].segment
     end = ends.setdefault(
-        first.flow, _Endpoint(way.nodes[0], first.flow)
+        first.flow, _Endpoint(transit.nodes[0], first.flow)
     )  # each end by the four-tuple that it knows: a gateway may stand between
     if "R" in first.flags:
         if end.state not in ("", "TIME-WAIT"):
@@ -126,10 +131,10 @@ def _sent(number: int, way: Transit, ends: dict[Flow, _Endpoint], arm: ArmResult
         yield _changed(end, sent, first.at_s, number, arm)
 
 
-def _arrived(number: int, way: Transit, ends: dict[Flow, _Endpoint], arm: ArmResult) -> Iterator[State]:
-    segment = way.sightings[-1].segment
+def _arrived(number: int, transit: Transit, ends: dict[Flow, _Endpoint], arm: ArmResult) -> Iterator[State]:
+    segment = transit.sightings[-1].segment
     flow = segment.flow.reversed()
-    end = ends.setdefault(flow, _Endpoint(way.nodes[-1], flow))
+    end = ends.setdefault(flow, _Endpoint(transit.nodes[-1], flow))
     if "F" in segment.flags:
         end.peer_fin_end = segment.end_seq
     elif "S" in segment.flags:
@@ -167,7 +172,7 @@ def _arrival(flags: str, end: _Endpoint, ack: int) -> str | None:
     return state
 
 
-def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Iterator[State]:
+def _endings(found: list[State], crossed: Sequence[Transit], arm: ArmResult) -> Iterator[State]:
     """Yield the end of each TIME-WAIT that was over before the arm was."""
     looks = sorted({entry["at_s"] for entry in arm.transcript if entry["kind"] == "step"} | {arm.virtual_s})
     for began in (state for state in found if state.state == "TIME-WAIT"):
@@ -187,7 +192,7 @@ def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Ite
             continue
         over_s = _fewer_at_s(began, arm, gone_s) if began.left_s is None else began.at_s + began.left_s
         if not seen_s <= over_s <= gone_s:
-            resets = [way.sightings[-1].segment for way in ways if way.nodes[-1] == began.node]
+            resets = [transit.sightings[-1].segment for transit in crossed if transit.nodes[-1] == began.node]
             over_s = next(
                 (
                     s.at_s

@@ -70,7 +70,7 @@ def transits(sightings: Iterable[Sighting], nodes: Iterable[str]) -> list[Transi
     return sorted(found, key=lambda transit: (transit.sightings[0].segment.at_s, transit.sightings[0].number))
 
 
-def next_segment(flow: Flow, ways: Sequence[Transit]) -> Segment | None:
+def next_segment(flow: Flow, crossed: Sequence[Transit]) -> Segment | None:
     """Return the segment that one end of a connection would send next, empty.
 
     It is as it would be where it crossed last. Only segments that this end has sent count, in that
@@ -78,14 +78,16 @@ def next_segment(flow: Flow, ways: Sequence[Transit]) -> Segment | None:
 
     Args:
         flow: the connection's four-tuple, that end first.
-        ways: all that have crossed.
+        crossed: the transits so far, in their order.
     """
     latest: Segment | None = None
     following = 0
-    for way in ways:
-        if way.sightings[0].marks & MADE_BY_WIRE or flow not in (sighting.segment.flow for sighting in way.sightings):
+    for transit in crossed:
+        if transit.sightings[0].marks & MADE_BY_WIRE or flow not in (
+            sighting.segment.flow for sighting in transit.sightings
+        ):
             continue
-        segment = way.sightings[-1].segment
+        segment = transit.sightings[-1].segment
         if latest is None or "S" in segment.flags or distance(following, segment.end_seq) > 0:
             following = segment.end_seq
         latest = segment
