@@ -48,9 +48,10 @@ class ConnectFact:
         return f"{self.call} to {to}{source} fails: {self.error}"
 
     def details(self) -> dict[str, Any]:
-        """Return the details for the transcript: ``connect``, the outcome, and ``took_s``."""
+        """Return the details: ``connect``, the outcome; ``call``, if not connect; ``took_s``."""
+        call = {} if self.call == "connect" else {"call": self.call}
         took = {} if self.took_s is None else {"took_s": round(self.took_s, 6)}
-        return {"connect": self.error or _DONE, "call": self.call, **took}
+        return {"connect": self.error or _DONE, **call, **took}
 
 
 def read(entry: Mapping[str, Any]) -> ConnectFact | None:
