@@ -27,7 +27,7 @@ from pathlib import Path
 
 from twlab.loop import Loop
 from twlab.network import Network, Node, load_topology
-from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
+from twlab.traffic.load_client import Load, LoadClient, LoadServer, PortChoice
 
 SANDBOX = [
     "unshare",
@@ -101,7 +101,7 @@ def ours(client: Node, address: str) -> Rate:
         most_open=OPEN,
         timed=False,
     )
-    tally = Churn(client, loop, asked).run()
+    tally = LoadClient(client, loop, asked).run()
     assert not tally.failed, tally.failed
     return tally.answered / SECONDS, tally.answered / sum(second.cpu_s for second in tally.seconds)
 
@@ -123,7 +123,7 @@ def tool(client: Node, command: list[str], pattern: str) -> Rate:
 def bare(client: Node, other: Node) -> Rate:
     """Connections, both ends of them in this process."""
     loop = Loop()
-    origin = Origin(other, loop, ports=(81,))
+    origin = LoadServer(other, loop, ports=(81,))
     load = Load(
         rate_per_s=math.inf,
         duration_s=SECONDS,
@@ -132,7 +132,7 @@ def bare(client: Node, other: Node) -> Rate:
         linger_0=True,
         timed=False,
     )
-    tally = Churn(client, loop, load).run()
+    tally = LoadClient(client, loop, load).run()
     origin.close()
     assert not tally.failed, tally.failed
     return tally.connected / SECONDS, tally.connected / sum(second.cpu_s for second in tally.seconds)
@@ -150,7 +150,7 @@ def measure(rounds: int) -> None:
             ready = Loop()
             for _ in range(50):
                 if (
-                    not Churn(client, ready, Load(rate_per_s=10, duration_s=0.1, targets=[(other.address(), 80)]))
+                    not LoadClient(client, ready, Load(rate_per_s=10, duration_s=0.1, targets=[(other.address(), 80)]))
                     .run()
                     .failed
                 ):

@@ -22,7 +22,7 @@ from twlab.linux.tcp_sockets import Count
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.ports import LINUX_PORTS
-from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
+from twlab.traffic.load_client import Load, LoadClient, LoadServer, PortChoice
 
 SANDBOX = [
     "unshare",
@@ -45,11 +45,11 @@ def filling(choice: PortChoice) -> list[tuple[float, float]]:
     found = []
     with Network(load_topology("pair")) as network:
         loop, opener, server = Loop(), network["client"], network["server"]
-        origin, in_use = Origin(server, loop), Count(opener)
+        origin, in_use = LoadServer(server, loop), Count(opener)
 
         def load(count: int, choice: PortChoice) -> Any:
             targets = [(server.address(), 80)]
-            return Churn(
+            return LoadClient(
                 opener, loop, Load(rate_per_s=1e6, duration_s=count / 1e6, targets=targets, ports=choice, tick_s=0.001)
             ).run()
 
@@ -69,13 +69,13 @@ def carry_out(request: dict[str, Any], emit: Any) -> None:
     with Network(load_topology("pair")) as network:
         loop, opener, server = Loop(), network["client"], network["server"]
         opener.write_sysctl("net.ipv4.tcp_max_tw_buckets", 262_144)
-        origin = Origin(server, loop)
+        origin = LoadServer(server, loop)
         load = Load(rate_per_s=5000, duration_s=0.2, targets=[(server.address(), 80)], ports=PortChoice.RANGE)
-        Churn(opener, loop, load).run()  # whatever is made once is made now
+        LoadClient(opener, loop, load).run()  # whatever is made once is made now
         loop.sleep(130)
         before, count = _slab_bytes(), Count(opener)
         kept = Load(rate_per_s=5000, duration_s=KEPT / 5000, targets=[(server.address(), 80)], ports=PortChoice.RANGE)
-        Churn(opener, loop, kept).run()
+        LoadClient(opener, loop, kept).run()
         loop.sleep(1)
         emit({"event": "memory", "sockets": count(), "bytes": (_slab_bytes() - before) / count()})
         origin.close()

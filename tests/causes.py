@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from twlab.report.ladder.states import follow
 from twlab.report.ladder.transits import transits
-from twlab.results.pcapng_reading import read_capture
+from twlab.results.pcapng import read_capture
 from twlab.results.result import ArmResult
 from twlab.segment import distance
 

@@ -6,7 +6,7 @@ from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
-from twlab.traffic.load_client import Churn, Load, Origin
+from twlab.traffic.load_client import Load, LoadClient, LoadServer
 from twlab.tuning.apply import Tuning
 
 
@@ -24,11 +24,11 @@ def accounts(settings: dict, cases: list) -> list:
                 if given.pop("all_sources", False):
                     given["sources"] = proxy.addresses()
                 ports = given.pop("to_ports", [80])
-                origin = Origin(
+                origin = LoadServer(
                     server, loop, **{**serving, "response": b"y" * serving.get("response", 0), "ports": ports}
                 )
                 address = server.address(given.pop("family", 4)) if not given.pop("nobody", False) else "10.2.1.254"
-                churn = Churn(
+                churn = LoadClient(
                     proxy,
                     loop,
                     Load(

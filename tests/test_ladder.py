@@ -22,7 +22,7 @@ from twlab.report.ladder.rows import Arrow, Break, Caption, Fold
 from twlab.report.ladder.states import State, follow
 from twlab.report.ladder.transits import Transit, transits
 from twlab.report.text import show
-from twlab.results.pcapng_reading import Sighting
+from twlab.results.pcapng import Sighting
 from twlab.results.result import ArmResult
 from twlab.segment import Flow, Segment
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from twlab.errors import UsageError
 from twlab.ports import PortChoice
-from twlab.traffic.load import Load, Tally
+from twlab.traffic.load import Load, LoadCounts
 
 TARGETS = [("10.0.0.1", 80)]
 
@@ -49,7 +49,7 @@ def test_a_port_choice_may_be_given_by_its_name():
 
 def test_a_tally_adds_up():
     """The sums are those of the rows; the first failure keeps its time."""
-    tally = Tally()
+    tally = LoadCounts()
     tally.now.attempted, tally.now.connected = 3, 2
     tally.fail("connect", "EADDRNOTAVAIL", 0.5)
     for took_s in (1e-5, 2e-5, 9e-5):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from twlab.report.ladder.arrows import arrows
 from twlab.report.ladder.numbering import Numbering
 from twlab.report.ladder.transits import Transit, next_segment
-from twlab.results.pcapng_reading import Sighting
+from twlab.results.pcapng import Sighting
 from twlab.segment import Flow, Segment, advance
 
 FLOW = Flow("10.0.1.1", 40000, "10.2.1.1", 80)

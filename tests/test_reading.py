@@ -9,7 +9,7 @@ import pytest
 from conftest import ROOT
 
 from twlab.errors import UsageError
-from twlab.results.pcapng_reading import read_capture
+from twlab.results.pcapng import read_capture
 
 RUN = ROOT / "tests" / "data" / "runs" / "stale-data"
 

@@ -8,14 +8,14 @@ from wired import wired
 from twlab.errors import ScenarioError
 from twlab.loop import Loop
 from twlab.segment import renumbered, with_checksums
-from twlab.traffic.connection_pairs import Shuttle
+from twlab.traffic.connection_pairs import ConnectionPairs
 
 LONG, SHORT, BULK = b"l" * 500, b"s" * 50, b"b" * 50_000
 
 
 def shuttled(lab, family=4):
     network = lab.network
-    return Shuttle(network["client"], network["server"], network["wire"], 80, lab.loop, lab.transcript, family)
+    return ConnectionPairs(network["client"], network["server"], network["wire"], 80, lab.loop, lab.transcript, family)
 
 
 def a_trip(family):

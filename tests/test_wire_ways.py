@@ -10,7 +10,7 @@ from wired import wired
 from twlab.errors import EngineError
 from twlab.network import load_topology, topology_names
 from twlab.segment import Flow, match
-from twlab.wire.sender import Outlet, Outlets
+from twlab.wire.sender import LinkSender, PacketSender
 
 pytestmark = pytest.mark.host
 
@@ -131,13 +131,13 @@ def astray(path, how):
     """Something that the wire sends does not get to the link it is meant for; what becomes of that."""
     with wired(capture=Path(path)) as lab:
         lab.endpoints()
-        to, send = Outlets.to, Outlet.send
+        to, send = PacketSender.to, LinkSender.send
         first = lab.crafted(1)
         lab.wire.inject(first)
         if how == "wrong side":
-            Outlets.to = lambda outlets, _destination: to(outlets, first.destination)
+            PacketSender.to = lambda sender, _destination: to(sender, first.destination)
         else:
-            Outlet.send = lambda _outlet, _packet: None
+            LinkSender.send = lambda _link, _packet: None
         back = lab.wire.craft(like=first, flow=first.flow.reversed())
         try:
             lab.wire.inject(back)
@@ -145,7 +145,7 @@ def astray(path, how):
         except EngineError as error:
             return error.slug
         finally:
-            Outlets.to, Outlet.send = to, send
+            PacketSender.to, LinkSender.send = to, send
 
 
 @pytest.mark.parametrize("how", ["wrong side", "not at all"])

@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from twlab.commands.console import out
-from twlab.observation import plain
+from twlab.report.text import facts
 from twlab.results.result import Result
 from twlab.run.runner import Finished
 from twlab.scenario import Verdict
@@ -35,8 +35,8 @@ def show_table(finished: list[Finished]) -> None:
                 run.result.scenario if first else "",
                 f"[{_COLOURS[verdict]}]{verdict}[/]" if first else "",
                 f"{mark} {name}",
-                escape(_facts(arm.predicted)) or f"[yellow]{escape(arm.no_prediction)}[/yellow]",
-                escape(_facts(observed)) or f"[yellow]{(arm.error or {}).get('slug', '')}[/yellow]",
+                escape(facts.line(arm.predicted)) or f"[yellow]{escape(arm.no_prediction)}[/yellow]",
+                escape(facts.line(observed)) or f"[yellow]{(arm.error or {}).get('slug', '')}[/yellow]",
             )
             first = False
     out.print(table, soft_wrap=False)
@@ -66,26 +66,15 @@ def _single(facts: dict[str, Any]) -> list[str]:
     return [name for name, value in facts.items() if not isinstance(value, list | dict)]
 
 
-def _facts(facts: dict[str, Any]) -> str:
-    def word(value: Any) -> str:
-        if isinstance(value, dict):
-            return f"{value['low'] if value['low'] is not None else ''}..{value['high'] if value['high'] is not None else ''}"
-        return plain(value) if value != "" else "none"
-
-    return " ".join(f"{name}={word(value)}" for name, value in facts.items())
-
-
 def _tell_story(result: Result) -> None:
     """For each arm that did not go as predicted: the numbered story, and what was wrong."""
-    from twlab.results.transcript import Entry, Transcript
+    from twlab.results.transcript import Entry, story
 
     for name, arm in result.arms.items():
         if arm.ok or (arm.no_prediction and not arm.error):
             continue
         out.print(f"\n[bold]{result.scenario}, arm {name}[/bold]")
-        transcript = Transcript(lambda: 0.0)
-        transcript.entries = [Entry(**entry) for entry in arm.transcript]
-        for line in transcript.story():
+        for line in story(Entry(**entry) for entry in arm.transcript):
             out.print(f"  {escape(line)}")
         for mismatch in arm.mismatches:
             out.print(f"  [red]✗ {escape(mismatch)}[/red]")

@@ -20,11 +20,12 @@ from twlab.loop import Loop
 from twlab.results.transcript import Transcript
 from twlab.segment import Segment, match
 from twlab.settings import Settings
-from twlab.traffic.applications import Attempt, Connection, Host, Listener
+from twlab.traffic.applications import Attempt, Host, Listener
+from twlab.traffic.connection import Connection
 
 if TYPE_CHECKING:
     from twlab.network import Network
-    from twlab.traffic.connection_pairs import Shuttle
+    from twlab.traffic.connection_pairs import ConnectionPairs
     from twlab.wire.wire import Wire
 
 Outcome = TypeVar("Outcome")
@@ -222,17 +223,19 @@ class Lab:
                 outcomes[number] = end.value
         return [outcomes[number] for number in sorted(outcomes)]
 
-    def shuttle(self, client: str, server: str, port: int, *, family: int = 4) -> Shuttle:
+    def connection_pairs(self, client: str, server: str, port: int, *, family: int = 4) -> ConnectionPairs:
         """Connections from `client` to `server` by the thousand, see
-        `twlab.traffic.connection_pairs.Shuttle`; it is closed when the arm ends.
+        `twlab.traffic.connection_pairs.ConnectionPairs`; it is closed when the arm ends.
         """
-        from twlab.traffic.connection_pairs import Shuttle
+        from twlab.traffic.connection_pairs import ConnectionPairs
 
-        made = Shuttle(
+        made = ConnectionPairs(
             self.network[client], self.network[server], self.wire.node, port, self.loop, self.transcript, family
         )
         self.closing.callback(made.close)
         return made
+
+    shuttle = connection_pairs  # the name that it had first
 
     def reopen(self, old: Connection, listener: Listener, *, source_port: int | None = None) -> Reopened:
         """The node of `old`, which connected to `listener`, opens the same four-tuple again; the

@@ -1,1 +1,4 @@
-"""Showing what a run has found, from its folder alone: no root, no kernel, no network."""
+"""Shows what a run has found, from its folder alone.
+
+It needs no root, no kernel and no network.
+"""

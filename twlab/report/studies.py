@@ -1,9 +1,8 @@
-"""What is no run, and stands in a report beside runs: a sweep, a table of ceilings, and other
-tables that a command has measured.
+"""Studies in a report: sweeps, ceilings, and other tables of measurements.
 
-A study is one JSON file: a sweep (see `twlab.studies.sweep.table`) has ``cells``; the others have
-``rows``, a ``kind`` (or the file's name says it) and what is said about all of them, e.g.
-``command`` and ``kernel`` (see `twlab.studies.ceiling.cases`). Reading is pure but for the file.
+A study is one JSON file. A sweep (see `twlab.studies.sweep.table`) has ``cells``. The others have
+``rows``, a ``kind`` (or the file's name says it), and facts about all rows, e.g. ``command`` and
+``kernel`` (see `twlab.studies.ceiling.cases`).
 """
 
 from __future__ import annotations
@@ -46,10 +45,10 @@ _NEWEST = {"sweep": 2, "ceiling": 1}
 
 @dataclass(frozen=True)
 class Study:
-    """A study.
+    """A study, as read.
 
     Attributes:
-        kind: ``sweep``, ``ceiling``, or whatever else the file says.
+        kind: ``sweep``, ``ceiling``, or another that the file names.
         path: the file.
         values: its content.
     """
@@ -69,25 +68,27 @@ class Study:
 
     @property
     def about(self) -> list[tuple[str, str]]:
-        """What the file says about all of it: names and values."""
+        """Names and values of what the file says about all rows."""
         return [(name, str(self.values[name])) for name in _ABOUT if self.values.get(name) not in (None, "")]
 
     @property
-    def table(self) -> tables.Table:
-        """The rows, without what no row has, what stands above all of them anyway, and what is too
-        large for a cell.
+    def table(self) -> tables.TextTable:
+        """The rows as a table.
+
+        It lacks columns that no row has, that stand above all rows anyway, or that are too large
+        for a cell.
         """
         rows = self.values["cells"] if self.kind == "sweep" else self.values["rows"]
-        told: list[dict[str, Any]] = [
+        shown: list[dict[str, Any]] = [
             {key: _cell(value) for key, value in row.items() if key not in _ABOUT} for row in rows
         ]
         kept = [
             key
-            for key in dict.fromkeys(key for row in told for key in row)
-            if any(row.get(key) is not None for row in told)
+            for key in dict.fromkeys(key for row in shown for key in row)
+            if any(row.get(key) is not None for row in shown)
         ]
         kept = [key for key in kept if key not in _IN_THE_FILE.get(self.kind, ())]
-        made = tables.of_rows(self.title, [{key: row.get(key) for key in kept} for row in told])
+        made = tables.of_rows(self.title, [{key: row.get(key) for key in kept} for row in shown])
         return replace(
             made, columns=tuple(_HEADINGS.get(key, heading) for key, heading in zip(kept, made.columns, strict=True))
         )
@@ -103,8 +104,9 @@ class Study:
         ]
 
     def bars(self) -> list[dict[str, Any]]:
-        """Of ceilings: each row with the lengths of what was measured and of theory, in per cent of
-        the longest.
+        """Return each row of ceilings with the lengths of its bars.
+
+        They are in per cent of the longest: what was measured, and theory.
         """
         rows = self.values["rows"]
         most = max((max(row["exact_per_s"], row["sustained_per_s"] or 0.0) for row in rows), default=1.0) or 1.0
@@ -121,8 +123,10 @@ class Study:
         ]
 
     def maps(self) -> list[dict[str, Any]]:
-        """Of a sweep over the length of TIME_WAIT and the age of the late segment: a map for each
-        combination of the other axes.
+        """Return a sweep's maps, one for each combination of its other axes.
+
+        The axes of a map are the length of TIME_WAIT and the age of the late segment. A sweep over
+        other axes has no map.
         """
         axes = [key for key in (self.values["cells"] or [{}])[0] if key not in (*_OUTCOMES, "trials")]
         if not {"time_wait_s", "delay_s"} <= set(axes):
@@ -144,7 +148,7 @@ class Study:
 
 
 def read(path: Path) -> Study | None:
-    """The study in the file `path`; None where it is none, so that somebody else may know it.
+    """Return the study in the file `path`; None: the file is not a study.
 
     Raises:
         UsageError: a newer twlab wrote it (``newer-result``), or it lacks what a study has
@@ -173,7 +177,7 @@ def read(path: Path) -> Study | None:
 
 
 def _cell(value: Any) -> Any:
-    """What a cell shows; nothing of what is too large for one."""
+    """Return what a cell shows; None for a value that is too large for one."""
     if isinstance(value, list) and value and all(isinstance(each, str) for each in value):
         return ", ".join(value)
     return None if isinstance(value, list | dict) else value

@@ -1,8 +1,7 @@
-"""Writes result files whole or not at all, and says before a measurement whether a place takes
-them.
+"""Writes result files whole or not at all, and checks a place before a run.
 
-A file is written beside its place under another name and renamed when it is complete. On a full
-disk, at an interruption or in a crash, the place keeps what it had before: the old file, or none.
+A file is written beside its place under another name and renamed when it is complete. After a full
+disk, an interruption or a crash, the place keeps what it had before.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ def cannot_write(place: Path, error: OSError) -> CapabilityError:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """Yield a file that becomes `path` when the block ends, and is removed when it fails.
+    """Yield a file that becomes `path` when the block ends, or vanishes if it fails.
 
-    The folder has to be there. The new file can be read by all users, as far as the umask allows. A
-    link is followed. A device or a pipe (``/dev/stdout``) cannot be replaced, and is written to.
+    The folder has to exist. All users can read the new file, as far as the umask allows. A link is
+    followed. A device or a pipe (``/dev/stdout``) cannot be replaced, and is written to.
 
     Raises:
         OSError: the file cannot be made, written or renamed; what was at `path` is still there.
@@ -82,11 +81,10 @@ def write_all(files: Mapping[Path, str | bytes]) -> None:
 
 
 def check_folder(folder: Path) -> None:
-    """Check that a file can be written in `folder`, by writing one; nothing of it is left.
+    """Check that `folder` takes a file, by writing one and removing it.
 
     Raises:
-        CapabilityError: it cannot (``cannot-write``): no right, no room, or a file stands in the
-            way.
+        CapabilityError: it does not (``cannot-write``): no right, no room, or a file has its name.
     """
     made: list[Path] = []
     try:
@@ -104,8 +102,10 @@ def check_folder(folder: Path) -> None:
 
 
 def check_file(path: Path) -> None:
-    """Check that the file `path` can be written, as `check_folder` does. Raises CapabilityError
-    (``cannot-write``).
+    """Check that the file `path` can be written, as `check_folder` does.
+
+    Raises:
+        CapabilityError: it cannot (``cannot-write``).
     """
     if path.is_dir():
         raise cannot_write(path, IsADirectoryError(errno.EISDIR, "it is a folder, and a file is to be written"))
@@ -125,7 +125,7 @@ def _new_folders() -> Iterator[list[Path]]:
 
 
 def _make(folder: Path, made: list[Path]) -> None:
-    """Make `folder` and what is missing above it, and note each in `made`, the lowest last."""
+    """Make `folder` and its missing parents; add each to `made`, the lowest last."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()]
     for each in reversed(missing):
         each.mkdir(exist_ok=True)

@@ -1,6 +1,4 @@
-"""Says what a file is that was given in place of a result, and which program reads it; checks a
-record's types.
-"""
+"""Names the type of a file given in place of a result, and checks field types."""
 
 from __future__ import annotations
 
@@ -46,8 +44,9 @@ _WORDS = {
 
 
 def foreign(file: Path) -> UsageError | None:
-    """Return the message for a file that is no JSON (``foreign-result``); None: it may be JSON that
-    was cut short.
+    """Return the message for a file that is no JSON (``foreign-result``).
+
+    None: it may be JSON that was cut short.
     """
     try:
         with file.open("rb") as opened:
@@ -82,8 +81,9 @@ def foreign_json(file: Path, values: Any) -> UsageError:
 
 
 def wrong_field(record: Any) -> str:
-    """Return what is wrong with the first field of a dataclass whose value is not of its type;
-    empty: nothing is.
+    """Return what is wrong with the first field of a record; empty if nothing is.
+
+    A field is wrong if its value is not of the type that the dataclass declares.
     """
     hints = get_type_hints(type(record))
     for spec in fields(record):

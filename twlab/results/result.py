@@ -1,8 +1,8 @@
-"""The record of one run: everything that a reader needs to judge it, and to repeat it years later.
+"""The record of one run: everything needed to judge it, and to repeat it later.
 
-`result.json` is the one hand-over between running and showing. Whatever reads it needs no root, no
-kernel and no network. What depends on the wall clock stands under ``wall`` and nowhere else, so
-that two runs of one seed can be compared.
+`result.json` is all that running hands to showing. A reader of it needs no root, no kernel and no
+network. What depends on the wall clock stands under ``wall`` and nowhere else, so two runs of one
+seed can be compared.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class ArmResult:
         network: ``topology``, ``nodes`` and ``links``, as `Result.network`, where they are not
             those of the run; else empty.
         settings: what was asked, node to setting to value.
-        effective: what was in force, node to sysctl to value.
-        mechanisms: node to setting to how it was put into force, where there is more than one way.
+        effective: the values that held, node to sysctl to value.
+        mechanisms: node to setting to how it was applied, where there is more than one way.
         given: arguments of the steps.
         predicted: fact to value, or to ``{"low", "high"}``.
         observed: fact to value; empty when the arm could not be carried out.
@@ -87,13 +87,13 @@ class ArmResult:
 
     @property
     def outcome(self) -> str:
-        """What became of it, in a few words."""
+        """The outcome of the arm, in a few words."""
         if self.ok is None and self.no_prediction and not self.error:
             return self.no_prediction
         return {True: "as predicted", False: "not as predicted", None: "could not be carried out"}[self.ok]
 
     def remarks(self) -> dict[str, Any]:
-        """Why there is no verdict on this arm: ``error`` or ``unpredicted``, or neither."""
+        """Return why the arm has no verdict: ``error``, ``unpredicted``, or neither."""
         return {name: value for name in ("error", "unpredicted") if (value := getattr(self, name))}
 
     @property
@@ -138,7 +138,7 @@ class Result:
 
     @property
     def is_session(self) -> bool:
-        """Whether it is a session of the shell, which claims nothing: its verdict means nothing."""
+        """Whether it is a session of the shell, which claims nothing and has no verdict."""
         return bool(self.arms) and all(arm.role == "session" for arm in self.arms.values())
 
     def as_dict(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Result:
         }
 
     def summary(self, folder: Path) -> dict[str, Any]:
-        """The element of ``twlab run --json``."""
+        """Return the run's element in the list that ``twlab run --json`` prints."""
         return {
             "schema": self.schema,
             "scenario": self.scenario,
@@ -166,16 +166,17 @@ class Result:
         }
 
     def shown(self, folder: Path, arms: Iterable[str]) -> dict[str, Any]:
-        """Return the object that ``twlab show --json`` prints: the summary, and of each of `arms`
-        what was done.
+        """Return the object that ``twlab show --json`` prints.
+
+        It is the summary, with the evidence of each of `arms`.
         """
-        told = self.summary(folder) | {
+        values = self.summary(folder) | {
             "hypothesis": self.hypothesis,
             "topology": self.topology,
             "command": self.command,
         }
-        told["arms"] = {name: {**told["arms"][name], **self._evidence(folder, name)} for name in arms}
-        return told
+        values["arms"] = {name: {**values["arms"][name], **self._evidence(folder, name)} for name in arms}
+        return values
 
     def _evidence(self, folder: Path, name: str) -> dict[str, Any]:
         arm = self.arms[name]
@@ -208,8 +209,8 @@ def read_result(path: Path) -> Result:
     """Read the result in the folder `path`, or in the file of that name.
 
     Raises:
-        UsageError: there is none (``no-result``); it is cut short, or not of the types that a
-            result has (``broken-result``); it is another kind of file (``foreign-result``), and the
+        UsageError: there is no result (``no-result``); it is cut short or a field has a wrong
+            type (``broken-result``); it is another kind of file (``foreign-result``), and the
             message says what reads it; or a newer twlab wrote it (``newer-result``).
     """
     file = path / FILE if path.is_dir() else path

@@ -1,18 +1,17 @@
-"""What was done in one arm, when, in words. Every verb of the lab records itself here; nothing else
-tells the story.
+"""The transcript of one arm: what was done, when, in words.
 
-The transcript is a list of entries in the order of time. A failing scenario prints it as a numbered
-story up to the step that failed; `result.json` keeps it; the report and the ladder show it beside
-the segments.
+Every verb of the lab records itself here. The transcript is a list of entries in the order of
+time. A failing scenario prints it as a numbered story up to the step that failed; `result.json`
+keeps it; the report and the ladder show it beside the segments.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-Kind = Literal["step", "verb", "wire", "note", "check"]
+EntryKind = Literal["step", "verb", "wire", "note", "check"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +29,7 @@ class Entry:
     """
 
     at_s: float
-    kind: Kind
+    kind: EntryKind
     text: str
     node: str = ""
     details: dict[str, Any] = field(default_factory=dict)
@@ -43,26 +42,24 @@ class Transcript:
     """The entries of one arm.
 
     Args:
-        now_s: tells the seconds since the arm began.
-        listener: is handed every entry as it is made.
-        keeps: the kinds of entries that are made; None: all.
+        now_s: returns the seconds since the arm began.
+        listener: called with every entry as it is made.
+        keeps: the kinds of entries that are kept; None: all.
     """
 
     def __init__(
         self,
         now_s: Callable[[], float],
         listener: Callable[[Entry], object] | None = None,
-        keeps: frozenset[Kind] | None = None,
+        keeps: frozenset[EntryKind] | None = None,
     ):
         self._now_s = now_s
         self._listener = listener
         self._keeps = keeps
         self.entries: list[Entry] = []
 
-    def record(self, kind: Kind, text: str, node: str = "", **details: Any) -> None:
-        """Add an entry, stamped with the time, and hand it to the listener (live progress) if there
-        is one.
-        """
+    def record(self, kind: EntryKind, text: str, node: str = "", **details: Any) -> None:
+        """Add an entry, stamped with the time, and hand it to the listener."""
         if self._keeps is not None and kind not in self._keeps:
             return
         entry = Entry(round(self._now_s(), 6), kind, text, node, details)
@@ -71,17 +68,22 @@ class Transcript:
             self._listener(entry)
 
     def withdraw_last(self, text: str) -> None:
-        """Take the last entry back if it is the step `text`: nothing came of it."""
+        """Remove the last entry if it is the step `text` and nothing followed."""
         if self.entries and (self.entries[-1].kind, self.entries[-1].text) == ("step", text):
             self.entries.pop()
 
     def story(self) -> Iterator[str]:
-        """The transcript as numbered lines, steps flush left, what happened in them indented."""
-        number = 0
-        for entry in self.entries:
-            if entry.kind == "step":
-                number += 1
-                yield f"{number:2}. {entry.text}"
-            else:
-                who = f"{entry.node}: " if entry.node else ""
-                yield f"      {entry.at_s:9.3f} s  {who}{entry.text}"
+        """Yield the entries as numbered lines, see `story`."""
+        return story(self.entries)
+
+
+def story(entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield entries as numbered lines, steps flush left, their events indented."""
+    number = 0
+    for entry in entries:
+        if entry.kind == "step":
+            number += 1
+            yield f"{number:2}. {entry.text}"
+        else:
+            node = f"{entry.node}: " if entry.node else ""
+            yield f"      {entry.at_s:9.3f} s  {node}{entry.text}"

@@ -3,7 +3,7 @@
 from functools import partial
 
 from twlab import Arm, Lab, Observation, Settings, at_least, at_most, between, scenario
-from twlab.traffic.applications import Connection
+from twlab.traffic.connection import Connection
 
 TABLE = "A block of ports, and one destination"
 

@@ -6,7 +6,7 @@ from typing import Any
 from twlab import Arm, Lab, Observation, Settings, between, scenario
 from twlab.planner.shortage import Shortage
 from twlab.ports import usable
-from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
+from twlab.traffic.load_client import Load, LoadClient, LoadServer, PortChoice
 
 NEIGHBOURS_PORTS, NEIGHBOURS_PORT = 40, 8080
 PORTS, TIME_WAIT_S = 50, 2  # 25 connections a second, where Linux's 28,232 ports and 60 s allow 470.5
@@ -128,7 +128,7 @@ def port_exhaustion(
     proxy, server = lab["proxy"].node, lab["server"].node
     kept = requests_per_connection > 1
     ports = list(range(80, 80 + origins))
-    answers = Origin(
+    answers = LoadServer(
         server,
         lab.loop,
         ports=[*ports, NEIGHBOURS_PORT] if neighbour else ports,
@@ -157,10 +157,10 @@ def port_exhaustion(
         response_bytes=100 if kept else 0,
         requests_per_connection=requests_per_connection,
     )
-    churn = Churn(proxy, lab.loop, load)
-    lab.loop.wait_until(lambda: churn.done or churn.tally.first_failure_s is not None)
+    churn = LoadClient(proxy, lab.loop, load)
+    lab.loop.wait_until(lambda: churn.done or churn.counts.first_failure_s is not None)
     if not churn.done:
-        lab.note(f"from now on, some connections fail: {next(iter(churn.tally.failed))}; nothing is sent for them")
+        lab.note(f"from now on, some connections fail: {next(iter(churn.counts.failed))}; nothing is sent for them")
     tally = churn.run()
     series = {
         name: [second.as_dict()[name] for second in tally.seconds]
@@ -192,5 +192,5 @@ def next_door(lab: Lab, choice: PortChoice, family: int) -> None:
         sources=[proxy.address(family)],
         ports=choice,
     )
-    lab.require(not Churn(proxy, lab.loop, load).run().failed, "the other program finds its ports")
+    lab.require(not LoadClient(proxy, lab.loop, load).run().failed, "the other program finds its ports")
     lab.sleep(1.2)  # so long that tcp_tw_reuse may take what it left

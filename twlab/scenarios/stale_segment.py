@@ -86,7 +86,7 @@ def stale_segment(
     clock.
     """
     wire, random, time_wait_s = lab.wire, lab.random, lab.settings["client"].time_wait_s or 60
-    shuttle, into = lab.shuttle("client", "server", 80, family=family), lab.network["server"].interfaces[0]
+    shuttle, into = lab.connection_pairs("client", "server", 80, family=family), lab.network["server"].interfaces[0]
 
     def trial(port: int) -> Story[str]:
         yield lab.now_s + random.uniform(0, 1 + time_wait_s * PHASES)

@@ -11,7 +11,8 @@ from itertools import groupby
 
 from twlab.errors import UsageError
 from twlab.numerals import is_whole
-from twlab.traffic.applications import Connecting, Connection, Listener
+from twlab.traffic.applications import Connecting, Listener
+from twlab.traffic.connection import Connection
 
 _LETTERS = (("c", "s"), ("a", "b"), ("x", "y"), ("opener", "accepter"))  # of who opened, and of who accepted
 _RUN = 16  # so many equal bytes are shown as a count

@@ -16,14 +16,16 @@ from twlab.segment import Segment
 from twlab.settings import Settings, describe, parse_setting, setting_names
 from twlab.shell import crossing, phrases
 from twlab.shell.ends import Ends
-from twlab.traffic.applications import Connection
+from twlab.traffic.connection import Connection
+from twlab.wire.rules import Held
 
 if TYPE_CHECKING:
     from twlab.lab.assembly import Stage
     from twlab.lab.lab import Lab
     from twlab.report.ladder.numbering import Numbering
-    from twlab.results.pcapng_reading import Sighting
-    from twlab.wire.wire import Rule, Wire
+    from twlab.results.pcapng import Sighting
+    from twlab.wire.rules import Rule
+    from twlab.wire.wire import Wire
 
 _ETHERNET_BYTES = 14
 _BLOCK = 1 << 18
@@ -255,7 +257,7 @@ class Verbs:
         """
         name, _, more = line.partition(" ")
         rule = self._ruled(name)
-        if not hasattr(rule, "release"):
+        if not isinstance(rule, Held):
             raise UsageError(
                 f"{name} {rule.words}: there is nothing to release", "a hold or a copy can be released", "bad-phrase"
             )
@@ -367,7 +369,7 @@ class Verbs:
 
     def sightings(self) -> list[Sighting]:
         """What the capture has by now, with the packets' bytes as far as it keeps them."""
-        from twlab.results.pcapng_reading import read_capture
+        from twlab.results.pcapng import read_capture
 
         packets = self.stage.capture.save()
         return [

@@ -1,236 +1,36 @@
-"""Applications on the nodes: servers that accept, clients that connect, connections that carry
-bytes. Real sockets, one thread.
+"""Applications on the nodes: servers that accept, clients that connect.
 
-A connection reads whatever arrives, as a prompt application does, and keeps it until the scenario
-asks. Sockets are non-blocking; a verb that has to wait serves the lab's loop meanwhile, so the wire
-and the other end go on.
+Real sockets, one thread. Sockets are non-blocking; a verb that has to wait serves the lab's loop
+meanwhile, so the wire and the other end go on.
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-import struct
 from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from twlab.errors import ScenarioError
 from twlab.loop import Loop
+from twlab.results.connect_facts import PENDING, ConnectFact
 from twlab.results.transcript import Transcript
-from twlab.segment import Flow
+from twlab.traffic.connection import Connection
+from twlab.traffic.options import bind_address_only
 
 if TYPE_CHECKING:
     from twlab.network import Node
 
-IP_BIND_ADDRESS_NO_PORT = 24  # include/uapi/linux/in.h; Python has no name for it before 3.12
-_CHUNK = 1 << 18
-_BUFFER = bytearray(
-    _CHUNK
-)  # one for all: in the lab kernel fresh memory is dear, a page fault costs as much as a dozen system calls
-_STATES = (
-    "ESTABLISHED",
-    "SYN_SENT",
-    "SYN_RECV",
-    "FIN_WAIT1",
-    "FIN_WAIT2",
-    "TIME_WAIT",
-    "CLOSE",
-    "CLOSE_WAIT",
-    "LAST_ACK",
-    "LISTEN",
-    "CLOSING",
-)
-
-
-class Connection:
-    """One end of a TCP connection.
-
-    Attributes:
-        flow: the four-tuple, this end first.
-        received: number of bytes that have arrived at the application.
-        closed_by_peer: the peer's FIN has been read.
-        error: name of the error that ended the connection, e.g. ``ECONNRESET``; empty while there
-            is none.
-        keep: whether what arrives is kept for the scenario; False counts it only, for bulk.
-    """
-
-    def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript):
-        self.node = node
-        self.flow = Flow(*sock.getsockname()[:2], *sock.getpeername()[:2])
-        self.received = 0
-        self.closed_by_peer = False
-        self.error = ""
-        self._sock: socket.socket | None = sock
-        self._loop = loop
-        self._transcript = transcript
-        self.keep = True
-        self._unread = bytearray()
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        loop.watch(sock, self._readable)
-
-    def send(self, data: bytes, total: int | None = None, timeout_s: float = 60.0) -> None:
-        """Hand all of `data` to the kernel; with `total`, so many bytes, made by repeating `data`.
-
-        Raises:
-            ScenarioError: the connection broke, or the kernel did not take it all within
-                `timeout_s` (``send-failed``).
-        """
-        wanted = len(data) if total is None else total
-        self._note(f"sends {wanted} bytes")
-        block = memoryview(data)
-        sent = 0
-
-        def push() -> None:
-            nonlocal sent
-            try:
-                while sent < wanted:
-                    start = sent % len(block)
-                    sent += self._open_socket().send(block[start : start + min(_CHUNK, wanted - sent)])
-            except BlockingIOError:
-                pass
-            except OSError as error:
-                self._fail(error)
-
-        self._loop.watch(self._open_socket(), self._readable, push)
-        self._loop.wait_until(lambda: sent == wanted or self.error, timeout_s)
-        if self._sock:
-            self._loop.watch(self._sock, None if self.closed_by_peer else self._readable)
-        if sent < wanted:
-            raise ScenarioError(
-                f"{self.node.name} could send {sent} of {wanted} bytes: {self.error or 'time ran out'}",
-                slug="send-failed",
-            )
-
-    def receive(self, count: int, timeout_s: float = 10.0) -> bytes:
-        """The next `count` bytes; fewer when the peer closed, the connection broke, or `timeout_s`
-        passed.
-        """
-        self._loop.wait_until(lambda: len(self._unread) >= count or self.ended, timeout_s)
-        data = bytes(self._unread[:count])
-        del self._unread[:count]
-        self._note(f"receives {len(data)} of {count} bytes" + (f" ({self.error})" if self.error else ""))
-        return data
-
-    def receive_all(self, timeout_s: float = 10.0) -> bytes:
-        """Everything until the peer closes, the connection breaks, or `timeout_s` passes."""
-        self._loop.wait_until(lambda: self.ended, timeout_s)
-        data = bytes(self._unread)
-        self._unread.clear()
-        self._note(f"receives {len(data)} bytes" + (f" ({self.error})" if self.error else ""))
-        return data
-
-    def wait_received(self, count: int, timeout_s: float = 60.0) -> bool:
-        """Wait until `count` bytes in all have arrived; whether they did."""
-        return self._loop.wait_until(lambda: self.received >= count or self.ended, timeout_s) and self.received >= count
-
-    def wait_closed_by_peer(self, timeout_s: float = 10.0) -> bool:
-        """Wait for the peer's FIN, or for an error; whether one came within `timeout_s`."""
-        return self._loop.wait_until(lambda: self.ended, timeout_s)
-
-    @property
-    def unread(self) -> int:
-        """Bytes that have arrived and that nobody has asked for yet."""
-        return len(self._unread)
-
-    @property
-    def ended(self) -> bool:
-        """Nothing more can arrive: the peer closed, the connection broke, or it is closed here."""
-        return self.closed_by_peer or bool(self.error) or self._sock is None
-
-    @property
-    def state(self) -> str:
-        """The kernel's TCP state of the socket (tcp_info), e.g. ``ESTABLISHED``; ``CLOSED`` once
-        the application let go.
-        """
-        if self._sock is None:
-            return "CLOSED"
-        return _STATES[self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] - 1]
-
-    def check(self) -> str:
-        """Ask the kernel for the error that the application's next call would meet (SO_ERROR); the
-        name of it, also in `error`.
-        """
-        if self._sock and (number := self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
-            self._fail(OSError(number, "SO_ERROR"))
-        return self.error
-
-    def pause(self) -> None:
-        """Stop reading, as an application that is busy elsewhere: what arrives stays with the
-        kernel until `resume`.
-        """
-        self._loop.forget(self._open_socket())
-
-    def resume(self) -> None:
-        """Read again; harmless where there is nothing more to read."""
-        if self._sock and not self.closed_by_peer:
-            self._loop.watch(self._sock, self._readable)
-
-    def finish(self) -> None:
-        """Close the sending half (FIN), go on reading."""
-        self._note("closes its sending half")
-        try:
-            self._open_socket().shutdown(socket.SHUT_WR)
-        except OSError as error:
-            self._fail(error)
-
-    def close(self) -> None:
-        """Close the socket, as close(2) does: FIN, or RST when there is unread data in the kernel."""
-        if self._sock:
-            self._note("closes")
-            self._release()
-
-    def abort(self) -> None:
-        """Close with SO_LINGER 0: RST, and no TIME_WAIT."""
-        self._note("aborts (SO_LINGER 0)")
-        self._open_socket().setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._release()
-
-    def _readable(self) -> None:
-        assert self._sock
-        try:
-            count = self._sock.recv_into(_BUFFER)
-        except BlockingIOError:
-            return
-        except OSError as error:
-            self._fail(error)
-            return
-        if count:
-            self.received += count
-            if self.keep:
-                self._unread += memoryview(_BUFFER)[:count]
-        else:
-            self.closed_by_peer = True
-            self._loop.forget(self._sock)
-
-    def _fail(self, error: OSError) -> None:
-        self.error = errno.errorcode.get(error.errno or 0, str(error))
-        self._note(f"gets {self.error}")
-        self._release()
-
-    def _release(self) -> None:
-        if self._sock:
-            self._loop.forget(self._sock)
-            self._sock.close()
-            self._sock = None
-
-    def _open_socket(self) -> socket.socket:
-        if self._sock is None:
-            raise ScenarioError(f"{self.node.name} uses a connection that is closed", slug="connection-closed")
-        return self._sock
-
-    def _note(self, text: str) -> None:
-        self._transcript.record("verb", text, self.node.name)
-
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """What became of one connect().
+    """The outcome of one connect().
 
     Attributes:
         connection: the connection, or None.
-        error: name of the error, e.g. ``EADDRNOTAVAIL``; ``pending`` when nothing was decided in
-            time; empty on success.
+        error: name of the error, e.g. ``EADDRNOTAVAIL``; ``pending``: no answer in time; empty: the
+            connection came about.
         call: the system call that failed: ``bind`` or ``connect``; empty on success.
         took_s: seconds from the call to its outcome.
     """
@@ -245,7 +45,7 @@ class Attempt:
 
 
 class Connecting:
-    """A connect() under way; `attempt` is its outcome, None while nothing is decided."""
+    """A connect() under way; `attempt` is its outcome, None until it is known."""
 
     def __init__(self, host: Host, sock: socket.socket, to: str, loop: Loop, transcript: Transcript):
         self.attempt: Attempt | None = None
@@ -254,7 +54,7 @@ class Connecting:
         self._started_s = loop.now_s
 
     def start(self, bind_to: tuple[str, int] | None, target: tuple[str, int]) -> None:
-        """Call bind(), where there is something to bind to, and connect()."""
+        """Call bind(), if there is an address or port to bind, and connect()."""
         call = "bind"
         try:
             if bind_to:
@@ -269,10 +69,10 @@ class Connecting:
             self._decide()
 
     def wait(self, timeout_s: float) -> Attempt:
-        """Let time pass until it is decided, or give up after `timeout_s`; the outcome."""
+        """Let time pass until the outcome is known, at most `timeout_s`; return it."""
         self._loop.wait_until(lambda: self.attempt is not None, timeout_s)
         if self.attempt is None:
-            self._end(None, "pending", "connect")
+            self._end(None, PENDING, "connect")
         assert self.attempt is not None
         return self.attempt
 
@@ -290,21 +90,18 @@ class Connecting:
 
     def _end(self, connection: Connection | None, error: str, call: str) -> None:
         self.attempt = Attempt(connection, error, call, self._loop.now_s - self._started_s)
-        took_s = self.attempt.took_s
-        if connection:
-            text = f"connects to {self._to} from port {connection.flow.source_port}"
-        else:
+        if not connection:
             self._loop.forget(self._sock)
             self._sock.close()
-            text = f"{call} to {self._to}" + (
-                f": no answer yet after {took_s:.4g} s" if error == "pending" else f" fails: {error}"
-            )
-        self._transcript.record("verb", text, self._host.name, took_s=round(took_s, 6))
+        fact = ConnectFact(error, call or "connect", self.attempt.took_s)
+        text = fact.text(self._to, connection.flow.source_port if connection else 0)
+        self._transcript.record("verb", text, self._host.name, **fact.details())
 
 
 class Listener:
-    """A listening socket that accepts at once; `accept` hands out the connections in order of
-    arrival.
+    """A listening socket that accepts at once.
+
+    `accept` returns the connections in order of arrival.
     """
 
     def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript):
@@ -317,8 +114,9 @@ class Listener:
         loop.watch(sock, self._arrivals)
 
     def peer_of(self, connection: Connection) -> Connection | None:
-        """The waiting connection whose other end is `connection`; the first one where a gateway has
-        changed the ports; None: there is none.
+        """Return the waiting connection whose other end is `connection`; None: none waits.
+
+        Where a gateway has changed the ports, it is the first that waits.
         """
         flow = connection.flow.reversed()
         by_likeness = sorted(
@@ -329,10 +127,10 @@ class Listener:
         return next(iter(by_likeness), None)
 
     def accept(self, timeout_s: float = 10.0) -> Connection:
-        """The next connection.
+        """Return the next connection.
 
         Raises:
-            ScenarioError: none came within `timeout_s` (``nobody-came``).
+            ScenarioError: no client connected within `timeout_s` (``nobody-came``).
         """
         if not self._loop.wait_until(lambda: self._waiting, timeout_s):
             raise ScenarioError(
@@ -342,7 +140,7 @@ class Listener:
 
     @property
     def waiting(self) -> int:
-        """How many connections have arrived that `accept` has not handed out."""
+        """Connections that have arrived and that `accept` has not returned."""
         return len(self._waiting)
 
     def close(self) -> None:
@@ -373,7 +171,7 @@ class Host:
         self._transcript = transcript
 
     def address(self, family: int = 4) -> str:
-        """The node's main address, IPv4 (4) or IPv6 (6)."""
+        """Return the node's main address, IPv4 (4) or IPv6 (6)."""
         return self.node.address(family)
 
     def listen(self, port: int, *, family: int = 4, address: str | None = None, backlog: int = 4096) -> Listener:
@@ -391,7 +189,7 @@ class Host:
         return Listener(self.node, sock, self._loop, self._transcript)
 
     def connect(self, to: Host, port: int, **options: object) -> Connection:
-        """As `try_connect`, where nothing but success makes sense.
+        """Open a connection as `try_connect` does, where only success makes sense.
 
         Raises:
             ScenarioError: the connection did not come about (``connect-failed``).
@@ -420,8 +218,7 @@ class Host:
             source_port: bind to this port first, with SO_REUSEADDR, as proxies do; 0: the kernel
                 chooses, as in connect() without bind().
             source_address: bind to this address first.
-            timeout_s: give up after so long (the kernel's own patience is about 127 s with 6 SYN
-                retries).
+            timeout_s: seconds after which to give up; with 6 SYN retries the kernel does after 127.
         """
         return self.begin_connect(to, port, source_port=source_port, source_address=source_address, family=family).wait(
             timeout_s
@@ -430,14 +227,14 @@ class Host:
     def begin_connect(
         self, to: Host, port: int, *, source_port: int = 0, source_address: str | None = None, family: int = 4
     ) -> Connecting:
-        """As `try_connect`, without waiting for the outcome: time passes by other verbs."""
+        """Begin `try_connect` without waiting for the outcome; other verbs let time pass."""
         sock = self._socket(family)
         if source_port:
-            # Without it, older kernels have bind() refuse a port that is in TIME_WAIT towards
-            # anyone (seen on 6.1, not on 6.18).
+            # Without it, bind() of older kernels refuses a port that is in TIME_WAIT towards any
+            # peer (seen on 6.1, not on 6.18).
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         elif source_address:
-            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            bind_address_only(sock)
         bind_to = (source_address or self.address(family), source_port) if source_port or source_address else None
         connecting = Connecting(self, sock, f"{to.name} port {port}", self._loop, self._transcript)
         connecting.start(bind_to, (to.address(family), port))

@@ -1,11 +1,10 @@
-"""A client and a server between which connections come and go by the thousand, at little more than
-the price of their system calls.
+"""Connections between a client and a server by the thousand, cheaply.
 
 The verbs of `twlab.traffic.applications` serve the lab's loop while they wait, which a story of a
-few connections can afford. Here every call blocks: between two nodes of one machine a segment has
-arrived when the call that sends it returns, so there is hardly anything to wait for, and a
-connection opened, used and closed takes some twenty system calls. Nothing is armed on the wire,
-either: what crosses it is copied there by a packet socket, with a filter that the kernel runs.
+few connections can afford. Here every call blocks. Between two nodes of one machine a segment has
+arrived when the call that sends it returns, so there is hardly anything to wait for. A connection
+that is opened, used and closed takes some twenty system calls. The wire arms nothing: a packet
+socket copies what crosses it, with a filter that the kernel runs.
 """
 
 from __future__ import annotations
@@ -18,47 +17,50 @@ from typing import TYPE_CHECKING, Literal
 
 from twlab.errors import ScenarioError
 from twlab.linux import bpf
+from twlab.results.connect_facts import ConnectFact
 from twlab.results.transcript import Transcript
 from twlab.segment import Segment, parse
+from twlab.traffic.options import abort_on_close
 
 if TYPE_CHECKING:
     from twlab.loop import Loop
     from twlab.network import Node
 
-End = Literal["client", "server"]
+Side = Literal["client", "server"]
 
 _ETHERTYPES = {4: 0x0800, 6: 0x86DD}
 _PATIENCE = pack("ll", 10, 0)  # s and us for which a socket's call may block
-_ABORT = pack("ii", 1, 0)  # SO_LINGER: on, for 0 s
 _BATCH = 64  # sockets made at a time: to make one in another namespace takes six system calls more
 _COPIED = (100, 1000)  # bytes of the IP packets that the tap sees: none without data, no bulk
 
 
-class Trip:
-    """One connection, both ends in hand.
+class ConnectionPair:
+    """One connection, with both ends in one process.
 
     Attributes:
-        error: name of the first error that either end has met; empty while there is none.
+        error: name of the first error at either end; empty without one.
     """
 
-    def __init__(self, shuttle: Shuttle, near: socket.socket, far: socket.socket):
+    def __init__(self, pairs: ConnectionPairs, near: socket.socket, far: socket.socket):
         self.error = ""
         self._near, self._far = near, far
-        self._shuttle = shuttle
+        self._pairs = pairs
 
     def send(self, data: bytes) -> None:
-        """The client sends `data`, at most so much that it fits into the two kernels' buffers
-        (about 100 KB).
+        """Send `data` from the client.
+
+        It must fit into the two kernels' buffers (about 100 KB).
         """
         try:
             self._near.sendall(data)
-            self._shuttle.tell("client", f"sends {len(data)} bytes")
+            self._pairs.tell("client", f"sends {len(data)} bytes")
         except OSError as error:
             self._fail("client", error)
 
     def receive(self, count: int) -> bytes:
-        """The next `count` bytes at the server; fewer when the connection broke or nothing came for
-        10 s.
+        """Return the next `count` bytes at the server.
+
+        Fewer when the connection broke or nothing came for 10 s.
         """
         data = b""
         try:
@@ -66,30 +68,30 @@ class Trip:
                 data += more
         except OSError as error:
             self._fail("server", error)
-        self._shuttle.tell("server", f"receives {len(data)} of {count} bytes")
+        self._pairs.tell("server", f"receives {len(data)} of {count} bytes")
         return data
 
     def close(self) -> None:
-        """Close it, the client first: the client is in TIME_WAIT then."""
-        self._shuttle.tell("client", "closes, and then the server")
+        """Close it, the client first, which then has the TIME_WAIT."""
+        self._pairs.tell("client", "closes, and then the server")
         self._near.close()
         self._far.close()
 
     def abort(self) -> None:
-        """End it by a RST of the client's, without TIME_WAIT."""
-        self._shuttle.tell("client", "aborts (SO_LINGER 0)")
-        self._near.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _ABORT)
+        """End it by a RST of the client, without TIME_WAIT."""
+        self._pairs.tell("client", "aborts (SO_LINGER 0)")
+        abort_on_close(self._near)
         self._near.close()
         self._far.close()
 
-    def _fail(self, end: End, error: OSError) -> None:
+    def _fail(self, side: Side, error: OSError) -> None:
         name = errno.errorcode.get(error.errno or 0, str(error))
         self.error = self.error or name
-        self._shuttle.tell(end, f"gets {name}")
+        self._pairs.tell(side, f"gets {name}")
 
 
-class Shuttle:
-    """`client` and `server`, which listens on `port`, with a tap at `wire` between them.
+class ConnectionPairs:
+    """A client, a server that listens on `port`, and a tap at the wire between them.
 
     Args:
         family: 4 or 6.
@@ -110,22 +112,28 @@ class Shuttle:
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _PATIENCE)  # what it accepts inherits that
         self._listener.bind(self._to)
         self._listener.listen(4096)
-        # Of one protocol, and not of all, a packet socket sees what comes in at the wire and not
-        # what goes out again: each segment once.
+        # A packet socket of one protocol sees what comes in at the wire and not what goes out
+        # again: each segment once.
         self._tap = wire.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(_ETHERTYPES[family]))
         bpf.attach(self._tap, bpf.sized(*_COPIED, bpf.tcp_to_port(port, family)))
 
-    def connect(self, source_port: int) -> Trip:
-        """Open a connection from `source_port`. Raises ScenarioError: it does not come about
-        (``connect-failed``).
+    def connect(self, source_port: int) -> ConnectionPair:
+        """Open a connection from `source_port`.
+
+        Raises:
+            ScenarioError: it does not come about (``connect-failed``).
         """
         if trip := self.try_connect(source_port):
             return trip
         raise self._failed(source_port, "EADDRNOTAVAIL")
 
-    def try_connect(self, source_port: int) -> Trip | None:
-        """As `connect`, but None where the kernel refuses the four-tuple because it is in TIME_WAIT
-        (EADDRNOTAVAIL).
+    def try_connect(self, source_port: int) -> ConnectionPair | None:
+        """Open a connection from `source_port`; return None if TIME_WAIT prevents it.
+
+        That is where the kernel refuses the four-tuple with EADDRNOTAVAIL.
+
+        Raises:
+            ScenarioError: it fails for another reason (``connect-failed``).
         """
         near = self._socket()
         try:
@@ -137,19 +145,20 @@ class Shuttle:
         except OSError as error:
             near.close()
             name = errno.errorcode.get(error.errno or 0, str(error))
-            self.tell("client", f"connect to {self._server.name} from port {source_port} fails: {name}")
+            self._note(ConnectFact(name), source_port)
             if error.errno == errno.EADDRNOTAVAIL:
                 return None
             raise self._failed(source_port, name) from error
-        self.tell("client", f"connects to {self._server.name} from port {source_port}")
-        return Trip(self, near, far)
+        self._note(ConnectFact(), source_port)
+        return ConnectionPair(self, near, far)
 
     def copied(self, source_port: int) -> Segment:
-        """The next segment from `source_port` with some 100 to 900 bytes of data that the wire has
-        seen, a call after the other; not bulk.
+        """Return the next segment from `source_port` that the wire has seen.
+
+        Only segments with some 100 to 900 bytes of data count; each call returns the next one.
 
         Raises:
-            ScenarioError: it has seen no further one (``nothing-seen``).
+            ScenarioError: the wire has seen no further one (``nothing-seen``).
         """
         now_s = self._loop.now_s
         while not self._copies[source_port]:
@@ -164,13 +173,17 @@ class Shuttle:
         return self._copies[source_port].popleft()
 
     def close(self) -> None:
-        """Stop listening, and let go of everything but the trips."""
+        """Stop listening, and close everything but the connections."""
         for sock in (self._listener, self._tap, *self._made):
             sock.close()
 
-    def tell(self, end: End, text: str) -> None:
-        """Put what one end does into the transcript."""
-        self._transcript.record("verb", text, self._client.name if end == "client" else self._server.name)
+    def tell(self, side: Side, text: str) -> None:
+        """Record in the transcript what one side does."""
+        self._transcript.record("verb", text, self._client.name if side == "client" else self._server.name)
+
+    def _note(self, fact: ConnectFact, source_port: int) -> None:
+        text = fact.text(self._server.name, source_port)
+        self._transcript.record("verb", text, self._client.name, **fact.details())
 
     def _socket(self) -> socket.socket:
         if not self._made:

@@ -1,8 +1,7 @@
-"""HTTP at both ends of a proxy: an origin that answers, and clients that ask at a chosen rate. Real
-HTTP/1.1 on the lab's loop.
+"""HTTP/1.1 at both ends of a proxy: a server, and clients at a chosen rate.
 
-Only as much of HTTP (RFC 9112) as a proxy that stands between the two needs: GET, a length, and
-whether the connection is kept.
+Only as much of HTTP (RFC 9112) as a proxy between the two needs: GET, a length, and whether the
+connection is kept.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ class WebServer:
         port: to listen on.
         body: of each answer.
         hangs_up: whether it closes first where a request wants the connection closed, as most
-            servers do; False: it leaves closing to the other end, which then has the TIME_WAIT.
+            servers do; False: the other end closes, and then has the TIME_WAIT.
 
     Attributes:
         connections: accepted so far.
@@ -103,23 +102,24 @@ class WebServer:
 
 
 class WebClients:
-    """Ask for one page at a steady rate, whatever becomes of the requests before (an open loop),
-    from being made until `done`.
+    """Clients that ask for one page at a steady rate, until `done`.
+
+    An open loop: requests do not wait for the answers to earlier ones.
 
     Args:
         node: where they are.
         address: (IPv4 address, port) of the server.
         rate_per_s, duration_s: requests a second, and for how many seconds.
-        keep_alive: a connection is used again once it is idle; False: every request has its own,
-            and closes it when it has its answer.
-        patience_s: a request that is not answered after so long counts as ``timeout``.
+        keep_alive: a connection is used again once it is idle; False: every request opens one, and
+            closes it when it has its answer.
+        patience_s: seconds after which a request counts as ``timeout``.
 
     Attributes:
-        answers: requests by what became of them: the status code as text, the name of an error,
-            ``closed`` or ``timeout``.
+        answers: requests by outcome: the status code as text, the name of an error, ``closed`` or
+            ``timeout``.
         first_failure_s: seconds from the beginning to the first request that was sent and not
-            answered with 200; None while there is none.
-        first_refusal: what came instead, the body of an error page perhaps.
+            answered with 200; None without one.
+        first_refusal: the answer to that request, e.g. the body of an error page.
         connections: opened so far.
         asked: requests that have arrived so far.
     """
@@ -153,11 +153,11 @@ class WebClients:
 
     @property
     def done(self) -> bool:
-        """Every request has been sent, and answered or given up."""
+        """Whether every request has been sent, and answered or given up."""
         return self.asked == self._total and not self._under_way
 
     def close(self) -> None:
-        """Nothing more is asked, and every connection is closed."""
+        """Send no more requests, and close every connection."""
         self.asked = self._total
         for ask in [*self._under_way, *self._idle]:
             self._drop(ask)
@@ -165,7 +165,7 @@ class WebClients:
         self._idle.clear()
 
     def _arrive(self) -> None:
-        """One request, and the time of the next one."""
+        """Send one request, and set the time of the next one."""
         if self.asked == self._total:
             return
         self.asked += 1
@@ -188,8 +188,9 @@ class WebClients:
         self._loop.call_at(self._began_s + self.asked / self._rate_per_s, self._arrive)
 
     def _connect(self, now_s: float) -> tuple[_Ask, int]:
-        """A connection that is being opened; or not, and why (errno): the clients' own ports may be
-        taken, too.
+        """Open a connection; return it with 0, or with the error number.
+
+        The clients' ports may be used up, too.
         """
         self.connections += 1
         sock = self.node.socket()
@@ -231,7 +232,7 @@ class WebClients:
             self._end(ask, head.split(maxsplit=2)[1].decode() if found else "closed")
 
     def _end(self, ask: _Ask, answer: str, keep: bool = False) -> None:
-        """A request has been answered, or failed."""
+        """Count a request that has been answered or has failed."""
         self.answers[answer] += 1
         if answer != "200" and (self.first_failure_s is None or ask.asked_s < self.first_failure_s):
             self.first_failure_s, self.first_refusal = ask.asked_s, bytes(ask.unread)
@@ -249,8 +250,9 @@ class WebClients:
 
 
 class _Ask:
-    """A connection of a client's, with the request that is under way on it. `timer` ends the
-    patience with it.
+    """A client's connection, with the request under way on it.
+
+    `timer` ends the request when its time is over.
     """
 
     timer: Timer
@@ -265,8 +267,12 @@ class _Ask:
 
 
 def wants_close(head: bytes) -> bool:
-    """Whether the sender of this head (a request's or an answer's, without the empty line) means
-    the connection to end with it (RFC 9112, 9.3).
+    """Return whether the sender of `head` wants the connection closed afterwards.
+
+    RFC 9112 section 9.3.
+
+    Args:
+        head: of a request or an answer, without the empty line.
     """
     first = head.split(b"\r\n", 1)[0]
     return bool(_CLOSE.search(head)) or (

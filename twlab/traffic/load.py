@@ -1,9 +1,8 @@
-"""A load of new connections, and the account of what became of it. Pure:
-`twlab.traffic.load_client` puts it on a node.
+"""A load of new connections, and the counts of its outcome. Pure.
 
-A load is open-loop: what arrives when is settled beforehand, and does not wait for what came
-before. So a server or a range of ports that cannot keep up shows as failures, and not as a client
-that politely slows down.
+`twlab.traffic.load_client` puts it on a node. A load is open-loop: the times of arrival are fixed
+beforehand, and no arrival waits for an earlier connection. So a server or a range of ports that
+cannot keep up shows as failures, and not as a client that slows down.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ _MOST_SAMPLES = 20_000  # connect times kept of one second
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What is to be opened, how often, and how it ends.
+    """What to open, how often, and how each connection ends.
 
     Attributes:
         rate_per_s: requests that arrive in a second, evenly; each takes a new connection unless
@@ -31,28 +30,28 @@ class Load:
             allows, always (a closed loop, for benchmarks).
         duration_s: seconds in which they arrive.
         targets: (address, port) to connect to, in turn; IPv4 or IPv6.
-        sources: local addresses to connect from, in turn; none: the kernel chooses.
+        sources: local addresses to connect from, in turn; empty: the kernel chooses.
         ports: see `PortChoice`.
         port_range: first and last port, for EXPLICIT and RANGE.
         reuse_address: SO_REUSEADDR.
         linger_0: SO_LINGER with 0 s: the opener's close sends RST, and leaves no TIME_WAIT.
         opener_closes: the opener closes first, and has the TIME_WAIT; False: it waits for the other
             end to close.
-        request: bytes sent in each request; none: the connection is opened and closed.
+        request: bytes sent in each request; empty: the connection is opened and closed.
         response_bytes: bytes awaited in answer to each request; 0 with a request: all until the
             other end closes.
-        requests_per_connection: above 1, connections are kept for the next request, and closed
-            after so many.
-        tick_s: arrivals of so many seconds are opened together.
-        patience_s: a connection that is not done after so many seconds is given up, and counts as
+        requests_per_connection: above 1, a connection is kept for the next request, and closed
+            after this number.
+        tick_s: length of a tick in seconds; the arrivals of one tick are opened together.
+        patience_s: seconds after which a connection that is not done is given up; it counts as
             failed with ETIMEDOUT.
-        most_open: connections open at a time; arrivals past it wait, and `Tally.worst_late_s` tells
-            how long.
-        timed: take the time of each connect, at the price of two more looks at the clock (which are
+        most_open: connections open at a time; further arrivals wait, and
+            `LoadCounts.worst_late_s` says how long.
+        timed: measure each connect, at the price of two more readings of the clock (which are
             system calls in the lab kernel).
 
     Raises:
-        UsageError: a rate, duration or number that cannot be (``bad-load``).
+        UsageError: a rate, duration or number is out of range (``bad-load``).
     """
 
     rate_per_s: float
@@ -84,9 +83,9 @@ class Load:
                 self.requests_per_connection, self.tick_s, self.patience_s, self.most_open
             )
             <= 0,
-            "connections are kept only if each request has a request and a response of known length": self.requests_per_connection
-            > 1
-            and not (self.request and self.response_bytes),
+            "connections are kept only if each request has a request and a response of known length": (
+                self.requests_per_connection > 1 and not (self.request and self.response_bytes)
+            ),
         }
         if wrong := next((rule for rule, broken in faults.items() if broken), ""):
             raise UsageError(f"this load of connections is not possible: {wrong}", slug="bad-load")
@@ -97,7 +96,7 @@ class Load:
         return math.ceil(self.rate_per_s * self.duration_s) if self.rate_per_s < math.inf else math.inf
 
     def arrived(self, elapsed_s: float) -> float:
-        """Requests that have arrived after `elapsed_s` seconds, the first one at 0."""
+        """Return the requests that have arrived after `elapsed_s`, the first one at 0."""
         return min(math.floor(elapsed_s * self.rate_per_s) + 1, self.total) if self.rate_per_s < math.inf else math.inf
 
 
@@ -132,19 +131,18 @@ class Second:
     cpu_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values."""
+        """Return JSON values."""
         return {**vars(self), "failed": dict(self.failed)}
 
 
-class Tally:
-    """What became of a load: a row for each second, and the sums.
+class LoadCounts:
+    """The outcome of a load: counts for each second, and their sums.
 
     Attributes:
-        seconds: the rows, in order; the last one is under way until the load is done.
-        first_failure_s: when the first failure was, in seconds from the beginning; None while there
-            is none.
-        worst_late_s: most by which the generator itself was behind its own plan. A result with much
-            of it is none.
+        seconds: the counts, in order; the last second is under way until the load is done.
+        first_failure_s: seconds from the beginning to the first failure; None without one.
+        worst_late_s: most seconds by which the generator was behind its schedule. A large value
+            invalidates the result.
     """
 
     def __init__(self) -> None:
@@ -179,18 +177,18 @@ class Tally:
         return sum((second.failed for second in self.seconds), Counter())
 
     def fail(self, call: str, error: str, at_s: float) -> None:
-        """One failure."""
+        """Count one failure."""
         self.now.failed[f"{call} {error}"] += 1
         if self.first_failure_s is None:
             self.first_failure_s = at_s
 
     def connect_took(self, took_s: float) -> None:
-        """The time of one connect."""
+        """Note the duration of one connect."""
         if len(self._times_s) < _MOST_SAMPLES:
             self._times_s.append(took_s)
 
     def close_second(self, *, in_time_wait: int, still_open: int, cpu_s: float) -> None:
-        """The second under way is over; what was measured at its end."""
+        """Complete the second under way with what was measured at its end."""
         self.now.in_time_wait, self.now.open, self.now.cpu_s = in_time_wait, still_open, round(cpu_s, 4)
         if self._times_s:
             self.now.connect_median_us = round(median(self._times_s) * 1e6, 1)
@@ -198,11 +196,11 @@ class Tally:
             self._times_s.clear()
 
     def open_second(self, at_s: int) -> None:
-        """The next second begins, or a later one, where the process was kept from counting."""
+        """Begin the next second, or a later one if the process was kept from counting."""
         self.seconds.append(Second(at_s))
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values: the sums, and the rows."""
+        """Return JSON values: the sums, and the seconds."""
         sums = {
             "attempted": self.attempted,
             "connected": self.connected,

@@ -1,10 +1,9 @@
 """Opens and closes connections at a chosen rate, from one node, on the lab's loop.
 
-How it is fast, in the lab kernel above all, where a system call costs as much as a hundred lines of
-Python: what arrives in one tick is opened together. Between neighbours a handshake is over when
-connect() returns, so one poll() tells of all of them, and one close_range() closes them; only what
-is not done by then (a longer path, a request to be answered) is watched by an epoll of our own, one
-call for each connection.
+In the lab kernel a system call costs as much as a hundred lines of Python, so the arrivals of one
+tick are opened together. Between neighbours a handshake is over when connect() returns: one poll()
+finds all of them, and one close_range() closes them. An epoll watches only those that take longer
+(a longer path, a request to be answered), one call for each connection.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ import math
 import resource
 import select
 import socket
-import struct
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -24,48 +22,45 @@ from typing import TYPE_CHECKING
 from twlab.linux.tcp_sockets import Count
 from twlab.loop import Loop, Timer, cpu_s
 from twlab.ports import PortChoice
-from twlab.traffic.load import Load, Tally
-from twlab.traffic.load_server import Origin, close_all, ready
+from twlab.traffic.load import Load, LoadCounts
+from twlab.traffic.load_server import LoadServer, close_all, ready
+from twlab.traffic.options import abort_on_close, bind_address_only, limit_ports
 
 if TYPE_CHECKING:
     from twlab.network import Node
 
-__all__ = ["Churn", "Load", "Origin", "PortChoice", "Tally"]
+__all__ = ["Load", "LoadClient", "LoadCounts", "LoadServer", "PortChoice"]
 
-IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE = (
-    24,
-    51,
-)  # include/uapi/linux/in.h; Python has no names for them before 3.12
 _AT_ONCE = 200  # connections opened together at most, so that the accept queue of the other end has room for them
 _FULL = 1 << 16
 _BUFFER = bytearray(_FULL)
-_LINGER_0 = struct.pack("ii", 1, 0)
 _TO_READ = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
 _EVENTS = _TO_READ | select.EPOLLOUT
 
 
-class Churn:
-    """Puts `load` on `node`, from being made until `done`; the other end is an `Origin`, or any
-    server.
+class LoadClient:
+    """Puts `load` on `node` until `done`; the peer is a `LoadServer` or any server.
+
+    It begins when it is made.
 
     Attributes:
-        tally: what has become of it so far.
-        done: all that arrived has been dealt with, or `stop` was called.
+        counts: the outcome so far.
+        done: all arrivals have been dealt with, or `stop` was called.
     """
 
     def __init__(self, node: Node, loop: Loop, load: Load):
         resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
         self.node = node
         self.load = load
-        self.tally = Tally()
+        self.counts = LoadCounts()
         self.done = False
         self._loop = loop
         self._family = socket.AF_INET6 if ":" in load.targets[0][0] else socket.AF_INET
         self._prepare = _preparation(load, node.address(6 if self._family == socket.AF_INET6 else 4))
         self._targets = itertools.cycle(load.targets)
         self._issued = 0
-        self._open: dict[int, _End] = {}
-        self._idle: deque[_End] = deque()
+        self._open: dict[int, _Opened] = {}
+        self._idle: deque[_Opened] = deque()
         self._epoll = select.epoll()
         self._time_wait = Count(node)
         self._began_s = loop.now_s
@@ -74,20 +69,20 @@ class Churn:
         loop.watch(self._epoll, self._events)
         self._tick()
 
-    def run(self) -> Tally:
-        """Serve the loop until all is done."""
+    def run(self) -> LoadCounts:
+        """Serve the loop until all is done; return the counts."""
         self._loop.wait_until(lambda: self.done)
-        return self.tally
+        return self.counts
 
     def stop(self) -> None:
-        """Nothing more is opened, and what is open is closed."""
+        """Open nothing more, and close what is open."""
         if self.done:
             return
         self.done = True
         if self._timer:
             self._timer.cancel()
-        for end in list(self._open.values()):
-            self._drop(end)
+        for connection in list(self._open.values()):
+            self._drop(connection)
         self._end_second()
         self._loop.forget(self._epoll)
         self._epoll.close()
@@ -101,18 +96,18 @@ class Churn:
     # arrivals
 
     def _tick(self) -> None:
-        """Deal with what has arrived, and come back."""
+        """Open what has arrived, and set the next tick."""
         now_s = self.elapsed_s
-        if int(now_s) > self.tally.now.at_s:
+        if int(now_s) > self.counts.now.at_s:
             self._end_second()
-            self.tally.open_second(int(now_s))
+            self.counts.open_second(int(now_s))
         self._give_up(now_s)
         over = now_s >= self.load.duration_s
         arrived = min(self.load.arrived(now_s), self._issued if over and self.load.rate_per_s == math.inf else math.inf)
         while (count := int(min(arrived - self._issued, self._room()))) > 0 and not self.done:
             if self.load.rate_per_s < math.inf:
-                self.tally.worst_late_s = max(
-                    self.tally.worst_late_s, self.elapsed_s - self._issued / self.load.rate_per_s - self.load.tick_s
+                self.counts.worst_late_s = max(
+                    self.counts.worst_late_s, self.elapsed_s - self._issued / self.load.rate_per_s - self.load.tick_s
                 )
             self._issued += count
             self._arrive(count, now_s)
@@ -137,9 +132,9 @@ class Churn:
 
     def _arrive(self, count: int, now_s: float) -> None:
         while self._idle and count:
-            self._ask(end := self._idle.popleft(), now_s)
-            if end.unsent:
-                self._epoll.modify(end.sock, _EVENTS)
+            self._ask(connection := self._idle.popleft(), now_s)
+            if connection.unsent:
+                self._epoll.modify(connection.sock, _EVENTS)
             count -= 1
         if count:
             self._connect(count, now_s)
@@ -147,11 +142,11 @@ class Churn:
     # opening
 
     def _connect(self, count: int, now_s: float) -> None:
-        """Open `count` connections; whatever can be settled at once is."""
-        self.tally.now.attempted += count
+        """Open `count` connections, and finish those that are established at once."""
+        self.counts.now.attempted += count
         with self.node.inside():
             socks = [socket.SocketType(self._family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) for _ in range(count)]
-        begun: dict[int, _End] = {}
+        begun: dict[int, _Opened] = {}
         timed, began_s, took_s = self.load.timed, now_s, 0.0
         for sock in socks:
             try:
@@ -165,58 +160,58 @@ class Churn:
             if timed:
                 took_s = self.elapsed_s - began_s
             if number in (0, errno.EINPROGRESS):
-                begun[sock.fileno()] = _End(sock, began_s, took_s)
+                begun[sock.fileno()] = _Opened(sock, began_s, took_s)
             else:
                 self._fail("connect", number, now_s)
         self._open |= begun
         done = []
         for fd, events in ready(begun, select.POLLOUT):
-            end = begun.pop(fd)
+            connection = begun.pop(fd)
             if events & select.POLLERR:
-                begun[fd] = end
-            elif self._established(end, end.took_s):
-                done.append(end)
-            elif not end.closed:
-                self._epoll.register(fd, _EVENTS if end.unsent else _TO_READ)
+                begun[fd] = connection
+            elif self._established(connection, connection.took_s):
+                done.append(connection)
+            elif not connection.closed:
+                self._epoll.register(fd, _EVENTS if connection.unsent else _TO_READ)
         for fd in begun:
             self._epoll.register(fd, _EVENTS)
         self._close(done)
 
-    def _established(self, end: _End, took_s: float) -> bool:
-        """A connection came about; whether it is to be closed again at once."""
-        end.connected = True
-        self.tally.now.connected += 1
+    def _established(self, connection: _Opened, took_s: float) -> bool:
+        """Count an established connection; return whether to close it at once."""
+        connection.connected = True
+        self.counts.now.connected += 1
         if self.load.timed:
-            self.tally.connect_took(took_s)
+            self.counts.connect_took(took_s)
         if self.load.request:
-            self._ask(end, end.began_s)
+            self._ask(connection, connection.began_s)
             return False
-        self.tally.now.answered += 1
+        self.counts.now.answered += 1
         return self.load.opener_closes
 
     # requests
 
-    def _ask(self, end: _End, now_s: float) -> None:
+    def _ask(self, connection: _Opened, now_s: float) -> None:
         """Send a request."""
-        end.owed_since_s = now_s
-        end.unsent = self.load.request
-        self._push(end)
+        connection.owed_since_s = now_s
+        connection.unsent = self.load.request
+        self._push(connection)
 
-    def _push(self, end: _End) -> None:
+    def _push(self, connection: _Opened) -> None:
         try:
-            sent = end.sock.send(end.unsent)
-            end.unsent = end.unsent[sent:] if sent < len(end.unsent) else b""
+            sent = connection.sock.send(connection.unsent)
+            connection.unsent = connection.unsent[sent:] if sent < len(connection.unsent) else b""
         except BlockingIOError:
             pass
         except OSError as error:
-            self._broke(end, "send", error.errno or 0)
+            self._broke(connection, "send", error.errno or 0)
 
     def _events(self) -> None:
-        """Something happened at connections that were not settled at once."""
+        """Go on with the connections at which something happened."""
         done = []
         for fd, events in self._epoll.poll(0):
-            if (end := self._open.get(fd)) and self._event(end, events):
-                done.append(end)
+            if (connection := self._open.get(fd)) and self._event(connection, events):
+                done.append(connection)
         self._close(done)
         if (
             self.load.rate_per_s == math.inf
@@ -227,100 +222,104 @@ class Churn:
             self._issued += (count := self._room())
             self._arrive(count, self.elapsed_s)
 
-    def _event(self, end: _End, events: int) -> bool:
-        """Go on with a connection; whether it is to be closed."""
-        if not end.connected:
-            if number := end.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
-                self._broke(end, "connect", number)
+    def _event(self, connection: _Opened, events: int) -> bool:
+        """Go on with a connection; return whether to close it."""
+        if not connection.connected:
+            if number := connection.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+                self._broke(connection, "connect", number)
                 return False
             if not events & select.EPOLLOUT:
                 return False
-            if self._established(end, self.elapsed_s - end.began_s if self.load.timed else 0.0):
+            if self._established(connection, self.elapsed_s - connection.began_s if self.load.timed else 0.0):
                 return True
-        if end.unsent:
-            self._push(end)
+        if connection.unsent:
+            self._push(connection)
         return (
             bool(events & (select.EPOLLIN | select.EPOLLRDHUP))
-            and not end.closed
-            and self._read(end, bool(events & select.EPOLLRDHUP))
+            and not connection.closed
+            and self._read(connection, bool(events & select.EPOLLRDHUP))
         )
 
-    def _read(self, end: _End, closed: bool) -> bool:
-        """Read what there is; `closed`: the other end has closed. Whether the connection is to be
-        closed here, too.
+    def _read(self, connection: _Opened, closed: bool) -> bool:
+        """Read all that is there; return whether to close the connection.
+
+        Args:
+            closed: the other end has closed.
         """
         try:
             count = _FULL
             while count == _FULL:  # a read that does not fill the buffer has emptied the socket (epoll(7))
-                count = end.sock.recv_into(_BUFFER)
-                end.received += count
+                count = connection.sock.recv_into(_BUFFER)
+                connection.received += count
         except BlockingIOError:
             pass
         except OSError as error:
-            self._broke(end, "recv", error.errno or 0)
+            self._broke(connection, "recv", error.errno or 0)
             return False
         if not self.load.request:
             return closed
         wanted = self.load.response_bytes
-        if end.owed_since_s is not None and (end.received >= wanted if wanted else closed and end.received):
-            self.tally.now.answered += 1
-            end.received, end.owed_since_s, end.requests = 0, None, end.requests + 1
-            if end.requests >= self.load.requests_per_connection:
+        if connection.owed_since_s is not None and (
+            connection.received >= wanted if wanted else closed and connection.received
+        ):
+            self.counts.now.answered += 1
+            connection.received, connection.owed_since_s, connection.requests = 0, None, connection.requests + 1
+            if connection.requests >= self.load.requests_per_connection:
                 return closed or self.load.opener_closes or not wanted
             if not closed:
-                self._idle.append(end)
-        elif closed and end.owed_since_s is not None:
-            self.tally.fail("recv", "EOF", self.elapsed_s)
-        if closed and end in self._idle:
-            self._idle.remove(end)
+                self._idle.append(connection)
+        elif closed and connection.owed_since_s is not None:
+            self.counts.fail("recv", "EOF", self.elapsed_s)
+        if closed and connection in self._idle:
+            self._idle.remove(connection)
         return closed
 
     # closing
 
-    def _close(self, ends: list[_End]) -> None:
+    def _close(self, opened: list[_Opened]) -> None:
         """Close connections that went well."""
-        for end in ends:
-            end.closed = True
-            del self._open[end.sock.fileno()]
+        for connection in opened:
+            connection.closed = True
+            del self._open[connection.sock.fileno()]
             if self.load.linger_0:
-                end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
-        close_all(end.sock.detach() for end in ends)
+                abort_on_close(connection.sock)
+        close_all(connection.sock.detach() for connection in opened)
 
-    def _drop(self, end: _End) -> None:
-        end.closed = True
-        self._open.pop(end.sock.fileno(), None)
+    def _drop(self, connection: _Opened) -> None:
+        connection.closed = True
+        self._open.pop(connection.sock.fileno(), None)
         with contextlib.suppress(ValueError):
-            self._idle.remove(end)
-        end.sock.close()
+            self._idle.remove(connection)
+        connection.sock.close()
 
-    def _broke(self, end: _End, call: str, number: int) -> None:
+    def _broke(self, connection: _Opened, call: str, number: int) -> None:
         self._fail(call, number, self.elapsed_s)
-        self._drop(end)
+        self._drop(connection)
 
     def _fail(self, call: str, number: int, at_s: float) -> None:
-        self.tally.fail(call, errno.errorcode.get(number, str(number)), at_s)
+        self.counts.fail(call, errno.errorcode.get(number, str(number)), at_s)
 
     def _give_up(self, now_s: float) -> None:
-        """Connections that are waited for too long. The oldest stand first."""
+        """Fail connections that are overdue; the oldest stand first."""
         late = []
-        for end in self._open.values():
-            if now_s - end.began_s <= self.load.patience_s:
+        for connection in self._open.values():
+            if now_s - connection.began_s <= self.load.patience_s:
                 break
-            if end.owed_since_s is not None and now_s - end.owed_since_s > self.load.patience_s:
-                late.append(end)
-        for end in late:
-            self._broke(end, "recv" if end.connected else "connect", errno.ETIMEDOUT)
+            if connection.owed_since_s is not None and now_s - connection.owed_since_s > self.load.patience_s:
+                late.append(connection)
+        for connection in late:
+            self._broke(connection, "recv" if connection.connected else "connect", errno.ETIMEDOUT)
 
     def _end_second(self) -> None:
         spent_s = cpu_s()
-        self.tally.close_second(
+        self.counts.close_second(
             in_time_wait=self._time_wait(), still_open=len(self._open), cpu_s=spent_s - self._began_cpu_s
         )
         self._began_cpu_s = spent_s
 
 
-class _End:
-    """One connection of ours."""
+class _Opened:
+    """One connection of the load."""
 
     __slots__ = ("began_s", "closed", "connected", "owed_since_s", "received", "requests", "sock", "took_s", "unsent")
 
@@ -337,20 +336,19 @@ class _End:
 
 
 def _preparation(load: Load, main_address: str) -> Callable[[socket.SocketType], None]:
-    """What is done to a socket between socket() and connect()."""
+    """Return what is done to a socket between socket() and connect()."""
     sources = itertools.cycle(load.sources or [main_address])
     low, high = load.port_range
     ports = itertools.cycle(range(low, high + 1))
     choice = PortChoice.NO_PORT if load.sources and load.ports is PortChoice.CONNECT else load.ports
-    local_range = struct.pack("=I", high << 16 | low)
 
     def prepare(sock: socket.SocketType) -> None:
         if load.reuse_address:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if choice is PortChoice.RANGE:
-            sock.setsockopt(socket.IPPROTO_IP, IP_LOCAL_PORT_RANGE, local_range)
+            limit_ports(sock, low, high)
         if choice is PortChoice.NO_PORT or (choice is PortChoice.RANGE and load.sources):
-            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            bind_address_only(sock)
         if choice in (PortChoice.BIND, PortChoice.NO_PORT, PortChoice.EXPLICIT) or load.sources:
             sock.bind((next(sources), next(ports) if choice is PortChoice.EXPLICIT else 0))
 

@@ -1,5 +1,6 @@
-"""The other end of a load: a server on the lab's loop that accepts, answers by length, and closes.
-As few system calls as that takes.
+"""A server for a load, on the lab's loop: it accepts, answers by length, closes.
+
+It makes as few system calls as that takes.
 """
 
 from __future__ import annotations
@@ -21,17 +22,17 @@ _CHUNK = 1 << 16
 _EVENTS = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
 
 
-class Origin:
+class LoadServer:
     """Answers connections to `node`, from being made until `close`.
 
     Args:
         ports: to listen on, each of them.
         address: to listen on; None: the node's main IPv4 address.
-        request_bytes: a request is complete with so many bytes; 0: there are none, and the end of
-            the peer's half is awaited instead.
-        response: what answers each request.
-        responses: after so many, this end closes; 0: it leaves that to the peer. Without requests,
-            1 means: close as soon as accepted.
+        request_bytes: length of a request; 0: there are none, and the server waits for the peer to
+            close.
+        response: the answer to each request.
+        responses: number of answers after which this end closes; 0: the peer closes. Without
+            requests, 1 means: close as soon as accepted.
         backlog: longest queue of connections not yet accepted.
 
     Attributes:
@@ -55,7 +56,7 @@ class Origin:
         self.accepted = self.answered = 0
         self._loop = loop
         self._request_bytes, self._response, self._responses = request_bytes, response, responses
-        self._open: dict[int, _End] = {}
+        self._open: dict[int, _Accepted] = {}
         self._epoll = select.epoll()
         self._listeners = []
         for port in ports:
@@ -79,8 +80,9 @@ class Origin:
         self._open.clear()
 
     def _arrivals(self, listener: socket.socket) -> None:
-        """Accept all that have come. Most of those without a request have been closed by the peer
-        already, and are done with at once.
+        """Accept all that have come.
+
+        Most peers that send no request have closed already; those connections are closed at once.
         """
         fds = []
         with contextlib.suppress(BlockingIOError):
@@ -93,7 +95,7 @@ class Origin:
             fds = sorted(set(fds) - set(done))
         for fd in fds:
             os.set_blocking(fd, False)
-            self._open[fd] = _End()
+            self._open[fd] = _Accepted()
             self._epoll.register(fd, _EVENTS)
 
     def _events(self) -> None:
@@ -102,11 +104,11 @@ class Origin:
         for fd in done:
             del self._open[fd]
 
-    def _serve(self, fd: int, end: _End) -> bool:
-        """Read and answer what can be; whether the connection is done with."""
+    def _serve(self, fd: int, connection: _Accepted) -> bool:
+        """Read and answer what is there; return whether the connection is finished."""
         try:
             while data := os.read(fd, _CHUNK):
-                end.received += len(data)
+                connection.received += len(data)
         except BlockingIOError:
             pass
         except OSError:  # reset
@@ -114,23 +116,25 @@ class Origin:
         else:
             return True
         if self._request_bytes:
-            wanted, end.received = divmod(end.received, self._request_bytes)
+            wanted, connection.received = divmod(connection.received, self._request_bytes)
             self.answered += wanted
-            end.answered += wanted
-            end.unsent += self._response * wanted
+            connection.answered += wanted
+            connection.unsent += self._response * wanted
         try:
-            while end.unsent:
-                end.unsent = end.unsent[os.write(fd, end.unsent) :]
+            while connection.unsent:
+                connection.unsent = connection.unsent[os.write(fd, connection.unsent) :]
         except BlockingIOError:
             return False
         except OSError:
             return True
-        return bool(self._responses) and end.answered >= self._responses
+        return bool(self._responses) and connection.answered >= self._responses
 
 
-class _End:
-    """One connection: bytes of an incomplete request, requests answered, and what the kernel has
-    not yet taken of the answers.
+class _Accepted:
+    """One connection.
+
+    It keeps the bytes of an incomplete request, the number of requests answered, and the
+    answers that the kernel has not yet taken.
     """
 
     __slots__ = ("answered", "received", "unsent")
@@ -141,8 +145,9 @@ class _End:
 
 
 def ready(fds: Iterable[int], events: int) -> list[tuple[int, int]]:
-    """Those of `fds` at which one of `events` has happened, or an error, each with its events: one
-    system call for all of them.
+    """Return those of `fds` at which one of `events` or an error has happened.
+
+    One system call for all of them; each comes with its events.
     """
     poll = select.poll()
     for fd in fds:
@@ -151,8 +156,9 @@ def ready(fds: Iterable[int], events: int) -> list[tuple[int, int]]:
 
 
 def close_all(fds: Iterable[int]) -> None:
-    """Close file descriptors; one system call for each run of neighbours, and descriptors made one
-    after the other mostly are neighbours.
+    """Close file descriptors, one system call for each run of neighbours.
+
+    Descriptors made one after the other mostly are neighbours.
     """
     ordered = sorted(fds)
     start = 0

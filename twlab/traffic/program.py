@@ -1,10 +1,9 @@
-"""A program of the machine's, run on a node: in its network namespace, without rights, and never
-longer than the lab.
+"""An installed program, run on a node: in its network namespace, without rights.
 
-How it works. A child process, in the node's network namespace, enters a user namespace of its own,
-in which it is an ordinary user: it owns what the lab's user owns, may do nothing to the network,
-and servers that refuse to run as root, or want to become somebody else, are content. The kernel
-kills it with the lab, however that ends.
+A child process in the node's network namespace enters a new user namespace, in which it is an
+ordinary user. It has the files of the lab's user and may not change the network. Servers that
+refuse to run as root, or want to change their user, accept that. The kernel kills it when the lab
+ends, however that ends.
 """
 
 from __future__ import annotations
@@ -25,21 +24,25 @@ from twlab.loop import Loop
 if TYPE_CHECKING:
     from twlab.network import Node
 
-_USER = 1000  # whom the program takes itself for
+_USER = 1000  # the user id that the program sees as its own
 _FILES = 16_384  # descriptors it may have open; servers make tables of that size
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE_S = 5.0
 
 
 def find(name: str) -> str:
-    """The path of the program `name`. Raises CapabilityError: it is not installed (``no-program``)."""
+    """Return the path of the program `name`.
+
+    Raises:
+        CapabilityError: it is not installed (``no-program``).
+    """
     if path := shutil.which(name, path=_PATH):
         return path
     raise CapabilityError(f"{name} is not installed", f"apt-get install {name}, or: setup/install.sh", "no-program")
 
 
 class Program:
-    """A running program, with a folder of its own.
+    """A running program, with a private folder.
 
     Args:
         node: where it runs.
@@ -49,7 +52,7 @@ class Program:
 
     Attributes:
         name: of the program.
-        folder: its working directory, on a file system of the sandbox's; ``output`` there is its
+        folder: its working directory, on a file system of the sandbox; ``output`` there is its
             standard output and error.
         pid: of its process.
         status: its exit status once it has ended, minus the signal's number if one ended it; None
@@ -73,11 +76,11 @@ class Program:
         loop.watch(self._ended, self._note_end)
 
     def wait_until(self, ready: Callable[[], object], timeout_s: float = 30.0) -> None:
-        """Serve the loop until `ready()`, asked every 10 ms.
+        """Serve the loop until `ready()`, called every 10 ms.
 
         Raises:
-            ScenarioError: the program ended instead (``program-ended``), or that did not come about
-                (``program-not-ready``).
+            ScenarioError: the program ended first (``program-ended``), or was not ready within
+                `timeout_s` (``program-not-ready``).
         """
         deadline_s = self._loop.now_s + timeout_s
         while not ready():
@@ -96,16 +99,16 @@ class Program:
             self._loop.sleep(0.01)
 
     def read(self, name: str) -> str:
-        """A file of its folder; empty where there is none yet."""
+        """Return a file of its folder; empty if there is no such file yet."""
         path = self.folder / name
         return path.read_text(errors="replace") if path.exists() else ""
 
     def last_words(self) -> str:
-        """The last lines that it printed."""
+        """Return the last lines that it printed."""
         return " | ".join(self.read("output").splitlines()[-3:]) or "it said nothing"
 
     def stop(self) -> None:
-        """End it, remove its folder. May be called again."""
+        """End the program and remove its folder. May be called again."""
         if self._ended < 0:
             return
         for number in (signal.SIGTERM, signal.SIGKILL):
@@ -123,7 +126,7 @@ class Program:
 
 
 def _new_folder(name: str) -> Path:
-    """Of a name that is the same in every run, so that results can be compared."""
+    """Make a folder whose name is the same in every run, so that results compare."""
     for number in itertools.count(1):
         folder = Path("/run", name if number == 1 else f"{name}-{number}")
         try:
@@ -135,7 +138,7 @@ def _new_folder(name: str) -> Path:
 
 
 def _child(arguments: list[str], folder: Path, parent: int) -> NoReturn:
-    """The program's process, up to the program itself."""
+    """Run the child process up to the program's start."""
     try:
         os.chdir(folder)
         output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -159,9 +162,7 @@ def _child(arguments: list[str], folder: Path, parent: int) -> NoReturn:
 
 
 def _allow_files() -> None:
-    """As many descriptors as the program needs, where the limit of whoever runs the lab allows it,
-    or may be raised.
-    """
+    """Raise the limit of open files to what the program needs, as far as allowed."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, max(_FILES, most)))

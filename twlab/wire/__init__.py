@@ -1,9 +1,9 @@
-"""The link that every segment of interest crosses: watch, hold, copy, drop, inject.
+"""What happens to segments on their way.
 
-- `wire`: the verbs of a scenario, and the rules that they arm.
-- `impairments`: what a rule does to a segment.
-- `sender`: sends released, copied and injected segments over AF_PACKET.
-- `craft`: makes segments with Scapy.
-- `raw_endpoint`: a TCP endpoint that no kernel answers for.
-- `capture`: records every node's interfaces.
+- `wire`: the router where segments are held, copied, delayed, dropped and injected.
+- `rules`: what each verb arms; `impairments`: what a rule does to a segment.
+- `craft`: makes segments; `raw_endpoint`: a TCP endpoint without a kernel.
+- `sender`: puts packets onto a link.
+- `capture`, `merging`: what crossed, as pcapng.
+- `canary`: shows that the lab sees what crosses.
 """

@@ -1,13 +1,12 @@
-"""What crossed the nodes' interfaces, in one pcapng file, with a comment on each packet that the
-lab held, copied, dropped or made.
+"""Captures the nodes' interfaces in one pcapng file, with comments on packets.
 
-A comment has to find its packet. The wire says at which interface, what the packet's bytes are, and
-whether it is the last such packet so far or the next one from now; how many packets the kernel had
-seen by then settles which of several equal ones is meant. Clocks do not come into it, so it also
-holds in the lab kernel, where virtual time stands still while things happen.
+Each packet that the lab held, copied, dropped or made has a comment. The wire says at which
+interface, which bytes, and whether it means the last such packet so far or the next one. The
+number of packets that the kernel had seen by then settles which of several equal ones is meant.
+No clock is used, so this holds in the lab kernel too, where virtual time stands still.
 
-A capture proves that it sees: canaries cross every watched node when it begins and before it ends,
-and each packet that the lab sends has to be found at the link that it was sent to.
+A capture proves that it sees. Canaries cross every watched node when it begins and before it
+ends. Each packet that the lab sends has to be found at its link.
 """
 
 from __future__ import annotations
@@ -24,6 +23,7 @@ from twlab.linux.packet_ring import Ring, Taken
 from twlab.loop import Loop, wall_s
 from twlab.results import pcapng
 from twlab.results.files import replacing
+from twlab.results.packet_comments import joined
 from twlab.results.pcapng import Captured
 from twlab.segment import parse
 from twlab.wire import canary, merging
@@ -31,11 +31,11 @@ from twlab.wire.sender import ETHERTYPE_IPV4
 
 if TYPE_CHECKING:
     from twlab.network import Interface, Node
-    from twlab.wire.sender import Outlet
+    from twlab.wire.sender import LinkSender
 
 _ETHERNET_BYTES = 14
 _NO_MAC = bytes.fromhex("02000000ffff")
-_NEAR = 4096  # a packet that a comment is about is at most so many packets away
+_NEAR = 4096  # packets among which the one that a comment is about must be
 
 
 class _Comment(NamedTuple):
@@ -48,20 +48,21 @@ class _Comment(NamedTuple):
 
 
 class Capture:
-    """Captures at all interfaces of `nodes` while it is entered, and writes the file on leaving.
+    """A capture at all interfaces of some nodes, while it is entered.
+
+    It writes the file on leaving.
 
     Args:
         nodes: in the order in which their interfaces shall stand in the file.
         path: the pcapng file.
         loop: takes packets out of the rings meanwhile.
-        full_up_to: frames of at most so many bytes are kept whole.
-        bulk: of longer ones, the first so many bytes are kept, enough for all headers. Give 65535
-            to keep everything.
-        ring_bytes: memory for what comes while the loop is busy, for each node.
+        full_up_to: bytes up to which a frame is kept whole.
+        bulk: bytes kept of a longer frame, enough for all headers; 65535 keeps everything.
+        ring_bytes: memory for packets that come while the loop is busy, for each node.
 
     Attributes:
         written: packets in the file.
-        lost: packets that came while a ring was full and are missing from it.
+        lost: packets that came while a ring was full; the file lacks them.
         fault: once it is over, the error (``blind-lab``, ``sent-not-seen``) if it has missed what
             it must have seen.
 
@@ -124,7 +125,14 @@ class Capture:
             self.fault = _not_seen(self._missed[0])
 
     def save(self) -> list[Captured]:
-        """Write the file as of now, and go on; the packets in it, in its order. Raises OSError."""
+        """Write the file as of now, and go on.
+
+        Returns:
+            The packets in it, in its order.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
         packets = self._packets({name: ring.seen() for name, ring in self._rings.items()})
         self._write(packets)
         return packets
@@ -158,8 +166,9 @@ class Capture:
         return nodes[0] if len(nodes) == 1 else [nodes[node][index] for node, index in merging.merged(sightings)]
 
     def _place(self, interface: Interface) -> Hashable:
-        """What `interface` leads to: its link, where the other end is watched; else the nodes
-        beyond that are not.
+        """Return what `interface` leads to.
+
+        If the other end is watched, that is its link; else the unwatched nodes beyond it.
         """
         if interface.peer.node.name in self._nodes:
             return frozenset((interface.name, interface.peer.name))
@@ -181,37 +190,42 @@ class Capture:
 
     @property
     def seen(self) -> int:
-        """Packets that have been seen so far, at all interfaces together."""
+        """Packets seen so far, at all interfaces together."""
         return self._seen + sum(ring.position for ring in self._rings.values())
 
-    def send(self, outlet: Outlet, packet: bytes, text: str) -> None:
-        """Send an IP packet by `outlet`, comment on it at both ends of the link, and see that it
-        has set out.
+    def send(self, link: LinkSender, packet: bytes, text: str) -> None:
+        """Send an IP packet, comment on it at both ends of its link, and see it set out.
 
         Raises:
             EngineError: the ring at the link has not seen it (``sent-not-seen``).
-            OSError: as `twlab.wire.sender.Outlet.send`; it is not commented on then.
+            OSError: as `twlab.wire.sender.LinkSender.send`; there is no comment then.
         """
-        ends = [interface for interface in (outlet.target.peer, outlet.target) if interface.node.name in self._rings]
+        ends = [interface for interface in (link.target.peer, link.target) if interface.node.name in self._rings]
         before = {interface.node.name: self._rings[interface.node.name].position for interface in ends}
-        outlet.send(packet)
+        link.send(packet)
         for interface in ends:
             name = interface.node.name
             comment = _Comment(before[name], True, interface.index, packet, text, True)
             self._comments[name].append(comment)
             ring = self._rings[name]
-            if interface is outlet.target.peer and ring.position == before[name] and not ring.dropped():
+            if interface is link.target.peer and ring.position == before[name] and not ring.dropped():
                 raise _not_seen((name, comment))
 
     def comment_last(self, interface: Interface, packet: bytes, text: str) -> None:
-        """Comment on the last packet so far that `interface` has received and that is `packet`, an
-        IP packet.
+        """Comment on the last packet that `interface` received, equal to `packet`.
+
+        Args:
+            packet: an IP packet.
+            text: a comment of `twlab.results.packet_comments`.
         """
         self._note(False, interface, packet, text)
 
     def comment_next(self, interface: Interface, packet: bytes, text: str) -> None:
-        """Comment on the next packet that `interface` sends or receives and that is `packet`, an IP
-        packet.
+        """Comment on the next packet that crosses `interface`, equal to `packet`.
+
+        Args:
+            packet: an IP packet.
+            text: a comment of `twlab.results.packet_comments`.
         """
         self._note(True, interface, packet, text)
 
@@ -222,8 +236,9 @@ class Capture:
             )
 
     def _sees_canaries(self, name: str) -> bool:
-        """Send a canary out of the node `name`, and one into it; whether its ring sees both, where
-        a link of its is up.
+        """Send canaries out of a node and into it; return whether its ring sees both.
+
+        Where all its links are down, nothing can be shown, and the answer is yes.
         """
         ring = self._rings[name]
         ring.take()  # so that there is room
@@ -236,7 +251,7 @@ class Capture:
                         # To a MAC address that is not there, so that no kernel looks at it
                         # (PACKET_OTHERHOST, net/ipv4/ip_input.c).
                         sender.sendto(_NO_MAC + _NO_MAC + ETHERTYPE_IPV4 + packet, (end.name, 0))
-            except OSError:  # somebody has set the link down
+            except OSError:  # the link has been set down
                 continue
             return canary.await_sight(lambda start=start: ring.position >= start + 2)  # type: ignore[misc]
         return True
@@ -246,7 +261,7 @@ def _not_seen(missed: tuple[str, _Comment]) -> LabError:
     name, comment = missed
     segment = parse(comment.packet, 0.0)
     what = segment.words() if segment else f"{len(comment.packet)} bytes"
-    remedy = "see that the link is up and that no firewall stands in the way; if it stays, run it with --engine guest"
+    remedy = "check that the link is up and that no firewall drops it; if it stays, run it with --engine guest"
     return EngineError(f"what the lab sent was not seen at {name}: {what} ({comment.text})", remedy, "sent-not-seen")
 
 
@@ -255,15 +270,17 @@ def _sighted(packet: Captured, place: Hashable) -> merging.Sighted:
 
 
 def _attach(comments: list[_Comment], numbers: dict[int, int], seen: list[Captured]) -> list[_Comment]:
-    """Put each comment on the nearest packet that it can be about, and that no other comment of its
-    direction has taken.
+    """Put each comment on the nearest packet that it can be about.
 
-    Returns those that have found none.
+    A packet takes one comment of each direction.
 
     Args:
         comments: in the order in which they were made.
         numbers: the kernel's index of an interface to that in `Captured.interface`.
         seen: what the ring saw, in its order.
+
+    Returns:
+        The comments for which there is no such packet.
     """
     taken: set[tuple[int, bool]] = set()
     missed = []
@@ -280,7 +297,7 @@ def _attach(comments: list[_Comment], numbers: dict[int, int], seen: list[Captur
                 continue
             if wanted.startswith(_constant_part(packet.frame[_ETHERNET_BYTES:])):
                 taken.add((at, comment.forward))
-                packet.comment = f"{packet.comment}; {comment.text}" if packet.comment else comment.text
+                packet.comment = joined((packet.comment, comment.text))
                 break
         else:
             missed.append(comment)
@@ -288,8 +305,9 @@ def _attach(comments: list[_Comment], numbers: dict[int, int], seen: list[Captur
 
 
 def _constant_part(packet: bytes) -> bytes:
-    """A packet, or the first part of one, without what routers and network cards change: hop limit
-    and checksums.
+    """Return a packet without what routers and network cards change.
+
+    That is the hop limit and the checksums. The packet may be cut short.
     """
     if packet[0] >> 4 == 4:
         header = (packet[0] & 15) * 4

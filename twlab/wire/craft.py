@@ -1,8 +1,7 @@
-"""Makes segments with Scapy: new ones, or ones relative to a segment of a live connection. The only
-importer of Scapy.
+"""Makes segments with Scapy: new ones, or ones like a segment that was seen.
 
-Scapy is imported on first use, and without reading the machine's routes and interfaces, which it is
-not to use here: 0.08 s on the host, about ten times that in the lab kernel.
+No other module imports Scapy. It is imported on first use, without reading the machine's routes
+and interfaces: 0.08 s on the host, about ten times that in the lab kernel.
 """
 
 from __future__ import annotations
@@ -43,8 +42,9 @@ def craft(
     options: list[tuple[str, Any]] | None = None,
     hop_limit: int = 64,
 ) -> Segment:
-    """A segment with right checksums. What is not given is as in `like`; without `like`: 0, empty,
-    a window of 65535.
+    """Make a segment with right checksums.
+
+    A field that is not given is as in `like`. Without `like` it is 0 or empty, the window 65535.
 
     Args:
         at_s: the time it shall bear.
@@ -64,8 +64,7 @@ def craft(
     if ends is None:
         raise ValueError("a segment needs a four-tuple: give like= or flow=")
     stamp = (like.timestamp if like else None) if timestamp == "keep" else timestamp
-    # Two NOPs first, as real stacks have it: some of them, Linux too, are quicker to recognise
-    # that.
+    # Two NOPs first, as real stacks send it; Linux and others recognise that form sooner.
     wanted = [*(options or []), *([("NOP", None), ("NOP", None), ("Timestamp", stamp)] if stamp else [])]
     scapy = _scapy()
     tcp = scapy.TCP(
@@ -88,14 +87,15 @@ def craft(
 
 
 def show(segment: Segment) -> str:
-    """Every field of the packet, as Scapy shows it."""
+    """Return every field of the packet, as Scapy shows it."""
     scapy = _scapy()
     return (scapy.IPv6 if segment.raw[0] >> 4 == 6 else scapy.IP)(segment.raw).show(dump=True)
 
 
 def warm_up() -> bool:
-    """Import one more piece of Scapy; whether there is more. For who has time to spare and no
-    second to lose later.
+    """Import one more piece of Scapy; return whether there is more.
+
+    For a caller that is idle now and must answer quickly later.
     """
     from importlib import import_module
 

@@ -1,4 +1,4 @@
-"""What can befall a segment between two machines, as functions of time. Pure.
+"""Impairments of segments between two machines, as functions of time. Pure.
 
 An impairment is any function of (segment, now_s) that returns the releases: which segments are to
 be put onto the link, and when. A segment that passes untouched is released now. Times are seconds
@@ -6,8 +6,8 @@ on one clock and never lie before `now_s`.
 
     impairment(segment, now_s) -> [Release(at_s, segment), ...]
 
-`chain` joins several. Nothing here sends anything: the wire does, and so the rules can be tested
-without one.
+`chain` joins several. Nothing here sends a packet, the wire does; so the rules are tested without
+one.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from twlab.segment import Segment
 
 
 class Release(NamedTuple):
-    """Put `segment` onto the link at `at_s`."""
+    """A segment to be put onto the link at `at_s`."""
 
     at_s: float
     segment: Segment
@@ -30,17 +30,17 @@ Impairment = Callable[[Segment, float], list[Release]]
 
 
 def passing(segment: Segment, now_s: float) -> list[Release]:
-    """The segment passes: no impairment."""
+    """Let the segment pass: no impairment."""
     return [Release(now_s, segment)]
 
 
 def taking(segment: Segment, now_s: float) -> list[Release]:
-    """The segment is taken off the link."""
+    """Take the segment off the link."""
     return []
 
 
 class Drop:
-    """Segments are lost, each with `probability` (default: all of them)."""
+    """Loses segments, each with `probability` (default: all of them)."""
 
     def __init__(self, probability: float = 1.0, random: Random | None = None):
         self.probability = probability
@@ -52,8 +52,9 @@ class Drop:
 
 
 class Delay:
-    """Segments arrive `delay_s` later, and up to `jitter_s` more; with jitter they may overtake
-    each other.
+    """Delays segments by `delay_s`, and by up to `jitter_s` more.
+
+    With jitter they may overtake each other.
     """
 
     def __init__(self, delay_s: float, jitter_s: float = 0.0, random: Random | None = None):
@@ -67,7 +68,7 @@ class Delay:
 
 
 class Duplicate:
-    """Segments pass, and arrive once more `after_s` later."""
+    """Lets segments pass, and lets each arrive once more `after_s` later."""
 
     def __init__(self, after_s: float):
         self.after_s = after_s
@@ -77,12 +78,14 @@ class Duplicate:
 
 
 class Selected:
-    """`impairment` befalls the first `count` segments that match (None: all that do); the rest
-    pass.
+    """Applies an impairment to the first segments that match; the others pass.
+
+    Args:
+        count: to how many; None: to all that match.
 
     Attributes:
-        segments: those it has befallen, in order. With `taking` they are held here, with `passing`
-            these are copies.
+        segments: those that it applied to, in order. With `taking` they are held here, with
+            `passing` these are copies.
     """
 
     def __init__(self, predicate: Callable[[Segment], bool], impairment: Impairment, count: int | None = None):
@@ -99,13 +102,14 @@ class Selected:
 
     @property
     def exhausted(self) -> bool:
-        """It has befallen as many segments as it should."""
+        """Whether it has applied to `count` segments."""
         return self._count is not None and len(self.segments) >= self._count
 
 
 class Reorder:
-    """A matching segment falls behind: it arrives right after `behind` later segments of its flow.
-    One at a time; the others pass.
+    """Lets a matching segment arrive after `behind` later segments of its flow.
+
+    One segment at a time; meanwhile the others pass.
 
     Attributes:
         segments: those that have fallen behind so far, at most `count` (None: no limit).
@@ -136,14 +140,12 @@ class Reorder:
 
     @property
     def exhausted(self) -> bool:
-        """As many as it should have fallen behind, and have arrived."""
+        """Whether `count` segments have fallen behind and have arrived."""
         return self._late is None and self._count is not None and len(self.segments) >= self._count
 
 
 def chain(*impairments: Impairment) -> Impairment:
-    """One impairment after the other: each sees what the one before it releases, at the time at
-    which it does.
-    """
+    """Join impairments: each sees what the one before it releases, at that time."""
 
     def joined(segment: Segment, now_s: float) -> list[Release]:
         releases = [Release(now_s, segment)]

@@ -1,10 +1,9 @@
-"""Merges what several nodes have seen into one order: by time, and where times are equal, by cause.
-Pure.
+"""Merges the packets of several nodes into one order: by time, then by cause.
 
-In the lab kernel the clock stands still while things happen, so that a whole exchange may bear one
-time. Two rules give the order then. Within a node the order in which it saw its packets stands. And
-a packet leaves one end of a link before it arrives at the other; between watched nodes there may
-be further ones that are not watched, which forward it.
+In the lab kernel the clock stands still while things happen, so a whole exchange may bear one
+time. Two rules give the order then. Within a node, packets stay in the order in which it saw them.
+And a packet leaves one end of a link before it arrives at the other; nodes that are not watched
+may forward it in between.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ class Sighted(NamedTuple):
 
 
 def merged(nodes: Sequence[Sequence[Sighted]]) -> list[tuple[int, int]]:
-    """The order of all sightings, as (index of the node, index in its sequence).
+    """Return the order of all sightings: (index of the node, index in its sequence).
 
     Args:
         nodes: for each node what it has seen, in its order.
@@ -55,7 +54,7 @@ def _is_over(cause: tuple[int, int] | None, following: Sequence[int]) -> bool:
 
 
 def _causes(nodes: Sequence[Sequence[Sighted]]) -> dict[tuple[int, int], tuple[int, int]]:
-    """For a packet that has come from another watched node, where it was sent."""
+    """Map each packet that came from another watched node to where it was sent."""
     sent: dict[Hashable, deque[tuple[int, int]]] = defaultdict(deque)
     for node, index, sighting in _in_time(nodes):
         if sighting.sent:

@@ -1,9 +1,9 @@
-"""A TCP endpoint that is ours, segment by segment: no kernel answers for it.
+"""A TCP endpoint that twlab plays segment by segment: no kernel answers for it.
 
-An address and port of a node are claimed: a firewall rule in the node's namespace drops what
-arrives for them, before connection tracking and TCP see it, while a packet socket, which looks at
-packets before the firewall does, shows it to us. What is sent goes straight onto the link. Unused,
-a claim costs the kernel one rule and us nothing.
+An address and port of a node are claimed. A firewall rule in the node's namespace drops segments
+for them before connection tracking and TCP see them. A packet socket, which comes before the
+firewall, shows them to twlab. Sent segments go straight onto the link. An unused claim costs the
+kernel one rule.
 """
 
 from __future__ import annotations
@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 from twlab.linux import bpf, nftables
 from twlab.linux.syscalls import enlarge_receive_buffer
 from twlab.loop import Loop
+from twlab.results.packet_comments import Mark, text
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, Segment, parse
 from twlab.wire import canary
 from twlab.wire.craft import craft
-from twlab.wire.sender import Outlets
+from twlab.wire.sender import PacketSender
 
 if TYPE_CHECKING:
     from twlab.network import Node
@@ -35,10 +36,10 @@ _numbers = count(1)
 
 
 class RawEndpoint:
-    """An (address, port) at `node`, as a context manager.
+    """A claimed (address, port) at a node, as a context manager.
 
     Args:
-        node: where segments for the endpoint arrive. The address need not be the node's own: it may
+        node: where segments for the endpoint arrive. The address need not be the node's: it may
             forward for it.
         port: its port.
         address: its address; None: the node's main one of `family`.
@@ -75,7 +76,7 @@ class RawEndpoint:
         self._capture = capture
         self._lost = 0
         self._canaries = 0
-        self._outlets = Outlets(node)
+        self._sender = PacketSender(node)
         self._table = f"inet twlab_claim_{next(_numbers)}"
         ip, version, protocol = ("ip6", 6, _ETH_P_IPV6) if ":" in self.address else ("ip", 4, _ETH_P_IP)
         with node.inside():
@@ -103,13 +104,13 @@ class RawEndpoint:
             return
         self._loop.forget(self._socket)
         self._socket.close()
-        self._outlets.close()
+        self._sender.close()
         with self.node.inside():
             nftables.apply(f"delete table {self._table}")
 
     @property
     def lost(self) -> int:
-        """Segments that found no room, because too many came before the loop had a turn."""
+        """Segments that the socket's buffer had no room for."""
         self._lost += unpack_from("=I", self._socket.getsockopt(_SOL_PACKET, _PACKET_STATISTICS, 8), 4)[0]
         return self._lost
 
@@ -122,28 +123,32 @@ class RawEndpoint:
                 options.
 
         Returns:
-            What was sent; `at_s` is when.
+            The segment; `at_s` is when it was sent.
         """
         segment = craft(self._loop.now_s, flow=Flow(self.address, self.port, *to), flags=flags, **fields)
         self.put(segment)
         return segment
 
     def put(self, segment: Segment) -> float:
-        """Send a segment made before, at the cost of one system call; when it was sent."""
-        outlet = self._outlets.to(segment.destination)
+        """Send a segment made before, by one system call; return when it was sent."""
+        link = self._sender.to(segment.destination)
         if self._capture:
-            self._capture.send(outlet, segment.raw, "sent by the lab's own endpoint")
+            self._capture.send(link, segment.raw, text(Mark.SENT))
         else:
-            outlet.send(segment.raw)
+            link.send(segment.raw)
         self._transcript.record("verb", f"sends {segment.words(self._names)}", self.node.name)
         return self._loop.now_s
 
     def expect(self, predicate: Callable[[Segment], bool], timeout_s: float = 1.0) -> Segment | None:
-        """The next segment that arrives and matches, waiting up to `timeout_s` for it; None if none
-        comes. Those before it are forgotten.
+        """Return the next segment that arrives and matches; None: there was none in time.
+
+        Segments that arrived before it are forgotten.
+
+        Args:
+            timeout_s: seconds to wait for it.
 
         Raises:
-            EngineError: none comes, and none could have been seen (``blind-lab``).
+            EngineError: none came, and none could have been seen (``blind-lab``).
         """
         found: list[Segment] = []
 
@@ -160,8 +165,12 @@ class RawEndpoint:
         return found[0] if found else None
 
     def expect_nothing(self, for_s: float) -> bool:
-        """Whether nothing arrives for `for_s` seconds, the whole of which pass, and nothing was
-        waiting. Raises as `expect`.
+        """Return whether nothing arrives for `for_s` seconds and nothing was waiting.
+
+        All of that time passes.
+
+        Raises:
+            EngineError: a segment could not have been seen (``blind-lab``).
         """
         self._loop.sleep(for_s)
         if not self.seen:
@@ -171,7 +180,11 @@ class RawEndpoint:
         return not self.seen
 
     def _prove(self) -> None:
-        """See a canary arrive. Raises EngineError: none does (``blind-lab``)."""
+        """See a canary arrive.
+
+        Raises:
+            EngineError: no canary arrives (``blind-lab``).
+        """
         interface = self.node.interfaces[0]
         source = (interface.peer.all6 if ":" in self.address else interface.peer.all4)[0]
         wanted = self._canaries + 1
@@ -180,7 +193,7 @@ class RawEndpoint:
             self._arrivals()
             return self._canaries >= wanted
 
-        self._outlets.at(interface).send(canary.make(source, self.address, self.port))
+        self._sender.at(interface).send(canary.make(source, self.address, self.port))
         if not canary.await_sight(seen) or self.lost:
             raise canary.blind(f"the endpoint at {self.node.name} port {self.port} does not see what arrives")
 

@@ -1,5 +1,6 @@
-"""Puts IP packets onto a link, so that they arrive as if they had crossed it. A kept AF_PACKET
-socket: microseconds a packet.
+"""Puts IP packets onto a link, so that they arrive as if they had crossed it.
+
+The AF_PACKET sockets are kept: a packet takes microseconds.
 """
 
 from __future__ import annotations
@@ -7,7 +8,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
-from twlab.errors import ScenarioError
+from twlab.errors import EngineError, ScenarioError
 from twlab.linux import rtnetlink
 
 if TYPE_CHECKING:
@@ -17,8 +18,8 @@ _DISCARD_PORT = 9
 ETHERTYPE_IPV4, ETHERTYPE_IPV6 = b"\x08\x00", b"\x86\xdd"
 
 
-class Outlet:
-    """Sends towards one interface from the other end of its link.
+class LinkSender:
+    """Sends packets to one interface, from the other end of its link.
 
     Attributes:
         target: the interface at which packets arrive.
@@ -31,8 +32,10 @@ class Outlet:
         self._socket.bind((target.peer.name, 0))  # protocol 0: it receives nothing
 
     def send(self, packet: bytes) -> None:
-        """Put one IPv4 or IPv6 packet onto the link. Raises OSError, e.g. when it is longer than
-        the link's MTU.
+        """Put one IPv4 or IPv6 packet onto the link.
+
+        Raises:
+            OSError: the packet is longer than the link's MTU, or the link is down.
         """
         self._socket.send(self._addresses + (ETHERTYPE_IPV4 if packet[0] >> 4 == 4 else ETHERTYPE_IPV6) + packet)
 
@@ -40,24 +43,26 @@ class Outlet:
         self._socket.close()
 
 
-class Outlets:
-    """All ways out of one node, and to any other interface of its network, each opened on first
-    use.
+class PacketSender:
+    """Sends packets from one node, and to any interface of its network.
+
+    Each link's socket is opened on first use.
     """
 
     def __init__(self, node: Node):
         self._node = node
-        self._open: dict[tuple[str, str], Outlet] = {}
+        self._open: dict[tuple[str, str], LinkSender] = {}
         self._by_index = {interface.index: interface for interface in node.interfaces}
+        self._known: dict[str, LinkSender] = {}
         self._routes: socket.socket | None = None
 
-    def to(self, destination: str) -> Outlet:
-        """The way on which the node would send to the address `destination` by its routes of now.
+    def to(self, destination: str) -> LinkSender:
+        """Return the link by which the node would send to `destination` now.
 
-        The routes are asked for every packet: a node may change them at any time.
+        The kernel is asked for every packet: routes may change at any time.
 
         Raises:
-            ScenarioError: it has no route there (``no-route``).
+            ScenarioError: the node has no route there (``no-route``).
         """
         if self._routes is None:
             self._routes = self._node.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
@@ -68,9 +73,28 @@ class Outlets:
             )
         return self.at(interface.peer)
 
-    def leads(self, outlet: Outlet, destination: str) -> bool:
-        """Whether the node's own TCP and UDP would take the way `outlet` to the address
-        `destination`: a second opinion beside `to`.
+    def confirmed(self, destination: str) -> LinkSender:
+        """Return the link as `to` does, after a second opinion wherever it has changed.
+
+        Raises:
+            ScenarioError: the node has no route there (``no-route``).
+            EngineError: the kernel's two answers differ (``sent-not-seen``).
+        """
+        link = self.to(destination)
+        if self._known.get(destination) is not link:
+            if not self.leads(link, destination):
+                what = (
+                    f"a packet of {self._node.name} for {destination} would leave towards {link.target.node.name}, "
+                    "but the kernel's route is another"
+                )
+                raise EngineError(what, "run it again; if it stays, run it with --engine guest", "sent-not-seen")
+            self._known[destination] = link
+        return link
+
+    def leads(self, link: LinkSender, destination: str) -> bool:
+        """Return whether the node's TCP and UDP would take `link` to `destination`.
+
+        This is a second opinion beside `to`.
         """
         probe = self._node.socket(socket.AF_INET6 if ":" in destination else socket.AF_INET, socket.SOCK_DGRAM)
         with probe:  # a fresh one each time: a socket that was connected before keeps the source address of then
@@ -78,18 +102,18 @@ class Outlets:
                 (destination, _DISCARD_PORT)
             )  # sends nothing: the kernel chooses a route, and its source address
             source = probe.getsockname()[0]
-        near = outlet.target.peer
+        near = link.target.peer
         return source in near.all4 + near.all6
 
-    def at(self, interface: Interface) -> Outlet:
-        """The way to `interface`, from the other end of its link."""
+    def at(self, interface: Interface) -> LinkSender:
+        """Return the link to `interface`, from its other end."""
         key = (interface.node.name, interface.name)
         if key not in self._open:
-            self._open[key] = Outlet(interface)
+            self._open[key] = LinkSender(interface)
         return self._open[key]
 
     def close(self) -> None:
-        for outlet in self._open.values():
-            outlet.close()
+        for link in self._open.values():
+            link.close()
         if self._routes:
             self._routes.close()

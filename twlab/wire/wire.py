@@ -1,14 +1,14 @@
-"""The wire: the router that every segment of interest crosses. On it segments are watched, held,
-copied, delayed, reordered, dropped, injected.
+"""The wire: the router that every segment of interest crosses.
 
-How it works. Each verb arms a rule: an impairment (`twlab.wire.impairments`) of the segments that
-match. While a rule is armed, the node's forwarded TCP segments come up through the netfilter queue,
-and every rule sees what the ones armed before it let pass. A segment that passes gets the verdict
-"accept" and goes on in the kernel. One that is to be released later is dropped there, and sent from
-here when its time has come; so a released copy and a held original take the same way out. While
-nothing is armed the queue is not bound, and bulk crosses at the kernel's speed.
+On it segments are watched, held, copied, delayed, reordered, dropped and injected. Each verb arms
+a rule (`twlab.wire.rules`): an impairment of the segments that match. While a rule is armed, the
+node's forwarded TCP segments come up through the netfilter queue. Each rule sees what the rules
+armed before it let pass. A segment that passes gets the verdict "accept" and goes on in the kernel.
+One that is to be released later is dropped there, and sent from here when its time has come; so
+released copies and held originals leave the same way. While nothing is armed the queue is not
+bound, and bulk crosses at the kernel's speed.
 
-What the wire does not see counts only if it would have seen it: a canary crosses when the queue is
+"The wire saw nothing" counts only if it would have seen it. So a canary crosses when the queue is
 bound, and another before it is let go (`twlab.wire.canary`).
 """
 
@@ -18,13 +18,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from twlab.errors import EngineError, ScenarioError
-from twlab.linux import nfqueue, rtnetlink
+from twlab.linux import nfqueue
 from twlab.loop import Loop
+from twlab.results.packet_comments import Mark, joined, text
 from twlab.results.transcript import Transcript
 from twlab.segment import Match, Segment, match, parse, without_timestamp
 from twlab.wire import canary, impairments
 from twlab.wire.impairments import Release
-from twlab.wire.sender import Outlet, Outlets
+from twlab.wire.rules import Held, Rule, RuleKind, which
+from twlab.wire.sender import LinkSender, PacketSender
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -35,61 +37,7 @@ if TYPE_CHECKING:
     from twlab.wire.capture import Capture
     from twlab.wire.raw_endpoint import RawEndpoint
 
-_TOLD = 20  # what one rule does is told segment by segment up to here, and then as a total
-
-
-class Rule:
-    """Something that the wire does to segments, until it has done it often enough or is stopped.
-
-    Attributes:
-        words: what it does, in the third person: ``holds``.
-        comment: on the packets it befalls, in the capture; empty for a watch, which does nothing
-            worth telling.
-        segments: those it befell, in order; `at_s` is when each came to the wire.
-    """
-
-    def __init__(self, wire: Wire, words: str, act: impairments.Selected | impairments.Reorder, comment: str = ""):
-        self.words = words
-        self.segments = act.segments
-        self.comment = comment
-        self._act = act
-        self._wire = wire
-        self._stopped = False
-
-    def __call__(self, segment: Segment, now_s: float) -> list[Release]:
-        """What becomes of `segment`."""
-        return self._act(segment, now_s) if self.armed else impairments.passing(segment, now_s)
-
-    @property
-    def armed(self) -> bool:
-        """It still acts."""
-        return not self._stopped and not self._act.exhausted
-
-    def wait(self, timeout_s: float = 10.0, count: int = 1) -> bool:
-        """Let time pass until it has befallen `count` segments; whether it has, within `timeout_s`."""
-        return self._wire.loop.wait_until(lambda: len(self.segments) >= count, timeout_s)
-
-    def stop(self) -> None:
-        """Do no more. What is held stays held; what has been delayed still arrives."""
-        if self.armed:
-            self._stopped = True
-            self._wire.settle()
-
-
-class Held(Rule):
-    """Segments held or copied, to be let go at a time of the scenario's choosing.
-
-    Attributes:
-        released_at_s: when each was released, in the order of release.
-    """
-
-    def __init__(self, wire: Wire, words: str, act: impairments.Selected, comment: str):
-        super().__init__(wire, words, act, comment)
-        self.released_at_s: list[float] = []
-
-    def release(self, *, without_timestamp: bool = False) -> None:
-        """See `Wire.release`."""
-        self._wire.release(self, without_timestamp=without_timestamp)
+_MOST_LISTED = 20  # segments of one rule that the transcript lists; after that, their number
 
 
 class Wire:
@@ -120,12 +68,11 @@ class Wire:
         self.fault: EngineError | None = None
         self._unseen = 0
         self._canaries = 0
-        self._known_ways: dict[str, Outlet] = {}
         self._transcript = transcript
         self._capture = capture
         self._names = dict(_names(node))
         self._by_index = {interface.index: interface for interface in node.interfaces}
-        self._outlets = Outlets(node)
+        self._sender = PacketSender(node)
         self._rules: list[Rule] = []
         self._endpoints: list[RawEndpoint] = []
         self._tap: nfqueue.Tap | None = None
@@ -139,150 +86,170 @@ class Wire:
         self.close()
 
     def close(self) -> None:
-        """Stop everything; what has not been released never arrives."""
+        """Stop everything; segments that have not been released never arrive."""
         for rule in self._rules:
-            rule._stopped = True
-            if len(rule.segments) > _TOLD and rule.comment:
-                self._tell(f"{rule.words} {len(rule.segments)} segments in all")
+            rule.disarm()
+            if len(rule.segments) > _MOST_LISTED and rule.comment:
+                self._note(f"{rule.words} {len(rule.segments)} segments in all")
         try:
             self.settle()
         except EngineError as fault:
             self.fault = self.fault or fault
         for endpoint in self._endpoints:
             endpoint.close()
-        self._outlets.close()
+        self._sender.close()
         self._closed = True
 
     @property
     def unseen(self) -> int:
-        """How often the queue ran over and segments passed unseen: bulk, where an ordinary user has
-        a small net.core.rmem_max.
+        """How often the queue overflowed, so that segments passed unseen.
+
+        This happens to bulk where an ordinary user has a small net.core.rmem_max.
         """
         return self._unseen + (self._tap.overruns if self._tap else 0)
 
     def watch(self, predicate: Match | None = None, seen: Callable[[Segment], object] | None = None) -> Rule:
-        """Keep every segment that matches, as it passes, and hand it to `seen`."""
+        """Keep every segment that matches as it passes, and hand it to `seen`."""
 
         def show(segment: Segment, now_s: float) -> list[Release]:
             if seen:
                 seen(segment)
             return impairments.passing(segment, now_s)
 
-        return self._arm(Rule(self, "watches", impairments.Selected((predicate or match()).fresh(), show)))
+        return self._arm(
+            Rule(self, RuleKind.WATCH, "watches", impairments.Selected((predicate or match()).fresh(), show))
+        )
 
     def hold(self, predicate: Match, count: int | None = 1) -> Held:
-        """Take the next `count` segments that match off the link (None: all), until they are
-        released.
+        """Hold the next `count` segments that match, until they are released.
+
+        Args:
+            predicate: which segments, see `twlab.match`.
+            count: how many; None: all.
         """
         taken = impairments.Selected(predicate.fresh(), impairments.taking, count)
-        return self._arm(Held(self, "holds", taken, "held by the wire"), predicate, count)
+        return self._arm(Held(self, RuleKind.HOLD, "holds", taken), predicate, count)
 
     def copy(self, predicate: Match, count: int | None = 1) -> Held:
-        """Let the next `count` segments that match pass, and keep a copy of each (None: of all)."""
+        """Let the next `count` segments that match pass, and keep a copy of each.
+
+        Args:
+            predicate: which segments, see `twlab.match`.
+            count: how many; None: all.
+        """
         passed = impairments.Selected(predicate.fresh(), impairments.passing, count)
-        return self._arm(Held(self, "copies", passed, "copied by the wire"), predicate, count)
+        return self._arm(Held(self, RuleKind.COPY, "copies", passed), predicate, count)
 
     def drop(self, predicate: Match, count: int | None = None) -> Rule:
-        """Lose the next `count` segments that match (None: all)."""
+        """Drop the next `count` segments that match (None: all)."""
         dropped = impairments.Selected(predicate.fresh(), impairments.Drop(), count)
-        return self._arm(Rule(self, "drops", dropped, "dropped by the wire"), predicate, count)
+        return self._arm(Rule(self, RuleKind.DROP, "drops", dropped), predicate, count)
 
     def delay(self, predicate: Match, delay_s: float, count: int | None = None) -> Rule:
-        """Let the next `count` segments that match (None: all) arrive `delay_s` later, in their
-        order.
+        """Deliver the next `count` segments that match `delay_s` later, in their order.
+
+        Args:
+            predicate: which segments, see `twlab.match`.
+            delay_s: seconds.
+            count: how many; None: all.
         """
         act = impairments.Selected(predicate.fresh(), impairments.Delay(delay_s), count)
-        return self._arm(
-            Rule(self, f"delays by {delay_s:g} s", act, "taken by the wire, to be delayed"), predicate, count
-        )
+        return self._arm(Rule(self, RuleKind.DELAY, f"delays by {delay_s:g} s", act), predicate, count)
 
     def duplicate(self, predicate: Match, after_s: float = 0.0, count: int | None = 1) -> Rule:
-        """Let the next `count` segments that match (None: all) pass, and each arrive once more
-        `after_s` later.
+        """Deliver the next `count` segments that match twice, `after_s` apart.
+
+        Args:
+            predicate: which segments, see `twlab.match`.
+            after_s: seconds until each arrives again.
+            count: how many; None: all.
         """
         act = impairments.Selected(predicate.fresh(), impairments.Duplicate(after_s), count)
-        return self._arm(Rule(self, f"duplicates after {after_s:g} s", act, "duplicated by the wire"), predicate, count)
+        return self._arm(Rule(self, RuleKind.DUPLICATE, f"duplicates after {after_s:g} s", act), predicate, count)
 
     def reorder(self, predicate: Match, behind: int = 1, count: int | None = 1) -> Rule:
-        """Let the next segment that matches arrive only after `behind` later ones of its flow;
-        `count` times (None: again and again).
+        """Deliver the next segment that matches after `behind` later ones of its flow.
+
+        Args:
+            predicate: which segments, see `twlab.match`.
+            behind: segments that overtake it.
+            count: how often; None: without end.
         """
         act = impairments.Reorder(predicate.fresh(), behind, count)
-        return self._arm(
-            Rule(self, f"puts behind {behind} later", act, f"put behind {behind} later by the wire"), predicate, count
-        )
+        rule = Rule(self, RuleKind.REORDER, f"puts behind {behind} later", act, behind=behind)
+        return self._arm(rule, predicate, count)
 
     def impair(
         self, predicate: Match, impairment: impairments.Impairment, words: str = "impairs", count: int | None = None
     ) -> Rule:
-        """Apply any impairment of `twlab.wire.impairments` to the next `count` segments that match
-        (None: all).
-        """
-        return self._arm(
-            Rule(self, words, impairments.Selected(predicate.fresh(), impairment, count), "impaired by the wire"),
-            predicate,
-            count,
-        )
-
-    def release(self, held: Held, *, without_timestamp: bool = False) -> None:
-        """Let go of everything that `held` has: it arrives now, back to back. A second release
-        makes duplicates.
+        """Apply any impairment to the next `count` segments that match.
 
         Args:
-            without_timestamp: as if a middlebox had stripped the timestamp option.
+            predicate: which segments, see `twlab.match`.
+            impairment: see `twlab.wire.impairments`.
+            words: what it does, in the third person, for the transcript.
+            count: how many; None: all.
+        """
+        act = impairments.Selected(predicate.fresh(), impairment, count)
+        return self._arm(Rule(self, RuleKind.IMPAIR, words, act), predicate, count)
+
+    def release(self, held: Held, *, without_timestamp: bool = False) -> None:
+        """Deliver everything that `held` has, now and back to back.
+
+        A second release makes duplicates.
+
+        Args:
+            without_timestamp: remove the timestamp option, as a middlebox does.
         """
         held.stop()
         for segment in held.segments:
-            if held.words == "holds":
-                comment = f"held {self.loop.now_s - segment.at_s:.3f} s by the wire"
-            else:
-                comment = f"copy of the packet from t={segment.at_s:.3f} s, released at t={self.loop.now_s:.3f} s"
-            held.released_at_s.append(self._release(segment, comment, without_timestamp))
+            held.released_at_s.append(self._release(segment, held.kind, without_timestamp))
 
     def inject(self, packet: Segment | bytes, into: Interface | None = None) -> float:
         """Put an IP packet onto a link, as if it had come all the way.
 
         Args:
-            packet: a segment, crafted or seen; or the bytes of an IP packet, which are sent as they
-                are.
+            packet: a segment, crafted or seen; or the bytes of an IP packet, sent unchanged.
             into: the interface at which it arrives, anywhere in the network; None: it leaves the
                 wire towards its destination.
 
         Returns:
-            When it was sent.
+            When it was sent, in seconds.
 
         Raises:
-            ScenarioError: the wire has no route to the destination, or cannot tell it
+            ScenarioError: the wire has no route to the destination, or the bytes do not show it
                 (``no-route``).
         """
         segment = parse(packet, self.loop.now_s) if isinstance(packet, bytes) else packet
         raw = packet if isinstance(packet, bytes) else packet.raw
         if into:
-            outlet = self._outlets.at(into)
+            link = self._sender.at(into)
         elif segment:
-            outlet = self._way_to(segment.destination)
+            link = self._sender.confirmed(segment.destination)
         else:
             raise ScenarioError(
-                "only a whole TCP segment can be routed", "name the interface it shall arrive at: into=...", "no-route"
+                "only a whole TCP segment can be routed", "name the interface where it arrives: into=...", "no-route"
             )
-        at_s = self._send(outlet, raw, "injected by the lab")
-        self._tell(
+        at_s = self._send(link, raw, text(Mark.INJECTED))
+        self._note(
             f"injects {segment.words(self._names) if segment else f'{len(raw)} bytes'}"
             + (f" into {into.name}" if into else "")
         )
         return at_s
 
     def craft(self, like: Segment | None = None, **fields: Any) -> Segment:
-        """A new segment, made with Scapy; see `twlab.wire.craft.craft`. It bears the present time
-        and is not sent.
+        """Make a segment with Scapy, at the present time; it is not sent.
+
+        See `twlab.wire.craft.craft`.
         """
         from twlab.wire.craft import craft
 
         return craft(self.loop.now_s, like=like, **fields)
 
     def endpoint(self, node: Node, port: int, *, address: str | None = None, family: int = 4) -> RawEndpoint:
-        """An endpoint at `node` for which no kernel answers, until it or the wire is closed; see
-        `twlab.wire.raw_endpoint.RawEndpoint`.
+        """Claim an endpoint at `node` for which no kernel answers.
+
+        It lasts until it or the wire is closed, see `twlab.wire.raw_endpoint.RawEndpoint`.
         """
         from twlab.wire.raw_endpoint import RawEndpoint
 
@@ -293,10 +260,10 @@ class Wire:
         return endpoint
 
     def settle(self) -> None:
-        """Let go of the queue if nothing is armed any more.
+        """Unbind the queue if nothing is armed any more.
 
         Raises:
-            EngineError: it no longer handed up what crossed (``blind-lab``).
+            EngineError: the queue no longer handed up what crossed (``blind-lab``).
         """
         if self._tap and not any(rule.armed for rule in self._rules):
             self.loop.forget(self._tap)
@@ -304,7 +271,7 @@ class Wire:
             self._tap.close()
             if self._tap.overruns:
                 self._unseen += self._tap.overruns
-                self._tell(f"could not keep up {self._tap.overruns} times: segments passed unseen")
+                self._note(f"could not keep up {self._tap.overruns} times: segments passed unseen")
             self._tap = None
             if not sees:
                 raise canary.blind(f"the wire at {self.node.name} no longer saw what crossed it")
@@ -312,10 +279,10 @@ class Wire:
     def _arm(self, rule: Any, predicate: Match | None = None, count: int | None = None) -> Any:
         if not self.mechanism:
             self.mechanism = nfqueue.install(self.node)
-        self._rules = [known for known in self._rules if known.armed or len(known.segments) > _TOLD]
+        self._rules = [known for known in self._rules if known.armed or len(known.segments) > _MOST_LISTED]
         self._rules.append(rule)
         if predicate:
-            self._tell(f"from now on {rule.words} {_which(count)}: {self._named(predicate)}")
+            self._note(f"from now on {rule.words} {which(count)}: {self._named(predicate)}")
         if self._tap is None:
             self._tap = nfqueue.Tap(self.node, self._on_packet)
             self.loop.watch(self._tap, self._serve)
@@ -330,7 +297,7 @@ class Wire:
         if self._tap.overruns > before and (
             watch := next((rule for rule in self._rules if rule.armed and not rule.comment), None)
         ):
-            what = f"the queue of {self.node.name} ran over, and what passed then was not seen by what {watch.words}"
+            what = f"the queue of {self.node.name} overflowed, and the rule that {watch.words} missed segments"
             remedy = "raise net.core.rmem_max, run as root, or use --engine guest"
             self.fault = self.fault or EngineError(what, remedy, "blind-lab")
         self.settle()
@@ -339,33 +306,19 @@ class Wire:
             raise fault
 
     def _sees_canaries(self, tap: nfqueue.Tap) -> bool:
-        """Send an IPv4 and an IPv6 canary across the node; whether the queue hands up both, unless
-        nothing can cross just now.
-        """
-        if len(self.node.interfaces) < 2:
-            return True
-        one, other = self.node.interfaces[:2]
-        wanted = self._canaries + 2
+        """Send canaries across the node; return whether the queue hands up all of them."""
+        expected = self._canaries + canary.CROSSING
 
         def seen() -> bool:
             tap.serve()
-            return self._canaries >= wanted
+            return self._canaries >= expected
 
-        try:
-            for source, destination in ((one.peer.all4[0], other.peer.all4[0]), (one.peer.all6[0], other.peer.all6[0])):
-                self._outlets.at(one).send(canary.make(source, destination))
-        except OSError:
-            return not self._are_running(one, other)
-        return seen() or not self._are_running(one, other) or canary.await_sight(seen)
-
-    def _are_running(self, *interfaces: Interface) -> bool:
-        with self.node.inside():
-            return all(rtnetlink.is_running(interface.index) for interface in interfaces)
+        return canary.crosses(self.node, lambda interface, packet: self._sender.at(interface).send(packet), seen)
 
     def _on_packet(self, packet: Packet) -> None:
         try:
             self._judge(packet)
-        except Exception as fault:  # it cannot pass through the queue's C library: `_serve` raises it
+        except Exception as fault:  # it cannot pass through the queue's C library; `_serve` raises it
             self._fault = fault
 
     def _judge(self, packet: Packet) -> None:
@@ -380,14 +333,14 @@ class Wire:
             return
         releases, comments = [Release(now_s, segment)], []
         for rule in self._rules:
-            befallen = len(rule.segments)
+            met = len(rule.segments)
             releases = [later for release in releases for later in rule(release.segment, release.at_s)]
-            if len(rule.segments) > befallen and rule.comment:
+            if len(rule.segments) > met and rule.comment:
                 comments.append(rule.comment)
-                if len(rule.segments) <= _TOLD:
-                    self._tell(f"{rule.words} {segment.words(self._names)}")
+                if len(rule.segments) <= _MOST_LISTED:
+                    self._note(f"{rule.words} {segment.words(self._names)}")
         if comments and self._capture and packet.indev in self._by_index:
-            self._capture.comment_last(self._by_index[packet.indev], segment.raw, "; ".join(comments))
+            self._capture.comment_last(self._by_index[packet.indev], segment.raw, joined(comments))
         passed = False
         for release in releases:
             if release.segment is segment and release.at_s <= now_s and not passed:
@@ -403,49 +356,35 @@ class Wire:
     def _release_late(self, segment: Segment, is_copy: bool) -> None:
         if not self._closed:
             late_s = self.loop.now_s - segment.at_s
-            comment = (
-                f"copy of the packet from t={segment.at_s:.3f} s, {late_s:.3f} s later"
-                if is_copy
-                else f"delayed {late_s:.3f} s by the wire"
-            )
-            self._send(self._way_to(segment.destination), segment.raw, comment)
+            if is_copy:
+                comment = text(Mark.COPY_LATE, came_s=segment.at_s, late_s=late_s)
+            else:
+                comment = text(Mark.DELAYED, late_s=late_s)
+            self._send(self._sender.confirmed(segment.destination), segment.raw, comment)
 
-    def _release(self, segment: Segment, comment: str, stripped: bool) -> float:
+    def _release(self, segment: Segment, kind: RuleKind, stripped: bool) -> float:
         leaving = without_timestamp(segment) if stripped else segment
-        at_s = self._send(
-            self._way_to(segment.destination), leaving.raw, comment + (", its timestamp stripped" if stripped else "")
-        )
-        self._tell(f"releases {leaving.words(self._names)}")
+        came_s, now_s = segment.at_s, self.loop.now_s
+        if kind is RuleKind.HOLD:
+            comment = text(Mark.RELEASED, late_s=now_s - came_s, stripped=stripped)
+        else:
+            comment = text(Mark.COPY_RELEASED, came_s=came_s, at_s=now_s, stripped=stripped)
+        at_s = self._send(self._sender.confirmed(segment.destination), leaving.raw, comment)
+        self._note(f"releases {leaving.words(self._names)}")
         return at_s
 
-    def _send(self, outlet: Outlet, raw: bytes, comment: str) -> float:
+    def _send(self, link: LinkSender, raw: bytes, comment: str) -> float:
         if self._capture:
-            self._capture.send(outlet, raw, comment)
+            self._capture.send(link, raw, comment)
         else:
-            outlet.send(raw)
+            link.send(raw)
         return self.loop.now_s
-
-    def _way_to(self, destination: str) -> Outlet:
-        """The way to the address `destination`; where it has changed, both of the kernel's answers
-        must name it.
-        """
-        outlet = self._outlets.to(destination)
-        if self._known_ways.get(destination) is not outlet:
-            if not self._outlets.leads(outlet, destination):
-                what = f"what {self.node.name} sends to {destination} would leave towards {outlet.target.node.name}, and the kernel's way is another"
-                raise EngineError(what, "run it again; if it stays, run it with --engine guest", "sent-not-seen")
-            self._known_ways[destination] = outlet
-        return outlet
 
     def _named(self, predicate: Match) -> str:
         return " ".join(self._names.get(word, word) for word in str(predicate).split(" "))
 
-    def _tell(self, text: str) -> None:
-        self._transcript.record("wire", text, self.node.name)
-
-
-def _which(count: int | None) -> str:
-    return "every segment" if count is None else "the next segment" if count == 1 else f"the next {count} segments"
+    def _note(self, sentence: str) -> None:
+        self._transcript.record("wire", sentence, self.node.name)
 
 
 def _names(node: Node) -> Iterator[tuple[str, str]]:

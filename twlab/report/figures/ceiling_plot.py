@@ -1,5 +1,6 @@
-"""Ceilings as a plot: connections a second against the length of TIME_WAIT, measured beside theory.
-Imports matplotlib, as `heatmap` does.
+"""Plots ceilings: connections a second against the length of TIME_WAIT.
+
+Measured values stand beside theory. It imports matplotlib, as `heatmap` does.
 """
 
 from __future__ import annotations
@@ -15,14 +16,18 @@ _MARKS = ("o", "s", "^")
 
 
 def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
-    """Write `stem` with .png and .svg: a line of theory and the measured points for each number of
-    ports, and what the question said.
+    """Write the plot as .png and .svg: theory, measurements, the question's figures.
+
+    Each number of ports has a line of theory and its measured points.
 
     Args:
         rows: those of `twlab.studies.ceiling.cases`; drawn are those of the group ``ports`` that
             have been measured.
         title: a line above.
         stem: path of the files; its suffix is replaced.
+
+    Returns:
+        The files.
 
     Raises:
         CapabilityError: they cannot be written (``cannot-write``).
@@ -74,7 +79,7 @@ def _drawing(figure: Any, kind: str) -> bytes:
 
 
 def _series(axes: Any, rows: list[dict[str, Any]], colour: str, mark: str) -> None:
-    """One number of ports."""
+    """Draw one number of ports."""
     rows = sorted(rows, key=lambda row: float(row["time_wait_s"]))
     lengths = [row["time_wait_s"] for row in rows]
     axes.plot(

@@ -1,7 +1,7 @@
-"""A sweep as a heat map: for each length of TIME_WAIT and each age of the old segment, what became
-of the application.
+"""Draws a sweep as a heat map of the outcomes for the application.
 
-Imports matplotlib, as `ceiling_plot` does; nothing else does.
+Its axes are the length of TIME_WAIT and the age of the old segment. It imports matplotlib, as
+`ceiling_plot` does; no other module does.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 from twlab.results import files
 
-# One darker than the other, so that they are told apart without colours, too.
+# Each darker than the next, so that they differ without colours, too.
 _COLOURS = {"harmed": (0.62, 0.11, 0.11), "delayed": (0.93, 0.75, 0.35), "unharmed": (0.90, 0.96, 0.92)}
 _WORDS = {
-    "harmed": "harmed: it read bytes that nobody had sent to it",
+    "harmed": "harmed: it read bytes that its peer had not sent",
     "delayed": "delayed: refused until TIME_WAIT was over",
     "unharmed": "unharmed: connected at once, read what was sent",
 }
@@ -23,13 +23,17 @@ _INK = {"harmed": "white", "delayed": "black", "unharmed": "black"}
 
 
 def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
-    """Write `stem` with .png and .svg: a panel for timestamps off, and one for on; a cell's colour
-    mixes its outcomes by their shares.
+    """Write the heat map as .png and .svg: a panel without timestamps, one with.
+
+    A cell's colour mixes its outcomes by their shares.
 
     Args:
         rows: those of `twlab.studies.sweep.table.Table.rows`.
         title: a line above.
         stem: path of the files; its suffix is replaced.
+
+    Returns:
+        The files.
 
     Raises:
         CapabilityError: they cannot be written (``cannot-write``).
@@ -74,7 +78,7 @@ def _panel(axes: Any, rows: list[dict[str, Any]], timestamps: str) -> None:
         text = "\n".join(f"{share:.1%}\n{name}" if share < 1 else name for name, share in shares.items() if share)
         axes.text(x, y, text, ha="center", va="center", fontsize=7, color=_INK[most])
     axes.imshow(image, origin="lower", aspect="auto")
-    # The edge that theory wants: in the row of each length, left of the first age that is above it.
+    # The edge by theory: in the row of each length, left of the first age that is above it.
     edge = [sum(float(age) <= float(length) for age in ages) - 0.5 for length in lengths]
     corners = [(x, y + half) for y, x in enumerate(edge) for half in (-0.5, 0.5)]
     axes.plot([x for x, _ in corners], [y for _, y in corners], color="black", linewidth=2, linestyle="--")

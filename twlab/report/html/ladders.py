@@ -1,4 +1,4 @@
-"""The ladder of one arm for a page, or why there is none."""
+"""The ladder of one arm for a page, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ MOST_BYTES = 24 << 20  # of a capture that is read for a page: about 100,000 pac
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of a ladder: an ``<svg>``; `packed` is what it opens to, "" where it is no fold; None:
-    more than a page holds.
+    """A part of a ladder: an ``<svg>``, and what it opens to.
 
-    `handle` is where across it what opens it stands, e.g. ``48.5%``.
+    Attributes:
+        packed: what it opens to; "" if it is no fold; None: more than a page holds.
+        handle: where across it the reader opens it, e.g. ``48.5%``.
     """
 
     svg: Markup
@@ -31,7 +32,7 @@ class Piece:
 
 
 def draw(folder: Path, arm: str, capture: Path) -> tuple[list[Piece], str]:
-    """The pieces of a ladder, to be stacked; or none, and why.
+    """Return the pieces of a ladder, to be stacked; or none, and the reason.
 
     They lack their style, which a page needs only once: `ladder_svg.STYLE`.
     """

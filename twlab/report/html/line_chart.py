@@ -1,8 +1,8 @@
-"""Counts over time as a small inline SVG. Pure.
+"""Draws counts over time as a small inline SVG. Pure.
 
-Colours come from the page's style sheet by class, so that it is right on light and on dark paper;
-lines differ in dashes too. Drawn by hand: a plot of matplotlib takes 20 kB and a second to import,
-and does not follow the page's colours.
+Colours come from the page's style sheet by class, so that they suit light and dark paper; lines
+differ in dashes too. Drawn by hand: a plot of matplotlib takes 20 kB and a second to import, and
+does not follow the page's colours.
 """
 
 from __future__ import annotations
@@ -16,13 +16,16 @@ from twlab.report.html.series import Plot, Points
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _TOP, _BOTTOM = 520, 180, 56, 14, 26, 30
 _MOST_CURVES = 6
-_SHORTEST_S = 1e-6  # a span below a microsecond is none: its ticks would be zero, or no numbers at all
+_SHORTEST_S = 1e-6  # a shorter span is drawn as one second: its ticks would be zero or no numbers
 Scale = Callable[[float], float]
-_MOST_POINTS = 200
+_MOST_POINTS = 200  # of a curve: more than the paper can show
 
 
 def draw(plot: Plot, last_s: float) -> Markup:
-    """An ``<svg>`` with the curves of `plot` from 0 to `last_s`: each value holds until the next."""
+    """Return an ``<svg>`` with the curves of `plot` from 0 to `last_s`.
+
+    Each value holds until the next.
+    """
     curves = dict(list(plot.curves.items())[:_MOST_CURVES])
     last_s = max(last_s, *(points[-1][0] for points in curves.values()))
     if last_s < _SHORTEST_S:
@@ -44,16 +47,18 @@ def draw(plot: Plot, last_s: float) -> Markup:
         for at_s in _ticks(last_s, within=True)
     ]
     for number, (name, points) in enumerate(curves.items()):
-        told = f"<title>{escape(name)}: at most {max(value for _, value in points):,g}</title>"
-        parts.append(f'<path class="series s{number % 4}" d="{_path(points, last_s, x, y)}">{told}</path>')
+        hint = f"<title>{escape(name)}: at most {max(value for _, value in points):,g}</title>"
+        parts.append(f'<path class="series s{number % 4}" d="{_path(points, last_s, x, y)}">{hint}</path>')
         x_key = _LEFT + 8 + number * (_WIDTH - _LEFT) // max(3, len(curves))
         parts.append(
-            f'<path class="series s{number % 4}" d="M{x_key} 11h18"/><text class="key" x="{x_key + 24}" y="15">{escape(name)}</text>'
+            f'<path class="series s{number % 4}" d="M{x_key} 11h18"/>'
+            f'<text class="key" x="{x_key + 24}" y="15">{escape(name)}</text>'
         )
     peaks = ", ".join(f"{name} at most {max(value for _, value in points):,g}" for name, points in curves.items())
     title = escape(f"{plot.title} over {last_s:.4g} s: {peaks}")
     return Markup(
-        f'<svg class="plot" role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" style="max-width:{_WIDTH}px"><title>{title}</title>{"".join(parts)}</svg>'
+        f'<svg class="plot" role="img" viewBox="0 0 {_WIDTH} {_HEIGHT}" style="max-width:{_WIDTH}px">'
+        f"<title>{title}</title>{''.join(parts)}</svg>"
     )
 
 
@@ -64,14 +69,16 @@ def _path(points: Points, last_s: float, x: Scale, y: Scale) -> str:
 
 
 def _thinned(points: Points) -> Iterator[tuple[float, float]]:
-    """At most so many points that the paper can show, the first and the last among them."""
+    """Yield at most `_MOST_POINTS` points, the first and the last among them."""
     every = max(1, ceil(len(points) / _MOST_POINTS))
     yield from (point for at, point in enumerate(points) if at % every == 0 or at == len(points) - 1)
 
 
 def _ticks(most: float, within: bool = False) -> list[float]:
-    """A few round numbers from 0: whole ones, up to the first that is not below `most`; or,
-    `within`, up to the last that is not above it.
+    """Return a few round numbers from 0.
+
+    Whole ones, up to the first that is not below `most`; or, `within`, up to the last that is not
+    above it.
     """
     step = 10.0 ** floor(log10(most / 2))
     step = next(step * factor for factor in (1, 2, 5, 10) if most / (step * factor) <= 5)

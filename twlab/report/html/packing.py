@@ -1,5 +1,6 @@
-"""Parts of a page that are packed, because pages grow large: markup as gzip in base64, which the
-page's script puts in its place. Pure.
+"""Packs parts of a page that would make it too large. Pure.
+
+Packed markup is gzip in base64; the page's script puts it in its place.
 """
 
 from __future__ import annotations
@@ -9,17 +10,16 @@ from base64 import b64encode
 
 
 def pack(markup: str) -> str:
-    """The text for an attribute ``data-packed``. The same for the same markup."""
+    """Return the text for an attribute ``data-packed``, equal for equal markup."""
     return b64encode(gzip.compress(markup.encode(), 9, mtime=0)).decode()
 
 
 class Room:
-    """How much a page still takes.
+    """The bytes that a page still takes.
 
     Attributes:
-        plain: bytes of ladders that stand in it as they are.
-        packed: bytes of what is packed: what folds open to, and ladders for which there was no room
-            as they are.
+        plain: for ladders that stand in it unpacked.
+        packed: for packed markup: what folds open to, and ladders that do not fit unpacked.
     """
 
     def __init__(self, plain: int = 1_200_000, packed: int = 1_550_000):
@@ -27,14 +27,16 @@ class Room:
         self.packed = packed
 
     def fold(self, packed: str) -> bool:
-        """Whether there is room for what a fold opens to; it is taken then."""
+        """Take the room for what a fold opens to; return whether there was enough."""
         fits = len(packed) <= self.packed
         self.packed -= len(packed) if fits else 0
         return fits
 
     def place(self, markup: str, folds: int = 0) -> tuple[str, str] | None:
-        """`markup` as it is and "", or "" and the same packed; None where there is no room either
-        way. Of its bytes `folds` have been counted.
+        """Return `markup` and "", or "" and the same packed; None: there is no room.
+
+        Args:
+            folds: how many of its bytes have been counted.
         """
         if len(markup) - folds <= self.plain:
             self.plain -= len(markup) - folds

@@ -1,8 +1,8 @@
-"""The report: one HTML file over many runs, that asks nothing of any network.
+"""The report: one HTML file over many runs that needs no network.
 
-Runs that cannot be read are named in it, and the rest is still shown. All runs are in the overview;
-at most `FULL` are shown in full, those that did not go as predicted first, and ladders stop where
-the page would grow past what a mail takes.
+The page names runs that cannot be read, and shows the rest. All runs are in the overview; at most
+`FULL` are shown in full, first those that did not go as predicted. Ladders stop where the page
+would grow past what a mail takes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ FULL = 50
 
 @dataclass
 class Written:
-    """A report that has been made.
+    """A report that has been written.
 
     Attributes:
         path: the HTML file.
@@ -42,7 +42,10 @@ class Written:
 
 @dataclass
 class _Row:
-    """One run on the page: its line in the overview, and where it is shown in full, its section."""
+    """One run on the page.
+
+    It has a line in the overview and, where it is shown in full, a section.
+    """
 
     result: Result
     folder: Path
@@ -58,7 +61,7 @@ class _Row:
 
 
 def write(paths: Sequence[Path], out: Path) -> Written:
-    """Make the report over `paths` as the file `out`.
+    """Write the report over `paths` as the file `out`.
 
     Args:
         paths: folders of runs, their ``result.json``, folders that hold folders of runs; studies
@@ -103,7 +106,7 @@ def write(paths: Sequence[Path], out: Path) -> Written:
 
 
 def _expanded(paths: Iterable[Path]) -> Iterable[Path]:
-    """Each path; or instead of a folder that is no run, the runs and the studies in it."""
+    """Yield each path; for a folder that is no run, the runs and studies in it."""
     for path in paths:
         inner: list[Path] = []
         if path.is_dir() and not (path / FILE).exists():
@@ -137,7 +140,7 @@ def _read(paths: Iterable[Path]) -> tuple[list[_Row], list[studies.Study], list[
 
 
 def _fill(rows: list[_Row], sections: Sections) -> list[LabError]:
-    """Give rows their sections. Takes away those that turn out to be unreadable, and returns why."""
+    """Give rows their sections; remove unreadable ones, and return their errors."""
     unreadable: list[LabError] = []
     chosen = sorted(rows, key=lambda row: row.result.is_session or row.result.verdict is Verdict.SUPPORTED)[:FULL]
     for number, row in enumerate(chosen, 1):

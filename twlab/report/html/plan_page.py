@@ -1,4 +1,4 @@
-"""A plan as one HTML page that asks nothing of any network."""
+"""A plan as one HTML page that needs no network."""
 
 from __future__ import annotations
 
@@ -32,14 +32,18 @@ _WORDS = {
 
 
 def _plain(value: object) -> str:
-    """A value of the demand as a person writes it."""
+    """Return a value of the demand as a person writes it."""
     if value is None or value == "":
         return "none given"
     return f"{value:,.10g}" if isinstance(value, float) else plain(value)
 
 
 def write(plan: Plan, out: Path) -> None:
-    """Write the page of `plan` as the file `out`. Raises CapabilityError (``cannot-write``)."""
+    """Write the page of `plan` as the file `out`.
+
+    Raises:
+        CapabilityError: it cannot be written (``cannot-write``).
+    """
     environment = Environment(
         loader=PackageLoader("twlab.report.html"),
         autoescape=True,

@@ -37,21 +37,22 @@ class Sections:
         self._room = Room()
 
     def render(self, template: str, **values: Any) -> Markup:
-        """A template of this package, filled in."""
+        """Fill in a template of this package."""
         return Markup(self.environment.get_template(template).render(**values))
 
     def run(self, result: Result, folder: Path, anchor: str) -> Markup:
-        """The section of one run. What is odd about a result may only be met here.
+        """Return the section of one run.
 
         Raises:
-            KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError: it is.
+            KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError: the result holds
+                values that no result has.
         """
         arms = [self._arm(name, arm, result, folder) for name, arm in result.arms.items()]
-        told = {"networks": _networks(result), "tables": tables.of(result), "opened": _opened(result)}
-        return self.render("run.html.j2", result=result, folder=folder, anchor=anchor, arms=arms, **told)
+        more = {"networks": _networks(result), "tables": tables.of(result), "opened": _opened(result)}
+        return self.render("run.html.j2", result=result, folder=folder, anchor=anchor, arms=arms, **more)
 
     def _arm(self, name: str, arm: ArmResult, result: Result, folder: Path) -> dict[str, Any]:
-        """What the template shows of one arm beyond its fields."""
+        """Return what the template shows of one arm beyond its fields."""
         capture = folder / arm.capture if arm.capture else None
         appendix = self.render(
             "appendix.html.j2",
@@ -90,7 +91,10 @@ class Sections:
 
 
 def _opened(result: Result) -> str:
-    """The arm that is looked at first: one that did not go as predicted, or else the treatment."""
+    """Return the arm to show first.
+
+    One that did not go as predicted, or else the treatment.
+    """
     by_interest = sorted(
         result.arms, key=lambda name: (result.arms[name].ok is True, result.arms[name].role != "treatment")
     )
@@ -98,7 +102,7 @@ def _opened(result: Result) -> str:
 
 
 def _settings(arm: ArmResult) -> list[tuple[str, dict[str, Any], dict[str, str]]]:
-    """The settings, and how they were put into force; nodes with the same in one row."""
+    """Return the settings and how they were applied; equal nodes share a row."""
     alike: dict[str, list[str]] = {}
     for node, values in arm.settings.items():
         if values:
@@ -107,7 +111,7 @@ def _settings(arm: ArmResult) -> list[tuple[str, dict[str, Any], dict[str, str]]
 
 
 def _differs(arm: ArmResult, result: Result) -> list[tuple[str, str, Any]]:
-    """What was in force otherwise than in the control: nodes, setting, value."""
+    """Return the values that differ from the control's: nodes, setting, value."""
     control = next((other for other in result.arms.values() if other.role == "control"), arm)
     alike: dict[tuple[str, str], tuple[list[str], Any]] = {}
     for node, values in arm.effective.items():
@@ -118,8 +122,9 @@ def _differs(arm: ArmResult, result: Result) -> list[tuple[str, str, Any]]:
 
 
 def _networks(result: Result) -> list[tuple[Markup, str]]:
-    """The drawing of each network that arms ran on, and what stands below it; one where all ran on
-    the same.
+    """Return the drawing of each network that arms ran on, and its caption.
+
+    One where all arms ran on the same.
     """
     usual = {**result.network, "topology": result.topology}
     arms: list[tuple[dict[str, Any], list[str]]] = []

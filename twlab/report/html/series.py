@@ -1,24 +1,24 @@
-"""What an arm's evidence tells over time: TIME_WAIT sockets, ports held, connects that failed.
-Pure.
+"""Counts over time in an arm's evidence.
+
+TIME_WAIT sockets, ports held, connects that failed. Pure.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twlab.results import connect_facts
 from twlab.results.result import ArmResult
 
 Points = list[tuple[float, float]]  # (at_s, value), in the order of time; a value holds until the next one
-_CONNECT = re.compile(r"connects to |(connect|bind)\b.*(?P<failed> fails: |: no answer yet)")
 _FEW_PORTS = 5  # a plot of fewer says no more than the ladder
 
 
 @dataclass(frozen=True)
 class Plot:
-    """Curves on one paper.
+    """Curves in one plot.
 
     Attributes:
         title: what is counted.
@@ -30,7 +30,7 @@ class Plot:
 
 
 def of(arm: ArmResult) -> list[Plot]:
-    """The plots that say something; none for an arm in which there was nothing of it."""
+    """Return the plots of an arm that have something to show."""
     made = [
         Plot("TIME_WAIT sockets", _time_wait(arm)),
         Plot("Ports held: sockets in use and in TIME_WAIT", _ports(arm)),
@@ -49,8 +49,9 @@ def _time_wait(arm: ArmResult) -> dict[str, Points]:
 
 
 def _listed(samples: Sequence[Mapping[str, Any]], moments_s: Sequence[float]) -> dict[str, Points]:
-    """From the tables listed at each step, in results that have nothing better: a node without a
-    sample at such a moment had none.
+    """Return curves from the tables listed at each step.
+
+    For results that have nothing better. A node without a sample at such a moment had no socket.
     """
     curves: dict[str, dict[float, float]] = {}
     for sample in samples:
@@ -62,9 +63,12 @@ def _listed(samples: Sequence[Mapping[str, Any]], moments_s: Sequence[float]) ->
 
 
 def _ports(arm: ArmResult) -> dict[str, Points]:
-    """Of the nodes that connected: at the others, all sockets share a port."""
-    callers = {entry.get("node", "") for entry in arm.transcript if _CONNECT.match(entry["text"])}
-    if _loads(arm):  # tells no node; it is the one whose sockets wait
+    """Return the ports held by nodes that connected.
+
+    At other nodes all sockets share a port.
+    """
+    callers = {entry.get("node", "") for entry in arm.transcript if connect_facts.read(entry)}
+    if _loads(arm):  # the counts name no node; it is the one whose sockets wait
         callers |= {max(arm.sockets, key=lambda node: max(row[2] for row in arm.sockets[node]), default="")}
     curves = {
         node: _changes([(at_s, used + waiting) for at_s, used, waiting in rows])
@@ -75,18 +79,18 @@ def _ports(arm: ArmResult) -> dict[str, Points]:
 
 
 def _connects(arm: ArmResult) -> Plot:
-    """Connects that failed, and those that came about, counted up; nothing where none failed."""
-    told = [
-        (entry["at_s"], "failed" if known["failed"] else "came about", 1)
+    """Return the running counts of connects; an empty plot if none failed."""
+    seen = [
+        (entry["at_s"], "failed" if fact.error else "came about", 1)
         for entry in arm.transcript
-        if (known := _CONNECT.match(entry["text"]))
+        if (fact := connect_facts.read(entry))
     ]
     for began_s, load in _loads(arm):
         for second, (connected, failed) in enumerate(zip(load["connected"], load["failed"], strict=True), 1):
-            told += [(began_s + second, "came about", connected), (began_s + second, "failed", _total(failed))]
+            seen += [(began_s + second, "came about", connected), (began_s + second, "failed", _total(failed))]
     counts = {"came about": 0, "failed": 0}
     curves: dict[str, Points] = {name: [(0.0, 0)] for name in counts}
-    for at_s, name, count in sorted(told):
+    for at_s, name, count in sorted(seen):
         if count:
             counts[name] += count
             curves[name].append((min(at_s, arm.virtual_s), counts[name]))
@@ -95,7 +99,7 @@ def _connects(arm: ArmResult) -> Plot:
 
 
 def _loads(arm: ArmResult) -> list[tuple[float, dict[str, Any]]]:
-    """Loads of connections that a step counted by the second: when that step began, and the counts."""
+    """Return loads that a step counted by the second: its begin, and the counts."""
     found, began_s = [], 0.0
     for entry in arm.transcript:
         if entry["kind"] == "step":
@@ -107,7 +111,7 @@ def _loads(arm: ArmResult) -> list[tuple[float, dict[str, Any]]]:
 
 
 def _total(failed: int | dict[str, int]) -> int:
-    """A number, or numbers by error."""
+    """Return a number, or the sum of numbers by error."""
     return sum(failed.values()) if isinstance(failed, dict) else failed
 
 

@@ -1,8 +1,8 @@
-"""The topology as a small inline SVG. Pure.
+"""Draws the topology as a small inline SVG. Pure.
 
-Colours come from the page's style sheet by class, so that a drawing is right on light and on dark
-paper. Drawn by hand: a plot of matplotlib takes 20 kB and a second to import, and does not follow
-the page's colours.
+Colours come from the page's style sheet by class, so that they suit light and dark paper. Drawn by
+hand: a plot of matplotlib takes 20 kB and a second to import, and does not follow the page's
+colours.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ _MOST_ROWS = 8  # nodes drawn one below the other; the rest of a column is count
 
 
 def topology(nodes: Mapping[str, str], links: Sequence[Sequence[str]]) -> Markup:
-    """Nodes (name to role) and links (pairs of names) as a drawing, the clients' side on the left
-    of the wire.
+    """Draw nodes and links, the clients' side on the left of the wire.
+
+    Args:
+        nodes: name to role.
+        links: pairs of names.
     """
     columns = _columns(nodes, links)
     rows = max(len(column) for column in columns)
@@ -36,16 +39,21 @@ def topology(nodes: Mapping[str, str], links: Sequence[Sequence[str]]) -> Markup
     for name, (x, y) in at.items():
         role = nodes.get(name, "more")
         parts.append(
-            f'<g class="node {escape(role)}"><rect x="{x:g}" y="{y:g}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="6"/>'
+            f'<g class="node {escape(role)}">'
+            f'<rect x="{x:g}" y="{y:g}" width="{_BOX_WIDTH}" height="{_BOX_HEIGHT}" rx="6"/>'
             f'<text x="{x + _BOX_WIDTH / 2:g}" y="{y + 18:g}">{escape(name)}</text>'
-            f'<text class="role" x="{x + _BOX_WIDTH / 2:g}" y="{y + 32:g}">{escape("" if role == "more" else role)}</text></g>'
+            f'<text class="role" x="{x + _BOX_WIDTH / 2:g}" y="{y + 32:g}">'
+            f"{escape('' if role == 'more' else role)}</text></g>"
         )
-    told = escape("; ".join(f"{a} to {b}" for a, b in links))
-    return _svg("topology", width, height, f"The network. Links: {told}", parts)
+    linked = escape("; ".join(f"{a} to {b}" for a, b in links))
+    return _svg("topology", width, height, f"The network. Links: {linked}", parts)
 
 
 def _columns(nodes: Mapping[str, str], links: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Names by column, from left to right: how far from the wire, and on which side of it."""
+    """Return the names by column, from left to right.
+
+    A node's column is its distance from the wire, and the side of the wire that it is on.
+    """
     near: dict[str, list[str]] = {name: [] for name in nodes}
     for a, b in links:
         near[a].append(b)
@@ -69,13 +77,14 @@ def _columns(nodes: Mapping[str, str], links: Sequence[Sequence[str]]) -> list[l
 
 
 def _short(names: list[str]) -> list[str]:
-    """A column that fits: the last of too many names says how many more there are."""
+    """Return a column that fits: the last of too many names counts the rest."""
     return names if len(names) <= _MOST_ROWS else [*names[: _MOST_ROWS - 1], f"and {len(names) - _MOST_ROWS + 1} more"]
 
 
 def _reach(start: str, without: str, near: Mapping[str, Sequence[str]]) -> dict[str, int]:
-    """Every node that can be reached from `start` without crossing `without`, with its distance
-    from the latter.
+    """Return the nodes that `start` reaches without crossing `without`.
+
+    Each has its distance from `without`.
     """
     distance, edge = {start: 1}, [start]
     while edge:
@@ -85,7 +94,8 @@ def _reach(start: str, without: str, near: Mapping[str, Sequence[str]]) -> dict[
     return distance
 
 
-def _svg(kind: str, width: float, height: float, told: str, parts: Sequence[str]) -> Markup:
+def _svg(kind: str, width: float, height: float, title: str, parts: Sequence[str]) -> Markup:
     return Markup(
-        f'<svg class="{kind}" role="img" viewBox="0 0 {width:g} {height:g}" style="max-width:{width:g}px"><title>{told}</title>{"".join(parts)}</svg>'
+        f'<svg class="{kind}" role="img" viewBox="0 0 {width:g} {height:g}" style="max-width:{width:g}px">'
+        f"<title>{title}</title>{''.join(parts)}</svg>"
     )

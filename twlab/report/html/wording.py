@@ -1,10 +1,10 @@
-"""A verdict in words that a student understands. Pure."""
+"""Puts verdicts and facts into words that a student understands. Pure."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from twlab.observation import plain
+from twlab.report.text import facts
 from twlab.results.result import ArmResult, Result
 from twlab.scenario import Verdict
 
@@ -12,7 +12,7 @@ _UNITS = {"_s": "s", "_ms": "ms", "_percent": "%"}
 
 
 def verdict(result: Result) -> str:
-    """What the run says about its claim, and why, in one or two sentences."""
+    """Return what the run says about its claim, in one or two sentences."""
     failed = [name for name, arm in result.arms.items() if arm.ok is None and not arm.unpredicted]
     free = {name: arm for name, arm in result.arms.items() if arm.ok is None and arm.unpredicted}
     off = [name for name, arm in result.arms.items() if arm.ok is False]
@@ -22,28 +22,38 @@ def verdict(result: Result) -> str:
             "A session at the shell claims nothing, so nothing can be said about it; what was done in it stands below."
         )
     if control is None:
-        return "Read it with care: the control was not part of this run, so there is nothing to compare the other arms with."
+        return (
+            "Read it with care: the control was not part of this run, so there is nothing to compare the other "
+            "arms with."
+        )
     if result.verdict is Verdict.SUPPORTED:
-        return "The claim held. What each arm would show was written down before it ran, and every arm showed it, the control included."
+        return (
+            "The claim held. What each arm would show was written down before it ran, and every arm showed it, "
+            "the control included."
+        )
     if result.verdict is Verdict.REFUTED:
         return (
-            f"The claim did not hold here. The control behaved, so the set-up was sound, but {_listed(off)} did not show what was predicted. "
-            "What differs is marked below."
+            f"The claim did not hold here. The control behaved, so the set-up was sound, but {_listed(off)} did not "
+            "show what was predicted. What differs is marked below."
         )
     if control in off:
-        return "Nothing follows from this run: the control itself did not behave as predicted, so no difference to it means anything."
+        return (
+            "Nothing follows from this run: the control itself did not behave as predicted, so no difference to it "
+            "means anything."
+        )
     if failed:
         return f"Nothing follows from this run: {_listed(failed)} could not be carried out."
-    return f"No verdict, because there is {next(iter(free.values())).no_prediction}: {_listed(list(free))}. What was observed stands below."
+    why = next(iter(free.values())).no_prediction
+    return f"No verdict, because there is {why}: {_listed(list(free))}. What was observed stands below."
 
 
 def outcome(arm: ArmResult) -> str:
-    """What became of one arm, in a few words."""
+    """Return the outcome of one arm, in a few words."""
     return "what was done" if arm.role == "session" else arm.outcome
 
 
 def arms(result: Result) -> str:
-    """What became of all arms, in a few words: those that did not go as predicted by name."""
+    """Return the outcome of all arms, naming those that did not go as predicted."""
     if result.is_session:
         return "no predictions"
     odd = [f"{name} {outcome(arm)}" for name, arm in result.arms.items() if not arm.ok]
@@ -51,34 +61,27 @@ def arms(result: Result) -> str:
 
 
 def fact(name: str) -> str:
-    """The name of a fact as a person says it: ``foreign_bytes`` is ``foreign bytes``, and a unit
-    goes to the value.
+    """Return the name of a fact in words.
+
+    ``foreign_bytes`` is ``foreign bytes``; a unit goes to the value.
     """
     unit = _unit(name)
     return (name.removesuffix(unit) if unit else name).replace("_", " ")
 
 
 def value(name: str, seen: Any) -> str:
-    """The value of the fact `name`, observed or predicted, with its unit."""
+    """Return the value of the fact `name`, observed or predicted, with its unit."""
     unit = _UNITS.get(_unit(name), "")
-    text = _bounds(seen) if isinstance(seen, dict) and {"low", "high"} == set(seen) else plain(seen)
-    return f"{text or 'none'} {unit}".strip()
+    return f"{facts.sentence(seen) or 'none'} {unit}".strip()
 
 
 def is_table(seen: Any) -> bool:
-    """Whether an observed value is a list of rows, each with the same columns."""
+    """Return whether an observed value is a list of rows with equal columns."""
     return (
         isinstance(seen, list)
         and bool(seen)
         and all(isinstance(row, dict) and row.keys() == seen[0].keys() for row in seen)
     )
-
-
-def _bounds(bounds: dict[str, Any]) -> str:
-    low, high = bounds["low"], bounds["high"]
-    if low is None:
-        return f"at most {high}"
-    return f"at least {low}" if high is None else f"{low} to {high}"
 
 
 def _unit(name: str) -> str:

@@ -1,7 +1,7 @@
-"""The ladder diagram: from a capture to arrows, states and folds.
+"""The ladder diagram of one arm.
 
-- `ladder`: the ladder of one arm; `arrows`, `transits`, `rows` are its parts.
-- `states`: TCP states inferred at both ends.
-- `folding`: bulk as one row.
-- `svg`, `text`: the two drawings.
+- `transits`: joins what several interfaces saw of a segment.
+- `numbering`, `arrows`, `states`: what each segment and socket was.
+- `rows`, `folding`, `ladder`: what stands in the ladder, and what is folded.
+- `text`, `svg`: drawings.
 """

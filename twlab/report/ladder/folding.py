@@ -1,8 +1,8 @@
-"""Which rows of a ladder are folded, so that thousands of segments stay readable. Pure.
+"""Folds rows of a ladder, so that thousands of segments stay readable. Pure.
 
-Three rules, in this order. Connections that go as an earlier one of the same step went are folded
-with what was said of them: the first of each kind stays. Runs of plain segments are folded: bulk
-transfer. Where a step has still more rows than a page, its middle is folded.
+Three rules, in this order. Connections that went as an earlier one of the same step are folded;
+the first of each kind stays. Runs of plain segments are folded: bulk transfer. Where a step has
+still more rows than a page, its middle is folded.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ from twlab.report.ladder.rows import Arrow, Break, Caption, Fold, Row, Strand, b
 from twlab.report.ladder.states import State
 from twlab.segment import Flow
 
-FOLD_FROM = 6  # so many plain segments in a row are folded
-REPEATS_FROM = 3  # so many connections like an earlier one
-FEW_CALLERS = 3  # so many clients are told apart; of more, those that fare alike are one kind
-CROWD = 60  # between two steps; more rows than this are folded, whatever they are
+FOLD_FROM = 6  # plain segments in a row, from which on they are folded
+REPEATS_FROM = 3  # connections like an earlier one, from which on they are folded
+FEW_CALLERS = 3  # clients up to which each is a kind; of more, those that fare alike are one
+CROWD = 60  # rows between two steps; more are folded, of any kind
 BREAK_S = 0.5  # a pause longer than this is marked
 _OWN = ("copy", "injected")  # what the lab put in is never folded as a repetition
 
 Exchange = tuple[frozenset[Flow], int]
-Kind = tuple[object, ...]
+Likeness = tuple[object, ...]
 
 
 def fold(rows: Iterable[Row], fold_from: int = FOLD_FROM, crowd: int = CROWD) -> list[Row]:
-    """The rows with those folded that nobody needs to see to understand the rest. Opened again, the
-    folds hold every row, in its order.
+    """Return the rows, with those folded that add nothing for the reader.
+
+    Opened again, the folds hold every row, in its order.
     """
     shown: list[Row] = []
     for section in _sections(rows):
@@ -50,7 +51,7 @@ def fold(rows: Iterable[Row], fold_from: int = FOLD_FROM, crowd: int = CROWD) ->
 
 
 def paused(rows: Iterable[Row], longer_than_s: float = BREAK_S) -> Iterator[Row]:
-    """The rows with a break wherever nothing happens for `longer_than_s`."""
+    """Yield the rows, with a break for each pause longer than `longer_than_s`."""
     last_s: float | None = None
     for row in rows:
         now_s = begins_s(row)
@@ -62,7 +63,7 @@ def paused(rows: Iterable[Row], longer_than_s: float = BREAK_S) -> Iterator[Row]
 
 
 def _sections(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """The rows of each step, its caption first."""
+    """Yield the rows of each step, its caption first."""
     section: list[Row] = []
     for row in rows:
         if isinstance(row, Caption) and row.kind in ("step", "end") and section:
@@ -80,7 +81,7 @@ def _repeats_folded(section: Sequence[Row]) -> Iterator[Row]:
             arrows.setdefault(row.exchange, []).append(row)
     few = len({own[0].path[0] for own in arrows.values()}) <= FEW_CALLERS
     kinds = {exchange: _kind(own, own[0].path[0] if few else "") for exchange, own in arrows.items()}
-    firsts: dict[Kind, Exchange] = {}
+    firsts: dict[Likeness, Exchange] = {}
     for exchange, kind in kinds.items():
         firsts.setdefault(kind, exchange)
     like = {exchange: arrows[firsts[kind]] for exchange, kind in kinds.items() if firsts[kind] != exchange}
@@ -93,8 +94,9 @@ def _repeats_folded(section: Sequence[Row]) -> Iterator[Row]:
 
 
 def _runs(section: Sequence[Row], like: dict[Exchange, list[Arrow]]) -> Iterator[tuple[bool, list[Row]]]:
-    """The rows in runs of those that belong to repetitions and those that do not. What a node did
-    goes with the segments before it.
+    """Yield runs of rows that belong to repetitions, and of rows that do not.
+
+    What a node did goes with the segments before it.
     """
     flows = {flow for flows, _ in like for flow in flows}
     numbers = {row.number for row in section if isinstance(row, Arrow) and row.exchange in like}
@@ -114,9 +116,10 @@ def _runs(section: Sequence[Row], like: dict[Exchange, list[Arrow]]) -> Iterator
     yield repeated, run
 
 
-def _kind(arrows: Sequence[Arrow], caller: str) -> Kind:
-    """What two connections have in common that go alike: who called whom, and what crossed in which
-    direction, bulk counted once.
+def _kind(arrows: Sequence[Arrow], caller: str) -> Likeness:
+    """Return what two like connections have in common.
+
+    That is the caller, the server, and what crossed in which direction; bulk counts once.
     """
     first = arrows[0]
     events = [
@@ -128,7 +131,7 @@ def _kind(arrows: Sequence[Arrow], caller: str) -> Kind:
 
 
 def _strands(met: dict[Exchange, list[Arrow]], like: dict[Exchange, list[Arrow]]) -> Iterator[Strand]:
-    """A line for each kind of repetition."""
+    """Yield a line for each kind of repetition."""
     kinds: dict[int, list[list[Arrow]]] = {}
     for exchange, own in met.items():
         kinds.setdefault(like[exchange][0].number, []).append(own)
@@ -149,5 +152,5 @@ def _strands(met: dict[Exchange, list[Arrow]], like: dict[Exchange, list[Arrow]]
 
 
 def listed(names: Sequence[str]) -> str:
-    """``c3``; ``c3, c4``; ``c3 … c20``."""
+    """Return names as a list: ``c3``; ``c3, c4``; ``c3 … c20``."""
     return ", ".join(names) if len(names) <= 2 else f"{names[0]} … {names[-1]}"

@@ -1,5 +1,6 @@
-"""The ladder of one arm: columns, arrows, folds, breaks, captions and socket states, read from a
-run's folder. Pure but for reading.
+"""The ladder of one arm, read from a run's folder.
+
+It holds columns, arrows, folds, breaks, captions and states of sockets.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from twlab.report.ladder.folding import fold, listed, paused
 from twlab.report.ladder.rows import Arrow, Caption, Fold, Row
 from twlab.report.ladder.states import State, follow
 from twlab.report.ladder.transits import Transit, transits
-from twlab.results.pcapng_reading import read_capture
+from twlab.results.pcapng import read_capture
 from twlab.results.result import ArmResult, read_result
 from twlab.results.transcript import Entry
 
@@ -25,8 +26,9 @@ _LAST = 1 << 40  # sorts behind every arrow of the same time
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A rail of the ladder, for one node, or for several that go alike and of which the ladder
-    shows none by itself.
+    """A rail of the ladder, for one node or for several.
+
+    Several share one if the ladder shows none of them alone and they go alike.
     """
 
     name: str
@@ -50,7 +52,7 @@ class Ladder:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def unfolded(self) -> Ladder:
-        """The same with every fold opened."""
+        """Return the same ladder with every fold opened."""
         rows = (row for outer in self.rows for row in (outer.rows if isinstance(outer, Fold) else (outer,)))
         return replace(self, rows=tuple(rows))
 
@@ -60,7 +62,7 @@ class Ladder:
         return {node: at for at, column in enumerate(self.columns) for node in column.nodes}
 
     def label(self, arrow: Arrow) -> str:
-        """``#7 SYN seq 0``; with the name of a node that shares its column."""
+        """Return ``#7 SYN seq 0``; with the name of a node that shares its column."""
         ends = (arrow.path[0], arrow.path[-1])
         shared = next(
             (node for column in self.columns if len(column.nodes) > 1 for node in column.nodes if node in ends), ""
@@ -70,12 +72,11 @@ class Ladder:
 
 
 def read(folder: Path, arm: str) -> Ladder:
-    """The ladder of one arm of the run in `folder`.
+    """Return the ladder of one arm of the run in `folder`.
 
     Raises:
-        UsageError: as `twlab.results.result.read_result` and
-            `twlab.results.pcapng_reading.read_capture` do; or the run has no
-        such arm (``no-such-arm``).
+        UsageError: as `twlab.results.result.read_result` and `twlab.results.pcapng.read_capture`
+            do; or the run has no such arm (``no-such-arm``).
     """
     result = read_result(folder)
     if arm not in result.arms:
@@ -93,14 +94,15 @@ def read(folder: Path, arm: str) -> Ladder:
             "name a folder that twlab run has made",
             "foreign-result",
         )
-    ways = transits(read_capture((folder if folder.is_dir() else folder.parent) / capture), found.settings)
-    rows = fold(arrange(parted(arrows(ways)), captions(found), follow(ways, found)))
-    return Ladder(result.scenario, arm, found.role, columns(ways, found, rows), tuple(paused(rows)), found.settings)
+    crossed = transits(read_capture((folder if folder.is_dir() else folder.parent) / capture), found.settings)
+    rows = fold(arrange(parted(arrows(crossed)), captions(found), follow(crossed, found)))
+    return Ladder(result.scenario, arm, found.role, columns(crossed, found, rows), tuple(paused(rows)), found.settings)
 
 
 def captions(arm: ArmResult) -> list[Caption]:
-    """What of the transcript stands in the ladder. What the wire did is seen at the arrows; notes
-    from before the first step are settings.
+    """Return the entries of the transcript that stand in the ladder.
+
+    The arrows show what the wire did; notes from before the first step are settings.
     """
     entries = [Entry(**entry) for entry in arm.transcript]
     first = next((at for at, entry in enumerate(entries) if entry.kind == "step"), 0)
@@ -120,22 +122,26 @@ def captions(arm: ArmResult) -> list[Caption]:
 
 
 def arrange(made: Iterable[Arrow], texts: Iterable[Caption], states: Iterable[State]) -> list[Row]:
-    """All rows in the order of time; at one time a step comes first, then arrows, each followed by
-    the states that it brought about, then what the verbs tell."""
+    """Return all rows in the order of time.
+
+    At one time a step comes first, then arrows, each followed by the states that it brought about,
+    then what the nodes did.
+    """
     keyed: list[tuple[tuple[float, float, int], Row]] = [((arrow.left_s, arrow.number, 0), arrow) for arrow in made]
     keyed += [((state.at_s, state.after or _LAST, 1), state) for state in states]
     keyed += [((text.at_s, {"step": 0, "end": _LAST + 2}.get(text.kind, _LAST + 1), 0), text) for text in texts]
     return [row for _, row in sorted(keyed, key=lambda each: each[0])]
 
 
-def columns(ways: Iterable[Transit], arm: ArmResult, rows: Sequence[Row]) -> tuple[Column, ...]:
-    """A column for each node that segments met, so that the first SYNs go from left to right; all
-    nodes when nothing crossed.
+def columns(crossed: Iterable[Transit], arm: ArmResult, rows: Sequence[Row]) -> tuple[Column, ...]:
+    """Return a column for each node that segments met; all nodes when none crossed.
 
-    Nodes of which only folds tell, and the same, share one.
+    The first SYNs go from left to right. Nodes that only folds show, and alike, share a column.
     """
     order: list[str] = []
-    for path in dict.fromkeys(way.nodes for way in sorted(ways, key=lambda way: way.sightings[0].segment.flags != "S")):
+    for path in dict.fromkeys(
+        transit.nodes for transit in sorted(crossed, key=lambda transit: transit.sightings[0].segment.flags != "S")
+    ):
         for at, node in enumerate(path):
             if node not in order:
                 known = next((later for later in path[at + 1 :] if later in order), None)

@@ -1,8 +1,8 @@
 """Sequence numbers relative to the connection that a segment belongs to. Pure.
 
-A four-tuple may be opened again and again, and each time has first numbers of its own. Which of the
-connections a segment belongs to is seen from its numbers: the latest whose numbers, as far as they
-have been seen, it continues or lies among; a segment of an earlier one may come late.
+A four-tuple may be opened again and again, with new first numbers each time. A segment belongs to
+the latest connection whose numbers, as far as they have been seen, it continues or lies among. A
+segment of an earlier connection may come late.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ _AHEAD = 1 << 20  # so far from what has been seen of a connection a segment may
 
 @dataclass(slots=True)
 class _Opening:
-    """The numbers of one direction of one connection: the first, and the one after the last that
-    was seen.
+    """The numbers of one direction of a connection.
+
+    The first, and the one after the last that was seen.
     """
 
     first: int
@@ -31,8 +32,9 @@ class Numbering:
     _opened: dict[Flow, list[_Opening]] = field(default_factory=dict)
 
     def learn(self, flow: Flow, segment: Segment) -> None:
-        """Take note of a segment that `flow`'s sender has sent; not of one that the lab made or
-        repeated.
+        """Take note of a segment that the sender of `flow` has sent.
+
+        Do not pass one that the lab made or repeated.
         """
         known = self._opened.setdefault(flow, [])
         if "S" in segment.flags:
@@ -42,8 +44,7 @@ class Numbering:
             opening.end = segment.end_seq
 
     def relative(self, flow: Flow, segment: Segment) -> tuple[int, int | None]:
-        """Sequence and acknowledgement number of a segment of `flow`, relative to its own
-        connection.
+        """Return a segment's sequence and acknowledgement number in its connection.
 
         A number is 0 where no SYN of its direction has been seen; the second is None without the
         flag ACK.
@@ -52,9 +53,7 @@ class Numbering:
         return distance(own, segment.seq), distance(peer, segment.ack) if "A" in segment.flags else None
 
     def origins(self, flow: Flow, segment: Segment) -> tuple[int, int]:
-        """The first numbers, the sender's and the receiver's, of the connection that a segment of
-        `flow` belongs to.
-        """
+        """Return the first numbers, sender's and receiver's, of a segment's connection."""
         own, peer = self._of(flow, segment.seq), self._of(flow.reversed(), segment.ack)
         return own.first if own else segment.seq, peer.first if peer else segment.ack
 
@@ -67,7 +66,7 @@ class Numbering:
 
 
 def _apart(opening: _Opening, number: int) -> int:
-    """How far a number lies from those that have been seen of a connection; 0 among them."""
+    """Return how far a number lies from those seen of a connection; 0 among them."""
     if distance(opening.first, number) >= 0 and distance(number, opening.end) >= 0:
         return 0
     return min(abs(distance(opening.first, number)), abs(distance(opening.end, number)))

@@ -1,5 +1,6 @@
-"""What stands in a ladder: arrows, folds, captions, breaks (and states, see
-`twlab.report.ladder.states`). Pure.
+"""The rows of a ladder: arrows, folds, captions, breaks. Pure.
+
+States are rows too, see `twlab.report.ladder.states`.
 """
 
 from __future__ import annotations
@@ -11,13 +12,14 @@ from twlab.report.ladder.states import State
 from twlab.segment import Flow
 
 _NAMES = {"F": "FIN", "S": "SYN", "R": "RST", "P": "PSH", "A": "ACK", "U": "URG"}
-Part = Literal["", "out", "in"]
+ArrowPart = Literal["", "out", "in"]
 
 
 @dataclass(frozen=True, slots=True)
 class Arrow:
-    """One segment, from where it set out to where it arrived; one that was kept on its way for long
-    is two arrows.
+    """One segment, from where it set out to where it arrived.
+
+    A segment that was kept on its way for long is two arrows.
 
     Attributes:
         number: counted from 1 in the arm, in the order in which segments set out.
@@ -29,13 +31,13 @@ class Arrow:
             without the flag.
         connection: which connection of its four-tuple this is, counted from 1; 0 when its SYN was
             not seen.
-        mark: what became of it: "", ``held``, ``delayed``, ``copied``, ``copy``, ``injected``,
+        mark: what happened to it: "", ``held``, ``delayed``, ``copied``, ``copy``, ``injected``,
             ``dropped``, ``lost`` or ``unanswered``.
         words: the same in words; or that bytes of it had been in a segment that the lab put in.
         lost: it did not arrive.
         part: ``out``: the way to the node that kept it; ``in``: the way on from there, `left_s` is
-            when it was let go; "": the whole way.
-        kept_at: the node that kept it longest; "" when none did.
+            when it was released; "": the whole way.
+        kept_at: the node that kept it longest; "" without one.
         kept_s: for how long.
     """
 
@@ -54,22 +56,22 @@ class Arrow:
     mark: str
     words: str
     lost: bool
-    part: Part = ""
+    part: ArrowPart = ""
     kept_at: str = ""
     kept_s: float = 0.0
 
     @property
     def plain(self) -> bool:
-        """Nothing distinguishes it from the bulk around it."""
+        """Whether nothing distinguishes it from the bulk around it."""
         return not self.words and not set(self.flags) & set("SFR")
 
     @property
     def exchange(self) -> tuple[frozenset[Flow], int]:
-        """The connection that it belongs to, whichever way it goes."""
+        """The connection that it belongs to, in either direction."""
         return frozenset((self.flow, self.flow.reversed())), self.connection
 
     def label(self) -> str:
-        """``SYN seq 0``; ``PSH ACK seq 33,000,001 ack 1 len 400``."""
+        """Return ``SYN seq 0`` or ``PSH ACK seq 33,000,001 ack 1 len 400``."""
         text = " ".join(_NAMES[letter] for letter in "SFRPAU" if letter in self.flags) + f" seq {self.seq:,}"
         text += f" ack {self.ack:,}" if self.ack is not None else ""
         text += f" len {self.length:,}" if self.length else ""
@@ -95,7 +97,7 @@ class Strand:
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """Rows that are shown as a line or a few until somebody wants to see them."""
+    """Rows shown as a line or a few, until the reader opens them."""
 
     rows: tuple[Row, ...]
     strands: tuple[Strand, ...]
@@ -107,8 +109,9 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """A line across the ladder: a step of the scenario, or what was done or found; `kind` as in the
-    transcript, or ``end``.
+    """A line across the ladder: a step of the scenario, or what was done or found.
+
+    `kind` is as in the transcript, or ``end``.
     """
 
     at_s: float
@@ -119,7 +122,7 @@ class Caption:
 
 @dataclass(frozen=True, slots=True)
 class Break:
-    """Nothing happens from `from_s` to `to_s`."""
+    """A time in which nothing happens."""
 
     from_s: float
     to_s: float
@@ -129,15 +132,16 @@ Row = Arrow | Fold | Caption | Break | State
 
 
 def begins_s(row: Row) -> float:
-    """The time at which a row stands."""
+    """Return the time at which a row stands."""
     if isinstance(row, Fold):
         return begins_s(row.rows[0])
     return row.left_s if isinstance(row, Arrow) else row.from_s if isinstance(row, Break) else row.at_s
 
 
 def bulk(rows: tuple[Row, ...]) -> Fold:
-    """A fold of whatever is in `rows`: ``1,020 segments, 33.0 MB client > server``, both ways where
-    both ways carried data.
+    """Fold `rows`: ``1,020 segments, 33.0 MB client > server``.
+
+    Both directions are named if both carried data.
     """
     arrows = [row for row in rows if isinstance(row, Arrow)]
     loads: dict[tuple[str, str], int] = {}
@@ -150,7 +154,7 @@ def bulk(rows: tuple[Row, ...]) -> Fold:
 
 
 def size(count: int) -> str:
-    """``400 B``, ``33.0 MB``."""
+    """Return bytes in words: ``400 B``, ``33.0 MB``."""
     for unit, one in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
         if count >= one:
             return f"{count / one:.1f} {unit}"

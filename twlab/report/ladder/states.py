@@ -1,10 +1,10 @@
-"""The states of sockets that a capture, the settings and the listed TIME_WAIT sockets prove. Pure.
+"""Follows the states of sockets that a capture and the evidence prove. Pure.
 
-RFC 9293 section 3.3.2, figure 5, followed from what was seen to arrive. When TIME-WAIT began is
-seen on the wire; when it ended is what the arm's setting says, unless the TIME_WAIT tables taken at
-each step say otherwise: then it is the RST in between, or the later of the two. At the end stands
-what the kernel's table of sockets had then: what the wire does not show, such as a connect that was
-given up, is found there.
+RFC 9293 section 3.3.2, figure 5, followed from what was seen to arrive. The wire shows when
+TIME-WAIT began. The arm's setting says when it ended, unless the TIME_WAIT tables taken at each
+step say otherwise: then it is the RST in between, or the later of the two. The last state is that
+of the kernel's table at the end. It also has what the wire does not show, such as a connect that
+was given up.
 """
 
 from __future__ import annotations
@@ -14,29 +14,40 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from twlab.report.ladder.transits import Transit
+from twlab.results import connect_facts
+from twlab.results.packet_comments import MADE_BY_LAB
 from twlab.results.result import ArmResult
 from twlab.segment import Flow, distance
 
 _SAME_S = 0.01
+# The kernel's names (twlab.linux.inet_diag), and RFC 9293's.
 _NAMES = {
-    "ESTABLISHED": "ESTABLISHED", "SYN_SENT": "SYN-SENT", "SYN_RECV": "SYN-RECEIVED", "FIN_WAIT1": "FIN-WAIT-1", "FIN_WAIT2": "FIN-WAIT-2",
-    "TIME_WAIT": "TIME-WAIT", "CLOSE": "", "CLOSE_WAIT": "CLOSE-WAIT", "LAST_ACK": "LAST-ACK", "LISTEN": "LISTEN", "CLOSING": "CLOSING",
-}  # fmt: skip  # the kernel's names (twlab.linux.inet_diag), and RFC 9293's
-MOST_FLOWS = (
-    20  # with more connections than this, states would hide the segments, and the listed tables do not hold them all
-)
+    "ESTABLISHED": "ESTABLISHED",
+    "SYN_SENT": "SYN-SENT",
+    "SYN_RECV": "SYN-RECEIVED",
+    "FIN_WAIT1": "FIN-WAIT-1",
+    "FIN_WAIT2": "FIN-WAIT-2",
+    "TIME_WAIT": "TIME-WAIT",
+    "CLOSE": "",
+    "CLOSE_WAIT": "CLOSE-WAIT",
+    "LAST_ACK": "LAST-ACK",
+    "LISTEN": "LISTEN",
+    "CLOSING": "CLOSING",
+}
+# With more connections, states would hide the segments, and the listed tables lack some of them.
+MOST_FLOWS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """From `at_s` on, the socket of `node` whose four-tuple is `flow` is in `state`; empty: it is
-    gone.
+    """A change of state: from `at_s` on, the socket of `node` is in `state`.
 
     Attributes:
-        after: number of the arrow that brought it about, counted from 1; 0 when none did.
+        flow: the socket's four-tuple.
+        state: empty: the socket is gone.
+        after: number of the arrow that brought it about, counted from 1; 0 without one.
         left_s: how long TIME-WAIT will last, in seconds, if nothing ends it before.
-        among_others: the ladder tells of several connections, so that the client's port has to be
-            said.
+        among_others: the ladder shows several connections, so the client's port has to be named.
     """
 
     at_s: float
@@ -48,13 +59,13 @@ class State:
     among_others: bool = False
 
     def words(self) -> str:
-        """``TIME-WAIT 60 s``; ``(gone)``; among others ``:40001 ESTABLISHED``."""
+        """Return ``TIME-WAIT 60 s``; ``(gone)``; among others ``:40001 ESTABLISHED``."""
         port = f":{max(self.flow.source_port, self.flow.destination_port)} " if self.among_others else ""
         return port + (self.state or "(gone)") + (f" {self.left_s:g} s" if self.left_s is not None else "")
 
 
 @dataclass(slots=True)
-class _End:
+class _Endpoint:
     """One end of a connection as it is known so far."""
 
     node: str
@@ -62,36 +73,42 @@ class _End:
     state: str = ""
     fin_end: int | None = None
     peer_fin_end: int | None = None
-    untold: State | None = None  # true if the next segment that it sends does not say more
+    unshown: State | None = None  # holds unless the next segment that it sends says more
 
 
-def follow(ways: Sequence[Transit], arm: ArmResult) -> list[State]:
-    """The changes of state, in the order of time; none when there are more than `MOST_FLOWS`
-    connections.
+def follow(crossed: Sequence[Transit], arm: ArmResult) -> list[State]:
+    """Return the changes of state, in the order of time.
+
+    None of them when there are more than `MOST_FLOWS` connections.
     """
-    if len({way.sightings[-1].segment.flow for way in ways if way.sightings[-1].segment.flags == "S"}) > MOST_FLOWS:
+    if (
+        len({transit.sightings[-1].segment.flow for transit in crossed if transit.sightings[-1].segment.flags == "S"})
+        > MOST_FLOWS
+    ):
         return []
     # In the order of the capture, in which what brings something about stands before it, also where
     # the clock stands still.
-    events = [(way.sightings[0].number, False, number) for number, way in enumerate(ways, 1)]
-    events += [(way.sightings[-1].number, True, number) for number, way in enumerate(ways, 1) if not way.lost]
-    ends: dict[Flow, _End] = {}
+    events = [(transit.sightings[0].number, False, number) for number, transit in enumerate(crossed, 1)]
+    events += [
+        (transit.sightings[-1].number, True, number) for number, transit in enumerate(crossed, 1) if not transit.lost
+    ]
+    ends: dict[Flow, _Endpoint] = {}
     found: list[State] = []
     for _, arrives, number in sorted(events):
-        way = ways[number - 1]
-        if any(sighting.comment.startswith(("copy of", "injected", "sent by")) for sighting in way.sightings):
+        transit = crossed[number - 1]
+        if any(sighting.marks & MADE_BY_LAB for sighting in transit.sightings):
             continue
-        found += (_arrived if arrives else _sent)(number, way, ends, arm)
-    found += list(_endings(found, ways, arm))
+        found += (_arrived if arrives else _sent)(number, transit, ends, arm)
+    found += list(_endings(found, crossed, arm))
     found += list(_last_look(found, arm))
     several = len({frozenset((state.flow, state.flow.reversed())) for state in found}) > 1
     return [replace(state, among_others=several) for state in sorted(found, key=lambda state: state.at_s)]
 
 
-def _sent(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
-    first = way.sightings[0].segment
+def _sent(number: int, transit: Transit, ends: dict[Flow, _Endpoint], arm: ArmResult) -> Iterator[State]:
+    first = transit.sightings[0].segment
     end = ends.setdefault(
-        first.flow, _End(way.nodes[0], first.flow)
+        first.flow, _Endpoint(transit.nodes[0], first.flow)
     )  # each end by the four-tuple that it knows: a gateway may stand between
     if "R" in first.flags:
         if end.state not in ("", "TIME-WAIT"):
@@ -102,9 +119,9 @@ def _sent(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> 
         # data.
         if taken := {"ESTABLISHED": "CLOSE-WAIT", "FIN-WAIT-1": "CLOSING", "FIN-WAIT-2": "TIME-WAIT"}.get(end.state):
             yield _changed(end, taken, first.at_s, number, arm)
-    elif end.untold:
-        yield end.untold
-    end.untold = None
+    elif end.unshown:
+        yield end.unshown
+    end.unshown = None
     if "F" in first.flags:
         end.fin_end = first.end_seq
     sent = {"S": "SYN-SENT", "SA": "SYN-RECEIVED"}.get(first.flags, "")
@@ -114,10 +131,10 @@ def _sent(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> 
         yield _changed(end, sent, first.at_s, number, arm)
 
 
-def _arrived(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) -> Iterator[State]:
-    segment = way.sightings[-1].segment
+def _arrived(number: int, transit: Transit, ends: dict[Flow, _Endpoint], arm: ArmResult) -> Iterator[State]:
+    segment = transit.sightings[-1].segment
     flow = segment.flow.reversed()
-    end = ends.setdefault(flow, _End(way.nodes[-1], flow))
+    end = ends.setdefault(flow, _Endpoint(transit.nodes[-1], flow))
     if "F" in segment.flags:
         end.peer_fin_end = segment.end_seq
     elif "S" in segment.flags:
@@ -126,12 +143,12 @@ def _arrived(number: int, way: Transit, ends: dict[Flow, _End], arm: ArmResult) 
     if after is not None and after != end.state:
         state = _changed(end, after, segment.at_s, number, arm)
         if after == "FIN-WAIT-2" and "F" in segment.flags:
-            end.untold = state
+            end.unshown = state
         else:
             yield state
 
 
-def _changed(end: _End, state: str, at_s: float, number: int, arm: ArmResult) -> State:
+def _changed(end: _Endpoint, state: str, at_s: float, number: int, arm: ArmResult) -> State:
     end.state = state
     settings = arm.settings.get(end.node, {})
     known = state == "TIME-WAIT" and not settings.get(
@@ -141,8 +158,8 @@ def _changed(end: _End, state: str, at_s: float, number: int, arm: ArmResult) ->
     return State(at_s, end.node, end.flow, state, number, left_s)
 
 
-def _arrival(flags: str, end: _End, ack: int) -> str | None:
-    """The state after a segment has arrived; None where it changes nothing that can be told."""
+def _arrival(flags: str, end: _Endpoint, ack: int) -> str | None:
+    """Return the state after a segment arrived; None if it shows no change."""
     state = end.state
     if "R" in flags:
         return None if state == "TIME-WAIT" else ""
@@ -155,8 +172,8 @@ def _arrival(flags: str, end: _End, ack: int) -> str | None:
     return state
 
 
-def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Iterator[State]:
-    """For each TIME-WAIT, when it was over, where that was before the arm was."""
+def _endings(found: list[State], crossed: Sequence[Transit], arm: ArmResult) -> Iterator[State]:
+    """Yield the end of each TIME-WAIT that was over before the arm was."""
     looks = sorted({entry["at_s"] for entry in arm.transcript if entry["kind"] == "step"} | {arm.virtual_s})
     for began in (state for state in found if state.state == "TIME-WAIT"):
         ends = _ends(began.flow)
@@ -175,7 +192,7 @@ def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Ite
             continue
         over_s = _fewer_at_s(began, arm, gone_s) if began.left_s is None else began.at_s + began.left_s
         if not seen_s <= over_s <= gone_s:
-            resets = [way.sightings[-1].segment for way in ways if way.nodes[-1] == began.node]
+            resets = [transit.sightings[-1].segment for transit in crossed if transit.nodes[-1] == began.node]
             over_s = next(
                 (
                     s.at_s
@@ -184,19 +201,17 @@ def _endings(found: list[State], ways: Sequence[Transit], arm: ArmResult) -> Ite
                 ),
                 gone_s,
             )
-        if over_s != next_s:  # a SYN that takes its place is told by the state that it brings about
+        if over_s != next_s:  # a SYN that takes its place shows in the state that it brings about
             yield State(over_s, began.node, began.flow, "", 0)
 
 
 def _ends(flow: Flow) -> dict[str, str]:
-    """Both ends as the evidence writes them."""
+    """Return both ends as the evidence writes them."""
     return {"local": f"{flow.source}:{flow.source_port}", "remote": f"{flow.destination}:{flow.destination_port}"}
 
 
 def _last_look(found: list[State], arm: ArmResult) -> Iterator[State]:
-    """A change for each end whose last state is not what the kernel's table had when the arm was
-    over.
-    """
+    """Yield a change where the kernel's last table differs from the state so far."""
     last = {(state.node, state.flow): state for state in sorted(found, key=lambda state: state.at_s)}
     for (node, flow), state in last.items():
         if node not in arm.left:
@@ -209,22 +224,21 @@ def _last_look(found: list[State], arm: ArmResult) -> Iterator[State]:
 
 
 def _given_up_s(state: State, arm: ArmResult) -> float:
-    """When the connect that sent a SYN was over without an answer: the transcript has how long it
-    took.
+    """Return when the connect that sent a SYN was over without an answer.
+
+    The transcript has how long it took.
     """
-    calls = (
-        entry
-        for entry in arm.transcript
-        if entry.get("node") == state.node and "took_s" in (entry.get("details") or entry)
-    )
-    for entry in calls:
-        took_s = (entry.get("details") or entry)["took_s"]
-        if entry["at_s"] - took_s - _SAME_S <= state.at_s <= entry["at_s"]:
+    for entry in arm.transcript:
+        fact = connect_facts.read(entry) if entry.get("node") == state.node else None
+        if fact and fact.took_s is not None and entry["at_s"] - fact.took_s - _SAME_S <= state.at_s <= entry["at_s"]:
             return float(entry["at_s"])
     return arm.virtual_s
 
 
 def _fewer_at_s(began: State, arm: ArmResult, at_most_s: float) -> float:
-    """When the node of a TIME-WAIT whose length nobody knows was first seen to have fewer of them."""
+    """Return when a node was first seen to have fewer sockets in TIME-WAIT.
+
+    For a TIME-WAIT of unknown length.
+    """
     rows = [row for row in arm.sockets.get(began.node, []) if began.at_s < row[0] <= at_most_s]
     return next((float(later[0]) for one, later in pairwise(rows) if later[2] < one[2]), at_most_s)

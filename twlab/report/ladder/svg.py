@@ -1,5 +1,6 @@
-"""The ladder as SVG: one <svg> element, or pieces for a page that opens folds. Colours are CSS
-variables: the page decides between light and dark.
+"""Draws the ladder as SVG: one <svg> element, or pieces for a page with folds.
+
+Colours are CSS variables: the page decides between light and dark.
 """
 
 from __future__ import annotations
@@ -21,40 +22,45 @@ STYLE = """
 .ladder .again{font-size:11px;stroke:var(--paper,#fff);stroke-width:6px;paint-order:stroke}
 .ladder .note text{font-style:italic}
 .ladder .rails{stroke:var(--rail,#c3c9d2)} .ladder path{stroke:var(--ink,#1c2430);stroke-width:1.5;fill:none}
-.ladder .bulk path:first-of-type{stroke-width:5;opacity:.5} .ladder .node,.ladder .step text,.ladder .end text{font-weight:600}
+.ladder .bulk path:first-of-type{stroke-width:5;opacity:.5}
+.ladder .node,.ladder .step text,.ladder .end text{font-weight:600}
 .ladder .copy path,.ladder .injected path{stroke:var(--alien,#b3199b);stroke-width:3}
 .ladder .copy .label,.ladder .injected .label{fill:var(--alien,#b3199b);font-weight:600}
-.ladder .held path,.ladder .delayed path{stroke:var(--late,#b56a00)} .ladder .held .label,.ladder .delayed .label{fill:var(--late,#b56a00)}
+.ladder .held path,.ladder .delayed path{stroke:var(--late,#b56a00)}
+.ladder .held .label,.ladder .delayed .label{fill:var(--late,#b56a00)}
 .ladder .copied path{stroke:var(--kept,#0b7285)} .ladder .copied .label{fill:var(--kept,#0b7285)}
 .ladder .dropped path,.ladder .lost path,.ladder .unanswered path{stroke:var(--lost,#c92a2a)}
 .ladder .dropped .label,.ladder .lost .label,.ladder .unanswered .label{fill:var(--lost,#c92a2a)}
-.ladder .state rect{fill:var(--paper,#fff);stroke:var(--state,#1864ab)} .ladder .state text{fill:var(--state,#1864ab);font-size:11px}
-.ladder .step rect,.ladder .end rect{fill:var(--band,#eef1f5)} .ladder .break path{stroke:var(--rail,#c3c9d2);stroke-dasharray:2 4}
+.ladder .state rect{fill:var(--paper,#fff);stroke:var(--state,#1864ab)}
+.ladder .state text{fill:var(--state,#1864ab);font-size:11px}
+.ladder .step rect,.ladder .end rect{fill:var(--band,#eef1f5)}
+.ladder .break path{stroke:var(--rail,#c3c9d2);stroke-dasharray:2 4}
 """.strip()
 
 
 def draw(ladder: Ladder) -> str:
-    """The <svg> element. Each row is a group with a class: ``arrow`` and its mark, ``fold``,
-    ``step``, ``verb``, ``end``, ``state``, ``break``.
+    """Return the <svg> element.
 
-    Folded segments stay folded; ``draw(ladder.unfolded())`` has each of them.
+    Each row is a group with a class: ``arrow`` and its mark, ``fold``, ``step``, ``verb``, ``end``,
+    ``state``, ``break``. Folded segments stay folded; ``draw(ladder.unfolded())`` has each of them.
     """
     return _Pen(ladder).svg(ladder.rows, heading=True, styled=True)
 
 
 def mark_percent(ladder: Ladder) -> float:
-    """Where the labels begin, in per cent of the width: a page puts the handle of a fold before
-    them.
+    """Return where the labels begin, in per cent of the width.
+
+    A page puts the handle of a fold before them.
     """
     pen = _Pen(ladder)
     return 100 * pen.labels / pen.width
 
 
 def pieces(ladder: Ladder) -> Iterator[tuple[str, str]]:
-    """The ladder as <svg> elements to be stacked without a gap, each with what it opens to: the
-    same rows unfolded, or nothing.
+    """Yield the ladder as <svg> elements to be stacked without a gap.
 
-    They lack their style, which a page needs only once: `STYLE`.
+    Each comes with what it opens to: the same rows unfolded, or "". They lack their style, which a
+    page needs only once: `STYLE`.
     """
     pen, heading = _Pen(ladder), True
     for folded, group in groupby(ladder.rows, lambda row: isinstance(row, Fold)):
@@ -65,7 +71,10 @@ def pieces(ladder: Ladder) -> Iterator[tuple[str, str]]:
 
 
 class _Pen:
-    """Draws rows. Between two calls it keeps what was said last, so that a time is said once."""
+    """Draws rows.
+
+    Between two calls it keeps what was written last, so that a time is written once.
+    """
 
     def __init__(self, ladder: Ladder):
         self.ladder = ladder
@@ -79,7 +88,7 @@ class _Pen:
         self.since = 0  # rows since the columns were named
 
     def svg(self, rows: Sequence[Row], heading: bool = False, styled: bool = False) -> str:
-        """The <svg> element with `rows`, below the names of the columns if that is wanted."""
+        """Return the <svg> element with `rows`, with `heading` below the columns' names."""
         body, y = [], 2 * _LINE if heading else _LINE // 2
         for line in self.lines(rows):
             self.since += 1
@@ -93,10 +102,12 @@ class _Pen:
         rails = "".join(f"M{x} {_LINE if heading else 0}V{y - _LINE // 2}" for x in self.centres)
         names = self.names(_LINE - 8, "node") if heading else ""
         title = escape(
-            f"{self.ladder.scenario}, arm {self.ladder.arm}: segments between {', '.join(column.name for column in self.ladder.columns)}"
+            f"{self.ladder.scenario}, arm {self.ladder.arm}: segments between "
+            + ", ".join(column.name for column in self.ladder.columns)
         )
         return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="ladder" role="group" viewBox="0 0 {self.width} {y - _LINE // 2}" width="{self.width}">'
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="ladder" role="group" '
+            f'viewBox="0 0 {self.width} {y - _LINE // 2}" width="{self.width}">'
             + (f"<title>{title}</title>" if heading else "")
             + (f"<style>{STYLE}</style>" if styled else "")
             + f'<path class="rails" d="{rails}"/>{names}{"".join(body)}</svg>'
@@ -110,8 +121,9 @@ class _Pen:
         )
 
     def lines(self, rows: Iterable[Row]) -> Iterator[list[Row]]:
-        """The rows of each line: one, or changes of state at one time at different nodes, where
-        they have room beside each other.
+        """Yield the rows of each line.
+
+        One row, or changes of state at one time, at nodes with room beside each other.
         """
         line: list[Row] = []
         for row in rows:
@@ -129,7 +141,7 @@ class _Pen:
         return one.at_s == other.at_s and apart > _half(one) + _half(other)
 
     def line(self, rows: Sequence[Row], y: int) -> tuple[str, int]:
-        """A line of the ladder with its middle at `y`, and how much room it takes."""
+        """Return a line of the ladder with its middle at `y`, and its height."""
         row = rows[0]
         if isinstance(row, State):
             return self.states([each for each in rows if isinstance(each, State)], y), _LINE
@@ -139,10 +151,8 @@ class _Pen:
             return self.fold(row, y), _LINE * len(row.strands)
         if isinstance(row, Break):
             text = f"{row.to_s - row.from_s:.1f} s in which nothing crosses"
-            return (
-                f'<g class="break"><path d="M{_LEFT} {y}H{self.labels - 12}"/>{_text("", self.labels, y + 4, text)}</g>',
-                _LINE,
-            )
+            label = _text("", self.labels, y + 4, text)
+            return f'<g class="break"><path d="M{_LEFT} {y}H{self.labels - 12}"/>{label}</g>', _LINE
         return self.caption(row, y)
 
     def caption(self, row: Caption, y: int) -> tuple[str, int]:
@@ -167,25 +177,29 @@ class _Pen:
             for at, line in enumerate([self.ladder.label(row), *notes])
         )
         title = f"<title>{escape(row.path[0])} to {escape(row.path[-1])}</title>"
-        drawn = f'<g class="{f"arrow {row.mark}".strip()}">{title}{self.time(row, y)}<path d="{_way(start, end, y, tip)}"/>{text}</g>'
+        line = f'{self.time(row, y)}<path d="{_line(start, end, y, tip)}"/>'
+        drawn = f'<g class="{f"arrow {row.mark}".strip()}">{title}{line}{text}</g>'
         return drawn, _LINE + (_NEXT * len(notes) + 4 if notes else 0)
 
     def fold(self, row: Fold, y: int) -> str:
         drawn = self.time(row, y)
         for at, strand in enumerate(row.strands):
             start, end, line = self.x[strand.ends[0]], self.x[strand.ends[1]], y + at * _LINE
-            drawn += f'<g class="{f"bulk {strand.mark}".strip()}"><path d="M{start} {line}H{end}"/><path d="{_way(end, end, line, "head", start > end)}"/>'
+            head = _line(end, end, line, "head", start > end)
+            drawn += f'<g class="{f"bulk {strand.mark}".strip()}">'
+            drawn += f'<path d="M{start} {line}H{end}"/><path d="{head}"/>'
             drawn += f"{_text('label', self.labels, line + 4, strand.words)}</g>"
         return f'<g class="fold">{drawn}</g>'
 
     def states(self, rows: Sequence[State], y: int) -> str:
-        """Changes of state at one time, each at its own node."""
+        """Draw changes of state at one time, each at its node."""
         drawn = self.time(rows[0], y)
         for row in rows:
             if row.node in self.x:
                 x, text, half = self.x[row.node], row.words(), _half(row)
                 drawn += f'<rect x="{x - half}" y="{y - 10}" width="{2 * half}" height="20" rx="9"/>'
-                drawn += f'<text text-anchor="middle" x="{x}" y="{y + 4}"><title>{escape(row.node)}</title>{escape(text)}</text>'
+                title = f"<title>{escape(row.node)}</title>"
+                drawn += f'<text text-anchor="middle" x="{x}" y="{y + 4}">{title}{escape(text)}</text>'
         return f'<g class="state">{drawn}</g>'
 
     def time(self, row: Row, y: int) -> str:
@@ -197,13 +211,14 @@ class _Pen:
 
 
 def _half(state: State) -> int:
-    """Half the width of its box."""
+    """Return half the width of a state's box."""
     return len(state.words()) * 7 // 2 + 8
 
 
-def _way(start: int, end: int, y: int, tip: str, leftward: bool | None = None) -> str:
-    """The line from `start` to `end`, and its head, its cross where it was lost, or the bar in
-    front of which it waits.
+def _line(start: int, end: int, y: int, tip: str, leftward: bool | None = None) -> str:
+    """Return the path from `start` to `end` and its tip.
+
+    The tip is a head, a cross where the segment was lost, or the bar in front of which it waits.
     """
     left = start > end if leftward is None else leftward
     back = 7 if left else -7

@@ -1,5 +1,6 @@
-"""The ladder as text: time at the left, a column for each node, and beside every arrow what it
-says.
+"""Draws the ladder as text.
+
+Time at the left, a column for each node, and beside every arrow its label.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _COLOURS = {
 
 
 def draw(ladder: Ladder, width: int = 120, colour: bool = False, ascii_only: bool = False) -> str:
-    """The ladder as lines.
+    """Return the ladder as lines.
 
     Args:
         width: columns of the terminal; labels that do not fit beside their arrow are wrapped below
@@ -95,7 +96,7 @@ class _Text:
         return "".join(line)
 
     def arrow(self, sender: str, receiver: str, tip: str = "", dash: str = "") -> str:
-        """A line from node to node; `tip` instead of a head, where it does not arrive."""
+        """Return a line from node to node; `tip` replaces the head if it does not arrive."""
         line = list(self.rails())
         start, end = (self.centre[name] for name in (sender, receiver))
         for at in range(min(start, end) + 1, max(start, end)):

@@ -1,10 +1,9 @@
-"""Joins what was seen of a segment at several interfaces into one transit, from where it set out to
-where it arrived. Pure.
+"""Joins the sightings of a segment at several interfaces into one transit. Pure.
 
-How it works. Packets that a node forwards are seen as they come in and as they go out; a link
-between two watched nodes is seen from both ends. First, within each node, in and out are joined;
-then, over each link, one node's out and the next node's in. Both go by what no router changes, in
-the order of the capture at that place, and never by the clock: in the lab kernel it stands still.
+A node that forwards a packet shows it twice, as it comes in and as it goes out. A link between two
+watched nodes is seen from both ends. So first, within each node, in and out are joined; then, over
+each link, one node's out and the next node's in. Both go by fields that no router changes, in the
+order of the capture at that place, and never by the clock: in the lab kernel it stands still.
 """
 
 from __future__ import annotations
@@ -13,10 +12,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from twlab.results.pcapng_reading import Sighting
+from twlab.results.packet_comments import MADE_BY_WIRE, Mark
+from twlab.results.pcapng import Sighting
 from twlab.segment import Flow, Segment, distance
-
-OWN = ("copy of", "injected")  # what the lab puts onto the way out: it did not come in
 
 
 @dataclass(slots=True)
@@ -46,7 +44,7 @@ class Transit:
 
 
 def split(interface: str, nodes: Iterable[str]) -> tuple[str, str]:
-    """An interface's node and peer; names of nodes may have hyphens themselves."""
+    """Return an interface's node and peer; names of nodes may have hyphens."""
     known = set(nodes)
     for at, letter in enumerate(interface):
         if letter == "-" and interface[:at] in known and interface[at + 1 :] in known:
@@ -56,8 +54,9 @@ def split(interface: str, nodes: Iterable[str]) -> tuple[str, str]:
 
 
 def transits(sightings: Iterable[Sighting], nodes: Iterable[str]) -> list[Transit]:
-    """The transits that explain `sightings`, in the order in which they set out: that of the
-    capture, which goes by cause.
+    """Return the transits that explain `sightings`, in the order they set out.
+
+    That is the order of the capture, which goes by cause.
     """
     names = list(nodes)
     places = {}
@@ -71,26 +70,24 @@ def transits(sightings: Iterable[Sighting], nodes: Iterable[str]) -> list[Transi
     return sorted(found, key=lambda transit: (transit.sightings[0].segment.at_s, transit.sightings[0].number))
 
 
-def next_segment(flow: Flow, ways: Sequence[Transit]) -> Segment | None:
-    """Give the segment that the end of a connection would send next, empty, as it would be where it
-    crossed last.
+def next_segment(flow: Flow, crossed: Sequence[Transit]) -> Segment | None:
+    """Return the segment that one end of a connection would send next, empty.
 
-    What counts is what that end has sent itself, in the order in which it was sent: not what the
-    lab has injected, nor the copies that it has released. None where it has sent nothing that was
-    seen.
+    It is as it would be where it crossed last. Only segments that this end has sent count, in that
+    order; not those that the lab injected or copied. None: no segment of that end was seen.
 
     Args:
         flow: the connection's four-tuple, that end first.
-        ways: all that have crossed.
+        crossed: the transits so far, in their order.
     """
     latest: Segment | None = None
     following = 0
-    for way in ways:
-        if way.sightings[0].comment.startswith(OWN) or flow not in (
-            sighting.segment.flow for sighting in way.sightings
+    for transit in crossed:
+        if transit.sightings[0].marks & MADE_BY_WIRE or flow not in (
+            sighting.segment.flow for sighting in transit.sightings
         ):
             continue
-        segment = way.sightings[-1].segment
+        segment = transit.sightings[-1].segment
         if latest is None or "S" in segment.flags or distance(following, segment.end_seq) > 0:
             following = segment.end_seq
         latest = segment
@@ -110,9 +107,9 @@ def _through_nodes(seen: Iterable[Sighting], places: dict[str, tuple[str, str]])
         here = (node, *_key(sighting))
         if not sighting.outbound:
             passes.append(Pass(node, came=sighting))
-            if "dropped" not in sighting.comment:
+            if Mark.DROPPED not in sighting.marks:
                 waiting[here].append(passes[-1])
-        elif waiting[here] and not sighting.comment.startswith(OWN):
+        elif waiting[here] and not sighting.marks & MADE_BY_WIRE:
             # What was held or delayed is the oldest that waits; what passes at once is the newest.
             waiting[here].pop(0 if sighting.comment else -1).went = sighting
         else:

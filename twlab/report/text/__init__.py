@@ -1,1 +1,1 @@
-"""The report on a terminal: `show`, `story`, `tables`."""
+"""The report on a terminal: `show`, `story`, `tables`, `facts`."""

@@ -1,6 +1,4 @@
-"""What `twlab show` prints: the verdict of a run, and for each arm its prediction, its observation
-and its ladder.
-"""
+"""The lines of `twlab show`: verdict, predictions, observations, ladders."""
 
 from __future__ import annotations
 
@@ -9,19 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError, did_you_mean
-from twlab.observation import plain
 from twlab.report.ladder import ladder
 from twlab.report.ladder import text as ladder_text
-from twlab.report.text import tables
+from twlab.report.text import facts, tables
 from twlab.results.result import FILE, ArmResult, Result, read_result
 
 
 def found(runs: Sequence[Path], *, every: bool) -> list[Path]:
-    """The runs that are meant, oldest first; where none is named, those in the folder ``runs``.
+    """Return the runs that are meant, oldest first.
 
     Args:
         runs: folders of runs, or their ``result.json``; or folders that hold such folders, of which
-            the newest run is meant.
+            the newest run is meant. Empty: the folder ``runs``.
         every: all runs of such a folder.
 
     Raises:
@@ -45,10 +42,12 @@ def _begun(folder: Path) -> tuple[int, str]:
 def lines(
     run: Path, arms: Sequence[str], *, unfold: bool, width: int, colour: bool, encoding: str = "utf-8"
 ) -> Iterator[str]:
-    """The lines for the run in the folder `run`; of its arms those named, or all.
+    """Yield the lines for the run in the folder `run`.
 
-    An arm whose capture is missing or damaged is told with that fault, and the arms after it are
-    shown.
+    An arm whose capture is missing or damaged shows that fault; the arms after it follow.
+
+    Args:
+        arms: those to show, by name or role; empty: all.
 
     Raises:
         UsageError: the result cannot be read, see `twlab.results.result.read_result`; or it has no
@@ -110,23 +109,17 @@ def _arm(name: str, arm: ArmResult) -> Iterator[str]:
     if arm.no_prediction and not arm.error:
         verdict = arm.no_prediction
     yield f"arm {name}: {verdict}" if name == arm.role else f"arm {name} ({arm.role}): {verdict}"
-    yield f"  predicted  {_facts(arm.predicted)}"
-    yield f"  observed   {_facts(arm.observed)}"
+    yield f"  predicted  {_single(arm.predicted)}"
+    yield f"  observed   {_single(arm.observed)}"
     if arm.error:
         yield f"  {arm.error['message']} [{arm.error['slug']}]"
         if arm.error.get("where"):
             yield f"  at {arm.error['where']}"
 
 
-def _facts(facts: dict[str, Any]) -> str:
-    def word(value: Any) -> str:
-        if isinstance(value, dict):
-            return f"{'' if value['low'] is None else value['low']}..{'' if value['high'] is None else value['high']}"
-        return plain(value) if value != "" else "none"
-
-    return (
-        " ".join(f"{name}={word(value)}" for name, value in facts.items() if not isinstance(value, list)) or "nothing"
-    )
+def _single(values: dict[str, Any]) -> str:
+    """Return the facts that are no lists, as one line."""
+    return facts.line({name: value for name, value in values.items() if not isinstance(value, list)}) or "nothing"
 
 
 def _writes(text: str, encoding: str) -> bool:

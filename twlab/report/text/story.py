@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from twlab.results import transcript
 from twlab.results.result import ArmResult
-from twlab.results.transcript import Entry, Transcript
+from twlab.results.transcript import Entry
 
 
 def story(name: str, arm: ArmResult) -> Iterator[str]:
-    """The lines: what was done in arm `name`, when; the predictions that did not hold; or what kept
-    the arm from being carried out.
+    """Yield the lines of arm `name`: what was done, when, and what was wrong.
+
+    That is the predictions that did not hold, or the error that stopped the arm.
     """
     yield f"arm {name}"
-    transcript = Transcript(lambda: 0.0)
-    transcript.entries = [Entry(**entry) for entry in arm.transcript]
-    yield from (f"  {line}" for line in transcript.story())
+    yield from (f"  {line}" for line in transcript.story(Entry(**entry) for entry in arm.transcript))
     yield from (f"  ✗ {mismatch}" for mismatch in arm.mismatches)
     if arm.error:
         yield f"  ? {arm.error['message']} [{arm.error['slug']}]"

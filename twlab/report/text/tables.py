@@ -1,5 +1,6 @@
-"""The tables of a run: what its arms' steps put into rows (`twlab.lab.lab.Lab.row`), each title
-once, with the arm before each row. Pure.
+"""The tables of a run, filled by its arms' steps (`twlab.lab.lab.Lab.row`). Pure.
+
+Each title stands once, with the arm before each row.
 """
 
 from __future__ import annotations
@@ -16,14 +17,14 @@ _NOTHING = "—"
 
 
 @dataclass(frozen=True)
-class Table:
+class TextTable:
     """A table as it is shown.
 
     Attributes:
         title: what it is about.
         columns: headings, with units.
         rows: of cells, all of them text.
-        numeric: for each column whether it holds numbers, which stand to the right.
+        numeric: for each column whether it holds numbers, which are right-aligned.
     """
 
     title: str
@@ -32,9 +33,10 @@ class Table:
     numeric: tuple[bool, ...]
 
 
-def of(result: Result) -> list[Table]:
-    """The tables of a run, in the order in which its arms began them; a column that a row does not
-    have is empty there.
+def of(result: Result) -> list[TextTable]:
+    """Return the tables of a run, in the order in which its arms began them.
+
+    A column that a row does not have is empty there.
     """
     titles = dict.fromkeys(title for arm in result.arms.values() for title in arm.tables)
     return [
@@ -43,8 +45,8 @@ def of(result: Result) -> list[Table]:
     ]
 
 
-def text(table: Table) -> Iterator[str]:
-    """The lines of a table in columns, its title above."""
+def text(table: TextTable) -> Iterator[str]:
+    """Yield the lines of a table in columns, its title above."""
     lines = [table.columns, *table.rows]
     widths = [max(len(line[at]) for line in lines) for at in range(len(table.columns))]
     yield table.title
@@ -56,16 +58,17 @@ def text(table: Table) -> Iterator[str]:
         yield "  " + "  ".join(cells).rstrip()
 
 
-def of_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> Table:
-    """A table of `rows`, whose keys are its columns; a column that a row does not have is empty
-    there.
+def of_rows(title: str, rows: Sequence[Mapping[str, Any]]) -> TextTable:
+    """Return a table of `rows`, whose keys are its columns.
+
+    A column that a row does not have is empty there.
     """
     names = list(dict.fromkeys(name for row in rows for name in row))
     numeric = [
         all(isinstance(row.get(name), int | float | None) and not isinstance(row.get(name), bool) for row in rows)
         for name in names
     ]
-    return Table(
+    return TextTable(
         title,
         tuple(map(_heading, names)),
         tuple(tuple(_cell(name, row.get(name)) for name in names) for row in rows),
@@ -78,7 +81,7 @@ def _unit(name: str) -> str:
 
 
 def _heading(name: str) -> str:
-    """``median_ms`` is ``median (ms)``."""
+    """Return a heading: ``median_ms`` is ``median (ms)``."""
     ending = _unit(name)
     words = name.removesuffix(ending).replace("_", " ")
     return f"{words} ({_UNITS[ending]})" if ending else words

@@ -18,7 +18,7 @@ from twlab.observation import Observation, at_least, between
 from twlab.planner.plan import BUCKETS, TIMES, Demand, make
 from twlab.scenario import Arm, scenario
 from twlab.settings import Settings
-from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
+from twlab.traffic.load_client import Load, LoadClient, LoadServer, PortChoice
 
 PORTS = 500  # in the range
 LINUX_PORTS = 28_232  # in Linux's, for which figures are scaled up
@@ -139,7 +139,7 @@ def sustained(
     low, high = lab.settings["proxy"].port_low or LOW, last_port or lab.settings["proxy"].port_high or LOW
     asks = b"?" * 100 if requests > 1 else b""
     ports = range(80, 80 + targets)
-    listening = Origin(
+    listening = LoadServer(
         origin, lab.loop, ports=ports, request_bytes=len(asks), response=b"!" * 100, responses=not opener_closes
     )
     lab.closing.callback(listening.close)
@@ -204,13 +204,15 @@ class _Trials:
         """Whether no connect fails at `rate_per_s`."""
         lab, tick_s = self._lab, min(0.5, self._at_once / rate_per_s)
         load = replace(self._load, rate_per_s=rate_per_s, duration_s=self._in_all / rate_per_s, tick_s=tick_s)
-        churn = Churn(lab.network["proxy"], lab.loop, load)
-        lab.loop.wait_until(lambda: churn.done or churn.tally.first_failure_s is not None)
+        churn = LoadClient(lab.network["proxy"], lab.loop, load)
+        lab.loop.wait_until(lambda: churn.done or churn.counts.first_failure_s is not None)
         churn.stop()
-        failed = churn.tally.failed
+        failed = churn.counts.failed
         self.fails = next(iter(failed), self.fails)
-        self.in_time_wait = max(self.in_time_wait, *(second.in_time_wait for second in churn.tally.seconds))
-        lab.note(f"{rate_per_s:.6g} a second: {dict(failed) or 'none failed'} after {churn.tally.answered} connections")
+        self.in_time_wait = max(self.in_time_wait, *(second.in_time_wait for second in churn.counts.seconds))
+        lab.note(
+            f"{rate_per_s:.6g} a second: {dict(failed) or 'none failed'} after {churn.counts.answered} connections"
+        )
         lab.sleep(self._pause_s)
         return not failed
 

@@ -31,7 +31,7 @@ from twlab.network import Network, Node, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
 from twlab.studies.ceiling.cases import Case
-from twlab.traffic.load_client import Churn, Load, Origin, PortChoice
+from twlab.traffic.load_client import Load, LoadClient, LoadServer, PortChoice
 from twlab.tuning.apply import Tuning
 
 Emit = Callable[[dict[str, Any]], None]
@@ -72,10 +72,10 @@ class Opener:
             tick_s=self._tick_s,
             timed=False,
         )
-        churn = Churn(self._node, self._loop, load)
-        self._loop.wait_until(lambda: churn.done or churn.tally.first_failure_s is not None)
+        churn = LoadClient(self._node, self._loop, load)
+        self._loop.wait_until(lambda: churn.done or churn.counts.first_failure_s is not None)
         churn.stop()
-        tally = churn.tally.as_dict()
+        tally = churn.counts.as_dict()
         most = max(second["in_time_wait"] for second in tally["seconds"])
         told = {name: tally[name] for name in ("attempted", "connected", "failed", "first_failure_s")}
         self.trials.append(
@@ -157,7 +157,7 @@ def carry_out(request: dict[str, Any], emit: Emit) -> None:
                 case.to_the_tick
             ):  # also where it is the constant: a length that was asked for is kept to the tick, the constant is not
                 node.write_sysctl("net.ipv4.tcp_timewait_len", round(case.time_wait_s * 1000))
-        origins = [Origin(server, loop, responses=0 if case.opener_closes else 1) for server in servers]
+        origins = [LoadServer(server, loop, responses=0 if case.opener_closes else 1) for server in servers]
         opener = Opener(case, proxy, [(server.address(), 80) for server in servers], loop)
         row = {**case.as_dict(), **measure(opener)}
         opener.close()

@@ -17,13 +17,13 @@ from typing import Any
 from twlab.lab.lab import Lab
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
-from twlab.results.transcript import Kind, Transcript
+from twlab.results.transcript import EntryKind, Transcript
 from twlab.run.arm import as_dict, settings_of, take_steps
 from twlab.scenario import Overrides, Scenario, find_scenario
 from twlab.tuning.apply import Tuning
 from twlab.wire.wire import Wire
 
-_TOLD: frozenset[Kind] = frozenset({"step", "note"})
+_TOLD: frozenset[EntryKind] = frozenset({"step", "note"})
 
 
 def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
