@@ -37,7 +37,7 @@ def look(case: dict[str, Any]) -> dict[str, Any]:
     from twlab.network import Network, load_topology
     from twlab.results.transcript import Transcript
     from twlab.settings import Settings
-    from twlab.traffic.load_client import Churn, Load, Origin
+    from twlab.traffic.load_client import Load, LoadClient, LoadServer
     from twlab.tuning.apply import Tuning
 
     loop = Loop()
@@ -51,8 +51,8 @@ def look(case: dict[str, Any]) -> dict[str, Any]:
             family, ports = given.pop("family", 4), given.pop("to", [80])
             if given.pop("named_source", False):
                 given["sources"] = [proxy.address(family)]
-            origin = Origin(server, loop, address=server.address(family), ports=ports, **given.pop("serve", {}))
-            Churn(
+            origin = LoadServer(server, loop, address=server.address(family), ports=ports, **given.pop("serve", {}))
+            LoadClient(
                 proxy, loop, Load(**given, targets=[(server.address(family), port) for port in ports], timed=False)
             ).run()
             loop.sleep(0.05)

@@ -515,8 +515,10 @@ def test_a_machine_without_seccomp_filters_is_told_once(tmp_path: Path, monkeypa
     [
         ("Checking that seccomp filters can be installed...OK\nmore", False),
         (
-            "Checking that seccomp filters can be installed...error\nChecking that ptrace can change system "
-            "call numbers...OK",
+            (
+                "Checking that seccomp filters can be installed...error\nChecking that ptrace can change system "
+                "call numbers...OK"
+            ),
             True,
         ),
         ("Checking that seccomp filters can be installed...missing\n", True),

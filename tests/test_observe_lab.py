@@ -12,7 +12,7 @@ from conftest import ROOT
 
 from twlab.observe.findings import Findings, Late
 from twlab.observe.reading import observe
-from twlab.results.pcapng_reading import Sighting, read_capture
+from twlab.results.pcapng import Sighting, read_capture
 from twlab.results.result import read_result
 
 RUN = ROOT / "tests" / "data" / "runs" / "stale-data"

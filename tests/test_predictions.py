@@ -195,8 +195,10 @@ def run(*arguments, cwd):
 @pytest.mark.parametrize(
     "words",
     [
-        "port-exhaustion --arm above --arm bind-first --arm origins --set port_high=40019 --set "
-        "rate_per_s=20 --set duration_s=5",
+        (
+            "port-exhaustion --arm above --arm bind-first --arm origins --set port_high=40019 --set "
+            "rate_per_s=20 --set duration_s=5"
+        ),
         "recycle-nat --arm clocks --arm one-clock --set clients=6",
         "nat-second-client --arm many-hiccups --set pairs=30",
         "haproxy-exhaustion --arm tcp --arm origins --set duration_s=6",
