@@ -15,8 +15,9 @@ from twlab import __version__
 from twlab.commands import (
     alternatives,
     ceiling,
+    doctor,
     grade,
-    machine,
+    kernel,
     new,
     plan,
     results,
@@ -53,7 +54,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "ceiling": (ceiling.ceiling, "ceiling --time-wait 10 --ports 1024-65535"),
     "alternatives": (alternatives.alternatives, "alternatives tw-reuse more-sources"),
     "grade": (grade.grade, "grade submissions --assignment assignment.toml --out grades.json"),
-    "doctor": (machine.doctor, "doctor"),
+    "doctor": (doctor.doctor, "doctor"),
 }
 
 
@@ -78,7 +79,7 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
 
 for _name, (_function, _example) in COMMANDS.items():
     app.command(_name, epilog=f"Example: {_PROGRAM} {_example}")(_stoppable(_function))
-app.add_typer(machine.kernel_app, name="kernel")
+app.add_typer(kernel.kernel_app, name="kernel")
 
 
 def _say_version(wanted: bool) -> None:

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 
 from twlab.commands.console import err
+from twlab.engines.protocol import Engine
 from twlab.errors import NOTHING_KEPT, CapabilityError, EngineError, Interrupted, LabError, UsageError
-from twlab.scenario import Overrides
+from twlab.overrides import Overrides
 
 Lines = list[tuple[float | None, str]]
 
@@ -46,7 +47,8 @@ def shell(
     """
     from twlab.engines import choose
     from twlab.network import load_topology
-    from twlab.run.runner import describe_network, new_folder, versions
+    from twlab.results.folder import new_folder
+    from twlab.run.provenance import describe_network, versions
 
     overrides = Overrides.parse(list(set_ or ()), [])
     settings = overrides.settings.as_dict()
@@ -82,13 +84,26 @@ def shell(
         "topology": topology, "settings": settings, "on": on, "seed": seed, "folder": str(folder.resolve()), "result": result,
         "lines": lines, "terminal": -1,
     }  # fmt: skip
-    session = _Session(lines is not None)
+    session = _carry_out(where, request, folder)
+    err.print(f"kept in {folder}; see it with: twlab show {folder}", markup=False)
+    if lines is not None and session.failed:
+        raise typer.Exit(1)
+
+
+def _carry_out(where: Engine, request: dict[str, Any], folder: Path) -> _Session:
+    """Run the session to its end.
+
+    Raises:
+        Interrupted: by Ctrl-C.
+        LabError: there was no lab.
+    """
+    session = _Session(request["lines"] is not None)
     interrupted = False
     try:
-        if lines is None:
+        if request["lines"] is None:
             from twlab.engines.terminal import on_terminal
 
-            err.print(f"{topology}, on the {where.name} engine ...", markup=False)
+            err.print(f"{request['topology']}, on the {where.name} engine ...", markup=False)
             on_terminal(where.name, "twlab.shell.agent", request, folder, session.on_event)
         else:
             where.run(request, folder, session.on_event, math.inf)
@@ -101,9 +116,7 @@ def shell(
         raise Interrupted(f"kept in {folder}" if folder.exists() else NOTHING_KEPT)
     if session.error:
         raise session.error
-    err.print(f"kept in {folder}; see it with: twlab show {folder}", markup=False)
-    if lines is not None and session.failed:
-        raise typer.Exit(1)
+    return session
 
 
 class _Session:

@@ -20,7 +20,7 @@ import pytest
 from _pytest.config import _prepareconfig
 
 from twlab.pytest_plugin import INSIDE
-from twlab.pytest_plugin.live import Inside
+from twlab.pytest_plugin.inside import Inside
 
 # What of the outer command line is the outer pytest's own business.
 _NOT_INSIDE: dict[str, object] = {

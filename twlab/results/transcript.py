@@ -43,32 +43,32 @@ class Transcript:
     """The entries of one arm.
 
     Args:
-        now_s: tells the seconds since the arm began.
-        listener: is handed every entry as it is made.
+        now_s: returns the seconds since the arm began.
         keeps: the kinds of entries that are made; None: all.
     """
 
-    def __init__(
-        self,
-        now_s: Callable[[], float],
-        listener: Callable[[Entry], object] | None = None,
-        keeps: frozenset[Kind] | None = None,
-    ):
+    def __init__(self, now_s: Callable[[], float], keeps: frozenset[Kind] | None = None):
         self._now_s = now_s
-        self._listener = listener
         self._keeps = keeps
+        self._listeners: list[Callable[[Entry], object]] = []
         self.entries: list[Entry] = []
 
-    def record(self, kind: Kind, text: str, node: str = "", **details: Any) -> None:
-        """Add an entry, stamped with the time, and hand it to the listener (live progress) if there
-        is one.
+    def subscribe(self, listener: Callable[[Entry], object]) -> Callable[[], None]:
+        """Call `listener` with every entry made from now on; return what ends that.
+
+        Listeners are called in the order in which they subscribed.
         """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def record(self, kind: Kind, text: str, node: str = "", **details: Any) -> None:
+        """Add an entry, stamped with the time, and pass it to every listener."""
         if self._keeps is not None and kind not in self._keeps:
             return
         entry = Entry(round(self._now_s(), 6), kind, text, node, details)
         self.entries.append(entry)
-        if self._listener:
-            self._listener(entry)
+        for listener in list(self._listeners):
+            listener(entry)
 
     def withdraw_last(self, text: str) -> None:
         """Take the last entry back if it is the step `text`: nothing came of it."""

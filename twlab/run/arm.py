@@ -14,14 +14,15 @@ from typing import Any
 
 from twlab import user_file
 from twlab.errors import EngineError, LabError, ScenarioError, did_you_mean
-from twlab.lab.assembly import Vitals, staged
+from twlab.lab.assembly import ProgressFigures, assemble
 from twlab.lab.lab import Lab
 from twlab.network import describe, load_topology
 from twlab.observation import Observation
+from twlab.overrides import Overrides
+from twlab.results.evidence import ArmEvidence, ArmOutcome
 from twlab.results.transcript import Entry
-from twlab.scenario import Overrides, Scenario
+from twlab.scenario import Scenario
 from twlab.settings import Settings
-from twlab.tuning.apply import check
 
 _MOST_PRINTS, _LONGEST_PRINT = (
     1000,
@@ -38,8 +39,8 @@ def run_arm(
     folder: Path,
     forced: Mapping[str, str],
     listener: Callable[[Entry], object] | None = None,
-    pulse: Callable[[Vitals], object] | None = None,
-) -> dict[str, Any]:
+    pulse: Callable[[ProgressFigures], object] | None = None,
+) -> ArmEvidence:
     """Carry out one arm of `scenario`.
 
     Args:
@@ -49,11 +50,7 @@ def run_arm(
         folder: where the capture is written, as ``<arm>.pcapng``.
         forced: setting to mechanism, where another than the kernel's own is wanted.
         listener: called with every transcript entry as it is made.
-        pulse: see `twlab.lab.assembly.staged`.
-
-    Returns:
-        The fields of `twlab.results.result.ArmResult` as JSON values, and ``kernel``: release,
-            version and machine of the kernel that TCP runs on.
+        pulse: see `twlab.lab.assembly.assemble`.
 
     Raises:
         CapabilityError: the kernel cannot do what the settings ask; nothing has been built then.
@@ -61,14 +58,12 @@ def run_arm(
         ScenarioError: the arm sets a node that the topology does not have. What the steps
             themselves raise is the outcome's ``error``.
     """
-    chosen = scenario.arms[arm]
     described = scenario.topology_in(arm, overrides.given)
     topology = load_topology(described)
-    settings = settings_of(scenario, arm, topology.nodes(), overrides, forced)
-    given = {**scenario.parameters, **chosen.given, **overrides.given}
-    outcome: dict[str, Any] = {}
+    settings = settings_of(scenario, arm, topology.nodes(), overrides)
+    evidence = ArmEvidence()
     try:
-        with staged(
+        with assemble(
             topology,
             settings,
             folder / f"{arm}.pcapng",
@@ -76,23 +71,22 @@ def run_arm(
             forced=forced,
             listener=listener,
             pulse=pulse,
-        ) as stage:
-            outcome = stage.outcome
-            outcome |= {
-                "given": given,
-                "network": {"topology": described, **describe(topology)},
-                **take_steps(scenario, scenario.prediction(arm, overrides), stage.lab, given),
-            }
+        ) as running:
+            evidence = running.evidence
+            evidence.given = scenario.given_in(arm, overrides)
+            evidence.network = {"topology": described, **describe(topology)}
+            evidence.record(take_steps(scenario, scenario.prediction(arm, overrides), running.lab, evidence.given))
     except EngineError as fault:  # what has been observed is no evidence then
-        outcome |= {"observed": {}, "mismatches": [], "ok": None, "error": outcome.get("error") or fault.as_dict()}
-    return outcome
+        evidence.record(ArmOutcome(error=evidence.error or fault.as_dict()))
+    return evidence
 
 
-def settings_of(
-    scenario: Scenario, arm: str, names: Sequence[str], overrides: Overrides, forced: Mapping[str, str]
-) -> dict[str, Settings]:
-    """The settings of every node of `names` in `arm`. Raises as `run_arm`: they are known to be
-    possible then.
+def settings_of(scenario: Scenario, arm: str, names: Sequence[str], overrides: Overrides) -> dict[str, Settings]:
+    """Return the settings of every node of `names` in `arm`.
+
+    Raises:
+        ScenarioError: the arm sets a node that the topology does not have (``no-such-node``).
+        UsageError: `overrides` do (``no-such-node``).
     """
     if unknown := sorted(set(scenario.arms[arm].on) - set(names)):
         raise ScenarioError(
@@ -101,13 +95,10 @@ def settings_of(
             "no-such-node",
         )
     overrides.check_nodes(names, scenario.topology_in(arm, overrides.given))
-    settings = {name: scenario.settings_for(arm, name, overrides.at(name)) for name in names}
-    for wanted in settings.values():
-        check(wanted, forced)
-    return settings
+    return {name: scenario.settings_for(arm, name, overrides.at(name)) for name in names}
 
 
-def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: Mapping[str, Any]) -> dict[str, Any]:
+def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: Mapping[str, Any]) -> ArmOutcome:
     """The observation and how it compares, or what kept the steps from being taken; the transcript
     tells the story up to there.
 
@@ -124,17 +115,13 @@ def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: 
                 "checks-nothing",
             )
         mismatches = [] if expect is None else expect.mismatches(observation)
-        outcome = {
-            "observed": observation.as_dict(),
-            "mismatches": mismatches,
-            "ok": None if expect is None else not mismatches,
-        }
+        outcome = ArmOutcome(observation.as_dict(), None if expect is None else not mismatches, mismatches)
     except (Exception, SystemExit) as error:  # the steps are anybody's code; whatever it raises is this arm's outcome
         fault = as_dict(error, inspect.getsourcefile(inspect.unwrap(scenario.steps)) or "")
         lab.note(f"the arm ends here: {fault['message']}")
-        return {"error": fault}
+        return ArmOutcome(error=fault)
     if expect is not None and (missing := _never_reported(expect, observation.as_dict())):
-        outcome |= {"ok": None, "error": missing.as_dict()}
+        outcome.ok, outcome.error = None, missing.as_dict()
     return outcome
 
 

@@ -16,7 +16,7 @@ from twlab.scenario import Verdict
 
 
 @dataclass
-class Tally:
+class VerdictCounts:
     """What became of one scenario.
 
     Attributes:
@@ -45,7 +45,7 @@ class Tally:
 
 def repeat(
     order: Order, engine: Engine, times: int, on_event: Callable[[Event], None], on_round: Callable[[int], None]
-) -> list[Tally]:
+) -> list[VerdictCounts]:
     """Carry out `order` `times` times, with seeds that begin at its own. Raises as
     `twlab.run.runner.run`.
 
@@ -56,19 +56,19 @@ def repeat(
     Returns:
         A tally for each scenario, in the order of `order`.
     """
-    tallies = [Tally(scenario.name) for _, scenario in order.scenarios]
+    counted = [VerdictCounts(scenario.name) for _, scenario in order.scenarios]
     for number in range(times):
         try:
             finished = run(replace(order, seed=order.seed + number), engine, on_event)
         except Interrupted as stop:
-            folders = [f"kept in {folder}" for tally in tallies for folder in tally.kept]
+            folders = [f"kept in {folder}" for counts in counted for folder in counts.kept]
             raise Interrupted("\n  ".join([f"{number} of {times} times were done", *folders, stop.kept])) from stop
-        for tally, one in zip(tallies, finished, strict=True):
+        for counts, one in zip(counted, finished, strict=True):
             verdict = one.result.verdict
-            tally.verdicts[verdict] += 1
+            counts.verdicts[verdict] += 1
             if verdict is not Verdict.SUPPORTED or number == 0:
-                tally.kept.append(one.folder)
+                counts.kept.append(one.folder)
             else:
                 shutil.rmtree(one.folder)
         on_round(number + 1)
-    return tallies
+    return counted

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from twlab import loop
 from twlab.engines.protocol import Engine, Event, Job, Request, arms_request
-from twlab.errors import CapabilityError, EngineError, Interrupted, LabError
-from twlab.results.files import cannot_write
-from twlab.results.result import ArmResult, Result
-from twlab.scenario import Overrides, Scenario
+from twlab.errors import EngineError, Interrupted, LabError
+from twlab.overrides import Overrides
+from twlab.results.evidence import ArmEvidence
+from twlab.results.folder import new_folder, now
+from twlab.results.result import ArmPrediction, ArmResult, Result
+from twlab.run.provenance import describe_network, versions
+from twlab.scenario import Scenario
 
 AGENT = "twlab.run.agent"  # runs arms inside an engine
 
@@ -29,7 +28,7 @@ class Order:
     Attributes:
         scenarios: source (name, or path of a file) and scenario.
         arms: the arms wanted, by their names or roles; empty: all.
-        sets: ``KEY=VALUE`` and ``NODE:KEY=VALUE`` texts, see `twlab.scenario.Overrides`.
+        sets: ``KEY=VALUE`` and ``NODE:KEY=VALUE`` texts, see `twlab.overrides.Overrides`.
         seed: for everything random.
         out: where the runs' folders are made.
         real_limit_s: real seconds for one arm to take.
@@ -51,6 +50,7 @@ class _Job:
     folder: Path
     arm: str
     source: str
+    overrides: Overrides
     started_s: float = 0.0
 
 
@@ -135,7 +135,7 @@ class _Boot:
             if event["event"] == "start":
                 job.started_s = loop.monotonic_s()
             elif event["event"] == "arm":
-                self._finish(event["job"], event["result"])
+                self._finish(event["job"], event)
                 event |= {"ok": job.result.arms[job.arm].ok, "outcome": job.result.arms[job.arm].outcome}
         self._listener(event)
 
@@ -153,9 +153,9 @@ class _Boot:
         """The jobs that the boot did not come to."""
         return [job for index, job in enumerate(self._jobs) if index not in self._done]
 
-    def _finish(self, index: int, outcome: dict[str, Any]) -> None:
+    def _finish(self, index: int, event: Event) -> None:
         self._done.add(index)
-        _record(self._jobs[index], outcome)
+        _record(self._jobs[index], ArmEvidence(**event["result"]), event.get("kernel", ""))
 
 
 def check(order: Order) -> Overrides:
@@ -193,44 +193,34 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
             command=_command(order, source, engine),
             versions=versions(),
             network=network,
-            wall={"started": _now().isoformat(timespec="seconds"), "arms": {}},
+            wall={"started": now().isoformat(timespec="seconds"), "arms": {}},
         )
         folder = new_folder(order.out, scenario.name)
         finished.append(Finished(result, folder))
         for arm in scenario.chosen(order.arms):
-            changed = Overrides() if _spared(order, scenario.roles[arm]) else overrides
+            changed = overrides.for_arm(scenario.roles[arm], order.arms)
             expect = scenario.prediction(arm, changed)
-            made = ArmResult(scenario.roles[arm], predicted=expect.as_dict() if expect else {}, error=_not_run())
-            made.unpredicted = {} if expect else scenario.resized(arm, changed)
-            result.arms[arm] = made
-            jobs.append(_Job(result, folder, arm, source))
+            sizes = {} if expect else scenario.resized(arm, changed)
+            prediction = ArmPrediction(scenario.roles[arm], expect.as_dict() if expect else {}, sizes)
+            result.arms[arm] = ArmResult.of(prediction, ArmEvidence(error=_not_run()))
+            jobs.append(_Job(result, folder, arm, source, changed))
         result.write(folder)
     return finished, jobs
 
 
 def _request(order: Order, jobs: Sequence[_Job], engine: Engine) -> Request:
-    def sets(job: _Job) -> list[str]:
-        return [] if _spared(order, job.result.arms[job.arm].role) else list(order.sets)
-
-    wanted = [Job(source=job.source, arm=job.arm, folder=str(job.folder.resolve()), set=sets(job)) for job in jobs]
+    wanted = [
+        Job(source=job.source, arm=job.arm, folder=str(job.folder.resolve()), set=job.overrides.as_dict())
+        for job in jobs
+    ]
     return arms_request(wanted, seed=order.seed, engine=engine.name, mechanisms=order.mechanisms)
 
 
-def _spared(order: Order, role: str) -> bool:
-    """The control stays what it is, unless it was asked for by name: a control that was changed
-    controls nothing.
-    """
-    return role == "control" and "control" not in order.arms
-
-
-def _record(job: _Job, outcome: dict[str, Any]) -> None:
-    arm = job.result.arms[job.arm]
-    arm.error = None
-    job.result.kernel = outcome.pop("kernel", job.result.kernel)
-    for name, value in outcome.items():
-        setattr(arm, name, value)
-    if {**job.result.network, "topology": job.result.topology} == arm.network:
-        arm.network = {}
+def _record(job: _Job, evidence: ArmEvidence, kernel: str) -> None:
+    if {**job.result.network, "topology": job.result.topology} == evidence.network:
+        evidence.network = {}
+    job.result.arms[job.arm] = ArmResult.of(job.result.arms[job.arm], evidence)
+    job.result.kernel = kernel or job.result.kernel
     job.result.wall["arms"][job.arm] = round(loop.monotonic_s() - job.started_s, 3) if job.started_s else None
     job.result.write(job.folder)
 
@@ -246,42 +236,6 @@ def _command(order: Order, source: str, engine: Engine) -> str:
     for pair in order.sets:
         words += ["--set", pair]
     return shlex.join(words)
-
-
-def versions() -> dict[str, str]:
-    """The versions of what a run stands on."""
-    packages = ("twlab", "mininet", "pyroute2", "scapy", "netfilterqueue")
-    return {package: version(package) for package in packages} | {"python": platform.python_version()}
-
-
-def describe_network(topology: str) -> dict[str, Any]:
-    """Nodes and links, for the report's drawing."""
-    from twlab.network import describe, load_topology
-
-    return describe(load_topology(topology))
-
-
-def _now() -> datetime:
-    return datetime.fromtimestamp(loop.wall_s(), UTC)
-
-
-def new_folder(out: Path, name: str) -> Path:
-    """A folder of its own for a run: ``<out>/<time>-<name>``. Raises CapabilityError when it cannot
-    be made (``cannot-write``).
-    """
-    stem = f"{_now():%Y%m%d-%H%M%S}-{name}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for number in range(1, 10_000):
-            folder = out / (stem if number == 1 else f"{stem}-{number}")
-            try:
-                folder.mkdir()
-                return folder
-            except FileExistsError:
-                continue
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    raise CapabilityError(f"{out} holds too many runs of this second", "name another folder with --out", "cannot-write")
 
 
 def _common_folder(jobs: Sequence[_Job], out: Path) -> Path:

@@ -18,20 +18,23 @@ import subprocess
 import termios
 from cmd import Cmd
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mininet.cli import CLI
 from mininet.log import lg
 from mininet.net import Mininet
 
 from twlab.errors import LabError, UsageError
-from twlab.lab.assembly import Stage
+from twlab.lab.assembly import RunningLab
 from twlab.network import Network, Node
 from twlab.results.transcript import Entry
 from twlab.settings import setting_names
 from twlab.shell import phrases
 from twlab.shell.prompt import Prompt, Vocabulary
 from twlab.shell.verbs import GROUPS, Verbs
+
+if TYPE_CHECKING:
+    from twlab.report.ladder.ladder import Ladder
 
 Paper = TextIO | io.TextIOBase
 PROMPT = "twlab> "
@@ -80,8 +83,9 @@ class Shell(Verbs, CLI):
     """The command line.
 
     Args:
-        stage: the running lab.
+        running: the running lab.
         paper: where everything is printed.
+        draw_ladder: writes the evidence so far, and reads the ladder of it.
         virtual: time in it is virtual: it passes only while nothing computes.
 
     Attributes:
@@ -89,13 +93,14 @@ class Shell(Verbs, CLI):
         failed: whether a line could not be done.
     """
 
-    def __init__(self, stage: Stage, paper: Paper, *, virtual: bool = False):
-        Verbs.__init__(self, stage.lab.network.nodes)
-        self.stage = stage
+    def __init__(self, running: RunningLab, paper: Paper, draw_ladder: Callable[[], Ladder], *, virtual: bool = False):
+        Verbs.__init__(self, running.lab.network.nodes)
+        self.running = running
+        self.draw_ladder = draw_ladder
         self.lines: list[tuple[float, str]] = []
         self.failed = False
-        self.mn = Net(stage.lab.network)
-        self.locals = {"net": self.mn, "lab": stage.lab}
+        self.mn = Net(running.lab.network)
+        self.locals = {"net": self.mn, "lab": running.lab}
         self.inputFile = None
         self._paper = paper
         self._virtual = virtual
@@ -103,7 +108,7 @@ class Shell(Verbs, CLI):
         lg.handlers[0].setStream(paper)
         Cmd.__init__(self)
         self.stdout: Any = paper
-        for node in stage.lab.network:
+        for node in running.lab.network:
             # Mininet's own would leave the lab unserved.
             node.waitReadable = lambda timeoutms=None, node=node: self._serve_until_readable(node)
 
@@ -327,8 +332,6 @@ class Shell(Verbs, CLI):
         found = self.draw_ladder()
         width = os.get_terminal_size().columns if self._prompt else 140
         self.say(ladder_text.draw(found.unfolded() if line == "unfold" else found, width))
-
-    draw_ladder: Callable[[], Any]  # given by the session, which knows where evidence goes
 
     def _vocabulary(self) -> Vocabulary:
         verbs = [name[3:] for name in dir(self) if name.startswith("do_") and name not in {"do_EOF", *_OF_SWITCHES}]

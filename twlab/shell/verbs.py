@@ -19,7 +19,7 @@ from twlab.shell.ends import Ends
 from twlab.traffic.applications import Connection
 
 if TYPE_CHECKING:
-    from twlab.lab.assembly import Stage
+    from twlab.lab.assembly import RunningLab
     from twlab.lab.lab import Lab
     from twlab.report.ladder.numbering import Numbering
     from twlab.results.pcapng_reading import Sighting
@@ -53,12 +53,12 @@ class Verbs:
     """The verbs. Each takes the rest of its line; the first lines of its docstring are its help.
 
     Attributes:
-        stage: the running lab.
+        running: the running lab.
         ends: the ends of connections, by name.
         rules: name to rule of a wire: ``r1``, ``r2``, ...
     """
 
-    stage: Stage
+    running: RunningLab
     say: Callable[[str], None]
 
     def __init__(self, nodes: Iterable[str]) -> None:
@@ -70,7 +70,7 @@ class Verbs:
     @property
     def lab(self) -> Lab:
         """The lab in hand."""
-        return self.stage.lab
+        return self.running.lab
 
     @property
     def addresses(self) -> dict[str, list[str]]:
@@ -337,7 +337,7 @@ class Verbs:
             self._nodes(words[0])
             self._table(
                 ("sysctl", "value"),
-                [(name, str(value)) for name, value in self.stage.tunings[words[0]].effective.items()],
+                [(name, str(value)) for name, value in self.running.tunings[words[0]].effective.items()],
             )
         else:
             if bad := [word for word in words[1:] if "=" not in word]:
@@ -349,7 +349,7 @@ class Verbs:
             pairs = (word.split("=", 1) for word in words[1:])
             change = Settings(**{key: parse_setting(key, value) for key, value in pairs})
             for node in self._nodes("" if words[0] == "all" else words[0]):
-                self.stage.retune(node, change.over(self.lab.settings[node]))
+                self.running.retune(node, change.over(self.lab.settings[node]))
 
     # Time and words.
 
@@ -369,10 +369,10 @@ class Verbs:
         """What the capture has by now, with the packets' bytes as far as it keeps them."""
         from twlab.results.pcapng_reading import read_capture
 
-        packets = self.stage.capture.save()
+        packets = self.running.capture.save()
         return [
             replace(seen, segment=replace(seen.segment, raw=packets[seen.number - 1].frame[_ETHERNET_BYTES:]))
-            for seen in read_capture(self.stage.capture.path)
+            for seen in read_capture(self.running.capture.path)
         ]
 
     def _rule(self, line: str, arm: Callable[[Wire, phrases.Phrase], Rule]) -> None:
