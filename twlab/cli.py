@@ -152,7 +152,8 @@ def _unexpected(error: Any) -> int:
         complain(str(wrong))
         return wrong.exit_status
     complain(
-        f"{type(error).__name__}: {error} [internal-error]\n  remedy: this is a fault of twlab; set TWLAB_DEBUG=1 for the details and report it"
+        f"{type(error).__name__}: {error} [internal-error]\n"
+        "  remedy: this is a fault of twlab; set TWLAB_DEBUG=1 for the details and report it"
     )
     if os.environ.get("TWLAB_DEBUG"):
         raise error

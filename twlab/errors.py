@@ -92,5 +92,7 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     empty without one.
     """
     others = [name for name in known if name != wrong]
-    near = wrong and (difflib.get_close_matches(wrong, others, n=1) or difflib.get_close_matches(wrong.lower(), others, n=1))
-    return f"; did you mean {near[0]!r}?" if near else ""
+    for text in (wrong, wrong.lower()):
+        if near := text and difflib.get_close_matches(text, others, n=1):
+            return f"; did you mean {near[0]!r}?"
+    return ""

@@ -1,7 +1,7 @@
-"""A claim about TIME_WAIT that can fail: hypothesis, topology, arms with their predictions, and the
-steps. Pure.
+"""Scenarios: claims about TIME_WAIT that can fail, and how they are judged.
 
-INCONCLUSIVE   the control did not behave as predicted, or an arm could not be carried out, or has no prediction for its size: nothing follows
+INCONCLUSIVE   the control did not behave as predicted, or an arm could not be carried out, or has
+               no prediction for its size: nothing follows
 REFUTED        the control behaved, but another arm did not do what was predicted
 SUPPORTED      every arm did what was predicted
 """

@@ -43,7 +43,8 @@ from twlab import Arm, Lab, Observation, Settings, scenario
 PORT = 40_000  # the connecting side's; with the server's port 80 and the two addresses it makes the four-tuple
 
 
-# 1. Predict, before anything runs: what each arm is set to, and what it will show. The control is TIME_WAIT as the RFC wants it.
+# 1. Predict, before anything runs: what each arm is set to, and what it will show.
+# The control is TIME_WAIT as the RFC has it.
 @scenario(
     topology="{topology}",
     base=Settings(timestamps=0),  # what all arms share; "twlab explain" says what each setting is
@@ -72,7 +73,9 @@ def {function}(lab: Lab) -> Observation:
     attempt = opener.try_connect(server, 80, source_port=PORT)
 
     # What was seen, under the names that the predictions use. A fact that no arm predicts is recorded all the same.
-    return Observation(reopened=bool(attempt), refused_by=attempt.error, time_wait_sockets=len(lab.time_wait("{client}")))
+    return Observation(
+        reopened=bool(attempt), refused_by=attempt.error, time_wait_sockets=len(lab.time_wait("{client}"))
+    )
 '''
 
 

@@ -111,7 +111,8 @@ def run(
     engine: Annotated[
         str,
         typer.Option(
-            help="guest: the lab kernel, in virtual time; host: this machine's kernel, in real time. Default: guest on x86-64."
+            help="guest: the lab kernel, in virtual time; host: this machine's kernel, in real time. "
+            "Default: guest on x86-64."
         ),
     ] = "",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,

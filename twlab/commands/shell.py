@@ -17,6 +17,7 @@ from twlab.errors import NOTHING_KEPT, CapabilityError, EngineError, Interrupted
 from twlab.overrides import Overrides
 
 Lines = list[tuple[float | None, str]]
+_CLAIM = "A session at the shell: it claims nothing, and shows what was done."
 
 
 def shell(
@@ -76,13 +77,12 @@ def shell(
     folder = new_folder(out_dir, f"shell-{topology.partition(',')[0].rpartition('/')[2].removesuffix('.py')}")
     words = ["twlab", "shell", "--replay", str(folder)]
     result = {
-        "scenario": "shell", "hypothesis": "A session at the shell: it claims nothing, and shows what was done.", "reads": "",
-        "topology": topology, "engine": where.name, "seed": seed, "command": shlex.join(words), "versions": versions(),
-        "network": describe_network(topology),
+        "scenario": "shell", "hypothesis": _CLAIM, "reads": "", "topology": topology, "engine": where.name,
+        "seed": seed, "command": shlex.join(words), "versions": versions(), "network": describe_network(topology),
     }  # fmt: skip
     request = {
-        "topology": topology, "settings": settings, "on": on, "seed": seed, "folder": str(folder.resolve()), "result": result,
-        "lines": lines, "terminal": -1,
+        "topology": topology, "settings": settings, "on": on, "seed": seed, "folder": str(folder.resolve()),
+        "result": result, "lines": lines, "terminal": -1,
     }  # fmt: skip
     session = _carry_out(where, request, folder)
     err.print(f"kept in {folder}; see it with: twlab show {folder}", markup=False)

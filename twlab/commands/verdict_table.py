@@ -69,7 +69,8 @@ def _single(facts: dict[str, Any]) -> list[str]:
 def _facts(facts: dict[str, Any]) -> str:
     def word(value: Any) -> str:
         if isinstance(value, dict):
-            return f"{value['low'] if value['low'] is not None else ''}..{value['high'] if value['high'] is not None else ''}"
+            low, high = ("" if value[end] is None else value[end] for end in ("low", "high"))
+            return f"{low}..{high}"
         return plain(value) if value != "" else "none"
 
     return " ".join(f"{name}={word(value)}" for name, value in facts.items())

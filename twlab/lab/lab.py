@@ -276,9 +276,8 @@ class Lab:
         from twlab.linux import nftables
 
         with self.network[node].inside():
-            nftables.apply(
-                f"table inet refused {{ chain inward {{ type filter hook input priority filter; {segments} drop; }}; }};"
-            )
+            chain = f"chain inward {{ type filter hook input priority filter; {segments} drop; }}"
+            nftables.apply(f"table inet refused {{ {chain}; }};")
         self.note(f"from now on a firewall at {node} drops: {segments}")
 
     def shift_clocks(self, ahead_s: Mapping[str, float]) -> None:
@@ -316,7 +315,8 @@ class Lab:
             for gateway in gateways:
                 shifted = timestamp_shift.GatewayClocks(gateway, self.loop, by_address)
                 self.closing.callback(shifted.close)
-                how = f"shifted by {' and '.join(node.name for node in gateways)} in what they forward ({shifted.mechanism})"
+                names = " and ".join(node.name for node in gateways)
+                how = f"shifted by {names} in what they forward ({shifted.mechanism})"
         self.note(f"timestamp clocks run apart: {how}", ahead_ms=ahead_ms)
 
     def time_wait(self, node: str) -> list[tcp_sockets.TimeWait]:
