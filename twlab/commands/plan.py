@@ -146,6 +146,10 @@ def _show(made: Plan) -> None:
             soft_wrap=False,
             width=width,
         )
+    _show_assumptions(demand, width)
+
+
+def _show_assumptions(demand: Demand, width: int) -> None:
     late, loss = (
         f"{demand.late_share:g} of the connections leave a segment of up to {demand.delay_s:g} s",
         f"{demand.loss_share:g} of segments are lost",

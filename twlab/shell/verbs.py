@@ -12,8 +12,10 @@ from twlab.shell.wire_verbs import WireVerbs
 
 GROUPS = {
     "connections": ("listen", "connect", "wait", "send", "read", "close", "reset", "connections"),
-    "the wire": ("segments", "hold", "copy", "duplicate", "delay", "drop")
-    + ("reorder", "inject", "held", "release", "stop"),
+    "the wire": (
+        *("segments", "hold", "copy", "duplicate", "delay", "drop", "reorder"),
+        *("inject", "held", "release", "stop"),
+    ),
     "what there is": ("timewait", "sockets", "counters", "settings", "ladder"),
     "time and words": ("sleep", "step"),
 }
