@@ -74,7 +74,9 @@ def {function}(lab: Lab) -> Observation:
 
     # What was seen, under the names that the predictions use. A fact that no arm predicts is recorded all the same.
     return Observation(
-        reopened=bool(attempt), refused_by=attempt.error, time_wait_sockets=len(lab.time_wait("{client}"))
+        reopened=bool(attempt),
+        refused_by=attempt.error,
+        time_wait_sockets=len(lab.time_wait("{client}")),
     )
 '''
 

@@ -210,7 +210,7 @@ def main() -> None:
         try:
             guest = Guest(agent="twlab.studies.ceiling.search", silence_s=_REAL_LIMIT_S, more=(_HASH,))
             guest.run(request, Path(folder), answers.append, _REAL_LIMIT_S)
-            pool.answer(answers[0])
+            pool.answer(next(event for event in answers if event["event"] == "row"))
         except (EngineError, LabError) as error:
             pool.answer({"error": str(error)})
 
