@@ -109,5 +109,5 @@ def _parse_like(key: str, text: str, default: Any) -> Any:
         read: Callable[[str], Any] = {int: whole, float: real}.get(type(default), type(default))
         return read(text)
     except (KeyError, ValueError):
-        message = f"{key}={text} is not possible: a value like {default!r} is wanted"
+        message = f"{key}={text} is out of range: expected a value like {default!r}"
         raise UsageError(message, f"for example: --set {key}={default}", "bad-setting") from None

@@ -1,4 +1,4 @@
-"""The agent that runs arms inside an engine, one after the other, and reports events.
+"""Runs arms inside an engine, one after the other, and reports events.
 
 Requests and events are those of `twlab.engines.protocol`.
 """
@@ -17,9 +17,7 @@ from twlab.run.provenance import kernel
 
 
 def carry_out(request: Request, emit: Callable[[Event], None]) -> None:
-    """Run every job of `request`. What goes wrong in one arm is that arm's result; the next ones
-    still run.
-    """
+    """Run every job of `request`. An error in one arm is its result; the others still run."""
     for index, job in enumerate(request["jobs"]):
         emit({"event": "start", "job": index})
         emit({"event": "arm", "job": index, "kernel": kernel(), "result": _run(job, index, request, emit)})

@@ -1,6 +1,4 @@
-"""One arm, carried out: builds its network, puts its settings into force, lets the steps run,
-gathers the evidence.
-"""
+"""Runs one arm: builds its network, applies its settings, takes the steps, gathers evidence."""
 
 from __future__ import annotations
 
@@ -24,10 +22,8 @@ from twlab.results.transcript import Entry
 from twlab.scenario import Scenario
 from twlab.settings import Settings
 
-_MOST_PRINTS, _LONGEST_PRINT = (
-    1000,
-    2000,
-)  # lines that the steps of an arm print, and characters of one, in its transcript
+_MOST_PRINTS = 1000  # lines printed by the steps of an arm that the transcript keeps
+_LONGEST_PRINT = 2000  # characters of one
 
 
 def run_arm(
@@ -41,7 +37,7 @@ def run_arm(
     listener: Callable[[Entry], object] | None = None,
     pulse: Callable[[ProgressFigures], object] | None = None,
 ) -> ArmEvidence:
-    """Carry out one arm of `scenario`.
+    """Run one arm of `scenario`; return its evidence.
 
     Args:
         arm: its name.
@@ -99,11 +95,10 @@ def settings_of(scenario: Scenario, arm: str, names: Sequence[str], overrides: O
 
 
 def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: Mapping[str, Any]) -> ArmOutcome:
-    """The observation and how it compares, or what kept the steps from being taken; the transcript
-    tells the story up to there.
+    """Take the steps; return the observation and how it compares, or the error that ended them.
 
-    Without a prediction (`expect` is None) there is nothing to compare with, and ``ok`` is None.
-    What the steps print stands in the transcript, line by line.
+    Without a prediction (`expect` is None) nothing is compared, and ``ok`` is None. Each line that
+    the steps print becomes a note of the transcript.
     """
     try:
         with _Printed(lab) as printed, redirect_stdout(printed):
@@ -126,8 +121,9 @@ def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: 
 
 
 def _never_reported(expect: Observation, observed: Mapping[str, Any]) -> ScenarioError | None:
-    """The error of a prediction about facts that the steps do not report, where all those that they
-    do report agree.
+    """Return the error for predicted facts that the steps do not report.
+
+    None where a reported fact already contradicts the prediction.
     """
     missing = [name for name in expect if name not in observed]
     if not observed or not missing or len(expect.mismatches(observed)) > len(missing):
@@ -163,10 +159,10 @@ class _Printed(io.TextIOBase):
 
 
 def as_dict(error: BaseException, path: str = "") -> dict[str, str]:
-    """An error as a result keeps it: slug, message, remedy, and ``where`` in the file at `path` it
-    comes from, if it does.
+    """Return an error as a result keeps it: slug, message, remedy, and ``where``.
 
-    What nobody raised on purpose also goes to standard error, with its traceback.
+    ``where`` is the line of the file at `path` that raised it, if that is known. An exception of
+    another kind also goes to standard error, with its traceback.
     """
     where = user_file.place(error, path) if path else ""
     known = {"where": where} if where else {}

@@ -1,4 +1,4 @@
-"""A run done many times over, each time with a seed of its own: is there one verdict?"""
+"""Repeats a run with other seeds, and counts the verdicts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from twlab.scenario import Verdict
 
 @dataclass
 class VerdictCounts:
-    """What became of one scenario.
+    """The verdicts of one scenario over all repetitions.
 
     Attributes:
         verdicts: how often each came.
@@ -31,11 +31,11 @@ class VerdictCounts:
 
     @property
     def steady(self) -> bool:
-        """SUPPORTED every time."""
+        """Whether it was SUPPORTED every time."""
         return set(self.verdicts) == {Verdict.SUPPORTED}
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return JSON values."""
         return {
             "scenario": self.scenario,
             "verdicts": dict(self.verdicts),
@@ -46,15 +46,16 @@ class VerdictCounts:
 def repeat(
     order: Order, engine: Engine, times: int, on_event: Callable[[Event], None], on_round: Callable[[int], None]
 ) -> list[VerdictCounts]:
-    """Carry out `order` `times` times, with seeds that begin at its own. Raises as
-    `twlab.run.runner.run`.
+    """Carry out `order` `times` times, with seeds that count up from its own.
+
+    Raises as `twlab.run.runner.run`.
 
     Args:
         on_event: as `listener` there.
         on_round: is called after each time with how many have been done.
 
     Returns:
-        A tally for each scenario, in the order of `order`.
+        The counts of each scenario, in the order of `order`.
     """
     counted = [VerdictCounts(scenario.name) for _, scenario in order.scenarios]
     for number in range(times):

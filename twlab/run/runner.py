@@ -1,4 +1,4 @@
-"""From scenarios to results: which arms, on which engine, into which folder."""
+"""Runs scenarios on an engine, and writes their results."""
 
 from __future__ import annotations
 
@@ -65,9 +65,9 @@ class Finished:
 def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda event: None) -> list[Finished]:
     """Run everything in `order` on `engine`, in one boot as long as the engine stays up.
 
-    An arm that an engine does not survive is recorded as such, and the arms after it get a fresh
-    boot. Nothing runs twice. Results are written after every arm, so an interruption loses the arm
-    under way and no other.
+    If the engine fails, the arm under way is recorded with its error, and the arms after it get a
+    fresh boot. Nothing runs twice. Results are written after every arm, so that an interruption
+    loses only the arm under way.
 
     Raises:
         UsageError: no such arm (``no-such-arm``), an override that no scenario takes, or a topology
@@ -84,9 +84,7 @@ def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda
 
 
 def kept(finished: Sequence[Finished]) -> str:
-    """Say what is kept of runs that were interrupted: each folder, and how many of its arms were
-    done.
-    """
+    """Return what is kept of interrupted runs: each folder, and how many of its arms are done."""
     lines = []
     for run in finished:
         arms = run.result.arms.values()
@@ -120,7 +118,7 @@ def _carry_out(
 
 
 class _Boot:
-    """Follows one boot of an engine, and records the jobs that get done in it."""
+    """Follows one boot of an engine, and records each job that it finishes."""
 
     def __init__(self, jobs: Sequence[_Job], listener: Callable[[Event], None]):
         self._jobs = jobs
@@ -128,7 +126,7 @@ class _Boot:
         self._done: set[int] = set()
 
     def on_event(self, event: Event) -> None:
-        """Record what has been done, and tell the listener, by names instead of numbers."""
+        """Record a finished job, and pass the event on, with names instead of numbers."""
         if "job" in event:
             job = self._jobs[event["job"]]
             event = {**event, "scenario": job.result.scenario, "arm": job.arm}
@@ -140,9 +138,7 @@ class _Boot:
         self._listener(event)
 
     def blame(self, error: EngineError) -> None:
-        """The engine failed: that is what became of the job under way. Where all were done, their
-        results stand.
-        """
+        """Record `error` as the result of the job under way; results of finished jobs stand."""
         job = next((index for index in range(len(self._jobs)) if index not in self._done), None)
         if job is None:
             self._listener({"event": "fault", "text": f"all arms were done when {error.message}"})
@@ -150,7 +146,7 @@ class _Boot:
         self.on_event({"event": "arm", "job": job, "result": {"error": error.as_dict()}})
 
     def not_done(self) -> list[_Job]:
-        """The jobs that the boot did not come to."""
+        """Return the jobs that the boot did not begin."""
         return [job for index, job in enumerate(self._jobs) if index not in self._done]
 
     def _finish(self, index: int, event: Event) -> None:
@@ -244,7 +240,7 @@ def _common_folder(jobs: Sequence[_Job], out: Path) -> Path:
 
 
 def _remove_if_empty(finished: Sequence[Finished]) -> None:
-    """The machine could not run anything: leave no folders that hold nothing but `not-run`."""
+    """Remove the folders of runs without a finished arm: the machine could not run any."""
     for run in finished:
         if all(arm.error == _not_run() for arm in run.result.arms.values()):
             for file in run.folder.iterdir():
