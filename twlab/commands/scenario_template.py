@@ -29,11 +29,12 @@ _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _TEXT = '''\
 """{title}: a scenario of your own. It runs as it is; the numbers say what to change, and in which order.
 
-To look at it, to run it, and to run one arm of it with another setting:
+To look at it, and to run it:
 
     twlab explain {file}
     twlab run {file}
-    twlab run {file} --arm treatment --set time_wait_s=0.5
+
+To run one arm of it with another setting, add: --arm treatment --set time_wait_s=0.5
 
 "twlab list" names the scenarios that come with twlab; their files show how a segment is held, copied, dropped or made.
 """

@@ -1,4 +1,4 @@
-"""What a scenario holds in its hand: the nodes, the wire, the clock, and words for what it does.
+"""The object passed to a scenario's steps: nodes, wire, clock, helpers.
 
 Cheap to import, because every scenario file imports it: what a running lab is made of is loaded by
 `twlab.run.arm`.
@@ -36,7 +36,7 @@ _SAMPLE = 20  # TIME_WAIT sockets, or tracked connections, listed in one row of 
 
 
 class Reopened:
-    """What became of a four-tuple that was wanted again.
+    """The outcome of reopening a four-tuple.
 
     Attributes:
         error: name of the error with which it was refused; empty when it was not, and only then

@@ -1,4 +1,4 @@
-"""The pytest plugin: tests that hold a running lab in their hands, and scenario files as tests.
+"""The pytest plugin: tests with a running lab, and scenario files as tests.
 
     def test_a_four_tuple_in_time_wait_is_refused(lab):
         client, server = lab["client"], lab["server"]
