@@ -60,13 +60,13 @@ class Run:
 
 
 def main(repeats: int) -> None:
+    from twlab.catalogue import find_scenario
     from twlab.engines.guest.engine import Guest
     from twlab.engines.host import HostEngine
     from twlab.run.runner import AGENT
-    from twlab.scenario import find_scenario
 
     arms = list(find_scenario(SCENARIO).arms)
-    jobs = [{"source": SCENARIO, "arm": arm, "set": []} for arm in arms]
+    jobs = [{"source": SCENARIO, "arm": arm, "set": {}} for arm in arms]
     request = {"jobs": jobs, "seed": 1, "mechanisms": {}}
     bare = [Run(Guest(agent="guest"), {"sleeps": 0}) for _ in range(repeats)]
     hours = [Run(Guest(agent="guest"), {"sleeps": SLEEPS}) for _ in range(repeats)]

@@ -10,9 +10,9 @@ import sys
 import pytest
 from conftest import ROOT
 
+from twlab.catalogue import load_scenarios
 from twlab.observation import Range
 from twlab.planner.plan import Demand, make
-from twlab.scenario import load_scenarios
 from twlab.studies import batch
 from twlab.studies.alternatives import scenario as sustained
 from twlab.studies.alternatives import table

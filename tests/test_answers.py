@@ -9,10 +9,10 @@ import pytest
 import typer
 from conftest import ROOT
 
+from twlab.catalogue import load_scenarios
 from twlab.cli import app
 from twlab.planner.plan import TUPLE_BYTES
 from twlab.ports import LINUX_SUSTAINS_PER_S
-from twlab.scenario import load_scenarios
 from twlab.studies.alternatives.page import page, scaled_text
 
 DOCS = ROOT / "docs" / "findings"

@@ -14,8 +14,9 @@ from twlab.linux import bpf, nftables
 from twlab.linux.packet_ring import Ring
 from twlab.network import Network
 from twlab.observation import Observation
+from twlab.overrides import Overrides
 from twlab.run.arm import run_arm
-from twlab.scenario import Arm, Overrides, scenario
+from twlab.scenario import Arm, scenario
 from twlab.segment import match, parse
 from twlab.settings import Settings
 from twlab.wire import canary
@@ -84,11 +85,7 @@ def arm(folder, when, eye):
         Network.__enter__ = built_blind
     made = silence(shut if when == "meanwhile" else lambda lab: None)
     outcome = run_arm(made, "control", Overrides(Settings(), {}), seed=1, folder=Path(folder), forced={})
-    return {
-        "slug": (outcome.get("error") or {}).get("slug"),
-        "observed": outcome.get("observed"),
-        "ok": outcome.get("ok"),
-    }
+    return {"slug": (outcome.error or {}).get("slug"), "observed": outcome.observed, "ok": outcome.ok}
 
 
 def shut_queue(lab):
@@ -215,7 +212,7 @@ def test_canaries_leave_no_trace(in_sandbox, tmp_path):
 def counting(folder):
     made = silence(lambda lab: lab.moved("server", "PAWSEstb"))
     outcome = run_arm(made, "control", Overrides(Settings(), {}), seed=1, folder=Path(folder), forced={})
-    return [outcome["error"]["slug"], outcome["error"]["remedy"]]
+    return [outcome.error["slug"], outcome.error["remedy"]]
 
 
 @pytest.mark.host

@@ -283,7 +283,7 @@ def test_the_screen_shows_sources_and_commands():
 
 def test_every_scenario_that_is_named_exists():
     """What --show-me would run: scenarios and arms of the catalogue."""
-    from twlab.scenario import load_scenarios
+    from twlab.catalogue import load_scenarios
 
     catalogue = load_scenarios()
     trees = [ast.parse(path.read_text()) for path in (ROOT / "twlab" / "diagnose").glob("*causes.py")]

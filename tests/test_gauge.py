@@ -1,10 +1,10 @@
-"""The gauge: sockets and TIME_WAIT over time, as the kernel counts them."""
+"""Sockets and TIME_WAIT over time, as the kernel counts them."""
 
 import socket
 
 import pytest
 
-from twlab.lab.socket_counts import Gauge
+from twlab.lab.socket_counts import SocketCounts
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Entry
@@ -14,7 +14,7 @@ def count_three_connections(family=4):
     loop, kind = Loop(), socket.AF_INET6 if family == 6 else socket.AF_INET
     with Network(load_topology("pair")) as network:
         client, server = network["client"], network["server"]
-        with Gauge((client, server), loop) as gauge:
+        with SocketCounts((client, server), loop) as counter:
             address = (server.address(family), 80)
             listener = server.socket(kind)
             listener.bind(address)
@@ -23,15 +23,15 @@ def count_three_connections(family=4):
                 first = client.socket(kind)
                 first.connect(address)
                 second, _ = listener.accept()
-                gauge.hear(Entry(0.0, "verb", "connects", "client"))
+                counter.hear(Entry(0.0, "verb", "connects", "client"))
                 second.close()
                 first.close()
             loop.sleep(1.1)
-            gauge.hear(Entry(0.0, "step", "Nothing more happens."))
+            counter.hear(Entry(0.0, "step", "Nothing more happens."))
             loop.sleep(1.1)
             listener.close()
-        open_files = [file for files in gauge._files.values() for file in files]
-    return gauge.series, open_files
+        open_files = [file for files in counter._files.values() for file in files]
+    return counter.series, open_files
 
 
 @pytest.mark.host

@@ -191,7 +191,7 @@ def test_same_command_same_result(tmp_path: Path) -> None:
             folder = tmp_path / name
             folder.mkdir()
             jobs = [
-                {"source": "stale-data", "arm": arm, "folder": str(folder), "set": []}
+                {"source": "stale-data", "arm": arm, "folder": str(folder), "set": {}}
                 for arm in ("treatment", "timestamps")
             ]
             events: list[dict[str, Any]] = []

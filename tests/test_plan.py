@@ -15,12 +15,12 @@ from in_guest import run_in_guest
 from odd_ports import found
 
 from twlab import UsageError
+from twlab.catalogue import load_scenarios
 from twlab.planner.demand import late_s
 from twlab.planner.hazards import KINDS, Hazard
 from twlab.planner.plan import POOL, Answer, Demand, make
 from twlab.ports import PortChoice
 from twlab.report.html import plan_page
-from twlab.scenario import load_scenarios
 
 DEMANDS = st.builds(
     Demand,

@@ -11,13 +11,15 @@ import pytest
 from conftest import ROOT
 
 from twlab import Arm, Observation, Settings, scenario
+from twlab.catalogue import load_scenarios
 from twlab.commands.verdict_table import show_table
 from twlab.observation import Range
+from twlab.overrides import Overrides
 from twlab.planner.shortage import Shortage
 from twlab.report.html import wording
 from twlab.results.result import ArmResult, Result, read_result
 from twlab.run.runner import Finished
-from twlab.scenario import Overrides, Verdict, load_scenarios
+from twlab.scenario import Verdict
 
 CATALOGUE = load_scenarios()
 SIZED = {name: s for name, s in CATALOGUE.items() if set(s.parameters) - {"family"}}

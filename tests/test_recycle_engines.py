@@ -8,9 +8,9 @@ import random
 import pytest
 from conftest import ROOT, lacks
 
+from twlab.catalogue import find_scenario
 from twlab.engines import choose
 from twlab.run.runner import AGENT, Order, run
-from twlab.scenario import find_scenario
 from twlab.segment import advance
 from twlab.tuning.recycle_rule import RecycleCache
 

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from twlab import Arm, CapabilityError, EngineError, Observation, Settings, UsageError, Verdict, scenario
+from twlab.overrides import Overrides
 from twlab.results.result import read_result
 from twlab.run.runner import Order, run
 
@@ -49,7 +50,8 @@ class Answers:
                 {
                     "event": "arm",
                     "job": index,
-                    "result": {"ok": outcome, "observed": {"x": 1 if outcome else 2}, "kernel": "6.1-test"},
+                    "kernel": "6.1-test",
+                    "result": {"ok": outcome, "observed": {"x": 1 if outcome else 2}},
                 }
             )
         on_event({"event": "end"})
@@ -136,13 +138,13 @@ def test_a_machine_that_cannot_leaves_no_folder(tmp_path):
 
 
 def test_set_changes_every_arm_but_the_control(tmp_path):
-    """Unless the control was asked for by name."""
-    engine = Answers()
+    """Unless the control was asked for by name. A job carries values, not their text."""
+    engine, changed = Answers(), {"settings": {"time_wait_s": 5.0}, "given": {}, "on": {}}
     run(order(tmp_path, sets=["time_wait_s=5"]), engine)
-    assert [job["set"] for job in engine.requests[0]["jobs"]] == [[], ["time_wait_s=5"], ["time_wait_s=5"]]
+    assert [job["set"] for job in engine.requests[0]["jobs"]] == [Overrides().as_dict(), changed, changed]
     engine = Answers()
     run(order(tmp_path, sets=["time_wait_s=5"], arms=["control"]), engine)
-    assert [job["set"] for job in engine.requests[0]["jobs"]] == [["time_wait_s=5"]]
+    assert [job["set"] for job in engine.requests[0]["jobs"]] == [changed]
 
 
 def test_wrong_requests_are_refused_before_anything_is_made(tmp_path):

@@ -1,11 +1,14 @@
 """Scenarios: how they are made, found, overridden, judged."""
 
 import itertools
+import json
 
 import pytest
 
 from twlab import Arm, Observation, ScenarioError, Settings, UsageError, Verdict, scenario
-from twlab.scenario import Overrides, find_scenario, judge, load_scenarios
+from twlab.catalogue import find_scenario, load_scenarios
+from twlab.overrides import Overrides
+from twlab.scenario import judge
 
 ARM = Arm(Settings(), expect=Observation(x=1))
 ROLES = {"control": "control", "treatment": "treatment", "r": "remedy"}
@@ -178,3 +181,14 @@ def test_an_unknown_scenario_is_answered_with_the_known_ones():
     with pytest.raises(UsageError, match="stale-data") as caught:
         find_scenario("stale-dat")
     assert caught.value.slug == "no-such-scenario"
+
+
+def test_overrides_travel_as_values():
+    """What a job carries is what was parsed, after a turn through JSON; the control is spared unless it is named."""
+    parsed = Overrides.parse(["time_wait_s=2", "count=5", "loud=on", "client:tw_reuse=1"], [make()])
+    carried = json.loads(json.dumps(parsed.as_dict()))
+    assert Overrides.from_dict(carried) == parsed
+    assert Overrides.from_dict({}) == Overrides()
+    assert parsed.for_arm("treatment", []) is parsed
+    assert parsed.for_arm("control", ["treatment"]) == Overrides()
+    assert parsed.for_arm("control", ["control"]) is parsed

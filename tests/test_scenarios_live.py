@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from causes import faults
 
+from twlab.catalogue import load_scenarios
 from twlab.engines import choose
 from twlab.results.result import Result
 from twlab.run.runner import AGENT, Order, run
-from twlab.scenario import Verdict, load_scenarios
+from twlab.scenario import Verdict
 
 CATALOGUE = load_scenarios()
 MOST_TRIES = 4  # beyond the first

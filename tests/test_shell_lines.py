@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
@@ -15,9 +14,9 @@ from twlab.errors import UsageError
 from twlab.report.html import page
 from twlab.results.result import read_result
 from twlab.segment import Segment
+from twlab.shell import endless
 from twlab.shell.ends import shown
 from twlab.shell.phrases import Injection, parse_injection
-from twlab.shell.repl import Shell
 
 ENGINES = [pytest.param("host", marks=pytest.mark.host), pytest.param("guest", marks=pytest.mark.guest)]
 
@@ -136,7 +135,7 @@ def test_what_would_never_end_is_refused_in_virtual_time_alone():
 
     def refused(command, *, virtual=True, prompt=None):
         try:
-            Shell._refuse_endless(SimpleNamespace(_virtual=virtual, _prompt=prompt), command)
+            endless.check(command, virtual=virtual, typed=bool(prompt))
         except UsageError:
             return True
         return False

@@ -8,10 +8,10 @@ import sys
 import pytest
 from conftest import ROOT
 
+from twlab.catalogue import find_scenario
 from twlab.commands import scenario_template
 from twlab.errors import CapabilityError, UsageError
 from twlab.network import load_topology
-from twlab.scenario import find_scenario
 
 
 def twlab(*words, cwd, status=0):

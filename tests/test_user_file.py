@@ -10,9 +10,10 @@ import pytest
 import typing_at
 
 from twlab import Arm, Observation, ScenarioError, Settings, UsageError
+from twlab.catalogue import find_scenario
 from twlab.network import load_topology
+from twlab.overrides import Overrides
 from twlab.run.arm import run_arm
-from twlab.scenario import Overrides, find_scenario
 
 HEAD = """
 from twlab import Arm, Lab, Observation, Settings, scenario
@@ -100,7 +101,7 @@ def outcome(folder, steps):
     made = find_scenario(str(file))
     found = run_arm(made, "control", Overrides(), seed=1, folder=Path("/run"), forced={})
     kept = ("observed", "ok", "error", "mismatches", "transcript")
-    return {name: found.get(name) for name in kept}
+    return {name: getattr(found, name) for name in kept}
 
 
 @pytest.mark.host

@@ -16,8 +16,9 @@ from twlab.commands import (
     alternatives,
     ceiling,
     diagnose,
+    doctor,
     grade,
-    machine,
+    kernel,
     new,
     observe,
     plan,
@@ -57,7 +58,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "ceiling": (ceiling.ceiling, "ceiling --time-wait 10 --ports 1024-65535"),
     "alternatives": (alternatives.alternatives, "alternatives tw-reuse more-sources"),
     "grade": (grade.grade, "grade submissions --assignment assignment.toml --out grades.json"),
-    "doctor": (machine.doctor, "doctor"),
+    "doctor": (doctor.doctor, "doctor"),
 }
 
 
@@ -82,7 +83,7 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
 
 for _name, (_function, _example) in COMMANDS.items():
     app.command(_name, epilog=f"Example: {_PROGRAM} {_example}")(_stoppable(_function))
-app.add_typer(machine.kernel_app, name="kernel")
+app.add_typer(kernel.kernel_app, name="kernel")
 
 
 def _say_version(wanted: bool) -> None:
@@ -155,7 +156,8 @@ def _unexpected(error: Any) -> int:
         complain(str(wrong))
         return wrong.exit_status
     complain(
-        f"{type(error).__name__}: {error} [internal-error]\n  remedy: this is a fault of twlab; set TWLAB_DEBUG=1 for the details and report it"
+        f"{type(error).__name__}: {error} [internal-error]\n"
+        "  remedy: this is a fault of twlab; set TWLAB_DEBUG=1 for the details and report it"
     )
     if os.environ.get("TWLAB_DEBUG"):
         raise error

@@ -1,10 +1,10 @@
-"""What can go wrong, sorted by who must act.
+"""Errors, sorted by who must act.
 
     LabError                  base: a message, a remedy, a slug to look up, an exit status
-    ├── UsageError       2    you asked for something that cannot be: a wrong name, a bad value, a broken file
-    ├── CapabilityError  3    this machine cannot: a missing program, right, kernel feature or disk space
-    ├── ScenarioError    1    the scenario itself is at fault: a step that cannot be taken, a check that checks nothing
-    └── EngineError      1    the engine failed under a sound scenario: a guest that panicked, hung, or was killed
+    ├── UsageError       2    the request is wrong: a wrong name, a bad value, a broken file
+    ├── CapabilityError  3    the machine lacks a program, a right, a kernel feature, or disk space
+    ├── ScenarioError    1    the scenario is wrong: an impossible step, a check that checks nothing
+    └── EngineError      1    the engine failed: a guest that panicked, hung, or was killed
 
 A verdict is never an error: a refuted scenario is a result. Every error reaches the user as one
 message with its remedy, never as a traceback; the slug in brackets is the heading under which
@@ -40,7 +40,7 @@ class LabError(Exception):
         return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
 
     def as_dict(self) -> dict[str, str]:
-        """As a result keeps it: slug, message, remedy, and who must act (the name of the class)."""
+        """Return slug, message, remedy and kind (the name of the class), as a result keeps them."""
         return {"slug": self.slug, "message": self.message, "remedy": self.remedy, "kind": type(self).__name__}
 
     def __reduce__(self) -> tuple[type[LabError], tuple[str, str, str]]:
@@ -48,34 +48,30 @@ class LabError(Exception):
 
 
 class UsageError(LabError):
-    """The request is at fault: an unknown name, a value out of range, a file that cannot be read as
-    what it should be.
-    """
+    """The request is wrong: an unknown name, a value out of range, an unreadable file."""
 
     exit_status = 2
 
 
 class CapabilityError(LabError):
-    """The machine is at fault: it lacks a program, a right, a kernel feature, or space."""
+    """The machine lacks a program, a right, a kernel feature, or space."""
 
     exit_status = 3
 
 
 class ScenarioError(LabError):
-    """The scenario is at fault: a step that cannot be taken, or a scenario that observes nothing."""
+    """The scenario is wrong: a step is impossible, or nothing is observed."""
 
 
 class EngineError(LabError):
-    """The engine is at fault: the lab's processes died, hung, or answered with something that is
-    not a result.
-    """
+    """The engine failed: the lab's processes died, hung, or sent something else than a result."""
 
 
 NOTHING_KEPT = "nothing is kept"
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in the middle of work of which something is kept.
+    """Ctrl-C during work whose results so far are kept.
 
     Args:
         kept: what is kept, and where, e.g. ``kept in runs/...: 2 of 4 arms``; several lines are
@@ -88,11 +84,12 @@ class Interrupted(KeyboardInterrupt):
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'stale-data'?`` for the name of `known` that is most like `wrong`;
-    empty without one.
+    """Return ``; did you mean 'stale-data'?`` for the name of `known` closest to `wrong`.
+
+    Empty where none is close.
     """
     others = [name for name in known if name != wrong]
-    near = wrong and (
-        difflib.get_close_matches(wrong, others, n=1) or difflib.get_close_matches(wrong.lower(), others, n=1)
-    )
-    return f"; did you mean {near[0]!r}?" if near else ""
+    for text in (wrong, wrong.lower()):
+        if near := text and difflib.get_close_matches(text, others, n=1):
+            return f"; did you mean {near[0]!r}?"
+    return ""

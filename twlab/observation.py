@@ -3,7 +3,8 @@
 An `Observation` is a handful of named facts. A prediction is an Observation too; it is compared
 fact by fact, only those that it names, and a fact may be predicted as a range.
 
-    >>> Observation(reopened=True, connect_s=between(0.5, 1.5)).mismatches(Observation(reopened=True, connect_s=2.0, sent=9))
+    >>> predicted = Observation(reopened=True, connect_s=between(0.5, 1.5))
+    >>> predicted.mismatches(Observation(reopened=True, connect_s=2.0, sent=9))
     ['connect_s: predicted between 0.5 and 1.5, observed 2.0']
 """
 

@@ -16,10 +16,13 @@ class PortChoice(StrEnum):
     there is none left.
 
     CONNECT    connect() alone; the kernel chooses, for this destination: EADDRNOTAVAIL from connect
-    BIND       bind(address, 0), then connect(): the kernel chooses before it knows the destination: EADDRINUSE from bind
-    NO_PORT    the same with IP_BIND_ADDRESS_NO_PORT (Linux 4.2): the address is settled by bind, the port by connect, as in CONNECT
+    BIND       bind(address, 0), then connect(): the kernel chooses before it knows the destination:
+               EADDRINUSE from bind
+    NO_PORT    the same with IP_BIND_ADDRESS_NO_PORT (Linux 4.2): bind() settles the address, and
+               connect() the port, as in CONNECT
     EXPLICIT   bind(address, port), the application's own choice: the next one of a range each time, round and round
-    RANGE      connect() with IP_LOCAL_PORT_RANGE (Linux 6.3): the kernel chooses, from the socket's own part of the node's range
+    RANGE      connect() with IP_LOCAL_PORT_RANGE (Linux 6.3): the kernel chooses, from the socket's
+               own part of the node's range
     """
 
     CONNECT = "connect"

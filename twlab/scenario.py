@@ -1,7 +1,7 @@
-"""A claim about TIME_WAIT that can fail: hypothesis, topology, arms with their predictions, and the
-steps. Pure.
+"""Scenarios: claims about TIME_WAIT that can fail, and how they are judged.
 
-INCONCLUSIVE   the control did not behave as predicted, or an arm could not be carried out, or has no prediction for its size: nothing follows
+INCONCLUSIVE   the control did not behave as predicted, or an arm could not be carried out, or has
+               no prediction for its size: nothing follows
 REFUTED        the control behaved, but another arm did not do what was predicted
 SUPPORTED      every arm did what was predicted
 """
@@ -9,20 +9,17 @@ SUPPORTED      every arm did what was predicted
 from __future__ import annotations
 
 import hashlib
-import importlib
 import inspect
-import pkgutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from twlab import user_file
 from twlab.errors import ScenarioError, UsageError, did_you_mean
-from twlab.numerals import real, whole
 from twlab.observation import Observation
-from twlab.settings import Settings, no_such_setting, parse_setting, setting_names
+from twlab.overrides import Overrides
+from twlab.settings import Settings, no_such_setting, setting_names
 
 
 class Verdict(StrEnum):
@@ -187,6 +184,10 @@ class Scenario:
             },
         }
 
+    def given_in(self, arm: str, overrides: Overrides) -> dict[str, Any]:
+        """Return the arguments of the steps in `arm`: defaults, the arm's own, then `overrides`."""
+        return {**self.parameters, **self.arms[arm].given, **overrides.given}
+
     def resized(self, arm: str, overrides: Overrides) -> dict[str, Any]:
         """Return the sizes that `overrides` changes in `arm`, name to new value."""
         chosen = self.arms[arm]
@@ -210,7 +211,7 @@ class Scenario:
             return self.arms[arm].expect
         if not self.predict:
             return None
-        given = {**self.parameters, **self.arms[arm].given, **overrides.given}
+        given = self.given_in(arm, overrides)
         return self.predict(arm, lambda node: self.settings_for(arm, node, overrides.settings), given)
 
     @property
@@ -310,66 +311,6 @@ def scenario(
     return decorate
 
 
-@dataclass(frozen=True)
-class Overrides:
-    """What ``--set`` changes: settings and arguments of the steps. It applies to every arm but the
-    control, which stays what it is, unless the control is asked for by name.
-
-    Attributes:
-        settings: of every node.
-        given: arguments of the steps.
-        on: of single nodes, over `settings`, by node name: from ``NODE:KEY=VALUE``.
-    """
-
-    settings: Settings = field(default_factory=Settings)
-    given: Mapping[str, Any] = field(default_factory=dict)
-    on: Mapping[str, Settings] = field(default_factory=dict)
-
-    def at(self, node: str) -> Settings:
-        """What they change on `node`."""
-        return self.on[node].over(self.settings) if node in self.on else self.settings
-
-    @classmethod
-    def parse(cls, pairs: list[str], scenarios: list[Scenario]) -> Overrides:
-        """From ``KEY=VALUE`` and ``NODE:KEY=VALUE`` texts. An argument must be one of every
-        scenario named, and has its default's type.
-
-        Raises:
-            UsageError: not of that form, no such setting, or no value for it.
-        """
-        settings: dict[str, Any] = {}
-        given: dict[str, Any] = {}
-        on: dict[str, dict[str, Any]] = {}
-        for pair in pairs:
-            key, sign, text = pair.partition("=")
-            if not sign or not key or key.startswith(":"):
-                raise UsageError(
-                    f"--set {pair} is not of the form KEY=VALUE", "for example: --set time_wait_s=10", "bad-setting"
-                )
-            node, colon, name = key.partition(":")
-            if colon:
-                on.setdefault(node, {})[name] = parse_setting(name, text)
-                continue
-            defaults = [s.parameters[key] for s in scenarios if key in s.parameters]
-            if key not in setting_names() and defaults and len(defaults) == len(scenarios):
-                given[key] = _parse_like(key, text, defaults[0])
-            else:
-                if key not in setting_names():
-                    raise no_such_setting(key, [name for s in scenarios for name in s.parameters])
-                settings[key] = parse_setting(key, text)
-        return cls(Settings(**settings), given, {node: Settings(**values) for node, values in on.items()})
-
-    def check_nodes(self, names: Sequence[str], topology: str) -> None:
-        """Raise UsageError where they set a node that is not one of `names`, those of `topology`
-        (``no-such-node``).
-        """
-        if unknown := sorted(set(self.on) - set(names)):
-            message = (
-                f"--set names the node {unknown[0]!r}, which {topology} does not have{did_you_mean(unknown[0], names)}"
-            )
-            raise UsageError(message, f"its nodes are: {', '.join(names)}", "no-such-node")
-
-
 def judge(roles: Mapping[str, str], held: Mapping[str, bool | None]) -> Verdict:
     """The verdict over the arms that ran.
 
@@ -385,76 +326,10 @@ def judge(roles: Mapping[str, str], held: Mapping[str, bool | None]) -> Verdict:
     return Verdict.SUPPORTED if all(held.values()) else Verdict.REFUTED
 
 
-def load_scenarios() -> dict[str, Scenario]:
-    """All scenarios that come with twlab, by name, in the order of their files."""
-    package = importlib.import_module("twlab.scenarios")
-    modules = [
-        importlib.import_module(f"twlab.scenarios.{info.name}") for info in pkgutil.iter_modules(package.__path__)
-    ]
-    return {s.name: s for module in modules for s in _scenarios_in(module)}
-
-
-def find_scenario(name: str) -> Scenario:
-    """The scenario called `name`, or the one in the file of that path (``lab/mine.py``, or
-    ``lab/mine.py:second-claim``).
-
-    Raises:
-        UsageError: nothing of that name (``no-such-scenario``), or a file that holds no scenario
-            (``broken-scenario-file``).
-    """
-    path, _, wanted = name.partition(":")
-    if path.endswith(".py"):
-        found = _load_file(Path(path))
-        if wanted and wanted not in found:
-            near = did_you_mean(wanted, found)
-            raise UsageError(
-                f"{path} holds no scenario called {wanted!r}{near}", f"it holds: {', '.join(found)}", "no-such-scenario"
-            )
-        return found[wanted] if wanted else next(iter(found.values()))
-    known = load_scenarios()
-    if name not in known:
-        near = did_you_mean(name.replace("_", "-"), known)
-        raise UsageError(
-            f"there is no scenario called {name!r}{near}", f"the scenarios are: {', '.join(known)}", "no-such-scenario"
-        )
-    return known[name]
-
-
-def _load_file(path: Path) -> dict[str, Scenario]:
-    found = {s.name: s for s in _scenarios_in(user_file.load(path, f"scenario_{path.stem}", "broken-scenario-file"))}
-    if not found:
-        raise UsageError(f"{path} holds no scenario", "decorate a function with @scenario(...)", "broken-scenario-file")
-    return found
-
-
 def _as_settings(values: Settings | Mapping[str, Any]) -> Settings:
     if isinstance(values, Settings):
         return values
     for name in values:
         if name not in setting_names():
-            remedy = f"the settings are: {', '.join(setting_names())}"
-            raise UsageError(
-                f"there is no setting called {name!r}{did_you_mean(name, setting_names())}",
-                remedy,
-                "no-such-setting",
-            )
+            raise no_such_setting(name)
     return Settings(**values)
-
-
-def _scenarios_in(module: object) -> list[Scenario]:
-    return [value for value in vars(module).values() if isinstance(value, Scenario)]
-
-
-def _parse_like(key: str, text: str, default: Any) -> Any:
-    words = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
-    try:
-        if isinstance(default, bool):
-            return words[text.lower()]
-        read: Callable[[str], Any] = {int: whole, float: real}.get(type(default), type(default))
-        return read(text)
-    except (KeyError, ValueError):
-        raise UsageError(
-            f"{key}={text} is not possible: a value like {default!r} is wanted",
-            f"for example: --set {key}={default}",
-            "bad-setting",
-        ) from None

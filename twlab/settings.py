@@ -1,9 +1,9 @@
-"""The settings of one arm: what it changes in the world, with units and bounds. Pure: `tuning.py`
-puts them into force.
+"""The settings of one arm, with units and bounds.
 
-A setting left at None stays at the baseline (`baseline.py`). A scenario asks for settings, never
-for a mechanism: whether `time_wait_s` is a sysctl (lab kernel) or sockets ended early over
-inet_diag (any other kernel) is the engine's business, and the result says which it was.
+`twlab.tuning.apply` applies them. A setting left at None keeps its value from
+`twlab.tuning.baseline`. A scenario asks for settings, never for a mechanism: `time_wait_s` is a
+sysctl in the lab kernel, and sockets ended early over inet_diag on any other. The result says which
+it was.
 """
 
 from __future__ import annotations
@@ -90,11 +90,11 @@ class Settings:
             )
 
     def over(self, below: Settings) -> Settings:
-        """These settings on top of `below`: what is None here is taken from there."""
+        """Return these settings over `below`, which fills in what is None here."""
         return replace(below, **self.as_dict())
 
     def as_dict(self) -> dict[str, Any]:
-        """The settings that were given, by name, as JSON values."""
+        """Return the settings that are not None, by name, as JSON values."""
         return {spec.name: value for spec in fields(self) if (value := getattr(self, spec.name)) is not None}
 
     def words(self) -> str:
@@ -109,20 +109,20 @@ class Settings:
 
 
 def setting_names() -> list[str]:
-    """All names that `Settings` takes."""
+    """Return all names that `Settings` takes."""
     return [spec.name for spec in fields(Settings)]
 
 
 def describe(name: str) -> str:
-    """What the setting is, in one line."""
+    """Return what the setting means, in one line."""
     return next(spec.metadata["doc"] for spec in fields(Settings) if spec.name == name)
 
 
 def parse_setting(name: str, text: str) -> Any:
-    """The value that `text` (from a command line) means for the setting `name`.
+    """Return the value that `text`, from a command line, means for `name`.
 
     Raises:
-        UsageError: no such setting (``no-such-setting``), or a text that is no value for it
+        UsageError: no such setting (``no-such-setting``), or a text that is no value of it
             (``bad-setting``).
     """
     if name not in setting_names():
@@ -137,8 +137,11 @@ def parse_setting(name: str, text: str) -> Any:
 
 
 def no_such_setting(name: str, arguments: Iterable[str] = ()) -> UsageError:
-    """Return the message for a setting that there is not; `arguments` are names that could have
-    been meant, too.
+    """Return the error for an unknown setting.
+
+    Args:
+        name: the unknown name.
+        arguments: other names that may have been meant.
     """
     near = did_you_mean(name, [*setting_names(), *arguments])
     return UsageError(
@@ -183,7 +186,7 @@ def _bad(name: str, value: object) -> UsageError:
     wanted = {float: "a number", int: "a whole number", bool: "on or off", str: "a name"}[_kind(name)]
     between = f" from {low:g} to {high:g}" if low is not None else ""
     return UsageError(
-        f"{name}={value} is not possible: {wanted}{between} is wanted",
+        f"{name}={value} is out of range: expected {wanted}{between}",
         f"{name} is the {spec.metadata['doc']}",
         "bad-setting",
     )

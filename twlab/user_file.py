@@ -1,7 +1,7 @@
-"""Loads a user's Python file, and names the line of it that an error comes from.
+"""Loads a user's Python file, and finds the line that an error comes from.
 
-The one loader of scenario files and topology files. A file is anybody's code: it may raise
-anything, end the program, print, or never end.
+Scenario files and topology files are loaded here. Such a file may raise any exception, call
+`sys.exit`, print, or run for ever.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ _IMPORT = re.compile(r"cannot import name '(\w+)' from '([\w.]+)'")
 
 
 class _EndlessError(Exception):
-    """The file computes without an end."""
+    """The file is still computing after the limit."""
 
 
 def load(path: Path, name: str, slug: str) -> ModuleType:
-    """Run the file at `path` as the module `name`. What it prints goes to standard error.
+    """Run the file at `path` as the module `name`, with its output on standard error.
 
     Args:
         path: the file.
@@ -65,8 +65,9 @@ def load(path: Path, name: str, slug: str) -> ModuleType:
 
 
 def place(error: BaseException, path: str | Path) -> str:
-    """The line of the file at `path` that `error` comes from: ``mine.py, line 31: lab.slep(2)``;
-    empty if from none.
+    """Return the line of the file at `path` that `error` comes from.
+
+    For example ``mine.py, line 31: lab.slep(2)``; empty where the error comes from elsewhere.
     """
     if isinstance(error, SyntaxError) and error.filename and _same(error.filename, path):
         return _line(path, error.lineno or 0)
@@ -78,8 +79,9 @@ def place(error: BaseException, path: str | Path) -> str:
 
 
 def words(error: BaseException) -> str:
-    """`error` in one line, with the name that was probably meant: ``AttributeError: ...; did you
-    mean 'sleep'?``.
+    """Return `error` in one line, with the name that was probably meant.
+
+    For example ``AttributeError: ...; did you mean 'sleep'?``.
     """
     if isinstance(error, _EndlessError):
         return f"it is still computing after {_LOAD_LIMIT_S} s"
@@ -115,9 +117,7 @@ def _frames(trace: TracebackType | None) -> Iterator[tuple[FrameType, int]]:
 
 
 def _wanted(error: BaseException) -> tuple[str, Iterable[str]]:
-    """The name that there is not, and those that there are; empty where the error is of another
-    kind.
-    """
+    """Return the unknown name and the known ones; empty for other kinds of errors."""
     frames = [frame for frame, _ in _frames(error.__traceback__)]
     if isinstance(error, AttributeError) and error.name and error.obj is not None:
         return error.name, [name for name in dir(error.obj) if not name.startswith("_")]
@@ -131,7 +131,7 @@ def _wanted(error: BaseException) -> tuple[str, Iterable[str]]:
 
 
 def _parameters(owner: str | None, function: str, frame: FrameType) -> list[str]:
-    """The arguments of ``owner.function`` as the code in `frame` knows it, or as twlab does."""
+    """Return the arguments of ``owner.function``, looked up in `frame`, then in twlab."""
     ours = [vars(module) for name, module in list(sys.modules.items()) if name.partition(".")[0] == "twlab" and module]
     for space in (frame.f_locals, frame.f_globals, *ours):
         found: Any = space.get(owner or function)
@@ -144,8 +144,9 @@ def _parameters(owner: str | None, function: str, frame: FrameType) -> list[str]
 
 @contextlib.contextmanager
 def _bounded() -> Iterator[None]:
-    """Raise `_EndlessError` where the block takes too much processor time. Python allows that in
-    the main thread alone.
+    """Raise `_EndlessError` where the block takes too much processor time.
+
+    Python allows that in the main thread only; elsewhere there is no limit.
     """
 
     def end(*_: object) -> None:

@@ -14,13 +14,13 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from twlab.catalogue import load_scenarios
 from twlab.commands.console import KernelOption, err, kept, out
 from twlab.commands.progress import bar
 from twlab.engines import use_kernel
 from twlab.engines.guest.engine import built_kernel
 from twlab.errors import NOTHING_KEPT, Interrupted, LabError, UsageError, did_you_mean
 from twlab.results import files
-from twlab.scenario import load_scenarios
 from twlab.studies.alternatives.page import harm_text, page, scaled_text, sustained_text
 from twlab.studies.alternatives.table import ALTERNATIVES, Alternative, Job, as_csv, jobs, summary
 

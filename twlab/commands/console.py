@@ -15,7 +15,8 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from twlab.scenario import Scenario, find_scenario
+from twlab.catalogue import find_scenario
+from twlab.scenario import Scenario
 
 _PIPED = (
     None if sys.stdout and sys.stdout.isatty() else 160

@@ -38,7 +38,8 @@ def plan(
     choice: Annotated[
         PortChoice,
         typer.Option(
-            help="How the proxy's port is chosen. bind: bind() to port 0 before connect(), or a kernel that shares no port."
+            help="How the proxy's port is chosen. bind: bind() to port 0 before connect(), "
+            "or a kernel that shares no port."
         ),
     ] = PortChoice.CONNECT,
     neighbour_per_s: Annotated[
@@ -128,7 +129,8 @@ def _show(made: Plan) -> None:
         width=width,
     )
     out.print(
-        "edge: up to the first rate it suffices, above the second it does not. Left out: less than one in a million years",
+        "edge: up to the first rate it suffices, above the second it does not. "
+        "Left out: less than one in a million years",
         soft_wrap=False,
         width=width,
     )
@@ -144,15 +146,25 @@ def _show(made: Plan) -> None:
             soft_wrap=False,
             width=width,
         )
+    _show_assumptions(demand, width)
+
+
+def _show_assumptions(demand: Demand, width: int) -> None:
     late, loss = (
         f"{demand.late_share:g} of the connections leave a segment of up to {demand.delay_s:g} s",
         f"{demand.loss_share:g} of segments are lost",
     )
     out.print(f"\nassumed: {late}, {loss}", soft_wrap=False, width=width)
     if demand.time_wait_s == LINUX_TIME_WAIT_S and demand.closes_first == "proxy":
-        late = f"Linux's timers end its own 60 s up to {late_s(LINUX_TIME_WAIT_S, demand.hz):.2f} s late at {demand.hz} ticks a second"
+        late = (
+            f"Linux's timers end its own 60 s up to {late_s(LINUX_TIME_WAIT_S, demand.hz):.2f} s late "
+            f"at {demand.hz} ticks a second"
+        )
         low, high = LINUX_SUSTAINS_PER_S
-        measured = f"With Linux's own ports the lab sustains {low} connections a second, and not {high} (twlab ceiling --time-wait 60)."
+        measured = (
+            f"With Linux's own ports the lab sustains {low} connections a second, and not {high} "
+            "(twlab ceiling --time-wait 60)."
+        )
         out.print(
             f"{late}, and a ceiling is measured to {FOUND_TO:.0%}: hence the edge. {measured}",
             soft_wrap=False,

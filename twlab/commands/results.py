@@ -34,7 +34,8 @@ def show(
     as_json: Annotated[
         bool,
         typer.Option(
-            "--json", help="Print a JSON object: verdict, arms, and what was done in each; an array for several runs."
+            "--json",
+            help="Print a JSON object: verdict, arms, and what was done in each; an array for several runs.",
         ),
     ] = False,
 ) -> None:

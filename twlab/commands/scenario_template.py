@@ -29,11 +29,12 @@ _NAME = re.compile(r"[a-z][a-z0-9]*([-_][a-z0-9]+)*")
 _TEXT = '''\
 """{title}: a scenario of your own. It runs as it is; the numbers say what to change, and in which order.
 
-To look at it, to run it, and to run one arm of it with another setting:
+To look at it, and to run it:
 
     twlab explain {file}
     twlab run {file}
-    twlab run {file} --arm treatment --set time_wait_s=0.5
+
+To run one arm of it with another setting, add: --arm treatment --set time_wait_s=0.5
 
 "twlab list" names the scenarios that come with twlab; their files show how a segment is held, copied, dropped or made.
 """
@@ -43,7 +44,8 @@ from twlab import Arm, Lab, Observation, Settings, scenario
 PORT = 40_000  # the connecting side's; with the server's port 80 and the two addresses it makes the four-tuple
 
 
-# 1. Predict, before anything runs: what each arm is set to, and what it will show. The control is TIME_WAIT as the RFC wants it.
+# 1. Predict, before anything runs: what each arm is set to, and what it will show.
+# The control is TIME_WAIT as the RFC has it.
 @scenario(
     topology="{topology}",
     base=Settings(timestamps=0),  # what all arms share; "twlab explain" says what each setting is
@@ -72,7 +74,11 @@ def {function}(lab: Lab) -> Observation:
     attempt = opener.try_connect(server, 80, source_port=PORT)
 
     # What was seen, under the names that the predictions use. A fact that no arm predicts is recorded all the same.
-    return Observation(reopened=bool(attempt), refused_by=attempt.error, time_wait_sockets=len(lab.time_wait("{client}")))
+    return Observation(
+        reopened=bool(attempt),
+        refused_by=attempt.error,
+        time_wait_sockets=len(lab.time_wait("{client}")),
+    )
 '''
 
 

@@ -13,16 +13,18 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from twlab.catalogue import find_scenario, load_scenarios
 from twlab.commands.console import KernelOption, err, find, kept, out, paged
-from twlab.commands.progress import Progress
-from twlab.commands.repeats import repeat
+from twlab.commands.progress import Progress, bar
 from twlab.commands.verdict_table import show_table
 from twlab.engines import choose, use_kernel
+from twlab.engines.protocol import Engine
 from twlab.errors import CapabilityError, UsageError
 from twlab.observation import plain
 from twlab.run import runner
+from twlab.run.repeat import repeat
 from twlab.run.runner import Order
-from twlab.scenario import Scenario, Verdict, find_scenario, load_scenarios
+from twlab.scenario import Scenario, Verdict
 from twlab.settings import describe
 
 
@@ -110,7 +112,8 @@ def run(
     engine: Annotated[
         str,
         typer.Option(
-            help="guest: the lab kernel, in virtual time; host: this machine's kernel, in real time. Default: guest on x86-64."
+            help="guest: the lab kernel, in virtual time; host: this machine's kernel, in real time. "
+            "Default: guest on x86-64."
         ),
     ] = "",
     kernel: KernelOption = "",
@@ -147,7 +150,7 @@ def run(
     order = Order(scenarios=wanted, arms=arm or (), sets=set_ or (), seed=seed, out=out_dir, kernel=kernel, boots=jobs)
     runner.check(order)
     if times > 1:
-        repeat(order, choose(engine, agent=runner.AGENT), times, as_json)
+        _repeat(order, choose(engine, agent=runner.AGENT), times, as_json)
         return
     arms = sum(len(scenario.chosen(order.arms)) for _, scenario in wanted)
     with Progress(err, arms) as progress:
@@ -167,6 +170,34 @@ def run(
         # exit status speaks of.
         kinds = {(arm.error or {}).get("kind", "") for run in finished for arm in run.result.arms.values()}
         raise typer.Exit(CapabilityError.exit_status if kinds == {"CapabilityError"} else 1)
+
+
+def _repeat(order: Order, engine: Engine, times: int, as_json: bool) -> None:
+    """Run `order` `times` times, and print how often each verdict came. Exits with 1 unless all
+    were SUPPORTED.
+    """
+    with bar(err, f"{times} times") as advance:
+
+        def on_round(number: int) -> None:
+            advance(number / times, f"{number} done")
+
+        found = repeat(order, engine, times, lambda event: None, on_round)
+    kept.extend(folder for counts in found for folder in counts.kept)
+    if as_json:
+        print(json.dumps([counts.as_dict() for counts in found], indent=1))
+    else:
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in ("scenario", *Verdict, "kept"):
+            table.add_column(column, overflow="fold")
+        for counts in found:
+            table.add_row(
+                counts.scenario,
+                *(str(counts.verdicts[verdict] or "") for verdict in Verdict),
+                "\n".join(map(str, counts.kept)),
+            )
+        out.print(table, soft_wrap=False)
+    if not all(counts.steady for counts in found):
+        raise typer.Exit(1)
 
 
 def _drawing(topology: Any) -> str:

@@ -13,10 +13,12 @@ import typer
 
 from twlab.commands.console import KernelOption, err
 from twlab.commands.streams import has_input
+from twlab.engines.protocol import Engine
 from twlab.errors import NOTHING_KEPT, CapabilityError, EngineError, Interrupted, LabError, UsageError
-from twlab.scenario import Overrides
+from twlab.overrides import Overrides
 
 Lines = list[tuple[float | None, str]]
+_CLAIM = "A session at the shell: it claims nothing, and shows what was done."
 
 
 def shell(
@@ -48,7 +50,8 @@ def shell(
     """
     from twlab.engines import choose, use_kernel
     from twlab.network import load_topology
-    from twlab.run.runner import describe_network, new_folder, versions
+    from twlab.results.folder import new_folder
+    from twlab.run.provenance import describe_network, versions
 
     overrides = Overrides.parse(list(set_ or ()), [])
     settings = overrides.settings.as_dict()
@@ -77,21 +80,33 @@ def shell(
     folder = new_folder(out_dir, f"shell-{topology.partition(',')[0].rpartition('/')[2].removesuffix('.py')}")
     words = ["twlab", "shell", *(["--kernel", kernel] if kernel else []), "--replay", str(folder)]
     result = {
-        "scenario": "shell", "hypothesis": "A session at the shell: it claims nothing, and shows what was done.", "reads": "",
-        "topology": topology, "engine": where.name, "seed": seed, "command": shlex.join(words), "versions": versions(),
-        "network": describe_network(topology),
+        "scenario": "shell", "hypothesis": _CLAIM, "reads": "", "topology": topology, "engine": where.name,
+        "seed": seed, "command": shlex.join(words), "versions": versions(), "network": describe_network(topology),
     }  # fmt: skip
     request = {
-        "topology": topology, "settings": settings, "on": on, "seed": seed, "folder": str(folder.resolve()), "result": result,
-        "lines": lines, "terminal": -1,
+        "topology": topology, "settings": settings, "on": on, "seed": seed, "folder": str(folder.resolve()),
+        "result": result, "lines": lines, "terminal": -1,
     }  # fmt: skip
-    session = _Session(lines is not None)
+    session = _carry_out(where, request, folder)
+    err.print(f"kept in {folder}; see it with: twlab show {folder}", markup=False)
+    if lines is not None and session.failed:
+        raise typer.Exit(1)
+
+
+def _carry_out(where: Engine, request: dict[str, Any], folder: Path) -> _Session:
+    """Run the session to its end.
+
+    Raises:
+        Interrupted: by Ctrl-C.
+        LabError: there was no lab.
+    """
+    session = _Session(request["lines"] is not None)
     interrupted = False
     try:
-        if lines is None:
+        if request["lines"] is None:
             from twlab.engines.terminal import on_terminal
 
-            err.print(f"{topology}, on the {where.name} engine ...", markup=False)
+            err.print(f"{request['topology']}, on the {where.name} engine ...", markup=False)
             on_terminal(where.name, "twlab.shell.agent", request, folder, session.on_event)
         else:
             where.run(request, folder, session.on_event, math.inf)
@@ -104,9 +119,7 @@ def shell(
         raise Interrupted(f"kept in {folder}" if folder.exists() else NOTHING_KEPT)
     if session.error:
         raise session.error
-    err.print(f"kept in {folder}; see it with: twlab show {folder}", markup=False)
-    if lines is not None and session.failed:
-        raise typer.Exit(1)
+    return session
 
 
 class _Session:

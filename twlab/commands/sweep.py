@@ -11,8 +11,8 @@ import typer
 from twlab.commands.console import KernelOption, complain, err, find, kept, out
 from twlab.engines import use_kernel
 from twlab.errors import NOTHING_KEPT, Interrupted, UsageError, did_you_mean
+from twlab.overrides import Overrides
 from twlab.results.files import check_file
-from twlab.scenario import Overrides
 
 
 def sweep(

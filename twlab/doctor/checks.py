@@ -23,6 +23,7 @@ from typing import Literal
 
 from twlab.engines import sandbox
 from twlab.errors import UsageError
+from twlab.linux import sysctl
 from twlab.linux.programs import find_program
 
 NeededFor = Literal["both", "guest", "host", "extra"]
@@ -211,7 +212,7 @@ def _ordinary_users() -> Finding:
         "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),  # Ubuntu
         "user.max_user_namespaces": ("0", "10000"),
     }
-    wrong = [f"{name}={good}" for name, (bad, good) in forbidding.items() if _sysctl(name) == bad]
+    wrong = [f"{name}={good}" for name, (bad, good) in forbidding.items() if sysctl.read(name) == bad]
     return _finding(
         "namespaces for others than root",
         "extra",
@@ -219,13 +220,6 @@ def _ordinary_users() -> Finding:
         "forbidden" if wrong else "allowed",
         f"sysctl {' '.join(wrong)}",
     )
-
-
-def _sysctl(name: str) -> str:
-    try:
-        return Path("/proc/sys", *name.split(".")).read_text().strip()
-    except OSError:
-        return ""
 
 
 def _extras() -> list[Finding]:

@@ -6,8 +6,10 @@ Events are JSON objects, one a line; ``event`` says which:
 
     start   a job begins: job (its index)
     entry   a transcript entry was made: job, and the entry's fields
-    pulse   progress figures: job, and the fields of `twlab.lab.assembly.Vitals`
-    arm     a job is done: job, result (see `twlab.results.result.ArmResult`)
+    pulse   progress figures: job, and the fields of `twlab.lab.assembly.ProgressFigures`
+    arm     a job is done: job, kernel (release, version and machine of the kernel that TCP ran on),
+            result (the fields of `twlab.results.evidence.ArmEvidence`; those that are missing are
+            empty)
     end     the request has been carried out
 
 An engine adds two of its own: ``quiet``, no event for ``real_s`` seconds of real time, with a ``text``
@@ -18,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
@@ -31,13 +33,15 @@ class Job(TypedDict):
         source: the scenario's name, or the path of a file.
         arm: its name.
         folder: where the capture is written.
-        set: ``KEY=VALUE`` texts.
+        set: what ``--set`` changes, as `twlab.overrides.Overrides.as_dict` returns it.
+        seed: for everything random in this job, where it is not the request's.
     """
 
     source: str
     arm: str
     folder: str
-    set: list[str]
+    set: dict[str, Any]
+    seed: NotRequired[str]
 
 
 class Request(TypedDict):

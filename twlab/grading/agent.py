@@ -27,16 +27,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from twlab.catalogue import find_scenario
 from twlab.errors import LabError
 from twlab.grading import jail
 from twlab.linux import counters, inet_diag, sysctl
 from twlab.linux.syscalls import inside_network_namespace
 from twlab.network import load_topology
 from twlab.observation import Observation
+from twlab.overrides import Overrides
 from twlab.run.arm import run_arm, settings_of
-from twlab.scenario import Overrides, Scenario, find_scenario
+from twlab.scenario import Scenario
 from twlab.settings import Settings
-from twlab.tuning.apply import KNOBS
+from twlab.tuning.apply import KNOBS, check
 
 _FILE = "/run/submission.py"  # where the stranger finds it
 _MOST_ARMS, _MOST_NODES, _MOST_FACTS, _LONGEST = 16, 300, 50, 200
@@ -212,7 +214,9 @@ def _describe() -> Event:
 
 def _described_arm(scenario: Scenario, arm: str) -> Event:
     names = load_topology(scenario.topology_in(arm)).nodes()
-    settings = settings_of(scenario, arm, names, Overrides(), {})
+    settings = settings_of(scenario, arm, names, Overrides())
+    for wanted in settings.values():
+        check(wanted)
     return {
         "role": scenario.roles[arm],
         "expect": scenario.arms[arm].expect.as_dict(),
@@ -236,10 +240,10 @@ def _carry_out_arm(arm: str, seed: int, tell: Callable[[Event], None], wait: Cal
         return observation
 
     try:
-        outcome = run_arm(
+        evidence = run_arm(
             replace(scenario, steps=attended), arm, Overrides(), seed=seed, folder=Path("/tmp"), forced={}
         )
-        tell({"observed": _facts(outcome.get("observed")), "problem": (outcome.get("error") or {}).get("message", "")})
+        tell({"observed": _facts(evidence.observed), "problem": (evidence.error or {}).get("message", "")})
     except Exception as error:
         tell({"problem": f"{type(error).__name__}: {getattr(error, 'message', error)}"})
 

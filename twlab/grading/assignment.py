@@ -15,9 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twlab.catalogue import find_scenario
 from twlab.errors import LabError, UsageError
 from twlab.grading import formula
-from twlab.scenario import Overrides, Scenario, find_scenario
+from twlab.overrides import Overrides
+from twlab.scenario import Scenario
 from twlab.settings import Settings
 
 SCHEMA = 1

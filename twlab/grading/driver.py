@@ -15,6 +15,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from twlab.catalogue import parse_overrides
 from twlab.engines.guest.engine import Guest
 from twlab.engines.protocol import Job, arms_request
 from twlab.errors import CapabilityError, EngineError
@@ -40,14 +41,14 @@ def carry_out(task: dict[str, Any]) -> Result:
 
 def _trial(task: dict[str, Any], folder: Path) -> Result:
     """Scenarios of the teacher's, run as `twlab run` runs them."""
-    jobs = [Job(source=task["source"], arm=arm, folder=str(folder), set=task["sets"]) for arm in task["arms"]]
+    changed = parse_overrides(task["source"], task["sets"]).as_dict()
+    jobs = [Job(source=task["source"], arm=arm, folder=str(folder), set=changed) for arm in task["arms"]]
     outcomes: dict[str, Any] = {}
 
     def on_event(event: dict[str, Any]) -> None:
         if event["event"] == "arm":
-            outcomes[task["arms"][event["job"]]] = {
-                name: event["result"].get(name) for name in ("observed", "error", "kernel")
-            }
+            shown = {name: event["result"].get(name) for name in ("observed", "error")}
+            outcomes[task["arms"][event["job"]]] = {**shown, "kernel": event["kernel"]}
 
     try:
         guest = Guest(agent=AGENT, traced=True)

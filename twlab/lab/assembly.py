@@ -1,23 +1,26 @@
-"""A lab set up, with everything about it recorded: what an arm, a test or a person at a prompt
-stands on.
+"""Assembles a running lab from its parts, and gathers its evidence.
+
+Arms, tests and the shell use `assemble`, which records everything. The cells of a sweep need the
+observation of the steps only: `assemble_unrecorded`. A study with its own applications needs only
+nodes: `assemble_nodes`.
 """
 
 from __future__ import annotations
 
-import os
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from twlab.errors import LabError
 from twlab.lab.lab import Lab
-from twlab.lab.socket_counts import Gauge
+from twlab.lab.socket_counts import SocketCounts
 from twlab.loop import Loop
 from twlab.network import Network, Topology
-from twlab.results.transcript import Entry, Transcript
+from twlab.results.evidence import ArmEvidence
+from twlab.results.transcript import Entry, EntryKind, Transcript
 from twlab.settings import Settings
 from twlab.tuning.apply import Tuning, check
 from twlab.wire.capture import Capture
@@ -26,9 +29,13 @@ from twlab.wire.wire import Wire
 _LISTED = 200  # sockets of a node, in the evidence
 
 
-class Vitals(NamedTuple):
-    """How a lab does, for who looks on: seconds since it began, packets seen at its wires and
-    gateways, sockets in TIME_WAIT.
+class ProgressFigures(NamedTuple):
+    """Progress figures of a running lab.
+
+    Attributes:
+        at_s: seconds since it began.
+        packets: that its wires and gateways have seen.
+        time_wait: sockets in TIME_WAIT.
     """
 
     at_s: float
@@ -37,57 +44,44 @@ class Vitals(NamedTuple):
 
 
 @dataclass
-class Stage:
+class RunningLab:
     """A running lab and its evidence.
 
     Attributes:
-        lab: what its user holds in the hand.
-        capture: what crosses the wires and the gateways.
-        tunings: node to its settings in force; settings: what was asked of it.
-        gauge: counts their sockets.
-        outcome: the fields of `twlab.results.result.ArmResult` that are known without a prediction,
-            as JSON values, and ``kernel``: release, version and machine of the kernel that TCP runs
-            on. Complete once the stage has been left; `gather` tells what it is meanwhile.
+        lab: the object passed to the steps.
+        capture: records what crosses the wires and the gateways.
+        tunings: node to its settings as they are applied.
+        settings: node to the settings that were asked for.
+        counts: samples the nodes' socket counts.
+        evidence: complete once the lab has ended; `gather` returns it meanwhile.
     """
 
     lab: Lab
     capture: Capture
     tunings: dict[str, Tuning]
     settings: dict[str, Settings]
-    gauge: Gauge
-    outcome: dict[str, Any] = field(default_factory=dict)
+    counts: SocketCounts
+    evidence: ArmEvidence = field(default_factory=ArmEvidence)
 
-    def gather(self) -> dict[str, Any]:
-        """The outcome as it is now."""
+    def gather(self) -> ArmEvidence:
+        """Return the evidence as it is now."""
         at_s = self.lab.now_s  # before anything is read: on a busy machine that takes time, and the tables are of now
         self.lab.sample()
-        self.gauge.look()
-        self.outcome |= {
-            "left": {
-                name: self._sockets(name)
-                for name in self.gauge.series
-                if sum(self.gauge.series[name][-1][1:]) <= _LISTED
-            },
-            "effective": {name: dict(tuning.effective) for name, tuning in self.tunings.items()},
-            "counters": {name: moved for name, moved in self.lab.all_moved().items() if moved},
-            "time_wait": self.lab.time_wait_samples,
-            "sockets": {name: rows for name, rows in self.gauge.series.items() if len(rows) > 1},
-            "conntrack": self.lab.conntrack_samples,
-            "tables": self.lab.tables,
-            "virtual_s": round(at_s, 6),
-        }
-        return self.outcome | self._told()
-
-    def _sockets(self, name: str) -> list[dict[str, str]]:
-        """The TCP sockets of a node, as the evidence has them."""
-        found = self.lab.sockets(name)
-        return [
-            {"state": s.state, "local": f"{s.local}:{s.local_port}", "remote": f"{s.remote}:{s.remote_port}"}
-            for s in found
-        ]
+        self.counts.sample()
+        series = self.counts.series
+        found = self.evidence
+        found.left = {name: self._sockets(name) for name in series if sum(series[name][-1][1:]) <= _LISTED}
+        found.effective = {name: dict(tuning.effective) for name, tuning in self.tunings.items()}
+        found.counters = {name: moved for name, moved in self.lab.all_moved().items() if moved}
+        found.time_wait = self.lab.time_wait_samples
+        found.sockets = {name: rows for name, rows in series.items() if len(rows) > 1}
+        found.conntrack = self.lab.conntrack_samples
+        found.tables = self.lab.tables
+        found.virtual_s = round(at_s, 6)
+        return replace(found, **self._known_late())
 
     def retune(self, name: str, settings: Settings) -> None:
-        """Put other settings into force on the node `name`, for what begins from now on.
+        """Apply other settings to the node `name`, for what begins from now on.
 
         Raises:
             CapabilityError: the kernel cannot do what they ask; those before stay.
@@ -97,22 +91,30 @@ class Stage:
         tuning = Tuning(self.lab.network[name], settings, self.lab.loop, self.lab.transcript)
         self.tunings[name] = self.lab.closing.enter_context(tuning)
         self.settings[name] = settings
-        self.outcome["settings"][name] = settings.as_dict()
+        self.evidence.settings[name] = settings.as_dict()
 
     def close(self) -> None:
-        """Complete the outcome. Only now: a mechanism beside the lab tells how it did when it is
-        stopped, and a capture what it lost.
-        """
-        self.outcome |= self._told()
+        """Complete the evidence, once all parts have been stopped."""
+        for name, value in self._known_late().items():
+            setattr(self.evidence, name, value)
 
     @property
     def fault(self) -> LabError | None:
-        """Once the stage has been left: why what the lab has not seen is no evidence; None when it
-        is.
-        """
+        """After the end: why the lab may have missed segments; None where it has not."""
         return self.capture.fault or next((wire.fault for wire in self.lab.wires.values() if wire.fault), None)
 
-    def _told(self) -> dict[str, Any]:
+    def _sockets(self, name: str) -> list[dict[str, str]]:
+        """Return the TCP sockets of a node, as the evidence lists them."""
+        return [
+            {"state": s.state, "local": f"{s.local}:{s.local_port}", "remote": f"{s.remote}:{s.remote_port}"}
+            for s in self.lab.sockets(name)
+        ]
+
+    def _known_late(self) -> dict[str, Any]:
+        """Return the fields that change until the end.
+
+        An emulation reports what it did when it is stopped, and a capture what it lost.
+        """
         return {
             "mechanisms": {name: dict(tuning.mechanisms) for name, tuning in self.tunings.items() if tuning.mechanisms},
             "transcript": [entry.as_dict() for entry in self.lab.transcript.entries],
@@ -121,8 +123,25 @@ class Stage:
         }
 
 
+class _Progress:
+    """Calls `pulse` with the progress figures, where they have changed."""
+
+    def __init__(self, loop: Loop, capture: Capture, counts: SocketCounts, pulse: Callable[[ProgressFigures], object]):
+        self._loop = loop
+        self._capture = capture
+        self._counts = counts
+        self._pulse = pulse
+        self._last = ProgressFigures(0.0, 0, 0)
+
+    def report(self, *_: object) -> None:
+        figures = ProgressFigures(round(self._loop.now_s, 3), self._capture.seen, self._counts.time_wait)
+        if figures[1:] != self._last[1:]:
+            self._pulse(figures)
+        self._last = figures
+
+
 @contextmanager
-def staged(
+def assemble(
     topology: Topology,
     settings: Mapping[str, Settings],
     capture: Path,
@@ -130,71 +149,130 @@ def staged(
     seed: str,
     forced: Mapping[str, str] | None = None,
     listener: Callable[[Entry], object] | None = None,
-    pulse: Callable[[Vitals], object] | None = None,
-) -> Iterator[Stage]:
-    """`topology`, built, with its settings in force, its wires ready and its traffic captured, for
-    the block.
+    pulse: Callable[[ProgressFigures], object] | None = None,
+) -> Iterator[RunningLab]:
+    """Build `topology`, apply `settings`, and capture its traffic, for the block.
 
     Args:
-        settings: of every node, by its name; known to be possible (`twlab.tuning.apply.check`).
+        settings: of every node, by its name.
         capture: the pcapng file.
         seed: for everything random.
         forced: setting to mechanism, where another than the kernel's own is wanted.
         listener: called with every transcript entry as it is made.
-        pulse: called before that, and when a second has changed something, with how the lab does.
+        pulse: called before that, and after a second in which figures have changed.
+
+    Raises:
+        CapabilityError: the kernel cannot do what the settings ask (nothing has been built then),
+            or what the topology needs.
+        EngineError: the lab does not see what it should (``blind-lab``, ``sent-not-seen``); on
+            leaving, too, and then the evidence is complete.
+    """
+    with ExitStack() as stack:
+        loop, network = _build(stack, topology, settings, forced)
+        recorder = Capture([node for node in network if node.role in ("wire", "gateway")], capture, loop)
+        counts = SocketCounts((node for node in network if node.role == "endpoint"), loop)
+        transcript = Transcript(lambda: loop.now_s)
+        transcript.subscribe(counts.hear)
+        if pulse:
+            progress = _Progress(loop, recorder, counts, pulse)
+            counts.on_change = progress.report
+            transcript.subscribe(progress.report)
+        if listener:
+            transcript.subscribe(listener)
+        stack.enter_context(counts)
+        tunings = _tune(stack, network, settings, loop, transcript, forced)
+        stack.enter_context(recorder)
+        asked = dict(settings)
+        lab = _lab(stack, network, loop, transcript, asked, seed, recorder)
+        running = RunningLab(lab, recorder, tunings, asked, counts)
+        running.evidence.settings = {name: wanted.as_dict() for name, wanted in settings.items()}
+        running.evidence.capture = capture.name
+        yield running
+        running.gather()
+        recorder.close()  # before any part ends: what they send then belongs to no arm
+    running.close()
+    if running.fault:
+        raise running.fault
+
+
+@contextmanager
+def assemble_unrecorded(
+    topology: Topology, settings: Mapping[str, Settings], *, seed: str, keeps: frozenset[EntryKind] | None = None
+) -> Iterator[Lab]:
+    """Build `topology` and apply `settings` for the block, without capture and evidence.
+
+    Args:
+        settings: of every node, by its name.
+        seed: for everything random.
+        keeps: kinds of transcript entries that are made; None: all.
 
     Raises:
         CapabilityError: the kernel cannot do what the settings ask, or what the topology needs.
-        EngineError: the lab does not see what it should (``blind-lab``, ``sent-not-seen``); on
-            leaving, too, and then the outcome is complete.
     """
     with ExitStack() as stack:
-        loop = Loop()
-        stack.callback(loop.close)
-        network = stack.enter_context(Network(topology))
-        watched = [node for node in network.nodes.values() if node.role in ("wire", "gateway")]
-        recorder = Capture(watched, capture, loop)
+        loop, network = _build(stack, topology, settings, None)
+        transcript = Transcript(lambda: loop.now_s, keeps)
+        _tune(stack, network, settings, loop, transcript, None)
+        yield _lab(stack, network, loop, transcript, dict(settings), seed, None)
 
-        told = Vitals(0.0, 0, 0)
 
-        def tell() -> None:
-            nonlocal told
-            vitals = Vitals(round(loop.now_s, 3), recorder.seen, gauge.time_wait)
-            if pulse and vitals[1:] != told[1:]:
-                pulse(vitals)
-            told = vitals
+@contextmanager
+def assemble_nodes(topology: Topology, settings: Mapping[str, Settings]) -> Iterator[tuple[Loop, Network]]:
+    """Build `topology` and apply `settings` for the block; wires forward by themselves.
 
-        def heard(entry: Entry) -> None:
-            gauge.hear(entry)
-            tell()
-            if listener:
-                listener(entry)
+    Args:
+        settings: of some nodes, by their names; the others keep the kernel's defaults.
 
-        gauge = Gauge((node for node in network.nodes.values() if node.role == "endpoint"), loop, tell)
-        stack.enter_context(gauge)
-        transcript = Transcript(lambda: loop.now_s, heard)
-        tunings = {
-            name: stack.enter_context(Tuning(node, settings[name], loop, transcript, forced))
-            for name, node in network.nodes.items()
-        }
-        stack.enter_context(recorder)
-        wires = {
-            name: stack.enter_context(Wire(node, loop, transcript, recorder))
-            for name, node in network.nodes.items()
-            if node.role == "wire"
-        }
-        asked = dict(settings)
-        lab = Lab(network, loop, transcript, wires, asked, random.Random(seed))
-        stack.callback(lab.closing.close)
-        stage = Stage(lab, recorder, tunings, asked, gauge)
-        stage.outcome = {
-            "kernel": " ".join(os.uname()[2:5]),
-            "settings": {name: wanted.as_dict() for name, wanted in settings.items()},
-            "capture": capture.name,
-        }
-        yield stage
-        stage.gather()
-        recorder.close()  # before anything is let go of: what that sends belongs to no arm
-    stage.close()
-    if stage.fault:
-        raise stage.fault
+    Raises:
+        CapabilityError: the kernel cannot do what the settings ask, or what the topology needs.
+    """
+    with ExitStack() as stack:
+        loop, network = _build(stack, topology, settings, None)
+        _tune(stack, network, settings, loop, Transcript(lambda: loop.now_s), None)
+        yield loop, network
+
+
+def _build(
+    stack: ExitStack, topology: Topology, settings: Mapping[str, Settings], forced: Mapping[str, str] | None
+) -> tuple[Loop, Network]:
+    """Check the settings, and build the network."""
+    for wanted in settings.values():
+        check(wanted, forced)
+    loop = Loop()
+    stack.callback(loop.close)
+    return loop, stack.enter_context(Network(topology))
+
+
+def _tune(
+    stack: ExitStack,
+    network: Network,
+    settings: Mapping[str, Settings],
+    loop: Loop,
+    transcript: Transcript,
+    forced: Mapping[str, str] | None,
+) -> dict[str, Tuning]:
+    """Apply the settings that each node has."""
+    return {
+        name: stack.enter_context(Tuning(network[name], wanted, loop, transcript, forced))
+        for name, wanted in settings.items()
+    }
+
+
+def _lab(
+    stack: ExitStack,
+    network: Network,
+    loop: Loop,
+    transcript: Transcript,
+    settings: Mapping[str, Settings],
+    seed: str,
+    recorder: Capture | None,
+) -> Lab:
+    """Start the wires, and return the lab."""
+    wires = {
+        name: stack.enter_context(Wire(node, loop, transcript, recorder))
+        for name, node in network.nodes.items()
+        if node.role == "wire"
+    }
+    lab = Lab(network, loop, transcript, wires, settings, random.Random(seed))
+    stack.callback(lab.closing.close)
+    return lab

@@ -1,4 +1,4 @@
-"""What a scenario holds in its hand: the nodes, the wire, the clock, and words for what it does.
+"""The object passed to a scenario's steps: nodes, wire, clock, helpers.
 
 Cheap to import, because every scenario file imports it: what a running lab is made of is loaded by
 `twlab.run.arm`.
@@ -37,7 +37,7 @@ _SAMPLE = 20  # TIME_WAIT sockets, or tracked connections, listed in one row of 
 
 
 class Reopened:
-    """What became of a four-tuple that was wanted again.
+    """The outcome of reopening a four-tuple.
 
     Attributes:
         error: name of the error with which it was refused; empty when it was not, and only then
@@ -279,9 +279,8 @@ class Lab:
         from twlab.linux import nftables
 
         with self.network[node].inside():
-            nftables.apply(
-                f"table inet refused {{ chain inward {{ type filter hook input priority filter; {segments} drop; }}; }};"
-            )
+            chain = f"chain inward {{ type filter hook input priority filter; {segments} drop; }}"
+            nftables.apply(f"table inet refused {{ {chain}; }};")
         self.note(f"from now on a firewall at {node} drops: {segments}")
 
     def shift_clocks(self, ahead_s: Mapping[str, float]) -> None:
@@ -319,7 +318,8 @@ class Lab:
             for gateway in gateways:
                 shifted = timestamp_shift.GatewayClocks(gateway, self.loop, by_address)
                 self.closing.callback(shifted.close)
-                how = f"shifted by {' and '.join(node.name for node in gateways)} in what they forward ({shifted.mechanism})"
+                names = " and ".join(node.name for node in gateways)
+                how = f"shifted by {names} in what they forward ({shifted.mechanism})"
         self.note(f"timestamp clocks run apart: {how}", ahead_ms=ahead_ms)
 
     def time_wait(self, node: str) -> list[tcp_sockets.TimeWait]:

@@ -1,6 +1,4 @@
-"""How many TCP sockets nodes have over time, and how many of them are in TIME_WAIT: looked at
-often, kept where it changes.
-"""
+"""Samples TCP and TIME_WAIT socket counts of nodes; keeps each change."""
 
 from __future__ import annotations
 
@@ -16,35 +14,33 @@ if TYPE_CHECKING:
     from twlab.network import Node
 
 _PERIOD_S, _LONGEST_S = 1.0, 60.0
-_PATIENCE = (
-    150  # looks without a change, after which it looks less often: longer than any TIME_WAIT that Linux makes by itself
-)
+# Samples without a change, after which they become rarer: longer than any TIME_WAIT that Linux
+# makes by itself.
+_PATIENCE = 150
 _IN_USE, _TIME_WAIT = re.compile(rb"TCP6?: inuse (\d+)"), re.compile(rb" tw (\d+)")
 
 
-class Gauge:
-    """Looks at `nodes` every second while it is entered, and at those that `hear` is told of.
-
-    Args:
-        on_change: called when the look of a second finds something changed.
+class SocketCounts:
+    """Samples `nodes` every second while it is entered, and a node whenever `hear` names it.
 
     Attributes:
+        on_change: called when the sample of a second differs from the one before.
         series: node to rows ``[at_s, in_use, time_wait]``, one for each change. `in_use` counts
             sockets of all states but TIME_WAIT, listening ones too; `time_wait` also the
             mini-sockets of an orphaned FIN_WAIT2. Source: /proc/net/sockstat (Linux
             net/ipv4/proc.c), sockstat6.
     """
 
-    def __init__(self, nodes: Iterable[Node], loop: Loop, on_change: Callable[[], object] = lambda: None):
+    def __init__(self, nodes: Iterable[Node], loop: Loop):
+        self.on_change: Callable[[], object] = lambda: None
         self.series: dict[str, list[list[float]]] = {}
         self._nodes = list(nodes)
         self._loop = loop
         self._files: dict[str, list[int]] = {}
         self._timer: Timer | None = None
         self._unchanged = 0
-        self._on_change = on_change
 
-    def __enter__(self) -> Gauge:
+    def __enter__(self) -> SocketCounts:
         for node in self._nodes:
             with node.inside():
                 names = (f"/proc/thread-self/net/{name}" for name in ("sockstat", "sockstat6"))
@@ -64,19 +60,19 @@ class Gauge:
 
     @property
     def time_wait(self) -> int:
-        """Sockets in TIME_WAIT when they were last counted, on all nodes together."""
+        """Sockets in TIME_WAIT on all nodes together, at the last sample."""
         return int(sum(rows[-1][2] for rows in self.series.values()))
 
     def hear(self, entry: Entry) -> None:
-        """Something was done: count where it was."""
-        self.look(entry.node)
+        """Sample the node of a transcript entry; all nodes where it names none."""
+        self.sample(entry.node)
 
-    def look(self, node: str = "") -> bool:
-        """Count now, at one node or at all; whether anything has changed."""
+    def sample(self, node: str = "") -> bool:
+        """Count now, at one node or at all; return whether anything has changed."""
         changed = False
         for name in [node] if node in self._files else self._files:
-            told = b"".join(os.pread(file, 1024, 0) for file in self._files[name])
-            now = [sum(int(count) for count in pattern.findall(told)) for pattern in (_IN_USE, _TIME_WAIT)]
+            text = b"".join(os.pread(file, 1024, 0) for file in self._files[name])
+            now = [sum(int(count) for count in pattern.findall(text)) for pattern in (_IN_USE, _TIME_WAIT)]
             rows = self.series.setdefault(name, [])
             if not rows or rows[-1][1:] != now:
                 rows.append([round(self._loop.now_s, 3), *now])
@@ -84,9 +80,9 @@ class Gauge:
         return changed
 
     def _tick(self) -> None:
-        if self.look():
+        if self.sample():
             self._unchanged = 0
-            self._on_change()
+            self.on_change()
         else:
             self._unchanged += 1
         pause_s = min(_LONGEST_S, _PERIOD_S * 2 ** (self._unchanged // _PATIENCE))

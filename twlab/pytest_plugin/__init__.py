@@ -1,4 +1,4 @@
-"""The pytest plugin: tests that hold a running lab in their hands, and scenario files as tests.
+"""The pytest plugin: tests with a running lab, and scenario files as tests.
 
     def test_a_four_tuple_in_time_wait_is_refused(lab):
         client, server = lab["client"], lab["server"]
@@ -25,7 +25,7 @@ import pytest
 if TYPE_CHECKING:
     from twlab.lab.lab import Lab
     from twlab.network import Topology
-    from twlab.pytest_plugin.live import Inside
+    from twlab.pytest_plugin.inside import Inside
     from twlab.scenario import Arm, Scenario
     from twlab.settings import Settings
 
@@ -151,7 +151,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
     """Run a test that holds a lab where the lab is."""
     if INSIDE in item.config.stash or not _is_live(item):
         return None
-    from twlab.pytest_plugin.live import run_inside
+    from twlab.pytest_plugin.outside import run_inside
 
     item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
     for report in run_inside(item, nextitem):
@@ -175,15 +175,15 @@ class ScenarioItem(pytest.Item):
         self.scenario = scenario
 
     def runtest(self) -> None:
-        """Run it. Raises `twlab.pytest_plugin.live.NotSupportedError`, or a `twlab.LabError`."""
-        from twlab.pytest_plugin.live import run_scenario
+        """Run it. Raises `twlab.pytest_plugin.outside.NotSupportedError`, or a `twlab.LabError`."""
+        from twlab.pytest_plugin.outside import run_scenario
 
         run_scenario(self)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
         """The story, and one message for what the lab raises on purpose."""
         from twlab.errors import LabError
-        from twlab.pytest_plugin.live import NotSupportedError
+        from twlab.pytest_plugin.outside import NotSupportedError
 
         return (
             str(excinfo.value)

@@ -20,12 +20,13 @@ import pytest
 from _pytest.config import _prepareconfig
 
 from twlab.pytest_plugin import INSIDE
-from twlab.pytest_plugin.live import Inside
+from twlab.pytest_plugin.inside import Inside
 
 # What of the outer command line is the outer pytest's own business.
 _NOT_INSIDE: dict[str, object] = {
-    "numprocesses": None, "maxprocesses": None, "dist": "no", "tx": [], "looponfail": False, "usepdb": False, "trace": False, "xmlpath": None,
-    "maxfail": 0, "capture": "fd", "lf": False, "failedfirst": False, "stepwise": False, "setupplan": False,
+    "numprocesses": None, "maxprocesses": None, "dist": "no", "tx": [], "looponfail": False, "usepdb": False,
+    "trace": False, "xmlpath": None, "maxfail": 0, "capture": "fd", "lf": False,
+    "failedfirst": False, "stepwise": False, "setupplan": False,
 }  # fmt: skip
 
 

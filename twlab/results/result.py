@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError
 from twlab.observation import plain
 from twlab.results import filetypes
+from twlab.results.evidence import ArmEvidence
 from twlab.results.files import cannot_write, replacing
 from twlab.scenario import Verdict, judge
 
@@ -25,65 +26,30 @@ FILE = "result.json"
 
 
 @dataclass
-class ArmResult:
-    """What one arm was set to, what it was predicted to show, and what it showed.
+class ArmPrediction:
+    """What an arm was predicted to show.
 
     Attributes:
         role: ``control``, ``treatment`` or ``remedy``.
-        network: ``topology``, ``nodes`` and ``links``, as `Result.network`, where they are not
-            those of the run; else empty.
-        settings: what was asked, node to setting to value.
-        effective: the values that held, node to sysctl to value.
-        mechanisms: node to setting to how it was applied, where there is more than one way.
-        given: arguments of the steps.
         predicted: fact to value, or to ``{"low", "high"}``.
-        observed: fact to value; empty when the arm could not be carried out.
         unpredicted: the arguments and settings, name to value, with which the arm has no
             prediction; ``predicted`` is empty then.
-        ok: whether the prediction held; None when the arm could not be carried out, or had no
-            prediction.
-        mismatches: the facts that differ, in words.
-        error: ``{"slug", "message", "remedy", "kind"}`` when the arm could not be carried out.
-        transcript: entries, see `twlab.results.transcript`.
-        counters: node to kernel counter to how far it moved.
-        time_wait: the TIME_WAIT table over time, at each step and at the end: ``{"at_s", "node",
-            "count", "sockets": [...]}``.
-        sockets: TCP sockets over time, see `twlab.lab.socket_counts.Gauge.series`; nodes on which
-            nothing changed are left out.
-        left: node to the TCP sockets that it has at the end, ``{"state", "local", "remote"}``,
-            addresses with ports; nodes with more than 200 are left out.
-        conntrack: what each gateway tracks, at the same times: ``{"at_s", "node", "count",
-            "states": {state: count}, "entries": [...]}``.
-        tables: what the steps put into tables: title to rows, ``{column: value}``; see
-            `twlab.lab.lab.Lab.row`.
-        capture: name of the pcapng file beside the result; ``captured`` and ``lost`` count its
-            packets.
-        virtual_s: seconds that passed in the lab.
     """
 
     role: str
-    network: dict[str, Any] = field(default_factory=dict)
-    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
-    effective: dict[str, dict[str, Any]] = field(default_factory=dict)
-    mechanisms: dict[str, dict[str, str]] = field(default_factory=dict)
-    given: dict[str, Any] = field(default_factory=dict)
     predicted: dict[str, Any] = field(default_factory=dict)
-    observed: dict[str, Any] = field(default_factory=dict)
-    ok: bool | None = None
-    mismatches: list[str] = field(default_factory=list)
-    error: dict[str, str] | None = None
-    transcript: list[dict[str, Any]] = field(default_factory=list)
-    counters: dict[str, dict[str, int]] = field(default_factory=dict)
-    time_wait: list[dict[str, Any]] = field(default_factory=list)
-    sockets: dict[str, list[list[float]]] = field(default_factory=dict)
-    left: dict[str, list[dict[str, str]]] = field(default_factory=dict)
-    conntrack: list[dict[str, Any]] = field(default_factory=list)
-    tables: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
-    capture: str = ""
-    captured: int = 0
-    lost: int = 0
-    virtual_s: float = 0.0
     unpredicted: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class ArmResult(ArmEvidence, ArmPrediction):
+    """The prediction of an arm, and its evidence."""
+
+    @classmethod
+    def of(cls, prediction: ArmPrediction, evidence: ArmEvidence) -> ArmResult:
+        """Put the two together."""
+        known = {spec.name: getattr(prediction, spec.name) for spec in fields(ArmPrediction)}
+        return cls(**known, **evidence.as_dict())
 
     @property
     def outcome(self) -> str:

@@ -43,29 +43,31 @@ class Transcript:
 
     Args:
         now_s: returns the seconds since the arm began.
-        listener: called with every entry as it is made.
         keeps: the kinds of entries that are kept; None: all.
     """
 
-    def __init__(
-        self,
-        now_s: Callable[[], float],
-        listener: Callable[[Entry], object] | None = None,
-        keeps: frozenset[EntryKind] | None = None,
-    ):
+    def __init__(self, now_s: Callable[[], float], keeps: frozenset[EntryKind] | None = None):
         self._now_s = now_s
-        self._listener = listener
         self._keeps = keeps
+        self._listeners: list[Callable[[Entry], object]] = []
         self.entries: list[Entry] = []
 
+    def subscribe(self, listener: Callable[[Entry], object]) -> Callable[[], None]:
+        """Call `listener` with every entry made from now on; return what ends that.
+
+        Listeners are called in the order in which they subscribed.
+        """
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
     def record(self, kind: EntryKind, text: str, node: str = "", **details: Any) -> None:
-        """Add an entry, stamped with the time, and hand it to the listener."""
+        """Add an entry, stamped with the time, and pass it to every listener."""
         if self._keeps is not None and kind not in self._keeps:
             return
         entry = Entry(round(self._now_s(), 6), kind, text, node, details)
         self.entries.append(entry)
-        if self._listener:
-            self._listener(entry)
+        for listener in list(self._listeners):
+            listener(entry)
 
     def withdraw_last(self, text: str) -> None:
         """Remove the last entry if it is the step `text` and nothing followed."""

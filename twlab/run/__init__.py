@@ -4,4 +4,5 @@
 - `agent`: receives the request inside the engine, and sends events back.
 - `arm`: one arm, inside the engine.
 - `repeat`: the same order with other seeds.
+- `provenance`: versions, kernel and network that a result records.
 """

@@ -1,4 +1,4 @@
-"""The agent that runs arms inside an engine, one after the other, and reports events.
+"""Runs arms inside an engine, one after the other, and reports events.
 
 Requests and events are those of `twlab.engines.protocol`.
 """
@@ -9,34 +9,34 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from twlab.catalogue import find_scenario
 from twlab.engines.protocol import Event, Job, Request
+from twlab.overrides import Overrides
 from twlab.run.arm import as_dict, run_arm
-from twlab.scenario import Overrides, find_scenario
+from twlab.run.provenance import kernel
 
 
 def carry_out(request: Request, emit: Callable[[Event], None]) -> None:
-    """Run every job of `request`. What goes wrong in one arm is that arm's result; the next ones
-    still run.
-    """
+    """Run every job of `request`. An error in one arm is its result; the others still run."""
     for index, job in enumerate(request["jobs"]):
         emit({"event": "start", "job": index})
-        emit({"event": "arm", "job": index, "result": _run(job, index, request, emit)})
+        emit({"event": "arm", "job": index, "kernel": kernel(), "result": _run(job, index, request, emit)})
     emit({"event": "end"})
 
 
 def _run(job: Job, index: int, request: Request, emit: Callable[[Event], None]) -> dict[str, Any]:
     try:
         scenario = find_scenario(job["source"])
-        overrides = Overrides.parse(job["set"], [scenario])
-        return run_arm(
+        evidence = run_arm(
             scenario,
             job["arm"],
-            overrides,
+            Overrides.from_dict(job["set"]),
             seed=request["seed"],
             folder=Path(job["folder"]),
             forced=request.get("mechanisms", {}),
             listener=lambda entry: emit({"event": "entry", "job": index, **entry.as_dict()}),
-            pulse=lambda vitals: emit({"event": "pulse", "job": index, **vitals._asdict()}),
+            pulse=lambda figures: emit({"event": "pulse", "job": index, **figures._asdict()}),
         )
+        return evidence.as_dict()
     except Exception as error:  # before the steps began, or in the lab itself: the other arms still run
         return {"error": as_dict(error)}

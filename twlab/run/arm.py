@@ -1,6 +1,4 @@
-"""One arm, carried out: builds its network, puts its settings into force, lets the steps run,
-gathers the evidence.
-"""
+"""Runs one arm: builds its network, applies its settings, takes the steps, gathers evidence."""
 
 from __future__ import annotations
 
@@ -14,19 +12,18 @@ from typing import Any
 
 from twlab import user_file
 from twlab.errors import EngineError, LabError, ScenarioError, did_you_mean
-from twlab.lab.assembly import Vitals, staged
+from twlab.lab.assembly import ProgressFigures, assemble
 from twlab.lab.lab import Lab
 from twlab.network import describe, load_topology
 from twlab.observation import Observation
+from twlab.overrides import Overrides
+from twlab.results.evidence import ArmEvidence, ArmOutcome
 from twlab.results.transcript import Entry
-from twlab.scenario import Overrides, Scenario
+from twlab.scenario import Scenario
 from twlab.settings import Settings
-from twlab.tuning.apply import check
 
-_MOST_PRINTS, _LONGEST_PRINT = (
-    1000,
-    2000,
-)  # lines that the steps of an arm print, and characters of one, in its transcript
+_MOST_PRINTS = 1000  # lines printed by the steps of an arm that the transcript keeps
+_LONGEST_PRINT = 2000  # characters of one
 
 
 def run_arm(
@@ -38,9 +35,9 @@ def run_arm(
     folder: Path,
     forced: Mapping[str, str],
     listener: Callable[[Entry], object] | None = None,
-    pulse: Callable[[Vitals], object] | None = None,
-) -> dict[str, Any]:
-    """Carry out one arm of `scenario`.
+    pulse: Callable[[ProgressFigures], object] | None = None,
+) -> ArmEvidence:
+    """Run one arm of `scenario`; return its evidence.
 
     Args:
         arm: its name.
@@ -49,11 +46,7 @@ def run_arm(
         folder: where the capture is written, as ``<arm>.pcapng``.
         forced: setting to mechanism, where another than the kernel's own is wanted.
         listener: called with every transcript entry as it is made.
-        pulse: see `twlab.lab.assembly.staged`.
-
-    Returns:
-        The fields of `twlab.results.result.ArmResult` as JSON values, and ``kernel``: release,
-            version and machine of the kernel that TCP runs on.
+        pulse: see `twlab.lab.assembly.assemble`.
 
     Raises:
         CapabilityError: the kernel cannot do what the settings ask; nothing has been built then.
@@ -61,14 +54,12 @@ def run_arm(
         ScenarioError: the arm sets a node that the topology does not have. What the steps
             themselves raise is the outcome's ``error``.
     """
-    chosen = scenario.arms[arm]
     described = scenario.topology_in(arm, overrides.given)
     topology = load_topology(described)
-    settings = settings_of(scenario, arm, topology.nodes(), overrides, forced)
-    given = {**scenario.parameters, **chosen.given, **overrides.given}
-    outcome: dict[str, Any] = {}
+    settings = settings_of(scenario, arm, topology.nodes(), overrides)
+    evidence = ArmEvidence()
     try:
-        with staged(
+        with assemble(
             topology,
             settings,
             folder / f"{arm}.pcapng",
@@ -76,23 +67,22 @@ def run_arm(
             forced=forced,
             listener=listener,
             pulse=pulse,
-        ) as stage:
-            outcome = stage.outcome
-            outcome |= {
-                "given": given,
-                "network": {"topology": described, **describe(topology)},
-                **take_steps(scenario, scenario.prediction(arm, overrides), stage.lab, given),
-            }
+        ) as running:
+            evidence = running.evidence
+            evidence.given = scenario.given_in(arm, overrides)
+            evidence.network = {"topology": described, **describe(topology)}
+            evidence.record(take_steps(scenario, scenario.prediction(arm, overrides), running.lab, evidence.given))
     except EngineError as fault:  # what has been observed is no evidence then
-        outcome |= {"observed": {}, "mismatches": [], "ok": None, "error": outcome.get("error") or fault.as_dict()}
-    return outcome
+        evidence.record(ArmOutcome(error=evidence.error or fault.as_dict()))
+    return evidence
 
 
-def settings_of(
-    scenario: Scenario, arm: str, names: Sequence[str], overrides: Overrides, forced: Mapping[str, str]
-) -> dict[str, Settings]:
-    """The settings of every node of `names` in `arm`. Raises as `run_arm`: they are known to be
-    possible then.
+def settings_of(scenario: Scenario, arm: str, names: Sequence[str], overrides: Overrides) -> dict[str, Settings]:
+    """Return the settings of every node of `names` in `arm`.
+
+    Raises:
+        ScenarioError: the arm sets a node that the topology does not have (``no-such-node``).
+        UsageError: `overrides` do (``no-such-node``).
     """
     if unknown := sorted(set(scenario.arms[arm].on) - set(names)):
         raise ScenarioError(
@@ -101,18 +91,14 @@ def settings_of(
             "no-such-node",
         )
     overrides.check_nodes(names, scenario.topology_in(arm, overrides.given))
-    settings = {name: scenario.settings_for(arm, name, overrides.at(name)) for name in names}
-    for wanted in settings.values():
-        check(wanted, forced)
-    return settings
+    return {name: scenario.settings_for(arm, name, overrides.at(name)) for name in names}
 
 
-def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The observation and how it compares, or what kept the steps from being taken; the transcript
-    tells the story up to there.
+def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: Mapping[str, Any]) -> ArmOutcome:
+    """Take the steps; return the observation and how it compares, or the error that ended them.
 
-    Without a prediction (`expect` is None) there is nothing to compare with, and ``ok`` is None.
-    What the steps print stands in the transcript, line by line.
+    Without a prediction (`expect` is None) nothing is compared, and ``ok`` is None. Each line that
+    the steps print becomes a note of the transcript.
     """
     try:
         with _Printed(lab) as printed, redirect_stdout(printed):
@@ -124,23 +110,20 @@ def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: 
                 "checks-nothing",
             )
         mismatches = [] if expect is None else expect.mismatches(observation)
-        outcome = {
-            "observed": observation.as_dict(),
-            "mismatches": mismatches,
-            "ok": None if expect is None else not mismatches,
-        }
+        outcome = ArmOutcome(observation.as_dict(), None if expect is None else not mismatches, mismatches)
     except (Exception, SystemExit) as error:  # the steps are anybody's code; whatever it raises is this arm's outcome
         fault = as_dict(error, inspect.getsourcefile(inspect.unwrap(scenario.steps)) or "")
         lab.note(f"the arm ends here: {fault['message']}")
-        return {"error": fault}
+        return ArmOutcome(error=fault)
     if expect is not None and (missing := _never_reported(expect, observation.as_dict())):
-        outcome |= {"ok": None, "error": missing.as_dict()}
+        outcome.ok, outcome.error = None, missing.as_dict()
     return outcome
 
 
 def _never_reported(expect: Observation, observed: Mapping[str, Any]) -> ScenarioError | None:
-    """The error of a prediction about facts that the steps do not report, where all those that they
-    do report agree.
+    """Return the error for predicted facts that the steps do not report.
+
+    None where a reported fact already contradicts the prediction.
     """
     missing = [name for name in expect if name not in observed]
     if not observed or not missing or len(expect.mismatches(observed)) > len(missing):
@@ -176,10 +159,10 @@ class _Printed(io.TextIOBase):
 
 
 def as_dict(error: BaseException, path: str = "") -> dict[str, str]:
-    """An error as a result keeps it: slug, message, remedy, and ``where`` in the file at `path` it
-    comes from, if it does.
+    """Return an error as a result keeps it: slug, message, remedy, and ``where``.
 
-    What nobody raised on purpose also goes to standard error, with its traceback.
+    ``where`` is the line of the file at `path` that raised it, if that is known. An exception of
+    another kind also goes to standard error, with its traceback.
     """
     where = user_file.place(error, path) if path else ""
     known = {"where": where} if where else {}

@@ -1,4 +1,4 @@
-"""A run done many times over, each time with a seed of its own: is there one verdict?"""
+"""Repeats a run with other seeds, and counts the verdicts."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from twlab.scenario import Verdict
 
 
 @dataclass
-class Tally:
-    """What became of one scenario.
+class VerdictCounts:
+    """The verdicts of one scenario over all repetitions.
 
     Attributes:
         verdicts: how often each came.
@@ -31,11 +31,11 @@ class Tally:
 
     @property
     def steady(self) -> bool:
-        """SUPPORTED every time."""
+        """Whether it was SUPPORTED every time."""
         return set(self.verdicts) == {Verdict.SUPPORTED}
 
     def as_dict(self) -> dict[str, Any]:
-        """As JSON values."""
+        """Return JSON values."""
         return {
             "scenario": self.scenario,
             "verdicts": dict(self.verdicts),
@@ -45,30 +45,31 @@ class Tally:
 
 def repeat(
     order: Order, engine: Engine, times: int, on_event: Callable[[Event], None], on_round: Callable[[int], None]
-) -> list[Tally]:
-    """Carry out `order` `times` times, with seeds that begin at its own. Raises as
-    `twlab.run.runner.run`.
+) -> list[VerdictCounts]:
+    """Carry out `order` `times` times, with seeds that count up from its own.
+
+    Raises as `twlab.run.runner.run`.
 
     Args:
         on_event: as `listener` there.
         on_round: is called after each time with how many have been done.
 
     Returns:
-        A tally for each scenario, in the order of `order`.
+        The counts of each scenario, in the order of `order`.
     """
-    tallies = [Tally(scenario.name) for _, scenario in order.scenarios]
+    counted = [VerdictCounts(scenario.name) for _, scenario in order.scenarios]
     for number in range(times):
         try:
             finished = run(replace(order, seed=order.seed + number), engine, on_event)
         except Interrupted as stop:
-            folders = [f"kept in {folder}" for tally in tallies for folder in tally.kept]
+            folders = [f"kept in {folder}" for counts in counted for folder in counts.kept]
             raise Interrupted("\n  ".join([f"{number} of {times} times were done", *folders, stop.kept])) from stop
-        for tally, one in zip(tallies, finished, strict=True):
+        for counts, one in zip(counted, finished, strict=True):
             verdict = one.result.verdict
-            tally.verdicts[verdict] += 1
+            counts.verdicts[verdict] += 1
             if verdict is not Verdict.SUPPORTED or number == 0:
-                tally.kept.append(one.folder)
+                counts.kept.append(one.folder)
             else:
                 shutil.rmtree(one.folder)
         on_round(number + 1)
-    return tallies
+    return counted

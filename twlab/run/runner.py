@@ -1,24 +1,23 @@
-"""From scenarios to results: which arms, on which engine, into which folder."""
+"""Runs scenarios on an engine, and writes their results."""
 
 from __future__ import annotations
 
 import os
-import platform
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 from twlab import loop
 from twlab.engines.protocol import Engine, Event, Job, Request, arms_request
-from twlab.errors import CapabilityError, EngineError, Interrupted, LabError
-from twlab.results.files import cannot_write
-from twlab.results.result import ArmResult, Result
+from twlab.errors import EngineError, Interrupted, LabError
+from twlab.overrides import Overrides
+from twlab.results.evidence import ArmEvidence
+from twlab.results.folder import new_folder, now
+from twlab.results.result import ArmPrediction, ArmResult, Result
 from twlab.run import side_by_side
-from twlab.scenario import Overrides, Scenario
+from twlab.run.provenance import describe_network, versions
+from twlab.scenario import Scenario
 
 AGENT = "twlab.run.agent"  # runs arms inside an engine
 
@@ -30,7 +29,7 @@ class Order:
     Attributes:
         scenarios: source (name, or path of a file) and scenario.
         arms: the arms wanted, by their names or roles; empty: all.
-        sets: ``KEY=VALUE`` and ``NODE:KEY=VALUE`` texts, see `twlab.scenario.Overrides`.
+        sets: ``KEY=VALUE`` and ``NODE:KEY=VALUE`` texts, see `twlab.overrides.Overrides`.
         seed: for everything random.
         out: where the runs' folders are made.
         real_limit_s: real seconds for one arm to take.
@@ -58,6 +57,7 @@ class _Job:
     folder: Path
     arm: str
     source: str
+    overrides: Overrides
     started_s: float = 0.0
 
 
@@ -72,9 +72,9 @@ class Finished:
 def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda event: None) -> list[Finished]:
     """Run everything in `order` on `engine`, in one boot as long as the engine stays up.
 
-    An arm that an engine does not survive is recorded as such, and the arms after it get a fresh
-    boot. Nothing runs twice. Results are written after every arm, so an interruption loses the arm
-    under way and no other.
+    If the engine fails, the arm under way is recorded with its error, and the arms after it get a
+    fresh boot. Nothing runs twice. Results are written after every arm, so that an interruption
+    loses only the arm under way.
 
     Raises:
         UsageError: no such arm (``no-such-arm``), an override that no scenario takes, or a topology
@@ -94,9 +94,7 @@ def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda
 
 
 def kept(finished: Sequence[Finished]) -> str:
-    """Say what is kept of runs that were interrupted: each folder, and how many of its arms were
-    done.
-    """
+    """Return what is kept of interrupted runs: each folder, and how many of its arms are done."""
     lines = []
     for run in finished:
         arms = run.result.arms.values()
@@ -147,7 +145,7 @@ def _carry_out(
 
 
 class _Boot:
-    """Follows one boot of an engine, and records the jobs that get done in it."""
+    """Follows one boot of an engine, and records each job that it finishes."""
 
     def __init__(self, jobs: Sequence[_Job], listener: Callable[[Event], None]):
         self._jobs = jobs
@@ -155,7 +153,7 @@ class _Boot:
         self._done: set[int] = set()
 
     def on_event(self, event: Event) -> None:
-        """Record what has been done, and tell the listener, by names instead of numbers."""
+        """Record a finished job, and pass the event on, with names instead of numbers."""
         if "job" in event:
             job = self._jobs[event["job"]]
             event = {**event, "scenario": job.result.scenario, "arm": job.arm}
@@ -164,14 +162,12 @@ class _Boot:
             elif event["event"] == "failed":
                 event = {**event, "event": "arm", "result": {"error": event["error"]}}
             if event["event"] == "arm":
-                self._finish(event["job"], event["result"])
+                self._finish(event["job"], event)
                 event |= {"ok": job.result.arms[job.arm].ok, "outcome": job.result.arms[job.arm].outcome}
         self._listener(event)
 
     def blame(self, error: EngineError) -> None:
-        """The engine failed: that is what became of the job under way. Where all were done, their
-        results stand.
-        """
+        """Record `error` as the result of the job under way; results of finished jobs stand."""
         job = next((index for index in range(len(self._jobs)) if index not in self._done), None)
         if job is None:
             self._listener({"event": "fault", "text": f"all arms were done when {error.message}"})
@@ -179,12 +175,12 @@ class _Boot:
         self.on_event({"event": "arm", "job": job, "result": {"error": error.as_dict()}})
 
     def not_done(self) -> list[_Job]:
-        """The jobs that the boot did not come to."""
+        """Return the jobs that the boot did not begin."""
         return [job for index, job in enumerate(self._jobs) if index not in self._done]
 
-    def _finish(self, index: int, outcome: dict[str, Any]) -> None:
+    def _finish(self, index: int, event: Event) -> None:
         self._done.add(index)
-        _record(self._jobs[index], outcome)
+        _record(self._jobs[index], ArmEvidence(**event["result"]), event.get("kernel", ""))
 
 
 def _parts(order: Order, engine: Engine, jobs: Sequence[_Job]) -> list[list[int]]:
@@ -231,44 +227,34 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
             command=_command(order, source, engine),
             versions=versions(),
             network=network,
-            wall={"started": _now().isoformat(timespec="seconds"), "arms": {}},
+            wall={"started": now().isoformat(timespec="seconds"), "arms": {}},
         )
         folder = new_folder(order.out, scenario.name)
         finished.append(Finished(result, folder))
         for arm in scenario.chosen(order.arms):
-            changed = Overrides() if _spared(order, scenario.roles[arm]) else overrides
+            changed = overrides.for_arm(scenario.roles[arm], order.arms)
             expect = scenario.prediction(arm, changed)
-            made = ArmResult(scenario.roles[arm], predicted=expect.as_dict() if expect else {}, error=_not_run())
-            made.unpredicted = {} if expect else scenario.resized(arm, changed)
-            result.arms[arm] = made
-            jobs.append(_Job(result, folder, arm, source))
+            sizes = {} if expect else scenario.resized(arm, changed)
+            prediction = ArmPrediction(scenario.roles[arm], expect.as_dict() if expect else {}, sizes)
+            result.arms[arm] = ArmResult.of(prediction, ArmEvidence(error=_not_run()))
+            jobs.append(_Job(result, folder, arm, source, changed))
         result.write(folder)
     return finished, jobs
 
 
 def _request(order: Order, jobs: Sequence[_Job], engine: Engine) -> Request:
-    def sets(job: _Job) -> list[str]:
-        return [] if _spared(order, job.result.arms[job.arm].role) else list(order.sets)
-
-    wanted = [Job(source=job.source, arm=job.arm, folder=str(job.folder.resolve()), set=sets(job)) for job in jobs]
+    wanted = [
+        Job(source=job.source, arm=job.arm, folder=str(job.folder.resolve()), set=job.overrides.as_dict())
+        for job in jobs
+    ]
     return arms_request(wanted, seed=order.seed, engine=engine.name, mechanisms=order.mechanisms)
 
 
-def _spared(order: Order, role: str) -> bool:
-    """The control stays what it is, unless it was asked for by name: a control that was changed
-    controls nothing.
-    """
-    return role == "control" and "control" not in order.arms
-
-
-def _record(job: _Job, outcome: dict[str, Any]) -> None:
-    arm = job.result.arms[job.arm]
-    arm.error = None
-    job.result.kernel = outcome.pop("kernel", job.result.kernel)
-    for name, value in outcome.items():
-        setattr(arm, name, value)
-    if {**job.result.network, "topology": job.result.topology} == arm.network:
-        arm.network = {}
+def _record(job: _Job, evidence: ArmEvidence, kernel: str) -> None:
+    if {**job.result.network, "topology": job.result.topology} == evidence.network:
+        evidence.network = {}
+    job.result.arms[job.arm] = ArmResult.of(job.result.arms[job.arm], evidence)
+    job.result.kernel = kernel or job.result.kernel
     job.result.wall["arms"][job.arm] = round(loop.monotonic_s() - job.started_s, 3) if job.started_s else None
     job.result.write(job.folder)
 
@@ -287,49 +273,13 @@ def _command(order: Order, source: str, engine: Engine) -> str:
     return shlex.join(words)
 
 
-def versions() -> dict[str, str]:
-    """The versions of what a run stands on."""
-    packages = ("twlab", "mininet", "pyroute2", "scapy", "netfilterqueue")
-    return {package: version(package) for package in packages} | {"python": platform.python_version()}
-
-
-def describe_network(topology: str) -> dict[str, Any]:
-    """Nodes and links, for the report's drawing."""
-    from twlab.network import describe, load_topology
-
-    return describe(load_topology(topology))
-
-
-def _now() -> datetime:
-    return datetime.fromtimestamp(loop.wall_s(), UTC)
-
-
-def new_folder(out: Path, name: str) -> Path:
-    """A folder of its own for a run: ``<out>/<time>-<name>``. Raises CapabilityError when it cannot
-    be made (``cannot-write``).
-    """
-    stem = f"{_now():%Y%m%d-%H%M%S}-{name}"
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        for number in range(1, 10_000):
-            folder = out / (stem if number == 1 else f"{stem}-{number}")
-            try:
-                folder.mkdir()
-                return folder
-            except FileExistsError:
-                continue
-    except OSError as error:
-        raise cannot_write(out, error) from error
-    raise CapabilityError(f"{out} holds too many runs of this second", "name another folder with --out", "cannot-write")
-
-
 def _common_folder(jobs: Sequence[_Job], out: Path) -> Path:
     folders = {job.folder for job in jobs}
     return (folders.pop() if len(folders) == 1 else out).resolve()
 
 
 def _remove_if_empty(finished: Sequence[Finished]) -> None:
-    """The machine could not run anything: leave no folders that hold nothing but `not-run`."""
+    """Remove the folders of runs without a finished arm: the machine could not run any."""
     for run in finished:
         if all(arm.error == _not_run() for arm in run.result.arms.values()):
             for file in run.folder.iterdir():

@@ -17,19 +17,20 @@ import os
 import sys
 import termios
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from twlab.errors import LabError
-from twlab.lab.assembly import staged
+from twlab.lab.assembly import assemble
 from twlab.network import load_topology
-from twlab.results.result import ArmResult, Result
-from twlab.results.transcript import Entry
+from twlab.results.evidence import ArmEvidence
+from twlab.results.result import ArmPrediction, ArmResult, Result
 from twlab.run.arm import as_dict
+from twlab.run.provenance import kernel
 from twlab.settings import Settings
 from twlab.shell.prompt import Prompt
 from twlab.shell.repl import Paper, Shell
-from twlab.tuning.apply import check
 
 if TYPE_CHECKING:
     from twlab.report.ladder.ladder import Ladder
@@ -60,46 +61,32 @@ def _session(request: dict[str, Any], paper: Paper) -> bool:
     topology = load_topology(request["topology"])
     settings = Settings(**request["settings"])
     wanted = {name: Settings(**request.get("on", {}).get(name, {})).over(settings) for name in topology.nodes()}
-    for asked in wanted.values():
-        check(asked)
-    shells: list[Shell] = []
-
-    def hear(entry: Entry) -> None:
-        for shell in shells:
-            shell.hear(entry)
-
-    with staged(topology, wanted, folder / f"{ARM}.pcapng", seed=str(request["seed"]), listener=hear) as stage:
-        shell = Shell(stage, paper, virtual=request["result"]["engine"] == "guest" and prompt is None)
-        shells.append(shell)
+    with assemble(topology, wanted, folder / f"{ARM}.pcapng", seed=str(request["seed"])) as running:
 
         def draw_ladder() -> Ladder:
             from twlab.report.ladder import ladder
 
-            stage.capture.save()
-            _write(request, stage.gather(), shell)
+            running.capture.save()
+            _write(request, running.gather(), shell)
             return ladder.read(folder, ARM)
 
-        shell.draw_ladder = draw_ladder
+        virtual = request["result"]["engine"] == "guest" and prompt is None
+        shell = Shell(running, paper, draw_ladder, virtual=virtual)
+        ends = running.lab.transcript.subscribe(shell.hear)
         if prompt:
             shell.talk(prompt)
             prompt.close()
         else:
             shell.carry_out(request["lines"])
-        shells.clear()
-    _write(request, stage.outcome, shell)
+        ends()
+    _write(request, running.evidence, shell)
     return shell.failed
 
 
-def _write(request: dict[str, Any], outcome: dict[str, Any], shell: Shell) -> None:
-    result = Result(**request["result"])
-    result.kernel = outcome["kernel"]
-    more = {name: value for name, value in outcome.items() if name != "kernel"}
-    result.arms = {
-        ARM: ArmResult(
-            ARM, given={"lines": shell.lines, "settings": request["settings"], "on": request.get("on", {})}, **more
-        )
-    }
-    result.write(Path(request["folder"]))
+def _write(request: dict[str, Any], evidence: ArmEvidence, shell: Shell) -> None:
+    given = {"lines": shell.lines, "settings": request["settings"], "on": request.get("on", {})}
+    session = ArmResult.of(ArmPrediction(ARM), replace(evidence, given=given))
+    Result(**request["result"], kernel=kernel(), arms={ARM: session}).write(Path(request["folder"]))
 
 
 class _Events(io.TextIOBase):

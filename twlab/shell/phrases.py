@@ -30,7 +30,10 @@ WORDS = (
     "behind",
     "at",
 )
-_HELP = f"segments are named by {', '.join(KINDS)}; then: from NODE[:PORT], to NODE[:PORT], flags FA, having F, containing TEXT, number 2, count 3"
+_HELP = (
+    f"segments are named by {', '.join(KINDS)}; then: from NODE[:PORT], to NODE[:PORT], flags FA, having F, "
+    "containing TEXT, number 2, count 3"
+)
 _KINDS: dict[str, Match] = {
     "any": match(),
     "data": match(payload=True),

@@ -82,7 +82,9 @@ class Prompt:
             try:
                 loop.wait_until(lambda: answered)
             except KeyboardInterrupt:
-                interrupted = True  # as the child has been, which answers with an empty line; unless it had sent one a moment before
+                # The child has been interrupted too. It answers with an empty line, unless it had sent
+                # one a moment before.
+                interrupted = True
             except Exception as error:
                 self.print_above(f"{type(error).__name__}: {error}")
         loop.forget(self._socket)

@@ -11,55 +11,41 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-import re
 import select
 import signal
 import subprocess
 import termios
 from cmd import Cmd
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from mininet.cli import CLI
 from mininet.log import lg
 from mininet.net import Mininet
 
-from twlab.errors import LabError, UsageError
-from twlab.lab.assembly import Stage
+from twlab.errors import LabError
+from twlab.lab.assembly import RunningLab
 from twlab.network import Network, Node
 from twlab.results.transcript import Entry
 from twlab.settings import setting_names
-from twlab.shell import phrases
+from twlab.shell import endless, phrases
 from twlab.shell.prompt import Prompt, Vocabulary
 from twlab.shell.verbs import GROUPS, Verbs
+
+if TYPE_CHECKING:
+    from twlab.report.ladder.ladder import Ladder
 
 Paper = TextIO | io.TextIOBase
 PROMPT = "twlab> "
 _ASKS = {
-    "help",
-    "exit",
-    "quit",
-    "ladder",
-    "timewait",
-    "sockets",
-    "counters",
-    "connections",
-    "held",
-    "nodes",
-    "net",
-    "dump",
-    "links",
-    "intfs",
+    *("help", "exit", "quit", "ladder", "timewait", "sockets", "counters"),
+    *("connections", "held", "nodes", "net", "dump", "links", "intfs"),
 }
 _SAYS_OTHERS = {"EOF", "source", "time"}  # what these have carried out is recorded by itself
 _OF_SWITCHES = {"do_dpctl", "do_switch", "do_ports", "do_gterm", "do_x", "do_xterm", "do_iperfudp", "do_noecho"}
 _IDLE_S = 0.05  # between two pieces of what is imported while a person thinks
 _SETTLE_S = 0.01  # so that what a line brings about is seen below it
 _LOOK_AFTER_S = 1.0  # how often to see whether the shell of a node is still there
-_MEASURES = re.compile(r"\b(iperf3?(?!.*\s(-s|--server)\b)|netperf|wrk|hey)\b")  # programs that run for a time
-_BOUNDED = re.compile(r"\s(-n|--num|--bytes)\b")
-_PINGS = re.compile(r"\bping\b(?!\s*$)")
-_COUNTED = re.compile(r"\s-[a-zA-Z]*[cw]\s*\d")
 _KEPT = 4000  # characters of what a command of a node prints, in the transcript
 
 
@@ -80,8 +66,9 @@ class Shell(Verbs, CLI):
     """The command line.
 
     Args:
-        stage: the running lab.
+        running: the running lab.
         paper: where everything is printed.
+        draw_ladder: writes the evidence so far, and reads the ladder of it.
         virtual: time in it is virtual: it passes only while nothing computes.
 
     Attributes:
@@ -89,13 +76,14 @@ class Shell(Verbs, CLI):
         failed: whether a line could not be done.
     """
 
-    def __init__(self, stage: Stage, paper: Paper, *, virtual: bool = False):
-        Verbs.__init__(self, stage.lab.network.nodes)
-        self.stage = stage
+    def __init__(self, running: RunningLab, paper: Paper, draw_ladder: Callable[[], Ladder], *, virtual: bool = False):
+        Verbs.__init__(self, running.lab.network.nodes)
+        self.running = running
+        self.draw_ladder = draw_ladder
         self.lines: list[tuple[float, str]] = []
         self.failed = False
-        self.mn = Net(stage.lab.network)
-        self.locals = {"net": self.mn, "lab": stage.lab}
+        self.mn = Net(running.lab.network)
+        self.locals = {"net": self.mn, "lab": running.lab}
         self.inputFile = None
         self._paper = paper
         self._virtual = virtual
@@ -103,7 +91,7 @@ class Shell(Verbs, CLI):
         lg.handlers[0].setStream(paper)
         Cmd.__init__(self)
         self.stdout: Any = paper
-        for node in stage.lab.network:
+        for node in running.lab.network:
             # Mininet's own would leave the lab unserved.
             node.waitReadable = lambda timeoutms=None, node=node: self._serve_until_readable(node)
 
@@ -207,13 +195,14 @@ class Shell(Verbs, CLI):
         """A node's name and a command: run it there, with other nodes' names as their addresses."""
         name, _, command = line.partition(" ")
         if name not in self.mn:
+            nodes = " ".join(self.mn)
             self._complain(
-                f"there is no verb and no node called {name!r} [bad-phrase]\n  remedy: help; the nodes are: {' '.join(self.mn)}"
+                f"there is no verb and no node called {name!r} [bad-phrase]\n  remedy: help; the nodes are: {nodes}"
             )
         elif not command.strip():
             self._complain(f"what shall {name} do? For example: {name} ss -tan")
         else:
-            self._refuse_endless(command)
+            self._check_ends(command)
             node = self.mn[name]
             words = [self.mn[word].ip4 if word in self.mn else word for word in command.split(" ")]
             node.sendCmd(" ".join(words))
@@ -251,25 +240,19 @@ class Shell(Verbs, CLI):
             self.say(f"the shell of {node.name} has ended; the next command starts another")
         return said
 
-    def _refuse_endless(self, command: str) -> None:
-        """Raise UsageError for what would never end where nobody can interrupt it (``never-ends``)."""
-        if self._virtual and _MEASURES.search(command) and not _BOUNDED.search(command):
-            message = f"{command}: it runs for a time, and in virtual time none passes while it computes, so it would never end"
-            remedy = "bound it by volume, e.g. iperf -c server -n 10M; or use --engine host, where time is real"
-            raise UsageError(message, remedy, "never-ends")
-        if not self._prompt and _PINGS.search(command) and not _COUNTED.search(command):
-            raise UsageError(f"{command}: it would never end", "say how often, e.g. ping -c 3 server", "never-ends")
+    def _check_ends(self, command: str) -> None:
+        endless.check(command, virtual=self._virtual, typed=bool(self._prompt))
 
     def do_iperf(self, line: str) -> None:
         """iperf NODE SERVER: the bandwidth between two nodes, measured for five seconds of real
         time.
         """
-        self._refuse_endless(f"iperf {line}".strip())
+        self._check_ends(f"iperf {line}".strip())
         super().do_iperf(line)
 
     def do_iperfudp(self, line: str) -> None:
         """iperfudp BANDWIDTH NODE SERVER: as iperf, by UDP."""
-        self._refuse_endless(f"iperf {line}".strip())
+        self._check_ends(f"iperf {line}".strip())
         super().do_iperfudp(line)
 
     def do_sh(self, line: str) -> None:
@@ -327,8 +310,6 @@ class Shell(Verbs, CLI):
         found = self.draw_ladder()
         width = os.get_terminal_size().columns if self._prompt else 140
         self.say(ladder_text.draw(found.unfolded() if line == "unfold" else found, width))
-
-    draw_ladder: Callable[[], Any]  # given by the session, which knows where evidence goes
 
     def _vocabulary(self) -> Vocabulary:
         verbs = [name[3:] for name in dir(self) if name.startswith("do_") and name not in {"do_EOF", *_OF_SWITCHES}]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from twlab.catalogue import parse_overrides
 from twlab.engines import choose, pool
 from twlab.engines.protocol import Job, arms_request
 from twlab.errors import EngineError, LabError
@@ -53,16 +54,15 @@ def carry_out(part: dict[str, Any], on_result: Callable[[Result], None], engine:
                 nonlocal done
                 if event["event"] == "arm":
                     done += 1
-                    on_result(
-                        {
-                            name: event["result"].get(name)
-                            for name in ("observed", "ok", "mismatches", "kernel", "error")
-                        }
-                    )
+                    shown = {name: event["result"].get(name) for name in ("observed", "ok", "mismatches", "error")}
+                    on_result({**shown, "kernel": event["kernel"]})
                     for file in Path(folder).glob("*.pcapng"):
                         file.unlink()
 
-            jobs = [Job(source=source, arm=arm, folder=folder, set=list(sets)) for source, arm, sets in left]
+            jobs = [
+                Job(source=source, arm=arm, folder=folder, set=parse_overrides(source, sets).as_dict())
+                for source, arm, sets in left
+            ]
             request = arms_request(jobs, seed=part["seed"], engine=engine)
             try:
                 choose(engine, agent=AGENT).run(request, Path(folder), on_event, _REAL_LIMIT_S * len(left))

@@ -19,20 +19,18 @@ import dataclasses
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from twlab.engines import pool
 from twlab.errors import EngineError, LabError
+from twlab.lab.assembly import assemble_nodes
 from twlab.linux.tcp_sockets import Count
 from twlab.loop import Loop
-from twlab.network import Network, Node, load_topology
-from twlab.results.transcript import Transcript
+from twlab.network import Node, load_topology
 from twlab.settings import Settings
 from twlab.studies.ceiling.cases import Case
 from twlab.traffic.load_client import Load, LoadClient, LoadServer, PortChoice
-from twlab.tuning.apply import Tuning
 
 Emit = Callable[[dict[str, Any]], None]
 
@@ -144,18 +142,13 @@ def measure(opener: Opener) -> dict[str, Any]:
 def carry_out(request: dict[str, Any], emit: Emit) -> None:
     """In the lab kernel: one case."""
     case = Case(**{**request["case"], "choice": PortChoice(request["case"]["choice"])})
-    with ExitStack() as stack:
-        loop = Loop()
-        stack.callback(loop.close)
-        network = stack.enter_context(Network(load_topology(f"proxy,servers={case.origins}")))
-        proxy = network["proxy"]
-        servers = [node for name, node in network.nodes.items() if name not in ("client", "proxy", "wire")]
-        settings = Settings(time_wait_s=case.time_wait_s, port_low=case.port_low, port_high=case.port_high)
-        for node in (proxy, *servers):
-            stack.enter_context(Tuning(node, settings, loop, Transcript(lambda: loop.now_s)))
-            if (
-                case.to_the_tick
-            ):  # also where it is the constant: a length that was asked for is kept to the tick, the constant is not
+    topology = load_topology(f"proxy,servers={case.origins}")
+    names = [name for name in topology.nodes() if name not in ("client", "wire")]
+    settings = Settings(time_wait_s=case.time_wait_s, port_low=case.port_low, port_high=case.port_high)
+    with assemble_nodes(topology, dict.fromkeys(names, settings)) as (loop, network):
+        proxy, servers = network["proxy"], [network[name] for name in names if name != "proxy"]
+        if case.to_the_tick:  # the constant is not kept to the tick, the sysctl is, of the same length too
+            for node in (proxy, *servers):
                 node.write_sysctl("net.ipv4.tcp_timewait_len", round(case.time_wait_s * 1000))
         origins = [LoadServer(server, loop, responses=0 if case.opener_closes else 1) for server in servers]
         opener = Opener(case, proxy, [(server.address(), 80) for server in servers], loop)
@@ -217,7 +210,7 @@ def main() -> None:
         try:
             guest = Guest(agent="twlab.studies.ceiling.search", silence_s=_REAL_LIMIT_S, more=(_HASH,))
             guest.run(request, Path(folder), answers.append, _REAL_LIMIT_S)
-            pool.answer(answers[0])
+            pool.answer(next(event for event in answers if event["event"] == "row"))
         except (EngineError, LabError) as error:
             pool.answer({"error": str(error)})
 

@@ -10,18 +10,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import ExitStack
-from random import Random
 from typing import Any
 
-from twlab.lab.lab import Lab
-from twlab.loop import Loop
-from twlab.network import Network, load_topology
-from twlab.results.transcript import EntryKind, Transcript
+from twlab.catalogue import find_scenario
+from twlab.lab.assembly import assemble_unrecorded
+from twlab.network import load_topology
+from twlab.overrides import Overrides
+from twlab.results.evidence import ArmOutcome
+from twlab.results.transcript import EntryKind
 from twlab.run.arm import as_dict, settings_of, take_steps
-from twlab.scenario import Overrides, Scenario, find_scenario
-from twlab.tuning.apply import Tuning
-from twlab.wire.wire import Wire
+from twlab.scenario import Scenario
 
 _TOLD: frozenset[EntryKind] = frozenset({"step", "note"})
 
@@ -32,44 +30,22 @@ def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
     """
     for index, job in enumerate(request["jobs"]):
         try:
-            scenario = find_scenario(job["source"])
-            result = run_cell(
-                scenario,
-                job["arm"],
-                Overrides.parse(job["set"], [scenario]),
-                f"{request['seed']} {job['arm']} {job['set']}",
+            outcome = run_cell(
+                find_scenario(job["source"]), job["arm"], Overrides.from_dict(job["set"]), seed=job["seed"]
             )
         except Exception as error:  # before the steps began, or in the lab itself
-            result = {"error": as_dict(error)}
-        told = {name: result[name] for name in ("observed", "error") if name in result}
+            outcome = ArmOutcome(error=as_dict(error))
+        told = {name: value for name in ("observed", "error") if (value := getattr(outcome, name))}
         emit({"event": "arm", "job": index, "result": {"kernel": os.uname().release, **told}})
     emit({"event": "end"})
 
 
-def run_cell(scenario: Scenario, arm: str, overrides: Overrides, seed: str) -> dict[str, Any]:
-    """The steps of `arm`, with its settings and `overrides` in force: ``observed``, or ``error``.
+def run_cell(scenario: Scenario, arm: str, overrides: Overrides, *, seed: str) -> ArmOutcome:
+    """Take the steps of `arm`, with its settings and `overrides` applied; return what they showed.
+
     Raises as `twlab.run.arm.run_arm`.
     """
-    chosen = scenario.arms[arm]
     topology = load_topology(scenario.topology_in(arm, overrides.given))
-    settings = settings_of(scenario, arm, topology.nodes(), overrides, {})
-    with ExitStack() as stack:
-        loop = Loop()
-        stack.callback(loop.close)
-        transcript = Transcript(lambda: loop.now_s, keeps=_TOLD)
-        network = stack.enter_context(Network(topology))
-        for name, node in network.nodes.items():
-            stack.enter_context(Tuning(node, settings[name], loop, transcript))
-        wires = {
-            name: stack.enter_context(Wire(node, loop, transcript))
-            for name, node in network.nodes.items()
-            if node.role == "wire"
-        }
-        lab = Lab(network, loop, transcript, wires, settings, Random(seed))
-        stack.callback(lab.closing.close)
-        return take_steps(
-            scenario,
-            scenario.prediction(arm, overrides),
-            lab,
-            {**scenario.parameters, **chosen.given, **overrides.given},
-        )
+    settings = settings_of(scenario, arm, topology.nodes(), overrides)
+    with assemble_unrecorded(topology, settings, seed=seed, keeps=_TOLD) as lab:
+        return take_steps(scenario, scenario.prediction(arm, overrides), lab, scenario.given_in(arm, overrides))

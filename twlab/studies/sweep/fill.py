@@ -14,6 +14,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
+from twlab.catalogue import parse_overrides
 from twlab.engines import pool
 from twlab.engines.guest.engine import Guest
 from twlab.engines.protocol import Job, arms_request
@@ -143,8 +144,10 @@ def carry_out(part: Part, on_result: Callable[[int, dict[str, Any]], None]) -> N
 
 
 def _job(part: Part, number: int, folder: str) -> Job:
-    sets = [*part["cells"][number], f"trials={part['trials']}"]
-    return Job(source=part["source"], arm=part["arm"], folder=folder, set=sets)
+    pairs = [*part["cells"][number], f"trials={part['trials']}"]
+    changed = parse_overrides(part["source"], pairs).as_dict()
+    seed = f"{part['seed']} {part['arm']} {pairs}"
+    return Job(source=part["source"], arm=part["arm"], folder=folder, set=changed, seed=seed)
 
 
 def main() -> None:

@@ -1,15 +1,12 @@
-"""What the pytest plugin does once a lab is wanted: outside it starts the engine and reads the
-evidence, inside it makes the labs.
-"""
+"""The outer half of the pytest plugin: starts the engine for a test, and reports its evidence."""
 
 from __future__ import annotations
 
 import os
-import re
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -19,20 +16,20 @@ import pytest
 from twlab import loop
 from twlab.engines import choose, use_kernel
 from twlab.errors import CapabilityError, LabError, UsageError
-from twlab.observation import Observation
+from twlab.pytest_plugin.naming import word
 from twlab.report.ladder import ladder
 from twlab.report.ladder import text as ladder_text
 from twlab.report.text.story import story
+from twlab.results.evidence import ArmEvidence
 from twlab.results.files import cannot_write, write_all
-from twlab.results.result import ArmResult, Result
-from twlab.run.runner import AGENT, Order, describe_network, new_folder, run, versions
+from twlab.results.folder import new_folder
+from twlab.results.result import ArmPrediction, ArmResult, Result
+from twlab.run.provenance import describe_network, versions
+from twlab.run.runner import AGENT, Order, run
 from twlab.scenario import Verdict
-from twlab.settings import Settings
 
 if TYPE_CHECKING:
     from twlab.engines.protocol import Engine
-    from twlab.lab.lab import Lab
-    from twlab.network import Topology
     from twlab.pytest_plugin import ScenarioItem
 
 REAL_LIMIT_S = 300.0  # for one test
@@ -99,7 +96,7 @@ def _run_inside(item: pytest.Item) -> list[pytest.TestReport]:
             shutil.rmtree(folder / leftover, ignore_errors=True)
         reports = outcome.complete()
         if outcome.engine and (outcome.arms or outcome.faults):
-            result = _result(item, outcome, failed=any(report.failed for report in reports))
+            result = _record(item, outcome, failed=any(report.failed for report in reports))
             kept = folder
             try:
                 result.write(folder)
@@ -148,8 +145,9 @@ class _Outcome:
     item: pytest.Item
     reports: list[pytest.TestReport] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
-    arms: dict[str, dict[str, Any]] = field(default_factory=dict)
+    arms: dict[str, ArmResult] = field(default_factory=dict)
     engine: str = ""
+    kernel: str = ""
     topology: str = ""
     since_s: float = field(default_factory=loop.monotonic_s)
 
@@ -164,7 +162,9 @@ class _Outcome:
         elif event["event"] == "fault":
             self.fault(event["text"])
         elif event["event"] == "arm":
-            self.arms[event["name"]] = event["outcome"]
+            prediction = ArmPrediction("treatment", event["predicted"])
+            self.arms[event["name"]] = ArmResult.of(prediction, ArmEvidence(**event["result"]))
+            self.kernel = event["kernel"]
             self.topology = self.topology or event["topology"]
 
     def fault(self, text: str) -> None:
@@ -220,30 +220,27 @@ def _request(item: pytest.Item, folder: Path) -> dict[str, Any]:
     }
 
 
-def _result(item: pytest.Item, outcome: _Outcome, *, failed: bool) -> Result:
+def _record(item: pytest.Item, outcome: _Outcome, *, failed: bool) -> Result:
     """The record of a test as that of a scenario: each of its labs an arm, and the test's outcome
     is theirs.
     """
     doc = getattr(getattr(item, "obj", None), "__doc__", None) or item.nodeid
-    kernel = next((arm.pop("kernel") for arm in outcome.arms.values() if "kernel" in arm), "")
-    arms = {
-        name: ArmResult("treatment", ok=not failed, **{key: value for key, value in arm.items() if key != "kernel"})
-        for name, arm in outcome.arms.items()
-    }
+    for arm in outcome.arms.values():
+        arm.ok = not failed
     option = item.config.option
     chosen = f" --twlab-kernel {option.twlab_kernel}" if option.twlab_kernel else ""
     return Result(
-        scenario=_word(item.name),
+        scenario=word(item.name),
         hypothesis=" ".join(doc.partition("\n\n")[0].split()),
         reads="",
         topology=outcome.topology,
         engine=outcome.engine,
         seed=option.twlab_seed,
         command=f"pytest {item.nodeid!r} --twlab-engine {outcome.engine}{chosen} --twlab-seed {option.twlab_seed}",
-        kernel=kernel,
+        kernel=outcome.kernel,
         versions=versions(),
         network=describe_network(outcome.topology) if outcome.topology else {},
-        arms=arms,
+        arms=outcome.arms,
     )
 
 
@@ -281,13 +278,13 @@ def _copy_captures(item: pytest.Item, folder: Path, result: Result, target: Path
     once.
     """
     test, _, parameters = item.nodeid.partition("[")
-    parameters = _word(parameters.removesuffix("]"))
+    parameters = word(parameters.removesuffix("]"))
     copies = {}
     for name, arm in result.arms.items():
         if arm.capture and (folder / arm.capture).exists():
             ours = parameters and (name == parameters or name.startswith(f"{parameters}-"))
             parts = [test.replace("/", "-"), *([] if ours or not parameters else [parameters]), name]
-            copies[target / f"{'-'.join(map(_word, parts))}.pcapng"] = (folder / arm.capture).read_bytes()
+            copies[target / f"{'-'.join(map(word, parts))}.pcapng"] = (folder / arm.capture).read_bytes()
     try:
         write_all(copies)
     except CapabilityError as error:
@@ -329,79 +326,3 @@ def _workplace(config: pytest.Config) -> Iterator[Path]:
         yield place
     finally:
         shutil.rmtree(place, ignore_errors=True)
-
-
-def _word(text: str) -> str:
-    return re.sub(r"[^\w.]+", "-", text).strip("-")
-
-
-class Inside:
-    """In the engine: makes the labs of one test, and reports each when it ends."""
-
-    def __init__(self, folder: Path, seed: int, emit: Callable[[dict[str, Any]], None]):
-        self._folder = folder
-        self._seed = seed
-        self._emit = emit
-        self._names: set[str] = set()
-
-    def labs(self, test: pytest.Item, stack: ExitStack) -> Callable[..., Lab]:
-        """The function that the fixture `make_lab` is; its labs end with `stack`."""
-
-        def make(
-            topology: str | Topology = "pair",
-            settings: Settings | None = None,
-            *,
-            on: Mapping[str, Settings] | None = None,
-            name: str = "",
-            expect: Observation | None = None,
-        ) -> Lab:
-            wanted = self._lab(
-                topology, settings or Settings(), on or {}, self._name(name or "lab"), expect or Observation()
-            )
-            try:
-                return stack.enter_context(wanted)
-            except LabError as error:
-                pytest.fail(str(error), pytrace=False)
-
-        return make
-
-    @contextmanager
-    def _lab(
-        self, topology: str | Topology, base: Settings, on: Mapping[str, Settings], name: str, expect: Observation
-    ) -> Iterator[Lab]:
-        from twlab.lab.assembly import staged
-        from twlab.network import load_topology
-        from twlab.tuning.apply import check
-
-        made = load_topology(topology) if isinstance(topology, str) else topology
-        if unknown := sorted(set(on) - set(made.nodes())):
-            raise UsageError(
-                f"the arm sets {unknown[0]!r}, which the topology does not have",
-                f"its nodes are: {', '.join(made.nodes())}",
-                "no-such-node",
-            )
-        settings = {node: on[node].over(base) if node in on else base for node in made.nodes()}
-        for wanted in settings.values():
-            check(wanted)
-        try:
-            with staged(made, settings, self._folder / f"{name}.pcapng", seed=f"{self._seed} {name}") as stage:
-                yield stage.lab
-        finally:
-            outcome = {**stage.outcome, "predicted": expect.as_dict()}
-            self._emit(
-                {
-                    "event": "arm",
-                    "name": name,
-                    "outcome": outcome,
-                    "topology": topology if isinstance(topology, str) else "",
-                }
-            )
-
-    def _name(self, wanted: str) -> str:
-        name = _word(wanted)
-        number = 1
-        while name in self._names:
-            number += 1
-            name = f"{_word(wanted)}-{number}"
-        self._names.add(name)
-        return name

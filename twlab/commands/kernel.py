@@ -1,4 +1,4 @@
-"""doctor, kernel build, kernel list, kernel info, kernel boot"""
+"""kernel build, kernel list, kernel info, kernel boot"""
 
 from __future__ import annotations
 
@@ -15,34 +15,6 @@ from twlab.commands.console import KernelOption, err, out
 kernel_app = typer.Typer(
     help="The lab kernel: build it, look at it, boot it.", no_args_is_help=True, rich_markup_mode=None
 )
-
-
-def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False) -> None:
-    """What this machine can do, each line with its remedy. Exit status 3 if neither engine can run."""
-    from dataclasses import asdict
-
-    from twlab.doctor.checks import examine, usable_engines
-
-    findings = examine()
-    if as_json:
-        print(json.dumps([asdict(finding) for finding in findings], indent=1))
-    else:
-        for finding in findings:
-            mark = (
-                "[green]ok[/green]     "
-                if finding.ok
-                else "[red]missing[/red]"
-                if finding.needed_for != "extra"
-                else "[yellow]without[/yellow]"
-            )
-            out.print(f"{mark}  [bold]{escape(finding.name)}[/bold]  {escape(finding.detail)}")
-            if not finding.ok:
-                out.print(f"           remedy: {escape(finding.remedy)}")
-    engines = usable_engines(findings)
-    if not as_json:
-        out.print(f"\nengines that can run here: {', '.join(engines) or 'none'}")
-    if not engines:
-        raise typer.Exit(3)
 
 
 @kernel_app.command("build", epilog="Example: twlab kernel build --version 6.12")
