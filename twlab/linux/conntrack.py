@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twlab.errors import CapabilityError
+from twlab.linux import netlink
 from twlab.segment import Flow
 
 if TYPE_CHECKING:
@@ -28,16 +29,9 @@ STATES = (
     *("CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"),
 )
 
-_NETLINK_NETFILTER = 12
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_NEW, _GET, _DELETE, _GET_STATS = (
-    1 << 8 | kind for kind in (0, 1, 2, 5)
-)  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_...
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence number, port
+# NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_...
+_NEW, _GET, _DELETE, _GET_STATS = (1 << 8 | kind for kind in (0, 1, 2, 5))
 _GENERIC = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
-_ATTRIBUTE = struct.Struct("=HH")
-_NESTED, _KIND = 0x8000, 0x3FFF  # of an attribute's type
 _TUPLE_ORIGINAL, _TUPLE_REPLY, _STATUS, _PROTOINFO, _TIMEOUT, _ID = 1, 2, 3, 4, 7, 12
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _ADDRESSES = {socket.AF_INET: (1, 2), socket.AF_INET6: (3, 4)}  # CTA_IP_...: source, destination
@@ -96,7 +90,7 @@ def table(node: NodeNamespace) -> list[Entry]:
         CapabilityError: the kernel does not tell (``no-conntrack-netlink``).
     """
     with _channel(node) as channel:
-        _send(channel, _GET, _DUMP)
+        _send(channel, _GET, netlink.DUMP)
         entries = [
             entry for kind, family, data in _answers(channel) if kind == _NEW and (entry := _parse(family, data))
         ]
@@ -110,7 +104,7 @@ def count(node: NodeNamespace) -> int:
     with _channel(node) as channel:
         _send(channel, _GET_STATS, 0)
         ((_, _, data),) = _answers(channel, until_done=False)
-    return int.from_bytes(dict(_attributes(data)).get(_STATS_ENTRIES, b""), "big")
+    return int.from_bytes(dict(netlink.attributes(data)).get(_STATS_ENTRIES, b""), "big")
 
 
 def delete(node: NodeNamespace, entries: Iterable[Entry]) -> int:
@@ -124,7 +118,7 @@ def delete(node: NodeNamespace, entries: Iterable[Entry]) -> int:
     forgotten = 0
     with _channel(node) as channel:
         for entry in entries:
-            _send(channel, _DELETE, _ACK, _family(entry), entry.name)
+            _send(channel, _DELETE, netlink.ACK, _family(entry), entry.name)
             try:
                 list(_answers(channel, until_done=False))
                 forgotten += 1
@@ -143,7 +137,7 @@ def by_state(entries: Iterable[Entry]) -> dict[str, int]:
 def _channel(node: NodeNamespace) -> Iterator[socket.socket]:
     """A netlink socket to the connection tracking of `node`."""
     try:
-        channel = node.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        channel = node.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.NETFILTER)
     except OSError as error:
         raise _cannot(error) from error
     with channel:
@@ -151,8 +145,7 @@ def _channel(node: NodeNamespace) -> Iterator[socket.socket]:
 
 
 def _send(channel: socket.socket, kind: int, flags: int, family: int = socket.AF_UNSPEC, body: bytes = b"") -> None:
-    whole = _HEADER.size + _GENERIC.size + len(body)
-    channel.send(_HEADER.pack(whole, kind, _REQUEST | flags, 0, 0) + _GENERIC.pack(family, 0, 0) + body)
+    channel.send(netlink.message(kind, _GENERIC.pack(family, 0, 0) + body, flags))
 
 
 def _answers(channel: socket.socket, until_done: bool = True) -> Iterator[tuple[int, int, bytes]]:
@@ -160,52 +153,43 @@ def _answers(channel: socket.socket, until_done: bool = True) -> Iterator[tuple[
     where nobody listens.
     """
     while True:
-        data, offset = channel.recv(1 << 17), 0
-        while offset < len(data):
-            length, kind, *_ = _HEADER.unpack_from(data, offset)
-            if kind == _NLMSG_DONE:
+        for answer in netlink.answers(channel.recv(1 << 17)):
+            if answer.type == netlink.DONE:
                 return
-            if kind == _NLMSG_ERROR:
-                number = -struct.unpack_from("=i", data, offset + _HEADER.size)[0]
+            if answer.type == netlink.ERROR:
+                number = netlink.error_number(answer.body)
                 if number in (errno.EINVAL, errno.EOPNOTSUPP):  # the subsystem is not there
                     raise _cannot(OSError(number, os.strerror(number)))
                 if number:
                     raise OSError(number, "ctnetlink")
                 return
-            yield kind, data[offset + _HEADER.size], data[offset + _HEADER.size + _GENERIC.size : offset + length]
-            offset += (length + 3) & ~3
+            yield answer.type, answer.body[0], answer.body[_GENERIC.size :]
         if not until_done:
             return
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        yield kind & _KIND, data[offset + _ATTRIBUTE.size : offset + length]
-        offset += max(4, (length + 3) & ~3)
-
-
 def _parse(family: int, data: bytes) -> Entry | None:
     """One connection; None when it is not of TCP."""
-    found = dict(_attributes(data))
+    found = dict(netlink.attributes(data))
     original, reply = _flow(family, found[_TUPLE_ORIGINAL]), _flow(family, found[_TUPLE_REPLY])
     if original is None or reply is None:
         return None
-    tcp = dict(_attributes(dict(_attributes(found.get(_PROTOINFO, b""))).get(_PROTOINFO_TCP, b"")))
+    protocol = dict(netlink.attributes(found.get(_PROTOINFO, b"")))
+    tcp = dict(netlink.attributes(protocol.get(_PROTOINFO_TCP, b"")))
     return Entry(
         STATES[tcp.get(_TCP_STATE, b"\0")[0]],
         original,
         reply,
         int.from_bytes(found.get(_TIMEOUT, b""), "big"),
         bool(int.from_bytes(found.get(_STATUS, b""), "big") & _ASSURED),
-        _packed(_TUPLE_ORIGINAL | _NESTED, found[_TUPLE_ORIGINAL]) + _packed(_ID, found[_ID]),
+        netlink.attribute(_TUPLE_ORIGINAL | netlink.NESTED, found[_TUPLE_ORIGINAL])
+        + netlink.attribute(_ID, found[_ID]),
     )
 
 
 def _flow(family: int, data: bytes) -> Flow | None:
-    parts = dict(_attributes(data))
-    addresses, protocol = dict(_attributes(parts[_TUPLE_IP])), dict(_attributes(parts[_TUPLE_PROTO]))
+    parts = dict(netlink.attributes(data))
+    addresses, protocol = dict(netlink.attributes(parts[_TUPLE_IP])), dict(netlink.attributes(parts[_TUPLE_PROTO]))
     if protocol.get(_PROTO_NUM) != bytes([socket.IPPROTO_TCP]):
         return None
     source, destination = (
@@ -213,10 +197,6 @@ def _flow(family: int, data: bytes) -> Flow | None:
     )
     ports = [int.from_bytes(protocol[kind], "big") for kind in (_PROTO_SOURCE_PORT, _PROTO_DESTINATION_PORT)]
     return Flow(source, ports[0], destination, ports[1])
-
-
-def _packed(kind: int, body: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(body), kind) + body + bytes(-len(body) % 4)
 
 
 def _family(entry: Entry) -> int:

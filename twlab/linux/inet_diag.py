@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-NETLINK_SOCK_DIAG = 4
+from twlab.linux import netlink
+
 STATES = (  # include/net/tcp_states.h
     *("", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT"),
     *("CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV"),
@@ -28,10 +29,7 @@ TIME_WAIT, LISTEN, NEW_SYN_RECV = map(STATES.index, ("TIME_WAIT", "LISTEN", "NEW
 ALL_STATES = (1 << len(STATES)) - 1
 MINI_SOCKET = 3  # idiag_timer of a socket that is only remembered
 
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _DUMP = 1, 0x300
 _TCPDIAG_GETSOCK, _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 18, 20, 21
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence number, port
 _REQUEST_ALL = struct.Struct("=4x48sII")  # inet_diag_req: family and such, socket id, states, minor
 _REQUEST_ONE = struct.Struct("=BBBxI48s")  # inet_diag_req_v2: family, protocol, extensions, states, socket id
 _MESSAGE = "=I12xBBBB48sIIIII"  # nlmsghdr with its length, then inet_diag_msg; attributes may follow
@@ -39,9 +37,9 @@ _SHORTEST = struct.Struct(_MESSAGE)
 _SOCKET_ID = struct.Struct(">HH16s16s4x8s")  # inet_diag_sockid: ports, addresses, any interface, cookie
 _ANY_COOKIE = b"\xff" * 8  # INET_DIAG_NOCOOKIE
 _INFO, _RTO_US = 2, 8  # attribute INET_DIAG_INFO, and where tcpi_rto stands in the struct tcp_info that it holds
-_BATCH = (
-    100  # requests in one send: their answers, 1 kB each in the kernel's accounting, must fit into the receive buffer
-)
+# Requests in one send. Their answers, 1 kB each in the kernel's accounting, must fit into the
+# receive buffer.
+_BATCH = 100
 
 
 class Record(NamedTuple):
@@ -66,7 +64,7 @@ def open_socket() -> socket.socket:
     """A netlink socket to the table of the network namespace that this thread is in. Close it
     yourself. Raises OSError.
     """
-    diag = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+    diag = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.SOCK_DIAG)
     diag.bind((0, 0))
     return diag
 
@@ -83,7 +81,7 @@ def dump_in_parts(diag: socket.socket, states: int) -> Iterator[list[Record]]:
     # The older of the two requests is the only one that walks the kernel's hash table once for both
     # families.
     body = _REQUEST_ALL.pack(b"", states, 0)
-    diag.send(_HEADER.pack(_HEADER.size + len(body), _TCPDIAG_GETSOCK, _REQUEST | _DUMP, 0, 0) + body)
+    diag.send(netlink.message(_TCPDIAG_GETSOCK, body, netlink.DUMP))
     done = False
     while not done:
         found, done = _parse(diag.recv(1 << 17))
@@ -98,7 +96,7 @@ def look_up(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[R
     return [
         Record._make(_SHORTEST.unpack_from(data))
         for data in answers
-        if _HEADER.unpack_from(data)[1] == _SOCK_DIAG_BY_FAMILY
+        if netlink.HEADER.unpack_from(data)[1] == _SOCK_DIAG_BY_FAMILY
     ]
 
 
@@ -117,14 +115,11 @@ def retransmission_timeout_s(diag: socket.socket, one: tuple[int, bytes]) -> flo
     Raises OSError.
     """
     request = _REQUEST_ONE.pack(one[0], socket.IPPROTO_TCP, 1 << (_INFO - 1), ALL_STATES, one[1])
-    diag.send(_HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST, 0, 0) + request)
+    diag.send(netlink.message(_SOCK_DIAG_BY_FAMILY, request))
     data = diag.recv(1 << 16)
-    offset = _SHORTEST.size
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
+    for kind, value in netlink.attributes(data, _SHORTEST.size):
         if kind == _INFO:
-            return struct.unpack_from("=I", data, offset + 4 + _RTO_US)[0] / 1e6
-        offset += max(4, (length + 3) & ~3)
+            return struct.unpack_from("=I", value, _RTO_US)[0] / 1e6
     return None
 
 
@@ -141,7 +136,7 @@ def destroy(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[O
 
 def _ask(diag: socket.socket, kind: int, sockets: Iterable[tuple[int, bytes]]) -> Iterator[list[bytes]]:
     waiting = [_REQUEST_ONE.pack(family, socket.IPPROTO_TCP, 0, ALL_STATES, name) for family, name in sockets]
-    header = _HEADER.pack(_HEADER.size + _REQUEST_ONE.size, kind, _REQUEST, 0, 0)
+    header = netlink.header(kind, _REQUEST_ONE.size)
     for start in range(0, len(waiting), _BATCH):
         diag.send(header + header.join(waiting[start : start + _BATCH]))
         answers = []
@@ -155,18 +150,17 @@ def _ask(diag: socket.socket, kind: int, sockets: Iterable[tuple[int, bytes]]) -
 def _parse(data: bytes) -> tuple[list[Record], bool]:
     """The records of one datagram of a dump, and whether the dump ends with it."""
     length, kind = struct.unpack_from("=IH", data)
-    if (
-        kind in (_SOCK_DIAG_BY_FAMILY, _TCPDIAG_GETSOCK) and len(data) % length == 0
-    ):  # as good as always, for mini-sockets
+    # Mini-sockets answer in records of one length: nearly every datagram is parsed in one go.
+    if kind in (_SOCK_DIAG_BY_FAMILY, _TCPDIAG_GETSOCK) and len(data) % length == 0:
         found = list(map(Record._make, _layout(length).iter_unpack(data)))
         if all(record.length == length for record in found):
             return found, False
     found, offset, done = [], 0, False
     while offset < len(data) and not done:
         length, kind = struct.unpack_from("=IH", data, offset)
-        if kind == _NLMSG_ERROR:
+        if kind == netlink.ERROR:
             raise _error(data[offset:])
-        if kind == _NLMSG_DONE:
+        if kind == netlink.DONE:
             done = True
         else:
             found.append(Record._make(_SHORTEST.unpack_from(data, offset)))
@@ -180,5 +174,4 @@ def _layout(length: int) -> struct.Struct:
 
 
 def _error(data: bytes) -> OSError:
-    number = -struct.unpack_from("=i", data, _HEADER.size)[0]
-    return OSError(number, "inet_diag")
+    return OSError(netlink.error_number(data[netlink.HEADER.size :]), "inet_diag")

@@ -18,7 +18,7 @@ from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
 
 from twlab.errors import CapabilityError
-from twlab.linux import nftables
+from twlab.linux import netlink, nftables
 from twlab.linux.programs import find_program
 from twlab.linux.syscalls import enlarge_receive_buffer
 
@@ -150,16 +150,12 @@ class Tap:
         self._socket.close()
 
     def _configure(self, attributes: dict[int, int]) -> None:
-        body = pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + b"".join(
-            pack("=HH", 8, kind) + pack("!I", value) for kind, value in attributes.items()
-        )
-        self._tell(body)
+        self._send(b"".join(netlink.attribute(kind, pack("!I", value)) for kind, value in attributes.items()))
 
     def _copy_whole(self) -> None:
         """Have the kernel hand up whole packets; the library settles for their first 4016 bytes."""
-        self._tell(
-            pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + pack("=HH", 9, _PARAMS) + pack("!IB3x", 0xFFFF, _COPY_PACKET)
-        )
+        self._send(netlink.attribute(_PARAMS, pack("!IB", 0xFFFF, _COPY_PACKET)))
 
-    def _tell(self, body: bytes) -> None:
-        self._socket.send(pack("=IHHII", 16 + len(body), _MESSAGE_CONFIG, 1, 0, 0) + body)
+    def _send(self, attributes: bytes) -> None:
+        queue = pack("!BBH", socket.AF_UNSPEC, 0, NUMBER)  # nfgenmsg: family, version, resource
+        self._socket.send(netlink.message(_MESSAGE_CONFIG, queue + attributes))

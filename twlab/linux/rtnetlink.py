@@ -23,6 +23,7 @@ from functools import cache, partial
 from typing import Any
 
 from twlab.errors import CapabilityError
+from twlab.linux import netlink
 from twlab.linux.partial_import import without_init
 
 with without_init("pyroute2"):
@@ -34,16 +35,14 @@ with without_init("pyroute2"):
 LOOPBACK = 1  # the index of `lo` in every network namespace
 
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_GETROUTE, _RTM_NEWNEIGH = 16, 18, 20, 24, 26, 28
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
-_NEW, _SET = _NLM_F_CREATE | _NLM_F_EXCL, _NLM_F_CREATE | _NLM_F_REPLACE
-_NLMSG_ERROR = 2
+_NEW, _SET = netlink.CREATE | netlink.EXCL, netlink.CREATE | netlink.REPLACE
 _IFF_UP, _IFF_NOARP, _IFF_MULTICAST = 0x1, 0x80, 0x1000
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
 _NUD_PERMANENT = 0x80
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST, _RTN_LOCAL = 254, 4, 1, 2
 _IFLA_OPERSTATE, _IF_OPER_UP = 16, 6
 _RTA_OIF = 4
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
+_RTMSG_BYTES, _IFINFOMSG_BYTES = 12, 16  # struct rtmsg, struct ifinfomsg
 _BATCH = 100  # messages in one sendmsg; each may be answered by an error, and all answers must fit the receive buffer
 _NAP_S, _NAPS = 0.0001, 100_000  # at least 10 s in all, for what takes a millisecond
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
@@ -193,9 +192,9 @@ def way_out(channel: socket.socket, destination: str) -> int:
         channel: a NETLINK_ROUTE socket of the namespace that is meant.
     """
     kind, answer = _ask(channel, _question(destination))
-    return (
-        int.from_bytes(_attribute(answer, 12, _RTA_OIF), sys.byteorder) if kind == _RTM_NEWROUTE else 0
-    )  # 12: struct rtmsg
+    if kind != _RTM_NEWROUTE:
+        return 0
+    return int.from_bytes(_attribute(answer, _RTMSG_BYTES, _RTA_OIF), sys.byteorder)
 
 
 def fill_in_checksums(names: Iterable[str]) -> None:
@@ -230,13 +229,11 @@ def _encoded(kind: type, attributes: list[tuple[str, Any]], **fields: int) -> by
     for name, value in fields.items():
         message[name] = value
     message.encode()
-    return bytes(message.data[_HEADER.size :])
+    return bytes(message.data[netlink.HEADER.size :])
 
 
 def _header(message: Message, number: int, flags: int = 0) -> bytes:
-    return _HEADER.pack(
-        _HEADER.size + len(message.body), message.type, message.flags | flags | _NLM_F_REQUEST, number, 0
-    )
+    return netlink.header(message.type, len(message.body), message.flags | flags, number)
 
 
 def _carry_out_batch(channel: socket.socket, batch: list[Message]) -> None:
@@ -245,20 +242,16 @@ def _carry_out_batch(channel: socket.socket, batch: list[Message]) -> None:
         [
             part
             for n, message in enumerate(batch)
-            for part in (_header(message, n, _NLM_F_ACK if n == last else 0), message.body)
+            for part in (_header(message, n, netlink.ACK if n == last else 0), message.body)
         ]
     )
     done = False
     while not done:
-        answers, offset = channel.recv(1 << 16), 0
-        while offset < len(answers):
-            length, kind, _, number, _ = _HEADER.unpack_from(answers, offset)
-            if kind == _NLMSG_ERROR:
-                (failure,) = struct.unpack_from("=i", answers, offset + _HEADER.size)
-                if failure:
-                    raise _failure(batch[number], -failure)
-                done = number == last
-            offset += (length + 3) & ~3
+        for answer in netlink.answers(channel.recv(1 << 16)):
+            if answer.type == netlink.ERROR:
+                if failure := netlink.error_number(answer.body):
+                    raise _failure(batch[answer.number], failure)
+                done = answer.number == last
 
 
 def _failure(message: Message, number: int) -> Exception:
@@ -283,7 +276,7 @@ def _wait(condition: Callable[[], bool], fault: str) -> None:
 
 def _is_running(channel: socket.socket, index: int) -> bool:
     _, answer = _ask(channel, Message("", _RTM_GETLINK, 0, _encoded(ifinfmsg, [], index=index)))
-    return _attribute(answer, 16, _IFLA_OPERSTATE) == bytes([_IF_OPER_UP])  # 16: struct ifinfomsg
+    return _attribute(answer, _IFINFOMSG_BYTES, _IFLA_OPERSTATE) == bytes([_IF_OPER_UP])
 
 
 def _is_local(channel: socket.socket, ip: str) -> bool:
@@ -303,17 +296,11 @@ def _attribute(answer: bytes, start: int, wanted: int) -> bytes:
     """The value of the attribute `wanted` among those from byte `start` on; empty where it is not
     there.
     """
-    offset = start
-    while offset < len(answer):
-        length, kind = struct.unpack_from("=HH", answer, offset)
-        if kind == wanted:
-            return answer[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return b""
+    return next((value for kind, value in netlink.attributes(answer, start) if kind == wanted), b"")
 
 
 def _ask(channel: socket.socket, question: Message) -> tuple[int, bytes]:
     """The type of the kernel's answer, and its body."""
     channel.sendmsg([_header(question, 0), question.body])
-    answer = channel.recv(1 << 16)
-    return _HEADER.unpack_from(answer)[1], answer[_HEADER.size :]
+    answer = next(netlink.answers(channel.recv(1 << 16)))
+    return answer.type, answer.body
