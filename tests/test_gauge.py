@@ -30,7 +30,7 @@ def count_three_connections(family=4):
             gauge.hear(Entry(0.0, "step", "Nothing more happens."))
             loop.sleep(1.1)
             listener.close()
-        open_files = [file for files in gauge._files.values() for file in files]
+        open_files = [file for files in gauge._files.values() for file in files.descriptors]
     return gauge.series, open_files
 
 

@@ -4,11 +4,10 @@ often, kept where it changes.
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from twlab.linux.sockstat import Sockstat
 from twlab.loop import Loop, Timer
 from twlab.results.transcript import Entry
 
@@ -19,7 +18,6 @@ _PERIOD_S, _LONGEST_S = 1.0, 60.0
 _PATIENCE = (
     150  # looks without a change, after which it looks less often: longer than any TIME_WAIT that Linux makes by itself
 )
-_IN_USE, _TIME_WAIT = re.compile(rb"TCP6?: inuse (\d+)"), re.compile(rb" tw (\d+)")
 
 
 class Gauge:
@@ -39,18 +37,14 @@ class Gauge:
         self.series: dict[str, list[list[float]]] = {}
         self._nodes = list(nodes)
         self._loop = loop
-        self._files: dict[str, list[int]] = {}
+        self._files: dict[str, Sockstat] = {}
         self._timer: Timer | None = None
         self._unchanged = 0
         self._on_change = on_change
 
     def __enter__(self) -> Gauge:
         for node in self._nodes:
-            with node.inside():
-                names = (f"/proc/thread-self/net/{name}" for name in ("sockstat", "sockstat6"))
-                self._files[node.name] = [
-                    os.open(name, os.O_RDONLY | os.O_CLOEXEC) for name in names if os.path.exists(name)
-                ]
+            self._files[node.name] = Sockstat(node)
         self._tick()
         return self
 
@@ -58,8 +52,7 @@ class Gauge:
         if self._timer:
             self._timer.cancel()
         for files in self._files.values():
-            for file in files:
-                os.close(file)
+            files.close()
         self._files.clear()
 
     @property
@@ -75,8 +68,7 @@ class Gauge:
         """Count now, at one node or at all; whether anything has changed."""
         changed = False
         for name in [node] if node in self._files else self._files:
-            told = b"".join(os.pread(file, 1024, 0) for file in self._files[name])
-            now = [sum(int(count) for count in pattern.findall(told)) for pattern in (_IN_USE, _TIME_WAIT)]
+            now = [self._files[name].in_use(), self._files[name].time_wait()]
             rows = self.series.setdefault(name, [])
             if not rows or rows[-1][1:] != now:
                 rows.append([round(self._loop.now_s, 3), *now])

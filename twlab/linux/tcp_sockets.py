@@ -80,26 +80,6 @@ def count(node: Namespace) -> int:
     return len(_dump(node, 1 << inet_diag.TIME_WAIT))
 
 
-class Count:
-    """How many mini-sockets `node` has, in TIME_WAIT and in an orphaned FIN_WAIT2: one short read,
-    however many they are. Close it.
-
-    Source: /proc/net/sockstat (Linux net/ipv4/proc.c).
-    """
-
-    def __init__(self, node: Namespace):
-        with node.inside():
-            self._fd = os.open("/proc/thread-self/net/sockstat", os.O_RDONLY | os.O_CLOEXEC)
-
-    def __call__(self) -> int:
-        _, _, rest = os.pread(self._fd, 4096, 0).partition(b" tw ")
-        return int(rest.split(maxsplit=1)[0])
-
-    def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._fd)
-
-
 def sockets(node: Namespace) -> list[Socket]:
     """All TCP sockets of `node`."""
     return [

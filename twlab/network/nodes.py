@@ -12,17 +12,17 @@ rule.
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Network, ip_interface
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from twlab.errors import UsageError
-from twlab.linux import rtnetlink
+from twlab.linux import rtnetlink, sysctl
 from twlab.linux.partial_import import stand_ins
 from twlab.linux.syscalls import inside_network_namespace
 
@@ -231,14 +231,17 @@ class Node(mininet.node.Node):
         the kernel does not have it.
         """
         with self.inside():
-            return _sysctl(name).read_text().strip()
+            value = sysctl.read(name)
+        if value is None:
+            raise FileNotFoundError(errno.ENOENT, "this kernel has no such sysctl", name)
+        return value
 
     def write_sysctl(self, name: str, value: object) -> None:
         """Set a sysctl of this node. Raises OSError, FileNotFoundError where the kernel does not
         have it.
         """
         with self.inside():
-            _sysctl(name).write_text(f"{value}")
+            sysctl.write(name, f"{value}")
 
     def configure(self) -> None:
         """Addresses, neighbours, routes, checksums: everything but the links, which are there."""
@@ -338,7 +341,3 @@ def ip6_of(subnet: IPv4Network, host: int) -> str:
 
 def _mac(subnet: IPv4Network, host: int) -> str:
     return ":".join(f"{byte:02x}" for byte in (2, 0, *subnet[host].packed))
-
-
-def _sysctl(name: str) -> Path:
-    return Path("/proc/sys", *name.split("."))
