@@ -108,7 +108,7 @@ def missing(settings: Settings, forced: Mapping[str, str] | None = None) -> list
         name = knob.settings[0]
         how = _mechanism(knob, value, forced)
         if how == "inet_diag":
-            refused += _missing_for_keeper(settings)
+            refused += _missing_for_reaper(settings)
         elif how == "emulation":
             refused += _missing_for_recycle(settings)
         elif how == "none" and not _comes_later(knob):
@@ -189,7 +189,7 @@ class Tuning:
                         raise CapabilityError(f"{self._node.name}: this kernel has no {name}", _OTHER, "no-such-sysctl")
         with ExitStack() as stack:
             if "inet_diag" in beside:
-                self._keep_time(stack)
+                self._reap(stack)
             if "emulation" in beside:
                 self._recycle(stack)
             self._beside = stack.pop_all()
@@ -215,26 +215,26 @@ class Tuning:
             found = sysctl.read(one)
         return found
 
-    def _keep_time(self, stack: ExitStack) -> None:
-        from twlab.tuning.time_wait_reaper import Keeper
+    def _reap(self, stack: ExitStack) -> None:
+        from twlab.tuning.time_wait_reaper import TimeWaitReaper
 
         assert self._settings.time_wait_s is not None
-        keeper = Keeper(self._node, self._settings.time_wait_s)
+        reaper = TimeWaitReaper(self._node, self._settings.time_wait_s)
         self.mechanisms["time_wait_s"] = f"sockets ended over inet_diag at {self._settings.time_wait_s:.3f} s"
 
         def stop() -> None:
-            self.mechanisms["time_wait_s"] += f": {keeper.stop()}"
+            self.mechanisms["time_wait_s"] += f": {reaper.stop()}"
 
         stack.callback(stop)
 
     def _recycle(self, stack: ExitStack) -> None:
-        from twlab.tuning.recycle_emulation import Door
+        from twlab.tuning.recycle_emulation import RecycleEmulation
 
-        door = stack.enter_context(
-            Door(self._node, self._loop, self._transcript, cookies=self._settings.syncookies == _COOKIES_ALWAYS)
-        )
+        cookies = self._settings.syncookies == _COOKIES_ALWAYS
+        emulation = RecycleEmulation(self._node, self._loop, self._transcript, cookies=cookies)
+        stack.enter_context(emulation)
         self.mechanisms["tw_recycle"] = (
-            f"emulated at the node's door ({door.mechanism}), which counts PAWSPassive and ListenDrops"
+            f"emulated for incoming segments ({emulation.mechanism}), which counts PAWSPassive and ListenDrops"
         )
 
 
@@ -258,7 +258,7 @@ def _comes_later(knob: Knob) -> bool:
     return knob.sysctl.startswith(_CONNTRACK) and sysctl.read(_CONNTRACK + "nf_conntrack_max") is None
 
 
-def _missing_for_keeper(settings: Settings) -> list[CapabilityError]:
+def _missing_for_reaper(settings: Settings) -> list[CapabilityError]:
     asked = f"time_wait_s={settings.time_wait_s:g}"
     if (settings.time_wait_s or 0) > _CONSTANT_S:
         return [
