@@ -4,42 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from twlab.planner.demand import LINUX_TIME_WAIT_S, ORIGIN, REUSE_LOOPBACK, REUSE_ON, Demand
+from twlab.planner.ways import RECOMMENDED, Way
 from twlab.ports import PortChoice
-
-if TYPE_CHECKING:
-    from twlab.planner.plan import Way
 
 _BUSY = 0.1  # processors: less than that is not worth a sentence
 ROOM = 1.25  # how far above the rate a ceiling should be, since neither arrivals nor origins are even
-# What costs no correctness first. Shortening comes after all of these, if it comes.
-_BEST = (
-    "keep-alive",
-    "wider-range",
-    "more-sources",
-    "more-origin-ports",
-    "tw-reuse",
-    "bind-no-port",
-    "named-ports",
-    "origin-closes-first",
-)
-_WHY = {
-    "keep-alive": "it saves the handshakes, too, and every closed connection keeps its whole TIME_WAIT; see that the pool serves all clients "
-    "(most proxies keep one for each client by default)",
-    "wider-range": "one sysctl, and every closed connection keeps its whole TIME_WAIT; see that no service listens in the range",
-    "more-sources": "every closed connection keeps its whole TIME_WAIT",
-    "more-origin-ports": "every closed connection keeps its whole TIME_WAIT; a proxy that calls bind() before connect() needs "
-    "IP_BIND_ADDRESS_NO_PORT, or all origins share one range",
-    "tw-reuse": "a port is taken over after a second, from above the old connection's numbers and with PAWS on guard (scenario tw-reuse-safe); "
-    "it needs timestamps at both ends, and a proxy that lets connect() choose the port",
-    "bind-no-port": "one socket option (Linux 4.2; HAProxy, nginx and curl set it), and origins share the ports again",
-    "named-ports": "with timestamps Linux opens a four-tuple again at once, with PAWS on guard (scenario tw-reuse-safe, arm bound-port); name ports "
-    "outside ip_local_port_range, where no neighbour takes them, and set SO_REUSEADDR",
-    "origin-closes-first": "the TIME_WAIT is then at the origin, whose listening port it does not use up. The origin has to close at once: asked "
-    "to by a header, nginx and many others close too, and whichever is first has the TIME_WAIT, which is luck (docs/proxies.md)",
-}
 
 
 def advise(demand: Demand, asked: Way, ways: Mapping[str, Way], longest_s: float) -> list[str]:
@@ -92,7 +63,7 @@ def _what_to_do(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str
     better = asked.ceiling_per_s * 1.01
     good = [
         name
-        for name in _BEST
+        for name in RECOMMENDED
         if ways[name].serves(demand.rate_per_s, ROOM)
         and ways[name].ceiling_per_s > better
         and (name != "keep-alive" or demand.keep_alive)
@@ -105,8 +76,8 @@ def _what_to_do(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str
             alone
             + f"({kept}source addresses x ports of the origin x range). {many:,} source addresses in all would do."
         ]
-    lines = [f"First: {ways[good[0]].change} ({_up_to(ways[good[0]])}): {_WHY[good[0]]}."]
-    return lines + [f"Or: {ways[name].change} ({_up_to(ways[name])}): {_WHY[name]}." for name in good[1:]]
+    lines = [f"First: {ways[good[0]].change} ({_up_to(ways[good[0]])}): {RECOMMENDED[good[0]]}."]
+    return lines + [f"Or: {ways[name].change} ({_up_to(ways[name])}): {RECOMMENDED[name]}." for name in good[1:]]
 
 
 def _who_binds(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str]:

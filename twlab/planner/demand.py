@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 
 from twlab.errors import UsageError
-from twlab.ports import LINUX_PORTS, PortChoice, usable
+from twlab.ports import LINUX_PORTS, LINUX_RANGE, PortChoice, usable
 
 PROXY, ORIGIN = "proxy", "origin"
 LINUX_TIME_WAIT_S = 60.0
@@ -109,7 +109,7 @@ class Demand:
         if self.port_low > self.port_high:
             raise UsageError(
                 f"ports {self.port_low}-{self.port_high}: the first is above the last",
-                "e.g. --ports 32768-60999",
+                f"for example --ports {LINUX_RANGE}",
                 "bad-plan",
             )
         if self.closes_first not in (PROXY, ORIGIN):

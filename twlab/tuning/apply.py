@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from twlab.errors import CapabilityError
 from twlab.linux import sysctl, tcp_sockets
 from twlab.loop import Loop
+from twlab.ports import LINUX_PORTS
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings, describe
 from twlab.tuning.baseline import BASELINE, pinned
@@ -58,7 +59,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _port_range(low: int | None, high: int | None) -> str:
-    usual_low, usual_high = 32768, 60999
+    usual_low, usual_high = LINUX_PORTS
     low = low if low is not None else min(usual_low, high or usual_low)
     return f"{low} {high if high is not None else max(usual_high, low)}"
 

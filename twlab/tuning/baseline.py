@@ -13,6 +13,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from twlab.ports import LINUX_PORT_COUNT, LINUX_PORTS
+
 
 class Pin(NamedTuple):
     """One sysctl of the baseline.
@@ -66,7 +68,11 @@ BASELINE: tuple[Pin, ...] = (
         "0",
         "Linux: 1024. A port range may begin anywhere, and a proxy without rights may listen on port 80",
     ),
-    Pin("net.ipv4.ip_local_port_range", "32768 60999", "28232 ports: the number in every statement on port exhaustion"),
+    Pin(
+        "net.ipv4.ip_local_port_range",
+        "{} {}".format(*LINUX_PORTS),
+        f"{LINUX_PORT_COUNT} ports: the number in every statement on port exhaustion",
+    ),
     Pin("net.ipv4.ip_local_reserved_ports", "", "none is left out of that range"),
     Pin("net.ipv4.ip_autobind_reuse", "0", "bind to port 0 does not share ports that are in use"),
     Pin("net.ipv4.ip_nonlocal_bind", "0", "only addresses that the node has"),
