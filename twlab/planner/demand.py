@@ -118,7 +118,8 @@ class Demand:
             raise _bad(f"choice={self.choice} is not possible: {', '.join(PortChoice)} is wanted")
         if self.busiest is not None and self.busiest < 1 / self.origins:
             raise _bad(
-                f"busiest={self.busiest:g} is not possible: of {self.origins} origins the busiest has at least {1 / self.origins:.4g}"
+                f"busiest={self.busiest:g} is not possible: of {self.origins} origins the busiest has at least "
+                f"{1 / self.origins:.4g}"
             )
         if self.without_timestamps > self.origins:
             raise _bad(

@@ -166,7 +166,8 @@ KINDS: Mapping[str, Kind] = {
     "stale-data": Kind(
         "stale-data",
         "the application reads bytes of a dead connection, and nobody sees an error",
-        "late share x (1 - quiet / delay) x rate x life / four-tuples x window / (15,625,000/s x (delay - quiet)); 0 with timestamps, "
+        "late share x (1 - quiet / delay) x rate x life / four-tuples x window / (15,625,000/s x (delay - "
+        "quiet)); 0 with timestamps, "
         "and 0 as long as no connection outruns the clock of initial sequence numbers",
         "RFC 9293 3.4.1 and 3.6.1; RFC 6528; RFC 7323 5; Linux net/core/secure_seq.c (64 ns a tick)",
         _stale_data,
@@ -174,7 +175,8 @@ KINDS: Mapping[str, Kind] = {
     "stale-data-unrelated-isn": Kind(
         "stale-data-unrelated-isn",
         "the same behind a NAT or a virtual address, where initial sequence numbers have nothing to do with each other",
-        "late share x (1 - quiet / delay) x rate x life / four-tuples x window / 2^32, half with timestamps. A receiver that follows RFC 5961 "
+        "late share x (1 - quiet / delay) x rate x life / four-tuples x window / 2^32, half with timestamps. A "
+        "receiver that follows RFC 5961 "
         "wants a fitting acknowledgement number besides, which makes it rarer still",
         "RFC 9293 3.10.7.4; RFC 5961 5; RFC 7323 5",
         _unrelated,
@@ -189,7 +191,8 @@ KINDS: Mapping[str, Kind] = {
     "lost-last-ack": Kind(
         "lost-last-ack",
         "the peer, whose FIN is answered by a RST, is told that its connection broke",
-        "loss x (1 - (1 - loss)^2)^n, where the n-th repeated FIN still meets TIME_WAIT: 0.2 s x (2^n - 1) <= TIME_WAIT",
+        "loss x (1 - (1 - loss)^2)^n, where the n-th repeated FIN still meets TIME_WAIT: 0.2 s x (2^n - 1) <= "
+        "TIME_WAIT",
         "RFC 1323 B.2; RFC 6298; Linux TCP_RTO_MIN",
         _lost_last_ack,
     ),
@@ -218,7 +221,8 @@ KINDS: Mapping[str, Kind] = {
     "syn-into-time-wait": Kind(
         "syn-into-time-wait",
         "the origin's TIME_WAIT answers the SYN with an ACK; the connect succeeds a moment later, by way of a reset",
-        "0 with timestamps, or while no connection outruns the clock of initial sequence numbers before its four-tuple's turn comes again; else 1",
+        "0 with timestamps, or while no connection outruns the clock of initial sequence numbers before its "
+        "four-tuple's turn comes again; else 1",
         "RFC 1122 4.2.2.13; RFC 6191; Linux tcp_timewait_state_process",
         _answered_late,
     ),

@@ -59,7 +59,8 @@ def under_load(
     if wanted.port_low and wanted.port_high and wanted.time_wait_s:
         count = wanted.port_high - wanted.port_low + 1
         lab.note(
-            f"{count} ports / {wanted.time_wait_s:g} s of TIME_WAIT: {count / wanted.time_wait_s:g} new connections a second, and no more"
+            f"{count} ports / {wanted.time_wait_s:g} s of TIME_WAIT: {count / wanted.time_wait_s:g} new "
+            "connections a second, and no more"
         )
     lab.step(f"{software.name} starts: {software.ways.get(way, way)}.")
     origins = [WebServer(lab.network["server"], lab.loop, port, hangs_up=origin_closes) for port in _ORIGIN_PORTS]
@@ -82,7 +83,8 @@ def under_load(
         while not clients.done and lab.now_s < until_s:
             if not lab.loop.wait_until(lambda: clients.done, _TOLD_EVERY_S):
                 lab.note(
-                    f"{clients.asked} requests: {clients.answers['200']} answered; {tcp_sockets.count(proxy)} sockets in TIME_WAIT"
+                    f"{clients.asked} requests: {clients.answers['200']} answered; {tcp_sockets.count(proxy)} "
+                    "sockets in TIME_WAIT"
                 )
         in_time_wait = sum(entry.remote_port in _ORIGIN_PORTS for entry in tcp_sockets.table(proxy))
         complaints = [

@@ -65,7 +65,8 @@ def ack_for_unsent(lab: Lab, *, placed: bool = False, waits: bool = True, family
     lab.close(old, peer)
 
     lab.step(
-        "Two seconds later the client opens the same four-tuple again. The old segment arrives where the new stream begins."
+        "Two seconds later the client opens the same four-tuple again. The old segment arrives where the new "
+        "stream begins."
     )
     lab.sleep(2)
     again = lab.reopen(old, listener)

@@ -20,7 +20,8 @@ UNCHANGED = Observation(in_time_wait=True, reopened=False, refused_by="EADDRNOTA
         "time-wait": Arm(Settings(time_wait_s=1), expect=Observation(in_time_wait=False, reopened=True, refused_by=""))
     },
     reads="Linux Documentation/networking/ip-sysctl.rst (tcp_fin_timeout), net/ipv4/tcp.c (__tcp_close, tcp_fin_time), "
-    "net/ipv4/tcp_minisocks.c (tcp_time_wait: the timeout it is given counts for FIN_WAIT2 alone), include/net/tcp.h (TCP_TIMEWAIT_LEN)",
+    "net/ipv4/tcp_minisocks.c (tcp_time_wait: the timeout it is given counts for FIN_WAIT2 alone), "
+    "include/net/tcp.h (TCP_TIMEWAIT_LEN)",
 )
 def fin_timeout_myth(lab: Lab, *, family: int = 4) -> Observation:
     """Lowering tcp_fin_timeout does not shorten TIME_WAIT: it only ends sooner a FIN_WAIT2 that no

@@ -38,7 +38,8 @@ LOST = Observation(answers="R", received=0, server_error="", left="nothing")
             expect=Observation(answers="A", received=len(REPLY), server_error="", left="TIME_WAIT"),
         ),
     },
-    reads="RFC 1122 section 4.2.2.13 (half-duplex close); RFC 9293 section 3.6.1; Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process, the "
+    reads="RFC 1122 section 4.2.2.13 (half-duplex close); RFC 9293 section 3.6.1; Linux net/ipv4/tcp_minisocks.c "
+    "(tcp_timewait_state_process, the "
     "FIN_WAIT2 substate), net/ipv4/tcp.c (__tcp_close)",
 )
 def finwait2_data(

@@ -45,7 +45,8 @@ CUT = {"sender_told": "", "receiver_told": "ECONNRESET", "in_time_wait": 0}
             expect=Observation(**WHOLE, receiver_told="", in_time_wait=0),
         ),
     },
-    reads="socket(7) (SO_LINGER); RFC 9293 sections 3.10.5 and 3.10.7.4; RFC 6928; Linux net/ipv4/tcp.c (__tcp_close, tcp_disconnect, "
+    reads="socket(7) (SO_LINGER); RFC 9293 sections 3.10.5 and 3.10.7.4; RFC 6928; Linux net/ipv4/tcp.c "
+    "(__tcp_close, tcp_disconnect, "
     "tcp_recvmsg_locked), net/ipv4/tcp_input.c (tcp_reset, tcp_fin)",
 )
 def linger_truncation(

@@ -47,7 +47,8 @@ HURT = {"same_port": True, "foreign_bytes": STALE, "bytes_missing": 0, "errors":
         ),
     },
     reads="RFC 6888 section 3, REQ-8; RFC 5382 section 5, REQ-5; RFC 7857 section 2, TCP RST; RFC 9293 section 3.6.1; "
-    "Linux Documentation/networking/nf_conntrack-sysctl.rst (nf_conntrack_tcp_timeout_*), net/ipv4/tcp_input.c (tcp_validate_incoming)",
+    "Linux Documentation/networking/nf_conntrack-sysctl.rst (nf_conntrack_tcp_timeout_*), net/ipv4/tcp_input.c "
+    "(tcp_validate_incoming)",
 )
 def nat_early_release(
     lab: Lab, *, rest_s: float = 2.5, reset: bool = False, fitted: bool = True, family: int = 4
@@ -96,7 +97,8 @@ def nat_early_release(
     (entry,) = lab.conntrack("nat")
 
     lab.step(
-        f"{rest_s:g} s later the gateway has forgotten that, if its timer is shorter. The second client connects from the same port."
+        f"{rest_s:g} s later the gateway has forgotten that, if its timer is shorter. The second client connects "
+        "from the same port."
     )
     lab.sleep(rest_s)
     new = second.connect(server, 80, source_port=40_000, family=family)

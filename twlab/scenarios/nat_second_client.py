@@ -15,8 +15,13 @@ HICCUP = {"same_port": 1, "connected": 1, "refused_as_old": 1, "resets": 1, "syn
 # The client's SYNs at 0, 1, 3, 7, 15, 31 and 63 s, each of which renews the TIME_WAIT, until its
 # kernel gives up after 127 s.
 OUTAGE = {
-    "same_port": 1, "connected": 0, "error": "ETIMEDOUT", "gave_up_s": between(126, 136), "refused_as_old": at_least(7), "syns": at_least(7)
-}  # fmt: skip
+    "same_port": 1,
+    "connected": 0,
+    "error": "ETIMEDOUT",
+    "gave_up_s": between(126, 136),
+    "refused_as_old": at_least(7),
+    "syns": at_least(7),
+}
 SMOOTH = {"same_port": 1, "connected": 1, "refused_as_old": 0, "resets": 0, "syns": 1, "time_waits": 1}
 
 
@@ -90,7 +95,8 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
             expect=Observation(same_port=0, connected=1, refused_as_old=0, resets=0, syns=1, time_waits=2, rearmed=0),
         ),
     },
-    reads="Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process), net/ipv4/tcp_input.c (tcp_rcv_synsent_state_process), "
+    reads="Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process), net/ipv4/tcp_input.c "
+    "(tcp_rcv_synsent_state_process), "
     "Documentation/networking/nf_conntrack-sysctl.rst; RFC 6191; RFC 1337 section 3; RFC 6888 section 3, REQ-8",
     predict=predict,
 )

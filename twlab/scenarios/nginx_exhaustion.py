@@ -65,7 +65,8 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
             settings=Settings(tw_reuse=1),
         ),
     },
-    reads="nginx: ngx_http_upstream_module (keepalive), ngx_http_proxy_module (proxy_bind, proxy_http_version); Linux net/ipv4/inet_hashtables.c "
+    reads="nginx: ngx_http_upstream_module (keepalive), ngx_http_proxy_module (proxy_bind, proxy_http_version); "
+    "Linux net/ipv4/inet_hashtables.c "
     "(__inet_hash_connect)",
     predict=predict,
     sizes=("time_wait_s", "port_low", "port_high"),

@@ -32,7 +32,8 @@ UNHARMED = Observation(in_time_wait=CLOSED, overflows=0, answer_to_fin="A", last
         ),
     },
     remedies={"enough": Arm(Settings(max_tw_buckets=CLOSED), expect=UNHARMED)},
-    reads="Linux Documentation/networking/ip-sysctl.rst (tcp_max_tw_buckets), net/ipv4/inet_timewait_sock.c (inet_twsk_alloc), "
+    reads="Linux Documentation/networking/ip-sysctl.rst (tcp_max_tw_buckets), net/ipv4/inet_timewait_sock.c "
+    "(inet_twsk_alloc), "
     "net/ipv4/tcp_minisocks.c (tcp_time_wait); RFC 9293 section 3.6.1",
 )
 def overflow(lab: Lab, *, orphans: int = 0, family: int = 4) -> Observation:

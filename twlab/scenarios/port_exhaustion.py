@@ -86,7 +86,8 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
             Settings(), given={"opener_closes": False}, expect=Observation(failed=0, error="", most_in_time_wait=0)
         ),
     },
-    reads="RFC 6056 section 2.1; Linux net/ipv4/inet_hashtables.c (__inet_hash_connect), net/ipv4/inet_connection_sock.c "
+    reads="RFC 6056 section 2.1; Linux net/ipv4/inet_hashtables.c (__inet_hash_connect), "
+    "net/ipv4/inet_connection_sock.c "
     "(inet_csk_find_open_port); ip(7), IP_BIND_ADDRESS_NO_PORT and IP_LOCAL_PORT_RANGE",
     predict=predict,
     sizes=("time_wait_s", "port_low", "port_high"),
@@ -183,7 +184,8 @@ def next_door(lab: Lab, choice: PortChoice, family: int) -> None:
     """
     proxy, server = lab["proxy"].node, lab["server"].node
     lab.step(
-        f"Another program opens and closes {NEIGHBOURS_PORTS} connections to another port of the server; ports by {choice}."
+        f"Another program opens and closes {NEIGHBOURS_PORTS} connections to another port of the server; ports by "
+        f"{choice}."
     )
     load = Load(
         rate_per_s=1000,

@@ -80,7 +80,8 @@ def rearm(lab: Lab, *, arrives: str = "", family: int = 4) -> Observation:
     from_server = match(source=server.address(family))
 
     lab.step(
-        "The server sends a little; the client closes, then the server. The wire keeps copies of the server's data and FIN."
+        "The server sends a little; the client closes, then the server. The wire keeps copies of the server's "
+        "data and FIN."
     )
     data, fin = wire.copy(from_server & match(payload=True)), wire.copy(from_server & match(having="F"))
     connection = client.connect(server, 80, source_port=40_000, family=family)

@@ -26,7 +26,8 @@ ALL_PASS = {"failed": 0, "refused": 0, "answers": 0}
             Settings(tw_recycle=True), on={"client": Settings(timestamps=0)}, expect=Observation(**ALL_PASS, clocks=0)
         ),
     },
-    reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_peer_is_proven); Linux net/core/secure_seq.c (secure_tcp_seq_and_ts_off); RFC 7323 section 5.4",
+    reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_peer_is_proven); Linux net/core/secure_seq.c "
+    "(secure_tcp_seq_and_ts_off); RFC 7323 section 5.4",
 )
 def recycle_offsets(lab: Lab) -> Observation:
     """Without any NAT, a client that gives each connection a timestamp offset of its own loses half

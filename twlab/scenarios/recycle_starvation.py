@@ -80,7 +80,8 @@ def recycle_starvation(
     let_in = 0
 
     lab.step(
-        f"The first client, whose clock is {behind_s:g} s ahead, connects again and again for {busy_s:g} s; the second one tries in between."
+        f"The first client, whose clock is {behind_s:g} s ahead, connects again and again for {busy_s:g} s; the "
+        "second one tries in between."
     )
     began_s = lab.now_s
     while True:

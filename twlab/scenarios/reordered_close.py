@@ -28,7 +28,8 @@ REOPENED = {"reopen": True}
             expect=Observation(late_answer="A", paws_drops=1, **WHOLE),
         ),
     },
-    reads="RFC 9293 section 3.10.7.4; RFC 1337 section 1; RFC 8985; Linux net/ipv4/tcp_input.c (tcp_data_queue_ofo), net/ipv4/tcp_minisocks.c",
+    reads="RFC 9293 section 3.10.7.4; RFC 1337 section 1; RFC 8985; Linux net/ipv4/tcp_input.c "
+    "(tcp_data_queue_ofo), net/ipv4/tcp_minisocks.c",
 )
 def reordered_close(lab: Lab, *, reopen: bool = False, family: int = 4) -> Observation:
     """A FIN that overtakes data harms no reader, however short TIME_WAIT is; what arrives after the

@@ -70,7 +70,8 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
             settings=Settings(tw_reuse=1),
         ),
     },
-    reads="Squid 5: server_persistent_connections, tcp_outgoing_address, cache_peer (connect-fail-limit); Linux net/ipv4/inet_connection_sock.c "
+    reads="Squid 5: server_persistent_connections, tcp_outgoing_address, cache_peer (connect-fail-limit); Linux "
+    "net/ipv4/inet_connection_sock.c "
     "(inet_csk_get_port)",
     predict=predict,
     sizes=("time_wait_s", "port_low", "port_high"),

@@ -120,7 +120,8 @@ def stale_segment(
         return "unharmed" if read == b"n" * (100 + first + 1000) and not new.error else "harmed"
 
     lab.step(
-        f"A segment of an old connection arrives {delay_s:g} s late; just before, its four-tuple is wanted again. Trials: {trials}."
+        f"A segment of an old connection arrives {delay_s:g} s late; just before, its four-tuple is wanted again. "
+        f"Trials: {trials}."
     )
     outcomes = lab.side_by_side(trial(port) for port in random.sample(range(20_000, 60_000), trials))
     counts = {outcome: outcomes.count(outcome) for outcome in ("harmed", "delayed", "unharmed")}

@@ -63,7 +63,8 @@ WITH_TIMESTAMPS = table(
                 after=[YES] * 4,
                 let_in_against_rfc1122="",
                 let_in_against_rfc6191="",
-                refused_against_rfc6191="before/older before/equal before/newer next/none next/older next/equal next/newer",
+                refused_against_rfc6191="before/older before/equal before/newer next/none next/older next/equal "
+                "next/newer",
             ),
         ),
     },

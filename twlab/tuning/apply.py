@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from twlab.network import Node
 
 _LAB = "run it on the lab kernel: --engine guest"
-_OTHER = "run it on another kernel (--engine guest is the lab kernel, --engine host this machine's), or leave this setting out"
+_OTHER = (
+    "run it on another kernel (--engine guest is the lab kernel, --engine host this machine's), or leave "
+    "this setting out"
+)
 _CONSTANT_S = 60  # include/net/tcp.h, TCP_TIMEWAIT_LEN
 _COOKIES_ALWAYS = 2
 _CONNTRACK = "net.netfilter."
@@ -276,7 +279,10 @@ def _missing_for_recycle(settings: Settings) -> list[CapabilityError]:
     if not settings.tw_recycle:
         return []
     if find_spec("netfilterqueue") is None:
-        message = "this kernel has no net.ipv4.tcp_tw_recycle (removed in Linux 4.12), and without the package netfilterqueue it cannot be emulated"
+        message = (
+            "this kernel has no net.ipv4.tcp_tw_recycle (removed in Linux 4.12), and without the package "
+            "netfilterqueue it cannot be emulated"
+        )
         return [CapabilityError(message, _LAB, "no-tw-recycle")]
     return _missing_sock_destroy("tw_recycle=1")
 
@@ -284,7 +290,10 @@ def _missing_for_recycle(settings: Settings) -> list[CapabilityError]:
 def _missing_sock_destroy(asked: str) -> list[CapabilityError]:
     if tcp_sockets.destroyable():
         return []
-    message = f"{asked}: this kernel does not end TIME_WAIT sockets on request, as Linux 6.0 with CONFIG_INET_DIAG_DESTROY does"
+    message = (
+        f"{asked}: this kernel does not end TIME_WAIT sockets on request, as Linux 6.0 with "
+        "CONFIG_INET_DIAG_DESTROY does"
+    )
     return [CapabilityError(message, _LAB, "no-sock-destroy")]
 
 
@@ -292,7 +301,10 @@ def _missing_congestion_control(settings: Settings) -> list[CapabilityError]:
     wanted, allowed = settings.congestion_control, sysctl.read("net.ipv4.tcp_allowed_congestion_control") or ""
     if wanted is None or wanted in allowed.split():
         return []
-    remedy = f"it allows: {allowed}; the administrator adds others with sysctl net.ipv4.tcp_allowed_congestion_control, on the machine itself"
+    remedy = (
+        f"it allows: {allowed}; the administrator adds others with sysctl "
+        "net.ipv4.tcp_allowed_congestion_control, on the machine itself"
+    )
     return [
         CapabilityError(f"this kernel does not allow congestion_control={wanted} here", remedy, "no-congestion-control")
     ]
