@@ -1,9 +1,10 @@
-"""The connections that a NAT gateway tracks: seen, counted, and forgotten. Over ctnetlink,
-in-process, IPv4 and IPv6.
+"""Lists, counts and deletes the connections that a NAT gateway tracks.
 
-What conntrack(8) does, on a plain netlink socket, which belongs to the network namespace in which
-it was made. Only TCP is looked at. (Linux include/uapi/linux/netfilter/nfnetlink_conntrack.h,
-nf_conntrack_tcp.h, net/netfilter/nf_conntrack_netlink.c)
+Over ctnetlink, in-process, IPv4 and IPv6, TCP only. It does what conntrack(8) does, on a plain
+netlink socket, which belongs to the network namespace in which it was made.
+
+Source: Linux include/uapi/linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_tcp.h,
+net/netfilter/nf_conntrack_netlink.c.
 """
 
 from __future__ import annotations
@@ -64,16 +65,16 @@ class Entry(NamedTuple):
 
     @property
     def outside(self) -> tuple[str, int]:
-        """The address and port that the connection has outside."""
+        """Address and port of the connection on the outside."""
         return self.reply.destination, self.reply.destination_port
 
     def words(self) -> str:
-        """``10.0.1.1:40000 > 10.2.1.1:80 as 10.1.1.1:40000 TIME_WAIT``"""
+        """Return one line: ``10.0.1.1:40000 > 10.2.1.1:80 as 10.1.1.1:40000 TIME_WAIT``."""
         shown = self.as_dict()
         return f"{shown['inside']} > {shown['to']} as {shown['outside']} {self.state}"
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values for the evidence."""
+        """Return JSON values for the evidence."""
         return {
             "state": self.state,
             "inside": _place(self.original.source, self.original.source_port),
@@ -84,10 +85,10 @@ class Entry(NamedTuple):
 
 
 def table(node: NodeNamespace) -> list[Entry]:
-    """All TCP connections that `node` tracks, by their inside address and port.
+    """List the TCP connections that `node` tracks, by inside address and port.
 
     Raises:
-        CapabilityError: the kernel does not tell (``no-conntrack-netlink``).
+        CapabilityError: the kernel has no ctnetlink (``no-conntrack-netlink``).
     """
     with _channel(node) as channel:
         _send(channel, _GET, netlink.DUMP)
@@ -98,8 +99,9 @@ def table(node: NodeNamespace) -> list[Entry]:
 
 
 def count(node: NodeNamespace) -> int:
-    """How many connections of any protocol `node` tracks; the kernel's own count, without listing
-    them. Raises as `table`.
+    """Count the connections that `node` tracks, of any protocol.
+
+    It is the kernel's count, without a list. Raises as `table`.
     """
     with _channel(node) as channel:
         _send(channel, _GET_STATS, 0)
@@ -108,8 +110,9 @@ def count(node: NodeNamespace) -> int:
 
 
 def delete(node: NodeNamespace, entries: Iterable[Entry]) -> int:
-    """Have `node` forget these connections at once, as ``conntrack -D`` does. How many it still
-    knew.
+    """Delete these connections from the table of `node`, as ``conntrack -D`` does.
+
+    Returns how many the table still had.
 
     Raises:
         CapabilityError: as `table`.
@@ -128,14 +131,14 @@ def delete(node: NodeNamespace, entries: Iterable[Entry]) -> int:
 
 
 def by_state(entries: Iterable[Entry]) -> dict[str, int]:
-    """How many of `entries` are in each state, in the order of a connection's life."""
+    """Count `entries` by state, in the order of a connection's life."""
     counted = Counter(entry.state for entry in entries)
     return {state: counted[state] for state in STATES if counted[state]}
 
 
 @contextmanager
 def _channel(node: NodeNamespace) -> Iterator[socket.socket]:
-    """A netlink socket to the connection tracking of `node`."""
+    """Open a netlink socket to the connection tracking of `node`."""
     try:
         channel = node.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.NETFILTER)
     except OSError as error:
@@ -149,8 +152,9 @@ def _send(channel: socket.socket, kind: int, flags: int, family: int = socket.AF
 
 
 def _answers(channel: socket.socket, until_done: bool = True) -> Iterator[tuple[int, int, bytes]]:
-    """Type, family and attributes of each message of the answer. Raises OSError, or CapabilityError
-    where nobody listens.
+    """Yield type, family and attributes of each message of the answer.
+
+    Raises OSError; CapabilityError where the kernel has no ctnetlink.
     """
     while True:
         for answer in netlink.answers(channel.recv(1 << 17)):
@@ -169,7 +173,7 @@ def _answers(channel: socket.socket, until_done: bool = True) -> Iterator[tuple[
 
 
 def _parse(family: int, data: bytes) -> Entry | None:
-    """One connection; None when it is not of TCP."""
+    """Read one connection; None if it is not of TCP."""
     found = dict(netlink.attributes(data))
     original, reply = _flow(family, found[_TUPLE_ORIGINAL]), _flow(family, found[_TUPLE_REPLY])
     if original is None or reply is None:

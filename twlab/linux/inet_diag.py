@@ -1,14 +1,14 @@
-"""The kernel's table of TCP sockets over inet_diag: listing in bulk, looking single sockets up,
-ending them.
+"""Lists, looks up and ends TCP sockets over inet_diag.
 
-What `ss` does, in this process and on plain sockets: a netlink socket belongs to the network
-namespace in which it was made and stays there, so one that was made inside a node reads that node's
-table from anywhere. sock_diag answers while the request is being sent, hence all answers can be
-read as soon as `send` returns. (Linux include/uapi/linux/inet_diag.h, net/ipv4/inet_diag.c)
+It does what `ss` does, in this process. A netlink socket belongs to the network namespace in which
+it was made: one made inside a node reads that node's table from anywhere. sock_diag answers while
+the request is being sent, so all answers can be read as soon as `send` returns.
 
-A TIME_WAIT socket is a mini-socket: it has no owner, no buffers, and the timer 3. A mini-socket can
-be in the state FIN_WAIT2 as well (the peer has not closed yet); the kernel shows that state, so
-asking for TIME_WAIT alone leaves those out.
+A TIME_WAIT socket is a mini-socket: it has no owner and no buffers, and its timer is 3. A
+mini-socket can be in the state FIN_WAIT2, too, if the peer has not closed yet. The kernel shows
+that state, so a request for TIME_WAIT alone leaves those out.
+
+Source: Linux include/uapi/linux/inet_diag.h, net/ipv4/inet_diag.c.
 """
 
 from __future__ import annotations
@@ -43,9 +43,12 @@ _BATCH = 100
 
 
 class Record(NamedTuple):
-    """One inet_diag_msg. `id` is the kernel's inet_diag_sockid as it stands (48 bytes): ports,
-    addresses, interface, cookie; it names the socket in later requests, and the cookie in it makes
-    sure that it is the same socket still."""
+    """One inet_diag_msg.
+
+    `id` is the kernel's inet_diag_sockid as it stands (48 bytes): ports, addresses, interface,
+    cookie. It names the socket in later requests. The cookie makes sure that it is still the same
+    socket.
+    """
 
     length: int
     family: int
@@ -61,8 +64,9 @@ class Record(NamedTuple):
 
 
 def open_socket() -> socket.socket:
-    """A netlink socket to the table of the network namespace that this thread is in. Close it
-    yourself. Raises OSError.
+    """Open a netlink socket to the table of this thread's network namespace.
+
+    The caller closes it. Raises OSError.
     """
     diag = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.SOCK_DIAG)
     diag.bind((0, 0))
@@ -70,13 +74,17 @@ def open_socket() -> socket.socket:
 
 
 def dump(diag: socket.socket, states: int) -> list[Record]:
-    """All sockets in one of `states` (a bit for each state), IPv4 and IPv6. Raises OSError."""
+    """List all sockets in one of `states`, IPv4 and IPv6.
+
+    `states` has a bit for each state. Raises OSError.
+    """
     return [record for part in dump_in_parts(diag, states) for record in part]
 
 
 def dump_in_parts(diag: socket.socket, states: int) -> Iterator[list[Record]]:
-    """The same, some 300 sockets at a time, for who has something else to do in between (not on
-    this netlink socket). Raises OSError.
+    """Yield the same list in parts of some 300 sockets.
+
+    The caller may do other work in between, but not on this netlink socket. Raises OSError.
     """
     # The older of the two requests is the only one that walks the kernel's hash table once for both
     # families.
@@ -89,8 +97,9 @@ def dump_in_parts(diag: socket.socket, states: int) -> Iterator[list[Record]]:
 
 
 def look_up(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[Record]:
-    """Those of `sockets`, each a family and an id, that are still there, as they are now; in the
-    order asked. Raises OSError.
+    """Return the records of those `sockets` that still exist, in the order given.
+
+    Each of `sockets` is a family and an id. Raises OSError.
     """
     answers = (data for batch in _ask(diag, _SOCK_DIAG_BY_FAMILY, sockets) for data in batch)
     return [
@@ -101,8 +110,9 @@ def look_up(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[R
 
 
 def socket_id(local: str, local_port: int, peer: str, peer_port: int) -> tuple[int, bytes]:
-    """Family and id of whichever socket a segment with these addresses meets: its connection, or
-    else the listener.
+    """Return family and id of the socket that a segment with these addresses meets.
+
+    That is its connection, or else the listener.
     """
     family = socket.AF_INET6 if ":" in local else socket.AF_INET
     return family, _SOCKET_ID.pack(
@@ -111,7 +121,8 @@ def socket_id(local: str, local_port: int, peer: str, peer_port: int) -> tuple[i
 
 
 def retransmission_timeout_s(diag: socket.socket, one: tuple[int, bytes]) -> float | None:
-    """The RTO of the connection `one`, now; None when only a mini-socket or nothing is left of it.
+    """Return the RTO of the connection `one`; None if only a mini-socket is left.
+
     Raises OSError.
     """
     request = _REQUEST_ONE.pack(one[0], socket.IPPROTO_TCP, 1 << (_INFO - 1), ALL_STATES, one[1])
@@ -124,8 +135,9 @@ def retransmission_timeout_s(diag: socket.socket, one: tuple[int, bytes]) -> flo
 
 
 def destroy(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[OSError]:
-    """End `sockets`, each a family and an id. A TIME_WAIT socket goes without a packet; any other
-    is aborted with a RST.
+    """End `sockets`, each a family and an id.
+
+    A TIME_WAIT socket ends without a packet; any other is aborted with a RST.
 
     Returns:
         One error for each that was not ended: ENOENT or ESTALE when it was gone already, EOPNOTSUPP
@@ -148,7 +160,7 @@ def _ask(diag: socket.socket, kind: int, sockets: Iterable[tuple[int, bytes]]) -
 
 
 def _parse(data: bytes) -> tuple[list[Record], bool]:
-    """The records of one datagram of a dump, and whether the dump ends with it."""
+    """Read the records of one datagram of a dump; True if the dump ends with it."""
     length, kind = struct.unpack_from("=IH", data)
     # Mini-sockets answer in records of one length: nearly every datagram is parsed in one go.
     if kind in (_SOCK_DIAG_BY_FAMILY, _TCPDIAG_GETSOCK) and len(data) % length == 0:

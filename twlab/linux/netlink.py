@@ -59,7 +59,7 @@ def answers(data: bytes) -> Iterator[Answer]:
 
 
 def error_number(body: bytes) -> int:
-    """Return the errno in the body of an answer of type `ERROR`; 0 acknowledges the request."""
+    """Return the errno in an answer of type `ERROR`; 0 acknowledges the request."""
     return -_NUMBER.unpack_from(body)[0]
 
 
@@ -69,7 +69,10 @@ def attribute(kind: int, value: bytes) -> bytes:
 
 
 def attributes(data: bytes, start: int = 0) -> Iterator[tuple[int, bytes]]:
-    """Walk the attributes of `data` from byte `start` on: type without flags, and value."""
+    """Walk the attributes of `data` from byte `start` on: type and value.
+
+    The type comes without its flags.
+    """
     offset = start
     while offset + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, offset)

@@ -1,4 +1,4 @@
-"""Counts of a network namespace's TCP sockets: one short read, however many sockets there are.
+"""Counts a namespace's TCP sockets by one short read, however many there are.
 
 Source: /proc/net/sockstat and sockstat6 (Linux net/ipv4/proc.c, net/ipv6/proc.c).
 """
@@ -39,7 +39,10 @@ class Sockstat:
         return int(rest.split(maxsplit=1)[0])
 
     def in_use(self) -> int:
-        """Count the sockets in all states but TIME_WAIT, listening ones too, IPv4 and IPv6."""
+        """Count the sockets in all states but TIME_WAIT, IPv4 and IPv6.
+
+        Listening sockets count, too.
+        """
         texts = (os.pread(file, _MOST, 0) for file in self.descriptors)
         return sum(int(count) for text in texts for count in _IN_USE.findall(text))
 

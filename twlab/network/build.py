@@ -1,4 +1,4 @@
-"""Builds a topology: in-process, over netlink, nothing on the machine is touched."""
+"""Builds a topology in-process, over netlink; it changes nothing on the machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Loads topologies: from the folder `topologies/`, or from a user's file, with their options."""
+"""Loads topologies, and makes them with their options.
+
+From the folder `topologies/`, or from a user's file.
+"""
 
 from __future__ import annotations
 

@@ -19,17 +19,14 @@ _MOST_ADDRESSES = 253  # at one end of a link: host 254 is the other end
 
 
 class Topology(Topo):
-    """A Mininet `Topo` whose links have fixed addresses and whose nodes know their routes.
+    """A Mininet `Topo` with fixed addresses on its links, and routes on its nodes.
 
     Subclasses write `build`:
 
-        class Pair(Topology):
-            def build(self, mtu: int = 1500) -> None:
-                self.addHost("client", cls=Endpoint)
-                self.addHost("wire", cls=WireNode)
-                self.addHost("server", cls=Endpoint)
-                self.join("client", "wire", "10.0.1.0/24", mtu=mtu)
-                self.join("server", "wire", "10.2.1.0/24", mtu=mtu)
+    class Pair(Topology): def build(self, mtu: int = 1500) -> None: self.addHost("client",
+    cls=Endpoint) self.addHost("wire", cls=WireNode) self.addHost("server", cls=Endpoint)
+    self.join("client", "wire", "10.0.1.0/24", mtu=mtu) self.join("server", "wire", "10.2.1.0/24",
+    mtu=mtu)
 
     Options of the topology are `build`'s arguments; they arrive as numbers or text.
     """
@@ -67,9 +64,7 @@ class Topology(Topo):
                 f'first: self.addHost("{unknown[0]}", cls=Endpoint)',
             )
         if other in self.g.edge.get(one, {}):
-            raise broken_topology(
-                f"{one} and {other} are linked twice", "leave out one of the two links"
-            )
+            raise broken_topology(f"{one} and {other} are linked twice", "leave out one of the two links")
         if not _is_subnet(subnet):
             raise broken_topology(
                 f"{subnet} is not a network of 256 addresses inside 10.0.0.0/8",
@@ -113,7 +108,10 @@ class Topology(Topo):
                 yield from ((ip4, 32, first), (ip6, 128, first))
 
     def _first_hops(self, start: str) -> dict[str, str]:
-        """Map each node that `start` reaches, nearest first, to the neighbour that leads there."""
+        """Map each node that `start` reaches to the neighbour that leads there.
+
+        The nearest comes first.
+        """
         firsts = {way: way for way in self.g.edge.get(start, {})}
         waiting = deque(firsts)
         while waiting:
@@ -133,13 +131,18 @@ class Topology(Topo):
 
 
 def describe(topology: Topo) -> dict[str, Any]:
-    """Describe a topology for a drawing: ``nodes``, name to role, and ``links``, pairs of names."""
+    """Describe a topology for a drawing.
+
+    ``nodes`` maps name to role; ``links`` are pairs of names.
+    """
     nodes = {name: topology.nodeInfo(name)["cls"].role for name in topology.nodes()}
     return {"nodes": nodes, "links": [list(link) for link in topology.links()]}
 
 
 def bounded(name: str, value: object, low: int, high: int) -> int:
-    """Return the topology option `name`, checked to be a whole number from `low` to `high`.
+    """Return `value` if it is a whole number from `low` to `high`.
+
+    `name` is the topology's option.
 
     Raises:
         UsageError: it is not (``bad-topology-option``).
@@ -159,9 +162,9 @@ def numbered(single: str, short: str, count: int) -> list[str]:
 
 
 def port_range(name: str, value: object) -> str:
-    """Return the topology option `name`, checked to be ports like ``40000-40127``.
+    """Return `value` as text if it is a range of ports like ``40000-40127``.
 
-    One port, or an empty text, passes too.
+    One port, or an empty text, passes too. `name` is the topology's option.
 
     Raises:
         UsageError: it is not (``bad-topology-option``).

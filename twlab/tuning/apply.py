@@ -1,10 +1,9 @@
-"""Puts the baseline and an arm's settings into force on one node, by whichever mechanism the
-running kernel offers.
+"""Applies the baseline and an arm's settings to a node.
 
-A setting is a sysctl where the kernel has it. Two have a stand-in where it has not: the length of
-TIME_WAIT (its sockets are ended at the asked age over inet_diag, `keeper.py`) and tcp_tw_recycle
-(its rule is applied to SYNs at the node's door, `recycle.py`). The result tells which it was. What
-can be had in neither way is refused before anything is built: `check`.
+A setting is a sysctl where the kernel has it. Two have a stand-in where it has not.
+`time_wait_reaper.py` ends TIME_WAIT sockets at the age asked for, over inet_diag.
+`recycle_emulation.py` applies the rule of tcp_tw_recycle to incoming SYNs. The evidence records
+which mechanism was used. `check` refuses a setting that has neither, before anything is built.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ _STAND_INS = {"net.ipv4.tcp_timewait_len": "inet_diag", "net.ipv4.tcp_tw_recycle
 
 
 class Knob(NamedTuple):
-    """Which sysctl holds a setting.
+    """The sysctl that holds a setting.
 
     Attributes:
         settings: names of the settings that go into it; any of them may be None, not all.
@@ -52,7 +51,7 @@ class Knob(NamedTuple):
     remedy: str = _OTHER
 
     def value(self, settings: Settings) -> str | None:
-        """The text to write for `settings`, or None when they leave this sysctl alone."""
+        """Return the text to write for `settings`; None if they leave this sysctl alone."""
         values = [getattr(settings, name) for name in self.settings]
         return None if all(value is None for value in values) else str(self.convert(*values))
 
@@ -101,7 +100,7 @@ KNOBS: tuple[Knob, ...] = (
 
 
 def missing(settings: Settings, forced: Mapping[str, str] | None = None) -> list[CapabilityError]:
-    """What this kernel cannot do of `settings`; empty when it can do all. Changes nothing.
+    """List what `settings` ask that this kernel cannot do; changes nothing.
 
     Args:
         forced: setting to mechanism: ``{"time_wait_s": "inet_diag"}``, ``{"tw_recycle":
@@ -122,7 +121,7 @@ def missing(settings: Settings, forced: Mapping[str, str] | None = None) -> list
 
 
 def check(settings: Settings, forced: Mapping[str, str] | None = None) -> None:
-    """Ask before anything is built whether this kernel can do what `settings` ask.
+    """Check before anything is built that this kernel can apply `settings`.
 
     Raises:
         CapabilityError: it cannot; the first reason of `missing`.
@@ -132,8 +131,9 @@ def check(settings: Settings, forced: Mapping[str, str] | None = None) -> None:
 
 
 class Tuning:
-    """The baseline and `settings` in force on `node`, from entering to leaving. Sysctls are not put
-    back: they end with the node.
+    """The baseline and `settings`, applied to `node` from entering to leaving.
+
+    Sysctls are not restored: they end with the node.
 
     Args:
         forced: see `missing`.
@@ -141,8 +141,8 @@ class Tuning:
     Attributes:
         effective: sysctl to the value read back after it was written; None where this kernel has no
             such sysctl.
-        mechanisms: setting to how it was put into force, where there is more than one way. A
-            mechanism that runs beside the lab adds how it did when it is left.
+        mechanisms: setting to how it was applied, where there is more than one way. A mechanism
+            that runs beside the lab adds its figures on leaving.
     """
 
     def __init__(
@@ -163,11 +163,11 @@ class Tuning:
         self.mechanisms: dict[str, str] = {}
 
     def __enter__(self) -> Tuning:
-        """Write, read back, and start what stands in for missing sysctls.
+        """Write, read back, and start the stand-ins for missing sysctls.
 
         Raises:
-            CapabilityError: the kernel refuses a value (``sysctl-refused``); what `missing` tells
-                beforehand is refused as well.
+            CapabilityError: the kernel refuses a value (``sysctl-refused``), or one of the reasons
+                of `missing`.
         """
         check(self._settings, self._forced)
         wanted = {pin.sysctl: pin.value for pin in BASELINE}
@@ -205,7 +205,7 @@ class Tuning:
         self._beside.close()
 
     def _put(self, name: str, value: str) -> str | None:
-        """Write `value`, unless it is there already; what is there then."""
+        """Write `value`, unless it is there already; return the value read back."""
         found: str | None = None
         for one in sysctl.expand(name):
             found = sysctl.read(one)
@@ -247,8 +247,10 @@ def _asked(settings: Settings) -> list[tuple[Knob, str]]:
 
 
 def _mechanism(knob: Knob, value: str, forced: Mapping[str, str] | None) -> str:
-    """How `value` is had: ``sysctl``; ``constant`` where the kernel lacks the sysctl and behaves so
-    anyway; a stand-in; or ``none``.
+    """Return how `value` is applied.
+
+    ``sysctl``; ``constant`` where the kernel lacks the sysctl and behaves so anyway; a stand-in; or
+    ``none``.
     """
     if choice := (forced or {}).get(knob.settings[0]):
         return choice
@@ -258,7 +260,7 @@ def _mechanism(knob: Knob, value: str, forced: Mapping[str, str] | None) -> str:
 
 
 def _comes_later(knob: Knob) -> bool:
-    """Conntrack may be a module that comes with the gateway's first rule."""
+    """Whether the sysctl may come with the gateway's first rule, in a module."""
     return knob.sysctl.startswith(_CONNTRACK) and sysctl.read(_CONNTRACK + "nf_conntrack_max") is None
 
 

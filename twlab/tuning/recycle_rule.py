@@ -26,7 +26,7 @@ WINDOW = 1  # TCP_PAWS_WINDOW: by how much a timestamp may be lower and still pa
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The last timestamp of a peer, and the whole second of the wall clock when it came."""
+    """The last timestamp of a peer, and the second of the wall clock when it came."""
 
     tsval: int
     stamp_s: int

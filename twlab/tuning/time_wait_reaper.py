@@ -1,11 +1,11 @@
-"""Ends a node's TIME_WAIT sockets at a given age, on a kernel without a sysctl for it.
+"""Ends a node's TIME_WAIT sockets at a given age.
 
-How it works. The kernel starts every TIME_WAIT with 60 s on its timer, and inet_diag shows how much
-is left; so each look at a socket gives its age. A timer that was re-armed (by a bare ACK, say)
-shows as a lower age. The reaper lists the sockets often enough to see each before its end, and
-notes when each is due. It looks a due socket up once more, ends it if it has reached the age, and
-postpones it if not. Listing costs 1 to 2 microseconds a socket. While /proc/net/sockstat counts no
-socket in TIME_WAIT, the reaper lists nothing.
+For kernels without a sysctl for it. How it works. The kernel starts every TIME_WAIT with 60 s on
+its timer, and inet_diag shows how much is left; so each look at a socket gives its age. A timer
+that was re-armed (by a bare ACK, say) shows as a lower age. The reaper lists the sockets often
+enough to see each before its end, and notes when each is due. It looks a due socket up once more,
+ends it if it has reached the age, and postpones it if not. Listing costs 1 to 2 microseconds a
+socket. While /proc/net/sockstat counts no socket in TIME_WAIT, the reaper lists nothing.
 
 It runs in a separate process, so that a scenario that is busy cannot make a TIME_WAIT last longer.
 The kernel ends that process when its parent dies. It keeps only the descriptors that it needs, and
@@ -57,7 +57,7 @@ class Report:
 
 
 class TimeWaitReaper:
-    """Process that ends the TIME_WAIT sockets of `node` at the age `age_s`, until `stop`.
+    """Process that ends the TIME_WAIT sockets of `node` at `age_s`, until `stop`.
 
     Args:
         age_s: at most 60. A socket ends within 50 ms after it, never before. Re-arming starts the
@@ -171,7 +171,7 @@ class _Sockets:
             self._report.worst_late_ms = max([self._report.worst_late_ms, *map(self._late_ms, of_age)])
 
     def _next_batch(self) -> list[tuple[int, bytes]]:
-        """Take due sockets off the list: family and id. Those that are postponed come back."""
+        """Take due sockets off the list; those that are postponed come back."""
         now = monotonic_s()
         batch: list[tuple[int, bytes]] = []
         while self._due and self._due[0][0] <= now and len(batch) < _BATCH:
@@ -183,5 +183,8 @@ class _Sockets:
         heapq.heappush(self._due, (now_s - self._late_ms(record) / 1000, record.family, record.id))
 
     def _late_ms(self, record: inet_diag.Record) -> int:
-        """Return how far the socket is past its age, at the time of `record`; negative before it."""
+        """Return how far the socket is past its age; negative before it.
+
+        At the time of `record`.
+        """
         return _CONSTANT_MS - record.expires_ms - self._age_ms

@@ -1,4 +1,4 @@
-"""Gives nodes that share one kernel, and so one clock, different TCP timestamp clocks.
+"""Shifts TCP timestamp clocks of nodes, which share one kernel's clock.
 
 Machines that have not booted together differ in that clock. Where the kernel has
 net.ipv4.tcp_timestamp_offset (the lab kernel), each node sets it. Elsewhere the gateway in front of
@@ -64,7 +64,9 @@ def apply(network: Network, loop: Loop, ahead_ms: Mapping[str, int], closing: Ex
 
 
 class TimestampShift:
-    """Shift of the clocks behind `gateway`, in the segments that it forwards, until `close`.
+    """Shift of the clocks behind `gateway`, until `close`.
+
+    It applies to the segments that the gateway forwards.
 
     Args:
         ahead_ms: address behind the gateway to how far its clock runs ahead.
