@@ -1,4 +1,4 @@
-"""A plan in plain words: what to do, and why. Pure."""
+"""Writes a plan's advice: sentences that say what to do, and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ROOM = 1.25  # how far above the rate a ceiling should be, since neither arrival
 
 
 def advise(demand: Demand, asked: Way, ways: Mapping[str, Way], longest_s: float) -> list[str]:
-    """The recommendation, a sentence or two each, the most important first.
+    """Write the recommendation, a sentence or two each, the most important first.
 
     Args:
         asked: the present way.
@@ -90,7 +90,7 @@ def _what_to_do(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str
 
 
 def _who_binds(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str]:
-    """bind() before connect(): of the proxy, and of a neighbour."""
+    """Write about bind() before connect(), of the proxy and of neighbours."""
     lines, first = [], ways["bind-first"]
     if demand.choice == PortChoice.BIND:
         lines.append(
@@ -130,7 +130,7 @@ def _who_binds(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str]
 
 
 def _processor(demand: Demand, asked: Way) -> list[str]:
-    """What connect() costs past half the range."""
+    """Write about the processor time of connect() past half the range."""
     if asked.search_cores < _BUSY:
         return []
     text = (
@@ -145,7 +145,7 @@ def _processor(demand: Demand, asked: Way) -> list[str]:
 
 
 def _reuse(demand: Demand) -> list[str]:
-    """What tcp_tw_reuse does here, where it is on."""
+    """Write what tcp_tw_reuse does here, where it is on."""
     if demand.closes_first == ORIGIN:
         return []
     if demand.tw_reuse == REUSE_LOOPBACK:

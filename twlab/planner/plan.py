@@ -130,7 +130,10 @@ def _choices(demand: Demand) -> list[Way]:
 
 
 def _buckets(demand: Demand) -> Way:
-    """Compute `tw-buckets`: `BUCKETS` closed connections have a TIME_WAIT, all others have none."""
+    """Compute `tw-buckets`.
+
+    `BUCKETS` closed connections have a TIME_WAIT, all others have no TIME_WAIT.
+    """
     name = "tw-buckets"
     if demand.closes_first == ORIGIN or demand.four_tuples <= BUCKETS:
         return _way(demand, name)

@@ -151,7 +151,7 @@ class Way:
         full_share: share of the four-tuples in use at the rate that is asked for; at most 1.
         search_cores: processors that connect() keeps busy with passing over taken ports at that
             rate.
-        error: call and errno that the application sees past the ceiling; empty where there is none.
+        error: call and errno that the application sees past the ceiling; empty without a ceiling.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""A campus behind two NAT gateways, and a proxy in front of everybody."""
+"""A campus behind two NAT gateways, and a proxy in front of all clients."""
 
 from twlab import Arm, Lab, Observation, Settings, at_least, scenario
 
@@ -55,7 +55,7 @@ def double_nat(lab: Lab, *, apart_s: float = 45.0, family: int = 4) -> Observati
     stumble over c1's; with tcp_rfc1337 c2 and c4 are shut out. See `recycle-nat` and
     `nat-second-client` for why.
 
-    For each client let in, the proxy asks the origin server over a connection of its own. That half
+    For each client let in, the proxy asks the origin server over a separate connection. That half
     is not hurt, also with tcp_tw_recycle at the origin: the proxy is one address with one clock.
     (With offsets for each connection it would be: see `recycle-offsets`.)
     """

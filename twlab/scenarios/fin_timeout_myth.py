@@ -31,8 +31,8 @@ def fin_timeout_myth(lab: Lab, *, family: int = 4) -> Observation:
     number of ports by it to get a rate of connections. Both numbers in the kernel are 60 s and even
     defined by one another, which may be where the myth comes from; but TIME_WAIT takes the
     constant, and only FIN_WAIT2 the sysctl: how long this end, closed by its application, waits for
-    the other end's FIN. A FIN that comes in time leads to the whole TIME_WAIT, whatever
-    tcp_fin_timeout says.
+    the other end's FIN. A FIN that comes in time leads to the whole TIME_WAIT, for any value of
+    tcp_fin_timeout.
 
     Two seconds after the close, with tcp_fin_timeout at 1 s, the FIN_WAIT2 is gone, and the
     TIME_WAIT is still there: its four-tuple cannot be opened. The arm `time-wait` shows what would

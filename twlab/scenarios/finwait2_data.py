@@ -61,7 +61,7 @@ def finwait2_data(
     then no TIME_WAIT either. Whether the mini-socket has meanwhile run out (`close-long-ago`) makes
     no difference that the server could see.
 
-    The server that has handed the kernel all in one write is not even told: it had read the
+    The server that has passed all to the kernel in one write gets no error at all: it had read the
     client's end before, close() succeeds, and its log says that the reply was delivered. Only one
     that writes again gets EPIPE (`second-write`; not ECONNRESET, since it is in CLOSE_WAIT).
 

@@ -59,7 +59,7 @@ def linger_truncation(
     family: int = 4,
 ) -> Observation:
     """Closing with SO_LINGER 0 avoids TIME_WAIT by cutting off what has not arrived yet, and the
-    side that closes is told nothing.
+    side that closes gets no error.
 
     With a linger time of 0 close() is an abort: the kernel throws away what it has not sent,
     repeats nothing that gets lost, sends a RST, and forgets the connection. send() had returned

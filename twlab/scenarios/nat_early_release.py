@@ -60,8 +60,8 @@ def nat_early_release(
     long (control: the second client is given another port). Shortened to 60, 10 or 1 s (the arms of
     those names), the second client, coming just after that with the same source port, gets the
     outside port that the first one had, and a segment that the server sent to the first client is
-    translated to the second. The first client's TIME_WAIT, 60 s long, protects nobody: what it
-    guards is a four-tuple of the inside.
+    translated to the second. The first client's TIME_WAIT, 60 s long, protects no connection: what
+    it guards is a four-tuple of the inside.
 
     What the RFCs ask for, and what Linux does; `timer_s` is read from the gateway's entry after the
     close. After FINs: 120 s, and 120 s it is, unless ports are short (`nat-port-scarcity`). After a

@@ -185,7 +185,7 @@ class Seen:
         self._released_s[peer.flow.destination_port] = self._lab.now_s
 
     def rate_per_s(self, life_s: float) -> float | None:
-        """Return how many connections were opened a second; None where they come all at once."""
+        """Return how many were opened a second; None where all come at once."""
         if not 0 < life_s < FOR_EVER_S:
             return None
         return len(self.opened_at_s) / (self.opened_at_s[-1] - self.opened_at_s[0] + life_s)

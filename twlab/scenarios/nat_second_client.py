@@ -26,8 +26,9 @@ SMOOTH = {"same_port": 1, "connected": 1, "refused_as_old": 0, "resets": 0, "syn
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
-    """For other numbers of pairs, whose clocks are unrelated, and for clocks that are otherwise
-    apart, in the same direction.
+    """Predict for other numbers of pairs with unrelated clocks, and for other clocks.
+
+    Those clocks are apart in the same direction.
     """
     kept, own = (
         nat_second_client.arms[arm].expect,
@@ -128,7 +129,7 @@ def nat_second_client(
 
     How often? Of two unrelated clocks either is behind with probability 1/2, and nothing else
     decides: a SYN that is not older is taken. In the arms `many-hiccups` (100 pairs) and
-    `many-blackouts` (40) each connection has a clock of its own, offset at random as Linux does by
+    `many-blackouts` (40) each connection has another clock, offset at random as Linux does by
     default; their bounds fail once in a million runs. The table has the share and its interval
     (Wilson's).
 
@@ -197,8 +198,6 @@ def nat_second_client(
 
 
 def interval(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval for a share of `hits` in `of`: where the true one lies with 95 %
-    confidence.
-    """
+    """Return Wilson's interval for `hits` in `of`, with 95 % confidence."""
     middle, half = (hits + z * z / 2) / (of + z * z), z / (of + z * z) * sqrt(hits * (of - hits) / of + z * z / 4)
     return middle - half, middle + half

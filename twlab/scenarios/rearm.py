@@ -67,7 +67,7 @@ def rearm(lab: Lab, *, arrives: str = "", family: int = 4) -> Observation:
     TIME_WAIT for good.
 
     It does not restart for a SYN with a lower sequence number, which might be a good new
-    connection, nor for anything else without ACK flag, unless a timestamp tells that it is old; nor
+    connection, nor for anything else without ACK flag, unless a timestamp shows that it is old; nor
     for a RST, which is ignored beside the next sequence number and ends TIME_WAIT on it, unless
     tcp_rfc1337 says no.
 

@@ -51,8 +51,8 @@ def stale_data(
 
     TIME_WAIT keeps a four-tuple unused until every old segment has died. Cut to 1 s, the four-tuple
     is free while a copy of an old segment is still on its way. If the copy's sequence number is one
-    that the new connection will use, the server takes it: its application reads bytes that nobody
-    sent to it. Their count is right, and nobody sees an error.
+    that the new connection will use, the server takes it: its application reads bytes that were not
+    sent to it. Their count is right, and neither end sees an error.
 
     For that, the sequence numbers of the two connections must overlap. Linux starts connections of
     one four-tuple 15,625,000 apart for each second between them, so the old flow must have been

@@ -60,11 +60,11 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
     window / 2^32, if TIME_WAIT was cut short.
 
     Behind a virtual address there are many machines, and a four-tuple that one has used comes to
-    another the next time. Each has a secret of its own for its initial sequence numbers, so the old
-    ones say nothing about the new ones; no flow has to be fast for an overlap, as in `stale-data`,
-    and none is safe because it is slow. A stray segment falls anywhere: into a window of W bytes
-    with probability W / 2^32, which is 1.5e-5 for 64 KB and 1.5e-3 for 6 MB; one connection in
-    66,000, or in 680, that meets a stray segment.
+    another the next time. Each has another secret for its initial sequence numbers, so the old ones
+    say nothing about the new ones; no flow has to be fast for an overlap, as in `stale-data`, and
+    none is safe because it is slow. A stray segment falls anywhere: into a window of W bytes with
+    probability W / 2^32, which is 1.5e-5 for 64 KB and 1.5e-3 for 6 MB; one connection in 66,000,
+    or in 680, that meets a stray segment.
 
     That is measured here, with the acknowledgement number given away: of 400 segments placed at
     random within 8 windows, one in 8 is taken. Scaled to the circle of 2^32, the window's share
@@ -154,17 +154,20 @@ class Trial(NamedTuple):
     newer: int | None
 
     def segment(self, lab: Lab, like: Segment, offer: Segment) -> Segment:
-        """Craft it, like the late segment `like`; `offer` is the client's last acknowledgement."""
+        """Craft it like the late segment `like`.
+
+        `offer` is the client's last acknowledgement.
+        """
         stamp = None if like.timestamp is None else (advance(like.timestamp[0], self.newer or 0), 0)
         seq, ack = offer.ack + self.ahead, offer.seq - self.older
         return lab.wire.craft(like=like, seq=seq, ack=ack, payload=b"s" * STALE, timestamp=stamp)
 
     def fits(self, window: int) -> bool:
-        """Whether the client takes it: the numbers fit, and it lies in the window as a whole."""
+        """Whether the client takes it: the numbers fit, and it ends in the window."""
         return self._believed() and 0 < self.ahead <= window - STALE
 
     def may_fit(self, window: int) -> bool:
-        """Whether the client may take it: the numbers fit, and it begins in the window."""
+        """Whether the client may take it: the numbers fit, and it ends past the window."""
         return self._believed() and window - STALE < self.ahead <= window
 
     def _believed(self) -> bool:
