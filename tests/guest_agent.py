@@ -65,6 +65,36 @@ def panic(emit: Emit) -> None:
     Path("/proc/sysrq-trigger").write_text("c")
 
 
+def spin_in_steps(emit: Emit) -> None:
+    """Computes in the steps of an arm."""
+    emit({"event": "entry", "kind": "step"})
+    while True:
+        pass
+
+
+def poll_in_steps(emit: Emit) -> None:
+    """Waits in the steps of an arm by looking at the clock."""
+    emit({"event": "entry", "kind": "step"})
+    end_s = time.monotonic() + 3600
+    while time.monotonic() < end_s:
+        pass
+
+
+def _compute(times: int) -> None:
+    for _ in range(times):  # a count: in virtual time no clock says how long it takes
+        sum(range(10_000))
+
+
+def compute_first(emit: Emit) -> None:
+    """Takes its time before the steps, and in them whenever the clock has moved on."""
+    _compute(8_000)
+    emit({"event": "entry", "kind": "step"})
+    for _ in range(4):
+        _compute(2_000)
+        time.sleep(1)
+    emit({"event": "done"})
+
+
 def spin(emit: Emit) -> None:
     while True:
         pass

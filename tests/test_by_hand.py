@@ -1,4 +1,4 @@
-"""The scripts of RFC 1337's figures and RFC 6191's cases: what docs/by-hand.md says that they print
+"""The scripts of RFC 1337's figures and RFC 6191's cases: what docs/guides/by-hand.md says that they print
 is what they print.
 
 Run as a program, this file writes what they print into the page.
@@ -14,7 +14,7 @@ import pytest
 from conftest import ROOT
 
 SCRIPTS = sorted((ROOT / "docs" / "examples" / "shell").glob("*.txt"))
-PAGE = ROOT / "docs" / "by-hand.md"
+PAGE = ROOT / "docs" / "guides" / "by-hand.md"
 # What decides each, in what the verbs answer: on any kernel, in virtual and in real time.
 DECIDES = {
     "rfc1337-1": r"twlab> timewait\nnode.*\nclient(.*\n)*twlab> release r1\n(.*\n)*twlab> timewait\nnone\n",

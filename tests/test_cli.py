@@ -4,6 +4,7 @@ printed.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -67,6 +68,17 @@ def claim(tmp_path):
         (["run", "stale-data", "--set", "time_wait_s=-1", "--engine", "host"], 2, "bad-setting"),
         (["run", "stale-data", "--set", "time_wait_s=abc", "--engine", "host"], 2, "bad-setting"),
         (["run", "stale-data", "--engine", "moon"], 2, "no-such-engine"),
+        (["run", "stale-data", "--engine", "host", "--kernel", "7.3"], 2, "kernel-on-host"),
+        (["run", "stale-data", "--kernel", "seven"], 2, "bad-kernel"),
+        (["run", "stale-data", "--kernel", "1.0"], 3, "no-lab-kernel"),
+        (["sweep", "stale-segment", "--kernel", "1.0"], 3, "no-lab-kernel"),
+        (["ceiling", "--kernel", "1.0"], 3, "no-lab-kernel"),
+        (["alternatives", "--kernel", "1.0"], 3, "no-lab-kernel"),
+        (["grade", "nowhere", "--assignment", "nowhere.toml", "--kernel", "1.0"], 3, "no-lab-kernel"),
+        (["shell", "pair", "--kernel", "1.0"], 3, "no-lab-kernel"),
+        (["kernel", "info", "--kernel", "1.0"], 3, "no-lab-kernel"),
+        (["kernel", "boot", "--kernel", "1.0"], 3, "no-lab-kernel"),
+        (["kernel", "build", "--version", "1.0"], 3, "no-kernel-source"),
         (["run", "stale-data", "--engine", "host", "--out", "/proc/nowhere"], 3, "cannot-write"),
         (["run", "nowhere.py", "--engine", "host"], 2, "broken-scenario-file"),
         (["run", ROOT / "tests" / "data" / "no_topology.py", "--engine", "host"], 2, "broken-topology-file"),
@@ -261,3 +273,34 @@ def test_a_full_disk_is_one_message(claim, tmp_path):
     assert "No space left" in done.stderr + done.stdout
     assert "remedy" in done.stderr + done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.guest
+def test_the_kernel_that_was_asked_for_is_the_one_that_runs(tmp_path):
+    """By series or by path, also where TWLAB_KERNEL names another; the result says which, and how
+    to repeat it.
+    """
+    kernels = {
+        row["series"]: row
+        for row in json.loads(twlab("kernel", "list", "--json").stdout)
+        if row["state"] == "built" and row["series"]
+    }
+    assert sum(row["default"] for row in kernels.values()) <= 1
+    for series, row in list(kernels.items())[:1]:
+        for wanted in (series, row["path"]):
+            done = twlab(
+                "run",
+                "reordered-close",
+                "--arm",
+                "control",
+                "--kernel",
+                wanted,
+                "--out",
+                tmp_path,
+                TWLAB_KERNEL="/bin/true",
+            )
+            assert done.returncode == 0, done.stderr
+            result = read_result(max(tmp_path.iterdir()))
+            assert result.kernel.startswith(row["version"])
+            assert f"--kernel {wanted}" in result.command
+            shutil.rmtree(max(tmp_path.iterdir()))

@@ -84,7 +84,7 @@ def test_checking_a_place_leaves_nothing(tmp_path):
 _ON_A_FULL_DISK = """
 import sys
 from pathlib import Path
-from twlab import files
+from twlab.results import files
 from twlab.errors import CapabilityError
 place = Path(sys.argv[1])
 two = {place / "old.json": "new" * 9000, place / "x" / "b.csv": "b" * 90000}

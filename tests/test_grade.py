@@ -60,7 +60,7 @@ def test_the_example(tmp_path: Path) -> None:
     book = json.loads((tmp_path / "grades.json").read_text())
     assert points(book) == {"ada": 13.0, "bob": 6.0, "cyd": 0.0}
     assert "bob,Bob Kahn,total,,6.0,13.0" in (tmp_path / "grades.csv").read_text()
-    page = (ROOT / "docs" / "grading.md").read_text()
+    page = (ROOT / "docs" / "guides" / "grading.md").read_text()
     shown = page.partition("    $ twlab grade docs")[2].partition("\n")[2].partition("\n## ")[0]
     assert [line.strip() for line in done.stdout.splitlines()] == [line.strip() for line in shown.strip().splitlines()]
     alone = json.loads(grade(EXAMPLE / "bob", *FROM_EXAMPLE, "--json", "--jobs", 1).stdout)

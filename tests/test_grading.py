@@ -33,7 +33,7 @@ from twlab.grading.submission import MOST_ANSWERS, Submission, read_submissions
 from twlab.grading.tasks import key, tasks_for
 from twlab.grading.untrusted_text import claimed, in_spreadsheet, plainly
 
-PAGE = (ROOT / "docs" / "grading.md").read_text()
+PAGE = (ROOT / "docs" / "guides" / "grading.md").read_text()
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text()
 VALUES = st.recursive(SCALARS, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20)
 PREDICTION = Question("q", "prediction", 2.0, "", source="stale-data", role_arm="treatment", fact="reopened")
@@ -51,7 +51,7 @@ def example() -> Assignment:
 
 
 def test_the_page_shows_the_example() -> None:
-    """The assignment in docs/grading.md is the one in docs/examples, and its answers are a
+    """The assignment in docs/guides/grading.md is the one in docs/examples, and its answers are a
     student's.
     """
     shown = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)

@@ -17,6 +17,7 @@ import tempfile
 import termios
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ import pytest
 from conftest import ROOT, as_user
 from leftovers import processes_of
 
+from twlab.engines.guest import pulse, userspace
 from twlab.engines.guest.console import fault
-from twlab.engines.guest.engine import EPOCH_S, Guest, built_kernel
+from twlab.engines.guest.engine import EPOCH_S, Guest, built_kernel, clock_of
+from twlab.engines.kernel import Kernel, recipe
 from twlab.errors import CapabilityError, EngineError
+from twlab.grading import driver
 from twlab.run.runner import AGENT
 
 pytestmark = pytest.mark.guest
@@ -39,6 +43,11 @@ from twlab.engines.guest.engine import Guest
 request, folder, limit_s = json.loads(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 Guest(agent="guest_agent").run(request, folder, lambda event: print(json.dumps(event), flush=True), limit_s)
 """
+
+
+def facts_of(program: Path) -> dict[str, Any]:
+    """What its build noted."""
+    return Kernel(program).facts()
 
 
 def run(
@@ -211,6 +220,52 @@ def test_hang(tmp_path: Path, do: str, words: str) -> None:
     assert error.slug == "guest-hung"
     assert words in error.message
     assert time.monotonic() - began_s < 15
+
+
+@pytest.mark.parametrize("do", ["spin_in_steps", "poll_in_steps"])
+def test_a_guest_that_spins_at_one_instant_is_told_in_seconds(tmp_path: Path, do: str) -> None:
+    """Of processor time, and only within the steps of an arm. Looking at the clock moves it on by
+    some hundred ns: that is no progress.
+    """
+    assert clock_of(built_kernel()), "its build noted where its clock is"
+    error = failure(tmp_path, do, silence_s=120, limit_s=120)
+    assert error.slug == "guest-spins"
+    assert "4 s of processor time at one instant of virtual time" in error.message
+
+
+def test_computing_before_the_steps_may_take_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import, for instance; and so may steps whose virtual time goes on. Both compute for longer
+    than a limit that is lowered here.
+    """
+    monkeypatch.setattr(pulse, "SPIN_S", 0.5)
+    assert run(tmp_path, "compute_first", limit_s=200) == [{"event": "entry", "kind": "step"}, {"event": "done"}]
+
+
+@pytest.mark.parametrize(
+    ("own_s", "processes_s", "slug"),
+    [(3.1, 0.0, "guest-storms"), (2.9, 0.0, ""), (3.1, 0.5, ""), (3.1, 1.0, "guest-spins")],
+)
+def test_a_kernel_that_computes_alone_storms(
+    monkeypatch: pytest.MonkeyPatch, own_s: float, processes_s: float, slug: str
+) -> None:
+    """No process of the guest comes to run. It is what the figures say, whatever they come from:
+    here they are given.
+    """
+    figures = iter([pulse.Used(10.0, 5.0), pulse.Used(10.0 + own_s, 5.0 + processes_s)])
+    monkeypatch.setattr(pulse, "used", lambda kernel: next(figures))
+    monkeypatch.setattr(pulse, "time_ns", lambda kernel, clock: 7)
+    watch = pulse.StandstillWatch(1, 2)
+    assert watch.look(0, True) is None
+    found = watch.look(0, True)
+    assert (found.slug if found else "") == slug
+
+
+def test_the_clock_is_read_from_outside(tmp_path: Path) -> None:
+    """Where the build noted it, by whoever may trace the guest; nothing is read of a process that
+    is gone, or where it is not known.
+    """
+    assert pulse.time_ns(os.getpid(), None) is None
+    assert pulse.time_ns(2**22 + 1, 0x60000000) is None
 
 
 def test_never_done(tmp_path: Path) -> None:
@@ -408,3 +463,78 @@ def test_shell_on_a_terminal() -> None:
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)
+
+
+def mode_of(folder: Path, **options: Any) -> str:
+    """What the kernel said, in a run whose log is kept, of how it runs the guest's processes."""
+    with suppress(EngineError):  # a confined guest does not see the stand-in
+        run(folder, "mutter", **options)
+    log = (folder / "console.log").read_text()
+    return "seccomp" if "seccomp filters can be installed...OK" in log else "ptrace" if "ptrace" in log else "?"
+
+
+def test_the_guest_runs_by_seccomp_where_it_can(tmp_path: Path) -> None:
+    """Linux 6.16 and later; ptrace where that is asked for, and for whoever is confined: a stranger
+    could reach all of the guest's memory.
+    """
+    wanted = "seccomp" if recipe.series(facts_of(built_kernel())["version"]) >= (6, 16) else "ptrace"
+    assert userspace.knows_seccomp(built_kernel()) == (wanted == "seccomp")
+    assert mode_of(tmp_path) == wanted
+    assert mode_of(tmp_path, traced=True) == "ptrace"
+    assert mode_of(tmp_path, processor_s=20) == "ptrace"
+
+
+def test_grading_is_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both kinds of task: the stranger's own scenario, and the teacher's, which runs with a
+    stranger's numbers.
+    """
+    made: list[Guest] = []
+    monkeypatch.setattr(Guest, "run", lambda self, *_: made.append(self))
+    driver.carry_out({"kind": "examination", "text": "", "seed": 1})
+    driver.carry_out({"kind": "trial", "source": "stale-data", "arms": ["control"], "sets": [], "seed": 1})
+    assert len(made) == 2
+    assert not any(guest.by_seccomp for guest in made)
+
+
+def test_a_machine_without_seccomp_filters_is_told_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run goes on, traced."""
+    if not userspace.knows_seccomp(built_kernel()):
+        assert not Guest().by_seccomp
+        return
+    monkeypatch.setattr("twlab.engines.guest.engine.fell_back", lambda console: True)
+    events: list[dict[str, Any]] = []
+    Guest(agent="guest_agent").run({"do": "many", "with": [3], "seed": 1}, tmp_path, events.append, 30.0)
+    assert [event for event in events if event["event"] == "notice"] == [
+        {"event": "notice", "text": userspace.FELL_BACK}
+    ]
+    assert events[0]["event"] == "notice"
+
+
+@pytest.mark.parametrize(
+    ("console", "fell_back"),
+    [
+        ("Checking that seccomp filters can be installed...OK\nmore", False),
+        (
+            "Checking that seccomp filters can be installed...error\nChecking that ptrace can change system call numbers...OK",
+            True,
+        ),
+        ("Checking that seccomp filters can be installed...missing\n", True),
+        ("Checking that ptrace can change system call numbers...OK", False),
+    ],
+)
+def test_whether_a_kernel_fell_back(console: str, fell_back: bool) -> None:
+    """By what it says at its start."""
+    assert userspace.fell_back(console) == fell_back
+
+
+def test_both_ways_of_running_send_the_same(tmp_path: Path) -> None:
+    """A run's capture is the same to the byte, traced or not."""
+    captures = []
+    for traced in (False, True):
+        folder = tmp_path / str(traced)
+        folder.mkdir()
+        job = {"source": "stale-data", "arm": "treatment", "folder": str(folder), "set": []}
+        request = {"jobs": [job], "seed": 1, "engine": "guest", "mechanisms": {}}
+        Guest(traced=traced).run(request, folder, lambda event: None, 120)
+        captures.append((folder / "treatment.pcapng").read_bytes())
+    assert captures[0] == captures[1]

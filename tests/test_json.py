@@ -1,4 +1,4 @@
-"""What `--json` prints is what docs/json.md says: no key is missing there, and none is made up."""
+"""What `--json` prints is what docs/reference/json.md says: no key is missing there, and none is made up."""
 
 import json
 import re
@@ -8,7 +8,7 @@ import sys
 import pytest
 from conftest import ROOT
 
-PAGE = (ROOT / "docs" / "json.md").read_text()
+PAGE = (ROOT / "docs" / "reference" / "json.md").read_text()
 RUN = ROOT / "tests" / "data" / "runs" / "stale-data"
 ARM_OF_RUN = {"predicted", "observed", "ok"}
 

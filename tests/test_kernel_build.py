@@ -114,7 +114,7 @@ def test_a_kernel_is_built_once_and_then_looked_up(tree: Path, tmp_path: Path) -
     assert facts["version"] == "6.99.7-twlab"
     assert facts["source"] == str(tree)
     assert facts["changes"] == ["0001-two: two"]
-    assert len(facts["options"]) == len(recipe.options())
+    assert len(facts["options"]) == len(recipe.options_of("6.99"))
 
 
 @pytest.mark.usefixtures("quick")
@@ -128,7 +128,7 @@ def test_another_tree_or_another_recipe_is_another_kernel(tree: Path, monkeypatc
     assert first != second
     assert kernel.find() == second
     (tree / "net" / "ipv4" / "tcp.c").unlink()
-    monkeypatch.setattr(recipe, "digest", lambda: "0" * 12)
+    monkeypatch.setattr(recipe, "digest", lambda release: "0" * 12)
     assert kernel.find() is None
 
 
@@ -158,25 +158,66 @@ def test_what_root_has_built_is_looked_up_by_everybody(tree: Path, alone: Path) 
 
 @pytest.mark.usefixtures("quick")
 def test_a_package_is_unpacked(tree: Path, tmp_path: Path) -> None:
-    """The distribution's tar file: 6.12 before 6.1 before newer ones, or the version asked for;
-    drivers that nobody can use stay out.
+    """The distribution's tar file: the newest that is tested, or else the newest, or the version
+    asked for; unused drivers stay out.
     """
     (tree / "drivers" / "gpu").mkdir(parents=True)
     (tree / "drivers" / "gpu" / "Kconfig").write_text("")
     (tree / "drivers" / "gpu" / "card.c").write_text("")
     packages = tmp_path / "packages"
     packages.mkdir()
-    for version in ("6.1", "6.12", "7.2"):
+    for version, chosen in (
+        ("5.9", "5.9"),
+        ("5.10", "5.10"),
+        ("6.1", "6.1"),
+        ("7.4", "6.1"),
+        ("6.12", "6.12"),
+        ("7.3", "7.3"),
+        ("7.2", "7.3"),
+    ):
         with tarfile.open(packages / f"linux-source-{version}.tar.xz", "w:xz") as tar:
             tar.add(tree, f"linux-source-{version}")
-        assert source.choose().version == ("6.1" if version == "6.1" else "6.12")
+        assert source.choose().version == chosen
     assert source.choose(version="7.2").path.name == "linux-source-7.2.tar.xz"
     unpacked = tmp_path / "unpacked"
     unpacked.mkdir()
     source.choose().unpack(unpacked)
     assert (unpacked / "drivers" / "gpu" / "Kconfig").exists()
     assert not (unpacked / "drivers" / "gpu" / "card.c").exists()
-    assert kernel.build().facts()["source"] == str(packages / "linux-source-6.12.tar.xz")
+    assert kernel.build().facts()["source"] == str(packages / "linux-source-7.3.tar.xz")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_package_that_is_no_more_than_a_file(tree: Path, tmp_path: Path) -> None:
+    """What was brought from another machine: the .deb, or the tar file in it. Its name says the
+    series.
+    """
+    inside = tmp_path / "deb" / "usr" / "src"
+    inside.mkdir(parents=True)
+    brought = tmp_path / "linux-source-7.3.tar.xz"
+    with tarfile.open(brought, "w:xz") as tar:
+        tar.add(tree, "linux-source-7.3")
+    shutil.copy(brought, inside)
+    control = tmp_path / "deb" / "DEBIAN" / "control"
+    control.parent.mkdir()
+    control.write_text(
+        "Package: linux-source-7.3\nVersion: 7.3.4-1\nArchitecture: all\nMaintainer: us\nDescription: small\n"
+    )
+    package = tmp_path / "linux-source-7.3_7.3.4-1_all.deb"
+    subprocess.run(["dpkg-deb", "--build", tmp_path / "deb", package], check=True, capture_output=True)
+    for file in (brought, package):
+        built = kernel.build(file)
+        assert built.series == "7.3"
+        assert built.facts()["source"] == str(file)
+    other = tmp_path / "backup.tar.xz"
+    brought.rename(other)
+    with pytest.raises(UsageError) as caught:
+        kernel.build(other)
+    assert caught.value.slug == "not-a-kernel-tree"
+    package.write_bytes(b"no package")
+    with pytest.raises(CapabilityError) as broken:
+        kernel.build(package)
+    assert broken.value.slug == "broken-source"
 
 
 def test_without_a_package_the_remedy_is_the_package() -> None:
@@ -224,7 +265,7 @@ def test_a_source_that_the_changes_do_not_fit_is_refused_by_name(tree: Path, tmp
         kernel.build(tree)
     assert caught.value.slug == "changes-do-not-fit"
     assert "0001-tcp-timewait-len does not fit Linux 6.99.7-rc1: " in caught.value.message
-    assert all(file in caught.value.message for file in recipe.changes()[0].files)
+    assert all(file in caught.value.message for file in recipe.changes()[0].files("6.99.7"))
     assert left_in(tmp_path / "cache") == []
 
 
@@ -368,7 +409,7 @@ def test_an_interrupted_build_leaves_nothing_that_counts(
 
 def make_kernel(cache: Path, name: str) -> Path:
     """What `store` takes for a kernel."""
-    folder = cache / "kernels" / f"{name}-{recipe.digest()}"
+    folder = cache / "kernels" / f"{name}-{'a' * 12}-{recipe.digest(name)}"
     folder.mkdir(parents=True)
     shutil.copy("/bin/true", folder / "linux")
     (folder / "kernel.json").write_text(json.dumps({"version": name}))
@@ -395,6 +436,48 @@ def test_what_is_found(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(UsageError) as refused:
             kernel.find()
         assert refused.value.slug == "bad-kernel"
+
+
+def test_the_newest_kernel_is_found_unless_another_is_named(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By series, as numbers, whichever was asked for last; TWLAB_KERNEL may name a series; what is
+    chosen is seen by processes started.
+    """
+    cache = alone / "cache" / "twlab"
+    old, newest = make_kernel(cache, "6.12"), make_kernel(cache, "7.10")
+    make_kernel(cache, "7.3")
+    os.utime(old.parent / "kernel.json")
+    assert kernel.find() == kernel.Kernel(newest)
+    monkeypatch.setenv("TWLAB_KERNEL", "6.12")
+    assert kernel.find() == kernel.Kernel(old)
+    assert kernel.select("7.10") == kernel.find() == kernel.Kernel(newest)
+    assert os.environ["TWLAB_KERNEL"] == str(newest)
+    assert kernel.select(str(old)) == kernel.find() == kernel.Kernel(old)
+    with pytest.raises(CapabilityError) as missing:
+        kernel.select("7.2")
+    assert missing.value.slug == "no-lab-kernel"
+    assert "there is 7.10, 7.3, 6.12" in missing.value.message
+    assert missing.value.remedy.endswith("twlab kernel build --version 7.2")
+    for wrong in ("seven", str(alone)):
+        with pytest.raises(UsageError) as refused:
+            kernel.select(wrong)
+        assert refused.value.slug == "bad-kernel"
+
+
+def test_a_kernel_of_another_recipe_is_not_listed(alone: Path) -> None:
+    """Nor what is half there. What could be built is listed with where its source is."""
+    built = make_kernel(alone / "everybody", "6.12")
+    make_kernel(alone / "everybody", "6.1").parent.rename(
+        alone / "everybody" / "kernels" / f"6.1-{'a' * 12}-{'b' * 12}"
+    )
+    (alone / "packages").mkdir()
+    (alone / "packages" / "linux-source-6.1.tar.xz").write_bytes(b"")
+    facts = {"version": "6.12.117-twlab", "source": "a tree"}
+    (built.parent / "kernel.json").write_text(json.dumps(facts))
+    rows = {row["series"]: row for row in kernel.overview()}
+    assert list(rows) == ["7.3", "7.2", "6.12", "6.1"]
+    assert [rows[series]["state"] for series in rows] == ["to be fetched", "to be fetched", "built", "source here"]
+    assert rows["6.12"] == {"series": "6.12", "state": "built", "path": str(built), "default": True, **facts}
+    assert rows["6.1"]["source"] == str(alone / "packages" / "linux-source-6.1.tar.xz")
 
 
 def test_roots_kernels_are_everybodys(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -430,7 +513,7 @@ def test_another_machine_is_told_so(tree: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("version", ["6.1", "6.12"])
+@pytest.mark.parametrize("version", sorted({"6.1", "6.12"} | (set(source.TESTED) & set(source.at_hand()))))
 def test_the_changes_fit_debians_sources(tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every change, without a file left over; and every option is known there."""
     monkeypatch.undo()
@@ -456,4 +539,4 @@ def test_the_kernel_that_was_built_says_what_it_is(monkeypatch: pytest.MonkeyPat
     assert said == kernel.info()["version"]
     assert said.endswith("-twlab")
     shown = subprocess.run([BUILT.path, "--showconfig"], capture_output=True, text=True, check=True).stdout
-    assert [option.setting for option in recipe.options() if not option.took(set(shown.splitlines()))] == []
+    assert [option.setting for option in recipe.options_of(said) if not option.took(set(shown.splitlines()))] == []

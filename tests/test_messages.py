@@ -1,4 +1,4 @@
-"""Every failure that twlab names in brackets is explained in docs/messages.md, and nothing else is."""
+"""Every failure that twlab names in brackets is explained in docs/reference/messages.md, and nothing else is."""
 
 import ast
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from conftest import ROOT
 
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
-PAGE = ROOT / "docs" / "messages.md"
+PAGE = ROOT / "docs" / "reference" / "messages.md"
 
 
 def constants(node: ast.AST | None) -> Iterator[str]:

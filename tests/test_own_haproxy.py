@@ -11,7 +11,7 @@ import textwrap
 import pytest
 from conftest import ROOT
 
-PAGE = (ROOT / "docs" / "own-haproxy.md").read_text()
+PAGE = (ROOT / "docs" / "guides" / "own-haproxy.md").read_text()
 
 
 def block_after(text):

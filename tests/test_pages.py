@@ -117,7 +117,7 @@ def test_no_table_runs_off_the_page(browser, tmp_path, width):
     (tmp_path / "sweep.json").write_text(json.dumps({"schema": 2, "scenario": "s", "cells": cells}))
     rows = [{"name": "a", **{f"some_column_{number}_ms": "of some length" for number in range(14)}}]
     (tmp_path / "mine.json").write_text(json.dumps({"schema": 1, "kind": "mine", "rows": rows}))
-    studies = [tmp_path / "sweep.json", tmp_path / "mine.json", ROOT / "docs" / "alternatives.json"]
+    studies = [tmp_path / "sweep.json", tmp_path / "mine.json", ROOT / "docs" / "findings" / "alternatives.json"]
     plan_page.write(plan.make(plan.Demand(rate_per_s=900)), tmp_path / "plan.html")
     made = page.write([tmp_path / "run", *studies], tmp_path / "report.html")
     opened = browser.new_page(viewport={"width": width, "height": 900})

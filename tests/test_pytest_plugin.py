@@ -294,7 +294,7 @@ def test_mistakes_are_told_in_one_message(tmp_path):
 @pytest.mark.guest
 def test_the_example_in_the_documentation(tmp_path):
     """Passes as it stands, both arms."""
-    text = (ROOT / "docs" / "pytest.md").read_text().partition("## A test\n")[2]
+    text = (ROOT / "docs" / "guides" / "pytest.md").read_text().partition("## A test\n")[2]
     (tmp_path / "test_it.py").write_text(textwrap.dedent(re.search(r"\n\n((?:    .*\n|\n)+)", text)[1]))
     outcomes, said = run_pytest(tmp_path)
     assert outcomes == {"test_reopened[full]": "PASSED", "test_reopened[short]": "PASSED"}, said

@@ -58,7 +58,7 @@ def test_every_filter_of_the_wireshark_page_is_one() -> None:
     """tshark takes each of them; the first, which asks for whatever the lab did, finds the copy and
     what it is a copy of.
     """
-    filters = re.findall(r"^\| [^`|]*\| `([^`]+)` \|$", (ROOT / "docs" / "wireshark.md").read_text(), re.MULTILINE)
+    filters = re.findall(r"^\| [^`|]*\| `([^`]+)` \|$", (ROOT / "docs" / "guides" / "wireshark.md").read_text(), re.MULTILINE)
     found = [
         subprocess.run(
             ["tshark", "-r", RUN / "treatment.pcapng", "-Y", one, "-T", "fields", "-e", "frame.comment"],

@@ -102,7 +102,7 @@ def test_a_session_is_replayed(tmp_path):
 @pytest.mark.guest
 def test_the_example_in_the_documentation(tmp_path):
     """Line for line; and TIME_WAIT is gone at its end."""
-    lines = re.findall(r"^    twlab> (.*)$", (ROOT / "docs" / "shell.md").read_text(), re.MULTILINE)
+    lines = re.findall(r"^    twlab> (.*)$", (ROOT / "docs" / "guides" / "shell.md").read_text(), re.MULTILINE)
     said, _ = run(tmp_path, "\n".join(lines), "pair")
     first, second = re.findall(r"^twlab> timewait\n((?:(?!twlab>).*\n)*)", said, re.MULTILINE)
     assert "client" in first

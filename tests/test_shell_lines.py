@@ -280,7 +280,7 @@ def test_what_inject_needs_is_imported_piece_by_piece():
     """While a person types; the first inject then imports nothing more."""
     script = """
 import sys
-from twlab import craft
+from twlab.wire import craft
 from twlab.segment import Flow
 pieces = 1
 while craft.warm_up():

@@ -99,7 +99,7 @@ def test_other_tables_are_shown_as_they_are(tmp_path):
         and ">error<" not in text
         and "Alternatives" in text
     )
-    assert '<th scope="row">tw_reuse</th>' in text and "sustained (per s)" in text and "trials" not in text
+    assert '<th scope="row">tw_reuse</th>' in text and "sustained here, per s" in text and "trials" not in text
 
 
 def test_studies_are_found_in_folders_beside_runs(tmp_path):

@@ -8,7 +8,7 @@
 
 A verdict is never an error: a refuted scenario is a result. Every error reaches the user as one
 message with its remedy, never as a traceback; the slug in brackets is the heading under which
-`docs/messages.md` explains it.
+`docs/reference/messages.md` explains it.
 """
 
 from __future__ import annotations
@@ -92,5 +92,7 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
     empty without one.
     """
     others = [name for name in known if name != wrong]
-    near = wrong and (difflib.get_close_matches(wrong, others, n=1) or difflib.get_close_matches(wrong.lower(), others, n=1))
+    near = wrong and (
+        difflib.get_close_matches(wrong, others, n=1) or difflib.get_close_matches(wrong.lower(), others, n=1)
+    )
     return f"; did you mean {near[0]!r}?" if near else ""

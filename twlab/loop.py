@@ -129,11 +129,12 @@ class Loop:
         """Serve until `condition()` is true; False when `timeout_s` passed first (None: wait for
         ever).
         """
-        deadline_s = None if timeout_s is None else self.now_s + timeout_s
+        now_s = self.now_s
+        deadline_s = None if timeout_s is None else now_s + timeout_s
         while not condition():
-            if deadline_s is not None and self.now_s >= deadline_s:
+            if deadline_s is not None and now_s >= deadline_s:
                 return False
-            self.turn(deadline_s)
+            now_s = self.turn(deadline_s)
         return True
 
     def sleep_until(self, at_s: float) -> float:

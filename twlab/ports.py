@@ -9,7 +9,7 @@ LINUX_PORT_COUNT = LINUX_PORTS[1] - LINUX_PORTS[0] + 1  # 28,232
 LINUX_RANGE = f"{LINUX_PORTS[0]}-{LINUX_PORTS[1]}"  # as options take it
 WIDEST_PORTS = (1024, 65535)  # ip_local_port_range at its widest, without the privileged ports
 # Sustained, and not sustained, from one address to one address and port of an origin, with those
-# ports and Linux's own 60 s: the first row of docs/ceiling.md, measured by `twlab ceiling
+# ports and Linux's own 60 s: the first row of docs/findings/ceiling.md, measured by `twlab ceiling
 # --time-wait 60`. Every page takes the figures from here.
 LINUX_SUSTAINS_PER_S = (452.6, 457.2)
 

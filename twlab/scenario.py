@@ -364,7 +364,9 @@ class Overrides:
         (``no-such-node``).
         """
         if unknown := sorted(set(self.on) - set(names)):
-            message = f"--set names the node {unknown[0]!r}, which {topology} does not have{did_you_mean(unknown[0], names)}"
+            message = (
+                f"--set names the node {unknown[0]!r}, which {topology} does not have{did_you_mean(unknown[0], names)}"
+            )
             raise UsageError(message, f"its nodes are: {', '.join(names)}", "no-such-node")
 
 

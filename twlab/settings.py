@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from typing import Any, get_args, get_type_hints
 
 from twlab.errors import UsageError, did_you_mean
@@ -147,8 +148,16 @@ def no_such_setting(name: str, arguments: Iterable[str] = ()) -> UsageError:
     )
 
 
+@cache
+def _kinds() -> dict[str, type]:
+    """Setting to the type of its values. Once: to evaluate the annotations takes longer than all
+    else here.
+    """
+    return {name: get_args(hint)[0] for name, hint in get_type_hints(Settings).items()}
+
+
 def _kind(name: str) -> type:
-    return get_args(get_type_hints(Settings)[name])[0]
+    return _kinds()[name]
 
 
 def _checked(name: str, value: Any) -> Any:

@@ -14,8 +14,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.console import err, kept, out
+from twlab.commands.console import KernelOption, err, kept, out
 from twlab.commands.progress import bar
+from twlab.engines import use_kernel
 from twlab.engines.guest.engine import built_kernel
 from twlab.errors import NOTHING_KEPT, Interrupted, LabError, UsageError, did_you_mean
 from twlab.results import files
@@ -32,6 +33,7 @@ def alternatives(
         bool, typer.Option(help="Also run the catalogue under each, to see which scenarios do harm.")
     ] = True,
     kernels: Annotated[int, typer.Option("--jobs", min=1, help="Lab kernels side by side.")] = os.cpu_count() or 1,
+    kernel: KernelOption = "",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="For alternatives.json, .csv and .md.")] = Path(
         "alternatives"
@@ -45,6 +47,7 @@ def alternatives(
     """
     from twlab.studies import batch
 
+    use_kernel(kernel)
     wanted = _wanted(names or [])
     files.check_folder(folder)
     built_kernel()

@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from twlab.commands.console import err, kept, out
+from twlab.commands.console import KernelOption, err, kept, out
 from twlab.commands.progress import bar
+from twlab.engines import use_kernel
 from twlab.engines.guest.engine import built_kernel
 from twlab.errors import Interrupted, UsageError
 from twlab.numerals import is_whole
@@ -33,6 +34,7 @@ def ceiling(
         PortChoice | None, typer.Option(help="... with ports chosen so. Default: range.", show_default=False)
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Lab kernels side by side.")] = os.cpu_count() or 1,
+    kernel: KernelOption = "",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="For ceiling.json, .csv, .png and .svg.")] = Path(
         "ceiling"
@@ -48,6 +50,7 @@ def ceiling(
     """
     from twlab.studies.ceiling.search import measure_all
 
+    use_kernel(kernel)
     wanted = cases()
     if time_wait or ports or origins > 1 or choice:
         ranges = [_range(text) for text in ports or ()] or [LINUX_PORTS]
@@ -120,7 +123,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
     asks = any(row["mail_per_s"] for row in rows)
     columns = [
         "TIME_WAIT, ports",
-        "docs/answers.md asks",
+        "docs/findings/answers.md asks",
         "ports / TIME_WAIT",
         "measured: none fails",
         "one fails",
@@ -148,7 +151,7 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 def _seen(row: dict[str, Any]) -> str:
     """``connect EADDRNOTAVAIL; at 500/s in second 57``: what fails, and when it begins at the rate
-    that docs/answers.md asks about.
+    that docs/findings/answers.md asks about.
     """
     if not row["error"]:
         return f"nothing; the other end has up to {row['server_in_time_wait']:,} sockets in TIME_WAIT"

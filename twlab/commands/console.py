@@ -9,7 +9,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 
@@ -23,6 +25,12 @@ err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 kept: list[Path] = []  # what a command has written: named where standard output fails to say it
+KernelOption = Annotated[
+    str,
+    typer.Option(
+        "--kernel", metavar="SERIES|PATH", help="Which lab kernel: 7.3, or a path. Default: the newest that is built."
+    ),
+]
 
 
 def complain(text: str) -> None:

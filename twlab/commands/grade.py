@@ -12,7 +12,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.console import err, kept, out
+from twlab.commands.console import KernelOption, err, kept, out
+from twlab.engines import use_kernel
 from twlab.errors import NOTHING_KEPT, Interrupted, UsageError
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 def grade(
     submissions: Annotated[Path | None, typer.Argument(help="A student's answers file, or a folder of them.")] = None,
     assignment: Annotated[
-        Path | None, typer.Option(metavar="FILE.toml", help="What is asked. See docs/grading.md.")
+        Path | None, typer.Option(metavar="FILE.toml", help="What is asked. See docs/guides/grading.md.")
     ] = None,
     sheet: Annotated[
         str,
@@ -34,6 +35,7 @@ def grade(
     ] = "",
     seed: Annotated[int | None, typer.Option(help="For the students' numbers. Default: the assignment's own.")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Lab kernels side by side.")] = min(8, os.cpu_count() or 1),
+    kernel: KernelOption = "",
     file: Annotated[
         Path | None, typer.Option("--out", metavar="FILE", help="JSON, and CSV beside it. Continued if it exists.")
     ] = None,
@@ -57,6 +59,7 @@ def grade(
         )
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="replace")  # a name that the terminal cannot show ends nothing
+    use_kernel(kernel)
     asked = load_assignment(assignment, seed)
     if submissions is None:
         typer.echo(

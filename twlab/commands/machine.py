@@ -1,4 +1,4 @@
-"""doctor, kernel build, kernel info, kernel boot"""
+"""doctor, kernel build, kernel list, kernel info, kernel boot"""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 from rich.markup import escape
+from rich.table import Table
 
-from twlab.commands.console import err, out
+from twlab.commands.console import KernelOption, err, out
 
 kernel_app = typer.Typer(
     help="The lab kernel: build it, look at it, boot it.", no_args_is_help=True, rich_markup_mode=None
@@ -44,30 +45,64 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON 
         raise typer.Exit(3)
 
 
-@kernel_app.command("build", epilog="Example: twlab kernel build --source ~/linux-6.12")
+@kernel_app.command("build", epilog="Example: twlab kernel build --version 6.12")
 def kernel_build(
     source: Annotated[
-        Path | None, typer.Option(help="An unpacked kernel tree. Default: the distribution's source package.")
+        Path | None,
+        typer.Option(
+            metavar="TREE|FILE", help="An unpacked kernel tree, or the file of a source package (.deb, .tar.xz)."
+        ),
     ] = None,
-    version: Annotated[str | None, typer.Option(help="Which of the distribution's source packages, e.g. 6.12.")] = None,
+    version: Annotated[
+        str | None,
+        typer.Option(metavar="SERIES", help="Which of Debian's kernels: 7.3, 7.2, 6.12, 6.1. Default: the newest."),
+    ] = None,
 ) -> None:
     """Build the lab kernel: user-mode Linux with TIME_WAIT's length and tcp_tw_recycle as sysctls.
     A second build is a look-up.
+
+    A source package that the machine does not have is fetched with apt, and changes nothing of the
+    machine's own sources and packages.
     """
     from twlab.commands.progress import bar
     from twlab.engines import kernel
 
     with bar(err, "lab kernel") as advance:
-        built = kernel.build(source=source, version=version, progress=advance)
-    out.print(str(built.path))
+        built = kernel.provide(source, version, advance, lambda text: err.print(text, markup=False))
+    out.print(str(built.path), markup=False)
 
 
-@kernel_app.command("info", epilog="Example: twlab kernel info")
-def kernel_info(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False) -> None:
-    """What the lab kernel is: version, changes, sysctls, options, size, where from."""
+@kernel_app.command("list", epilog="Example: twlab kernel list")
+def kernel_list(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False) -> None:
+    """The lab kernels that are built, and those that could be. The one marked is used where no
+    other is named.
+    """
     from twlab.engines import kernel
 
-    facts = kernel.info()
+    rows = kernel.overview()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in ("", "series", "state", "version", "kernel or source"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        place = row["path"] or row["source"]
+        table.add_row("*" if row["default"] else "", row["series"], row["state"], row["version"] or "", escape(place))
+    out.print(table, soft_wrap=False)
+    err.print("* is used where no other is named; build one: twlab kernel build --version SERIES", markup=False)
+
+
+@kernel_app.command("info", epilog="Example: twlab kernel info --kernel 6.12")
+def kernel_info(
+    kernel: KernelOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
+) -> None:
+    """What the lab kernel is: version, changes, sysctls, options, size, where from."""
+    from twlab.engines import kernel as kernels
+    from twlab.engines import use_kernel
+
+    use_kernel(kernel)
+    facts = kernels.info()
     if as_json:
         print(json.dumps(facts, indent=1))
         return
@@ -79,8 +114,10 @@ def kernel_info(as_json: Annotated[bool, typer.Option("--json", help="Print one 
 
 
 @kernel_app.command("boot", epilog="Example: twlab kernel boot")
-def kernel_boot() -> None:
+def kernel_boot(kernel: KernelOption = "") -> None:
     """A shell inside the lab kernel, in real time, to look around in."""
+    from twlab.engines import use_kernel
     from twlab.engines.guest.boot_shell import shell
 
+    use_kernel(kernel)
     raise typer.Exit(shell())

@@ -78,6 +78,8 @@ class Progress:
             self._at_s, self._packets, self._time_wait = event["at_s"], event["packets"], event["time_wait"]
         elif kind == "quiet":
             self._quiet(event)
+        elif kind == "notice":
+            self._console.print(event["text"], markup=False)
         elif kind == "arm":
             outcome = {
                 True: "as predicted",
@@ -98,7 +100,10 @@ class Progress:
             return
         self._step, self._doing = event["text"], ""
         if not self._live:
-            self._console.print(f"{self._where}  {event['at_s']:8.3f} s  {event['text']}", markup=False)
+            where = (
+                f"{event['scenario']} {event['arm']}" if "arm" in event else self._where
+            )  # of several that run at a time
+            self._console.print(f"{where}  {event['at_s']:8.3f} s  {event['text']}", markup=False)
 
     def _quiet(self, event: dict[str, Any]) -> None:
         """The lab has been silent for long."""

@@ -32,7 +32,10 @@ def show(
         int, typer.Option(min=0, help="Columns to draw in. Default: the terminal's, or 160 in a pipe.")
     ] = 0,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print a JSON object: verdict, arms, and what was done in each; an array for several runs.")
+        bool,
+        typer.Option(
+            "--json", help="Print a JSON object: verdict, arms, and what was done in each; an array for several runs."
+        ),
     ] = False,
 ) -> None:
     """Runs again: their verdicts, and the ladder of each arm. Nothing is run. Without a name, the

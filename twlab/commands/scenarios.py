@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -12,11 +13,11 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.console import err, find, kept, out, paged
+from twlab.commands.console import KernelOption, err, find, kept, out, paged
 from twlab.commands.progress import Progress
 from twlab.commands.repeats import repeat
 from twlab.commands.verdict_table import show_table
-from twlab.engines import choose
+from twlab.engines import choose, use_kernel
 from twlab.errors import CapabilityError, UsageError
 from twlab.observation import plain
 from twlab.run import runner
@@ -112,11 +113,15 @@ def run(
             help="guest: the lab kernel, in virtual time; host: this machine's kernel, in real time. Default: guest on x86-64."
         ),
     ] = "",
+    kernel: KernelOption = "",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders are made.")] = Path(
         "runs"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, an element a scenario.")] = False,
+    jobs: Annotated[
+        int, typer.Option(min=1, help="Lab kernels side by side, for many arms. Results are the same.")
+    ] = os.cpu_count() or 1,
     times: Annotated[
         int,
         typer.Option("--repeat", min=1, help="So often, with seeds that count up; tell how often each verdict came."),
@@ -133,12 +138,13 @@ def run(
     """
     if all_ == bool(names):
         raise UsageError("name the scenarios to run, or say --all", "see them with: twlab list", "nothing-to-run")
+    use_kernel(kernel, engine)
     wanted = (
         [(name, scenario) for name, scenario in load_scenarios().items()]
         if all_
         else [find(name) for name in names or []]
     )
-    order = Order(scenarios=wanted, arms=arm or (), sets=set_ or (), seed=seed, out=out_dir)
+    order = Order(scenarios=wanted, arms=arm or (), sets=set_ or (), seed=seed, out=out_dir, kernel=kernel, boots=jobs)
     runner.check(order)
     if times > 1:
         repeat(order, choose(engine, agent=runner.AGENT), times, as_json)

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from twlab.commands.console import err
+from twlab.commands.console import KernelOption, err
+from twlab.commands.streams import has_input
 from twlab.errors import NOTHING_KEPT, CapabilityError, EngineError, Interrupted, LabError, UsageError
 from twlab.scenario import Overrides
 
@@ -28,6 +29,7 @@ def shell(
     engine: Annotated[
         str, typer.Option(help="guest: the lab kernel; host: this machine's kernel. Default: guest on x86-64.")
     ] = "",
+    kernel: KernelOption = "",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the session's folder is made.")] = Path(
         "runs"
@@ -44,7 +46,7 @@ def shell(
 
     Exit status: 0; 1 a line that was read could not be done; 2 wrong usage; 3 this machine cannot.
     """
-    from twlab.engines import choose
+    from twlab.engines import choose, use_kernel
     from twlab.network import load_topology
     from twlab.run.runner import describe_network, new_folder, versions
 
@@ -60,10 +62,11 @@ def shell(
         on = {node: recorded_on.get(node, {}) | on.get(node, {}) for node in {*recorded_on, *on}}
     elif not topology:
         raise UsageError("no topology is named", "for example: twlab shell pair", "no-such-topology")
+    use_kernel(kernel, engine)
     topology = _absolute(topology)
     overrides.check_nodes(load_topology(topology).nodes(), topology)
     where = choose(engine, agent="twlab.shell.agent")
-    if lines is None and sys.stdin is None:
+    if lines is None and not has_input():
         raise UsageError(
             "standard input is closed, so there are no lines to carry out",
             "for example: twlab shell pair < lines.txt",
@@ -72,7 +75,7 @@ def shell(
     if lines is None and not (os.isatty(0) and os.isatty(1)):
         lines = [(None, line.rstrip("\n")) for line in sys.stdin]
     folder = new_folder(out_dir, f"shell-{topology.partition(',')[0].rpartition('/')[2].removesuffix('.py')}")
-    words = ["twlab", "shell", "--replay", str(folder)]
+    words = ["twlab", "shell", *(["--kernel", kernel] if kernel else []), "--replay", str(folder)]
     result = {
         "scenario": "shell", "hypothesis": "A session at the shell: it claims nothing, and shows what was done.", "reads": "",
         "topology": topology, "engine": where.name, "seed": seed, "command": shlex.join(words), "versions": versions(),

@@ -34,6 +34,14 @@ _SIMPLER = {
 }
 
 
+_closed: set[int] = set()
+
+
+def has_input() -> bool:
+    """Return whether this program was started with a standard input."""
+    return 0 not in _closed
+
+
 def no_output(error: OSError) -> CapabilityError:
     """Return the message for a standard output that cannot be written to (``no-output``)."""
     return CapabilityError(f"standard output cannot be written: {error.strerror}", _REMEDY, "no-output")
@@ -48,14 +56,14 @@ def prepare() -> None:
         CapabilityError: standard output is closed (``no-output``): nothing is begun whose result
             cannot be said.
     """
-    closed = {fd for fd in range(3) if not _is_open(fd)}
-    for fd in sorted(closed):
+    _closed.update(fd for fd in range(3) if not _is_open(fd))
+    for fd in sorted(_closed):
         os.dup2(os.open(os.devnull, os.O_RDWR), fd)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115
     codecs.register_error("twlab-simpler", _simpler)
     sys.stderr = _stream(_Quiet(2, "w", closefd=False), sys.stderr)
     sys.stdout = _stream(_Output(1, "w", closefd=False), sys.stdout)
-    if 1 in closed:
+    if 1 in _closed:
         raise CapabilityError("standard output is closed", _REMEDY, "no-output")
 
 

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from twlab.commands.console import complain, err, find, kept, out
+from twlab.commands.console import KernelOption, complain, err, find, kept, out
+from twlab.engines import use_kernel
 from twlab.errors import NOTHING_KEPT, Interrupted, UsageError, did_you_mean
 from twlab.results.files import check_file
 from twlab.scenario import Overrides
@@ -25,6 +26,7 @@ def sweep(
     trials: Annotated[int, typer.Option(min=1, max=20_000, help="Four-tuples in each cell.")] = 100,
     jobs: Annotated[int, typer.Option(min=1, help="Lab kernels side by side.")] = os.cpu_count() or 1,
     arm: Annotated[str, typer.Option(help="The arm that the grid's settings change.")] = "treatment",
+    kernel: KernelOption = "",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     file: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="JSON; CSV beside it. Continued if it exists.")
@@ -41,6 +43,7 @@ def sweep(
     from twlab.studies.sweep.fill import dask_executor, fill, fill_with
     from twlab.studies.sweep.table import OUTCOMES, Table, cells
 
+    use_kernel(kernel)
     source, found = find(name)
     if lacking := [key for key in ("delay_s", "trials") if key not in found.parameters]:
         raise UsageError(

@@ -32,3 +32,20 @@ def choose(name: str = "", *, agent: str) -> Engine:
         return Guest(agent=agent)
     near = did_you_mean(name, ("guest", "host"))
     raise UsageError(f"there is no engine called {name!r}{near}", "the engines are: guest, host", "no-such-engine")
+
+
+def use_kernel(wanted: str, engine: str = "") -> None:
+    """From now on `wanted`, what --kernel says, is the lab kernel; nothing where it is empty.
+
+    Raises:
+        CapabilityError: it has not been built (``no-lab-kernel``).
+        UsageError: it names none (``bad-kernel``), or `engine` is the host's (``kernel-on-host``).
+    """
+    if not wanted:
+        return
+    if engine == "host":
+        message = f"--kernel {wanted} names a lab kernel, and the host engine runs on this machine's own"
+        raise UsageError(message, "leave out --kernel, or --engine host", "kernel-on-host")
+    from twlab.engines.kernel import select
+
+    select(wanted)

@@ -9,6 +9,9 @@ Events are JSON objects, one a line; ``event`` says which:
     pulse   progress figures: job, and the fields of `twlab.lab.assembly.Vitals`
     arm     a job is done: job, result (see `twlab.results.result.ArmResult`)
     end     the request has been carried out
+
+An engine adds two of its own: ``quiet``, no event for ``real_s`` seconds of real time, with a ``text``
+that says what the lab is doing; and ``notice``, a ``text`` for the user.
 """
 
 from __future__ import annotations

@@ -1,3 +1,3 @@
-"""Grading: what students claim, checked by running it in the lab kernel. `docs/grading.md`
+"""Grading: what students claim, checked by running it in the lab kernel. `docs/guides/grading.md`
 describes the formats.
 """

@@ -45,7 +45,7 @@ _TOLERANCE = {"number": 0.01}
 
 @dataclass(frozen=True)
 class Question:
-    """One question; `docs/grading.md` says what each key means. `{name}` in values stands for a
+    """One question; `docs/guides/grading.md` says what each key means. `{name}` in values stands for a
     student's number.
 
     Attributes:
@@ -138,7 +138,7 @@ def load_assignment(path: Path, seed: int | None = None) -> Assignment:
         ) from error
     except (ValueError, RecursionError) as error:
         raise UsageError(
-            f"{path} is no TOML: {error}", "docs/grading.md shows an assignment", "broken-assignment"
+            f"{path} is no TOML: {error}", "docs/guides/grading.md shows an assignment", "broken-assignment"
         ) from error
     reader = _Reader(path)
     return reader.assignment(values, data, seed)
@@ -287,7 +287,7 @@ class _Reader:
 
     def _complain(self, what: str) -> Any:
         raise UsageError(
-            f"{self._path}{self._where} {what}", "docs/grading.md describes assignments", "broken-assignment"
+            f"{self._path}{self._where} {what}", "docs/guides/grading.md describes assignments", "broken-assignment"
         )
 
 

@@ -50,7 +50,8 @@ def _trial(task: dict[str, Any], folder: Path) -> Result:
             }
 
     try:
-        Guest(agent=AGENT).run(arms_request(jobs, seed=task["seed"]), folder, on_event, _TRIAL_LIMIT_S)
+        guest = Guest(agent=AGENT, traced=True)
+        guest.run(arms_request(jobs, seed=task["seed"]), folder, on_event, _TRIAL_LIMIT_S)
     except EngineError as error:
         outcomes |= {arm: {"error": error.as_dict()} for arm in task["arms"] if arm not in outcomes}
     return {"outcomes": outcomes}

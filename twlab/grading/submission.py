@@ -91,7 +91,7 @@ def read_submissions(path: Path, scenario_questions: list[str]) -> list[Submissi
     if not alone:
         raise UsageError(
             f"there is no submission at {path}",
-            "an answers file ID.toml, or a folder of them; see docs/grading.md",
+            "an answers file ID.toml, or a folder of them; see docs/guides/grading.md",
             "no-submissions",
         )
     return sorted(_without_twins(alone), key=lambda submission: submission.id)

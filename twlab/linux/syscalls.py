@@ -15,6 +15,7 @@ CLONE_NEWUSER = 0x1000_0000
 CLONE_NEWNET = 0x4000_0000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC = 1, 2, 4, 8
 MS_REMOUNT, MS_BIND, MS_REC, MS_PRIVATE = 32, 4096, 16384, 1 << 18
+_ADDR_NO_RANDOMIZE = 0x0040000  # linux/personality.h
 _PR_SET_PDEATHSIG = 1
 _SO_RCVBUFFORCE = 33
 _SYS_MOUNT_SETATTR, _AT_FDCWD, _AT_RECURSIVE, _MOUNT_ATTR_RDONLY = 442, -100, 0x8000, 1
@@ -120,6 +121,13 @@ def die_with_parent(signal: int = 9) -> None:
     prctl(2), PR_SET_PDEATHSIG. Raises OSError.
     """
     _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")
+
+
+def keep_addresses() -> None:
+    """From the next exec on, programs lie where they were linked, and so do their stacks
+    (personality(2)); as far as that is allowed.
+    """
+    _libc.personality(ctypes.c_ulong(_ADDR_NO_RANDOMIZE))
 
 
 def new_network_namespace() -> int:

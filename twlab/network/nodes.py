@@ -157,6 +157,8 @@ class Node(mininet.node.Node):
     Attributes:
         role: ``endpoint``, ``router``, ``gateway`` or ``wire``.
         namespace: file descriptor of its network namespace.
+        written: sysctls that it was given by `write_sysctl`, with their values, in order.
+        tuned: whether the baseline has been put into force in it, see `twlab.tuning.first_values`.
     """
 
     role: Role = "endpoint"
@@ -172,6 +174,8 @@ class Node(mininet.node.Node):
         super().__init__(name, **{**params, "inNamespace": namespace is None})
         if namespace is None:
             self.namespace = os.open(f"/proc/{self.pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        self.written: list[tuple[str, str]] = []
+        self.tuned = False
         # No link-local addresses. Before there are interfaces, which take it over.
         self.write_sysctl("net.ipv6.conf.default.addr_gen_mode", 1)
 
@@ -248,6 +252,7 @@ class Node(mininet.node.Node):
         """
         with self.inside():
             sysctl.write(name, f"{value}")
+        self.written.append((name, f"{value}"))
 
     def configure(self) -> None:
         """Apply addresses, neighbours, routes, checksums.

@@ -139,7 +139,7 @@ def _processor(demand: Demand, asked: Way) -> list[str]:
         f"other: some {asked.search_cores:.1g} processors are busy with that at this rate, before any connect "
         "fails. Stay below half (more source "
         "addresses, origins or ports), or set IP_LOCAL_PORT_RANGE, which is searched without that detour "
-        "(docs/ceiling.md)."
+        "(docs/findings/ceiling.md)."
     )
     return [text]
 
@@ -161,7 +161,7 @@ def _reuse(demand: Demand) -> list[str]:
         return []
     if demand.reuses:
         text = (
-            "If connect() fails with EADDRNOTAVAIL all the same, look for one of three (docs/answers.md): "
+            "If connect() fails with EADDRNOTAVAIL all the same, look for one of three (docs/findings/answers.md): "
             "timestamps off at the origin (TWRecycled "
         )
         return [

@@ -37,7 +37,7 @@ SCHEMA = 1
 TUPLE_BYTES = 528
 RECYCLE_S = 0.7  # 3.5 x the least retransmission timeout
 # Past half of the range connect() passes over all ports of one parity, all taken, before it tries
-# the other. Processor time for each port passed over: docs/ceiling.md, 2.7 ms for 14,116 (Linux
+# the other. Processor time for each port passed over: docs/findings/ceiling.md, 2.7 ms for 14,116 (Linux
 # 6.18).
 HALF, PASS_S = 0.5, 0.19e-6
 

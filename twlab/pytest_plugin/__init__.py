@@ -37,6 +37,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup("twlab", "labs on TCP's TIME_WAIT")
     engines = "guest: the lab kernel, in virtual time; host: this machine's kernel. Default: guest on x86-64."
     group.addoption("--twlab-engine", default="", choices=["guest", "host"], help=engines)
+    kernels = "Which lab kernel: its series, e.g. 7.3, or a path. Default: the newest that is built."
+    group.addoption("--twlab-kernel", metavar="SERIES|PATH", default="", help=kernels)
     group.addoption(
         "--twlab-seed", metavar="N", type=int, default=1, help="For everything random in a lab. Default: 1."
     )

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pytest
 
 from twlab import loop
-from twlab.engines import choose
+from twlab.engines import choose, use_kernel
 from twlab.errors import CapabilityError, LabError, UsageError
 from twlab.observation import Observation
 from twlab.report.ladder import ladder
@@ -30,6 +30,7 @@ from twlab.scenario import Verdict
 from twlab.settings import Settings
 
 if TYPE_CHECKING:
+    from twlab.engines.protocol import Engine
     from twlab.lab.lab import Lab
     from twlab.network import Topology
     from twlab.pytest_plugin import ScenarioItem
@@ -52,8 +53,14 @@ def run_scenario(item: ScenarioItem) -> None:
     options = item.config.option
     source = f"{item.path}:{item.scenario.name}"
     with _workplace(item.config) as place:
-        order = Order([(source, item.scenario)], seed=options.twlab_seed, out=place, real_limit_s=REAL_LIMIT_S)
-        (finished,) = run(order, choose(options.twlab_engine, agent=AGENT))
+        order = Order(
+            [(source, item.scenario)],
+            seed=options.twlab_seed,
+            out=place,
+            real_limit_s=REAL_LIMIT_S,
+            kernel=options.twlab_kernel,
+        )
+        (finished,) = run(order, _engine(item.config))
         result = finished.result
         supported = result.verdict is Verdict.SUPPORTED
         kept = _keep(item, finished.folder, result, failed=not supported, properties=item.user_properties)
@@ -83,7 +90,7 @@ def _run_inside(item: pytest.Item) -> list[pytest.TestReport]:
         folder.mkdir()
         outcome = _Outcome(item)
         try:
-            engine = choose(item.config.option.twlab_engine, agent="twlab.pytest_plugin.agent")
+            engine = _engine(item.config, "twlab.pytest_plugin.agent")
             outcome.engine = engine.name
             engine.run(_request(item, folder), folder, outcome.on_event, REAL_LIMIT_S)
         except LabError as error:
@@ -118,6 +125,12 @@ def _run_inside(item: pytest.Item) -> list[pytest.TestReport]:
 def _failed(item: pytest.Item, when: Literal["setup", "call", "teardown"], text: str) -> pytest.TestReport:
     """The report of a part of a test that failed with `text`."""
     return pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", text, when)
+
+
+def _engine(config: pytest.Config, agent: str = AGENT) -> Engine:
+    """The engine that the options name. Raises LabError."""
+    use_kernel(config.option.twlab_kernel, config.option.twlab_engine)
+    return choose(config.option.twlab_engine, agent=agent)
 
 
 def _torn_down(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
@@ -217,14 +230,16 @@ def _result(item: pytest.Item, outcome: _Outcome, *, failed: bool) -> Result:
         name: ArmResult("treatment", ok=not failed, **{key: value for key, value in arm.items() if key != "kernel"})
         for name, arm in outcome.arms.items()
     }
+    option = item.config.option
+    chosen = f" --twlab-kernel {option.twlab_kernel}" if option.twlab_kernel else ""
     return Result(
         scenario=_word(item.name),
         hypothesis=" ".join(doc.partition("\n\n")[0].split()),
         reads="",
         topology=outcome.topology,
         engine=outcome.engine,
-        seed=item.config.option.twlab_seed,
-        command=f"pytest {item.nodeid!r} --twlab-engine {outcome.engine} --twlab-seed {item.config.option.twlab_seed}",
+        seed=option.twlab_seed,
+        command=f"pytest {item.nodeid!r} --twlab-engine {outcome.engine}{chosen} --twlab-seed {option.twlab_seed}",
         kernel=kernel,
         versions=versions(),
         network=describe_network(outcome.topology) if outcome.topology else {},

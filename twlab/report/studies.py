@@ -16,7 +16,7 @@ from typing import Any
 from twlab.errors import UsageError
 from twlab.report.text import tables
 
-FILES = ("ceiling.json", "alternatives.json", "sweep.json")  # looked for in a folder that is named
+FILES = ("ceiling.json", "alternatives.json", "sweep.json", "observe.json")  # looked for in a folder that is named
 _OUTCOMES = ("harmed", "delayed", "unharmed")
 _ABOUT = ("command", "kernel", "engine", "arm", "trials", "seed")
 # What a column of a file is called on the page.
@@ -63,7 +63,9 @@ class Study:
         """``How low: stale-segment``; ``Ceilings``."""
         if self.kind == "sweep":
             return f"How low is safe: {self.values['scenario']}"
-        return {"ceiling": "Ceilings: connections a second"}.get(self.kind, self.kind.capitalize())
+        return {"ceiling": "Ceilings: connections a second", "observe": "Late segments of closed connections"}.get(
+            self.kind, self.kind.capitalize()
+        )
 
     @property
     def about(self) -> list[tuple[str, str]]:
@@ -89,6 +91,16 @@ class Study:
         return replace(
             made, columns=tuple(_HEADINGS.get(key, heading) for key, heading in zip(kept, made.columns, strict=True))
         )
+
+    @property
+    def observations(self) -> list[tuple[str, list[str], list[list[str]]]]:
+        """Of captures that were observed: title, lines of the summary, and the lines of each
+        ladder.
+        """
+        return [
+            (str(one["title"]), list(map(str, one["lines"])), one.get("ladders", []))
+            for one in self.values.get("observations", [])
+        ]
 
     def bars(self) -> list[dict[str, Any]]:
         """Of ceilings: each row with the lengths of what was measured and of theory, in per cent of
@@ -152,12 +164,8 @@ def read(path: Path) -> Study | None:
         raise UsageError(message, "read it with a newer twlab", "newer-result")
     study = Study(kind, path, values)
     try:
-        _ = (
-            study.title,
-            study.about,
-            study.table,
-            study.maps() if kind == "sweep" else study.bars() if kind == "ceiling" else None,
-        )
+        _ = study.title, study.about, study.table, study.observations
+        _ = study.maps() if kind == "sweep" else study.bars() if kind == "ceiling" else None
     except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
         message = f"{path} lacks what a {kind} has: {type(error).__name__}: {error}"
         raise UsageError(message, "make it again", "broken-result") from error

@@ -17,6 +17,7 @@ from twlab.engines.protocol import Engine, Event, Job, Request, arms_request
 from twlab.errors import CapabilityError, EngineError, Interrupted, LabError
 from twlab.results.files import cannot_write
 from twlab.results.result import ArmResult, Result
+from twlab.run import side_by_side
 from twlab.scenario import Overrides, Scenario
 
 AGENT = "twlab.run.agent"  # runs arms inside an engine
@@ -34,6 +35,10 @@ class Order:
         out: where the runs' folders are made.
         real_limit_s: real seconds for one arm to take.
         mechanisms: setting to mechanism, where another than the engine's own is wanted.
+        boots: lab kernels that may run side by side where there are many arms; 0: all in one boot,
+            which gives other random numbers.
+        kernel: the lab kernel that was asked for, by its series or path; empty: none in particular.
+            For the record: the engine has it.
     """
 
     scenarios: Sequence[tuple[str, Scenario]]
@@ -43,6 +48,8 @@ class Order:
     out: Path = Path("runs")
     real_limit_s: float = 300.0
     mechanisms: dict[str, str] = field(default_factory=dict)
+    kernel: str = ""
+    boots: int = 0
 
 
 @dataclass
@@ -77,7 +84,10 @@ def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda
     """
     finished, waiting = _plan(order, engine)
     try:
-        _carry_out(order, engine, waiting, finished, listener)
+        if parts := _parts(order, engine, waiting):
+            _carry_out_side_by_side(order, engine, waiting, parts, finished, listener)
+        else:
+            _carry_out(order, engine, waiting, finished, listener)
     except KeyboardInterrupt as stop:
         raise Interrupted(kept(finished)) from stop
     return finished
@@ -97,6 +107,23 @@ def kept(finished: Sequence[Finished]) -> str:
     if untouched:
         lines.append(f"{untouched} scenarios were not begun")
     return "\n  ".join(lines)
+
+
+def _carry_out_side_by_side(
+    order: Order,
+    engine: Engine,
+    waiting: list[_Job],
+    parts: list[list[int]],
+    finished: list[Finished],
+    listener: Callable[[Event], None],
+) -> None:
+    on_event = _Boot(waiting, listener).on_event
+    request = _request(order, waiting, engine)
+    try:
+        side_by_side.run(request, AGENT, parts, order.out.resolve(), order.real_limit_s, on_event, order.boots)
+    except LabError:
+        _remove_if_empty(finished)
+        raise
 
 
 def _carry_out(
@@ -134,7 +161,9 @@ class _Boot:
             event = {**event, "scenario": job.result.scenario, "arm": job.arm}
             if event["event"] == "start":
                 job.started_s = loop.monotonic_s()
-            elif event["event"] == "arm":
+            elif event["event"] == "failed":
+                event = {**event, "event": "arm", "result": {"error": event["error"]}}
+            if event["event"] == "arm":
                 self._finish(event["job"], event["result"])
                 event |= {"ok": job.result.arms[job.arm].ok, "outcome": job.result.arms[job.arm].outcome}
         self._listener(event)
@@ -156,6 +185,15 @@ class _Boot:
     def _finish(self, index: int, outcome: dict[str, Any]) -> None:
         self._done.add(index)
         _record(self._jobs[index], outcome)
+
+
+def _parts(order: Order, engine: Engine, jobs: Sequence[_Job]) -> list[list[int]]:
+    """How the jobs are dealt to boots side by side; empty: all in one. By the order alone, whatever
+    this machine has.
+    """
+    if engine.name != "guest" or order.boots == 0 or len(jobs) < side_by_side.FEWEST_ARMS:
+        return []
+    return side_by_side.deal([job.result.scenario for job in jobs])
 
 
 def check(order: Order) -> Overrides:
@@ -241,6 +279,7 @@ def _not_run() -> dict[str, str]:
 
 def _command(order: Order, source: str, engine: Engine) -> str:
     words = ["twlab", "run", source, "--engine", engine.name, "--seed", str(order.seed)]
+    words += ["--kernel", order.kernel] if order.kernel else []
     for arm in order.arms:
         words += ["--arm", arm]
     for pair in order.sets:

@@ -4,7 +4,9 @@ from twlab import Arm, Lab, Observation, Settings, at_least, scenario
 from twlab.segment import match
 
 SIZE = 50_000  # bytes that the client sends before it closes; ten segments of them are under way at first (RFC 6928)
-ONE_WAY_S = 0.2  # how long the client's segments are under way
+ONE_WAY_S = (
+    0.15  # less than the least RTO, 0.2 s: a FIN sent again would meet the TIME_WAIT or its end, by the phase of a tick
+)
 WHOLE = {"missing": 0, "sender_told": ""}
 CUT = {"sender_told": "", "receiver_told": "ECONNRESET", "in_time_wait": 0}
 

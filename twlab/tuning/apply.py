@@ -20,6 +20,7 @@ from twlab.ports import LINUX_PORTS
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings, describe
 from twlab.tuning.baseline import BASELINE, pinned
+from twlab.tuning.first_values import FirstValues
 
 if TYPE_CHECKING:
     from twlab.network import Node
@@ -185,10 +186,11 @@ class Tuning:
                     "constant": "as this kernel always does",
                 }.get(how, how)
                 beside.append(how)
+        first = FirstValues(self._node)
         with self._node.inside():
             for name, value in wanted.items():
                 if self._node.role == "gateway" or not name.startswith(_CONNTRACK):
-                    self.effective[name] = self._put(name, value)
+                    self.effective[name] = self._put(name, value, first)
                     if self.effective[name] is None and name in needed:
                         raise CapabilityError(f"{self._node.name}: this kernel has no {name}", _OTHER, "no-such-sysctl")
         with ExitStack() as stack:
@@ -204,11 +206,11 @@ class Tuning:
     def __exit__(self, *_: object) -> None:
         self._beside.close()
 
-    def _put(self, name: str, value: str) -> str | None:
+    def _put(self, name: str, value: str, first: FirstValues) -> str | None:
         """Write `value`, unless it is there already; return the value read back."""
         found: str | None = None
-        for one in sysctl.expand(name):
-            found = sysctl.read(one)
+        for one, there in first.of(name):
+            found = there
             if found is None or found == value:
                 continue
             try:

@@ -20,6 +20,7 @@ from twlab import paths
 from twlab.engines.guest.confinement import enclosure
 from twlab.engines.guest.console import fault, said
 from twlab.engines.guest.process import Stream, under_way
+from twlab.engines.guest.userspace import BY_SECCOMP, FELL_BACK, fell_back, knows_seccomp
 from twlab.engines.protocol import Event
 from twlab.errors import CapabilityError, EngineError
 
@@ -40,7 +41,14 @@ class Guest:
         processor_s: given, what the agent runs is a stranger's code: the guest sees nothing of this
             machine but the Python it runs on (see `twlab.engines.guest.confinement`), has no folder
             to write to, and no process in it may use more seconds of processor time.
+        traced: the guest's processes run under ptrace, also where user-mode Linux has its faster
+            seccomp mode. In that mode a process can reach all of the guest's memory. A stranger's
+            code is always traced.
         more: what else the kernel is told on its command line, e.g. ``thash_entries=65536``.
+        log: name of the console's log in the folder of a run.
+
+    Attributes:
+        by_seccomp: whether it tries the seccomp mode.
 
     Raises:
         CapabilityError: the lab kernel has not been built (``no-lab-kernel``).
@@ -56,14 +64,20 @@ class Guest:
         memory_mib: int = 512,
         silence_s: float = 180.0,
         processor_s: int | None = None,
+        traced: bool = False,
         more: Sequence[str] = (),
+        log: str = "console.log",
     ):
         self._kernel = kernel or built_kernel()
         self._agent = agent
         self._memory_mib = memory_mib
+        self._log = log
         self._silence_s = silence_s
         self._processor_s = processor_s
-        self._more = (*VIRTUAL_TIME, *more)
+        traced = traced or processor_s is not None
+        self.by_seccomp = not traced and knows_seccomp(self._kernel)
+        self._clock = clock_of(self._kernel)
+        self._more = (*VIRTUAL_TIME, *((BY_SECCOMP,) if self.by_seccomp else ()), *more)
 
     def run(
         self, request: Mapping[str, Any], folder: Path, on_event: Callable[[Event], None], real_limit_s: float
@@ -82,11 +96,11 @@ class Guest:
         Raises:
             CapabilityError: the guest cannot be started on this machine (``no-guest``), or `folder`
                 not be written to (``cannot-write``).
-            EngineError: ``guest-panicked``, ``guest-hung``, ``guest-out-of-memory``,
-                ``guest-garbled`` or ``guest-ended-early``.
+            EngineError: ``guest-panicked``, ``guest-hung``, ``guest-storms``, ``guest-spins``,
+                ``guest-out-of-memory``, ``guest-garbled`` or ``guest-ended-early``.
         """
         folder = folder.resolve()
-        log = folder / "console.log"
+        log = folder / self._log
 
         def arguments(exchange: str) -> list[str]:
             seed = int(request.get("seed", 1)) % 2**64
@@ -97,7 +111,16 @@ class Guest:
                 more=(*self._more, f"random.seed={seed}"),
             )
 
-        stream = Stream(on_event)
+        by_seccomp = self.by_seccomp
+
+        def heard(event: Event) -> None:
+            nonlocal by_seccomp
+            if by_seccomp and fell_back(log.read_text(errors="replace")):
+                on_event({"event": "notice", "text": FELL_BACK})
+            by_seccomp = False  # it is said once
+            on_event(event)
+
+        stream = Stream(heard)
         try:
             told = orders(self._agent, request, None if self._processor_s else folder)
             if self._processor_s:
@@ -106,12 +129,17 @@ class Guest:
                     "enclosure": enclosure(self._kernel, memory_mib=self._memory_mib, processor_s=self._processor_s),
                 }
             writable, opened = (None, _opened_for_stranger(log)) if self._processor_s else (folder, _opened(log))
-            with opened as output, under_way(self._kernel, arguments, told, folder=writable, output=output) as voyage:
+            with (
+                opened as output,
+                under_way(self._kernel, arguments, told, folder=writable, output=output, clock=self._clock) as voyage,
+            ):
                 status = voyage.follow(stream, real_limit_s=real_limit_s, silence_s=self._silence_s)
             text = log.read_text(errors="replace")
             if found := fault(text, status, garbled=stream.garbled, ended=stream.ended):
                 raise EngineError(found.message, slug=found.slug)
         except (EngineError, CapabilityError) as error:
+            if isinstance(error, EngineError) and error.remedy:
+                error.remedy += f"; see {log}"
             error.remedy = error.remedy or f"see {log}"
             raise
         if not said(text):
@@ -179,6 +207,15 @@ def built_kernel() -> Path:
             "no-lab-kernel",
         )
     return found.path
+
+
+def clock_of(program: Path) -> int | None:
+    """Address of the virtual clock in a lab kernel, see `twlab.engines.guest.pulse`; None where its
+    build has not noted it.
+    """
+    from twlab.engines.kernel import Kernel
+
+    return Kernel(program).clock
 
 
 @contextmanager

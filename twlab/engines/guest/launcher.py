@@ -54,6 +54,9 @@ def main(arguments: list[str]) -> None:
         socket.send_fds(caller, [b"events"], [events.fileno()])
     caller.detach()  # it stays open in the kernel and its children: its end tells the caller that the last of them is gone
     _stay_on_one_cpu()
+    # Since 6.16 the kernel wants this and else executes itself again by way of /proc, which is not
+    # there for a stranger's code.
+    syscalls.keep_addresses()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if enclosure:
         give_up_rights([place, *place.iterdir()], enclosure["processor_s"])

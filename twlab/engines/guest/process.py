@@ -28,11 +28,12 @@ from typing import Any
 
 from twlab import loop, paths
 from twlab.engines import sandbox
-from twlab.engines.guest.pulse import QUIET_S, children, pulse
+from twlab.engines.guest.pulse import QUIET_S, StandstillWatch, children, pulse
 from twlab.engines.protocol import Event
 from twlab.errors import CapabilityError, EngineError
 from twlab.linux import syscalls
 
+_LOOK_S = 0.5  # real seconds between two looks at a guest that says nothing
 _IN_SANDBOX = "/run/twlab"  # where /run is a tmpfs of the sandbox's own
 
 
@@ -46,12 +47,15 @@ class Voyage:
         sandboxed: which of them.
         events: the file of the guest's events.
         handover: a socket that is at its end of file once the last process of the guest is gone.
+        clock: address of the guest's clock in its kernel, see `twlab.engines.guest.pulse`; None:
+            unknown.
     """
 
     process: subprocess.Popen[bytes]
     sandboxed: bool
     events: int
     handover: socket.socket
+    clock: int | None = None
 
     def follow(self, stream: Stream, *, real_limit_s: float = math.inf, silence_s: float = math.inf) -> int:
         """Hand on events until the guest is gone; returns its exit status: negative, or 128 and
@@ -59,24 +63,34 @@ class Voyage:
 
         Raises:
             EngineError: it was silent for `silence_s` seconds, or not done in `real_limit_s`
-                (``guest-hung``).
+                (``guest-hung``); it computes at one instant of virtual time without end
+                (``guest-storms``, ``guest-spins``), where the clock's address is known.
         """
         deadline_s = loop.monotonic_s() + real_limit_s
         first_quiet_s = quiet_s = QUIET_S if silence_s < math.inf else math.inf
         pidfd = os.pidfd_open(self.process.pid)
         watch = syscalls.watch_writes(self.events)
+        standstill: StandstillWatch | None = None
         try:
             heard_s = loop.monotonic_s()
             while True:
                 rest_s = min(deadline_s, heard_s + silence_s, heard_s + quiet_s) - loop.monotonic_s()
+                if self.clock is not None:
+                    rest_s = min(rest_s, _LOOK_S)
                 ready, _, _ = select.select([pidfd, watch], [], [], max(0.0, rest_s) if rest_s < math.inf else None)
+                if self.clock is not None and not ready:
+                    standstill = standstill or StandstillWatch(self._kernel(), self.clock)
+                    if found := standstill.look(stream.offset, stream.within_steps):
+                        raise found
                 now_s = loop.monotonic_s()
                 if now_s >= deadline_s and pidfd not in ready:
                     raise self._hung(f"not done in {real_limit_s:g} s of real time")
                 if not ready and now_s >= heard_s + silence_s:
                     raise self._hung(f"{silence_s:g} s of real time without an event")
+                if not ready and now_s < heard_s + quiet_s:
+                    continue
                 if not ready:
-                    stream.quiet(quiet_s, pulse(self._kernel()))
+                    stream.quiet(quiet_s, pulse(self._kernel(), self.clock))
                     quiet_s *= 2
                     continue
                 if watch in ready:
@@ -101,14 +115,14 @@ class Voyage:
         if self.events >= 0:
             os.close(self.events)
 
-    def _hung(self, why: str) -> EngineError:
-        return EngineError(f"the guest hung: {why}; {pulse(self._kernel())}", slug="guest-hung")
-
     def _kernel(self) -> int:
         kernel = self.process.pid
         for _ in range(2 if self.sandboxed else 1):
             kernel = next(iter(children(kernel)), kernel)
         return kernel
+
+    def _hung(self, why: str) -> EngineError:
+        return EngineError(f"the guest hung: {why}; {pulse(self._kernel(), self.clock)}", slug="guest-hung")
 
 
 class Stream:
@@ -117,14 +131,18 @@ class Stream:
     Attributes:
         garbled: the beginning of the first line that is no event, after which nothing more is read.
         ended: whether the last event was ``end``.
+        within_steps: whether the last event was one from within an arm's steps (``entry``,
+            ``pulse``).
+        offset: bytes read.
     """
 
     def __init__(self, on_event: Callable[[Event], None]):
         self._on_event = on_event
-        self._offset = 0
+        self.offset = 0
         self._rest = b""
         self._garbled = ""
         self.ended = False
+        self.within_steps = False
 
     @property
     def garbled(self) -> str:
@@ -138,15 +156,15 @@ class Stream:
 
     def read(self, fd: int) -> bool:
         """Hand on what is new; whether there was anything."""
-        before = self._offset
-        while not self._garbled and (data := os.pread(fd, 1 << 20, self._offset)):
-            self._offset += len(data)
+        before = self.offset
+        while not self._garbled and (data := os.pread(fd, 1 << 20, self.offset)):
+            self.offset += len(data)
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
                 if not self._take(line):
                     self._garbled = line[:80].decode(errors="replace") or "an empty line"
                     break
-        return self._offset > before
+        return self.offset > before
 
     def _take(self, line: bytes) -> bool:
         try:
@@ -156,6 +174,7 @@ class Stream:
         if not isinstance(event, dict) or "event" not in event or self.ended:
             return False
         self.ended = event["event"] == "end"
+        self.within_steps = event["event"] in ("entry", "pulse")
         self._on_event(event)
         return True
 
@@ -169,6 +188,7 @@ def under_way(
     folder: Path | None,
     output: int,
     terminal: int = -1,
+    clock: int | None = None,
 ) -> Iterator[Voyage]:
     """A guest, started; when the block ends, however it ends, nothing of it is left.
 
@@ -184,6 +204,7 @@ def under_way(
             none.
         output: file descriptor for standard output and standard error of the kernel.
         terminal: another file descriptor that the kernel is given, under the same number.
+        clock: address of the clock in a kernel whose time is virtual.
 
     Raises:
         CapabilityError: the lab kernel cannot be started on this machine (``no-guest``), or with an
@@ -195,6 +216,7 @@ def under_way(
         for sandboxed, exchange in ways[: 1 if "enclosure" in orders else None]:
             command = [str(folder or ""), exchange, str(kernel), *arguments(exchange)]
             voyage = _start(sandboxed, command, orders, output, terminal)
+            voyage.clock = clock
             try:
                 if voyage.events >= 0:
                     yield voyage

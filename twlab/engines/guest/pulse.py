@@ -1,35 +1,52 @@
-"""What a guest that says nothing is doing: told from outside, by who uses the processor.
+"""Tells from outside what a guest that says nothing is doing, by who uses the processor and by its
+clock.
 
 The lab kernel is one process of the host, and each process of the guest another, a child of it. The
-ways to hang look different: a guest process that computes without end burns the child's time, and
-virtual time stands still; a guest in which everything waits for what never comes burns the kernel's
-time, leaping from timer to timer; one that is stopped burns none.
+ways to hang look different. A guest process that computes without end burns the child's time, and
+virtual time stands still. A kernel in which segments answer each other for ever burns its own time
+alone, and virtual time stands still as well. A guest in which everything waits for what never comes
+burns the kernel's time too, but leaps from timer to timer. One that is stopped burns none.
+
+The guest's clock is a variable of its kernel, `time_travel_time` (arch/um/kernel/time.c), in ns.
+The build notes its address.
 """
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from twlab import loop
+from twlab.errors import EngineError
 
 SAMPLE_S = 0.3
 QUIET_S = 10.0  # of real time without an event, after which that is said; again after twice as long
+STORM_S = (
+    3.0  # processor time of the kernel alone at one instant; nothing that Linux does by itself takes a tenth of it
+)
+SPIN_S = 4.0  # processor time of kernel and processes at one instant, without an event
+STILL_NS = 500_000_000  # of virtual time within which it counts as one instant: each look at the clock moves it on by some hundred ns
 _IDLE = 0.05  # share of a core below which nothing runs
+_ALONE = 0.02  # share of the processor time below which no process of the guest has run
 
 
-def pulse(kernel: int) -> str:
+def pulse(kernel: int, clock: int | None = None) -> str:
     """What the guest whose kernel is process `kernel` is doing, in words. Takes `SAMPLE_S` seconds
     to find out.
+
+    Args:
+        clock: address of its clock; None: unknown.
     """
-    own_before, children_before = _used_s(kernel), sum(map(_used_s, children(kernel)))
+    before, began_ns = used(kernel), time_ns(kernel, clock)
     loop.Loop().sleep(SAMPLE_S)
-    own = (_used_s(kernel) - own_before) / SAMPLE_S
-    computing = (sum(map(_used_s, children(kernel))) - children_before) / SAMPLE_S
+    own, computing = (used(kernel) - before).shares(SAMPLE_S)
     if own + computing < _IDLE:
         return "it is stopped, or the machine gives it no time"
     if computing > own:
         return "a process in it computes without end, so that virtual time stands still"
+    if began_ns is not None and began_ns == time_ns(kernel, clock):
+        return "virtual time stands still while its kernel computes"
     return "virtual time races on, and everything in it waits for what does not come"
 
 
@@ -46,12 +63,93 @@ def _descent(pid: int) -> list[int]:
     return [pid, *(below for child in children(pid) for below in _descent(child))]
 
 
+@dataclass(frozen=True)
+class Used:
+    """Processor time in seconds: the kernel's own, and that of the guest's processes."""
+
+    own_s: float
+    processes_s: float
+
+    def __sub__(self, before: Used) -> Used:
+        return Used(
+            self.own_s - before.own_s, max(0.0, self.processes_s - before.processes_s)
+        )  # a process that ended is not counted
+
+    def shares(self, real_s: float) -> tuple[float, float]:
+        """Both as shares of a core."""
+        return self.own_s / real_s, self.processes_s / real_s
+
+
+class StandstillWatch:
+    """Watches for a guest that computes at one instant of virtual time, without end as far as can
+    be told.
+
+    Args:
+        kernel: process of the guest's kernel.
+        clock: address of its clock.
+    """
+
+    def __init__(self, kernel: int, clock: int):
+        self._kernel, self._clock = kernel, clock
+        self._at_ns, self._heard = -STILL_NS, -1
+        self._since = Used(0.0, 0.0)
+
+    def look(self, heard: int, within_steps: bool) -> EngineError | None:
+        """The error to end the guest with, if it stands still.
+
+        Args:
+            heard: anything that changes with each event.
+            within_steps: the guest carries out the steps of an arm. What is before and after, an
+                import for instance, may take its time.
+        """
+        at_ns, now = time_ns(self._kernel, self._clock), used(self._kernel)
+        if at_ns is None or heard != self._heard or at_ns - self._at_ns >= STILL_NS:
+            self._at_ns, self._heard, self._since = at_ns or 0, heard, now
+            return None
+        spent = now - self._since
+        if spent.own_s >= STORM_S and spent.processes_s <= _ALONE * spent.own_s:
+            return EngineError(
+                "the guest storms: its kernel computes without end at one instant of virtual time, and no process in it gets to run; "
+                "segments answer each other for ever",
+                "see the last step; a least time between answers ends an ACK storm: invalid_ratelimit_ms of 1 or more",
+                "guest-storms",
+            )
+        if within_steps and spent.own_s + spent.processes_s >= SPIN_S:
+            return EngineError(
+                f"the guest spins: {spent.own_s + spent.processes_s:.0f} s of processor time at one instant of virtual time, which stands "
+                "still while a process in it computes or polls, or while segments that cross the wire answer each other for ever",
+                "wait with lab.sleep() or lab.wait_until(), which let virtual time go on; a least time between answers ends an ACK storm: "
+                "invalid_ratelimit_ms of 1 or more",
+                "guest-spins",
+            )
+        return None
+
+
 def children(pid: int) -> list[int]:
     """The children of process `pid`; none when it is gone, or where the kernel does not tell."""
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
+
+
+def used(kernel: int) -> Used:
+    """Processor time that the guest has used up to now."""
+    return Used(_used_s(kernel), sum(map(_used_s, children(kernel))))
+
+
+def time_ns(kernel: int, clock: int | None) -> int | None:
+    """The guest's time in ns since its boot; None where it cannot be read."""
+    if clock is None:
+        return None
+    try:
+        fd = os.open(f"/proc/{kernel}/mem", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return int.from_bytes(os.pread(fd, 8, clock), "little")
+        finally:
+            os.close(fd)
+    except OSError:
+        return None
 
 
 def _used_s(pid: int) -> float:

@@ -38,6 +38,7 @@ TOOLS = {
 }
 _STEPS = 1438  # lines that make prints for 6.12 with this configuration: what the bar is measured against
 _UNPACKED, _CONFIGURED = 0.06, 0.08  # shares of the time that a build takes
+_CLOCK = "time_travel_time"  # arch/um/kernel/time.c; see twlab/engines/guest/pulse.py
 _SPACE_B = 1_500_000_000
 _FLAGS = (
     "ARCH",
@@ -60,9 +61,10 @@ def build(
     built if there is none yet.
 
     Args:
-        source: an unpacked kernel tree; it is copied, not changed.
-        version: series of a source package, ``6.1``; None: 6.12, or else 6.1, or else the newest
-            there is.
+        source: an unpacked kernel tree, which is copied, not changed; or the file of a source
+            package.
+        version: series of a source package, ``6.1``; None: the newest tested one whose source is
+            there, or else the newest.
         progress: called with the share done (0 to 1) and what is being done.
 
     Raises:
@@ -74,14 +76,9 @@ def build(
             changes (``changes-do-not-fit``) or the options (``options-did-not-take``) do not fit,
             or does not compile (``kernel-does-not-build``).
     """
-    if platform.machine() != "x86_64":
-        raise CapabilityError(
-            f"user-mode Linux is for x86-64, and this is {platform.machine()}",
-            "use the host engine: --engine host",
-            "no-guest",
-        )
+    require_machine()
     origin = sources.choose(source, version)
-    name = f"{origin.version}-{origin.fingerprint()}-{recipe.digest()}"
+    name = f"{origin.version}-{origin.fingerprint()}-{recipe.digest(origin.version)}"
     if kernel := store.kept(name):
         return kernel
     _require_tools()
@@ -93,6 +90,16 @@ def build(
             shutil.rmtree(leftover, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}.new-", dir=room, ignore_cleanup_errors=True) as workplace:
             return _build(origin, name, Path(workplace), folder, progress)
+
+
+def require_machine() -> None:
+    """Raise CapabilityError (``no-guest``) where user-mode Linux cannot run."""
+    if platform.machine() != "x86_64":
+        raise CapabilityError(
+            f"user-mode Linux is for x86-64, and this is {platform.machine()}",
+            "use the host engine: --engine host",
+            "no-guest",
+        )
 
 
 def _build(origin: Source, name: str, workplace: Path, folder: Path, progress: Progress) -> Kernel:
@@ -127,7 +134,7 @@ def change(tree: Path, release: str, chosen: bool) -> None:
         UsageError, CapabilityError: one does not fit (``changes-do-not-fit``): the former if the
             tree was `chosen` by the user.
     """
-    for step in recipe.changes():
+    for step in recipe.changes_of(release):
         command = [
             "patch",
             "--strip=1",
@@ -138,7 +145,7 @@ def change(tree: Path, release: str, chosen: bool) -> None:
             f"--directory={tree}",
         ]
         finished = subprocess.run(
-            command, input=step.path.read_text(), capture_output=True, text=True, check=False, env=_environment()
+            command, input=step.text(release), capture_output=True, text=True, check=False, env=_environment()
         )
         if finished.returncode == 0:
             continue
@@ -146,13 +153,13 @@ def change(tree: Path, release: str, chosen: bool) -> None:
             raise sources.no_space(tree)
         places = [
             file
-            for file, said in _by_file(finished.stdout, step.files).items()
+            for file, said in _by_file(finished.stdout, step.files(release)).items()
             if re.search(r"FAILED|ignored|Skipping", said)
         ]
         at_fault = UsageError if chosen else CapabilityError
         raise at_fault(
             f"the change {step.name} does not fit Linux {release}: {', '.join(places) or finished.stderr.strip()}",
-            "the changes fit Debian's linux-source-6.1 and linux-source-6.12; docs/lab-kernel.md says how to carry them to another",
+            f"they fit Debian's linux-source-{', -'.join(sources.TESTED)}; docs/reference/lab-kernel.md says how to carry them to another",
             slug="changes-do-not-fit",
         )
 
@@ -173,7 +180,7 @@ def configure(tree: Path, release: str) -> None:
             (``kernel-does-not-build``).
     """
     fragment = tree / "lab.plain.config"
-    fragment.write_text("".join(f"{option.setting}\n" for option in recipe.options()))
+    fragment.write_text("".join(f"{option.setting}\n" for option in recipe.options_of(release)))
     steps: list[list[str]] = [
         ["make", "ARCH=um", "mrproper"],
         ["make", "ARCH=um", "tinyconfig"],
@@ -187,10 +194,10 @@ def configure(tree: Path, release: str) -> None:
         if finished.returncode != 0:
             raise _does_not_build(release, finished.stdout + finished.stderr, "the output says why")
     lines = set((tree / ".config").read_text().splitlines())
-    if lost := [option.setting for option in recipe.options() if not option.took(lines)]:
+    if lost := [option.setting for option in recipe.options_of(release) if not option.took(lines)]:
         raise CapabilityError(
             f"Linux {release} did not take these options: {', '.join(lost)}",
-            "an option was renamed there or depends on another one now; build from linux-source-6.1, or change lab.config",
+            f"one was renamed there, or depends on another now: change lab.config, or build linux-source-{', -'.join(sources.TESTED)}",
             "options-did-not-take",
         )
 
@@ -244,8 +251,9 @@ def _keep(origin: Source, name: str, workplace: Path, folder: Path) -> Kernel:
             "compiler": subprocess.run(
                 ["gcc", "--version"], capture_output=True, text=True, check=True
             ).stdout.splitlines()[0],
-            "changes": {change.name: change.subject for change in recipe.changes()},
-            "options": [option.setting for option in recipe.options()],
+            "changes": {change.name: change.subject for change in recipe.changes_of(release)},
+            "clock": _address(workplace / "linux", _CLOCK),
+            "options": [option.setting for option in recipe.options_of(release)],
         }
         (ready / store.FACTS).write_text(json.dumps(facts, indent=1) + "\n")
         for path, mode in (
@@ -257,6 +265,15 @@ def _keep(origin: Source, name: str, workplace: Path, folder: Path) -> Kernel:
         ):
             path.chmod(mode)  # whatever the umask was: everybody may use a kernel that root has built
         return store.keep(name, ready)
+
+
+def _address(program: Path, variable: str) -> int | None:
+    """Where `variable` lies in `program`, which is loaded where it was linked; None where no symbol
+    says so.
+    """
+    symbols = subprocess.run(["nm", program], capture_output=True, text=True, check=False).stdout
+    match = re.search(rf"^([0-9a-f]+) [bBdD] {variable}$", symbols, re.MULTILINE)
+    return int(match[1], 16) if match else None
 
 
 def _require_tools() -> None:

@@ -42,7 +42,7 @@ def info() -> dict[str, Any]:
         "size": f"{kernel.path.stat().st_size / 1e6:.1f} MB",
         "source": facts.get("source", "elsewhere: named by TWLAB_KERNEL"),
         "compiler": facts.get("compiler", "unknown"),
-        "recipe": recipe.digest() if facts else "unknown",
+        "recipe": recipe.digest(version) if facts else "unknown",
         "changes": [f"{name}: {subject}" for name, subject in facts.get("changes", {}).items()],
         "sysctls": _SYSCTLS if facts else [],
         "options": facts.get("options", []),

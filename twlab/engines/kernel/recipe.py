@@ -10,14 +10,46 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 _LINE = re.compile(r'(?P<setting>CONFIG_\w+=(?:"[^"]*"|\S+)|# CONFIG_\w+ is not set)\s+# (?P<reason>\S.*)')
+_SINCE_OR_BEFORE = r"(?:(?P<since>\d+\.\d+) and later|before (?P<before>\d+\.\d+))"
+_OPTION_RANGE = re.compile(_SINCE_OR_BEFORE + ": ")
+_SECTION_RANGE = re.compile(rf"^For Linux {_SINCE_OR_BEFORE}\.\n", re.MULTILINE)
+_SECTIONS = re.compile(r"^(?=--- a/)", re.MULTILINE)
+
+
+def series(release: str) -> tuple[int, int]:
+    """The series of a release, as two numbers: (7, 3) of ``7.3.4-twlab``. Raises ValueError."""
+    match = re.match(r"(\d+)\.(\d+)", release)
+    if match is None:
+        raise ValueError(f"{release!r} is no release of Linux")
+    return int(match[1]), int(match[2])
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """The kernels that something is for: of series `since` and later, before series `before`; None:
+    no such bound.
+    """
+
+    since: str | None = None
+    before: str | None = None
+
+    def has(self, release: str) -> bool:
+        """Whether `release`, ``7.3.4``, lies in the range."""
+        number = series(release)
+        return (self.since is None or number >= series(self.since)) and (
+            self.before is None or number < series(self.before)
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A line of the configuration: the setting as Kconfig writes it, and why it is there."""
+    """A line of the configuration: the setting as Kconfig writes it, why it is there, and for which
+    kernels.
+    """
 
     setting: str
     reason: str
+    range: Range = Range()
 
     @property
     def name(self) -> str:
@@ -35,7 +67,11 @@ class Option:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A change to the kernel's source."""
+    """A change to the kernel's source.
+
+    Where kernels differ, the file has a section for each range of them. Such a section's last line
+    of prose says which: ``For Linux 7.3 and later.`` or ``For Linux before 6.18.``
+    """
 
     path: Path
 
@@ -53,10 +89,29 @@ class Change:
             if line.startswith("Subject: ")
         )
 
-    @property
-    def files(self) -> list[str]:
-        """The files that it changes, relative to the kernel's tree."""
-        return re.findall(r"^\+\+\+ b/(\S+)", self.path.read_text(), re.MULTILINE)
+    def text(self, release: str) -> str:
+        """The patch for `release`, without the sections that are for other kernels."""
+        head, *bodies = _SECTIONS.split(self.path.read_text())
+        chosen, prose = [], head
+        for body in bodies:
+            # The prose before a file's name belongs to that file; it follows the hunks of the file
+            # before.
+            hunks, following = _parted(body)
+            match = _SECTION_RANGE.search(prose)
+            if match is None or Range(match["since"], match["before"]).has(release):
+                chosen.append(_SECTION_RANGE.sub("", prose) + hunks)
+            prose = following
+        return "".join(chosen) + prose
+
+    def files(self, release: str) -> list[str]:
+        """The files that it changes in `release`, relative to the kernel's tree."""
+        return re.findall(r"^\+\+\+ b/(\S+)", self.text(release), re.MULTILINE)
+
+
+def _parted(body: str) -> tuple[str, str]:
+    """A file's hunks, and what follows them."""
+    end = re.search(r"^$|^[^-+@ \n\\]", body, re.MULTILINE)
+    return (body[: end.start()], body[end.start() :]) if end else (body, "")
 
 
 @cache
@@ -65,10 +120,17 @@ def options() -> tuple[Option, ...]:
     found = []
     for number, line in enumerate((_HERE / "lab.config").read_text().splitlines(), 1):
         if match := _LINE.fullmatch(line):
-            found.append(Option(match["setting"], match["reason"]))
+            ranged = _OPTION_RANGE.match(match["reason"])
+            limits = Range(ranged["since"], ranged["before"]) if ranged else Range()
+            found.append(Option(match["setting"], match["reason"], limits))
         elif "CONFIG_" in line:
             raise ValueError(f"lab.config:{number}: no option with a reason: {line}")
     return tuple(found)
+
+
+def options_of(release: str) -> list[Option]:
+    """The options of a kernel of `release`, in order."""
+    return [option for option in options() if option.range.has(release)]
 
 
 @cache
@@ -77,8 +139,19 @@ def changes() -> tuple[Change, ...]:
     return tuple(Change(path) for path in sorted((_HERE / "patches").glob("*.patch")))
 
 
+def changes_of(release: str) -> list[Change]:
+    """The changes to a kernel of `release`, in order. One that only has sections for other kernels
+    is not among them.
+    """
+    return [change for change in changes() if change.files(release)]
+
+
 @cache
-def digest() -> str:
-    """A short name for exactly this configuration and these changes, 12 hexadecimal digits."""
-    parts = [option.setting for option in options()] + [change.path.read_text() for change in changes()]
+def digest(release: str) -> str:
+    """A short name for exactly the configuration and the changes of a kernel of `release`, 12
+    hexadecimal digits.
+    """
+    parts = [option.setting for option in options_of(release)] + [
+        change.text(release) for change in changes_of(release)
+    ]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]

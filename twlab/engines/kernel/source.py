@@ -8,16 +8,19 @@ import hashlib
 import os
 import re
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from twlab.engines.kernel import recipe, store
 from twlab.errors import CapabilityError, LabError, UsageError
 
 PACKAGES = Path("/usr/src")
-# Debian 12 has both. 6.12 boots and forks twice as fast, and a SYN that a TIME_WAIT socket lets in
-# keeps what it owes to that socket: from 4.15 to 6.9, tcp_v4_fill_cb() forgot its initial sequence
-# number (mended by 41eecbd712b7).
-PREFERRED = ("6.12", "6.1")
+FETCHED = "sources"  # folder in a cache of kernels
+# The series that the changes and the options are tested with, the newest first. A build that names
+# none takes the first that is there.
+TESTED = ("7.3", "7.2", "6.12", "6.1")
+DISTRIBUTIONS = "6.12"  # Debian 12 and Debian 13 have it
 # User-mode Linux has none of these devices, and without them a tree takes a third of the space.
 # What Kconfig and make read stays.
 _LEFT_OUT = [
@@ -30,7 +33,8 @@ class Source:
     """A kernel's source.
 
     Attributes:
-        path: a tar file of the distribution's package, or the top folder of a tree.
+        path: the file of a source package (the tar file that it installs, or the .deb), or the top
+            folder of a tree.
         version: of a package the series that its name says, ``6.1``; of a tree what its Makefile
             says, ``6.1.192``.
     """
@@ -71,41 +75,81 @@ class Source:
                 )
             failed = finished.returncode or giver.returncode
         else:
-            command = [*taking, *left_out, "--strip-components=1", f"--file={self.path}"]
-            finished = subprocess.run(command, capture_output=True, text=True, check=False)
+            with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as beside:
+                tar = extract(self.path, Path(beside)) if self.path.suffix == ".deb" else self.path
+                command = [*taking, *left_out, "--strip-components=1", f"--file={tar}"]
+                finished = subprocess.run(command, capture_output=True, text=True, check=False)
             failed = finished.returncode
         if failed:
             raise cannot_unpack(self.path, folder, finished.stderr)
 
 
-def choose(tree: Path | None = None, version: str | None = None) -> Source:
-    """The source to build from: `tree` if given, else the distribution's package of `version`, else
-    of 6.12, else of 6.1, else the newest.
+def extract(package: Path, folder: Path) -> Path:
+    """Take the kernel's tar file out of `package`, a .deb, into `folder`.
 
     Raises:
-        UsageError: `tree` is not a kernel's source with user-mode Linux in it
+        CapabilityError: it holds none, or is damaged, or this machine lacks dpkg-deb
+            (``broken-source``, ``no-space``).
+    """
+    command = 'dpkg-deb --fsys-tarfile "$1" | tar --extract --no-same-owner --strip-components=3 --directory="$2" --file=- ./usr/src'
+    finished = subprocess.run(["sh", "-c", command, "sh", package, folder], capture_output=True, text=True, check=False)
+    if found := sorted(folder.glob("linux-source-*.tar.*")):
+        return found[0]
+    raise cannot_unpack(package, folder, finished.stderr)
+
+
+def choose(given: Path | None = None, version: str | None = None) -> Source:
+    """The source to build from: `given`, or the package of `version`, or else the newest tested one
+    that is there, or else the newest.
+
+    Args:
+        given: an unpacked tree, or the file of a source package:
+            ``linux-source-7.3_7.3.4-1_all.deb``, ``linux-source-7.3.tar.xz``.
+        version: the series of a package, ``7.3``.
+
+    Raises:
+        UsageError: `given` is not a kernel's source with user-mode Linux in it
             (``not-a-kernel-tree``); both are given (``bad-source``).
         CapabilityError: there is no such package (``no-kernel-source``).
     """
-    if tree is not None:
+    if given is not None:
         if version is not None:
             raise UsageError(
-                "a source tree and a package's version cannot both be given", "leave out --version", "bad-source"
+                "a source and a package's version cannot both be given", "leave out --version", "bad-source"
             )
-        return Source(tree.resolve(), makefile_version(tree))
-    packages = {}
-    for path in PACKAGES.glob("linux-source-*.tar.*"):
-        if match := re.fullmatch(r"linux-source-(\d[\d.]*)\.tar\.(?:xz|gz|bz2|zst)", path.name):
-            packages[match[1]] = path
-    by_age = sorted(packages, key=lambda name: [int(part) for part in name.split(".")], reverse=True)
-    wanted = version or next((name for name in (*PREFERRED, *by_age) if name in packages), PREFERRED[0])
+        if given.is_file():
+            return Source(given.resolve(), _named_version(given))
+        return Source(given.resolve(), makefile_version(given))
+    packages = at_hand()
+    by_age = sorted(packages, key=recipe.series, reverse=True)
+    wanted = version or next((name for name in (*TESTED, *by_age) if name in packages), DISTRIBUTIONS)
     if wanted not in packages:
         there = f"; there is {', '.join(f'linux-source-{name}' for name in by_age)}" if packages else ""
-        remedy = f"apt-get install linux-source-{wanted}, or give an unpacked tree with --source"
+        remedy = f"apt-get install linux-source-{wanted}, or give an unpacked tree or the package's file with --source"
         raise CapabilityError(
             f"the kernel source package linux-source-{wanted} is not installed{there}", remedy, "no-kernel-source"
         )
     return Source(packages[wanted], wanted)
+
+
+def _named_version(package: Path) -> str:
+    """The series in the name of a source package's file. Raises UsageError (``not-a-kernel-tree``)."""
+    if match := re.fullmatch(r"linux-(?:source-)?(\d+\.\d+)[^/]*\.(?:deb|tar\.(?:xz|gz|bz2|zst))", package.name):
+        return match[1]
+    remedy = "give a file like linux-source-7.3.tar.xz or linux-source-7.3_7.3.4-1_all.deb, or an unpacked tree"
+    raise UsageError(f"{package} is not a kernel's source package by its name", remedy, "not-a-kernel-tree")
+
+
+def at_hand() -> dict[str, Path]:
+    """The source packages that are there, by series: installed, or fetched into a cache of kernels
+    (`twlab.engines.kernel.fetch`).
+    """
+    found: dict[str, Path] = {}
+    for folder in (PACKAGES, *(cache / FETCHED for cache in store.caches())):
+        for path in sorted(folder.glob("linux-source-*.tar.*")) if folder.is_dir() else ():
+            if match := re.fullmatch(r"linux-source-(\d+\.\d+)\.tar\.(?:xz|gz|bz2|zst)", path.name):
+                found.setdefault(match[1], path)
+    return found
 
 
 def makefile_version(tree: Path) -> str:

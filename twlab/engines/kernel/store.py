@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from twlab.errors import CapabilityError, UsageError
 
 EVERYBODYS = Path("/var/cache/twlab")
 PROGRAM, FACTS = "linux", "kernel.json"
+VARIABLE = "TWLAB_KERNEL"  # names the kernel to use, for this process and those that it starts
+_NAME = re.compile(r"(?P<version>\d+\.\d+.*)-[0-9a-f]{12}-(?P<recipe>[0-9a-f]{12})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +31,17 @@ class Kernel:
     """A lab kernel that can be booted: a program."""
 
     path: Path
+
+    @property
+    def series(self) -> str:
+        """``7.3``, of a kernel that is kept here; of a program from elsewhere it is empty."""
+        match = re.match(r"\d+\.\d+", self.path.parent.name) if self.facts() else None
+        return match[0] if match else ""
+
+    @property
+    def clock(self) -> int | None:
+        """Address of its virtual clock in the program, as far as it is known."""
+        return self.facts().get("clock")
 
     def facts(self) -> dict[str, Any]:
         """What was noted when it was built, see `twlab.engines.kernel.build`; empty for a program
@@ -39,25 +53,81 @@ class Kernel:
             return {}
 
 
-def find() -> Kernel | None:
-    """The lab kernel to use: the program that TWLAB_KERNEL names, else, of those built with today's
-    recipe, the one asked for last.
+def find(series: str = "") -> Kernel | None:
+    """The lab kernel to use, among those built with today's recipe; None if there is none.
+
+    Without `series` it is the one that TWLAB_KERNEL names, by its path or its series, or else the
+    newest. Of several builds of one series, it is the one asked for last.
+
+    Args:
+        series: ``7.3``: the newest build of this series, whatever TWLAB_KERNEL names.
 
     Raises:
-        UsageError: TWLAB_KERNEL names no program (``bad-kernel``).
+        UsageError: TWLAB_KERNEL names no program and no kernel that has been built
+            (``bad-kernel``).
     """
-    if named := os.environ.get("TWLAB_KERNEL"):
-        path = Path(named).absolute()
-        if not (path.is_file() and os.access(path, os.X_OK)):
-            remedy = "unset it, or set it to a lab kernel: twlab kernel build prints its path"
-            raise UsageError(f"TWLAB_KERNEL={named} is not a program", remedy, "bad-kernel")
+    named = series or os.environ.get(VARIABLE, "")
+    if not named:
+        return next(iter(kept_kernels()), None)
+    path = Path(named).absolute()
+    if not series and path.is_file() and os.access(path, os.X_OK):
         return Kernel(path)
-    for cache in dict.fromkeys((own_cache(), EVERYBODYS)):
-        if kept := [
-            folder for folder in _readable(cache) if folder.name.endswith(f"-{recipe.digest()}") and _complete(folder)
-        ]:
-            return Kernel(max(kept, key=lambda folder: (folder / FACTS).stat().st_mtime_ns) / PROGRAM)
-    return None
+    if found := [kernel for kernel in kept_kernels() if kernel.series == named]:
+        return found[0]
+    if series:
+        return None
+    remedy = "unset it, or set it to a lab kernel: twlab kernel list shows those there are"
+    raise UsageError(f"{VARIABLE}={named} is not a program, and no series that has been built", remedy, "bad-kernel")
+
+
+def select(wanted: str) -> Kernel:
+    """The lab kernel that a user asked for, from now on the one that `find` gives, here and in
+    every process that this one starts.
+
+    Args:
+        wanted: a series, ``7.3``, or the path of a lab kernel.
+
+    Raises:
+        CapabilityError: none of that series has been built (``no-lab-kernel``).
+        UsageError: `wanted` is neither a series nor a program (``bad-kernel``).
+    """
+    if re.fullmatch(r"\d+\.\d+", wanted):
+        kernel = find(wanted)
+        if kernel is None:
+            remedy = f"build it, in about four minutes: twlab kernel build --version {wanted}"
+            raise CapabilityError(
+                f"the lab kernel of Linux {wanted} has not been built; {_there()}", remedy, "no-lab-kernel"
+            )
+    else:
+        kernel = Kernel(Path(wanted).absolute())
+        if not (kernel.path.is_file() and os.access(kernel.path, os.X_OK)):
+            remedy = "give a series, as in --kernel 7.3, or the path of a lab kernel; twlab kernel list shows those there are"
+            raise UsageError(f"{wanted} is neither a series of Linux nor a program", remedy, "bad-kernel")
+    os.environ[VARIABLE] = str(kernel.path)
+    return kernel
+
+
+def _there() -> str:
+    series = dict.fromkeys(kernel.series for kernel in kept_kernels())
+    return f"there is {', '.join(series)}" if series else "there is none at all"
+
+
+def caches() -> list[Path]:
+    """Where built kernels are looked for: this user's cache, then everybody's."""
+    return list(dict.fromkeys((own_cache(), EVERYBODYS)))
+
+
+def kept_kernels() -> list[Kernel]:
+    """The kernels built with today's recipe: the newest series first; in a series this user's, then
+    everybody's, the last used first.
+    """
+    found = []
+    for rank, cache in enumerate(caches()):
+        for folder in _readable(cache):
+            name = _NAME.fullmatch(folder.name)
+            if name and _complete(folder) and name["recipe"] == recipe.digest(name["version"]):
+                found.append(((recipe.series(name["version"]), -rank, (folder / FACTS).stat().st_mtime_ns), folder))
+    return [Kernel(folder / PROGRAM) for _, folder in sorted(found, reverse=True)]
 
 
 def own_cache() -> Path:

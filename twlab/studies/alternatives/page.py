@@ -1,4 +1,4 @@
-"""The table of `twlab.studies.alternatives.table` in words, and as the page docs/alternatives.md.
+"""The table of `twlab.studies.alternatives.table` in words, and as the page docs/findings/alternatives.md.
 Pure.
 """
 
@@ -41,7 +41,7 @@ the way does nothing, or the row is the other case.
 
 
 def page(made: Mapping[str, Any]) -> str:
-    """docs/alternatives.md.
+    """docs/findings/alternatives.md.
 
     Args:
         made: the content of ``alternatives.json``.

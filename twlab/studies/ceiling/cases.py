@@ -15,7 +15,7 @@ and of a row, one for each `Case`, rates in connections a second:
     time_wait_s, port_low, port_high, ports (their number), origins, choice (how the port is chosen, `twlab.ports.PortChoice`), opener_closes
     exact_per_s    ports x origins / time_wait_s, or ports / time_wait_s where bind() comes first, since a port is then not shared between
                    origins. Theory; computed for the table, and no input of the measurement
-    mail_per_s     what the question that this project answers says of it (docs/answers.md), or null
+    mail_per_s     what the question that this project answers says of it (docs/findings/answers.md), or null
     sustained_per_s   the highest rate that was tried and at which no connect failed, once the ports in use had stopped to grow; null if none was
     failing_per_s     the lowest rate that was tried and at which a connect failed; null if none did
     error          what the application sees, e.g. ``connect EADDRNOTAVAIL``; empty if it sees nothing

@@ -1,0 +1,110 @@
+"""twlab observe on the lab's own captures, where the comments say what the lab did to which packet."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+from twlab.observe.findings import Findings, Late
+from twlab.observe.reading import observe
+from twlab.results.pcapng_reading import Sighting, read_capture
+from twlab.results.result import read_result
+
+RUN = ROOT / "tests" / "data" / "runs" / "stale-data"
+Identity = tuple[object, ...]
+
+
+def identity(sighting: Sighting) -> Identity:
+    """What stays the same of a packet at all interfaces, behind a NAT gateway too."""
+    segment = sighting.segment
+    return sighting.ip_id, segment.seq, segment.ack, segment.flags, segment.length, segment.timestamp
+
+
+def put_there(comment: str) -> bool:
+    """Whether the lab made a packet, or held it for longer than the analysis takes for ordinary."""
+    held = re.search(r"held (\d+\.\d+) s", comment)
+    return "injected" in comment or "copy of" in comment or bool(held and float(held[1]) > 1)
+
+
+def touched(comment: str) -> bool:
+    """Whether the lab changed what would have become of a packet."""
+    return put_there(comment) or any(word in comment for word in ("held", "delayed", "impaired", "put behind"))
+
+
+def forged_throughout(sightings: list[Sighting]) -> set[object]:
+    """The directions of four-tuples in which the lab made every packet: no vantage point could tell
+    them from a host's.
+    """
+    flows: dict[object, bool] = {}
+    for each in sightings:
+        flows[each.segment.flow] = flows.get(each.segment.flow, True) and "injected" in each.comment
+    return {flow for flow, forged in flows.items() if forged}
+
+
+def compare(path: Path) -> tuple[Findings, int]:
+    """Check one capture; what was found, and how many packets the lab had put there."""
+    sightings = read_capture(path)
+    by_number = {each.number: each for each in sightings}
+    comments: dict[Identity, str] = {}
+    for each in sightings:
+        comments[identity(each)] = f"{comments.get(identity(each), '')}; {each.comment}"
+    forged = forged_throughout(sightings)
+    wanted = {identity(each): each for each in sightings if put_there(each.comment) and each.segment.flow not in forged}
+    found = observe([str(path)])
+    named: dict[Identity, Late] = {identity(by_number[late.frame.number]): late for late in found.late}
+    for key, each in wanted.items():
+        assert key in named, f"{path} #{each.number}: {each.comment}"
+        kind = named[key].kind
+        if "copy of" in each.comment:
+            assert kind == "copy", f"{path} #{each.number}: {each.comment}: {kind}, {named[key].rule}"
+        else:
+            assert kind in ("copy", "foreign", "delayed", "undecided"), f"{path} #{each.number}: {each.comment}: {kind}"
+    for key, late in named.items():
+        if late.kind in ("copy", "foreign", "delayed"):
+            assert touched(comments[key]), f"{path} #{late.frame.number} is called {late.kind}: {late.rule}"
+        elif late.kind == "undecided" and not touched(comments[key]):
+            unknowable = late.rule.startswith("identical, but neither")  # IPv6 without timestamps
+            gateways_own = "did not pass" in late.rule and late.what.startswith("RST")
+            assert unknowable or gateways_own, f"{path} #{late.frame.number}: {late.rule}"
+    return found, len(wanted)
+
+
+def test_the_stale_segment_of_the_readme_is_found_and_proved() -> None:
+    """It is a copy, it met the next connection, that one took it, and its bytes were not those that
+    the connection sent.
+    """
+    found, wanted = compare(RUN / "treatment.pcapng")
+    assert wanted == 1
+    (late,) = found.late
+    assert (late.kind, late.frame.number, late.against[0].number) == ("copy", 304, 264)
+    assert late.met and late.harmed and late.contents == "differ"
+    assert late.late_s == pytest.approx(1.921, abs=0.001)
+    assert found.table[1].harmed == 1 and found.table[10].exposed == 0
+
+
+def test_the_control_has_nothing() -> None:
+    """No packet is named where the lab put none."""
+    found, wanted = compare(RUN / "control.pcapng")
+    assert wanted == 0 and not found.late
+
+
+@pytest.mark.guest
+@pytest.mark.slow
+def test_every_scenario(tmp_path: Path) -> None:
+    """All arms of all scenarios: what the lab injected, copied or held is named, and nothing else
+    is.
+    """
+    command = [sys.executable, "-m", "twlab", "run", "--all", "--engine", "guest", "--out", str(tmp_path)]
+    subprocess.run(command, capture_output=True, cwd=ROOT, check=False)
+    planted = captures = 0
+    for file in sorted(tmp_path.glob("*/result.json")):
+        for arm in read_result(file).arms.values():
+            if arm.capture:
+                planted += compare(file.parent / arm.capture)[1]
+                captures += 1
+    assert captures > 150 and planted > 150

@@ -1,0 +1,220 @@
+"""observe"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from twlab.commands.console import complain, err, out
+from twlab.errors import LabError, UsageError
+
+if TYPE_CHECKING:
+    from twlab.observe.findings import Findings
+
+_LENGTHS_S = (60.0, 30.0, 15.0, 10.0, 1.0)
+
+
+def observe(
+    captures: Annotated[
+        list[str], typer.Argument(metavar="CAPTURE ...", help="pcap or pcapng files, - for stdin, or folders of runs.")
+    ],
+    time_wait: Annotated[
+        list[float] | None, typer.Option(min=0, metavar="S", help="A length to work out (may be repeated).")
+    ] = None,
+    remember: Annotated[float, typer.Option(min=1, metavar="S", help="How long packets are remembered.")] = 120.0,
+    most: Annotated[
+        int, typer.Option("--list", min=0, metavar="N", help="Late packets to show with their evidence.")
+    ] = 10,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a line for each late packet.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--out", metavar="FILE", help="Write the JSON, for twlab report.")
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write the flows concerned as commented pcapng.")
+    ] = None,
+    anonymize: Annotated[
+        bool, typer.Option("--anonymize", help="Replace addresses, keeping prefixes, and drop payload.")
+    ] = False,
+    publish: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write aggregate figures without addresses.")
+    ] = None,
+    merge: Annotated[bool, typer.Option("--merge", help="Add up files that --publish wrote.")] = False,
+) -> None:
+    """Find late segments of closed connections in captures: how late, what they met, what a shorter
+    TIME_WAIT would let through.
+
+    Exit status: 0 all was read; 1 a file could not be read to its end, and what was read is shown;
+    2 nothing could be read.
+    """
+    if merge:
+        _merge(captures, as_json, publish)
+        return
+    _check(captures, export)
+    found = [_observe(title, paths, time_wait or _LENGTHS_S, remember) for title, paths in _captures(captures)]
+    drawings: list[Any] = [[] for _ in found]
+    if file and not anonymize:
+        from twlab.observe.ladder import ladders
+
+        drawings = [ladders(one) for one in found]
+    if export or anonymize:
+        _hand_on(found, export, anonymize)
+    _write(found, drawings, csv, file, publish)
+    if as_json:
+        from twlab.observe.record import as_dict
+
+        print(json.dumps(as_dict(found, _command()), indent=1))
+    else:
+        _show(found, most)
+    faults = [fault for one in found for fault in one.faults]
+    for fault in faults:
+        complain(f"{fault}; what was read before it is shown")
+    if faults:
+        raise typer.Exit(1)
+
+
+def _command() -> str:
+    return shlex.join(["twlab", *sys.argv[1:]])
+
+
+def _check(captures: Sequence[str], export: Path | None) -> None:
+    if captures.count("-") > 1:
+        raise UsageError("standard input can be read once only", "name - once", "bad-observation")
+    if "-" in captures and export:
+        raise UsageError(
+            "--export reads captures a second time, and standard input cannot be",
+            "save the capture first",
+            "bad-observation",
+        )
+
+
+def _captures(names: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Titles and files: all captures that are named are one, each arm of a run is one by itself."""
+    from twlab.results.result import FILE, read_result
+
+    files: list[str] = []
+    found: list[tuple[str, list[str]]] = []
+    for name in names:
+        path = Path(name)
+        if name == "-" or not path.is_dir():
+            files.append(name)
+            continue
+        folders = [path] if (path / FILE).exists() else [inner.parent for inner in sorted(path.glob(f"*/{FILE}"))]
+        if not folders:
+            raise UsageError(
+                f"{name} is a folder without a run",
+                "name capture files, or folders that twlab run has made",
+                "no-result",
+            )
+        for folder in folders:
+            result = read_result(folder)
+            arms = {arm: each.capture for arm, each in result.arms.items() if each.capture}
+            found += [(f"{result.scenario} {arm}", [str(folder / Path(capture).name)]) for arm, capture in arms.items()]
+    return [("", files), *found] if files else found
+
+
+def _observe(title: str, paths: list[str], lengths_s: Sequence[float], remember_s: float) -> Findings:
+    from twlab.commands.progress import is_live
+    from twlab.observe.reading import observe as read
+
+    def progress(frames: int) -> None:
+        err.print(f"{frames:,} frames", end="\r")
+
+    live = is_live(err)
+    try:
+        return read(paths, title=title, lengths_s=lengths_s, remember_s=remember_s, progress=progress if live else None)
+    finally:
+        if live:
+            err.print(" " * 40, end="\r")
+
+
+def _hand_on(found: list[Findings], export: Path | None, anonymize: bool) -> None:
+    from twlab.observe.anonymize import Anonymizer
+    from twlab.observe.export import write
+
+    names = Anonymizer() if anonymize else None
+    if export:
+        for one in found:
+            for path in write(one, export, names):
+                err.print(str(path), markup=False)
+    if names:
+        for one in found:
+            names.findings(one)
+
+
+def _write(
+    found: list[Findings], drawings: list[Any], csv: Path | None, file: Path | None, publish: Path | None
+) -> None:
+    from twlab.observe import publish as publishing
+    from twlab.observe import record
+
+    if csv:
+        _put(csv, record.as_csv(found))
+    if file:
+        values = record.as_dict(found, _command())
+        for one, drawn in zip(values["observations"], drawings, strict=True):
+            one["ladders"] = drawn
+        _put(file, json.dumps(values, indent=1) + "\n")
+    if publish:
+        parts = [publishing.aggregate(one) for one in found]
+        _put(publish, json.dumps(parts[0] if len(parts) == 1 else publishing.merge(parts), indent=1) + "\n")
+
+
+def _put(path: Path, text: str) -> None:
+    from twlab.results.files import cannot_write
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    except OSError as fault:
+        raise cannot_write(path, fault) from fault
+    err.print(str(path), markup=False)
+
+
+def _merge(names: Sequence[str], as_json: bool, publish: Path | None) -> None:
+    from twlab.observe import publish as publishing
+    from twlab.observe.text import summary
+
+    parts: list[dict[str, Any]] = []
+    faults: list[LabError] = []
+    for name in names:
+        try:
+            parts.append(publishing.read(Path(name)))
+        except LabError as error:
+            faults.append(error)
+    if not parts:
+        raise faults[0]
+    total = publishing.merge(parts)
+    if publish:
+        _put(publish, json.dumps(total, indent=1) + "\n")
+    if as_json:
+        print(json.dumps(total, indent=1))
+    else:
+        _print(list(summary(total)))
+    for fault in faults:
+        complain(str(fault))
+    if faults:
+        raise typer.Exit(1)
+
+
+def _show(found: Sequence[Findings], most: int) -> None:
+    from twlab.observe.publish import aggregate
+    from twlab.observe.text import evidence, notes, pairs, summary
+
+    for number, one in enumerate(found):
+        lines: list[Any] = [""] if number else []
+        lines += [one.title, "", *notes(one), *summary(aggregate(one))]
+        for part in (list(pairs(one, 5)), list(evidence(one, most))):
+            lines += ["", *part] if part else []
+        _print(lines)
+
+
+def _print(lines: Sequence[str]) -> None:
+    for line in lines:
+        out.print(line, markup=False)

@@ -1,0 +1,155 @@
+"""Tells from the ports whether a program called bind() before connect().
+
+connect() takes ports of the parity of the range's low end, and goes on to the others when those are
+used up; bind(address, 0) does the opposite (Linux net/ipv4/inet_hashtables.c, __inet_hash_connect;
+net/ipv4/inet_connection_sock.c, inet_csk_find_open_port). connect() shares one port among
+destinations, bind() never does. IP_BIND_ADDRESS_NO_PORT makes bind() leave the port to connect();
+the kernel shows the option of live sockets. A port that a program named, or drew from
+IP_LOCAL_PORT_RANGE, has either parity.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+FEWEST = 50  # ports below which nothing is said
+_ALL = 0.98  # of the ports: as good as all, where two programs share a pool a few stray
+_HALF_FULL = 0.97  # of the ports of one parity: the search has gone on to the other
+_SHARED_LEAST = 10  # ports that destinations should share, for their absence to say something
+_STRAYS = 10  # ports of the other parity that may have been named
+_ASSUMED = ", if the range begins at an even port"
+_NARROW = 0.5  # of the range: what spans less has a range to itself
+YES, NO, MIXED, UNKNOWN = "yes", "no", "some", "cannot tell"
+
+
+@dataclass(frozen=True)
+class Bind:
+    """The verdict on bind() before connect().
+
+    Attributes:
+        verdict: ``yes``, ``no``, ``some`` (both kinds in one pool), ``cannot tell``.
+        why: the evidence, with its numbers.
+        confidence: ``sure``, ``likely``, or empty.
+        of_bind: ports with the parity that bind() chooses, of `ports`.
+    """
+
+    verdict: str
+    why: str
+    confidence: str = ""
+    of_bind: int = 0
+    ports: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return JSON values."""
+        return dict(vars(self))
+
+
+@dataclass(frozen=True)
+class Range:
+    """The ports that there are: ip_local_port_range less the reserved ones.
+
+    Attributes:
+        usable: a flag for each of 65,536 ports.
+        step_width: of ip_local_port_step_width; above 1 the parity says nothing.
+        known: the range was read, and not assumed.
+    """
+
+    low: int
+    high: int
+    usable: NDArray[np.bool_]
+    step_width: int = 1
+    known: bool = True
+
+    @property
+    def size(self) -> int:
+        """Count them."""
+        return int(np.count_nonzero(self.usable))
+
+    def of_parity(self, ports: NDArray[np.bool_], bind: bool) -> int:
+        """Count the flagged ports that connect() prefers, or that bind() does."""
+        first = (self.low & 1) ^ int(bind)
+        return int(np.count_nonzero((ports & self.usable)[first::2]))
+
+
+def judge(
+    ports: NDArray[np.bool_],
+    blocked: NDArray[np.bool_],
+    source: NDArray[np.bool_],
+    no_port: tuple[int, int],
+    span: Range,
+) -> Bind:
+    """Judge one pool by the parity of its ports.
+
+    Args:
+        ports: of the pool, a flag each.
+        blocked: ports that connect() finds taken for other reasons.
+        source: all ports in use with the pool's source address.
+        no_port: live sockets with IP_BIND_ADDRESS_NO_PORT, and live sockets whose option is known.
+    """
+    of_bind, of_connect = span.of_parity(ports, True), span.of_parity(ports, False)
+    count = of_bind + of_connect
+
+    def found(verdict: str, why: str, confidence: str = "") -> Bind:
+        likely = confidence == "sure" and not span.known
+        return Bind(verdict, why + _ASSUMED * likely, "likely" if likely else confidence, of_bind, count)
+
+    if no_port[0] and no_port[0] == no_port[1]:
+        return Bind(NO, f"all {no_port[1]:,} live sockets have IP_BIND_ADDRESS_NO_PORT", "sure", of_bind, count)
+    if span.step_width > 1:
+        return found(UNKNOWN, "ip_local_port_step_width is set, so the parity of ports says nothing")
+    if count < FEWEST:
+        return found(UNKNOWN, f"only {count} ports; their parity tells from {FEWEST} on")
+    connect_spills, bind_spills = _used_up(ports | blocked, False, span), _used_up(source, True, span)
+    bind_text = f"{of_bind:,} of {count:,} ports have the parity that bind() chooses and connect() avoids"
+    connect_text = f"{of_connect:,} of {count:,} ports have the parity that connect() chooses"
+    if of_bind >= _ALL * count and not connect_spills:
+        return found(YES, bind_text, "sure")
+    if of_connect >= _ALL * count and not bind_spills:
+        return found(NO, connect_text, "sure")
+    if connect_spills or bind_spills:
+        return found(UNKNOWN, "half of the range is used up: from there on both kinds of program use both parities")
+    used = np.flatnonzero(ports & span.usable)
+    if used[-1] - used[0] < _NARROW * (span.high - span.low) and abs(of_bind - of_connect) < 0.2 * count:
+        only = f"ports of both parities between {used[0]} and {used[-1]} only"
+        return found(UNKNOWN, f"{only}: the program has a range to itself")
+    if min(of_bind, of_connect) < max(_STRAYS, 0.1 * count):
+        return found(YES, bind_text, "likely") if of_bind > of_connect else found(NO, connect_text, "likely")
+    return found(MIXED, f"{bind_text}, the others that of connect(): two kinds of program", "likely")
+
+
+def _used_up(ports: NDArray[np.bool_], bind: bool, span: Range) -> bool:
+    there = span.of_parity(span.usable, bind)
+    return span.of_parity(ports, bind) >= _HALF_FULL * there
+
+
+def judge_by_sharing(counts: NDArray[np.int64], sizes: NDArray[np.int64], span: Range) -> Bind | None:
+    """Judge all pools of one source by the ports that they share.
+
+    The result is None where that says nothing.
+
+    Args:
+        counts: sockets of each of 65,536 ports, over all destinations.
+        sizes: ports of each destination.
+    """
+    inside = counts[span.usable]
+    size = span.size
+    if len(sizes) < 2 or not size:
+        return None
+    # So many ports would have two sockets or more, were those of each destination drawn without
+    # regard to the others'.
+    shares = np.minimum(sizes / size, 1 - 1e-9)
+    none = float(np.prod(1 - shares))
+    expected = size * (1 - none - none * float((shares / (1 - shares)).sum()))
+    if expected < _SHARED_LEAST:
+        return None
+    shared = int(np.count_nonzero(inside > 1))
+    text = f"{int(inside.sum()):,} sockets to {len(sizes):,} destinations use {int(np.count_nonzero(inside)):,} ports"
+    if shared < 0.02 * expected:
+        return Bind(YES, f"{text} and share {shared:,}; connect() would share some {expected:,.0f}", "sure")
+    if shared > 0.3 * expected:
+        return Bind(NO, f"{text} and share {shared:,}, as connect() does", "sure")
+    return None

@@ -1,0 +1,1 @@
+"""Parsers of what other tools print about TCP, a format a module."""

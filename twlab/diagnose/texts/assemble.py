@@ -1,0 +1,134 @@
+"""Makes one snapshot from many texts.
+
+ss, netstat and /proc/net/tcp list the same sockets. Of several the one that says most is taken, and
+the rest left: added up, every connection would count twice.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from twlab.diagnose.snapshot import Namespace, Row, Snapshot, Sockets, whole
+from twlab.diagnose.texts import conntrack, counters, haproxy_stat, netstat, proc_net_tcp, recognize, settings, ss
+from twlab.diagnose.texts.gathered import Gathered
+from twlab.linux import inet_diag
+
+_Parser = Callable[[Iterable[str], Gathered, str], None]
+_PARSERS: dict[str, _Parser] = {
+    "ss": ss.parse,
+    "netstat": netstat.parse,
+    "proc": proc_net_tcp.parse,
+    "netstat-s": netstat.statistics,
+    "nstat": counters.nstat,
+    "pairs": counters.pairs,
+    "sockstat": counters.sockstat,
+    "sysctl": settings.parse,
+    "conntrack": conntrack.entries,
+    "conntrack-s": conntrack.statistics,
+    "haproxy": haproxy_stat.parse,
+}
+_SOURCES = {"ss": "ss", "netstat": "netstat", "proc": "/proc/net/tcp"}
+_NETNS = re.compile(
+    r"ip[ _]netns[ _]exec[ _](\S+?)[ _](?:ss|netstat|nstat|sysctl|conntrack|cat|ip|iptables)(?![a-z])"
+    r"|nsenter \S* ?-t ?(\d+)"
+)
+_MAIN = "this machine"
+
+
+@dataclass(frozen=True)
+class Text:
+    """One text: the name of its file, which often is the command, and its lines."""
+
+    name: str
+    lines: Iterable[str]
+
+
+def snapshot(texts: Iterable[Text], title: str) -> Snapshot:
+    """Make a snapshot of `texts`, by namespace."""
+    places: dict[str, Gathered] = defaultdict(Gathered)
+    unread: dict[str, int] = defaultdict(int)
+    for text in texts:
+        for kind, heading, lines in recognize.sections(text.lines, text.name):
+            if not kind:
+                unread[text.name] += sum(not line.isspace() for line in lines)
+                continue
+            into = places[_namespace(heading) or _namespace(text.name) or _MAIN]
+            _PARSERS[kind](lines, into, heading)
+            if heading not in into.files[kind]:
+                into.files[kind].append(heading)
+    made = [_assemble(name, gathered) for name, gathered in places.items()]
+    for name, gathered in places.items():
+        for kind, count in gathered.unread.items():
+            unread[f"{kind}, {name}"] += count
+    host = next((settings for place in made if (settings := place.settings.get("kernel.hostname"))), "")
+    return Snapshot(
+        f"{host}, from {title}" if host else title,
+        made,
+        unread={name: count for name, count in unread.items() if count},
+    )
+
+
+def _namespace(heading: str) -> str:
+    found = _NETNS.search(heading)
+    return f"netns {found[1] or found[2]}" if found else ""
+
+
+def _assemble(name: str, gathered: Gathered) -> Namespace:
+    kind, rows = _best(gathered.rows)
+    counted = [kind for kind in ("nstat", "pairs", "netstat-s") if gathered.files[kind]]
+    made = Namespace(
+        name,
+        Sockets.of(_without_doubles(rows)),
+        f"{_SOURCES[kind]} ({_names(gathered.files[kind])})" if kind else "",
+        gathered.settings,
+        f"sysctl ({_names(gathered.files['sysctl'])})" if gathered.settings else "",
+        gathered.counters,
+        f"counters ({_names(gathered.files[counted[0]])})" if counted else "",
+        owners=gathered.owners,
+        gauges=gathered.gauges,
+        haproxy=gathered.haproxy,
+        gateway=gathered.gateway,
+    )
+    for gauge, sysctl in (("conntrack", "nf_conntrack_count"), ("conntrack_max", "nf_conntrack_max")):
+        text = made.settings.get(f"net.netfilter.{sysctl}", "")
+        if text.isdecimal():
+            made.gauges[gauge] = whole(text)
+    return made
+
+
+def _names(files: list[str]) -> str:
+    return ", ".join(files[:2]) + (f" and {len(files) - 2} more" if len(files) > 2 else "")
+
+
+def _best(rows: dict[str, list[Row]]) -> tuple[str, list[Row]]:
+    """Choose the kind of text that says most.
+
+    Among those that list at least half as many sockets as the longest.
+    """
+    longest = max((len(listed) for listed in rows.values()), default=0)
+    if not longest:
+        return "", []
+
+    def worth(kind: str) -> tuple[bool, int]:
+        timed = any(row.state == inet_diag.TIME_WAIT and row.remaining_ms >= 0 for row in rows[kind])
+        return timed, list(_SOURCES)[::-1].index(kind)
+
+    kind = max((kind for kind in rows if 2 * len(rows[kind]) >= longest), key=worth)
+    return kind, rows[kind]
+
+
+def _without_doubles(rows: list[Row]) -> list[Row]:
+    """Keep each four-tuple once, its best line.
+
+    Two files of one kind may overlap, and so may one dump of a busy machine.
+    """
+    seen: dict[tuple[bytes, int, bytes, int, bool], Row] = {}
+    for row in rows:
+        key = (row.local, row.local_port, row.remote, row.remote_port, row.state == inet_diag.LISTEN)
+        known = seen.get(key)
+        if known is None or row.remaining_ms > known.remaining_ms or (row.inode and not known.inode):
+            seen[key] = row
+    return list(seen.values())

@@ -1,0 +1,77 @@
+"""What the parsers found for one namespace, before a source is chosen."""
+
+from __future__ import annotations
+
+import socket
+from collections import defaultdict
+from dataclasses import dataclass, field
+from functools import lru_cache
+
+from twlab.diagnose.snapshot import Row, packed, whole
+from twlab.linux import inet_diag
+
+# ss's names, in the kernel's order
+_SS = "ESTAB SYN-SENT SYN-RECV FIN-WAIT-1 FIN-WAIT-2 TIME-WAIT UNCONN CLOSE-WAIT LAST-ACK LISTEN CLOSING"
+STATES = {
+    **{name: number for number, name in enumerate(inet_diag.STATES) if name},
+    **{name: number for number, name in enumerate(_SS.split(), 1)},
+    "CLOSED": inet_diag.STATES.index("CLOSE"),
+}
+_MADE_UP = 1 << 31  # inodes that stand for an owner whose socket has none in the text
+
+
+@dataclass
+class Gathered:
+    """Rows by the kind of text that they came from, and everything else.
+
+    Attributes:
+        rows: kind of text to its sockets.
+        files: kind of text to the names of its files.
+        unread: lines that looked like sockets and could not be read, by kind.
+    """
+
+    rows: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    files: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    settings: dict[str, str] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
+    gauges: dict[str, int] = field(default_factory=dict)
+    owners: dict[int, str] = field(default_factory=dict)
+    haproxy: list[dict[str, str]] = field(default_factory=list)
+    gateway: list[tuple[bytes, int, bytes, int, str, int]] = field(default_factory=list)
+    unread: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def inode_of(self, owner: str, inode: int) -> int:
+        """Remember `owner`, and return the inode that stands for it."""
+        if not owner:
+            return inode
+        inode = inode or _MADE_UP | (hash(owner) & 0x7FFFFFFF)
+        self.owners[inode] = owner
+        return inode
+
+
+@lru_cache(1 << 17)
+def port(text: str) -> int:
+    """Read a port that may be ``*`` or a service's name. Raises ValueError."""
+    if text in ("*", ""):
+        return 0
+    if text.isdecimal():
+        number = whole(text)
+    else:
+        try:
+            number = socket.getservbyname(text, "tcp")
+        except (OSError, UnicodeError):
+            raise ValueError(text) from None
+    if number > 65535:
+        raise ValueError(text)
+    return number
+
+
+def parted(text: str) -> tuple[bytes, int]:
+    """Part an address from its port. Raises ValueError.
+
+    ``10.0.0.1:80``, ``[fd00::1]:80``, ``:::80``, ``*:*``.
+    """
+    address, sign, number = text.rpartition(":")
+    if not sign:
+        raise ValueError(text)
+    return packed(address), port(number)

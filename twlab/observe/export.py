@@ -1,0 +1,138 @@
+"""Writes the flows that have late packets as pcapng, with the verdicts as comments, by a second
+pass over the captures.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from struct import pack
+
+import numpy as np
+
+from twlab import __version__
+from twlab.observe import headers
+from twlab.observe.anonymize import Anonymizer
+from twlab.observe.files import DamagedError, Stream
+from twlab.observe.findings import Findings, Frame, Late
+from twlab.observe.frames import Frames
+from twlab.observe.packets import SIX, Array, Packets
+from twlab.observe.reading import open_reader
+from twlab.results.files import cannot_write
+from twlab.results.pcapng import interface, packet, section
+
+MOST_FLOWS = 10_000
+_RAW = 101  # LINKTYPE_RAW: packets that begin with their IP header
+
+
+def write(found: Findings, folder: Path, names: Anonymizer | None = None) -> list[Path]:
+    """Write one file for each class of late packets that there is; the paths.
+
+    Args:
+        found: of captures that can be read a second time.
+        names: replaces addresses; then frames are cut down to their IP and TCP headers, and payload
+            is dropped.
+
+    Raises:
+        CapabilityError: `folder` takes no files (``cannot-write``).
+    """
+    made: list[Path] = []
+    kinds: dict[str, list[Late]] = {}
+    for late in found.late:
+        kinds.setdefault(late.kind, []).append(late)
+    title = re.sub(r"[^\w.-]+", "-", Path(found.title).name or "capture").strip("-")[:60] if not names else "capture"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for kind, listed in kinds.items():
+            path = folder / f"{title}-{kind}.pcapng"
+            partial = path.with_suffix(".part")
+            with partial.open("wb") as file:
+                for block in _blocks(found, listed, names):
+                    file.write(block)
+            os.replace(partial, path)
+            made.append(path)
+    except OSError as fault:
+        raise cannot_write(folder, fault) from fault
+    return made
+
+
+def _blocks(found: Findings, listed: list[Late], names: Anonymizer | None) -> Iterator[bytes]:
+    """The blocks of the file over the flows of `listed`."""
+    keys = np.array(sorted({late.key for late in listed}), np.uint64)[:MOST_FLOWS]
+    comments: dict[Frame, list[str]] = {}
+    for late in listed:
+        comments.setdefault(late.frame, []).append(comment(late))
+        for frame in late.against:
+            comments.setdefault(frame, []).append(f"compared with #{late.frame.number}: {late.kind}")
+    yield section(f"flows with late packets, by twlab observe {__version__}", application="twlab")
+    numbers: dict[tuple[int, str], int] = {}
+    tables = headers.Tables()
+    for path, _ in found.files:
+        for frames, packets, at, tcp, places in packets_of(path, tables):
+            for row in np.nonzero(np.isin(packets.key, keys))[0].tolist():
+                words = "; ".join(comments.get(Frame(path, int(packets.n[row]) + 1), []))
+                index = int(at[row])
+                place = (_RAW, "") if names else places[int(frames.place[index])]
+                if place not in numbers:
+                    numbers[place] = len(numbers)
+                    yield interface(place[1], link=place[0])
+                start, kept = int(frames.start[index]), int(frames.kept[index])
+                data, length = bytes(frames.data[start : start + kept]), int(frames.length[index])
+                if names:
+                    ends = [
+                        tables.packed(int(column[row]), bool(packets.bits[row] & SIX))
+                        for column in (packets.src, packets.dst)
+                    ]
+                    data, length = _rebuilt(
+                        frames.data, packets, row, int(tcp[row]), start + kept, [names.packed(end) for end in ends]
+                    )
+                yield packet(numbers[place], int(packets.t[row]), data, length, comment=words)
+
+
+def packets_of(
+    path: str, tables: headers.Tables
+) -> Iterator[tuple[Frames, Packets, Array, Array, list[tuple[int, str]]]]:
+    """Read a capture once more: frames, TCP packets, each one's frame, where its TCP header begins,
+    and the interfaces.
+    """
+    stream = Stream(path)
+    try:
+        reader = open_reader(stream)
+        for frames in reader:
+            places = [(one.link, one.name) for one in reader.interfaces]
+            yield frames, *headers.locate(frames, tables, np.arange(len(places), dtype=np.uint16)), places
+    except DamagedError:
+        pass  # the first pass has reported it
+    finally:
+        stream.close()
+
+
+def _rebuilt(data: bytearray, packets: Packets, row: int, tcp: int, end: int, ends: list[bytes]) -> tuple[bytes, int]:
+    """A packet of its IP and TCP headers alone, with other addresses and without checksums; its
+    length with the payload.
+    """
+    size = max(20, (data[tcp + 12] >> 4) * 4)
+    head = data[tcp : min(tcp + size, end)]
+    head[16:18] = bytes(len(head[16:18]))
+    length = size + int(packets.ln[row])
+    if packets.bits[row] & SIX:
+        ip = pack("!IHBB", 6 << 28, min(length, 65_535), 6, int(packets.ttl[row]))
+    else:
+        identity, ttl = int(packets.ipid[row]), int(packets.ttl[row])
+        ip = pack("!BBHHHBBH", 0x45, 0, min(20 + length, 65_535), identity, 0, ttl, 6, 0)
+    ip += b"".join(ends)
+    return ip + head, len(ip) + length
+
+
+def comment(late: Late) -> str:
+    """What stands at a late packet."""
+    text = f"{late.kind}: {late.rule}"
+    if late.against:
+        text += f" (compared with #{', #'.join(str(frame.number) for frame in late.against)} of the capture)"
+    if late.late_s is not None:
+        text += f"; {late.late_s:.6f} s after the close"
+    if late.met:
+        text += f"; met the next connection: {'harm' if late.harmed else 'no harm'}, {late.why}"
+    return f"#{late.frame.number} of the capture: {text}"

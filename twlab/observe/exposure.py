@@ -1,0 +1,143 @@
+"""Works out what a late segment met, and what it would have met under a shorter TIME_WAIT."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from twlab.observe.headers import NO_SCALE
+from twlab.observe.history import History, Past
+from twlab.observe.incarnations import UNKNOWN, Incarnations, Sorted
+from twlab.observe.late import Verdict
+from twlab.observe.packets import ACK, FIN, RST, STAMPED, SYN, Array
+
+ISN_PER_NS = 15.625e6 / 1e9  # Linux net/core/secure_seq.c: the initial sequence number advances every 64 ns
+_CIRCLE, _HALF = 1 << 32, 1 << 31
+_LARGEST_SCALE = 14
+
+
+@dataclass(slots=True)
+class Exposure:
+    """What became of one late segment.
+
+    Attributes:
+        late_ns: since its connection was closed; negative if it was still open; None if the close
+            was not seen.
+        met: another connection was open on its four-tuple.
+        harmed: it was in that one's window, its ACK was acceptable (RFC 5961 section 5), and PAWS
+            let it pass (RFC 7323).
+        why: what decided about harm, in words.
+        in_window: lengths of TIME_WAIT in s for which a connection that opens at its end would have
+            had it in its window, by Linux's clock of initial sequence numbers; None where a
+            direction or the handshake is missing.
+    """
+
+    late_ns: int | None = None
+    met: bool = False
+    harmed: bool = False
+    why: str = ""
+    in_window: list[float] | None = field(default_factory=list)
+
+
+def weigh(
+    verdict: Verdict, rows: Sorted, made: Incarnations, history: History, lengths_s: tuple[float, ...]
+) -> Exposure:
+    """What the packet of `verdict` met, and would have met for each TIME_WAIT in `lengths_s`."""
+    row, old = verdict.row, verdict.old
+    found = Exposure()
+    now = int(made.of[row])
+    if old == UNKNOWN:
+        found.in_window = None
+        return found
+    closed = int(made.closed_at[old])
+    if closed >= 0:
+        found.late_ns = int(rows.t[row] - rows.t[closed])
+    ended = int(made.closed_at[now])
+    if now != old and (ended < 0 or ended > row):
+        found.met = True
+        found.harmed, found.why = _harm(row, now, rows, history)
+    found.in_window = _hypothetical(row, old, closed, rows, made, history, lengths_s)
+    return found
+
+
+def _scale(rows: Sorted, one: Past, other: Past) -> int:
+    """The shift of windows that `one` sends: its own, if both ends offered one."""
+    shifts = []
+    for past in (one, other):
+        syn = past.rows[(rows.flags[past.rows] & SYN) != 0] if len(past.rows) else past.rows
+        shifts.append(int(rows.scale[syn[0]]) if len(syn) else NO_SCALE)
+    return min(shifts[0], _LARGEST_SCALE) if NO_SCALE not in shifts else 0
+
+
+def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str]:
+    """Whether the open connection would have taken the packet, as far as it is seen from here; and
+    why, or why not.
+    """
+    side = int(rows.bits[row] & 1)
+    sender, receiver = history.past(now, side), history.past(now, 1 - side)
+    sent, told = sender.rows < row, receiver.rows < row
+    if not sent.any() or not told.any():
+        return False, "the handshake was not over"
+    if rows.flags[row] & SYN:
+        return False, "a SYN draws a challenge ACK"
+    base = _furthest((sender.base + int(sender.end[sent].max())) % _CIRCLE, receiver, told, rows)
+    last = receiver.rows[told][-1]
+    window = int(rows.win[last]) << (0 if rows.flags[last] & SYN else _scale(rows, receiver, sender))
+    length = int(rows.ln[row]) + bool(rows.flags[row] & FIN)
+    ahead = (int(rows.seq[row]) - base + _HALF) % _CIRCLE - _HALF
+    if rows.flags[row] & RST:
+        return (
+            ahead == 0,
+            "a RST at exactly the next number" if ahead == 0 else "a RST elsewhere draws a challenge ACK at most",
+        )
+    if not length:
+        return False, "it carries nothing"
+    if ahead >= window or ahead + length <= 0:
+        return False, "outside the window"
+    if rows.flags[row] & ACK:
+        limit = _furthest((receiver.base + int(receiver.end[told].max())) % _CIRCLE, sender, sent, rows)
+        past_limit = (int(rows.ack[row]) - limit + _HALF) % _CIRCLE - _HALF
+        windows = sender.rows[sent][(rows.flags[sender.rows[sent]] & SYN) == 0]
+        largest = int(rows.win[windows].max()) << _scale(rows, sender, receiver) if len(windows) else 0
+        acked = rows.ack[sender.rows[sent][-1]]
+        before = (int(rows.ack[row]) - int(acked) + _HALF) % _CIRCLE - _HALF
+        if past_limit > 0 or before < -largest:
+            return False, "its ACK is not acceptable"
+    if rows.bits[row] & STAMPED and sender.stamped:
+        newest = sender.tsval[sent][-1]
+        if 0 < (int(newest) - int(rows.tsval[row])) % _CIRCLE < _HALF:
+            return False, "PAWS drops it"
+    return True, "in the window, its ACK acceptable, and PAWS does not stop it"
+
+
+def _furthest(sent: int, peer: Past, seen: Array, rows: Sorted) -> int:
+    """The number after the last that was sent: by the sender's packets, or by its peer's ACKs if
+    the capture missed some.
+    """
+    acks = rows.ack[peer.rows[seen]][(rows.flags[peer.rows[seen]] & ACK) != 0]
+    ahead = (acks.astype(np.int64) - sent + _HALF) % _CIRCLE - _HALF
+    return (sent + max(0, int(ahead.max()))) % _CIRCLE if len(ahead) else sent
+
+
+def _hypothetical(row: int, old: int, closed: int, rows: Sorted, made: Incarnations, history: History,
+                  lengths_s: tuple[float, ...]) -> list[float] | None:  # fmt: skip
+    """The lengths of TIME_WAIT for which a connection opened at its end would have had the packet
+    in its window.
+    """
+    side = int(rows.bits[row] & 1)
+    if closed < 0 or (made.isn[old] < 0).any() or not rows.ln[row] + (rows.flags[row] & FIN):
+        return None
+    sender, receiver = history.past(old, side), history.past(old, 1 - side)
+    opened = int(sender.t[0])
+    window = int(rows.win[receiver.rows[-1]]) << _scale(rows, receiver, sender)
+    position = (int(rows.seq[row]) - sender.base) % _CIRCLE
+    found = []
+    for length_s in lengths_s:
+        reopened = int(rows.t[closed]) + int(length_s * 1e9)
+        if rows.t[row] <= reopened:
+            continue
+        ahead = (position - int(ISN_PER_NS * (reopened - opened))) % _CIRCLE
+        if ahead < window or ahead + int(rows.ln[row]) > _CIRCLE:
+            found.append(length_s)
+    return found

@@ -1,0 +1,179 @@
+"""What a capture showed: counts, distributions, and a verdict with its evidence for each late
+packet.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from twlab.observe.distribution import Distribution
+from twlab.observe.frames import Interface
+from twlab.observe.late import KINDS
+
+LENGTHS_S = (60.0, 30.0, 15.0, 10.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A frame by its file and its number there, counted from 1."""
+
+    file: str
+    number: int
+
+
+@dataclass(slots=True)
+class Late:
+    """One packet of a connection that was closed, or one that the network delivered again.
+
+    Attributes:
+        kind: ``copy``, ``retransmission``, ``delayed``, ``answer``, ``foreign`` or ``undecided``.
+        rule: the rule that decided.
+        frame: where it is; `against`: the frames that it was compared with.
+        flow: sender, its port, receiver, its port.
+        late_s: since the close of its connection; None if it was open, or if the clock ran back in
+            between.
+        age_s: since its first sighting, or since its neighbours were sent; None if not known.
+        met: the next connection on its four-tuple was open.
+        harmed: as far as is seen from here, that connection took it; `why` says what decided.
+        in_window: lengths of TIME_WAIT, in s, at whose end a new connection would have had it in
+            its window; None if this cannot be known.
+        contents: ``same`` or ``differ``: its bytes beside those that the open connection sent in
+            their place; empty if they were not compared.
+        what: flags, numbers and length in words.
+        key: of its four-tuple, see `twlab.observe.packets`.
+    """
+
+    kind: str
+    rule: str
+    frame: Frame
+    against: list[Frame]
+    flow: tuple[str, int, str, int]
+    late_s: float | None
+    age_s: float | None
+    met: bool
+    harmed: bool
+    why: str
+    in_window: list[float] | None
+    what: str
+    key: int
+    contents: str = ""
+
+
+@dataclass
+class Kind:
+    """One class of late packets: how late, how old, and how many came while the connection was
+    still open.
+    """
+
+    lateness: Distribution = field(default_factory=Distribution)
+    age: Distribution = field(default_factory=Distribution)
+    undated: int = 0
+    before_close: int = 0
+
+
+@dataclass
+class Row:
+    """What a TIME_WAIT of one length would have let through.
+
+    Attributes:
+        exposed: copies and delayed segments that came later than it.
+        met: of these, the next connection was open.
+        harmed: of these, the next connection took it.
+        in_window: of the exposed, those that a connection opened at its end would have had in its
+            window.
+        refused: of the exposed, those for which that cannot be known.
+        watched: closed connections that were watched for at least this long.
+    """
+
+    exposed: int = 0
+    met: int = 0
+    harmed: int = 0
+    in_window: int = 0
+    refused: int = 0
+    watched: int = 0
+
+
+@dataclass
+class Reuse:
+    """How soon four-tuples were used again.
+
+    Attributes:
+        gaps: seconds from the close to the next SYN, of connections closed by FIN.
+        signed: those with the numbers that tcp_tw_reuse picks.
+        after_reset: reuses after a RST, which leaves no TIME_WAIT.
+        pairs: (client, server, port) to [reuses, those by tcp_tw_reuse, shortest gap in s].
+    """
+
+    gaps: Distribution = field(default_factory=Distribution)
+    signed: Distribution = field(default_factory=Distribution)
+    after_reset: int = 0
+    pairs: dict[tuple[str, str, int], list[float]] = field(default_factory=dict)
+
+
+@dataclass
+class Findings:
+    """All that was found in one capture, or in several files that make one.
+
+    Attributes:
+        title: what was read.
+        files: names and frames of each.
+        faults: why a file could not be read to its end.
+        begin_ns, end_ns: earliest and latest time, since 1970.
+        counts: frames by what they are, see `twlab.observe.headers.Tables`.
+        links: frames of link types that cannot be read.
+        duplicates: further sightings of packets, left out.
+        back: how often the clock ran back by over 1 ms; `back_s`: the farthest.
+        opened: connections whose SYN was seen; `connections`: all.
+        closes: closed connections by who closed first: ``client``, ``server``, ``both``,
+            ``unknown``, ``reset``.
+        close_times: closed connections by second, since 1970.
+        open: connections that were still open when they were last seen.
+        one_way: connections of which one direction was seen.
+        remembered_s: how far back packets were remembered at least.
+        forgotten: four-tuples that were dropped from memory while the capture went on.
+        listed: packets in `late`; `unlisted`: more of them, which are counted only.
+    """
+
+    title: str = ""
+    files: list[tuple[str, int]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+    interfaces: list[Interface] = field(default_factory=list)
+    begin_ns: int = 0
+    end_ns: int = 0
+    frames: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
+    links: Counter[int] = field(default_factory=Counter)
+    bad_times: int = 0
+    duplicates: int = 0
+    back: int = 0
+    back_s: float = 0.0
+    connections: int = 0
+    opened: int = 0
+    open: int = 0
+    one_way: int = 0
+    closes: Counter[str] = field(default_factory=Counter)
+    close_times: Counter[int] = field(default_factory=Counter)
+    remembered_s: float = 0.0
+    forgotten: int = 0
+    kinds: dict[str, Kind] = field(default_factory=lambda: {name: Kind() for name in KINDS})
+    reuse: Reuse = field(default_factory=Reuse)
+    lengths_s: tuple[float, ...] = LENGTHS_S
+    table: dict[float, Row] = field(default_factory=dict)
+    late: list[Late] = field(default_factory=list)
+    unlisted: int = 0
+
+    @property
+    def watched_s(self) -> float:
+        """Seconds from the earliest to the latest packet."""
+        return max(0, self.end_ns - self.begin_ns) / 1e9
+
+    @property
+    def closed(self) -> int:
+        """Connections closed by FIN; a RST leaves no TIME_WAIT."""
+        return sum(count for who, count in self.closes.items() if who != "reset")
+
+    def watched(self, length_s: float) -> int:
+        """Connections closed by FIN that were watched for at least `length_s` afterwards."""
+        last = self.end_ns // 10**9 - length_s - 1
+        return sum(count for second, count in self.close_times.items() if second <= last)

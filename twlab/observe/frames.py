@@ -1,0 +1,65 @@
+"""A batch of captured frames in a buffer: where each begins, how long it is, when and where it was
+captured.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from twlab.observe.packets import Array
+
+LARGEST = 1 << 20  # bytes of a frame; what claims more is damage
+
+
+@dataclass(frozen=True, slots=True)
+class Interface:
+    """Where packets were captured: the link type (tcpdump.org's LINKTYPE number) and the name, if
+    the file has one.
+    """
+
+    link: int
+    name: str = ""
+
+
+@dataclass(slots=True)
+class Frames:
+    """Frames of one link type, in the order of the file.
+
+    Attributes:
+        data: the buffer; 256 bytes more than the last frame needs can be read.
+        start: where each frame begins in `data`.
+        kept: bytes of each that are there.
+        length: bytes that each had on the wire.
+        t: nanoseconds since 1970.
+        n: number of each frame in the file, counted from 0.
+        place: number of each frame's interface in the file.
+        link: their link type.
+        base: position of ``data[0]`` in the decompressed file.
+    """
+
+    data: bytearray
+    start: Array
+    kept: Array
+    length: Array
+    t: Array
+    n: Array
+    place: Array
+    link: int
+    base: int
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+
+def number(data: bytearray, at: Array, kind: str) -> Array:
+    """The integers of dtype `kind` at the positions `at`, which need not be aligned."""
+    size = np.dtype(kind).itemsize
+    return np.ndarray((len(data) - size + 1,), kind, data, strides=(1,))[at]
+
+
+def rows(data: bytearray, at: Array, kind: np.dtype) -> Array:
+    """The records of the structured dtype `kind` at the positions `at`, copied."""
+    size = kind.itemsize
+    return np.ndarray((len(data) - size + 1, size), np.uint8, data, strides=(1, 1))[at].view(kind)[:, 0]

@@ -1,0 +1,318 @@
+"""Reads IP and TCP headers of many frames at once into columns."""
+
+from __future__ import annotations
+
+from collections import Counter
+from ipaddress import ip_address
+
+import numpy as np
+
+from twlab.observe import link, tunnels
+from twlab.observe.frames import Frames, number, rows
+from twlab.observe.packets import FORWARD, PARTIAL, SIX, STAMPED, SYN, Array, Packets, mixed
+
+_IP4 = np.dtype([("vihl", "u1"), ("tos", "u1"), ("length", ">u2"), ("id", ">u2"), ("part", ">u2"), ("ttl", "u1"),
+                 ("protocol", "u1"), ("sum", ">u2"), ("src", ">u4"), ("dst", ">u4")])  # fmt: skip
+_IP6 = np.dtype(
+    [("first", ">u4"), ("length", ">u2"), ("protocol", "u1"), ("ttl", "u1"), ("src", "V16"), ("dst", "V16")]
+)
+_TCP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), ("ack", ">u4"), ("size", "u1"), ("flags", "u1"), ("win", ">u2"),
+                 ("sum", ">u2"), ("urgent", ">u2"), ("o20", ">u4"), ("o24", ">u4"), ("o28", ">u4"), ("o32", ">u4"),
+                 ("o36", "V3"), ("o39", "u1")])  # fmt: skip
+_TCP_PROTOCOL, _UDP = 6, 17
+_TUNNELS_4 = (4, 41, 47)
+_TUNNELS_6 = (0, 4, 41, 43, 44, 47, 51, 60, 135)
+_UDP_TUNNELS = (4789, 8472, 6081, 3544)
+_USUAL, _USUAL_SYN, _USUAL_SACK = (
+    0x0101080A,
+    0x0402080A,
+    0x0101,
+)  # NOP NOP timestamp; SACK permitted, timestamp; NOP NOP
+_LEAST = 16  # bytes of a TCP header that must be there: up to the window
+NO_SCALE = 255
+_MOST_NETS = 65_535
+
+
+class Tables:
+    """What columns refer to by index, and counts of what was met.
+
+    Attributes:
+        six: IPv6 addresses, 16 bytes each.
+        nets: numbers of virtual networks; 0 first.
+        counts: frames by what they are: ``tcp``, ``cut`` (before the TCP header's window),
+            ``malformed``, ``fragment`` (one without a TCP header), ``unknown_link``.
+        links: frames of link types that cannot be read, by LINKTYPE number.
+    """
+
+    def __init__(self) -> None:
+        self.six: list[bytes] = []
+        self._six: dict[bytes, int] = {}
+        self.nets = [0]
+        self._nets = {0: 0}
+        self.counts: Counter[str] = Counter()
+        self.links: Counter[int] = Counter()
+
+    def intern(self, addresses: Array) -> Array:
+        """The indices of IPv6 addresses (dtype V16)."""
+        different, inverse = np.unique(
+            addresses.view("S16") if addresses.dtype.kind == "S" else addresses, return_inverse=True
+        )
+        indices = []
+        for value in different.tolist():
+            address = bytes(value)
+            if address not in self._six:
+                self._six[address] = len(self.six)
+                self.six.append(address)
+            indices.append(self._six[address])
+        return np.array(indices, np.uint32)[inverse.reshape(-1)]
+
+    def net_indices(self, nets: Array) -> Array:
+        """The indices of virtual networks; those past the 65,535th share the last index."""
+        if not nets.any():
+            return np.zeros(len(nets), np.uint16)
+        different, inverse = np.unique(nets, return_inverse=True)
+        for value in different.tolist():
+            if value not in self._nets and len(self.nets) <= _MOST_NETS:
+                self._nets[value] = len(self.nets)
+                self.nets.append(value)
+        return np.array([self._nets.get(value, _MOST_NETS) for value in different.tolist()], np.uint16)[
+            inverse.reshape(-1)
+        ]
+
+    def packed(self, value: int, six: bool) -> bytes:
+        """The bytes of an address as a column has it."""
+        return self.six[value] if six else value.to_bytes(4, "big")
+
+    def address(self, value: int, six: bool) -> str:
+        """An address as text."""
+        return str(ip_address(self.packed(value, six)))
+
+
+class _Found:
+    """TCP headers that were found: index of the frame, where IP and TCP begin, the IP version, the
+    virtual network.
+    """
+
+    def __init__(self, frame: Array, ip: Array, tcp: Array, six: Array, net: Array):
+        self.frame, self.ip, self.tcp, self.six, self.net = frame, ip, tcp, six, net
+
+
+def read(frames: Frames, tables: Tables, places: Array) -> Packets:
+    """The TCP packets in `frames`, in their order.
+
+    Args:
+        tables: take in new addresses and virtual networks, and count.
+        places: number of an interface in the file to its number among all.
+    """
+    return locate(frames, tables, places)[0]
+
+
+def locate(frames: Frames, tables: Tables, places: Array) -> tuple[Packets, Array, Array]:
+    """The TCP packets in `frames` as `read` gives them; the index of each one's frame; where its
+    TCP header begins in the buffer.
+    """
+    if frames.link not in link.KNOWN:
+        tables.links[frames.link] += len(frames)
+        tables.counts["unknown_link"] += len(frames)
+        return Packets(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
+    found, sizes = _find(frames, tables)
+    good = found.tcp + _LEAST <= frames.start[found.frame] + frames.kept[found.frame]
+    tables.counts["cut"] += int(len(good) - good.sum())
+    if not good.all():
+        found = _Found(*(column[good] for column in (found.frame, found.ip, found.tcp, found.six, found.net)))
+    packets, whole = _columns(frames, found, tables, places, sizes)
+    tables.counts["malformed"] += int(len(whole) - whole.sum())
+    tables.counts["tcp"] += int(whole.sum())
+    if whole.all():
+        return packets, found.frame, found.tcp
+    return packets.take(whole), found.frame[whole], found.tcp[whole]
+
+
+def _find(frames: Frames, tables: Tables) -> tuple[_Found, dict[int, int]]:
+    """Where TCP is; and for frames that begin a fragmented datagram, the bytes of all fragments
+    behind IP.
+    """
+    data, end = frames.data, frames.start + frames.kept
+    at, net, kind = link.ip_headers(frames)
+    four = np.nonzero((kind == 4) & (at + 20 <= end))[0]
+    header = rows(data, at[four], _IP4)
+    size, protocol = (header["vihl"] & 15).astype(np.int64) * 4, header["protocol"]
+    whole = (header["part"] & 0x3FFF) == 0
+    plain = (protocol == _TCP_PROTOCOL) & whole & (size >= 20)
+    odd = (np.isin(protocol, _TUNNELS_4) | ~whole) & ~plain
+    datagram = np.nonzero((protocol == _UDP) & whole)[0]
+    if len(datagram):
+        ports = at[four[datagram]] + size[datagram]
+        ports = np.minimum(ports, end[four[datagram]])
+        odd[datagram] |= np.isin(number(data, ports + 2, ">u2"), _UDP_TUNNELS) | (
+            number(data, ports, ">u2") == tunnels.TEREDO
+        )
+    six = np.nonzero((kind == 6) & (at + 40 <= end))[0]
+    plain_six, odd_six = six[:0], six[:0]
+    if len(six):
+        protocol = number(data, at[six] + 6, "u1")
+        plain_six = six[protocol == _TCP_PROTOCOL]
+        odd_six = six[np.isin(protocol, _TUNNELS_6)]
+    frame, ip, tcp = four[plain], at[four[plain]], at[four[plain]] + size[plain]
+    found = _Found(frame, ip, tcp, np.zeros(len(frame), bool), net[frame])
+    rare = np.concatenate([four[odd], odd_six, np.nonzero(kind > 6)[0]])
+    if not len(rare) and not len(plain_six):
+        return found, {}
+    looked, sizes = _look(frames, np.sort(rare), at, kind, net, tables)
+    parts = [(found.frame, found.ip, found.tcp, found.six, found.net),
+             (plain_six, at[plain_six], at[plain_six] + 40, np.ones(len(plain_six), bool), net[plain_six]), looked]  # fmt: skip
+    columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
+    order = np.argsort(columns[0], kind="stable")
+    return _Found(*(column[order] for column in columns)), sizes
+
+
+def _look(
+    frames: Frames, rare: Array, at: Array, kind: Array, net: Array, tables: Tables
+) -> tuple[tuple[Array, ...], dict[int, int]]:
+    """Look into rare frames one by one."""
+    rows_found: list[tuple[int, int, int, bool, int]] = []
+    first: dict[bytes, int] = {}  # a datagram to the frame that has its TCP header
+    sizes: dict[int, int] = {}
+    end = frames.start + frames.kept
+    for index in rare.tolist():
+        inner = tunnels.look(frames.data, int(at[index]), int(end[index]), int(kind[index]), int(net[index]))
+        if inner is None:
+            continue
+        if inner.tcp < 0:
+            if inner.fragment in first:
+                sizes[first[inner.fragment]] += inner.size
+            tables.counts["fragment"] += 1
+            continue
+        if inner.fragment:
+            first[inner.fragment] = index
+            sizes[index] = inner.size
+        rows_found.append((index, inner.ip, inner.tcp, inner.version == 6, inner.net))
+    columns = list(zip(*rows_found, strict=True)) or [()] * 5
+    kinds = (np.int64, np.int64, np.int64, bool, np.uint64)
+    return tuple(np.array(column, dtype) for column, dtype in zip(columns, kinds, strict=True)), sizes
+
+
+def _columns(
+    frames: Frames, found: _Found, tables: Tables, places: Array, sizes: dict[int, int]
+) -> tuple[Packets, Array]:
+    """The columns, and which rows hold together: lengths that fit, a header of at least 20 bytes."""
+    data, frame = frames.data, found.frame
+    tcp = rows(data, found.tcp, _TCP)
+    packets = Packets(len(frame))
+    packets.t, packets.n = frames.t[frame], frames.n[frame]
+    packets.off = frames.base + frames.start[frame]
+    packets.iface = places[frames.place[frame]]
+    for name in ("seq", "ack", "sport", "dport", "win"):
+        setattr(packets, name, tcp[name].astype(tcp[name].dtype.newbyteorder("=")))
+    packets.flags = tcp["flags"].copy()
+    packets.bits = np.zeros(len(frame), np.uint8)
+    wire_end = frames.start[frame] + frames.length[frame]
+    end = _addresses(frames, found, packets, tables, wire_end)
+    size = (tcp["size"] >> 4).astype(np.int64) * 4
+    length = end - found.tcp - size
+    for index, behind in sizes.items():
+        row = int(np.searchsorted(frame, index))
+        if row < len(frame) and frame[row] == index:
+            length[row], end[row] = behind - size[row], found.tcp[row]
+            packets.bits[row] |= PARTIAL
+    whole = (
+        (size >= 20)
+        & (length >= 0)
+        & (length < 1 << 24)
+        & (end <= np.maximum(wire_end, frames.start[frame] + frames.kept[frame]))
+    )
+    packets.ln = np.where(whole, length, 0).astype(np.uint32)
+    _options(data, found.tcp, size, frames.start[frame] + frames.kept[frame], tcp, packets)
+    _keys(packets, found.net)
+    packets.net = tables.net_indices(found.net)
+    return packets, whole
+
+
+def _addresses(frames: Frames, found: _Found, packets: Packets, tables: Tables, wire_end: Array) -> Array:
+    """Fill in what the IP headers say; where each packet ends by them."""
+    data, six = frames.data, found.six
+    all_four = not six.any()
+    four = slice(None) if all_four else np.nonzero(~six)[0]
+    header = rows(data, found.ip[four], _IP4)
+    size = header["length"].astype(np.int64)
+    end = np.where(size == 0, wire_end[four], found.ip[four] + size)  # 0: segmentation was left to the network card
+    if all_four:
+        packets.src, packets.dst = header["src"].astype(np.uint32), header["dst"].astype(np.uint32)
+        packets.ttl, packets.ipid = header["ttl"].copy(), header["id"].astype(np.uint16)
+        return end
+    packets.src[four], packets.dst[four] = header["src"], header["dst"]
+    packets.ttl[four], packets.ipid[four] = header["ttl"], header["id"]
+    which = np.nonzero(six)[0]
+    header = rows(data, found.ip[which], _IP6)
+    packets.src[which], packets.dst[which] = tables.intern(header["src"]), tables.intern(header["dst"])
+    packets.ttl[which], packets.ipid[which] = header["ttl"], 0
+    packets.bits[which] |= SIX
+    all_ends = np.empty(len(six), np.int64)
+    all_ends[four] = end
+    size = header["length"].astype(np.int64)
+    all_ends[which] = np.where(size == 0, wire_end[which], found.ip[which] + 40 + size)
+    return all_ends
+
+
+def _options(data: bytearray, at: Array, size: Array, end: Array, tcp: Array, packets: Packets) -> None:
+    """Fill in timestamps and window scales."""
+    room = np.minimum(at + size, end) - at
+    usual = (tcp["o20"] == _USUAL) & (room >= 32)
+    usual_syn = (tcp["o24"] == _USUAL_SYN) & (room >= 40) & ((tcp["flags"] & SYN) != 0)
+    stamped = usual | usual_syn
+    packets.tsval = np.where(usual, tcp["o24"], np.where(usual_syn, tcp["o28"], 0)).astype(np.uint32)
+    packets.tsecr = np.where(usual, tcp["o28"], np.where(usual_syn, tcp["o32"], 0)).astype(np.uint32)
+    packets.scale = np.where(usual_syn, tcp["o39"], NO_SCALE).astype(np.uint8)
+    packets.bits |= np.where(stamped, STAMPED, 0).astype(np.uint8)
+    packets.bits |= np.where(at + size > end, PARTIAL, 0).astype(np.uint8)
+    sack_alone = (tcp["o20"] >> 16 == _USUAL_SACK) & ((tcp["o20"] >> 8 & 255) == 5) & (tcp["o20"] & 255 == size - 22)
+    for row in np.nonzero((room > 20) & ~stamped & ~sack_alone)[0].tolist():
+        begin = int(at[row])
+        for kind, body in _each_option(data[begin + 20 : begin + int(room[row])]):
+            if kind == 8 and len(body) == 8:
+                packets.tsval[row], packets.tsecr[row] = (
+                    int.from_bytes(body[:4], "big"),
+                    int.from_bytes(body[4:], "big"),
+                )
+                packets.bits[row] |= STAMPED
+            elif kind == 3 and len(body) == 1:
+                packets.scale[row] = body[0]
+
+
+def _each_option(options: bytearray) -> list[tuple[int, bytearray]]:
+    at, found = 0, []
+    while at < len(options) and options[at]:
+        if options[at] == 1:
+            at += 1
+            continue
+        size = options[at + 1] if at + 1 < len(options) else 0
+        if size < 2 or at + size > len(options):
+            break
+        found.append((options[at], options[at + 2 : at + size]))
+        at += size
+    return found
+
+
+def _keys(packets: Packets, net: Array) -> None:
+    """Fill in the key of the four-tuple and the direction."""
+    shift = np.uint64(16)
+    six = (packets.bits & SIX).astype(np.uint64) << np.uint64(48)
+    one = packets.src.astype(np.uint64) << shift | packets.sport | six
+    other = packets.dst.astype(np.uint64) << shift | packets.dport | six
+    forward = one <= other
+    packets.bits |= forward.astype(np.uint8) * np.uint8(FORWARD)
+    low, high = np.minimum(one, other), np.maximum(one, other)
+    packets.key = mixed(mixed(low) + high + net * np.uint64(0x9E3779B97F4A7C15))
+    half = np.uint64(32)
+    same: Array = packets.key ^ forward
+    for column in (
+        packets.seq.astype(np.uint64) << half | packets.ack,
+        packets.tsval.astype(np.uint64) << half | packets.tsecr,
+        packets.ipid.astype(np.uint64) << np.uint64(48) | packets.flags.astype(np.uint64) << np.uint64(40)
+        | packets.ln.astype(np.uint64) << np.uint64(16) | packets.win,
+    ):  # fmt: skip
+        same ^= column
+        same *= np.uint64(0xD6E8FEB86659FD93)
+        same ^= same >> half
+    same *= np.uint64(0xD6E8FEB86659FD93)
+    packets.same = same

@@ -1,0 +1,193 @@
+"""What each direction of each connection has sent, and how a packet's numbers and signs compare
+with it.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from twlab.observe.incarnations import UNKNOWN, Incarnations, Sorted
+from twlab.observe.packets import AGAIN, FIN, RST, SIX, STAMPED, STRAY, SYN, Array
+
+CIRCLE, HALF = 1 << 32, 1 << 31
+SLACK_IDS = 64  # identifications that may be missing in a row
+_LARGEST_STEP = 1024
+_DEPTH = 16  # connections of a four-tuple to look back
+_WINDOW = 1 << 20  # a packet of an open connection is at most so far from the others
+
+
+class Past(NamedTuple):
+    """One direction of a connection: its own packets, without strays and copies. Sequence numbers
+    count from `base`.
+    """
+
+    base: int
+    rows: Array
+    seq: Array
+    end: Array
+    ipid: Array
+    tsval: Array
+    t: Array
+    stamped: bool
+    last: int  # the number after the last byte, or FIN, counted from base
+    counting: bool  # the identification counts; it is neither zero nor constant
+    orderly: bool  # it goes up in small steps
+    ticking: bool  # the timestamp moved while the connection was open
+
+
+class History:
+    """The connections of one batch, direction by direction. Each is put together when it is first
+    asked for.
+    """
+
+    def __init__(self, rows: Sorted, made: Incarnations):
+        self._rows, self._made = rows, made
+        self._past: dict[tuple[int, int], Past] = {}
+
+    def past(self, inc: int, side: int) -> Past:
+        """What one direction of a connection sent."""
+        if (inc, side) not in self._past:
+            if len(self._past) > 4096:
+                self._past.clear()
+            self._past[inc, side] = self._make_past(inc, side)
+        return self._past[inc, side]
+
+    def _make_past(self, inc: int, side: int) -> Past:
+        rows, made = self._rows, self._made
+        start, stop = int(made.start[inc]), int(made.stop[inc])
+        closed = int(made.closed_at[inc])
+        stop = closed + 1 if closed >= 0 else stop
+        bits = rows.bits[start:stop]
+        own = ((bits & 1) == side) & ((bits & (AGAIN | STRAY)) == 0) & ((rows.flags[start:stop] & RST) == 0)
+        at = start + np.nonzero(own)[0]
+        isn = int(made.isn[inc, side])
+        base = isn if isn >= 0 else int(rows.seq[at[0]]) if len(at) else 0
+        seq = (rows.seq[at] - np.uint32(base)).astype(np.int64)
+        if isn < 0:  # the first packet seen need not be the lowest
+            seq = (seq + HALF) % CIRCLE - HALF
+        flags = rows.flags[at]
+        end = seq + rows.ln[at] + ((flags & SYN) != 0) + ((flags & FIN) != 0)
+        ipid, tsval = rows.ipid[at], rows.tsval[at]
+        good = end < HALF if len(end) else end
+        last = int(end[good].max()) if len(end) and good.any() else 0
+        different = np.unique(ipid[ipid != 0])
+        used = ipid[ipid != 0].astype(np.int64)
+        orderly = len(used) > 1 and bool(((np.diff(used) % 32_768) <= _LARGEST_STEP).all())
+        stamped = bool(len(at)) and bool(((rows.bits[at] & STAMPED) != 0).any())
+        ticking = stamped and len(np.unique(tsval)) > 1
+        return Past(base, at, seq, end, ipid, tsval, rows.t[at], stamped, last, len(different) > 1, orderly, ticking)
+
+    def forget(self, inc: int) -> None:
+        """Look at a connection anew: one of its packets has turned out not to be its own."""
+        for side in (0, 1):
+            self._past.pop((inc, side), None)
+
+    def within(self, row: int, inc: int, side: int) -> bool:
+        """Whether the packet's numbers are among those of a connection, or just before or behind
+        them.
+        """
+        past = self.past(inc, side)
+        if not len(past.rows):
+            return False
+        seq = (int(self._rows.seq[row]) - past.base) % CIRCLE
+        if self._made.isn[inc, side] < 0:
+            seq = (seq + HALF) % CIRCLE - HALF
+            return int(past.seq.min()) - 1 <= seq <= past.last
+        return seq <= past.last or seq == CIRCLE - 1
+
+    def older(self, row: int, inc: int, side: int) -> int:
+        other = int(self._made.previous[inc])
+        for _ in range(_DEPTH):
+            if other < 0:
+                return UNKNOWN
+            if self.within(row, other, side):
+                return other
+            other = int(self._made.previous[other])
+        return UNKNOWN
+
+    def fits(self, row: int, inc: int, side: int) -> bool:
+        """Whether the numbers could be the open connection's: from its first one up to a window
+        behind its last.
+        """
+        past = self.past(inc, side)
+        others = past.rows != row
+        if not others.any():
+            return bool(self._made.isn[inc, side] < 0)
+        seq = (int(self._rows.seq[row]) - past.base + HALF) % CIRCLE - HALF
+        low = -1 if self._made.isn[inc, side] >= 0 else int(past.seq[others].min()) - _WINDOW
+        near = np.abs(past.end[others] - seq) <= _WINDOW
+        return seq >= low and bool(near.any())
+
+    def older_by_signs(self, row: int, old: int, inc: int, side: int) -> bool:
+        """Where the numbers fit both connections: whether timestamp or identification say that it
+        is of the older one.
+        """
+        rows, now, then = self._rows, self.past(inc, side), self.past(old, side)
+        if rows.bits[row] & STAMPED and now.stamped:
+            return after(int(now.tsval[0]), int(rows.tsval[row]))
+        earlier = now.rows < row
+        if now.counting and rows.ipid[row] and earlier.any():
+            own = (
+                int(rows.ipid[row]) - int(now.ipid[earlier & (now.ipid != 0)][-1])
+                if (now.ipid[earlier] != 0).any()
+                else 0
+            )
+            return not 0 <= own % 65536 <= SLACK_IDS and self.id_fits(int(rows.ipid[row]), then)
+        return False
+
+    def is_older(self, row: int, past: Past) -> bool:
+        """Whether timestamp or identification show that the packet was sent before the last one of
+        its direction.
+        """
+        rows = self._rows
+        if rows.bits[row] & STAMPED and past.stamped:
+            return after(int(past.tsval[-1]), int(rows.tsval[row]))
+        if past.counting and rows.ipid[row] and not rows.bits[row] & SIX:
+            return self.id_fits(int(rows.ipid[row]), past)
+        return False
+
+    def id_fits(self, identity: int, past: Past) -> bool:
+        """Whether an identification is between the first and the last that the direction used."""
+        used = past.ipid[past.ipid != 0].astype(np.int64)
+        if not past.orderly or not identity or not len(used):
+            return False
+        span = int(((used - used[0]) % 65536).max())
+        return (identity - int(used[0])) % 65536 <= span
+
+    def continues(self, row: int, inc: int, side: int) -> bool:
+        """Whether the packet's identification goes on from those before it in its direction: the
+        same host sent it.
+        """
+        past, identity = self.past(inc, side), int(self._rows.ipid[row])
+        before = past.ipid[(past.rows < row) & (past.ipid != 0)]
+        return (
+            bool(identity)
+            and past.counting
+            and len(before) > 0
+            and 0 < (identity - int(before[-1])) % 65536 <= SLACK_IDS
+        )
+
+    def extent(self, row: int, past: Past) -> tuple[int, int]:
+        """The packet's first number and the one after its last, counted from the base of `past`."""
+        rows = self._rows
+        seq = (int(rows.seq[row]) - past.base) % CIRCLE
+        return seq, seq + int(rows.ln[row]) + bool(rows.flags[row] & FIN) + bool(rows.flags[row] & SYN)
+
+
+def after(one: int, other: int) -> bool:
+    """Whether timestamp `one` is later than `other`."""
+    return 0 < (one - other) % CIRCLE < HALF
+
+
+def covered(past: Past, seq: int, end: int) -> bool:
+    """Whether all numbers from `seq` up to `end` had been sent."""
+    order = np.argsort(past.seq, kind="stable")
+    for begin, behind in zip(past.seq[order].tolist(), past.end[order].tolist(), strict=True):
+        if begin > seq:
+            return False
+        seq = max(seq, behind)
+        if seq >= end:
+            return True
+    return False

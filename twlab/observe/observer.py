@@ -1,0 +1,328 @@
+"""Drives the analysis batch by batch in bounded memory, and adds up what each batch shows."""
+
+from __future__ import annotations
+
+from bisect import bisect
+
+import numpy as np
+
+from twlab.observe import sightings, suspects
+from twlab.observe.contents import Source, compare
+from twlab.observe.exposure import Exposure, weigh
+from twlab.observe.findings import Findings, Frame, Late, Row
+from twlab.observe.headers import Tables
+from twlab.observe.history import History
+from twlab.observe.incarnations import BY_FIN, BY_RST, ONE_SIDE, Incarnations, Sorted, ranges, split
+from twlab.observe.late import COPY, DELAYED, FOREIGN, UNDECIDED, Judge, Verdict
+from twlab.observe.packets import AGAIN, SEEN, SIX, STRAY, Array, Packets, mixed
+
+_SIGNATURE = 65_537  # net/ipv4/tcp_ipv4.c, tcp_twsk_unique(): the number after the last one, and so much more
+_FLAGS = ((2, "SYN"), (1, "FIN"), (4, "RST"), (8, "PSH"), (16, "ACK"), (32, "URG"))
+_MOST_PAIRS = 100_000
+_BACK_NS, _STEP_NS = 1_000_000, 1_000_000_000  # the clock ran back; it was set back
+_MOST_STEPS = 100_000
+
+
+class Observer:
+    """Takes in packets in the order of the file and adds to `findings`.
+
+    Args:
+        findings: to add to.
+        tables: of the addresses in the packets.
+        remember_s: packets are remembered for so long, to compare late ones with.
+        batch: new packets in a batch; `keep`: older ones that are remembered at most.
+        most_listed: late packets that are kept with their evidence; more are counted only.
+
+    Attributes:
+        current: name of the file that is being read.
+        sources: files that can be read again, to compare contents.
+    """
+
+    def __init__(self, findings: Findings, tables: Tables, *, remember_s: float = 120.0, batch: int = 1 << 20,
+                 keep: int = 1 << 20, most_listed: int = 100_000):  # fmt: skip
+        self.findings, self._tables = findings, tables
+        self._remember_ns, self._batch, self._keep, self._most = int(remember_s * 1e9), batch, keep, most_listed
+        self._rows = Packets(batch + keep)
+        self._used = self._old = 0
+        self._latest = -1
+        self._last = 0
+        self._steps: list[int] = []  # frames before which the clock was set back
+        self._starts = [0]
+        self.sources: list[Source] = []
+        self.current = ""
+        findings.remembered_s = remember_s
+        findings.table = {length_s: Row() for length_s in findings.lengths_s}
+
+    def add(self, packets: Packets) -> None:
+        """Take in the next packets."""
+        if packets.size:
+            self._watch_clock(packets)
+        at = 0
+        while at < packets.size:
+            room = self._old + self._batch - self._used
+            part = (
+                packets
+                if packets.size - at <= room and not at
+                else packets.take(np.arange(at, min(packets.size, at + room)))
+            )
+            self._rows.put(self._used, part)
+            self._used, at = self._used + part.size, at + part.size
+            if self._used >= self._old + self._batch:
+                self._analyse(last=False)
+
+    def begin_file(self) -> None:
+        """The packets from now on are of the next file; `findings` has the frames of those before."""
+        self._starts.append(sum(frames for _, frames in self.findings.files))
+
+    def finish(self) -> None:
+        """Analyse what is left, and complete the findings."""
+        self._analyse(last=True)
+        for length_s, row in self.findings.table.items():
+            row.watched = self.findings.watched(length_s)
+
+    def _watch_clock(self, packets: Packets) -> None:
+        found, t = self.findings, packets.t
+        steps = np.diff(t, prepend=self._last if self._latest >= 0 else t[0])
+        found.back += int((steps < -_BACK_NS).sum())
+        for at in np.nonzero(steps < -_STEP_NS)[0][: _MOST_STEPS - len(self._steps)].tolist():
+            self._steps.append(int(packets.n[at]))
+        highest = np.maximum.accumulate(np.maximum(t, self._latest))
+        behind = float((highest - t).max()) / 1e9
+        found.back_s = max(found.back_s, behind if behind > _BACK_NS / 1e9 else 0.0)
+        found.begin_ns = int(t.min()) if self._latest < 0 else min(found.begin_ns, int(t.min()))
+        self._latest, self._last = int(highest[-1]), int(t[-1])
+        found.end_ns = max(found.end_ns, self._latest)
+
+    def _analyse(self, *, last: bool) -> None:
+        packets = self._rows.view(self._used)
+        packets.bits[: self._old] |= SEEN
+        seen = sightings.find(packets, np.array(self._steps, np.int64))
+        original, held, places, nearest = seen.original, seen.held, seen.places, seen.nearest
+        packets.bits[(original >= 0) | held] |= AGAIN
+        drop = seen.duplicate & ~held
+        self.findings.duplicates += int(seen.duplicate.sum())
+        if drop.any():
+            kept = ~drop
+            moved = np.cumsum(kept) - 1
+            packets = packets.take(kept)
+            original = np.where(original[kept] >= 0, moved[original[kept]], -1)
+            held, places, nearest = held[kept], places[kept], nearest[kept]
+        rows = Sorted(packets)
+        made = split(rows)
+        elsewhere = suspects.out_of_place(rows, places[rows.order], nearest[rows.order])
+        self._judge(rows, made, original, held, elsewhere)
+        self._count(rows, made, last)
+        if not last:
+            self._retain(rows, made)
+
+    def _judge(self, rows: Sorted, made: Incarnations, original: Array, held: Array, elsewhere: Array) -> None:
+        chosen = suspects.pick(rows, made, held, elsewhere)
+        if not len(chosen):
+            return
+        rank = np.empty(len(rows), np.int64)
+        rank[rows.order] = np.arange(len(rows))
+        first = original[rows.order]
+        first = np.where(first >= 0, rank[first], -1)
+        history = History(rows, made)
+        judge = Judge(rows, made, history, first, held[rows.order], elsewhere)
+        for row in chosen.tolist():
+            verdict = judge.decide(row)
+            if not verdict.kind:
+                continue
+            if verdict.old != made.of[row]:
+                rows.bits[row] |= STRAY
+                rows.packets.bits[rows.order[row]] |= STRAY
+                history.forget(int(made.of[row]))
+            exposure = weigh(verdict, rows, made, history, self.findings.lengths_s)
+            self._distrust_clock(verdict, exposure, rows, made)
+            contents = (
+                compare(row, rows, made, self.sources, self.findings.interfaces)
+                if exposure.met and self.sources
+                else ""
+            )
+            if contents == "differ" and verdict.kind == UNDECIDED:
+                verdict.kind, verdict.rule = (
+                    FOREIGN,
+                    f"{verdict.rule}; the open connection sent other bytes under the same numbers",
+                )
+            self._enter(verdict, exposure, contents, rows)
+
+    def _distrust_clock(self, verdict: Verdict, exposure: Exposure, rows: Sorted, made: Incarnations) -> None:
+        """Take back times over which the clock was set back."""
+        if not self._steps:
+            return
+        now = bisect(self._steps, int(rows.n[verdict.row]))
+        closed = int(made.closed_at[verdict.old]) if verdict.old >= 0 else -1
+        if closed >= 0 and bisect(self._steps, int(rows.n[closed])) != now:
+            exposure.late_ns = exposure.in_window = None
+        if verdict.against and bisect(self._steps, int(rows.n[verdict.against[0]])) != now:
+            verdict.age_ns = -1
+
+    def _enter(self, verdict: Verdict, exposure: Exposure, contents: str, rows: Sorted) -> None:
+        kind = self.findings.kinds[verdict.kind]
+        late_s = exposure.late_ns / 1e9 if exposure.late_ns is not None and exposure.late_ns >= 0 else None
+        age_s = verdict.age_ns / 1e9 if verdict.age_ns >= 0 else None
+        if late_s is not None:
+            kind.lateness.add(np.array([late_s]))
+        elif exposure.late_ns is not None:
+            kind.before_close += 1
+        else:
+            kind.undated += 1
+        if age_s is not None:
+            kind.age.add(np.array([age_s]))
+        if verdict.kind in (COPY, DELAYED) and late_s is not None:
+            for length_s, line in self.findings.table.items():
+                if late_s > length_s:
+                    line.exposed += 1
+                    line.met += exposure.met
+                    line.harmed += exposure.harmed
+                    line.in_window += exposure.in_window is not None and length_s in exposure.in_window
+                    line.refused += exposure.in_window is None
+        if len(self.findings.late) >= self._most:
+            self.findings.unlisted += 1
+            return
+        row = verdict.row
+        against = [self.frame(int(rows.n[other])) for other in verdict.against]
+        self.findings.late.append(
+            Late(verdict.kind, verdict.rule, self.frame(int(rows.n[row])), against, self._flow(rows, row), late_s, age_s, exposure.met,
+                 exposure.harmed, exposure.why, exposure.in_window, _words(rows, row), int(rows.key[row]), contents)
+        )  # fmt: skip
+
+    def frame(self, number: int) -> Frame:
+        """The file and the number there of a frame, counted from 0 over all files."""
+        at = int(np.searchsorted(self._starts, number, "right")) - 1
+        names = self.findings.files
+        return Frame(names[at][0] if at < len(names) else self.current, number - self._starts[at] + 1)
+
+    def _flow(self, rows: Sorted, row: int) -> tuple[str, int, str, int]:
+        six = bool(rows.bits[row] & SIX)
+        ends = [self._tables.address(int(column[row]), six) for column in (rows.src, rows.dst)]
+        return ends[0], int(rows.sport[row]), ends[1], int(rows.dport[row])
+
+    def _count(self, rows: Sorted, made: Incarnations, last: bool) -> None:
+        """Count the connections that are over: others followed on their four-tuples, or the capture
+        ended.
+        """
+        fresh = (rows.bits[made.start] & SEEN) == 0
+        later = np.nonzero((made.previous >= 0) & fresh)[0]
+        self._count_reuse(rows, made, later)
+        over = made.previous[later]
+        if last:
+            followed = np.zeros(len(made), bool)
+            followed[made.previous[made.previous >= 0]] = True
+            over = np.concatenate([over, np.nonzero(~followed)[0]])
+        self._count_ends(rows, made, over)
+
+    def _count_ends(self, rows: Sorted, made: Incarnations, over: Array) -> None:
+        found = self.findings
+        found.connections += len(over)
+        found.opened += int((made.opener[over] >= 0).sum())
+        found.one_way += int((made.seen[over] == 0).any(1).sum())
+        ending, closer, opener = made.ending[over], made.closer[over], made.opener[over]
+        finished = (ending == BY_FIN) | (ending == ONE_SIDE)
+        known = finished & (closer >= 0) & (closer < 2) & (opener >= 0)
+        for name, which in (
+            ("client", known & (closer == opener)), ("server", known & (closer == 1 - opener)), ("both", finished & (closer == 2)),
+            ("unknown", finished & ~known & (closer != 2)), ("reset", ending == BY_RST),
+        ):  # fmt: skip
+            found.closes[name] += int(which.sum())
+        found.open += int((made.closed_at[over] < 0).sum())
+        seconds, counts = np.unique(rows.t[made.closed_at[over[finished]]] // 10**9, return_counts=True)
+        for second, count in zip(seconds.tolist(), counts.tolist(), strict=True):
+            found.close_times[second] += count
+
+    def _count_reuse(self, rows: Sorted, made: Incarnations, later: Array) -> None:
+        before, reuse = made.previous[later], self.findings.reuse
+        reuse.after_reset += int((made.ending[before] == BY_RST).sum())
+        some = ((made.ending[before] == BY_FIN) | (made.ending[before] == ONE_SIDE)) & (made.opener[later] >= 0)
+        later, before = later[some], before[some]
+        if not len(later):
+            return
+        gap = (rows.t[made.start[later]] - rows.t[made.closed_at[before]]) / 1e9
+        side = made.opener[later]
+        isn, fin = made.isn[later, side], made.fin[before, side]
+        signed = (fin >= 0) & (isn == (fin + _SIGNATURE) % (1 << 32))
+        forward = gap >= 0  # otherwise the clock ran back in between
+        reuse.gaps.add(gap[forward])
+        reuse.signed.add(gap[forward & signed])
+        at = made.start[later]
+        swap = (rows.bits[at] & 1) != side
+        client, server = np.where(swap, rows.dst[at], rows.src[at]), np.where(swap, rows.src[at], rows.dst[at])
+        port = np.where(swap, rows.sport[at], rows.dport[at])
+        code = (
+            mixed(client.astype(np.uint64) << np.uint64(32) | server)
+            ^ port
+            ^ (rows.bits[at] & SIX).astype(np.uint64) << np.uint64(32)
+        )
+        _, where, which = np.unique(code, return_index=True, return_inverse=True)
+        for number, one in enumerate(where.tolist()):
+            mine = (
+                (which.reshape(-1) == number) & forward
+                if len(where) < 64
+                else np.nonzero(which.reshape(-1) == number)[0]
+            )
+            six = bool(rows.bits[at[one]] & SIX)
+            pair = (
+                self._tables.address(int(client[one]), six),
+                self._tables.address(int(server[one]), six),
+                int(port[one]),
+            )
+            if pair not in reuse.pairs and len(reuse.pairs) >= _MOST_PAIRS:
+                continue
+            line = reuse.pairs.setdefault(pair, [0, 0, float("inf")])
+            line[0] += len(gap[mine])
+            line[1] += int(signed[mine].sum())
+            line[2] = min(line[2], float(gap[mine].min()) if len(gap[mine]) else line[2])
+
+    def _retain(self, rows: Sorted, made: Incarnations) -> None:
+        """Keep what later packets may have to be compared with: all that is recent, and what tells
+        how connections began and ended.
+        """
+        now = int(np.median(self._rows.t[max(0, self._used - 1000) : self._used]))
+        keep = rows.t > now - self._remember_ns
+        followed = np.zeros(len(made), bool)
+        followed[made.previous[made.previous >= 0]] = True
+        current = np.nonzero(~followed)[0]
+        recent = made.previous[current]
+        recent = recent[recent >= 0]
+        shown = np.zeros(len(rows), bool)
+        for inc in (current, recent[rows.t[made.stop[recent] - 1] > now - self._remember_ns]):
+            columns = [
+                made.start[inc],
+                made.closed_at[inc],
+                *made.syn_at[inc].T,
+                *made.fin_at[inc].T,
+                made.stop[inc] - 1,
+            ]
+            at = np.concatenate(columns)
+            shown[at[at >= 0]] = True
+            shown[ranges(np.maximum(made.start[inc], made.stop[inc] - 3), made.stop[inc])] = True
+        if shown.sum() > self._keep // 2:
+            shown &= ~self._forget(rows, made, current, shown)
+        if (surplus := int((keep | shown).sum()) - self._keep) > 0:
+            spare = np.nonzero(keep & ~shown)[0]
+            oldest = spare[np.argsort(rows.t[spare], kind="stable")[:surplus]]
+            keep[oldest] = False
+            reach = (now - int(rows.t[oldest].max())) / 1e9
+            self.findings.remembered_s = min(self.findings.remembered_s, max(0.0, reach))
+        chosen = np.sort(rows.order[keep | shown])
+        self._rows.put(0, rows.packets.take(chosen))
+        self._old = self._used = len(chosen)
+
+    def _forget(self, rows: Sorted, made: Incarnations, current: Array, shown: Array) -> Array:
+        """Give up the four-tuples that have been idle longest; the packets that are dropped with
+        them.
+        """
+        idle = current[np.argsort(rows.t[made.stop[current] - 1], kind="stable")]
+        cost = np.cumsum(made.stop[idle] - made.start[idle])
+        given_up = idle[: int(np.searchsorted(cost, int(shown.sum()) - self._keep // 2)) + 1]
+        self._count_ends(rows, made, given_up)
+        self.findings.forgotten += len(given_up)
+        dropped = np.zeros(len(rows), bool)
+        dropped[ranges(made.start[given_up], made.stop[given_up])] = True
+        return dropped
+
+
+def _words(rows: Sorted, row: int) -> str:
+    names = " ".join(name for bit, name in _FLAGS if rows.flags[row] & bit) or "no flags"
+    return f"{names} seq {int(rows.seq[row])} ack {int(rows.ack[row])} len {int(rows.ln[row])}"

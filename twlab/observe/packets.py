@@ -1,0 +1,158 @@
+"""Columns of TCP packets: one numpy array a field, all of one length."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+
+FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
+
+# Bits of the column `bits`.
+FORWARD = 1  # the sender is the lower of the two ends; the other direction has 0
+STAMPED = 2  # it carries a timestamp
+SIX = 4  # IPv6: it has no identification, and its addresses are indices into `Addresses`
+SEEN = 8  # it was analysed in an earlier batch
+AGAIN = 16  # an identical packet had passed the same place before: a copy
+STRAY = 32  # its numbers are not those of the connection that was open
+PARTIAL = 64  # a fragment, or a packet that was cut before its options
+
+FIELDS = {
+    "t": np.int64,  # nanoseconds since 1970
+    "n": np.int64,  # number of the frame, counted from 0 over all files
+    "off": np.int64,  # where the frame's bytes begin in the decompressed file
+    "key": np.uint64,  # hash of the four-tuple and the virtual network, the same for both directions
+    "same": np.uint64,  # hash of all that makes two packets copies of one: four-tuple, numbers, timestamps, identification
+    "src": np.uint32,
+    "dst": np.uint32,
+    "seq": np.uint32,
+    "ack": np.uint32,
+    "tsval": np.uint32,
+    "tsecr": np.uint32,
+    "ln": np.uint32,  # bytes of payload
+    "sport": np.uint16,
+    "dport": np.uint16,
+    "win": np.uint16,  # not scaled
+    "ipid": np.uint16,
+    "iface": np.uint16,
+    "net": np.uint16,  # index of the virtual network
+    "flags": np.uint8,
+    "ttl": np.uint8,
+    "bits": np.uint8,
+    "scale": np.uint8,  # of a SYN: the shift of later windows; 255: the option is missing
+}
+
+
+class Packets:
+    """Columns by name, see `FIELDS`."""
+
+    __slots__ = (*FIELDS, "size")
+
+    t: Array
+    n: Array
+    off: Array
+    key: Array
+    same: Array
+    src: Array
+    dst: Array
+    seq: Array
+    ack: Array
+    tsval: Array
+    tsecr: Array
+    ln: Array
+    sport: Array
+    dport: Array
+    win: Array
+    ipid: Array
+    iface: Array
+    net: Array
+    flags: Array
+    ttl: Array
+    bits: Array
+    scale: Array
+
+    def __init__(self, size: int, columns: dict[str, Array] | None = None):
+        self.size = size
+        for name, kind in FIELDS.items():
+            setattr(self, name, columns[name] if columns else np.empty(size, kind))
+
+    def __len__(self) -> int:
+        return self.size
+
+    def take(self, which: Array) -> Packets:
+        """The rows `which`: indices, or a mask."""
+        columns = {name: getattr(self, name)[which] for name in FIELDS}
+        return Packets(len(columns["t"]), columns)
+
+    def view(self, size: int) -> Packets:
+        """The first `size` rows, not copied."""
+        return Packets(size, {name: getattr(self, name)[:size] for name in FIELDS})
+
+    def put(self, at: int, other: Packets) -> None:
+        """Copy the rows of `other` to here, from row `at` on."""
+        for name in FIELDS:
+            getattr(self, name)[at : at + other.size] = getattr(other, name)
+
+    @property
+    def forward(self) -> Array:
+        """1 where the sender is the lower of the two ends, otherwise 0."""
+        return self.bits & FORWARD
+
+    @property
+    def end(self) -> Array:
+        """The sequence number after the last one that a packet occupies."""
+        return self.seq + self.ln + ((self.flags & FIN) != 0) + ((self.flags & SYN) != 0).astype(np.uint32)
+
+
+def joined(parts: Iterable[Packets]) -> Packets:
+    """All rows of `parts`, in their order."""
+    all_parts = list(parts)
+    columns = {name: np.concatenate([getattr(part, name) for part in all_parts]) for name in FIELDS}
+    return Packets(len(columns["t"]), columns)
+
+
+def put_first(target: Array, index: tuple[Array, ...], values: Array) -> None:
+    """Assign ``target[index] = values``; where an index is repeated, the first value stays."""
+    # Copies, because numpy walks views with negative strides from their other end, and then the
+    # last value would stay.
+    target[tuple(column[::-1].copy() for column in index)] = values[::-1].copy()
+
+
+def steps(ahead: Array, behind: Array) -> Array:
+    """How far `ahead` is before `behind` on the circle of 2^32, from -2^31 up to 2^31 - 1."""
+    return (ahead - behind).astype(np.uint32).view(np.int32)
+
+
+def mixed(value: Array) -> Array:
+    """Spread the entropy of 64-bit integers over all bits (the finaliser of splitmix64). Overwrites
+    `value`.
+    """
+    value ^= value >> np.uint64(30)
+    value *= np.uint64(0xBF58476D1CE4E5B9)
+    value ^= value >> np.uint64(27)
+    value *= np.uint64(0x94D049BB133111EB)
+    value ^= value >> np.uint64(31)
+    return value
+
+
+def grouped(keys: Array) -> Array:
+    """Indices that sort `keys` and leave equal ones in their order; equal keys are neighbours,
+    order among keys is arbitrary.
+
+    One sort of 64-bit integers: the upper bits of the key above the index. Keys that agree in the
+    upper bits only are put right afterwards.
+    """
+    bits = max(1, int(len(keys) - 1).bit_length()) if len(keys) else 1
+    low = np.uint64((1 << bits) - 1)
+    packed = (keys & ~low) | np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
+    order = (packed & low).astype(np.int64)
+    high = packed >> np.uint64(bits)
+    ordered = keys[order]
+    if np.any((high[1:] == high[:-1]) & (ordered[1:] != ordered[:-1])):
+        return np.argsort(keys, kind="stable")
+    return order

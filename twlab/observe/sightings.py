@@ -1,0 +1,168 @@
+"""Tells packets that were captured more than once from packets that the network delivered more than
+once.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from twlab.observe.packets import AGAIN, SEEN, Array, Packets, grouped
+
+SAME_MOMENT_NS = 1_000_000  # the same packet at the same place within this time is a capture's duplicate
+_ADJACENT = 64  # frames: over a step of the clock, duplicates are no farther apart
+SLOW_MOMENT_NS = 100_000_000  # likewise, where a capture holds most packets of a connection twice
+_LEAST = 3
+HELD_NS = 1_000_000_000  # from place to place: longer than this above the usual, and the packet was held between them
+
+
+@dataclass
+class Sightings:
+    """What packets are to each other.
+
+    Attributes:
+        original: of a copy: the index of the packet's first sighting; -1 elsewhere. A copy is an
+            identical packet that passed the same interface with the same TTL before, at least 1 ms
+            earlier.
+        duplicate: a further sighting of a packet, or of a copy that is counted already.
+        held: a duplicate that came from one place to another over 1 s later than others do. It is
+            the first sighting there.
+        places: of all that are no duplicates: the interfaces where the packet was seen, as bits
+            (number modulo 64).
+        nearest: of all that are no duplicates: the interface nearest to the sender, where the TTL
+            was highest.
+    """
+
+    original: Array
+    duplicate: Array
+    held: Array
+    places: Array
+    nearest: Array
+
+
+def find(packets: Packets, steps: Array) -> Sightings:
+    """Compare all packets, which stand in the order of the file, with each other.
+
+    Args:
+        steps: numbers of the frames before which the clock was set back by over 1 s.
+    """
+    count = len(packets)
+    places: Array = np.left_shift(np.uint64(1), (packets.iface & np.uint16(63)).astype(np.uint64))
+    found = Sightings(np.full(count, -1), np.zeros(count, bool), np.zeros(count, bool), places, packets.iface.copy())
+    if not count:
+        return found
+    order = grouped(packets.same)
+    equal = packets.same[order][1:] == packets.same[order][:-1]
+    if not equal.any():
+        return found
+    chained = np.zeros(count, bool)
+    chained[1:] |= equal
+    chained[:-1] |= equal
+    begins = np.ones(count, bool)
+    begins[1:] = ~equal
+    members = np.nonzero(chained)[0]
+    at, chain = order[members], np.cumsum(begins[members])
+    head = at[np.nonzero(begins[members])[0]][chain - 1]
+    moment = np.full(len(at), SAME_MOMENT_NS)
+    passing = _passings(packets, at, chain, steps, moment)
+    moment = _duplicates_within(packets, at, head, passing)
+    if (moment > SAME_MOMENT_NS).any():
+        passing = _passings(packets, at, chain, steps, moment)
+    # Of all passings at their places, a copy's first sighting is the one that no earlier sighting
+    # equals in number.
+    ceiling = np.maximum.accumulate(chain * (1 << 32) + passing)
+    earlier = np.concatenate([[0], ceiling[:-1]]) - chain * (1 << 32)
+    is_head = at == head
+    again = ~is_head & ((passing > np.maximum(earlier, 1)) | ((packets.bits[at] & AGAIN) != 0))
+    found.original[at[again]] = head[again]
+    rest = ~is_head & ~again & ((packets.bits[at] & SEEN) == 0)
+    found.duplicate[at[rest]] = True
+    leader = _leaders(at, chain, passing, is_head | again)
+    np.bitwise_or.at(found.places, leader, places[at].copy())
+    order = np.lexsort((at, -packets.ttl[at].astype(np.int64), leader))
+    begins = np.concatenate([[True], leader[order][1:] != leader[order][:-1]])
+    found.nearest[leader[order][begins]] = packets.iface[at[order][begins]]
+    elsewhere = rest & (packets.iface[at] != packets.iface[leader])
+    _held(packets, at[elsewhere], leader[elsewhere], found)
+    return found
+
+
+def _duplicates_within(packets: Packets, at: Array, head: Array, passing: Array) -> Array:
+    """For each sighting, within which time the same packet at the same place is a duplicate of the
+    capture.
+
+    1 ms. Where a capture holds a third of a connection's packets more than once, by a SPAN port
+    that is slow or sees several places: 100 ms if at least three packets took longer than 1 ms, or
+    else eight times the longest of those below 1 ms.
+    """
+    moment = np.full(len(at), SAME_MOMENT_NS)
+    again = at != head
+    took, key = np.abs(packets.t[at] - packets.t[head]), packets.key[at]
+    slow = again & (passing > 1) & (took < SLOW_MOMENT_NS)
+    if not slow.any():
+        return moment
+    keys = np.unique(key[slow])
+    of = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
+    mine = keys[of] == key
+    where = np.minimum(np.searchsorted(keys, packets.key), len(keys) - 1)
+    totals = np.bincount(where[keys[where] == packets.key], minlength=len(keys))
+    twice = np.bincount(of[mine & again], minlength=len(keys))
+    often = np.bincount(of[slow & ((packets.bits[at] & SEEN) == 0)], minlength=len(keys))
+    longest = np.zeros(len(keys), np.int64)
+    quick = mine & again & (passing == 1)
+    np.maximum.at(longest, of[quick], took[quick])
+    allowed = np.where(
+        often >= _LEAST, SLOW_MOMENT_NS, np.maximum(SAME_MOMENT_NS, np.minimum(8 * longest, SLOW_MOMENT_NS))
+    )
+    allowed = np.where(twice * 3 >= totals, allowed, SAME_MOMENT_NS)
+    moment[mine] = allowed[of[mine]]
+    return moment
+
+
+def _leaders(at: Array, chain: Array, passing: Array, leads: Array) -> Array:
+    """For each sighting in a chain the one that stands for its passing: the first of the same
+    number, or else the chain's first.
+    """
+    order = np.lexsort((at, ~leads, passing, chain))
+    code = chain[order] * (1 << 32) + passing[order]
+    begins = np.concatenate([[True], code[1:] != code[:-1]])
+    leader = np.empty(len(at), np.int64)
+    leader[order] = at[order][np.nonzero(begins)[0]][np.cumsum(begins) - 1]
+    return leader
+
+
+def _passings(packets: Packets, at: Array, chain: Array, steps: Array, moment: Array) -> Array:
+    """Of each sighting in a chain: the how-manieth passing at its place it belongs to, counted from
+    1.
+    """
+    place = packets.iface[at].astype(np.int64) << 8 | packets.ttl[at]
+    order = np.lexsort((at, place, chain))
+    t, sorted_chain, sorted_place, moment = packets.t[at][order], chain[order], place[order], moment[order]
+    same_place = (sorted_chain[1:] == sorted_chain[:-1]) & (sorted_place[1:] == sorted_place[:-1])
+    begins = np.concatenate([[True], ~same_place])
+    n = packets.n[at][order]
+    stepped = np.diff(np.searchsorted(steps, n, "right")) != 0
+    other = (np.abs(t[1:] - t[:-1]) >= moment[1:]) | (stepped & (n[1:] - n[:-1] > _ADJACENT))
+    later = np.concatenate([[False], same_place & other])
+    total = np.cumsum(later)
+    base = total[np.nonzero(begins)[0]][np.cumsum(begins) - 1]
+    passing = np.empty(len(at), np.int64)
+    passing[order] = total - base + 1
+    return passing
+
+
+def _held(packets: Packets, at: Array, head: Array, found: Sightings) -> None:
+    """Mark those whose way from one interface to another took over 1 s longer than the median of
+    all on that way.
+    """
+    if not len(at):
+        return
+    way = packets.iface[head].astype(np.int64) << 16 | packets.iface[at]
+    took = packets.t[at] - packets.t[head]
+    for one in np.unique(way[took > HELD_NS]).tolist():
+        mine = way == one
+        usual = np.median(took[mine]) if mine.sum() > 2 else 0
+        late = mine & (took - usual > HELD_NS)
+        found.held[at[late]] = True
+        found.original[at[late]] = head[late]

@@ -1,0 +1,113 @@
+"""Picks the packets that may not be what their connection sent in its course; all others need no
+closer look.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from twlab.observe.incarnations import BY_FIN, ONE_SIDE, Incarnations, Sorted, ranges
+from twlab.observe.packets import AGAIN, RST, SEEN, SYN, Array, steps
+
+ID_BITS = np.uint16(0x7FFF)  # network cards that segment count in the lower 15 bits alone (NDIS, large send offload)
+_STEP, _FAR = 64, 1024  # of identifications: those that follow each other, and those that do not
+_RARE = 50  # one packet in so many
+_LEAP = 1 << 24  # a jump in sequence numbers that no window explains
+
+
+def pick(rows: Sorted, made: Incarnations, held: Array, elsewhere: Array) -> Array:
+    """Indices into `rows` of new packets that arrived after a close, are copies or were held, or
+    whose numbers do not fit.
+
+    Args:
+        held: of the packets in their own order, whether one was held between two places.
+        elsewhere: by row, see `out_of_place`.
+    """
+    chosen = (rows.bits & AGAIN) != 0
+    if held.any():
+        chosen |= held[rows.order]
+    closed = np.nonzero((made.closed_at >= 0) & ((made.ending == BY_FIN) | (made.ending == ONE_SIDE)))[0]
+    chosen[ranges(made.closed_at[closed] + 1, made.stop[closed])] = True
+    chosen |= elsewhere
+    for side in (0, 1):
+        at = np.nonzero((rows.bits & 1) == side)[0]
+        if len(at):
+            chosen[_unfit(rows, made, side, at)] = True
+            chosen[_out_of_sequence(rows, made, at)] = True
+    return np.nonzero(chosen & ((rows.bits & SEEN) == 0))[0]
+
+
+def out_of_place(rows: Sorted, places: Array, nearest: Array) -> Array:
+    """By row, whether a packet did not pass the interface where nearly all of its direction are
+    seen first.
+
+    Args:
+        places, nearest: where each packet was seen, and where first, by row; see
+            `twlab.observe.sightings.Sightings`.
+
+
+    Where that is not rare in a direction, the capture itself misses packets, and no packet is
+    marked.
+    """
+    count = len(rows)
+    if not count or (nearest == nearest[0]).all():
+        return np.zeros(count, bool)
+    begins = np.ones(count, bool)
+    begins[1:] = rows.key[1:] != rows.key[:-1]
+    way = np.cumsum(begins) * 2 + (rows.bits & 1)
+    ways, inverse, totals = np.unique(way, return_inverse=True, return_counts=True)
+    inverse = inverse.reshape(-1)
+    common, counts = np.unique(inverse << 16 | nearest, return_counts=True)
+    first = np.zeros(len(ways), np.int64)
+    order = np.argsort(counts, kind="stable")
+    first[common[order] >> 16] = common[order] & 0xFFFF  # the last assignment stays, and so the most frequent
+    missing = (places & np.left_shift(np.uint64(1), (first[inverse] & 63).astype(np.uint64))) == 0
+    lacking = np.bincount(inverse[missing], minlength=len(ways))
+    rare = (lacking <= np.maximum(3, totals // _RARE)) & (lacking * 3 <= totals) & (totals - lacking > 1)
+    return missing & rare[inverse]
+
+
+def _out_of_sequence(rows: Sorted, made: Incarnations, at: Array) -> Array:
+    """Packets of one direction whose identification is far from a sequence that goes on around
+    them.
+
+    At the end of a connection that means nothing: there hosts answer without a socket, and count
+    elsewhere.
+    """
+    identity, inc = rows.ipid[at], made.of[at]
+    at, identity, inc = (column[identity != 0] for column in (at, identity, inc))
+    if len(at) < 4:
+        return at[:0]
+
+    def near(ahead: slice, behind: slice) -> Array:
+        step = (identity[ahead] - identity[behind]) & ID_BITS
+        return (step > 0) & (step <= _STEP) & (inc[ahead] == inc[behind])
+
+    step = (identity[1:] - identity[:-1]) & ID_BITS
+    leap = (step > _FAR) & (step < ID_BITS - _FAR) & (inc[1:] == inc[:-1])  # from each packet to the next
+    if not leap.any():
+        return at[:0]
+    chosen = leap[:-1] & leap[1:] & near(slice(2, None), slice(None, -2))  # from the packet before to the one behind
+    chosen[1:] &= near(slice(1, -2), slice(None, -3))  # the two packets before it follow each other
+    chosen[0] = False
+    return at[1:-1][chosen]
+
+
+def _unfit(rows: Sorted, made: Incarnations, side: int, at: Array) -> Array:
+    """Packets of one direction that do not go on where the one before ended, and that fit the
+    connection before, or none.
+    """
+    inc, seq, flags = made.of[at], rows.seq[at], rows.flags[at]
+    end = rows.end[at]
+    begins = np.concatenate([[True], inc[1:] != inc[:-1]])
+    jump = np.concatenate([np.zeros(1, np.int32), steps(seq[1:], end[:-1])])
+    irregular = np.where(begins, (flags & SYN) == 0, jump != 0)
+    some = np.nonzero(irregular & ((flags & (SYN | RST)) != SYN))[0]
+    some = some[made.previous[inc[some]] >= 0] if not np.any(np.abs(jump) > _LEAP) else some
+    before = made.previous[inc[some]]
+    isn, last = made.isn[before, side], made.fin[before, side]
+    base = np.where(isn >= 0, isn, 0).astype(np.uint32)
+    length = np.where(last >= 0, (last - base.astype(np.int64)) & 0xFFFFFFFF, _LEAP)
+    earlier = (before >= 0) & (isn >= 0) & ((seq[some] - base) <= length)
+    leaps = ~begins[some] & (np.abs(jump[some].astype(np.int64)) > _LEAP)
+    return at[some[earlier | leaps]]
