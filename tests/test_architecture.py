@@ -1,4 +1,4 @@
-"""The shape of the project, held against docs/architecture.md: packages, imports, clocks, sizes."""
+"""The shape of the project, held against docs/develop/architecture.md: packages, imports, clocks, sizes."""
 
 import ast
 import graphlib
@@ -17,7 +17,7 @@ from conftest import ROOT
 
 import twlab
 
-PAGE = ROOT / "docs" / "architecture.md"
+PAGE = ROOT / "docs" / "develop" / "architecture.md"
 # What the table of packages does not list: the public interface, and the two files that start the
 # command line.
 FACE, STARTERS = "twlab", {"twlab.cli", "twlab.__main__"}
@@ -53,7 +53,7 @@ MODULES = {dotted(path): path for path in PRODUCT if path.is_relative_to(ROOT / 
 
 @cache
 def allowed() -> dict[str, set[str]]:
-    """The table in docs/architecture.md: package to the packages that it may import; ``top`` is the
+    """The table in docs/develop/architecture.md: package to the packages that it may import; ``top`` is the
     top level.
     """
     rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", PAGE.read_text(), re.MULTILINE)
@@ -102,7 +102,7 @@ def in_product(*folders: str) -> list[object]:
 
 
 def test_the_table_names_every_package_once() -> None:
-    """docs/architecture.md has a row for each package that there is, and for no other."""
+    """docs/develop/architecture.md has a row for each package that there is, and for no other."""
     there = {package(name) for name in MODULES if name not in STARTERS} - {FACE}
     assert there == set(allowed())
     assert set().union(*allowed().values()) <= there | {FACE}
@@ -119,7 +119,7 @@ def test_imports_are_those_of_the_table(path: Path) -> None:
         return
     strangers = {other for other in own_imports(path) if package(other) not in {home, *allowed()[home]}}
     assert not strangers, (
-        f"{relative(path)}: docs/architecture.md does not let {home} import {', '.join(sorted(strangers))}"
+        f"{relative(path)}: docs/develop/architecture.md does not let {home} import {', '.join(sorted(strangers))}"
     )
 
 
