@@ -18,7 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from twlab.linux.tcp_sockets import Count
+from twlab.linux.sockstat import Sockstat
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.ports import LINUX_PORTS
@@ -45,7 +45,7 @@ def filling(choice: PortChoice) -> list[tuple[float, float]]:
     found = []
     with Network(load_topology("pair")) as network:
         loop, opener, server = Loop(), network["client"], network["server"]
-        origin, in_use = LoadServer(server, loop), Count(opener)
+        origin, in_use = LoadServer(server, loop), Sockstat(opener).time_wait
 
         def load(count: int, choice: PortChoice) -> Any:
             targets = [(server.address(), 80)]
@@ -73,7 +73,7 @@ def carry_out(request: dict[str, Any], emit: Any) -> None:
         load = Load(rate_per_s=5000, duration_s=0.2, targets=[(server.address(), 80)], ports=PortChoice.RANGE)
         LoadClient(opener, loop, load).run()  # whatever is made once is made now
         loop.sleep(130)
-        before, count = _slab_bytes(), Count(opener)
+        before, count = _slab_bytes(), Sockstat(opener).time_wait
         kept = Load(rate_per_s=5000, duration_s=KEPT / 5000, targets=[(server.address(), 80)], ports=PortChoice.RANGE)
         LoadClient(opener, loop, kept).run()
         loop.sleep(1)

@@ -1,4 +1,4 @@
-"""TIME_WAIT sockets in bulk: listing and counting them, and the keeper that ends them at their age,
+"""TIME_WAIT sockets in bulk: listing and counting them, and the reaper that ends them at their age,
 against ss(8) in the same run.
 
     .venv/bin/python benchmarks/timewait.py [SOCKETS] [AGE_S]
@@ -40,13 +40,13 @@ class Here:
 
 def main(count: int, age_s: float) -> None:
     from twlab.linux import tcp_sockets
-    from twlab.tuning.time_wait_reaper import Keeper
+    from twlab.tuning.time_wait_reaper import TimeWaitReaper
 
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     here = Here()
-    print(f"the keeper, idle for 2 s:        {_busy(lambda: time.sleep(2), here, age_s)}")
+    print(f"the reaper, idle for 2 s:        {_busy(lambda: time.sleep(2), here, age_s)}")
     listeners = [socket.create_server(("127.0.0.1", 0), backlog=64) for _ in range(16)]
-    keeper = Keeper(here, age_s)
+    reaper = TimeWaitReaper(here, age_s)
     began_s = time.monotonic()
     for index in range(count):
         first = socket.create_connection(listeners[index % 16].getsockname())
@@ -68,15 +68,15 @@ def main(count: int, age_s: float) -> None:
         print(f"{words + ':':32} {found} in {(time.perf_counter() - began_s) * 1000:.1f} ms")
     time.sleep(age_s + 0.2)
     left = tcp_sockets.count(here)
-    print(f"the keeper at {age_s:g} s:              {keeper.stop()}; {left} left over")
+    print(f"the reaper at {age_s:g} s:              {reaper.stop()}; {left} left over")
 
 
 def _busy(act, here: Here, age_s: float) -> str:
-    from twlab.tuning.time_wait_reaper import Keeper
+    from twlab.tuning.time_wait_reaper import TimeWaitReaper
 
-    keeper = Keeper(here, age_s)
+    reaper = TimeWaitReaper(here, age_s)
     act()
-    return str(keeper.stop())
+    return str(reaper.stop())
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from twlab.linux.syscalls import be_prompt, die_with_parent
 
-_NAP_S, _WORK_S = 0.02, 0.001  # as a keeper: it looks every 20 ms, and needs a millisecond for it
+_NAP_S, _WORK_S = 0.02, 0.001  # as a reaper: it looks every 20 ms, and needs a millisecond for it
 
 
 @dataclass

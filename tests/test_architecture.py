@@ -27,7 +27,7 @@ IMPORTERS = {
     "mininet.cli": "twlab/shell/repl.py",
     "mininet.log": "twlab/shell/repl.py",
     "mininet.net": "twlab/shell/repl.py",
-    "mininet.topo": "twlab/network/__init__.py",
+    "mininet.topo": "twlab/network/topology.py",
     "mininet": "twlab/network/nodes.py",
     "pyroute2": "twlab/linux/rtnetlink.py",
     "scapy": "twlab/wire/craft.py",

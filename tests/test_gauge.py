@@ -30,7 +30,7 @@ def count_three_connections(family=4):
             counter.hear(Entry(0.0, "step", "Nothing more happens."))
             loop.sleep(1.1)
             listener.close()
-        open_files = [file for files in counter._files.values() for file in files]
+        open_files = [file for files in counter._files.values() for file in files.descriptors]
     return counter.series, open_files
 
 

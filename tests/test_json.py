@@ -66,9 +66,11 @@ def test_run(tmp_path):
 
 
 def test_doctor_and_plan():
-    """The findings; the plan's outermost keys are named."""
+    """The findings; the plan, and each of its ways."""
     assert {frozenset(each) for each in said("doctor")} == {frozenset(keys_in(section("twlab doctor"), "key"))}
-    assert all(f"`{key}`" in section("twlab plan") for key in said("plan"))
+    planned, text = said("plan"), section("twlab plan")
+    assert planned.keys() == keys_in(text, "key")
+    assert {frozenset(way) for way in planned["ways"]} == {frozenset(keys_in(text, "key in `ways`"))}
 
 
 def test_every_command_with_json_has_a_section():

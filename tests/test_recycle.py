@@ -1,5 +1,5 @@
-"""tcp_tw_recycle's rule, held against what a genuine Linux 4.9.154 answered; and the rule at a live
-server's door.
+"""tcp_tw_recycle's rule, held against what a genuine Linux 4.9.154 answered; and the rule for a live
+server.
 """
 
 import json
@@ -19,7 +19,7 @@ from twlab.loop import Loop, wall_s
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, advance
 from twlab.tuning import recycle_emulation
-from twlab.tuning.recycle_emulation import Door
+from twlab.tuning.recycle_emulation import RecycleEmulation
 from twlab.tuning.recycle_rule import PERIOD_S, RecycleCache, Remembered, time_wait_s
 
 LOCAL, PEER, OTHER = "10.0.0.1", "10.1.0.2", "10.1.0.3"
@@ -30,8 +30,8 @@ seconds = st.integers(1_000_000, 2_000_000)
 
 # What the genuine kernel was asked beyond the rule itself.
 BEYOND_THE_RULE = {
-    "12-live-timewait": "the SYN meets a TIME_WAIT socket, which answers it: the door asks the kernel for one first",
-    "13-syncookies2": "answered by a SYN cookie, which comes before the check: the door does not check then",
+    "12-live-timewait": "the SYN meets a TIME_WAIT socket, which answers it: the emulation asks the kernel for one first",
+    "13-syncookies2": "answered by a SYN cookie, which comes before the check: the emulation does not check then",
     "16-recycle-off-after": "the sysctl was switched off: an arm's settings do not change under way",
     "16-metrics-flush": "the memory was flushed with ip tcp_metrics: nothing in a lab does that",
     "6-rearm-dup-fin": "what a later segment does to the TIME_WAIT socket is the kernel's business",
@@ -259,7 +259,7 @@ class Stage:
     ages."""
 
     def __init__(self, monkeypatch):
-        self.node, self.loop, self.leapt_s, self.door = Here(), Loop(), 0.0, None
+        self.node, self.loop, self.leapt_s, self.emulation = Here(), Loop(), 0.0, None
         receive = crafted.Wire.receive
 
         def served(wire, client, wait_s=0.25):
@@ -288,11 +288,11 @@ class Stage:
     def sysctl(self, name, value):
         if name == "tcp_syncookies":
             sysctl.write(f"net.ipv4.{name}", str(value))
-            self.door._cookies = value == 2
+            self.emulation._cookies = value == 2
             return
-        if self.door:
-            self.door.close()
-        self.door = Door(self.node, self.loop, Transcript(lambda: self.loop.now_s)) if value else None
+        if self.emulation:
+            self.emulation.close()
+        self.emulation = RecycleEmulation(self.node, self.loop, Transcript(lambda: self.loop.now_s)) if value else None
 
     def counters(self):
         counted = counters.read(self.node)
@@ -300,12 +300,12 @@ class Stage:
         return {"PAWSPassive": 0} | plain | {"PAWSTimeWait": counted["PAWSEstab"] + counted.get("PAWSTimewait", 0)}
 
     def remembered(self, address):
-        known = self.door.cache._peers.get((crafted.SERVER, address))
+        known = self.emulation.cache._peers.get((crafted.SERVER, address))
         return (known.tsval, int(self.monotonic()) - known.stamp_s) if known else None
 
     def time_waits(self, client):
         flow = Flow(client.address, client.port, client.server, client.server_port)
-        ends = self.door._ends.get(flow) if self.door else None
+        ends = self.emulation._ends.get(flow) if self.emulation else None
         found = [
             one for one in tcp_sockets.sockets(self.node) if one.mini and (one.remote, one.remote_port) == flow[:2]
         ]

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from twlab.catalogue import find_scenario, load_scenarios
 from twlab.engines import choose, pool
 from twlab.errors import CapabilityError, EngineError
 from twlab.run import runner, side_by_side
 from twlab.run.runner import Order
-from twlab.catalogue import find_scenario, load_scenarios
 
 NAMES = ("blind-reset", "fin-timeout-myth", "rearm", "reordered-close", "overflow", "late-fin")
 

@@ -1,4 +1,4 @@
-"""TIME_WAIT sockets seen, counted and ended; and the keeper, which ends them at the asked age."""
+"""TIME_WAIT sockets seen, counted and ended; and the reaper, which ends them at the asked age."""
 
 import os
 import signal
@@ -17,7 +17,7 @@ from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
 from twlab.tuning.apply import Tuning
-from twlab.tuning.time_wait_reaper import Keeper
+from twlab.tuning.time_wait_reaper import TimeWaitReaper
 
 pytestmark = pytest.mark.host
 
@@ -90,18 +90,18 @@ def half_close():
         mini = loop.wait_until(
             lambda: any(s.state == "FIN_WAIT2" and s.mini for s in tcp_sockets.sockets(network["client"])), 1
         )
-        keeper = Keeper(network["client"], 0.05)
+        reaper = TimeWaitReaper(network["client"], 0.05)
         loop.sleep(0.3)
         states = [s.state for s in tcp_sockets.sockets(network["client"])]
         counted = tcp_sockets.count(network["client"])
         second.close()
         loop.wait_until(lambda: not tcp_sockets.sockets(network["client"]), 1)
-        return mini, counted, states, keeper.stop().ended
+        return mini, counted, states, reaper.stop().ended
 
 
 def test_a_fin_wait2_mini_socket_is_no_time_wait(in_sandbox):
     """While the peer has not closed, the mini-socket is in FIN_WAIT2: not listed, not counted, not
-    ended by the keeper, until the peer's FIN makes it a TIME_WAIT."""
+    ended by the reaper, until the peer's FIN makes it a TIME_WAIT."""
     assert in_sandbox(half_close) == [True, 0, ["FIN_WAIT2"], 1]
 
 
@@ -137,19 +137,19 @@ def test_whether_the_kernel_can_end_them_is_tried_out(in_sandbox):
 
 
 def measure_life(age_s, rate, count):
-    """Make `count` TIME_WAIT sockets at `rate` per second under a keeper: how many are left after
+    """Make `count` TIME_WAIT sockets at `rate` per second under a reaper: how many are left after
     their age, how many it ended, by how much the last of them was late, and how late the machine
     itself was meanwhile."""
     with Network(load_topology("pair")) as network:
         loop = Loop()
         with watched() as machine:
-            keeper = Keeper(network["client"], age_s)
+            reaper = TimeWaitReaper(network["client"], age_s)
             for index in range(count):
                 loop.sleep_until(index / rate)
                 closed(network, port=80 + index % 50)
             loop.wait_until(lambda: not tcp_sockets.count(network["client"]) or loop.sleep(0.01), age_s + 2)
             left = tcp_sockets.count(network["client"])
-            report = keeper.stop()
+            report = reaper.stop()
         return left, report.ended, report.worst_late_ms, machine.late_ms
 
 
@@ -157,7 +157,7 @@ def measure_life(age_s, rate, count):
 def test_each_is_ended_within_50_ms_of_its_age(in_sandbox, age_s):
     """From 10 ms to 1 s: never early (which would show as a negative lateness), all of them, and at
     most 50 ms later than a process is that needs as much of the processor: on an idle machine that
-    is 50 ms, and where such a process has to wait for its turn, the keeper has to, too."""
+    is 50 ms, and where such a process has to wait for its turn, the reaper has to, too."""
     left, ended, worst_late_ms, machine_ms = in_sandbox(measure_life, age_s, 200, 200)
     for _ in range(2):
         if worst_late_ms > 50 + machine_ms:  # the two are not late at the same moments
@@ -173,7 +173,7 @@ def make_many(age_s, count):
             listeners = [socket.create_server(("127.0.0.1", 0), backlog=64) for _ in range(16)]
         with watched() as machine:
             with node.inside():
-                keeper = Keeper(node, age_s)
+                reaper = TimeWaitReaper(node, age_s)
                 for index in range(count):
                     first = socket.create_connection(listeners[index % 16].getsockname())
                     second, _ = listeners[index % 16].accept()
@@ -185,7 +185,7 @@ def make_many(age_s, count):
             listed_s = time.perf_counter() - began_s
             Loop().wait_until(lambda: not tcp_sockets.count(node) or Loop().sleep(0.05), age_s + 5)
             left = tcp_sockets.count(node)
-            report = keeper.stop()
+            report = reaper.stop()
         for listener in listeners:
             listener.close()
         return most, left, listed_s, report.worst_late_ms, report.busy, machine.late_ms
@@ -193,7 +193,7 @@ def make_many(age_s, count):
 
 @pytest.mark.slow
 def test_28000_sockets_cost_little_and_end_in_time(in_sandbox):
-    """With 28,000 sockets in TIME_WAIT the keeper uses under 10 % of a core and is at most 50 ms
+    """With 28,000 sockets in TIME_WAIT the reaper uses under 10 % of a core and is at most 50 ms
     late, beyond what the machine itself is; listing them all does not stall. Best of three: the
     machine may be busy with something else."""
     runs = [in_sandbox(make_many, 12.0, 28_000)]
@@ -212,7 +212,7 @@ def rearm():
         loop = Loop()
         tuning = Tuning(client, Settings(rfc1337=True), loop, Transcript(lambda: loop.now_s))
         with tuning, client.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x0300) as tap:
-            keeper = Keeper(client, 1.0)
+            reaper = TimeWaitReaper(client, 1.0)
             closed(network)
             loop.wait_until(lambda: tcp_sockets.count(client), 1)
             began_s = loop.now_s
@@ -235,12 +235,12 @@ def rearm():
             after_s = tcp_sockets.table(client)[0].remaining_s
             while tcp_sockets.count(client):
                 loop.sleep(0.001)
-            keeper.stop()
+            reaper.stop()
             return before_s, after_s, loop.now_s - began_s
 
 
 def test_rearming_starts_the_age_anew(in_sandbox):
-    """A duplicate FIN sets the kernel's timer back to 60 s. The keeper looks before it ends a
+    """A duplicate FIN sets the kernel's timer back to 60 s. The reaper looks before it ends a
     socket, and lets it live its age from there.
     """
     before_s, after_s, lasted_s = in_sandbox(rearm)
@@ -248,28 +248,28 @@ def test_rearming_starts_the_age_anew(in_sandbox):
     assert 1.6 <= lasted_s <= 1.8
 
 
-def kill_keeper():
+def kill_reaper():
     with Network(load_topology("pair")) as network:
-        keeper = Keeper(network["client"], 1.0)
-        os.kill(keeper._pid, signal.SIGKILL)
+        reaper = TimeWaitReaper(network["client"], 1.0)
+        os.kill(reaper._pid, signal.SIGKILL)
         try:
-            keeper.stop()
+            reaper.stop()
         except EngineError as error:
             return error.slug
 
 
-def test_a_keeper_that_was_killed_is_an_error(in_sandbox):
+def test_a_reaper_that_was_killed_is_an_error(in_sandbox):
     """If nobody kept TIME_WAIT short to the end, the arm shows nothing, and that is said."""
-    assert in_sandbox(kill_keeper) == "keeper-ended-early"
+    assert in_sandbox(kill_reaper) == "keeper-ended-early"
 
 
 def orphan():
-    """A lab in a child process, killed: is its keeper gone as well?"""
+    """A lab in a child process, killed: is its reaper gone as well?"""
     receive, send = os.pipe()
     lab = os.fork()
     if lab == 0:
         with Network(load_topology("pair")) as network:
-            os.write(send, struct.pack("=i", Keeper(network["client"], 30.0)._pid))
+            os.write(send, struct.pack("=i", TimeWaitReaper(network["client"], 30.0)._pid))
             signal.pause()
     (pid,) = struct.unpack("=i", os.read(receive, 4))
     os.kill(lab, signal.SIGKILL)
@@ -286,8 +286,8 @@ def _gone(pid):
         return not os.path.exists(f"/proc/{pid}")
 
 
-def test_the_keeper_dies_with_its_lab(in_sandbox):
-    """Killed with SIGKILL, a lab leaves no keeper behind."""
+def test_the_reaper_dies_with_its_lab(in_sandbox):
+    """Killed with SIGKILL, a lab leaves no reaper behind."""
     assert in_sandbox(orphan)
 
 

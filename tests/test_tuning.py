@@ -276,7 +276,7 @@ def test_recycle_is_emulated_where_the_kernel_lacks_it(in_sandbox, request, ordi
     assert 0.6 <= outcome["time_wait_s"] <= 0.9
     assert outcome["moved"] == {"PAWSPassive": 1, "ListenDrops": 1}
     assert at_client == {}
-    assert at_server["tw_recycle"].startswith("emulated at the node's door (")
+    assert at_server["tw_recycle"].startswith("emulated for incoming segments (")
 
 
 @pytest.mark.guest
@@ -285,8 +285,8 @@ def test_sysctl_and_host_mechanism_agree(tmp_path):
     """In the lab kernel, which has both, a TIME_WAIT lasts as long by either: the asked length, and
     at most 50 ms more.
     """
-    for length_s, (by_sysctl, by_keeper) in zip(
+    for length_s, (by_sysctl, by_reaper) in zip(
         LENGTHS_S, run_in_guest(agree, LENGTHS_S, folder=tmp_path), strict=True
     ):
-        assert length_s <= by_keeper <= length_s + 0.05
-        assert abs(by_sysctl - by_keeper) <= 0.05
+        assert length_s <= by_reaper <= length_s + 0.05
+        assert abs(by_sysctl - by_reaper) <= 0.05

@@ -1,5 +1,4 @@
-"""The whole picture: clients behind two NAT gateways, a proxy between two wires, and the origin
-servers that it asks.
+"""Clients behind two NAT gateways, a proxy between two wires, and origin servers.
 
     c1 ──┬── nat1 ──┐                                       ┌── s1
     c2 ──┘          │                                       │

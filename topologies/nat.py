@@ -1,5 +1,6 @@
-"""Clients behind one NAT gateway, and servers outside: the wire is outside, too, where everybody
-has the gateway's address.
+"""Clients behind one NAT gateway, and servers outside.
+
+The wire is outside, too, where every client has the gateway's address.
 
     c1 ──┐                        ┌── s1
     c2 ──┼── nat ──────── wire ───┤

@@ -1,5 +1,4 @@
-"""Clients, a proxy, and the origin servers that it asks: the wire is between the proxy and the
-origins.
+"""Clients, a proxy, and its origin servers; the wire is before the origins.
 
     c1 ──┐                          ┌── s1
     c2 ──┼── proxy ──────── wire ───┤

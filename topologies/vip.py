@@ -1,5 +1,6 @@
-"""One client, and one virtual address behind which there are several servers; the router `vip`
-decides which of them answers for it.
+"""One client, and one virtual address with several servers behind it.
+
+The router `vip` decides which of them answers for it.
 
                                     ┌── s1
     client ──── wire ──── vip ──────┤
@@ -8,8 +9,8 @@ decides which of them answers for it.
     client 10.0.1.1 ── 10.0.1.254 wire 10.1.1.254 ── 10.1.1.1 vip 10.2.N.254 ── 10.2.N.1 sN, all of them 10.9.0.1 too
 
 The address of the node `vip` is the virtual one, 10.9.0.1 and fd00:0:9::1, which every server holds
-beside its own. It points at s1 to begin with; ``point_at("s2")`` moves it, as a load balancer does,
-in the middle of any connection.
+beside its own. It points at s1 to begin with. ``point_at("s2")`` moves it at any time, as a load
+balancer does.
 """
 
 import sys

@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import StrEnum
 
 LINUX_PORTS = (32768, 60999)  # ip_local_port_range as Linux has it
+LINUX_PORT_COUNT = LINUX_PORTS[1] - LINUX_PORTS[0] + 1  # 28,232
+LINUX_RANGE = f"{LINUX_PORTS[0]}-{LINUX_PORTS[1]}"  # as options take it
+WIDEST_PORTS = (1024, 65535)  # ip_local_port_range at its widest, without the privileged ports
 # Sustained, and not sustained, from one address to one address and port of an origin, with those
 # ports and Linux's own 60 s: the first row of docs/findings/ceiling.md, measured by `twlab ceiling
 # --time-wait 60`. Every page takes the figures from here.
@@ -16,13 +19,14 @@ class PortChoice(StrEnum):
     there is none left.
 
     CONNECT    connect() alone; the kernel chooses, for this destination: EADDRNOTAVAIL from connect
-    BIND       bind(address, 0), then connect(): the kernel chooses before it knows the destination:
+    BIND       bind(address, 0), then connect(); the kernel chooses before it knows the destination:
                EADDRINUSE from bind
-    NO_PORT    the same with IP_BIND_ADDRESS_NO_PORT (Linux 4.2): bind() settles the address, and
-               connect() the port, as in CONNECT
-    EXPLICIT   bind(address, port), the application's own choice: the next one of a range each time, round and round
-    RANGE      connect() with IP_LOCAL_PORT_RANGE (Linux 6.3): the kernel chooses, from the socket's
-               own part of the node's range
+    NO_PORT    the same with IP_BIND_ADDRESS_NO_PORT (Linux 4.2): bind settles the address, connect
+               the port, as in CONNECT
+    EXPLICIT   bind(address, port), the application's choice: the next one of a range each time,
+               round and round
+    RANGE      connect() with IP_LOCAL_PORT_RANGE (Linux 6.3); the kernel chooses, from the part of
+               the node's range that the socket names
     """
 
     CONNECT = "connect"

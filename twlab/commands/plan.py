@@ -14,11 +14,12 @@ from rich.table import Table
 
 from twlab.commands.console import out
 from twlab.errors import UsageError
-from twlab.planner.demand import LINUX_TIME_WAIT_S, late_s
+from twlab.planner.demand import LINUX_TIME_WAIT_S, Demand, late_s
 from twlab.planner.hazards import KINDS
-from twlab.planner.plan import Answer, Demand, Plan, Way, make
+from twlab.planner.plan import Plan, make
 from twlab.planner.shortage import FOUND_TO
-from twlab.ports import LINUX_SUSTAINS_PER_S, PortChoice
+from twlab.planner.ways import Answer, Way
+from twlab.ports import LINUX_RANGE, LINUX_SUSTAINS_PER_S, PortChoice
 
 _COLUMNS = 100
 
@@ -33,7 +34,7 @@ def plan(
             metavar="SHARE", help="Share of the connections that goes to the busiest origin. Default: all alike."
         ),
     ] = None,
-    ports: Annotated[str, typer.Option(metavar="LOW-HIGH", help="ip_local_port_range.")] = "32768-60999",
+    ports: Annotated[str, typer.Option(metavar="LOW-HIGH", help="ip_local_port_range.")] = LINUX_RANGE,
     reserved: Annotated[str, typer.Option(metavar="PORTS", help="ip_local_reserved_ports, e.g. 8080,9000-9100.")] = "",
     choice: Annotated[
         PortChoice,
@@ -100,7 +101,7 @@ def plan(
 def _range(text: str) -> tuple[int, int]:
     found = re.fullmatch(r"\s*(\d+)\s*[-:, ]\s*(\d+)\s*", text, re.ASCII)
     if not found:
-        raise UsageError(f"--ports {text} is no range of ports", "e.g. --ports 32768-60999", "bad-plan")
+        raise UsageError(f"--ports {text} is no range of ports", f"for example --ports {LINUX_RANGE}", "bad-plan")
     return int(found[1]), int(found[2])
 
 

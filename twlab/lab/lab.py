@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twlab.errors import CapabilityError, ScenarioError, did_you_mean
 from twlab.linux import conntrack as tracking
-from twlab.linux import counters, sysctl, tcp_sockets
+from twlab.linux import counters, tcp_sockets
 from twlab.loop import Loop
 from twlab.results.transcript import Transcript
 from twlab.segment import Segment, match
@@ -297,29 +297,7 @@ class Lab:
         from twlab.tuning import timestamp_shift
 
         ahead_ms = {name: round(seconds * 1000) for name, seconds in ahead_s.items()}
-        how = f"sysctl {timestamp_shift.SYSCTL}"
-        if sysctl.read(timestamp_shift.SYSCTL) is not None:
-            for name, shift_ms in ahead_ms.items():
-                self.network[name].write_sysctl(timestamp_shift.SYSCTL, shift_ms)
-        else:
-            gateways = [node for node in self.network.nodes.values() if node.role == "gateway"]
-            if not gateways:
-                raise ScenarioError(
-                    "clocks are shifted by a gateway here, and this topology has none",
-                    "use --engine guest",
-                    "no-gateway",
-                )
-            by_address = {
-                address: shift
-                for name, shift in ahead_ms.items()
-                for family in (4, 6)
-                for address in self.network[name].addresses(family)
-            }
-            for gateway in gateways:
-                shifted = timestamp_shift.GatewayClocks(gateway, self.loop, by_address)
-                self.closing.callback(shifted.close)
-                names = " and ".join(node.name for node in gateways)
-                how = f"shifted by {names} in what they forward ({shifted.mechanism})"
+        how = timestamp_shift.apply(self.network, self.loop, ahead_ms, self.closing)
         self.note(f"timestamp clocks run apart: {how}", ahead_ms=ahead_ms)
 
     def time_wait(self, node: str) -> list[tcp_sockets.TimeWait]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
+from twlab.linux.sockstat import Sockstat
 from twlab.loop import Loop, Timer
 from twlab.results.transcript import Entry
 
@@ -17,7 +16,6 @@ _PERIOD_S, _LONGEST_S = 1.0, 60.0
 # Samples without a change, after which they become rarer: longer than any TIME_WAIT that Linux
 # makes by itself.
 _PATIENCE = 150
-_IN_USE, _TIME_WAIT = re.compile(rb"TCP6?: inuse (\d+)"), re.compile(rb" tw (\d+)")
 
 
 class SocketCounts:
@@ -36,17 +34,13 @@ class SocketCounts:
         self.series: dict[str, list[list[float]]] = {}
         self._nodes = list(nodes)
         self._loop = loop
-        self._files: dict[str, list[int]] = {}
+        self._files: dict[str, Sockstat] = {}
         self._timer: Timer | None = None
         self._unchanged = 0
 
     def __enter__(self) -> SocketCounts:
         for node in self._nodes:
-            with node.inside():
-                names = (f"/proc/thread-self/net/{name}" for name in ("sockstat", "sockstat6"))
-                self._files[node.name] = [
-                    os.open(name, os.O_RDONLY | os.O_CLOEXEC) for name in names if os.path.exists(name)
-                ]
+            self._files[node.name] = Sockstat(node)
         self._tick()
         return self
 
@@ -54,8 +48,7 @@ class SocketCounts:
         if self._timer:
             self._timer.cancel()
         for files in self._files.values():
-            for file in files:
-                os.close(file)
+            files.close()
         self._files.clear()
 
     @property
@@ -71,8 +64,7 @@ class SocketCounts:
         """Count now, at one node or at all; return whether anything has changed."""
         changed = False
         for name in [node] if node in self._files else self._files:
-            text = b"".join(os.pread(file, 1024, 0) for file in self._files[name])
-            now = [sum(int(count) for count in pattern.findall(text)) for pattern in (_IN_USE, _TIME_WAIT)]
+            now = [self._files[name].in_use(), self._files[name].time_wait()]
             rows = self.series.setdefault(name, [])
             if not rows or rows[-1][1:] != now:
                 rows.append([round(self._loop.now_s, 3), *now])

@@ -1,5 +1,6 @@
-"""Filters that the kernel runs for a packet socket, so that we are not woken for what we do not
-want. (classic BPF, socket(7))
+"""Packet filters that the kernel runs for a socket.
+
+A filter saves waking the lab for packets that it does not need. (classic BPF, socket(7))
 """
 
 from __future__ import annotations
@@ -25,12 +26,18 @@ NOTHING: list[Instruction] = [(_RETURN, 0, 0, 0)]
 
 
 def first_bytes_of_long(full_up_to: int, bulk: int) -> list[Instruction]:
-    """Packets of at most `full_up_to` bytes whole, of longer ones the first `bulk` bytes."""
+    """Keep packets of at most `full_up_to` bytes whole.
+
+    Of longer ones, keep the first `bulk` bytes.
+    """
     return [(_LENGTH, 0, 0, 0), (_GREATER, 1, 0, full_up_to), (_RETURN, 0, 0, _ALL), (_RETURN, 0, 0, bulk)]
 
 
 def tcp_to_port(port: int, family: int) -> list[Instruction]:
-    """IP packets (without an Ethernet header) that carry TCP for `port`; `family` is 4 or 6."""
+    """Keep IP packets that carry TCP for `port`; `family` is 4 or 6.
+
+    The packets have no Ethernet header.
+    """
     if family == 6:
         protocol, find_port = 6, [(_HALF, 0, 0, 40 + 2)]
     else:
@@ -46,13 +53,14 @@ def tcp_to_port(port: int, family: int) -> list[Instruction]:
 
 
 def sized(least: int, most: int, program: list[Instruction]) -> list[Instruction]:
-    """Of what `program` lets through, packets of `least` to `most` bytes."""
+    """Keep packets of `least` to `most` bytes, of those that `program` keeps."""
     return [(_LENGTH, 0, 0, 0), (_GREATER, 0, 1, least - 1), (_GREATER, 0, 1, most), (_RETURN, 0, 0, 0), *program]
 
 
 def attach(sock: socket.socket, program: list[Instruction]) -> None:
-    """Let `sock` receive only what `program` lets through, and only as much of it. Replaces the
-    filter before.
+    """Have `sock` receive only what `program` keeps.
+
+    It replaces the filter before.
     """
     code = ctypes.create_string_buffer(b"".join(pack("=HBBI", *instruction) for instruction in program))
     sock.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pack("@HP", len(program), ctypes.addressof(code)))

@@ -1,9 +1,10 @@
-"""The connections that a NAT gateway tracks: seen, counted, and forgotten. Over ctnetlink,
-in-process, IPv4 and IPv6.
+"""Lists, counts and deletes the connections that a NAT gateway tracks.
 
-What conntrack(8) does, on a plain netlink socket, which belongs to the network namespace in which
-it was made. Only TCP is looked at. (Linux include/uapi/linux/netfilter/nfnetlink_conntrack.h,
-nf_conntrack_tcp.h, net/netfilter/nf_conntrack_netlink.c)
+Over ctnetlink, in-process, IPv4 and IPv6, TCP only. It does what conntrack(8) does, on a plain
+netlink socket, which belongs to the network namespace in which it was made.
+
+Source: Linux include/uapi/linux/netfilter/nfnetlink_conntrack.h, nf_conntrack_tcp.h,
+net/netfilter/nf_conntrack_netlink.c.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twlab.errors import CapabilityError
+from twlab.linux import netlink
 from twlab.segment import Flow
 
 if TYPE_CHECKING:
@@ -28,16 +30,9 @@ STATES = (
     *("CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"),
 )
 
-_NETLINK_NETFILTER = 12
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _ACK, _DUMP = 0x1, 0x4, 0x300
-_NEW, _GET, _DELETE, _GET_STATS = (
-    1 << 8 | kind for kind in (0, 1, 2, 5)
-)  # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_...
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence number, port
+# NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_...
+_NEW, _GET, _DELETE, _GET_STATS = (1 << 8 | kind for kind in (0, 1, 2, 5))
 _GENERIC = struct.Struct("=BBH")  # nfgenmsg: family, version, resource
-_ATTRIBUTE = struct.Struct("=HH")
-_NESTED, _KIND = 0x8000, 0x3FFF  # of an attribute's type
 _TUPLE_ORIGINAL, _TUPLE_REPLY, _STATUS, _PROTOINFO, _TIMEOUT, _ID = 1, 2, 3, 4, 7, 12
 _TUPLE_IP, _TUPLE_PROTO = 1, 2
 _ADDRESSES = {socket.AF_INET: (1, 2), socket.AF_INET6: (3, 4)}  # CTA_IP_...: source, destination
@@ -70,16 +65,16 @@ class Entry(NamedTuple):
 
     @property
     def outside(self) -> tuple[str, int]:
-        """The address and port that the connection has outside."""
+        """Address and port of the connection on the outside."""
         return self.reply.destination, self.reply.destination_port
 
     def words(self) -> str:
-        """``10.0.1.1:40000 > 10.2.1.1:80 as 10.1.1.1:40000 TIME_WAIT``"""
+        """Return one line: ``10.0.1.1:40000 > 10.2.1.1:80 as 10.1.1.1:40000 TIME_WAIT``."""
         shown = self.as_dict()
         return f"{shown['inside']} > {shown['to']} as {shown['outside']} {self.state}"
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values for the evidence."""
+        """Return JSON values for the evidence."""
         return {
             "state": self.state,
             "inside": _place(self.original.source, self.original.source_port),
@@ -90,13 +85,13 @@ class Entry(NamedTuple):
 
 
 def table(node: NodeNamespace) -> list[Entry]:
-    """All TCP connections that `node` tracks, by their inside address and port.
+    """List the TCP connections that `node` tracks, by inside address and port.
 
     Raises:
-        CapabilityError: the kernel does not tell (``no-conntrack-netlink``).
+        CapabilityError: the kernel has no ctnetlink (``no-conntrack-netlink``).
     """
     with _channel(node) as channel:
-        _send(channel, _GET, _DUMP)
+        _send(channel, _GET, netlink.DUMP)
         entries = [
             entry for kind, family, data in _answers(channel) if kind == _NEW and (entry := _parse(family, data))
         ]
@@ -104,18 +99,20 @@ def table(node: NodeNamespace) -> list[Entry]:
 
 
 def count(node: NodeNamespace) -> int:
-    """How many connections of any protocol `node` tracks; the kernel's own count, without listing
-    them. Raises as `table`.
+    """Count the connections that `node` tracks, of any protocol.
+
+    It is the kernel's count, without a list. Raises as `table`.
     """
     with _channel(node) as channel:
         _send(channel, _GET_STATS, 0)
         ((_, _, data),) = _answers(channel, until_done=False)
-    return int.from_bytes(dict(_attributes(data)).get(_STATS_ENTRIES, b""), "big")
+    return int.from_bytes(dict(netlink.attributes(data)).get(_STATS_ENTRIES, b""), "big")
 
 
 def delete(node: NodeNamespace, entries: Iterable[Entry]) -> int:
-    """Have `node` forget these connections at once, as ``conntrack -D`` does. How many it still
-    knew.
+    """Delete these connections from the table of `node`, as ``conntrack -D`` does.
+
+    Returns how many the table still had.
 
     Raises:
         CapabilityError: as `table`.
@@ -124,7 +121,7 @@ def delete(node: NodeNamespace, entries: Iterable[Entry]) -> int:
     forgotten = 0
     with _channel(node) as channel:
         for entry in entries:
-            _send(channel, _DELETE, _ACK, _family(entry), entry.name)
+            _send(channel, _DELETE, netlink.ACK, _family(entry), entry.name)
             try:
                 list(_answers(channel, until_done=False))
                 forgotten += 1
@@ -134,16 +131,16 @@ def delete(node: NodeNamespace, entries: Iterable[Entry]) -> int:
 
 
 def by_state(entries: Iterable[Entry]) -> dict[str, int]:
-    """How many of `entries` are in each state, in the order of a connection's life."""
+    """Count `entries` by state, in the order of a connection's life."""
     counted = Counter(entry.state for entry in entries)
     return {state: counted[state] for state in STATES if counted[state]}
 
 
 @contextmanager
 def _channel(node: NodeNamespace) -> Iterator[socket.socket]:
-    """A netlink socket to the connection tracking of `node`."""
+    """Open a netlink socket to the connection tracking of `node`."""
     try:
-        channel = node.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, _NETLINK_NETFILTER)
+        channel = node.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.NETFILTER)
     except OSError as error:
         raise _cannot(error) from error
     with channel:
@@ -151,61 +148,52 @@ def _channel(node: NodeNamespace) -> Iterator[socket.socket]:
 
 
 def _send(channel: socket.socket, kind: int, flags: int, family: int = socket.AF_UNSPEC, body: bytes = b"") -> None:
-    whole = _HEADER.size + _GENERIC.size + len(body)
-    channel.send(_HEADER.pack(whole, kind, _REQUEST | flags, 0, 0) + _GENERIC.pack(family, 0, 0) + body)
+    channel.send(netlink.message(kind, _GENERIC.pack(family, 0, 0) + body, flags))
 
 
 def _answers(channel: socket.socket, until_done: bool = True) -> Iterator[tuple[int, int, bytes]]:
-    """Type, family and attributes of each message of the answer. Raises OSError, or CapabilityError
-    where nobody listens.
+    """Yield type, family and attributes of each message of the answer.
+
+    Raises OSError; CapabilityError where the kernel has no ctnetlink.
     """
     while True:
-        data, offset = channel.recv(1 << 17), 0
-        while offset < len(data):
-            length, kind, *_ = _HEADER.unpack_from(data, offset)
-            if kind == _NLMSG_DONE:
+        for answer in netlink.answers(channel.recv(1 << 17)):
+            if answer.type == netlink.DONE:
                 return
-            if kind == _NLMSG_ERROR:
-                number = -struct.unpack_from("=i", data, offset + _HEADER.size)[0]
+            if answer.type == netlink.ERROR:
+                number = netlink.error_number(answer.body)
                 if number in (errno.EINVAL, errno.EOPNOTSUPP):  # the subsystem is not there
                     raise _cannot(OSError(number, os.strerror(number)))
                 if number:
                     raise OSError(number, "ctnetlink")
                 return
-            yield kind, data[offset + _HEADER.size], data[offset + _HEADER.size + _GENERIC.size : offset + length]
-            offset += (length + 3) & ~3
+            yield answer.type, answer.body[0], answer.body[_GENERIC.size :]
         if not until_done:
             return
 
 
-def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:
-    offset = 0
-    while offset + _ATTRIBUTE.size <= len(data):
-        length, kind = _ATTRIBUTE.unpack_from(data, offset)
-        yield kind & _KIND, data[offset + _ATTRIBUTE.size : offset + length]
-        offset += max(4, (length + 3) & ~3)
-
-
 def _parse(family: int, data: bytes) -> Entry | None:
-    """One connection; None when it is not of TCP."""
-    found = dict(_attributes(data))
+    """Read one connection; None if it is not of TCP."""
+    found = dict(netlink.attributes(data))
     original, reply = _flow(family, found[_TUPLE_ORIGINAL]), _flow(family, found[_TUPLE_REPLY])
     if original is None or reply is None:
         return None
-    tcp = dict(_attributes(dict(_attributes(found.get(_PROTOINFO, b""))).get(_PROTOINFO_TCP, b"")))
+    protocol = dict(netlink.attributes(found.get(_PROTOINFO, b"")))
+    tcp = dict(netlink.attributes(protocol.get(_PROTOINFO_TCP, b"")))
     return Entry(
         STATES[tcp.get(_TCP_STATE, b"\0")[0]],
         original,
         reply,
         int.from_bytes(found.get(_TIMEOUT, b""), "big"),
         bool(int.from_bytes(found.get(_STATUS, b""), "big") & _ASSURED),
-        _packed(_TUPLE_ORIGINAL | _NESTED, found[_TUPLE_ORIGINAL]) + _packed(_ID, found[_ID]),
+        netlink.attribute(_TUPLE_ORIGINAL | netlink.NESTED, found[_TUPLE_ORIGINAL])
+        + netlink.attribute(_ID, found[_ID]),
     )
 
 
 def _flow(family: int, data: bytes) -> Flow | None:
-    parts = dict(_attributes(data))
-    addresses, protocol = dict(_attributes(parts[_TUPLE_IP])), dict(_attributes(parts[_TUPLE_PROTO]))
+    parts = dict(netlink.attributes(data))
+    addresses, protocol = dict(netlink.attributes(parts[_TUPLE_IP])), dict(netlink.attributes(parts[_TUPLE_PROTO]))
     if protocol.get(_PROTO_NUM) != bytes([socket.IPPROTO_TCP]):
         return None
     source, destination = (
@@ -213,10 +201,6 @@ def _flow(family: int, data: bytes) -> Flow | None:
     )
     ports = [int.from_bytes(protocol[kind], "big") for kind in (_PROTO_SOURCE_PORT, _PROTO_DESTINATION_PORT)]
     return Flow(source, ports[0], destination, ports[1])
-
-
-def _packed(kind: int, body: bytes) -> bytes:
-    return _ATTRIBUTE.pack(_ATTRIBUTE.size + len(body), kind) + body + bytes(-len(body) % 4)
 
 
 def _family(entry: Entry) -> int:

@@ -1,10 +1,11 @@
-"""What the kernel has counted on a node: netstat, snmp and conntrack counters, read without a
-subprocess.
+"""Reads the kernel's counters of a node: netstat, snmp, conntrack.
 
-Names are those of nstat(8), with ``TcpExt`` left off because these are the ones everybody cites:
-``PAWSEstab``, ``TWKilled``, ``ListenDrops``; then ``TcpOutRsts``, ``IpExtInOctets``,
-``Ip6InReceives``, and ``ConntrackInvalid`` for what ``conntrack -S`` calls ``invalid``. Sources:
-/proc/net/{netstat,snmp,snmp6,stat/nf_conntrack} (Linux net/ipv4/proc.c,
+Names are those of nstat(8). ``TcpExt`` is left off, because its counters are cited without it:
+``PAWSEstab``, ``TWKilled``, ``ListenDrops``. Others keep their prefix: ``TcpOutRsts``,
+``IpExtInOctets``, ``Ip6InReceives``. ``ConntrackInvalid`` is what ``conntrack -S`` calls
+``invalid``.
+
+Source: /proc/net/{netstat,snmp,snmp6,stat/nf_conntrack} (Linux net/ipv4/proc.c,
 net/netfilter/nf_conntrack_standalone.c).
 """
 
@@ -40,8 +41,9 @@ _emulated: WeakKeyDictionary[Namespace, dict[str, int]] = WeakKeyDictionary()
 
 
 def read(node: Namespace) -> dict[str, int]:
-    """All counters of `node` by name, as they are now; with what an emulation has counted there
-    (`count`).
+    """Read all counters of `node`, by name.
+
+    Events that an emulation has counted there (`count`) are included.
     """
     with node.inside():
         counters = _pairs_of_lines("netstat") | _pairs_of_lines("snmp") | _lines("snmp6") | _conntrack()
@@ -51,21 +53,23 @@ def read(node: Namespace) -> dict[str, int]:
 
 
 def delta(before: dict[str, int], after: dict[str, int]) -> dict[str, int]:
-    """What has moved, and by how much; a counter that was not there before began at 0."""
+    """Return the counters that have changed, and by how much; a new one began at 0."""
     return {name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)}
 
 
 def count(node: Namespace, name: str) -> None:
-    """Count one event on `node` that an emulation brought about in the kernel's place; `read` adds
-    it to the kernel's own.
+    """Count an event on `node` that an emulation caused in the kernel's place.
+
+    `read` adds it to the kernel's counter.
     """
     counted = _emulated.setdefault(node, {})
     counted[name] = counted.get(name, 0) + 1
 
 
 def may_be_missing(name: str) -> bool:
-    """Whether a kernel without the counter `name` is right not to have it: it is of another time,
-    or of connection tracking.
+    """Whether a kernel may lack the counter `name`.
+
+    It may where the counter is of another version, or of connection tracking.
     """
     return name in _NOT_EVERYWHERE or name.startswith("Conntrack")
 

@@ -1,14 +1,14 @@
-"""The kernel's table of TCP sockets over inet_diag: listing in bulk, looking single sockets up,
-ending them.
+"""Lists, looks up and ends TCP sockets over inet_diag.
 
-What `ss` does, in this process and on plain sockets: a netlink socket belongs to the network
-namespace in which it was made and stays there, so one that was made inside a node reads that node's
-table from anywhere. sock_diag answers while the request is being sent, hence all answers can be
-read as soon as `send` returns. (Linux include/uapi/linux/inet_diag.h, net/ipv4/inet_diag.c)
+It does what `ss` does, in this process. A netlink socket belongs to the network namespace in which
+it was made: one made inside a node reads that node's table from anywhere. sock_diag answers while
+the request is being sent, so all answers can be read as soon as `send` returns.
 
-A TIME_WAIT socket is a mini-socket: it has no owner, no buffers, and the timer 3. A mini-socket can
-be in the state FIN_WAIT2 as well (the peer has not closed yet); the kernel shows that state, so
-asking for TIME_WAIT alone leaves those out.
+A TIME_WAIT socket is a mini-socket: it has no owner and no buffers, and its timer is 3. A
+mini-socket can be in the state FIN_WAIT2, too, if the peer has not closed yet. The kernel shows
+that state, so a request for TIME_WAIT alone leaves those out.
+
+Source: Linux include/uapi/linux/inet_diag.h, net/ipv4/inet_diag.c.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
-NETLINK_SOCK_DIAG = 4
+from twlab.linux import netlink
+
 STATES = (  # include/net/tcp_states.h
     *("", "ESTABLISHED", "SYN_SENT", "SYN_RECV", "FIN_WAIT1", "FIN_WAIT2", "TIME_WAIT"),
     *("CLOSE", "CLOSE_WAIT", "LAST_ACK", "LISTEN", "CLOSING", "NEW_SYN_RECV"),
@@ -28,10 +29,7 @@ TIME_WAIT, LISTEN, NEW_SYN_RECV = map(STATES.index, ("TIME_WAIT", "LISTEN", "NEW
 ALL_STATES = (1 << len(STATES)) - 1
 MINI_SOCKET = 3  # idiag_timer of a socket that is only remembered
 
-_NLMSG_ERROR, _NLMSG_DONE = 2, 3
-_REQUEST, _DUMP = 1, 0x300
 _TCPDIAG_GETSOCK, _SOCK_DIAG_BY_FAMILY, _SOCK_DESTROY = 18, 20, 21
-_HEADER = struct.Struct("=IHHII")  # nlmsghdr: length, type, flags, sequence number, port
 _REQUEST_ALL = struct.Struct("=4x48sII")  # inet_diag_req: family and such, socket id, states, minor
 _REQUEST_ONE = struct.Struct("=BBBxI48s")  # inet_diag_req_v2: family, protocol, extensions, states, socket id
 _MESSAGE = "=I12xBBBB48sIIIII"  # nlmsghdr with its length, then inet_diag_msg; attributes may follow
@@ -39,15 +37,18 @@ _SHORTEST = struct.Struct(_MESSAGE)
 _SOCKET_ID = struct.Struct(">HH16s16s4x8s")  # inet_diag_sockid: ports, addresses, any interface, cookie
 _ANY_COOKIE = b"\xff" * 8  # INET_DIAG_NOCOOKIE
 _INFO, _RTO_US = 2, 8  # attribute INET_DIAG_INFO, and where tcpi_rto stands in the struct tcp_info that it holds
-_BATCH = (
-    100  # requests in one send: their answers, 1 kB each in the kernel's accounting, must fit into the receive buffer
-)
+# Requests in one send. Their answers, 1 kB each in the kernel's accounting, must fit into the
+# receive buffer.
+_BATCH = 100
 
 
 class Record(NamedTuple):
-    """One inet_diag_msg. `id` is the kernel's inet_diag_sockid as it stands (48 bytes): ports,
-    addresses, interface, cookie; it names the socket in later requests, and the cookie in it makes
-    sure that it is the same socket still."""
+    """One inet_diag_msg.
+
+    `id` is the kernel's inet_diag_sockid as it stands (48 bytes): ports, addresses, interface,
+    cookie. It names the socket in later requests. The cookie makes sure that it is still the same
+    socket.
+    """
 
     length: int
     family: int
@@ -63,27 +64,32 @@ class Record(NamedTuple):
 
 
 def open_socket() -> socket.socket:
-    """A netlink socket to the table of the network namespace that this thread is in. Close it
-    yourself. Raises OSError.
+    """Open a netlink socket to the table of this thread's network namespace.
+
+    The caller closes it. Raises OSError.
     """
-    diag = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+    diag = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, netlink.SOCK_DIAG)
     diag.bind((0, 0))
     return diag
 
 
 def dump(diag: socket.socket, states: int) -> list[Record]:
-    """All sockets in one of `states` (a bit for each state), IPv4 and IPv6. Raises OSError."""
+    """List all sockets in one of `states`, IPv4 and IPv6.
+
+    `states` has a bit for each state. Raises OSError.
+    """
     return [record for part in dump_in_parts(diag, states) for record in part]
 
 
 def dump_in_parts(diag: socket.socket, states: int) -> Iterator[list[Record]]:
-    """The same, some 300 sockets at a time, for who has something else to do in between (not on
-    this netlink socket). Raises OSError.
+    """Yield the same list in parts of some 300 sockets.
+
+    The caller may do other work in between, but not on this netlink socket. Raises OSError.
     """
     # The older of the two requests is the only one that walks the kernel's hash table once for both
     # families.
     body = _REQUEST_ALL.pack(b"", states, 0)
-    diag.send(_HEADER.pack(_HEADER.size + len(body), _TCPDIAG_GETSOCK, _REQUEST | _DUMP, 0, 0) + body)
+    diag.send(netlink.message(_TCPDIAG_GETSOCK, body, netlink.DUMP))
     done = False
     while not done:
         found, done = _parse(diag.recv(1 << 17))
@@ -91,20 +97,22 @@ def dump_in_parts(diag: socket.socket, states: int) -> Iterator[list[Record]]:
 
 
 def look_up(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[Record]:
-    """Those of `sockets`, each a family and an id, that are still there, as they are now; in the
-    order asked. Raises OSError.
+    """Return the records of those `sockets` that still exist, in the order given.
+
+    Each of `sockets` is a family and an id. Raises OSError.
     """
     answers = (data for batch in _ask(diag, _SOCK_DIAG_BY_FAMILY, sockets) for data in batch)
     return [
         Record._make(_SHORTEST.unpack_from(data))
         for data in answers
-        if _HEADER.unpack_from(data)[1] == _SOCK_DIAG_BY_FAMILY
+        if netlink.HEADER.unpack_from(data)[1] == _SOCK_DIAG_BY_FAMILY
     ]
 
 
 def socket_id(local: str, local_port: int, peer: str, peer_port: int) -> tuple[int, bytes]:
-    """Family and id of whichever socket a segment with these addresses meets: its connection, or
-    else the listener.
+    """Return family and id of the socket that a segment with these addresses meets.
+
+    That is its connection, or else the listener.
     """
     family = socket.AF_INET6 if ":" in local else socket.AF_INET
     return family, _SOCKET_ID.pack(
@@ -113,24 +121,23 @@ def socket_id(local: str, local_port: int, peer: str, peer_port: int) -> tuple[i
 
 
 def retransmission_timeout_s(diag: socket.socket, one: tuple[int, bytes]) -> float | None:
-    """The RTO of the connection `one`, now; None when only a mini-socket or nothing is left of it.
+    """Return the RTO of the connection `one`; None if only a mini-socket is left.
+
     Raises OSError.
     """
     request = _REQUEST_ONE.pack(one[0], socket.IPPROTO_TCP, 1 << (_INFO - 1), ALL_STATES, one[1])
-    diag.send(_HEADER.pack(_HEADER.size + len(request), _SOCK_DIAG_BY_FAMILY, _REQUEST, 0, 0) + request)
+    diag.send(netlink.message(_SOCK_DIAG_BY_FAMILY, request))
     data = diag.recv(1 << 16)
-    offset = _SHORTEST.size
-    while offset + 4 <= len(data):
-        length, kind = struct.unpack_from("=HH", data, offset)
+    for kind, value in netlink.attributes(data, _SHORTEST.size):
         if kind == _INFO:
-            return struct.unpack_from("=I", data, offset + 4 + _RTO_US)[0] / 1e6
-        offset += max(4, (length + 3) & ~3)
+            return struct.unpack_from("=I", value, _RTO_US)[0] / 1e6
     return None
 
 
 def destroy(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[OSError]:
-    """End `sockets`, each a family and an id. A TIME_WAIT socket goes without a packet; any other
-    is aborted with a RST.
+    """End `sockets`, each a family and an id.
+
+    A TIME_WAIT socket ends without a packet; any other is aborted with a RST.
 
     Returns:
         One error for each that was not ended: ENOENT or ESTALE when it was gone already, EOPNOTSUPP
@@ -141,7 +148,7 @@ def destroy(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[O
 
 def _ask(diag: socket.socket, kind: int, sockets: Iterable[tuple[int, bytes]]) -> Iterator[list[bytes]]:
     waiting = [_REQUEST_ONE.pack(family, socket.IPPROTO_TCP, 0, ALL_STATES, name) for family, name in sockets]
-    header = _HEADER.pack(_HEADER.size + _REQUEST_ONE.size, kind, _REQUEST, 0, 0)
+    header = netlink.header(kind, _REQUEST_ONE.size)
     for start in range(0, len(waiting), _BATCH):
         diag.send(header + header.join(waiting[start : start + _BATCH]))
         answers = []
@@ -153,20 +160,19 @@ def _ask(diag: socket.socket, kind: int, sockets: Iterable[tuple[int, bytes]]) -
 
 
 def _parse(data: bytes) -> tuple[list[Record], bool]:
-    """The records of one datagram of a dump, and whether the dump ends with it."""
+    """Read the records of one datagram of a dump; True if the dump ends with it."""
     length, kind = struct.unpack_from("=IH", data)
-    if (
-        kind in (_SOCK_DIAG_BY_FAMILY, _TCPDIAG_GETSOCK) and len(data) % length == 0
-    ):  # as good as always, for mini-sockets
+    # Mini-sockets answer in records of one length: nearly every datagram is parsed in one go.
+    if kind in (_SOCK_DIAG_BY_FAMILY, _TCPDIAG_GETSOCK) and len(data) % length == 0:
         found = list(map(Record._make, _layout(length).iter_unpack(data)))
         if all(record.length == length for record in found):
             return found, False
     found, offset, done = [], 0, False
     while offset < len(data) and not done:
         length, kind = struct.unpack_from("=IH", data, offset)
-        if kind == _NLMSG_ERROR:
+        if kind == netlink.ERROR:
             raise _error(data[offset:])
-        if kind == _NLMSG_DONE:
+        if kind == netlink.DONE:
             done = True
         else:
             found.append(Record._make(_SHORTEST.unpack_from(data, offset)))
@@ -180,5 +186,4 @@ def _layout(length: int) -> struct.Struct:
 
 
 def _error(data: bytes) -> OSError:
-    number = -struct.unpack_from("=i", data, _HEADER.size)[0]
-    return OSError(number, "inet_diag")
+    return OSError(netlink.error_number(data[netlink.HEADER.size :]), "inet_diag")

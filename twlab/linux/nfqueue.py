@@ -1,11 +1,10 @@
-"""The netfilter queue of one network namespace: forwarded TCP segments come up here, and a verdict
-goes back down.
+"""The netfilter queue of a network namespace: segments come up, verdicts go down.
 
-Two things make it cheap and lossless. The firewall rule has the bypass flag, so while nobody has
-bound the queue every segment passes at the kernel's speed; a `Tap` is therefore opened only while
-the wire has something to do. And the queue fails open: what does not fit passes. `Tap.close` uses
-that to let go without losing a segment: length 0 (all new ones pass), serve what is left, unbind.
-Unbinding alone would drop what is waiting.
+Two things make it cheap and lossless. The firewall rule has the bypass flag, so segments pass at
+the kernel's speed while the queue is not bound. A `Tap` is open only while the wire has work. And
+the queue fails open: a segment that does not fit passes. `Tap.close` uses that to unbind without
+losing a segment: it sets the length to 0 (all new ones pass), serves the rest, unbinds. Unbinding
+alone would drop the segments that wait.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
 
 from twlab.errors import CapabilityError
-from twlab.linux import nftables
+from twlab.linux import netlink, nftables
 from twlab.linux.programs import find_program
 from twlab.linux.syscalls import enlarge_receive_buffer
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 NUMBER = 1  # queue numbers belong to a network namespace, so one serves every lab
 LENGTH = 65_536  # segments that may wait; TCP's windows keep it far below
-_LARGEST = 68_000  # bytes of one message: an IP packet of 65,535, and what the kernel tells of it
+_LARGEST = 68_000  # bytes of one message: an IP packet of 65,535, and the kernel's attributes
 _BUFFER_BYTES = 64 << 20
 _MESSAGE_CONFIG = 3 << 8 | 2  # linux/netfilter/nfnetlink_queue.h: subsystem QUEUE, NFQNL_MSG_CONFIG
 _MAXLEN, _MASK, _FLAGS = 3, 4, 5  # attributes NFQA_CFG_*
@@ -38,9 +37,7 @@ _PARAMS, _COPY_PACKET = 2, 2  # NFQA_CFG_PARAMS (copy range, copy mode), NFQNL_C
 
 
 class Segments(NamedTuple):
-    """Which segments of a node go to the queue: where they pass, and which of them, in the words of
-    both rule languages.
-    """
+    """The segments of a node that go to the queue, for both rule languages."""
 
     chain: str  # FORWARD or INPUT
     nft: str
@@ -51,8 +48,9 @@ FORWARDED = Segments("FORWARD", "meta l4proto tcp", "-p tcp")
 
 
 def install(node: NodeNamespace, segments: Segments = FORWARDED) -> str:
-    """Send TCP segments of `node` to the queue, those that it forwards unless others are named;
-    they pass while nobody has bound it.
+    """Send TCP segments of `node` to the queue; they pass while it is not bound.
+
+    Default: the segments that the node forwards.
 
     Returns:
         The mechanism: ``nft queue``, or ``iptables NFQUEUE`` where the kernel lacks the former.
@@ -96,8 +94,9 @@ def install(node: NodeNamespace, segments: Segments = FORWARDED) -> str:
 
 
 class Tap:
-    """The queue, bound. `callback(packet)` must give each packet its verdict; call `serve` when
-    `fileno()` is readable.
+    """The queue, bound.
+
+    `callback(packet)` must give each packet its verdict. Call `serve` when `fileno()` is readable.
 
     Attributes:
         overruns: how often the socket's buffer was full; segments passed unseen then.
@@ -116,7 +115,7 @@ class Tap:
         except OSError as error:
             message = f"the netfilter queue of {node.name} cannot be bound: {error}"
             raise CapabilityError(
-                message, "end what else uses it; twlab doctor tells more", "no-netfilter-queue"
+                message, "end the other program that uses it; twlab doctor shows more", "no-netfilter-queue"
             ) from error
         self._configure({_MASK: _FAIL_OPEN, _FLAGS: _FAIL_OPEN})
         self._copy_whole()
@@ -126,12 +125,13 @@ class Tap:
         return self._socket.fileno()
 
     def serve(self) -> None:
-        """Hand every waiting packet to the callback."""
+        """Pass every waiting packet to the callback."""
         self._queue.run_socket(self)
 
     def recv(self, size: int) -> bytes:
-        """What `run_socket` reads with. It asks for 4096 bytes, which would lose larger segments
-        without a word.
+        """Read one message, for `run_socket`.
+
+        That asks for 4096 bytes, which would cut larger segments off without an error.
         """
         try:
             return self._socket.recv(max(size, _LARGEST))
@@ -142,7 +142,10 @@ class Tap:
             raise
 
     def close(self) -> None:
-        """Unbind, so that segments bypass the queue again; none is lost and none overtakes another."""
+        """Unbind, so that segments bypass the queue again.
+
+        No segment is lost, and none overtakes another.
+        """
         self.serve()
         self._configure({_MAXLEN: 0})
         self.serve()
@@ -150,16 +153,15 @@ class Tap:
         self._socket.close()
 
     def _configure(self, attributes: dict[int, int]) -> None:
-        body = pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + b"".join(
-            pack("=HH", 8, kind) + pack("!I", value) for kind, value in attributes.items()
-        )
-        self._tell(body)
+        self._send(b"".join(netlink.attribute(kind, pack("!I", value)) for kind, value in attributes.items()))
 
     def _copy_whole(self) -> None:
-        """Have the kernel hand up whole packets; the library settles for their first 4016 bytes."""
-        self._tell(
-            pack("!BBH", socket.AF_UNSPEC, 0, NUMBER) + pack("=HH", 9, _PARAMS) + pack("!IB3x", 0xFFFF, _COPY_PACKET)
-        )
+        """Have the kernel send whole packets up.
 
-    def _tell(self, body: bytes) -> None:
-        self._socket.send(pack("=IHHII", 16 + len(body), _MESSAGE_CONFIG, 1, 0, 0) + body)
+        The library asks for their first 4016 bytes only.
+        """
+        self._send(netlink.attribute(_PARAMS, pack("!IB", 0xFFFF, _COPY_PACKET)))
+
+    def _send(self, attributes: bytes) -> None:
+        queue = pack("!BBH", socket.AF_UNSPEC, 0, NUMBER)  # nfgenmsg: family, version, resource
+        self._socket.send(netlink.message(_MESSAGE_CONFIG, queue + attributes))

@@ -1,5 +1,6 @@
-"""nftables rule sets, applied in-process by libnftables: no `nft` is started, which in the lab
-kernel would cost a fork and an exec.
+"""Applies nftables rule sets in-process, by libnftables.
+
+Starting `nft` in the lab kernel would cost a fork and an exec.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ _LIBRARY = "libnftables.so.1"
 
 
 def apply(ruleset: str) -> None:
-    """Apply `ruleset` (the text that `nft -f` takes) in the network namespace that this thread is
-    in, whole or not at all.
+    """Apply `ruleset` in this thread's network namespace, whole or not at all.
+
+    `ruleset` is the text that `nft -f` takes.
 
     Raises:
         CapabilityError: libnftables is not installed (``no-libnftables``), or the kernel lacks what

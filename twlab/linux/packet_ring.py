@@ -1,14 +1,15 @@
-"""A packet socket whose packets the kernel writes straight into memory shared with us: the kernel's
-TPACKET_V3 ring. (packet(7), packet_mmap)
+"""Captures packets through a ring in memory shared with the kernel (TPACKET_V3).
 
-It sees every interface of one network namespace, both directions, each packet once. Unlike a
-socket's receive buffer its size is ours to choose without a privilege, and taking packets from it
-costs no system call each.
+The packet socket sees every interface of one network namespace, both directions, each packet once.
+Unlike a socket's receive buffer, the ring may have any size without a privilege, and taking a
+packet from it costs no system call.
 
-How it works. The ring is a row of blocks that the kernel fills one after the other with packets of
-any size. A full block is handed to us, and handed back once its bytes have been copied. The block
-being filled stays the kernel's, but the number of packets in it can be read at any time, and at the
-end so can they: nothing waits for a block to become full, and no timer runs.
+How it works. The ring is a row of blocks. The kernel fills one after the other with packets of any
+size. It passes a full block to this process, which copies its bytes and passes it back. The block
+being filled stays the kernel's, but its number of packets can be read at any time; at the end, so
+can they. Nothing waits for a block to become full, and no timer runs.
+
+Source: packet(7), Linux Documentation/networking/packet_mmap.rst.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _ETH_P_ALL = 0x0003
 _SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _TPACKET_V3 = 263, 5, 6, 10, 2  # linux/if_packet.h
 _BLOCK_BYTES = 1 << 18
-_RETIRE_MS = 60_000  # when the kernel hands over a block that is not full; it cannot be told never to
+_RETIRE_MS = 60_000  # after which the kernel passes on a block that is not full; 0 does not mean never
 _STATUS, _COUNT, _FIRST = 8, 12, 16  # offsets in struct tpacket_block_desc
 _HEADER = Struct("=IIIIIIHH")  # struct tpacket3_hdr: next, seconds, nanoseconds, kept, length, status, mac, net
 _LINK = Struct(
@@ -40,8 +41,9 @@ _WORD = Struct("=I")
 
 
 class Taken(NamedTuple):
-    """One packet as an interface saw it. `frame` is as much of it as was kept, `length` that of the
-    whole.
+    """One packet as an interface saw it.
+
+    `frame` holds the bytes kept, `length` is the packet's whole length.
     """
 
     at_ns: int
@@ -52,13 +54,13 @@ class Taken(NamedTuple):
 
 
 class Ring:
-    """Everything that the interfaces of `node` send and receive, from now on.
+    """The packets that the interfaces of `node` send and receive, from now on.
 
     Args:
-        full_up_to: frames of at most so many bytes are kept whole.
-        bulk: of longer ones, the first so many bytes are kept.
-        size: bytes of the ring, a multiple of 256 KiB. What comes while it is full is lost, and
-            counted.
+        full_up_to: bytes; frames up to this length are kept whole.
+        bulk: bytes kept of longer ones.
+        size: bytes of the ring, a multiple of 256 KiB. A packet that comes while it is full is lost,
+            and counted.
 
     Attributes:
         lost: packets that found the ring full; complete once it is closed.
@@ -97,7 +99,7 @@ class Ring:
 
     @property
     def position(self) -> int:
-        """How many packets have been seen so far."""
+        """Number of packets seen."""
         waiting, block = 0, self._next
         for _ in range(self._blocks):
             waiting += self._word(block, _COUNT)
@@ -107,7 +109,7 @@ class Ring:
         return self._passed + waiting
 
     def take(self) -> None:
-        """Copy full blocks out of the ring and hand them back to the kernel."""
+        """Copy full blocks out of the ring, and pass them back to the kernel."""
         while self._word(self._next, _STATUS):
             self._copy(self._next)
             # The count of a block that the kernel has not begun to fill again must not be read as
@@ -117,21 +119,22 @@ class Ring:
             self._next = (self._next + 1) % self._blocks
 
     def dropped(self) -> int:
-        """How many packets have found the ring full so far."""
+        """Return how many packets have found the ring full."""
         self.lost += _WORD.unpack_from(self._socket.getsockopt(_SOL_PACKET, _STATISTICS, 12), 4)[
             0
         ]  # reading sets it to 0
         return self.lost
 
     def seen(self) -> list[Taken]:
-        """Every packet so far, in the order in which it was seen; more may come. One that is being
-        written just now may be garbled.
+        """List every packet seen, in order; more may come.
+
+        A packet that is being written at this moment may be garbled.
         """
         self.take()
         return [packet for block in [*self._copies, self._block(self._next)] for packet in _packets(block)]
 
     def close(self) -> Iterator[Taken]:
-        """Stop; every packet seen, in the order in which it was seen."""
+        """Stop, and return every packet seen, in order."""
         bpf.attach(self._socket, bpf.NOTHING)
         self.take()
         self._copy(self._next)

@@ -1,9 +1,9 @@
-"""Imports a package's modules without what the package drags along.
+"""Imports a package's modules without its ``__init__``.
 
-In the lab kernel an import is dear, some ten times what it costs on the host. Two packages import
-far more than the lab uses: `pyroute2/__init__` loads 160 modules where the encoding of rtnetlink
-messages needs 26 (0.10 s against 0.015 s on the host), and `mininet.node` loads all of setuptools,
-by way of distutils, for one comparison of version numbers that the lab never makes (0.10 s against
+In the lab kernel an import takes some ten times as long as on the host. Two packages import far
+more than the lab uses. `pyroute2/__init__` loads 160 modules where the encoding of rtnetlink
+messages needs 26 (0.10 s against 0.015 s on the host). `mininet.node` loads all of setuptools, by
+way of distutils, for one comparison of version numbers that the lab never makes (0.10 s against
 0.01 s).
 """
 
@@ -18,8 +18,9 @@ from types import ModuleType
 
 @contextmanager
 def without_init(package: str) -> Iterator[None]:
-    """In the block, submodules of `package` are imported without running its ``__init__``; a later
-    import runs it as ever.
+    """Import submodules of `package` in the block without running its ``__init__``.
+
+    A later import runs it.
 
     Raises:
         ModuleNotFoundError: the package is not installed.
@@ -33,8 +34,9 @@ def without_init(package: str) -> Iterator[None]:
 
 @contextmanager
 def stand_ins(modules: dict[str, ModuleType]) -> Iterator[None]:
-    """In the block, these modules stand in for those of their names, unless those are loaded
-    already.
+    """Let these modules stand in for those of their names, in the block.
+
+    A module that is loaded already stays.
     """
     placed = [name for name in modules if name not in sys.modules]
     sys.modules.update({name: modules[name] for name in placed})

@@ -1,5 +1,6 @@
-"""Finds programs of the system where Debian has them; an ordinary user's PATH lacks the folders of
-the administrator.
+"""Finds programs of the system where Debian has them.
+
+An ordinary user's PATH lacks the administrator's folders.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ _ADMINISTRATORS = "/usr/local/sbin:/usr/sbin:/sbin"
 
 
 def find_program(name: str) -> str | None:
-    """Return the path of the program `name`, from PATH or from the administrator's folders; None:
-    there is none.
+    """Return the path of the program `name`, or None.
+
+    It looks in PATH, then in the administrator's folders.
     """
     return shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}:{_ADMINISTRATORS}")

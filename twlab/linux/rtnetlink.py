@@ -1,10 +1,9 @@
-"""rtnetlink in bulk: links, addresses, routes and neighbours as messages, many of them in one
-system call.
+"""Makes links, addresses, routes and neighbours, many in one system call.
 
-The only importer of pyroute2, whose message classes do the encoding. Sending is ours: a batch goes
-to the kernel in one `sendmsg`, and only its last message asks for an acknowledgement. The kernel
-works through a batch in order, reports every message that fails, and acknowledges the last in any
-case, so that one acknowledgement accounts for all.
+The only importer of pyroute2, whose message classes do the encoding. Sending is done here: a batch
+goes to the kernel in one `sendmsg`, and only its last message asks for an acknowledgement. The
+kernel works through a batch in order, reports every message that fails, and always acknowledges the
+last. So one acknowledgement accounts for all.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from functools import cache, partial
 from typing import Any
 
 from twlab.errors import CapabilityError
+from twlab.linux import netlink
 from twlab.linux.partial_import import without_init
 
 with without_init("pyroute2"):
@@ -34,16 +34,14 @@ with without_init("pyroute2"):
 LOOPBACK = 1  # the index of `lo` in every network namespace
 
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_GETROUTE, _RTM_NEWNEIGH = 16, 18, 20, 24, 26, 28
-_NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_REPLACE, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x100, 0x200, 0x400
-_NEW, _SET = _NLM_F_CREATE | _NLM_F_EXCL, _NLM_F_CREATE | _NLM_F_REPLACE
-_NLMSG_ERROR = 2
+_NEW, _SET = netlink.CREATE | netlink.EXCL, netlink.CREATE | netlink.REPLACE
 _IFF_UP, _IFF_NOARP, _IFF_MULTICAST = 0x1, 0x80, 0x1000
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
 _NUD_PERMANENT = 0x80
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST, _RTN_LOCAL = 254, 4, 1, 2
 _IFLA_OPERSTATE, _IF_OPER_UP = 16, 6
 _RTA_OIF = 4
-_HEADER = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
+_RTMSG_BYTES, _IFINFOMSG_BYTES = 12, 16  # struct rtmsg, struct ifinfomsg
 _BATCH = 100  # messages in one sendmsg; each may be answered by an error, and all answers must fit the receive buffer
 _NAP_S, _NAPS = 0.0001, 100_000  # at least 10 s in all, for what takes a millisecond
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
@@ -51,8 +49,9 @@ _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
 
 @dataclass(frozen=True)
 class Message:
-    """A request to the kernel: what it is for, in words; its type and flags (netlink(7)); and its
-    body, encoded.
+    """A request to the kernel.
+
+    `words` say what it is for; type and flags are those of netlink(7); the body is encoded.
     """
 
     words: str
@@ -63,8 +62,9 @@ class Message:
 
 @dataclass(frozen=True)
 class End:
-    """One end of a veth pair to be made: interface name and index, MAC address, and the namespace
-    it shall be in.
+    """One end of a veth pair: interface name and index, MAC address.
+
+    `namespace` is the namespace in which it is made.
     """
 
     name: str
@@ -74,13 +74,14 @@ class End:
 
 
 def veth(one: End, other: End, mtu: int) -> Message:
-    """A veth pair, each end made straight in its namespace, under its final name and index. Down:
-    veth cannot be made up at both ends.
+    """Make a veth pair, each end in its namespace, with its final name and index.
 
-    The ends speak no ARP, no neighbour discovery and no multicast: who is at the other end is
-    written down beforehand (`neighbour`), so that a capture holds what the experiment sends and
-    nothing else. A frame for an address that nobody has written down still travels to the other
-    end, where packet sockets see it and the kernel does not answer.
+    The ends are down: the kernel cannot make both of them up.
+
+    The ends use no ARP, no neighbour discovery and no multicast. Who is at the other end is entered
+    beforehand (`neighbour`), so that a capture holds only the experiment's segments. A frame for an
+    address without an entry still travels to the other end, where packet sockets see it and the
+    kernel does not answer.
     """
     peer = {"attrs": _naming(other, mtu), **_flags(other)}
     kind = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]})]}
@@ -94,7 +95,7 @@ def veth(one: End, other: End, mtu: int) -> Message:
 
 @cache
 def up(index: int) -> Message:
-    """Interface `index` up."""
+    """Set interface `index` up."""
     return Message(
         f"set interface {index} up", _RTM_NEWLINK, 0, _encoded(ifinfmsg, [], index=index, flags=_IFF_UP, change=_IFF_UP)
     )
@@ -102,8 +103,9 @@ def up(index: int) -> Message:
 
 @cache
 def address(index: int, ip: str, prefix: int) -> Message:
-    """An address on interface `index`; an IPv6 address is usable without duplicate address
-    detection.
+    """Add an address on interface `index`.
+
+    An IPv6 address is usable at once, without duplicate address detection.
     """
     flags = _IFA_F_PERMANENT | (_IFA_F_NODAD if ":" in ip else 0)
     body = _encoded(
@@ -119,8 +121,9 @@ def address(index: int, ip: str, prefix: int) -> Message:
 
 @cache
 def route(index: int, destination: str, prefix: int, via: str) -> Message:
-    """A route out of interface `index`; it replaces one to the same destination. Prefix 0 is the
-    default route.
+    """Add a route out of interface `index`, or replace that to the same destination.
+
+    Prefix 0 is the default route.
     """
     attributes = [("RTA_GATEWAY", via), ("RTA_OIF", index)] + ([("RTA_DST", destination)] if prefix else [])
     fields = {
@@ -137,7 +140,7 @@ def route(index: int, destination: str, prefix: int, via: str) -> Message:
 
 @cache
 def neighbour(index: int, ip: str, mac: str) -> Message:
-    """Who has `ip` on interface `index`, for good."""
+    """Enter the MAC address of `ip` on interface `index`, permanently."""
     body = _encoded(
         ndmsg, [("NDA_DST", ip), ("NDA_LLADDR", mac)], family=_family(ip), ifindex=index, state=_NUD_PERMANENT
     )
@@ -145,8 +148,7 @@ def neighbour(index: int, ip: str, mac: str) -> Message:
 
 
 def carry_out(messages: Iterable[Message]) -> None:
-    """Have the kernel do all of `messages`, in order, in the network namespace that this thread is
-    in.
+    """Have the kernel do all `messages`, in order, in this thread's network namespace.
 
     Raises:
         CapabilityError: the kernel refuses one for want of a right or a feature
@@ -160,14 +162,12 @@ def carry_out(messages: Iterable[Message]) -> None:
 
 
 def wait_ready(indices: Iterable[int], addresses6: Iterable[str]) -> None:
-    """Return when these interfaces and IPv6 addresses of this thread's namespace take part in the
-    network.
+    """Return when these interfaces and IPv6 addresses are in use.
 
-    The kernel leaves two things to workers, moments later. The end of a veth pair that came up
-    first learns of its carrier, and until then drops what it is given (net/core/link_watch.c). And
-    an IPv6 address gets its local route, even where nothing has to be detected first
-    (net/ipv6/addrconf.c, addrconf_dad_work). A SYN lost to either would be sent again only after a
-    second.
+    Two kernel workers act a moment later. The end of a veth pair that came up learns of its
+    carrier, and until then drops what it is given (net/core/link_watch.c). An IPv6 address gets its
+    local route, even where nothing has to be detected first (net/ipv6/addrconf.c,
+    addrconf_dad_work). A SYN lost to either would be retransmitted only after a second.
 
     Raises:
         OSError: one of them does not, for as long as 10 s.
@@ -180,31 +180,30 @@ def wait_ready(indices: Iterable[int], addresses6: Iterable[str]) -> None:
 
 
 def is_running(index: int) -> bool:
-    """Whether the interface of this thread's namespace with that number carries."""
+    """Whether interface `index` of this thread's namespace has a carrier."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as channel:
         return _is_running(channel, index)
 
 
 def way_out(channel: socket.socket, destination: str) -> int:
-    """Look up the interface by which the kernel would now send to the address `destination`; 0
-    where it has no route.
+    """Look up the interface by which the kernel sends to `destination`; 0: no route.
 
     Args:
         channel: a NETLINK_ROUTE socket of the namespace that is meant.
     """
     kind, answer = _ask(channel, _question(destination))
-    return (
-        int.from_bytes(_attribute(answer, 12, _RTA_OIF), sys.byteorder) if kind == _RTM_NEWROUTE else 0
-    )  # 12: struct rtmsg
+    if kind != _RTM_NEWROUTE:
+        return 0
+    return int.from_bytes(_attribute(answer, _RTMSG_BYTES, _RTA_OIF), sys.byteorder)
 
 
 def fill_in_checksums(names: Iterable[str]) -> None:
-    """Have these interfaces of this thread's namespace compute TCP checksums, and cut TCP's bulk
-    into segments, before they send.
+    """Have these interfaces compute TCP checksums and cut segments before they send.
 
-    By default veth leaves both to hardware that it does not have: captures show wrong checksums and
-    segments of 64 KB, and what is taken out of a netfilter queue and sent again is dropped by its
-    receiver. Segmentation offload depends on checksum offload and goes with it.
+    By default veth leaves both to hardware that it does not have. Captures then show wrong
+    checksums and segments of 64 KB, and a segment that is taken out of a netfilter queue and sent
+    again is dropped by its receiver. Segmentation offload depends on checksum offload and goes with
+    it.
     """
     value = ctypes.create_string_buffer(struct.pack("=II", _ETHTOOL_STXCSUM, 0))
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
@@ -230,13 +229,11 @@ def _encoded(kind: type, attributes: list[tuple[str, Any]], **fields: int) -> by
     for name, value in fields.items():
         message[name] = value
     message.encode()
-    return bytes(message.data[_HEADER.size :])
+    return bytes(message.data[netlink.HEADER.size :])
 
 
 def _header(message: Message, number: int, flags: int = 0) -> bytes:
-    return _HEADER.pack(
-        _HEADER.size + len(message.body), message.type, message.flags | flags | _NLM_F_REQUEST, number, 0
-    )
+    return netlink.header(message.type, len(message.body), message.flags | flags, number)
 
 
 def _carry_out_batch(channel: socket.socket, batch: list[Message]) -> None:
@@ -245,20 +242,16 @@ def _carry_out_batch(channel: socket.socket, batch: list[Message]) -> None:
         [
             part
             for n, message in enumerate(batch)
-            for part in (_header(message, n, _NLM_F_ACK if n == last else 0), message.body)
+            for part in (_header(message, n, netlink.ACK if n == last else 0), message.body)
         ]
     )
     done = False
     while not done:
-        answers, offset = channel.recv(1 << 16), 0
-        while offset < len(answers):
-            length, kind, _, number, _ = _HEADER.unpack_from(answers, offset)
-            if kind == _NLMSG_ERROR:
-                (failure,) = struct.unpack_from("=i", answers, offset + _HEADER.size)
-                if failure:
-                    raise _failure(batch[number], -failure)
-                done = number == last
-            offset += (length + 3) & ~3
+        for answer in netlink.answers(channel.recv(1 << 16)):
+            if answer.type == netlink.ERROR:
+                if failure := netlink.error_number(answer.body):
+                    raise _failure(batch[answer.number], failure)
+                done = answer.number == last
 
 
 def _failure(message: Message, number: int) -> Exception:
@@ -271,9 +264,11 @@ def _failure(message: Message, number: int) -> Exception:
 
 
 def _wait(condition: Callable[[], bool], fault: str) -> None:
-    """Return when `condition()` holds; OSError if it never does. It naps in between: the lab
-    kernel's clock, and with it the workers that are waited for, stand still while anybody
-    computes."""
+    """Return when `condition()` holds; raise OSError if it never does.
+
+    It naps in between. The lab kernel's clock, and with it the workers that it waits for, stands
+    still while a process computes.
+    """
     for _ in range(_NAPS):
         if condition():
             return
@@ -283,7 +278,7 @@ def _wait(condition: Callable[[], bool], fault: str) -> None:
 
 def _is_running(channel: socket.socket, index: int) -> bool:
     _, answer = _ask(channel, Message("", _RTM_GETLINK, 0, _encoded(ifinfmsg, [], index=index)))
-    return _attribute(answer, 16, _IFLA_OPERSTATE) == bytes([_IF_OPER_UP])  # 16: struct ifinfomsg
+    return _attribute(answer, _IFINFOMSG_BYTES, _IFLA_OPERSTATE) == bytes([_IF_OPER_UP])
 
 
 def _is_local(channel: socket.socket, ip: str) -> bool:
@@ -293,27 +288,19 @@ def _is_local(channel: socket.socket, ip: str) -> bool:
 
 @cache
 def _question(ip: str) -> Message:
-    """Which route leads to `ip`?"""
+    """Ask which route leads to `ip`."""
     family = _family(ip)
     body = _encoded(rtmsg, [("RTA_DST", ip)], family=family, dst_len=128 if family == socket.AF_INET6 else 32)
     return Message(f"look up the route to {ip}", _RTM_GETROUTE, 0, body)
 
 
 def _attribute(answer: bytes, start: int, wanted: int) -> bytes:
-    """The value of the attribute `wanted` among those from byte `start` on; empty where it is not
-    there.
-    """
-    offset = start
-    while offset < len(answer):
-        length, kind = struct.unpack_from("=HH", answer, offset)
-        if kind == wanted:
-            return answer[offset + 4 : offset + length]
-        offset += (length + 3) & ~3
-    return b""
+    """Return the attribute `wanted` among those from byte `start` on, or no bytes."""
+    return next((value for kind, value in netlink.attributes(answer, start) if kind == wanted), b"")
 
 
 def _ask(channel: socket.socket, question: Message) -> tuple[int, bytes]:
-    """The type of the kernel's answer, and its body."""
+    """Send `question`; return the type and the body of the kernel's answer."""
     channel.sendmsg([_header(question, 0), question.body])
-    answer = channel.recv(1 << 16)
-    return _HEADER.unpack_from(answer)[1], answer[_HEADER.size :]
+    answer = next(netlink.answers(channel.recv(1 << 16)))
+    return answer.type, answer.body

@@ -1,6 +1,4 @@
-"""The few Linux system calls that Python 3.11 does not offer: namespaces, mounts, and the parent's
-death.
-"""
+"""Linux system calls that Python 3.11 lacks: namespaces, mounts, parent's death."""
 
 from __future__ import annotations
 
@@ -42,17 +40,26 @@ def _check(result: int, what: str) -> None:
 
 
 def unshare(flags: int) -> None:
-    """Leave the namespaces named in `flags` for fresh ones (unshare(2)). Raises OSError."""
+    """Leave the namespaces named in `flags` for new ones (unshare(2)).
+
+    Raises OSError.
+    """
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
 
 
 def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
-    """Enter the namespace that `fd` refers to, in this thread (setns(2)). Raises OSError."""
+    """Have this thread enter the namespace of `fd` (setns(2)).
+
+    Raises OSError.
+    """
     _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
-    """mount(2). Raises OSError, naming the target."""
+    """Mount `source` at `target` (mount(2)).
+
+    Raises OSError, naming the target.
+    """
     _check(
         _libc.mount(
             source.encode(), target.encode(), kind.encode() or None, ctypes.c_ulong(flags), data.encode() or None
@@ -62,26 +69,27 @@ def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = 
 
 
 def unmount(target: str) -> None:
-    """Take the mount at `target` out of this mount namespace, with all below it (umount2(2),
-    MNT_DETACH). Raises OSError.
+    """Take the mount at `target`, and all below it, out of this mount namespace.
+
+    umount2(2) with MNT_DETACH. Raises OSError.
     """
     _check(_libc.umount2(target.encode(), _MNT_DETACH), f"umount {target}")
 
 
 def pivot_root(new: str, old: str) -> None:
-    """Make the mount `new` the root, and put the root as it was at `old` (pivot_root(2)). Raises
-    OSError.
+    """Make the mount `new` the root, and move the old root to `old` (pivot_root(2)).
+
+    Raises OSError.
     """
     _check(_libc.syscall(_SYS_PIVOT_ROOT, new.encode(), old.encode()), f"pivot_root {new}")
 
 
 def be_prompt() -> None:
-    """Ask for the shortest time slices for this thread and its children, so that it runs soon after
-    it wakes.
+    """Ask for the shortest time slices for this thread and its children.
 
-    A short slice has an early deadline, which a thread that wakes up seldom needs on a busy
-    machine. It gets no more of the processor for it, and needs no right. Linux 6.12 and later
-    (kernel/sched/syscalls.c, __setscheduler_params()); elsewhere nothing changes.
+    A thread with short slices has an early deadline, so it runs soon after it wakes, even on a busy
+    machine. It gets no more of the processor, and needs no right. Linux 6.12 and later
+    (kernel/sched/syscalls.c, __setscheduler_params()); on others nothing changes.
     """
     nice = os.getpriority(os.PRIO_PROCESS, 0)
     wanted = _SCHED_ATTR.pack(_SCHED_ATTR.size, os.SCHED_OTHER, 0, nice, 0, _SHORTEST_SLICE_NS, 0, 0)
@@ -89,8 +97,9 @@ def be_prompt() -> None:
 
 
 def drop_capabilities() -> None:
-    """From the next exec on, neither this process nor its children have a capability or can gain
-    one (capabilities(7)). Raises OSError.
+    """Give up all capabilities, for this process and its children, from the next exec.
+
+    They cannot gain one again (capabilities(7)). Raises OSError.
     """
     for capability in range(_LAST_CAPABILITY + 1):
         if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) != 0:
@@ -99,15 +108,17 @@ def drop_capabilities() -> None:
 
 
 def be_dumpable() -> None:
-    """Let this process own its files in /proc again, which a change of user takes away (prctl(2),
-    PR_SET_DUMPABLE). Raises OSError.
+    """Let this process own its files in /proc again.
+
+    A change of user takes that away (prctl(2), PR_SET_DUMPABLE). Raises OSError.
     """
     _check(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0), "prctl")
 
 
 def die_with_parent(signal: int = 9) -> None:
-    """Have the kernel send `signal` to this process when its parent ends (prctl(2),
-    PR_SET_PDEATHSIG). Raises OSError.
+    """Have the kernel send `signal` to this process when its parent ends.
+
+    prctl(2), PR_SET_PDEATHSIG. Raises OSError.
     """
     _check(_libc.prctl(_PR_SET_PDEATHSIG, ctypes.c_ulong(signal), 0, 0, 0), "prctl")
 
@@ -120,8 +131,9 @@ def keep_addresses() -> None:
 
 
 def new_network_namespace() -> int:
-    """Make a network namespace and return a file descriptor that keeps it alive; this thread stays
-    where it is.
+    """Make a network namespace; return a file descriptor that keeps it alive.
+
+    This thread stays where it is.
     """
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -136,8 +148,9 @@ def new_network_namespace() -> int:
 
 @contextmanager
 def inside_network_namespace(fd: int) -> Iterator[None]:
-    """Run the block in the network namespace that `fd` refers to, then return to where this thread
-    was. May be nested.
+    """Run the block in the network namespace of `fd`, then return.
+
+    May be nested.
     """
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -151,8 +164,9 @@ def inside_network_namespace(fd: int) -> Iterator[None]:
 
 
 def read_file(path: str) -> bytes:
-    """All of a file of /proc, in as few system calls as that takes: the lab kernel makes them dear.
-    Raises OSError.
+    """Read a file of /proc in as few system calls as possible.
+
+    In the lab kernel they are slow. Raises OSError.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -162,8 +176,9 @@ def read_file(path: str) -> bytes:
 
 
 def set_read_only(path: str, read_only: bool, recursive: bool = False) -> None:
-    """Make the mount at `path` read-only, or writable again, with all below it if `recursive`
-    (mount_setattr(2)). Raises OSError.
+    """Make the mount at `path` read-only, or writable again (mount_setattr(2)).
+
+    If `recursive`, all mounts below it as well. Raises OSError.
     """
     attributes = (ctypes.c_uint64 * 4)(*((_MOUNT_ATTR_RDONLY, 0) if read_only else (0, _MOUNT_ATTR_RDONLY)), 0, 0)
     flags = _AT_RECURSIVE if recursive else 0
@@ -175,8 +190,9 @@ def set_read_only(path: str, read_only: bool, recursive: bool = False) -> None:
 
 
 def watch_writes(fd: int) -> int:
-    """A file descriptor that becomes readable whenever the file open at `fd` is written to, by
-    whomever (inotify(7)). Raises OSError.
+    """Return a descriptor that becomes readable when the file open at `fd` is written.
+
+    Any process's writes count (inotify(7)). Raises OSError.
     """
     watch = _libc.inotify_init1(os.O_CLOEXEC | os.O_NONBLOCK)
     _check(0 if watch >= 0 else -1, "inotify_init1")
@@ -190,8 +206,9 @@ def watch_writes(fd: int) -> int:
 
 
 def enlarge_receive_buffer(sock: socket.socket, size: int) -> None:
-    """Let `size` bytes wait in `sock`; as many as net.core.rmem_max allows, where the user has no
-    right to go past it (socket(7)).
+    """Let `size` bytes wait in `sock`.
+
+    Without the right to exceed net.core.rmem_max, that is the most (socket(7)).
     """
     try:
         sock.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, size)

@@ -1,8 +1,7 @@
-"""Sysctls of the network namespace that this thread is in, by their dotted names. Values are text
-with single blanks.
+"""Reads and writes sysctls of this thread's network namespace, by dotted name.
 
-Every arm reads and writes hundreds of them. In the lab kernel it is system calls that cost (25 us
-each), and `Path.read_text` makes ten where three will do.
+Values are text with single blanks. Every arm reads and writes hundreds of them. In the lab kernel a
+system call takes 25 us, and `Path.read_text` makes ten where three suffice.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ _LONGEST = 4096  # a sysctl's text is at most a page
 
 
 def read(name: str) -> str | None:
-    """The value of ``net.ipv4.tcp_sack``, or None where this kernel has no such sysctl."""
+    """Read a sysctl, for example ``net.ipv4.tcp_sack``; None if this kernel lacks it."""
     try:
         fd = os.open(_path(name), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -27,8 +26,10 @@ def read(name: str) -> str | None:
 
 
 def write(name: str, value: str) -> None:
-    """Set a sysctl. Raises OSError: there is none (ENOENT), the value is not taken (EINVAL), or the
-    right is missing.
+    """Write a sysctl.
+
+    Raises OSError: the kernel lacks it (ENOENT), refuses the value (EINVAL), or the right is
+    missing.
     """
     fd = os.open(_path(name), os.O_WRONLY | os.O_CLOEXEC)
     try:
@@ -38,8 +39,9 @@ def write(name: str, value: str) -> None:
 
 
 def expand(name: str) -> list[str]:
-    """The sysctls that a name with a ``*`` in it stands for, e.g. one for every interface; a plain
-    name stands for itself.
+    """List the sysctls that a name with a ``*`` stands for, one for every interface.
+
+    A plain name stands for itself.
     """
     if "*" not in name:
         return [name]

@@ -1,4 +1,7 @@
-"""The TIME_WAIT sockets of a node: seen, counted, and ended. Over inet_diag, without a subprocess."""
+"""Lists, counts and ends the TIME_WAIT sockets of a node.
+
+Over inet_diag, without a subprocess.
+"""
 
 from __future__ import annotations
 
@@ -26,10 +29,10 @@ class TimeWait(NamedTuple):
 
     Attributes:
         family: 4 or 6, of the socket; an IPv6 socket may well hold a connection over IPv4.
-        remaining_s: what is left of the kernel's own timer, to the millisecond. Where TIME_WAIT is
-            kept short over inet_diag, the kernel's timer still started from 60 s, and the socket
-            goes before it runs out.
-        id: the kernel's name for this very socket, see `inetdiag.Record`.
+        remaining_s: seconds left on the kernel's timer, to the millisecond. Where a reaper ends
+            TIME_WAIT early, the kernel's timer still starts from 60 s, and the socket ends before
+            the timer does.
+        id: the kernel's name for the socket, see `inet_diag.Record`.
     """
 
     family: int
@@ -41,7 +44,7 @@ class TimeWait(NamedTuple):
     id: bytes
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values for the evidence."""
+        """Return JSON values for the evidence."""
         return {
             "local": f"{self.local}:{self.local_port}",
             "remote": f"{self.remote}:{self.remote_port}",
@@ -50,8 +53,9 @@ class TimeWait(NamedTuple):
 
 
 class Socket(NamedTuple):
-    """A TCP socket in any state. `mini`: only the mini-socket is left (TIME_WAIT, or FIN_WAIT2
-    after close).
+    """A TCP socket in any state.
+
+    `mini`: only the mini-socket is left (TIME_WAIT, or FIN_WAIT2 after close).
     """
 
     state: str
@@ -66,8 +70,9 @@ class Socket(NamedTuple):
 
 
 def table(node: Namespace) -> list[TimeWait]:
-    """All sockets of `node` in TIME_WAIT proper, in the kernel's order. FIN_WAIT2 mini-sockets are
-    not among them.
+    """List the sockets of `node` in TIME_WAIT proper, in the kernel's order.
+
+    Mini-sockets in FIN_WAIT2 are not among them.
     """
     return [
         TimeWait(_family(record), *_addresses(record), record.expires_ms / 1000, record.id)
@@ -76,32 +81,12 @@ def table(node: Namespace) -> list[TimeWait]:
 
 
 def count(node: Namespace) -> int:
-    """How many sockets of `node` are in TIME_WAIT proper."""
+    """Count the sockets of `node` in TIME_WAIT proper."""
     return len(_dump(node, 1 << inet_diag.TIME_WAIT))
 
 
-class Count:
-    """How many mini-sockets `node` has, in TIME_WAIT and in an orphaned FIN_WAIT2: one short read,
-    however many they are. Close it.
-
-    Source: /proc/net/sockstat (Linux net/ipv4/proc.c).
-    """
-
-    def __init__(self, node: Namespace):
-        with node.inside():
-            self._fd = os.open("/proc/thread-self/net/sockstat", os.O_RDONLY | os.O_CLOEXEC)
-
-    def __call__(self) -> int:
-        _, _, rest = os.pread(self._fd, 4096, 0).partition(b" tw ")
-        return int(rest.split(maxsplit=1)[0])
-
-    def close(self) -> None:
-        """Let go of the file."""
-        os.close(self._fd)
-
-
 def sockets(node: Namespace) -> list[Socket]:
-    """All TCP sockets of `node`."""
+    """List all TCP sockets of `node`."""
     return [
         Socket(
             inet_diag.STATES[record.state],
@@ -116,8 +101,9 @@ def sockets(node: Namespace) -> list[Socket]:
 
 
 def destroy(node: Namespace, entries: Iterable[TimeWait]) -> int:
-    """End TIME_WAIT sockets of `node` at once, as ``ss -K`` does: no packet tells the peer. How
-    many were still there.
+    """End TIME_WAIT sockets of `node` at once, as ``ss -K`` does.
+
+    No packet is sent. Returns how many still existed.
 
     Raises:
         OSError: EOPNOTSUPP where the kernel cannot (see `destroyable`), EPERM without
@@ -134,11 +120,10 @@ def destroy(node: Namespace, entries: Iterable[TimeWait]) -> int:
 
 @cache
 def destroyable() -> bool:
-    """Whether this kernel ends TIME_WAIT sockets on request: Linux 6.0 and later (commit
-    af9784d007d8) with INET_DIAG_DESTROY.
+    """Whether this kernel ends TIME_WAIT sockets on request.
 
-    Tried, not looked up: distributions carry the change in older kernels, and leave the option out
-    of newer ones.
+    Linux 6.0 and later can (commit af9784d007d8), with INET_DIAG_DESTROY. This is tried, not looked
+    up: distributions carry the change in older kernels, and leave the option out of newer ones.
     """
     namespace = new_network_namespace()
     try:
@@ -151,7 +136,7 @@ def destroyable() -> bool:
 
 
 def _make_one_time_wait() -> None:
-    """Bring up the loopback interface of this network namespace and close one connection over it."""
+    """Close one connection over the loopback interface, which leaves a TIME_WAIT."""
     with socket.socket() as listener:
         fcntl.ioctl(listener, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
         listener.bind(("127.0.0.1", 0))

@@ -1,28 +1,27 @@
-"""Nodes and links as Mininet knows them, that speak netlink instead of running commands.
+"""Mininet's nodes and links, made over netlink instead of by commands.
 
-One implementation of what an endpoint, a router or a NAT gateway is, for three uses: the lab builds
-them in-process and in bulk (`twlab.network.Network`), Mininet's own command (`mn --custom
-topologies/nat.py --topo nat`) builds them one by one, and an interactive shell finds in them what
-it expects of Mininet's nodes. What distinguishes them is in `twlab.network.roles`. The only
+There is one implementation of an endpoint, a router or a NAT gateway, for three uses. The lab
+builds them in-process and in bulk (`twlab.network.Network`). Mininet's command (`mn --custom
+topologies/nat.py --topo nat`) builds them one by one. An interactive shell finds in them the
+methods of Mininet's nodes. `twlab.network.roles` has the differences between roles. The only
 importer of `mininet.node` and `mininet.link`.
 
-A node changes nothing outside its own network namespace: no file of the machine, no sysctl, no
-rule.
+A node changes nothing outside its network namespace: no file of the machine, no sysctl, no rule.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from ipaddress import IPv4Network, ip_interface
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from twlab.errors import UsageError
-from twlab.linux import rtnetlink
+from twlab.linux import rtnetlink, sysctl
 from twlab.linux.partial_import import stand_ins
 from twlab.linux.syscalls import inside_network_namespace
 
@@ -34,13 +33,13 @@ with stand_ins({"distutils": ModuleType("distutils"), "distutils.version": _vers
 
 Role = Literal["endpoint", "router", "gateway", "wire"]
 
-FIRST_INDEX = (
-    100  # of a node's interfaces; lower ones may be taken by devices that the kernel puts into every namespace
-)
+# Index of a node's first interface; devices that the kernel puts into every namespace may have
+# lower ones.
+FIRST_INDEX = 100
 
 
 def no_move(_name: str, _node: mininet.node.Node) -> None:
-    """Mininet moves an interface into its node's namespace; ours are made there."""
+    """Do nothing: Mininet moves an interface into its node; the lab makes it there."""
 
 
 class Interface(Intf):
@@ -73,47 +72,47 @@ class Interface(Intf):
         self.ip, self.prefixLen = self.all4[0], str(subnet.prefixlen)  # what Mininet looks at
         node.addIntf(self, port=port, moveIntfFn=no_move)
         # Never the same at both ends: the kernel takes a device with its peer's number for one that
-        # is no virtual link, and then lets it wait up to a second before it has a carrier
+        # is not a virtual link, and then lets it wait up to a second before it has a carrier
         # (net/core/link_watch.c, linkwatch_urgent_event).
         self.index = FIRST_INDEX + 2 * node.ports[self] + end
 
     def updateIP(self) -> str:  # noqa: N802
-        """The address that Mininet's command line puts in place of the node's name; Mininet's own
-        runs ifconfig.
+        """Return the address that Mininet's command line puts in place of the node's name.
+
+        Mininet's own method runs ifconfig.
         """
         return self.ip
 
     def status(self) -> str:
-        """What Mininet's `links` shows; Mininet's own runs ip."""
+        """Return the text that Mininet's `links` shows; Mininet's own runs ip."""
         with self.node.inside():
             return "OK" if rtnetlink.is_running(self.index) else "DOWN"
 
     def ifconfig(self, *args: str) -> str:
-        """Mininet's `link NODE NODE up|down`; Mininet's own runs ifconfig."""
+        """Carry out Mininet's `link NODE NODE up|down`; Mininet's own runs ifconfig."""
         return self.node.cmd("ip link set dev", self.name, *args)
 
     def requests(self) -> Iterator[rtnetlink.Message]:
-        """This interface up, with its addresses, and the other end's as neighbours."""
+        """Yield requests: this interface up, its addresses, the other end's as neighbours."""
         yield rtnetlink.up(self.index)
         for ip in self.all4:
             yield rtnetlink.address(self.index, ip, int(self.prefixLen))
-        for ip in reversed(
-            self.all6
-        ):  # where nothing else decides, Linux connects from the IPv6 address that was added last
+        # Where nothing else decides, Linux connects from the IPv6 address that was added last.
+        for ip in reversed(self.all6):
             yield rtnetlink.address(self.index, ip, 64)
         for ip in self.peer.all4 + self.peer.all6:
             yield rtnetlink.neighbour(self.index, ip, self.peer.mac)
 
 
 class Veth(Link):
-    """A link whose ends are made straight in the namespaces of their nodes.
+    """A link whose ends are made in the namespaces of their nodes.
 
     Args:
         node1, node2: the nodes.
         subnet: the IPv4 network of the link, e.g. ``10.0.1.0/24``; `ip6_of` gives the IPv6 one.
         hosts1, hosts2: host numbers in it, the main one first, for either end.
         mtu: of both ends, in bytes.
-        now: make it at once, as Mininet expects; False leaves that to whoever makes many at once.
+        now: make it at once, as Mininet expects; False: the caller makes many at once.
     """
 
     def __init__(
@@ -139,7 +138,7 @@ class Veth(Link):
             rtnetlink.carry_out([self.request()])
 
     def request(self) -> rtnetlink.Message:
-        """What makes this link."""
+        """Build the request that makes this link."""
         one, other = (rtnetlink.End(i.name, i.index, i.mac, i.node.namespace) for i in (self.intf1, self.intf2))
         return rtnetlink.veth(one, other, self.mtu)
 
@@ -151,7 +150,7 @@ class Node(mininet.node.Node):
         name: e.g. ``client``.
         namespace: a file descriptor of a network namespace that the node shall be; it then owns it,
             and starts a shell only when a command is run in it. None: Mininet's way, a shell in a
-            namespace of its own.
+            new namespace.
         routes: (destination, prefix length, name of the next node) to the networks that it is not
             itself in; filled in by `Topology`.
 
@@ -200,11 +199,14 @@ class Node(mininet.node.Node):
         return self.ip6 if family == 6 else self.ip4
 
     def addresses(self, family: int = 4) -> list[str]:
-        """All addresses of the main interface, the main one first: what the node may connect from."""
+        """List the addresses of the main interface, the main one first.
+
+        The node may connect from each of them.
+        """
         return self.interfaces[0].all6 if family == 6 else self.interfaces[0].all4
 
     def interface_to(self, other: str) -> Interface:
-        """The interface at whose other end the node `other` is.
+        """Return the interface that is linked to the node `other`.
 
         Raises:
             UsageError: there is no such link (``no-such-link``).
@@ -217,38 +219,48 @@ class Node(mininet.node.Node):
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """This thread is in the node's network namespace for the block. May be nested, also with
-        other nodes.
+        """Switch this thread into the node's network namespace for the block.
+
+        May be nested, also with other nodes.
         """
         with inside_network_namespace(self.namespace):
             yield
 
     def socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> socket.socket:
-        """A socket that belongs to this node, wherever it is used from; blocking, as
-        `socket.socket` makes it.
+        """Open a socket that belongs to this node, wherever it is used from.
+
+        It is blocking, as `socket.socket` makes it.
         """
         with self.inside():
             return socket.socket(family, type, proto)
 
     def read_sysctl(self, name: str) -> str:
-        """A sysctl of this node, e.g. ``net.ipv4.tcp_timestamps``. Raises FileNotFoundError where
-        the kernel does not have it.
+        """Read a sysctl of this node, for example ``net.ipv4.tcp_timestamps``.
+
+        Blanks in it are single. Raises FileNotFoundError if the kernel lacks it.
         """
         with self.inside():
-            return _sysctl(name).read_text().strip()
+            value = sysctl.read(name)
+        if value is None:
+            raise FileNotFoundError(errno.ENOENT, "this kernel has no such sysctl", name)
+        return value
 
     def write_sysctl(self, name: str, value: object) -> None:
-        """Set a sysctl of this node. Raises OSError, FileNotFoundError where the kernel does not
-        have it.
+        """Write a sysctl of this node.
+
+        Raises OSError; FileNotFoundError if the kernel lacks it.
         """
         with self.inside():
-            _sysctl(name).write_text(f"{value}")
+            sysctl.write(name, f"{value}")
         self.written.append((name, f"{value}"))
 
     def configure(self) -> None:
-        """Addresses, neighbours, routes, checksums: everything but the links, which are there."""
-        # Not earlier: an interface that comes to a router joins the group of all routers, and tells
-        # everybody.
+        """Apply addresses, neighbours, routes, checksums.
+
+        The links are there already.
+        """
+        # Not earlier: an interface that comes to a router joins the group of all routers, and sends
+        # a report.
         self.write_sysctl("net.ipv4.ip_forward", int(self.forwards))
         self.write_sysctl("net.ipv6.conf.all.forwarding", int(self.forwards))
         with self.inside():
@@ -256,7 +268,7 @@ class Node(mininet.node.Node):
             rtnetlink.fill_in_checksums(interface.name for interface in self.interfaces)
 
     def requests(self) -> Iterator[rtnetlink.Message]:
-        """What `configure` asks of the kernel."""
+        """Yield the requests of `configure` to the kernel."""
         yield rtnetlink.up(rtnetlink.LOOPBACK)
         for interface in self.interfaces:
             yield from interface.requests()
@@ -266,19 +278,21 @@ class Node(mininet.node.Node):
             yield rtnetlink.route(interface.index, destination, prefix, via)
 
     def wait_ready(self) -> None:
-        """Return when all interfaces carry, and all addresses answer; the other ends must be
-        configured, too.
+        """Return when all interfaces have a carrier and all addresses are in use.
+
+        The other ends must be configured, too.
         """
         with self.inside():
             rtnetlink.wait_ready([i.index for i in self.interfaces], self.owned6())
 
     def owned6(self) -> list[str]:
-        """Every IPv6 address of the node."""
+        """List every IPv6 address of the node."""
         return [ip for interface in self.interfaces for ip in interface.all6]
 
     def close(self) -> None:
-        """End the shell, if there is one, and let go of the namespace: the kernel removes what is
-        in it.
+        """End the shell, if there is one, and close the namespace.
+
+        The kernel removes its content.
         """
         if self.shell:
             super().terminate()
@@ -289,24 +303,26 @@ class Node(mininet.node.Node):
     # What Mininet calls.
 
     def config(self, **_mininet: object) -> dict[str, object]:
-        """Mininet's own way to configure a node, once its links are there."""
+        """Configure the node once its links are there; the name is Mininet's."""
         self.configure()
         return {}
 
     def terminate(self) -> None:
-        """Mininet's word for `close`."""
+        """Close the node; the name is Mininet's."""
         self.close()
 
     def startShell(self, mnopts: str | None = None) -> None:  # noqa: N802
-        """Start the shell, unless the node has been given its namespace: then the first command
-        does.
+        """Start the shell, unless the node has been given its namespace.
+
+        Then the first command starts it.
         """
         if self.namespace < 0:
             super().startShell(mnopts)
 
     def cmd(self, *args: Any, **kwargs: Any) -> str:
-        """Run a command in the node's shell and return what it prints. For people at a prompt;
-        experiments start no processes.
+        """Run a command in the node's shell and return what it prints.
+
+        For people at a prompt; experiments start no processes.
         """
         self._need_shell()
         return super().cmd(*args, **kwargs)
@@ -317,12 +333,12 @@ class Node(mininet.node.Node):
         super().sendCmd(*args, **kwargs)
 
     def popen(self, *args: Any, **kwargs: Any) -> Any:
-        """A process in the node, as `subprocess.Popen`."""
+        """Start a process in the node, as `subprocess.Popen`."""
         self._need_shell()
         return super().popen(*args, **kwargs)
 
     def give_up_shell(self) -> None:
-        """Let go of a shell that has ended; the next command starts another."""
+        """Close the pipes of a shell that has ended; the next command starts another."""
         self.stdin.close()
         os.close(self.slave)
         self.shell, self.waiting = None, False
@@ -334,8 +350,9 @@ class Node(mininet.node.Node):
 
 
 def ip6_of(subnet: IPv4Network, host: int) -> str:
-    """The IPv6 address that goes with an IPv4 one: host 254 of 10.2.1.0/24 is fd00:0:2:1::254,
-    written alike.
+    """Return the IPv6 address that goes with an IPv4 one.
+
+    Host 254 of 10.2.1.0/24 is fd00:0:2:1::254, written alike.
     """
     _, zone, number, _ = subnet.network_address.packed
     return str(ip_interface(f"fd00:0:{zone}:{number}::{host}/64").ip)
@@ -343,7 +360,3 @@ def ip6_of(subnet: IPv4Network, host: int) -> str:
 
 def _mac(subnet: IPv4Network, host: int) -> str:
     return ":".join(f"{byte:02x}" for byte in (2, 0, *subnet[host].packed))
-
-
-def _sysctl(name: str) -> Path:
-    return Path("/proc/sys", *name.split("."))

@@ -1,4 +1,4 @@
-"""What a node can be: an endpoint, a router, the wire, a NAT gateway, a proxy, a balancer."""
+"""Roles of nodes: endpoint, router, wire, NAT gateway, proxy, balancer."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from twlab.network.nodes import Node, Role
 
 
 class Endpoint(Node):
-    """Where applications run: it forwards nothing."""
+    """A node where applications run; it forwards nothing."""
 
 
 class Router(Node):
-    """Forwards IPv4 and IPv6."""
+    """A node that forwards IPv4 and IPv6."""
 
     role: Role = "router"
     forwards = True
@@ -27,8 +27,10 @@ class WireNode(Router):
 
 
 class Proxy(Endpoint):
-    """An endpoint between two networks. Connections end here and others begin; only pings pass
-    through, so that a ``pingall`` reaches everybody."""
+    """An endpoint between two networks: connections end here, and others begin.
+
+    It forwards pings only, so that a ``pingall`` reaches every node.
+    """
 
     forwards = True
 
@@ -45,12 +47,11 @@ class Proxy(Endpoint):
 
 
 class Gateway(Router):
-    """A NAT gateway: what leaves towards `outside` carries the gateway's own address there, IPv4
-    and IPv6 alike.
+    """A NAT gateway: packets that leave towards `outside` carry its address there.
 
-    From outside, only answers come in, and pings. Outside nodes have routes to the networks behind,
-    as hosts on the Internet have a default route: what they send there reaches the gateway, and
-    goes no further.
+    IPv4 and IPv6 alike. From outside it lets in answers and pings only. Outside nodes have routes
+    to the networks behind, as hosts on the Internet have a default route: a packet that they send
+    there reaches the gateway, which drops it.
 
     Args:
         outside: name of the node on the outside.
@@ -72,7 +73,7 @@ class Gateway(Router):
             nftables.apply(self.ruleset())
 
     def ruleset(self) -> str:
-        """The gateway's nftables rules."""
+        """Return the gateway's nftables rules."""
         out = self.interface_to(self.outside).name
         return f"""
             table inet gateway {{
@@ -91,8 +92,9 @@ class Gateway(Router):
 
 
 class Balancer(Router):
-    """Holds a virtual address in front of several servers, each of which answers for it; `point_at`
-    says which one does now.
+    """A router with a virtual address in front of several servers.
+
+    Each of them can answer for the address; `point_at` chooses.
 
     Args:
         virtual: (IPv4, IPv6), the virtual address.
@@ -118,8 +120,9 @@ class Balancer(Router):
         self.point_at(self.first)
 
     def point_at(self, server: str) -> None:
-        """From now on, what is sent to the virtual address goes to `server`. Raises UsageError:
-        there is no link to it.
+        """Send packets for the virtual address to `server` from now on.
+
+        Raises UsageError if there is no link to it.
         """
         interface = self.interface_to(server)
         ip4, ip6 = self.virtual
@@ -133,7 +136,7 @@ class Balancer(Router):
 
 
 class VirtualServer(Endpoint):
-    """One of the servers behind a virtual address: it has that address beside its own.
+    """A server behind a virtual address, which it has beside its main one.
 
     Args:
         virtual: (IPv4, IPv6), the virtual address.

@@ -1,49 +1,20 @@
-"""A plan in plain words: what to do, and why. Pure."""
+"""Writes a plan's advice: sentences that say what to do, and why."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from twlab.planner.demand import LINUX_TIME_WAIT_S, ORIGIN, REUSE_LOOPBACK, REUSE_ON, Demand
+from twlab.planner.ways import RECOMMENDED, Way
 from twlab.ports import PortChoice
-
-if TYPE_CHECKING:
-    from twlab.planner.plan import Way
 
 _BUSY = 0.1  # processors: less than that is not worth a sentence
 ROOM = 1.25  # how far above the rate a ceiling should be, since neither arrivals nor origins are even
-# What costs no correctness first. Shortening comes after all of these, if it comes.
-_BEST = (
-    "keep-alive",
-    "wider-range",
-    "more-sources",
-    "more-origin-ports",
-    "tw-reuse",
-    "bind-no-port",
-    "named-ports",
-    "origin-closes-first",
-)
-_WHY = {
-    "keep-alive": "it saves the handshakes, too, and every closed connection keeps its whole TIME_WAIT; see that the pool serves all clients "
-    "(most proxies keep one for each client by default)",
-    "wider-range": "one sysctl, and every closed connection keeps its whole TIME_WAIT; see that no service listens in the range",
-    "more-sources": "every closed connection keeps its whole TIME_WAIT",
-    "more-origin-ports": "every closed connection keeps its whole TIME_WAIT; a proxy that calls bind() before connect() needs "
-    "IP_BIND_ADDRESS_NO_PORT, or all origins share one range",
-    "tw-reuse": "a port is taken over after a second, from above the old connection's numbers and with PAWS on guard (scenario tw-reuse-safe); "
-    "it needs timestamps at both ends, and a proxy that lets connect() choose the port",
-    "bind-no-port": "one socket option (Linux 4.2; HAProxy, nginx and curl set it), and origins share the ports again",
-    "named-ports": "with timestamps Linux opens a four-tuple again at once, with PAWS on guard (scenario tw-reuse-safe, arm bound-port); name ports "
-    "outside ip_local_port_range, where no neighbour takes them, and set SO_REUSEADDR",
-    "origin-closes-first": "the TIME_WAIT is then at the origin, whose listening port it does not use up. The origin has to close at once: asked "
-    "to by a header, nginx and many others close too, and whichever is first has the TIME_WAIT, which is luck (docs/findings/proxies.md)",
-}
 
 
 def advise(demand: Demand, asked: Way, ways: Mapping[str, Way], longest_s: float) -> list[str]:
-    """The recommendation, a sentence or two each, the most important first.
+    """Write the recommendation, a sentence or two each, the most important first.
 
     Args:
         asked: the present way.
@@ -64,7 +35,8 @@ def advise(demand: Demand, asked: Way, ways: Mapping[str, Way], longest_s: float
 def _situation(demand: Demand, asked: Way) -> str:
     used = demand.rate_per_s * asked.hold_s
     text = (
-        f"{demand.rate_per_s:,.6g} connections a second, each of which keeps its four-tuple for {asked.hold_s:,.6g} s, use {used:,.0f} four-tuples; "
+        f"{demand.rate_per_s:,.6g} connections a second, each of which keeps its four-tuple for "
+        f"{asked.hold_s:,.6g} s, use {used:,.0f} four-tuples; "
         f"there are {demand.four_tuples:,}."
     )
     answer = asked.answer(demand.rate_per_s)
@@ -73,10 +45,15 @@ def _situation(demand: Demand, asked: Way) -> str:
     if answer == "at the edge":
         timers = f"on the timers, which may end {demand.late_s:.2f} s late, and " if demand.late_s >= 0.01 else ""
         return (
-            f"It is at the edge: {text} Up to {asked.sustained_per_s:,.1f} a second the ports suffice for certain; above {asked.ceiling_per_s:,.1f} "
-            f"connects fail with {_call(asked.error)}. Between the two it depends {timers}on the 2 % to which a ceiling is measured."
+            f"It is at the edge: {text} Up to {asked.sustained_per_s:,.1f} a second the ports suffice for "
+            f"certain; above {asked.ceiling_per_s:,.1f} "
+            f"connects fail with {_call(asked.error)}. Between the two it depends {timers}on the 2 % to which a "
+            "ceiling is measured."
         )
-    return f"It does not suffice: {text} {1 - asked.ceiling_per_s / demand.rate_per_s:.1%} of the connects would fail with {_call(asked.error)}."
+    return (
+        f"It does not suffice: {text} {1 - asked.ceiling_per_s / demand.rate_per_s:.1%} of the connects would "
+        f"fail with {_call(asked.error)}."
+    )
 
 
 def _what_to_do(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str]:
@@ -92,30 +69,35 @@ def _what_to_do(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str
     better = asked.ceiling_per_s * 1.01
     good = [
         name
-        for name in _BEST
+        for name in RECOMMENDED
         if ways[name].serves(demand.rate_per_s, ROOM)
         and ways[name].ceiling_per_s > better
         and (name != "keep-alive" or demand.keep_alive)
     ]
     if not good:
-        alone = f"None of the ways out suffices by itself with {ROOM - 1:.0%} to spare. Combine them: their factors multiply "
+        alone = (
+            f"None of the ways out suffices by itself with {ROOM - 1:.0%} to spare. Combine them: their "
+            "factors multiply "
+        )
         many = math.ceil(demand.rate_per_s * ROOM * asked.hold_s / (demand.four_tuples / demand.sources))
         kept = "kept connections x " if demand.keep_alive else ""
         return [
             alone
             + f"({kept}source addresses x ports of the origin x range). {many:,} source addresses in all would do."
         ]
-    lines = [f"First: {ways[good[0]].change} ({_up_to(ways[good[0]])}): {_WHY[good[0]]}."]
-    return lines + [f"Or: {ways[name].change} ({_up_to(ways[name])}): {_WHY[name]}." for name in good[1:]]
+    lines = [f"First: {ways[good[0]].change} ({_up_to(ways[good[0]])}): {RECOMMENDED[good[0]]}."]
+    return lines + [f"Or: {ways[name].change} ({_up_to(ways[name])}): {RECOMMENDED[name]}." for name in good[1:]]
 
 
 def _who_binds(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str]:
-    """bind() before connect(): of the proxy, and of a neighbour."""
+    """Write about bind() before connect(), of the proxy and of neighbours."""
     lines, first = [], ways["bind-first"]
     if demand.choice == PortChoice.BIND:
         lines.append(
-            "After bind() to port 0 a port serves one connection at a time, to whichever origin, and tcp_tw_reuse does not apply: bind() fails with "
-            "EADDRINUSE. IP_BIND_ADDRESS_NO_PORT mends both (arms tw-reuse-bind-no-port and more-origin-ports of twlab alternatives)."
+            "After bind() to port 0 a port serves one connection at a time, to whichever origin, and "
+            "tcp_tw_reuse does not apply: bind() fails with "
+            "EADDRINUSE. IP_BIND_ADDRESS_NO_PORT mends both (arms tw-reuse-bind-no-port and more-origin-ports of "
+            "twlab alternatives)."
         )
     elif (
         demand.closes_first != ORIGIN
@@ -129,48 +111,62 @@ def _who_binds(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str]
             else "the rate is at the edge, and past it bind() fails with EADDRINUSE"
         )
         lines.append(
-            f"All this holds where connect() chooses the port. If the proxy calls bind() to port 0 first, as many do once they are given a source "
-            f"address, or where a kernel shares no port between destinations: {first.ceiling_per_s:,.1f} a second, and {fails}. "
+            "All this holds where connect() chooses the port. If the proxy calls bind() to port 0 first, as many "
+            "do once they are given a source "
+            f"address, or where a kernel shares no port between destinations: {first.ceiling_per_s:,.1f} a "
+            f"second, and {fails}. "
             "IP_BIND_ADDRESS_NO_PORT mends it, or a range of named ports."
         )
     if demand.neighbour_per_s:
         lines.append(
-            f"Neighbours that bind first keep {demand.taken_by_neighbour:,} ports from every connect() of this machine, to any destination, until "
-            "their TIME_WAIT ends; tcp_tw_reuse does not open them. Have them set IP_BIND_ADDRESS_NO_PORT, or give either side a separate range: "
-            f"IP_LOCAL_PORT_RANGE, or named ports outside ip_local_port_range (then {ways['separate-range'].ceiling_per_s:,.1f} a second)."
+            f"Neighbours that bind first keep {demand.taken_by_neighbour:,} ports from every connect() of this "
+            "machine, to any destination, until "
+            "their TIME_WAIT ends; tcp_tw_reuse does not open them. Have them set IP_BIND_ADDRESS_NO_PORT, or "
+            "give either side a separate range: "
+            "IP_LOCAL_PORT_RANGE, or named ports outside ip_local_port_range (then "
+            f"{ways['separate-range'].ceiling_per_s:,.1f} a second)."
         )
     return lines
 
 
 def _processor(demand: Demand, asked: Way) -> list[str]:
-    """What connect() costs past half the range."""
+    """Write about the processor time of connect() past half the range."""
     if asked.search_cores < _BUSY:
         return []
     text = (
-        f"The range is {asked.full_share:.0%} full. From half of it on connect() passes over all taken ports of one parity before it tries the "
-        f"other: some {asked.search_cores:.1g} processors are busy with that at this rate, before any connect fails. Stay below half (more source "
-        "addresses, origins or ports), or set IP_LOCAL_PORT_RANGE, which is searched without that detour (docs/findings/ceiling.md)."
+        f"The range is {asked.full_share:.0%} full. From half of it on connect() passes over all taken ports of "
+        "one parity before it tries the "
+        f"other: some {asked.search_cores:.1g} processors are busy with that at this rate, before any connect "
+        "fails. Stay below half (more source "
+        "addresses, origins or ports), or set IP_LOCAL_PORT_RANGE, which is searched without that detour "
+        "(docs/findings/ceiling.md)."
     )
     return [text]
 
 
 def _reuse(demand: Demand) -> list[str]:
-    """What tcp_tw_reuse does here, where it is on."""
+    """Write what tcp_tw_reuse does here, where it is on."""
     if demand.closes_first == ORIGIN:
         return []
     if demand.tw_reuse == REUSE_LOOPBACK:
         if demand.loopback:
             return [
-                "On loopback tcp_tw_reuse=2, Linux's default, already applies to 127.0.0.0/8 and ::1; to the machine's other addresses it does not."
+                (
+                    "On loopback tcp_tw_reuse=2, Linux's default, already applies to 127.0.0.0/8 and ::1; to the "
+                    "machine's other addresses it does not."
+                )
             ]
         return []
     if demand.tw_reuse != REUSE_ON:
         return []
     if demand.reuses:
-        text = "If connect() fails with EADDRNOTAVAIL all the same, look for one of three (docs/findings/answers.md): timestamps off at the origin (TWRecycled "
+        text = (
+            "If connect() fails with EADDRNOTAVAIL all the same, look for one of three (docs/findings/answers.md): "
+            "timestamps off at the origin (TWRecycled "
+        )
         return [
-            text
-            + "does not grow); a port taken by bind() first, by the proxy or a neighbour; connections that are open, and not closed yet."
+            text + "does not grow); a port taken by bind() first, by the proxy or a neighbour; connections that are "
+            "open, and not closed yet."
         ]
     why = (
         "timestamps are off"
@@ -193,22 +189,34 @@ def _how_low(demand: Demand, asked: Way, longest_s: float) -> list[str]:
         return ["The length of TIME_WAIT does not matter to these ports, which are taken over before it ends."]
     if longest_s <= 0:
         return [
-            "No length of TIME_WAIT would help: the connections that are open at a time need more four-tuples than there are."
+            (
+                "No length of TIME_WAIT would help: the connections that are open at a time need more four-tuples "
+                "than there are."
+            )
         ]
     length = f"The ports suffice with a TIME_WAIT of up to {longest_s:,.4g} s"
     if longest_s >= LINUX_TIME_WAIT_S and asked.answer(demand.rate_per_s) == "at the edge":
         lines = [
-            f"{length}, if it is kept to the tick; Linux's timers may make {demand.time_wait_s + demand.late_s:,.2f} s of yours."
+            (
+                f"{length}, if it is kept to the tick; Linux's timers may make "
+                f"{demand.time_wait_s + demand.late_s:,.2f} s of yours."
+            )
         ]
     elif longest_s >= LINUX_TIME_WAIT_S:
         lines = [f"{length}; Linux's 60 s need not be shortened."]
     elif longest_s < demand.delay_s:
         lines = [
-            f"{length}. Do not go there: a segment may be {demand.delay_s:g} s old, and would meet the next connection of its four-tuple."
+            (
+                f"{length}. Do not go there: a segment may be {demand.delay_s:g} s old, and would meet the next "
+                "connection of its four-tuple."
+            )
         ]
     else:
         lines = [
-            f"{length}, which a segment of {demand.delay_s:g} s does not outlive; still it is the last of the ways out, not the first."
+            (
+                f"{length}, which a segment of {demand.delay_s:g} s does not outlive; still it is the last of the "
+                "ways out, not the first."
+            )
         ]
     if _too_short(demand):
         guard = (
@@ -217,7 +225,8 @@ def _how_low(demand: Demand, asked: Way, longest_s: float) -> list[str]:
             else "without timestamps nothing stops it (scenario stale-data)"
         )
         lines.append(
-            f"The TIME_WAIT of {demand.time_wait_s:g} s asked for is shorter than the oldest segment, {demand.delay_s:g} s: {guard}."
+            f"The TIME_WAIT of {demand.time_wait_s:g} s asked for is shorter than the oldest segment, "
+            f"{demand.delay_s:g} s: {guard}."
         )
     return lines
 
@@ -225,12 +234,19 @@ def _how_low(demand: Demand, asked: Way, longest_s: float) -> list[str]:
 def _what_not(demand: Demand, asked: Way) -> list[str]:
     if asked.serves(demand.rate_per_s, ROOM):
         return []
-    worse = "Not, though they sustain the rate: tcp_tw_recycle (shuts out clients behind NAT: recycle-nat), SO_LINGER 0 (cuts data off: "
-    worse += "linger-truncation), a low tcp_max_tw_buckets (no TIME_WAIT at all, unannounced: overflow). And not tcp_fin_timeout (another timer: "
+    worse = (
+        "Not, though they sustain the rate: tcp_tw_recycle (shuts out clients behind NAT: recycle-nat), "
+        "SO_LINGER 0 (cuts data off: "
+    )
+    worse += (
+        "linger-truncation), a low tcp_max_tw_buckets (no TIME_WAIT at all, unannounced: overflow). And not "
+        "tcp_fin_timeout (another timer: "
+    )
     lines = [worse + "fin-timeout-myth)."]
     if not demand.all_timestamps:
         lines.append(
-            "Switch timestamps on at both ends: they are what makes any early reuse of a four-tuple bearable, and tcp_tw_reuse needs them."
+            "Switch timestamps on at both ends: they are what makes any early reuse of a four-tuple bearable, "
+            "and tcp_tw_reuse needs them."
         )
     return lines
 

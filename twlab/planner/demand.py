@@ -1,13 +1,13 @@
-"""What is asked of a proxy, and what of its ports and four-tuples there is for that. Pure.
+"""The demand on a proxy, and the ports and four-tuples that there are for it.
 
-Which ports connect() finds, and how many connections share one, depends on how the port is chosen
+How connect() finds a port, and how many connections share one, depends on how the port is chosen
 (`twlab.ports.PortChoice`):
 
-- connect() alone, IP_BIND_ADDRESS_NO_PORT, and a named port share it between destinations; bind()
+- connect() alone, IP_BIND_ADDRESS_NO_PORT and a named port share it between destinations; bind()
   to port 0 does not;
 - of an odd number of ports each search leaves one out (`twlab.ports.usable`);
 - reserved ports (ip_local_reserved_ports) are passed over;
-- a port that a neighbour on the same machine took by bind() first is closed to every other program
+- a port that a neighbour on the same machine took by bind() first is closed to all other programs
   until its TIME_WAIT ends.
 """
 
@@ -18,7 +18,7 @@ import re
 from dataclasses import dataclass
 
 from twlab.errors import UsageError
-from twlab.ports import LINUX_PORTS, PortChoice, usable
+from twlab.ports import LINUX_PORTS, LINUX_RANGE, PortChoice, usable
 
 PROXY, ORIGIN = "proxy", "origin"
 LINUX_TIME_WAIT_S = 60.0
@@ -44,7 +44,7 @@ def late_s(time_wait_s: float, hz: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class Demand:
-    """What is asked of the proxy.
+    """The demand on a proxy.
 
     Attributes:
         rate_per_s: new connections to the origins, a second.
@@ -65,9 +65,10 @@ class Demand:
         keep_alive: connections could be kept for more than one request.
         closes_first: ``proxy`` or ``origin``: which of them keeps the TIME_WAIT.
         timestamps: both ends use TCP timestamps ...
-        without_timestamps: ... but for so many of the origins.
+        without_timestamps: ... except for this number of origins.
         throughput: bytes a second that an open connection carries in one direction.
-        delay_s: the oldest segment that the network may still deliver, and that is to do no harm.
+        delay_s: age of the oldest segment that the network may still deliver, and that may do no
+            harm.
         window: receive window in bytes.
         late_share: share of connections that leave a segment of such an age behind. An assumption;
             results are proportional to it.
@@ -105,20 +106,21 @@ class Demand:
         for name, (low, high, wanted) in _BOUNDS.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:  # also false for nan
-                raise _bad(f"{name}={value} is not possible: {wanted} is wanted")
+                raise _bad(f"{name}={value} is out of range: expected {wanted}")
         if self.port_low > self.port_high:
             raise UsageError(
                 f"ports {self.port_low}-{self.port_high}: the first is above the last",
-                "e.g. --ports 32768-60999",
+                f"for example --ports {LINUX_RANGE}",
                 "bad-plan",
             )
         if self.closes_first not in (PROXY, ORIGIN):
-            raise _bad(f"closes_first={self.closes_first} is not possible: proxy or origin is wanted")
+            raise _bad(f"closes_first={self.closes_first} is out of range: expected proxy or origin")
         if self.choice not in list(PortChoice):
-            raise _bad(f"choice={self.choice} is not possible: {', '.join(PortChoice)} is wanted")
+            raise _bad(f"choice={self.choice} is out of range: expected {', '.join(PortChoice)}")
         if self.busiest is not None and self.busiest < 1 / self.origins:
             raise _bad(
-                f"busiest={self.busiest:g} is not possible: of {self.origins} origins the busiest has at least {1 / self.origins:.4g}"
+                f"busiest={self.busiest:g} is not possible: of {self.origins} origins the busiest has at least "
+                f"{1 / self.origins:.4g}"
             )
         if self.without_timestamps > self.origins:
             raise _bad(
@@ -132,62 +134,65 @@ class Demand:
 
     @property
     def way_of_choice(self) -> PortChoice:
-        """`choice` as a value of its type."""
+        """`choice` as a `PortChoice`."""
         return PortChoice(self.choice)
 
     @property
     def set_aside(self) -> int:
-        """Ports of the range that are reserved."""
+        """Number of ports of the range that are reserved."""
         return len([port for port in _ports_in(self.reserved) if self.port_low <= port <= self.port_high])
 
     @property
     def taken_by_neighbour(self) -> int:
-        """Ports that neighbours which bind first have in use or in TIME_WAIT."""
+        """Number of ports that neighbours which bind first hold, open or in TIME_WAIT."""
         return math.ceil(self.neighbour_per_s * (self.time_wait_s + self.life_s))
 
     @property
     def ports(self) -> int:
-        """Ports of the range that are found."""
+        """Number of ports of the range that are found."""
         return usable(self.port_high - self.port_low + 1, self.way_of_choice) - self.set_aside - self.taken_by_neighbour
 
     @property
     def destinations(self) -> float:
-        """How many origins share a port; fewer where one is busier, 1 after bind()."""
+        """Number of origins that share a port; fewer if one is busier, 1 after bind()."""
         if self.choice == PortChoice.BIND:
             return 1.0
         return float(self.origins) if self.busiest is None else 1 / self.busiest
 
     @property
     def four_tuples(self) -> int:
-        """What there is to use."""
+        """Number of four-tuples there are."""
         return max(1, math.floor(self.ports * self.sources * self.destinations + 1e-9))
 
     @property
     def all_timestamps(self) -> bool:
-        """Every origin uses timestamps."""
+        """Whether every origin uses timestamps."""
         return self.timestamps and not self.without_timestamps
 
     @property
     def reuses(self) -> bool:
-        """Whether tcp_tw_reuse applies: connect() chooses the port, both ends have timestamps."""
+        """Whether tcp_tw_reuse applies.
+
+        It does where connect() chooses the port and both ends have timestamps.
+        """
         on = self.tw_reuse == REUSE_ON or (self.tw_reuse == REUSE_LOOPBACK and self.loopback)
         return on and self.all_timestamps and self.choice in (PortChoice.CONNECT, PortChoice.NO_PORT, PortChoice.RANGE)
 
     @property
     def kept_s(self) -> float:
-        """How long a four-tuple stays shut after the close."""
+        """Seconds for which a four-tuple stays closed after its connection."""
         if self.closes_first == ORIGIN or (self.choice == PortChoice.EXPLICIT and self.all_timestamps):
             return 0.0
         return min(REUSE_S, self.time_wait_s) if self.reuses else self.time_wait_s
 
     @property
     def late_s(self) -> float:
-        """By how much the kernel's timer may end that late."""
+        """Seconds by which the kernel's timer may end that late."""
         return late_s(self.time_wait_s, self.hz) if self.kept_s == self.time_wait_s else 0.0
 
     @property
     def hold_s(self) -> float:
-        """How long one connection keeps its four-tuple."""
+        """Seconds for which one connection keeps its four-tuple."""
         return self.life_s + self.kept_s
 
 
@@ -207,8 +212,8 @@ def _ports_in(text: str) -> set[int]:
         low, high = (int(match[1]), int(match[2] or match[1])) if match else (1, 0)
         if not 1 <= low <= high <= 65_535:
             raise UsageError(
-                f"reserved={text}: {part!r} is no port and no range of ports",
-                "e.g. --reserved 8080,9000-9100",
+                f"reserved={text}: {part!r} is not a port or a range of ports",
+                "for example --reserved 8080,9000-9100",
                 "bad-plan",
             )
         found.update(range(low, high + 1))
@@ -216,13 +221,13 @@ def _ports_in(text: str) -> set[int]:
 
 
 _BOUNDS: dict[str, tuple[float, float, str]] = {
-    "rate_per_s": (1e-3, 1e7, "a number of connections a second, 0.001 to 10,000,000,"),
+    "rate_per_s": (1e-3, 1e7, "connections a second, from 0.001 to 10,000,000"),
     "origins": (1, 1_000_000, "a number of origins from 1 to 1,000,000"),
     "busiest": (1e-6, 1, "a share from 0.000001 to 1"),
     "sources": (1, 65_536, "a number of source addresses from 1 to 65,536"),
     "port_low": (1, 65_535, "a port from 1 to 65535"),
     "port_high": (1, 65_535, "a port from 1 to 65535"),
-    "neighbour_per_s": (0, 1e7, "a number of connections a second, 0 to 10,000,000,"),
+    "neighbour_per_s": (0, 1e7, "connections a second, from 0 to 10,000,000"),
     "time_wait_s": (0.001, 3600, "a number of seconds from 0.001 to 3600"),
     "tw_reuse": (0, 2, "0, 1 or 2"),
     "hz": (24, 10_000, "a number of ticks a second from 24 to 10,000"),

@@ -1,17 +1,16 @@
-"""What can still go wrong, and how likely it is: a formula each, its source, and the scenario that
-demonstrates it. Pure.
+"""Remaining hazards and their probabilities: formula, source, scenario.
 
-All probabilities are per connection, and rest on the same few assumptions, so that they can be
+All probabilities are per connection, and rest on the same assumptions, so that they can be
 compared:
 
 - a share of the connections leaves a segment behind that arrives late; its age is anything up to
   the largest delay, all ages alike likely;
 - a four-tuple is open at a moment of no special kind with probability rate x life / four-tuples
   (Little's law);
-- loss strikes each segment by itself.
+- loss strikes each segment independently.
 
-They are estimates for choosing between alternatives. That the mechanism behind each is real is what
-the scenarios show.
+They are estimates for choosing between alternatives. The scenarios show that each mechanism is
+real.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ FIRST_FIN_AGAIN_S = 0.2  # Linux's least retransmission timeout, which doubles e
 
 @dataclass(frozen=True, kw_only=True)
 class World:
-    """What hazards depend on.
+    """The quantities that hazards depend on.
 
     Attributes:
         rate_per_s: connections that come about, a second.
@@ -65,20 +64,22 @@ class World:
 
     @property
     def open_share(self) -> float:
-        """The probability that a four-tuple is open at some moment."""
+        """Probability that a four-tuple is open at some moment."""
         return min(1.0, self.rate_per_s * self.life_s / self.four_tuples)
 
     @property
     def outlives_quiet(self) -> float:
-        """The probability that a connection leaves a segment that arrives when its four-tuple may
-        be open again.
+        """Probability that a segment arrives when its four-tuple may be open again.
+
+        Per connection.
         """
         return self.late_share * max(0.0, 1 - self.quiet_s / self.delay_s)
 
     @property
     def overlaps(self) -> bool:
-        """Whether the clock of initial sequence numbers can have put a later connection where the
-        earlier one's numbers were.
+        """Whether a later connection can have the sequence numbers of the earlier one.
+
+        That depends on the clock of initial sequence numbers.
         """
         first, last = isn.PER_SECOND * (self.life_s + self.quiet_s), isn.PER_SECOND * (self.life_s + self.delay_s)
         turns = max(0, math.ceil((first - self.throughput * self.life_s - self.window) / SPACE))
@@ -107,8 +108,9 @@ class Kind(NamedTuple):
 
 
 class Hazard(NamedTuple):
-    """A hazard that remains: its kind's name, and how likely it is; `per_day` is None where it
-    strikes inbound connections.
+    """A hazard that remains: its kind's name and its probability.
+
+    `per_day` is None for a hazard of inbound connections.
     """
 
     name: str
@@ -116,8 +118,9 @@ class Hazard(NamedTuple):
     per_day: float | None
 
     def often(self) -> str:
-        """So many a day, or how long one takes, as a person says it; of inbound connections, which
-        share.
+        """Say how often it happens: a number a day, or the time that one takes.
+
+        Of inbound connections it says which share.
         """
         if self.per_day is None:
             return f"{self.per_connection:.0%} of inbound connects"
@@ -165,16 +168,18 @@ def _answered_late(world: World) -> float:
 KINDS: Mapping[str, Kind] = {
     "stale-data": Kind(
         "stale-data",
-        "the application reads bytes of a dead connection, and nobody sees an error",
-        "late share x (1 - quiet / delay) x rate x life / four-tuples x window / (15,625,000/s x (delay - quiet)); 0 with timestamps, "
+        "the application reads bytes of a dead connection, without an error at either end",
+        "late share x (1 - quiet / delay) x rate x life / four-tuples x window / (15,625,000/s x (delay - "
+        "quiet)); 0 with timestamps, "
         "and 0 as long as no connection outruns the clock of initial sequence numbers",
         "RFC 9293 3.4.1 and 3.6.1; RFC 6528; RFC 7323 5; Linux net/core/secure_seq.c (64 ns a tick)",
         _stale_data,
     ),
     "stale-data-unrelated-isn": Kind(
         "stale-data-unrelated-isn",
-        "the same behind a NAT or a virtual address, where initial sequence numbers have nothing to do with each other",
-        "late share x (1 - quiet / delay) x rate x life / four-tuples x window / 2^32, half with timestamps. A receiver that follows RFC 5961 "
+        "the same behind a NAT or a virtual address, where initial sequence numbers are unrelated",
+        "late share x (1 - quiet / delay) x rate x life / four-tuples x window / 2^32, half with timestamps. A "
+        "receiver that follows RFC 5961 "
         "wants a fitting acknowledgement number besides, which makes it rarer still",
         "RFC 9293 3.10.7.4; RFC 5961 5; RFC 7323 5",
         _unrelated,
@@ -188,8 +193,9 @@ KINDS: Mapping[str, Kind] = {
     ),
     "lost-last-ack": Kind(
         "lost-last-ack",
-        "the peer, whose FIN is answered by a RST, is told that its connection broke",
-        "loss x (1 - (1 - loss)^2)^n, where the n-th repeated FIN still meets TIME_WAIT: 0.2 s x (2^n - 1) <= TIME_WAIT",
+        "the peer, whose FIN is answered by a RST, reports a broken connection",
+        "loss x (1 - (1 - loss)^2)^n, where the n-th repeated FIN still meets TIME_WAIT: 0.2 s x (2^n - 1) <= "
+        "TIME_WAIT",
         "RFC 1323 B.2; RFC 6298; Linux TCP_RTO_MIN",
         _lost_last_ack,
     ),
@@ -202,7 +208,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "linger-truncation": Kind(
         "linger-truncation",
-        "the end of what was sent is lost, and the sender is told nothing",
+        "the end of the data is lost, and the sender gets no error",
         "at least the loss of one segment: nothing is repeated after the close",
         "RFC 9293 3.10.5; socket(7)",
         lambda world: world.loss_share,
@@ -210,7 +216,7 @@ KINDS: Mapping[str, Kind] = {
     "recycle-nat": Kind(
         "recycle-nat",
         "clients behind one NAT gateway cannot connect to this machine while another one's clock is ahead",
-        "1/2 for two machines whose clocks have nothing to do with each other; n machines: 1 - 1/n",
+        "1/2 for two machines whose clocks are unrelated; n machines: 1 - 1/n",
         "Linux 4.9 net/ipv4/tcp_metrics.c (tcp_peer_is_proven); measured on 4.9.154",
         lambda world: 0.5 if world.timestamps else 0.0,
         inbound=True,
@@ -218,7 +224,8 @@ KINDS: Mapping[str, Kind] = {
     "syn-into-time-wait": Kind(
         "syn-into-time-wait",
         "the origin's TIME_WAIT answers the SYN with an ACK; the connect succeeds a moment later, by way of a reset",
-        "0 with timestamps, or while no connection outruns the clock of initial sequence numbers before its four-tuple's turn comes again; else 1",
+        "0 with timestamps, or while no connection outruns the clock of initial sequence numbers before its "
+        "four-tuple's turn comes again; else 1",
         "RFC 1122 4.2.2.13; RFC 6191; Linux tcp_timewait_state_process",
         _answered_late,
     ),
@@ -226,7 +233,7 @@ KINDS: Mapping[str, Kind] = {
 
 
 def remaining(kinds: tuple[str, ...], world: World, share: float = 1.0, without: float = 0.0) -> list[Hazard]:
-    """Those of `kinds` that can happen in `world`, the likeliest first.
+    """List those of `kinds` that can happen in `world`, the likeliest first.
 
     Args:
         share: of the connections that are exposed to them.

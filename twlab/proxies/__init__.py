@@ -1,8 +1,7 @@
-"""HAProxy, nginx and Squid: how each reaches an origin, as configurations that are ready to copy,
-and each put to work on a node.
+"""HAProxy, nginx and Squid: configurations to copy, and running them on a node.
 
-A `Software` is one of the three. It knows several *ways* to reach the origin; each is a
-configuration that differs from the others only in what the way is about, with the reason beside it.
+A `Software` is one of the three. It knows several *ways* to reach the origin. Each is a
+configuration that differs from the others only in that way, with the reason beside it.
 `twlab.proxies.load_test` runs one under load.
 """
 

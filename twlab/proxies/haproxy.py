@@ -7,20 +7,23 @@ import re
 from twlab.proxies.software import PORT, Software, Upstream
 
 _TCP = """\
-    # Passes bytes on and knows no requests: each client's connection has one to the origin. A client that is done closes, HAProxy hands
-    # that on, and so closes first towards the origin: TIME_WAIT is here.
+    # Passes bytes on and knows no requests: each client's connection has one to the origin. A client that is
+    # done closes; HAProxy then closes its side, and so closes first towards the origin: TIME_WAIT is here.
     mode tcp
     option tcplog"""
 _HTTP = """\
-    # Knows requests, and keeps a connection to the origin for the client's next one (http-reuse safe, the default). What it does not
-    # keep it ends with RST, not FIN, once it has the whole answer: no TIME_WAIT.
+    # Knows requests, and keeps a connection to the origin for the client's next one (http-reuse safe, the
+    # default). A connection that it does not keep it ends with RST, not FIN, once it has the whole answer: no
+    # TIME_WAIT.
     mode http
     option httplog"""
 _BACKEND = {
     "http-close": "    # One request for each connection, on the side of the origin.\n    option http-server-close\n",
-    "http-reuse": "    # Any client's request may go out on any idle connection. Not for origins that tie a login to a connection (NTLM).\n"
+    "http-reuse": "    # Any client's request may go out on any idle connection. Not for origins that tie a "
+    "login to a connection (NTLM).\n"
     "    http-reuse always\n",
-    "nolinger": "    # RST instead of FIN, also before the origin has read everything: the manual's last resort.\n    option nolinger\n",
+    "nolinger": "    # RST instead of FIN, also before the origin has read everything: the manual's last "
+    "resort.\n    option nolinger\n",
 }
 
 
@@ -33,7 +36,8 @@ def _write(way: str, upstream: Upstream) -> str:
         sources = [f" source {source}" for source in upstream.sources]
     if way == "port-range":
         note = (
-            "    # HAProxy hands out these ports itself, and binds them with SO_REUSEADDR. Where the connection before used timestamps,\n"
+            "    # HAProxy hands out these ports itself, and binds them with SO_REUSEADDR. Where the connection "
+            "before used timestamps,\n"
             "    # Linux lets an application that names its port take it over from TIME_WAIT at once.\n"
         )
         sources = [f" source {upstream.sources[0]}:{upstream.ports[0]}-{upstream.ports[1]}"]

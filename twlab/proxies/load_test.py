@@ -1,4 +1,4 @@
-"""One way of one proxy, under load: what its clients see, what it says, and what the kernel counts."""
+"""Runs one way of one proxy under load, and observes clients, log and kernel."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ def under_load(
     keep_alive: bool = True,
     origin_closes: bool = False,
 ) -> Observation:
-    """Run `software` on the node ``proxy``, between ``client`` and ``server``, and have the client
-    ask at a steady rate.
+    """Run `software` between ``client`` and ``server`` under a steady load.
+
+    It runs on the node ``proxy``; the client sends the requests.
 
     Args:
         way: one of `software.ways`.
@@ -59,7 +60,8 @@ def under_load(
     if wanted.port_low and wanted.port_high and wanted.time_wait_s:
         count = wanted.port_high - wanted.port_low + 1
         lab.note(
-            f"{count} ports / {wanted.time_wait_s:g} s of TIME_WAIT: {count / wanted.time_wait_s:g} new connections a second, and no more"
+            f"{count} ports / {wanted.time_wait_s:g} s of TIME_WAIT: {count / wanted.time_wait_s:g} new "
+            "connections a second, and no more"
         )
     lab.step(f"{software.name} starts: {software.ways.get(way, way)}.")
     origins = [WebServer(lab.network["server"], lab.loop, port, hangs_up=origin_closes) for port in _ORIGIN_PORTS]
@@ -82,7 +84,8 @@ def under_load(
         while not clients.done and lab.now_s < until_s:
             if not lab.loop.wait_until(lambda: clients.done, _TOLD_EVERY_S):
                 lab.note(
-                    f"{clients.asked} requests: {clients.answers['200']} answered; {tcp_sockets.count(proxy)} sockets in TIME_WAIT"
+                    f"{clients.asked} requests: {clients.answers['200']} answered; {tcp_sockets.count(proxy)} "
+                    "sockets in TIME_WAIT"
                 )
         in_time_wait = sum(entry.remote_port in _ORIGIN_PORTS for entry in tcp_sockets.table(proxy))
         complaints = [
@@ -94,8 +97,8 @@ def under_load(
         lab.note(f"{software.name} says, for the first time: {first}")
     refused = clients.answers.total() - clients.answers["200"]
     if refused:
-        told = _ERROR.search(clients.first_refusal)
-        page = f"; its page says: {told[0].decode()}" if told else ""
+        found = _ERROR.search(clients.first_refusal)
+        page = f"; its page says: {found[0].decode()}" if found else ""
         lab.note(
             f"the first request that was not answered with 200 was sent after {clients.first_failure_s:.2f} s{page}"
         )
@@ -114,8 +117,9 @@ def under_load(
 
 @contextmanager
 def running(lab: Lab, node: Node, software: Software, way: str, upstream: Upstream) -> Iterator[Program]:
-    """`software` on `node`, ready for clients, for the block. Its configuration stands in the
-    transcript. Raises as `under_load`.
+    """Run `software` on `node` for the block, ready for clients.
+
+    The transcript has its configuration. Raises as `under_load`.
     """
     program = find(software.name)
     text = software.configuration(way, upstream)

@@ -8,7 +8,8 @@ from twlab.proxies.software import PORT, Software, Upstream
 
 _POOL = "        # Idle connections that are kept for later requests, in each worker.\n        keepalive 32;\n"
 _LOCATION = {
-    "keepalive": "            # Both are needed: nginx talks HTTP/1.0 to origins, and says Connection: close, unless told otherwise (until 1.29.7).\n"
+    "keepalive": "            # Both are needed: nginx talks HTTP/1.0 to origins, and says Connection: close, "
+    "unless told otherwise (until 1.29.7).\n"
     '            proxy_http_version 1.1;\n            proxy_set_header Connection "";\n',
     "sources": "            proxy_bind $source;\n",
 }
@@ -20,7 +21,8 @@ def _write(way: str, upstream: Upstream) -> str:
     if way == "sources":
         shares = [f"        {100 // len(upstream.sources)}%  {source};\n" for source in upstream.sources[:-1]]
         split = (
-            "    # An address for each request, in equal shares: as many four-tuples more. ($request_id would do, too, and chooses at random.)\n"
+            "    # An address for each request, in equal shares: as many four-tuples more. ($request_id would "
+            "do, too, and chooses at random.)\n"
             '    split_clients "$connection-$connection_requests" $source {\n'
             f"{''.join(shares)}        *    {upstream.sources[-1]};\n    }}\n"
         )

@@ -1,4 +1,4 @@
-"""Predict what a proxy's clients see with other ports, times, rates or durations. Pure."""
+"""Predicts the answers of a proxy's clients for other ports, times and rates."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 
 from twlab.observation import Observation, Range
 from twlab.planner.shortage import Shortage
+from twlab.ports import LINUX_PORTS
 from twlab.settings import Settings
-
-LINUX = (32_768, 60_999)  # ip_local_port_range, where the settings have no other
 
 
 def shortage(proxy: Settings, given: Mapping[str, Any], factor: int) -> Shortage:
-    """Return the load on the ports of `proxy`, each of which serves `factor` connections.
+    """Return the load on the ports of `proxy`.
 
-    `factor` is addresses x origins, as far as a port is shared between them.
+    Each port serves `factor` connections: addresses x origins, as far as a port is shared between
+    them.
     """
-    ports = (proxy.port_high or LINUX[1]) - (proxy.port_low or LINUX[0]) + 1
+    ports = (proxy.port_high or LINUX_PORTS[1]) - (proxy.port_low or LINUX_PORTS[0]) + 1
     hold_s = proxy.time_wait_s or 60.0
     if proxy.tw_reuse == 1 and proxy.timestamps != 0:
         hold_s = min(1.0, hold_s)

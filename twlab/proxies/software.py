@@ -1,4 +1,4 @@
-"""What the lab has to know of a proxy's software, and of the origin that it shall reach. Pure."""
+"""A proxy's software: how it is configured and started, and its origin."""
 
 from __future__ import annotations
 
@@ -27,8 +27,9 @@ class Upstream:
     ports: tuple[int, int] = (20_000, 20_059)
 
     def origins_for(self, way: str) -> Sequence[tuple[str, int]]:
-        """Those that `way` is to reach: all of them where it is called ``origins`` or
-        ``origins-...``.
+        """List the origins of `way`.
+
+        All for a way called ``origins`` or ``origins-...``, else the first.
         """
         return self.origins if way.startswith("origins") else self.origins[:1]
 
@@ -43,8 +44,8 @@ class Software:
         arguments: of the program, to run in the foreground; ``{folder}`` stands for the folder with
             its files.
         check: arguments that only check the configuration.
-        ways: way to what it is, in a few words; the first one churns: every request has a
-            connection to the origin of its own.
+        ways: way to its description, in a few words. The first one churns: every request has
+            another connection to the origin.
         write: (way, upstream) to the configuration; its ``{folder}`` stands for the same.
         log: file in which it complains that it cannot connect.
         complaint: such a complaint. Its group is what is the same each time.
@@ -60,8 +61,9 @@ class Software:
     complaint: re.Pattern[str]
 
     def configuration(self, way: str, upstream: Upstream) -> str:
-        """The configuration for one of the ways. Raises UsageError: it has no such way
-        (``no-such-way``).
+        """Write the configuration for one of the ways.
+
+        Raises UsageError: it has no such way (``no-such-way``).
         """
         if way not in self.ways:
             raise UsageError(

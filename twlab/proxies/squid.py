@@ -20,7 +20,8 @@ def _write(way: str, upstream: Upstream) -> str:
         lines += f"tcp_outgoing_address {upstream.sources[-1]}\n"
     limit = " connect-fail-limit=1000000" if way == "never-dead" else ""
     peers = "".join(
-        f"cache_peer {address} parent {port} 0 no-query no-digest no-netdb-exchange originserver round-robin name=origin-{number}{limit}\n"
+        f"cache_peer {address} parent {port} 0 no-query no-digest no-netdb-exchange originserver round-robin "
+        f"name=origin-{number}{limit}\n"
         for number, (address, port) in enumerate(upstream.origins_for(way), 1)
     )
     return f"""\

@@ -47,10 +47,10 @@ def ack_for_unsent(lab: Lab, *, placed: bool = False, waits: bool = True, family
     ETIMEDOUT; each repetition is answered, in vain. More data do not help any more: after the first
     timeout the congestion window is one segment, and that is the one repeated. Only if the rest is
     sent at once (arm `more-at-once`) do the numbers meet again before the first timeout, and the
-    connection goes on as if nothing had been, with the stale bytes in place of its own.
+    connection goes on without an error, with the stale bytes in place of the client's.
 
     The late segment is the wire's genuine copy, put at the very place where the server goes on
-    reading (scenario `stale-data` tells when that happens by itself, and how likely it is by
+    reading (scenario `stale-data` shows when that happens by itself, and how likely it is by
     chance). As it comes it does not fit, and is dropped.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
@@ -65,7 +65,8 @@ def ack_for_unsent(lab: Lab, *, placed: bool = False, waits: bool = True, family
     lab.close(old, peer)
 
     lab.step(
-        "Two seconds later the client opens the same four-tuple again. The old segment arrives where the new stream begins."
+        "Two seconds later the client opens the same four-tuple again. The old segment arrives where the new "
+        "stream begins."
     )
     lab.sleep(2)
     again = lab.reopen(old, listener)

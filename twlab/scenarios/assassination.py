@@ -44,7 +44,7 @@ def assassination(lab: Lab, *, late: str = "data", peer_gone: bool = True, famil
     and both are the genuine ones here, copied and kept by the wire.
 
     `tcp_rfc1337` ignores the RST (fix F1), and every late segment winds the clock up again;
-    scenario `rfc1337-cost` tells what that costs. Timestamps are no remedy: PAWS calls the late
+    scenario `rfc1337-cost` shows what that costs. Timestamps are no remedy: PAWS calls the late
     segment old, and what it does with it is acknowledge it. While the RST does not come back,
     because a firewall drops it or the peer is still there (arm `peer-not-gone`, where the wire
     loses the acknowledgement), TIME_WAIT stands.

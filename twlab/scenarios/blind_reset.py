@@ -45,11 +45,12 @@ def blind_reset(
     """A reset that bears exactly the next sequence number ends TIME_WAIT in silence; one beside it
     does nothing.
 
-    Linux compares for equality, not with the window, so somebody who cannot see the connection must
-    guess one number of 2^32 for every four-tuple: at 100,000 RSTs a second that takes six hours on
-    average, and TIME_WAIT is over in a minute. Shortening TIME_WAIT changes nothing here: what the
-    guess would win is what a short TIME_WAIT gives away. The same rule guards a live connection
-    (RFC 5961), where a RST inside the window but beside the number is answered by a challenge ACK.
+    Linux compares for equality, not with the window, so an attacker who cannot see the connection
+    must guess one number of 2^32 for every four-tuple: at 100,000 RSTs a second that takes six
+    hours on average, and TIME_WAIT is over in a minute. Shortening TIME_WAIT changes nothing here:
+    what the guess would win is what a short TIME_WAIT gives away. The same rule guards a live
+    connection (RFC 5961), where a RST inside the window but beside the number is answered by a
+    challenge ACK.
 
     `tcp_rfc1337` ignores the RST. Timestamps do not help, because a RST without one is taken. One
     that bears an old timestamp is ignored: that is what guards against a genuine duplicate. The

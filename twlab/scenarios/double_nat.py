@@ -1,4 +1,4 @@
-"""A campus behind two NAT gateways, and a proxy in front of everybody."""
+"""A campus behind two NAT gateways, and a proxy in front of all clients."""
 
 from twlab import Arm, Lab, Observation, Settings, at_least, scenario
 
@@ -39,7 +39,8 @@ EVERYBODY, THE_OLDEST = "c1 c3 c2 c4", "c1 c3"
             expect=Observation(let_in=EVERYBODY, refused=0, refused_as_old=0, served=4),
         ),
     },
-    reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_remember_stamp, tcp_peer_is_proven); net/ipv4/tcp_minisocks.c (tcp_timewait_state_process); "
+    reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_remember_stamp, tcp_peer_is_proven); net/ipv4/tcp_minisocks.c "
+    "(tcp_timewait_state_process); "
     "RFC 6191; RFC 1337 section 3; RFC 6888 section 3, REQ-8",
 )
 def double_nat(lab: Lab, *, apart_s: float = 45.0, family: int = 4) -> Observation:
@@ -54,7 +55,7 @@ def double_nat(lab: Lab, *, apart_s: float = 45.0, family: int = 4) -> Observati
     stumble over c1's; with tcp_rfc1337 c2 and c4 are shut out. See `recycle-nat` and
     `nat-second-client` for why.
 
-    For each client let in, the proxy asks the origin server over a connection of its own. That half
+    For each client let in, the proxy asks the origin server over a separate connection. That half
     is not hurt, also with tcp_tw_recycle at the origin: the proxy is one address with one clock.
     (With offsets for each connection it would be: see `recycle-offsets`.)
     """
@@ -73,7 +74,8 @@ def double_nat(lab: Lab, *, apart_s: float = 45.0, family: int = 4) -> Observati
                 "the proxy still is in TIME_WAIT for both",
             )
         lab.step(
-            f"{' and '.join(pair)} connect to the proxy from port 40000, and the proxy asks the server; who is asked closes first."
+            f"{' and '.join(pair)} connect to the proxy from port 40000, and the proxy asks the server; who is "
+            "asked closes first."
         )
         for name in pair:
             attempt = lab[name].try_connect(proxy, 80, source_port=40_000, family=family, timeout_s=PATIENCE_S)

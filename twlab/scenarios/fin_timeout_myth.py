@@ -20,7 +20,8 @@ UNCHANGED = Observation(in_time_wait=True, reopened=False, refused_by="EADDRNOTA
         "time-wait": Arm(Settings(time_wait_s=1), expect=Observation(in_time_wait=False, reopened=True, refused_by=""))
     },
     reads="Linux Documentation/networking/ip-sysctl.rst (tcp_fin_timeout), net/ipv4/tcp.c (__tcp_close, tcp_fin_time), "
-    "net/ipv4/tcp_minisocks.c (tcp_time_wait: the timeout it is given counts for FIN_WAIT2 alone), include/net/tcp.h (TCP_TIMEWAIT_LEN)",
+    "net/ipv4/tcp_minisocks.c (tcp_time_wait: the timeout it is given counts for FIN_WAIT2 alone), "
+    "include/net/tcp.h (TCP_TIMEWAIT_LEN)",
 )
 def fin_timeout_myth(lab: Lab, *, family: int = 4) -> Observation:
     """Lowering tcp_fin_timeout does not shorten TIME_WAIT: it only ends sooner a FIN_WAIT2 that no
@@ -30,8 +31,8 @@ def fin_timeout_myth(lab: Lab, *, family: int = 4) -> Observation:
     number of ports by it to get a rate of connections. Both numbers in the kernel are 60 s and even
     defined by one another, which may be where the myth comes from; but TIME_WAIT takes the
     constant, and only FIN_WAIT2 the sysctl: how long this end, closed by its application, waits for
-    the other end's FIN. A FIN that comes in time leads to the whole TIME_WAIT, whatever
-    tcp_fin_timeout says.
+    the other end's FIN. A FIN that comes in time leads to the whole TIME_WAIT, for any value of
+    tcp_fin_timeout.
 
     Two seconds after the close, with tcp_fin_timeout at 1 s, the FIN_WAIT2 is gone, and the
     TIME_WAIT is still there: its four-tuple cannot be opened. The arm `time-wait` shows what would

@@ -38,7 +38,8 @@ LOST = Observation(answers="R", received=0, server_error="", left="nothing")
             expect=Observation(answers="A", received=len(REPLY), server_error="", left="TIME_WAIT"),
         ),
     },
-    reads="RFC 1122 section 4.2.2.13 (half-duplex close); RFC 9293 section 3.6.1; Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process, the "
+    reads="RFC 1122 section 4.2.2.13 (half-duplex close); RFC 9293 section 3.6.1; Linux net/ipv4/tcp_minisocks.c "
+    "(tcp_timewait_state_process, the "
     "FIN_WAIT2 substate), net/ipv4/tcp.c (__tcp_close)",
 )
 def finwait2_data(
@@ -60,7 +61,7 @@ def finwait2_data(
     then no TIME_WAIT either. Whether the mini-socket has meanwhile run out (`close-long-ago`) makes
     no difference that the server could see.
 
-    The server that has handed the kernel all in one write is not even told: it had read the
+    The server that has passed all to the kernel in one write gets no error at all: it had read the
     client's end before, close() succeeds, and its log says that the reply was delivered. Only one
     that writes again gets EPIPE (`second-write`; not ECONNRESET, since it is in CLOSE_WAIT).
 

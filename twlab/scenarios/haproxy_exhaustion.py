@@ -79,11 +79,10 @@ def haproxy_exhaustion(lab: Lab, *, way: str = "tcp", rate_per_s: float = 50.0, 
     """HAProxy in TCP mode runs out of ports at ports / TIME_WAIT new connections a second; in HTTP
     mode it leaves no TIME_WAIT towards origins.
 
-    Real HTTP crosses a real HAProxy. Each request comes on a connection of its own, which the
-    client closes first; 60 ports and a TIME_WAIT of 2 s stand for 28,232 and 60 s, so the ceiling
-    is 30 a second. Past it HAProxy tries four times within the same millisecond, logs `no free
-    ports` eight times, and closes the client's connection without a byte: session state SC in its
-    log.
+    Real HTTP crosses a real HAProxy. Each request comes on a separate connection, which the client
+    closes first; 60 ports and a TIME_WAIT of 2 s stand for 28,232 and 60 s, so the ceiling is 30 a
+    second. Past it HAProxy tries four times within the same millisecond, logs `no free ports` eight
+    times, and closes the client's connection without a byte: session state SC in its log.
 
     In HTTP mode it ends a connection to the origin that it does not keep with a RST, once the whole
     answer is there. So there is no TIME_WAIT, as with `option nolinger`, and none of its protection

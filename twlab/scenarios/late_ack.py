@@ -30,8 +30,8 @@ def late_ack(lab: Lab, *, placed: bool = False, family: int = 4) -> Observation:
     arrived: they are lost for ever.
 
     An acknowledgement is believed if its sequence number lies in the receive window and what it
-    acknowledges has been sent. The client forgets those bytes. If they were lost on the way, nobody
-    can send them again: the server waits for them and stores what follows, the client waits for
+    acknowledges has been sent. The client forgets those bytes. If they were lost on the way, they
+    cannot be retransmitted: the server waits for them and stores what follows, the client waits for
     nothing, both stay ESTABLISHED, and no error is ever reported, not even when more is sent.
     Nothing is wrong with what is read, only nothing is read any more.
 

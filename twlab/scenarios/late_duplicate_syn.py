@@ -67,17 +67,17 @@ CROWD = {"resets_lost": True, "connections": MANY}
 def late_duplicate_syn(
     lab: Lab, *, connections: int = 1, copies: int = 1, resets_lost: bool = False, family: int = 4
 ) -> Observation:
-    """When TIME_WAIT is over, an old SYN makes the server open a connection that nobody asked for,
-    and many of them fill its backlog.
+    """When TIME_WAIT is over, an old SYN makes the server open a connection that no client asked
+    for, and many of them fill its backlog.
 
-    The server closed first and holds TIME_WAIT. While that lasts, a late copy of the SYN is told
-    from a new one by its sequence number and its timestamp, and only acknowledged. Afterwards
-    nothing remembers it, and the listener answers by a SYN-ACK. No application sees anything yet:
-    the handshake does not complete. If the client's RST comes back, the half-open connection lives
-    for one round trip (arm `client-answers`), as RFC 9293 wants it. Where the RST is lost, behind a
-    firewall or a NAT gateway that has forgotten the connection, or because the client has gone, it
-    lives for 63 s; and with enough of them a listener without SYN cookies, which has room for three
-    quarters of `tcp_max_syn_backlog`, lets nobody in.
+    The server closed first and holds TIME_WAIT. While that lasts, it distinguishes a late copy of
+    the SYN from a new one by its sequence number and its timestamp, and only acknowledges it.
+    Afterwards nothing remembers it, and the listener answers by a SYN-ACK. No application sees
+    anything yet: the handshake does not complete. If the client's RST comes back, the half-open
+    connection lives for one round trip (arm `client-answers`), as RFC 9293 wants it. Where the RST
+    is lost, behind a firewall or a NAT gateway that has forgotten the connection, or because the
+    client has gone, it lives for 63 s; and with enough of them a listener without SYN cookies,
+    which has room for three quarters of `tcp_max_syn_backlog`, lets no client in.
 
     A full-length TIME_WAIT stops the first copy, not the second (arm `twice`): its acknowledgement
     draws the client's RST, and that ends TIME_WAIT (RFC 1337), unless `tcp_rfc1337` ignores it.

@@ -47,7 +47,8 @@ CUT = {"sender_told": "", "receiver_told": "ECONNRESET", "in_time_wait": 0}
             expect=Observation(**WHOLE, receiver_told="", in_time_wait=0),
         ),
     },
-    reads="socket(7) (SO_LINGER); RFC 9293 sections 3.10.5 and 3.10.7.4; RFC 6928; Linux net/ipv4/tcp.c (__tcp_close, tcp_disconnect, "
+    reads="socket(7) (SO_LINGER); RFC 9293 sections 3.10.5 and 3.10.7.4; RFC 6928; Linux net/ipv4/tcp.c "
+    "(__tcp_close, tcp_disconnect, "
     "tcp_recvmsg_locked), net/ipv4/tcp_input.c (tcp_reset, tcp_fin)",
 )
 def linger_truncation(
@@ -60,7 +61,7 @@ def linger_truncation(
     family: int = 4,
 ) -> Observation:
     """Closing with SO_LINGER 0 avoids TIME_WAIT by cutting off what has not arrived yet, and the
-    side that closes is told nothing.
+    side that closes gets no error.
 
     With a linger time of 0 close() is an abort: the kernel throws away what it has not sent,
     repeats nothing that gets lost, sends a RST, and forgets the connection. send() had returned

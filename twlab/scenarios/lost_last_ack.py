@@ -26,12 +26,12 @@ REOPENED = Observation(challenge_acks=1, resets=1, syns=2, syn_wait_s=at_most(0.
 )
 def lost_last_ack(lab: Lab, *, reopen: bool = False, family: int = 4) -> Observation:
     """When the last ACK is lost and TIME_WAIT is over before the FIN comes again, the peer's
-    application is told that its connection broke.
+    application gets an error, as if its connection had broken.
 
     It had everything, and sent everything; only its own FIN is not yet acknowledged. The repeated
-    FIN finds no socket, the answer is a RST, and whoever still holds the peer's socket, to learn
-    whether all has arrived, reads ECONNRESET instead. Who has already called close() learns
-    nothing. This first task of TIME_WAIT needs no 60 s: it has to outlast the peer's
+    FIN finds no socket, the answer is a RST, and an application that still holds the peer's socket,
+    to learn whether all has arrived, reads ECONNRESET instead. One that has already called close()
+    learns nothing. This first task of TIME_WAIT needs no 60 s: it has to outlast the peer's
     retransmissions: with a short round trip they come 0.2, 0.6, 1.4, 3.0 and 6.2 s after the FIN,
     so that 10 s outlast five losses in a row (RFC 1323, B.2).
 

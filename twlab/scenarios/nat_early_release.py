@@ -47,7 +47,8 @@ HURT = {"same_port": True, "foreign_bytes": STALE, "bytes_missing": 0, "errors":
         ),
     },
     reads="RFC 6888 section 3, REQ-8; RFC 5382 section 5, REQ-5; RFC 7857 section 2, TCP RST; RFC 9293 section 3.6.1; "
-    "Linux Documentation/networking/nf_conntrack-sysctl.rst (nf_conntrack_tcp_timeout_*), net/ipv4/tcp_input.c (tcp_validate_incoming)",
+    "Linux Documentation/networking/nf_conntrack-sysctl.rst (nf_conntrack_tcp_timeout_*), net/ipv4/tcp_input.c "
+    "(tcp_validate_incoming)",
 )
 def nat_early_release(
     lab: Lab, *, rest_s: float = 2.5, reset: bool = False, fitted: bool = True, family: int = 4
@@ -59,8 +60,8 @@ def nat_early_release(
     long (control: the second client is given another port). Shortened to 60, 10 or 1 s (the arms of
     those names), the second client, coming just after that with the same source port, gets the
     outside port that the first one had, and a segment that the server sent to the first client is
-    translated to the second. The first client's TIME_WAIT, 60 s long, protects nobody: what it
-    guards is a four-tuple of the inside.
+    translated to the second. The first client's TIME_WAIT, 60 s long, protects no connection: what
+    it guards is a four-tuple of the inside.
 
     What the RFCs ask for, and what Linux does; `timer_s` is read from the gateway's entry after the
     close. After FINs: 120 s, and 120 s it is, unless ports are short (`nat-port-scarcity`). After a
@@ -96,7 +97,8 @@ def nat_early_release(
     (entry,) = lab.conntrack("nat")
 
     lab.step(
-        f"{rest_s:g} s later the gateway has forgotten that, if its timer is shorter. The second client connects from the same port."
+        f"{rest_s:g} s later the gateway has forgotten that, if its timer is shorter. The second client connects "
+        "from the same port."
     )
     lab.sleep(rest_s)
     new = second.connect(server, 80, source_port=40_000, family=family)

@@ -48,7 +48,8 @@ UNHURT = {"reset_by_gateway": 0, "server_error": "", "bytes_after": 1000}
             Settings(), given={"drop_invalid": True}, expect=Observation(**UNHURT, answered_by_client=False)
         ),
     },
-    reads="Linux net/netfilter/nf_conntrack_proto_tcp.c (tcp_in_window), Documentation/networking/nf_conntrack-sysctl.rst "
+    reads="Linux net/netfilter/nf_conntrack_proto_tcp.c (tcp_in_window), "
+    "Documentation/networking/nf_conntrack-sysctl.rst "
     "(nf_conntrack_tcp_be_liberal); RFC 9293 section 3.10.7.1; kubernetes issue 74839",
 )
 def nat_invalid(lab: Lab, *, ahead: int = FAR, drop_invalid: bool = False, family: int = 4) -> Observation:

@@ -21,7 +21,8 @@ DROP_INVALID = (
         "loose": Arm(Settings(nat_loose=True), expect=Observation(leaked=0, translated=1)),
         "drop-invalid": Arm(Settings(), given={"drop_invalid": True}, expect=Observation(leaked=0, translated=0)),
     },
-    reads="Linux net/netfilter/nf_conntrack_proto_tcp.c (tcp_new), Documentation/networking/nf_conntrack-sysctl.rst (nf_conntrack_tcp_loose); "
+    reads="Linux net/netfilter/nf_conntrack_proto_tcp.c (tcp_new), "
+    "Documentation/networking/nf_conntrack-sysctl.rst (nf_conntrack_tcp_loose); "
     "RFC 6888; RFC 2827 (ingress filtering)",
 )
 def nat_leak(lab: Lab, *, drop_invalid: bool = False, family: int = 4) -> Observation:

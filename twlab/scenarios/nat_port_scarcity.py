@@ -63,7 +63,8 @@ BLOCK_128, BLOCK_256, ONE = {"ports": "40000-40127"}, {"ports": "40000-40255"}, 
             Settings(), given=BLOCK_128 | OPEN | {"servers": 2}, expect=Observation(opened=132, unanswered=0, dropped=0)
         ),
     },
-    reads="Linux net/netfilter/nf_nat_core.c (get_unique_tuple, nf_nat_l4proto_unique_tuple, nf_nat_used_tuple_harder), "
+    reads="Linux net/netfilter/nf_nat_core.c (get_unique_tuple, nf_nat_l4proto_unique_tuple, "
+    "nf_nat_used_tuple_harder), "
     "commit 458972550287 (Linux 6.5); RFC 6888 section 3, REQ-8; RFC 7422; draft-naito-nat-time-wait-reduction",
 )
 def nat_port_scarcity(
@@ -104,18 +105,7 @@ def nat_port_scarcity(
     clients = [lab["c1"], lab["c2"]]
     hosts = [lab[name] for name in lab.network.nodes if name.startswith("s")]
     listeners = [host.listen(80, family=family) for host in hosts]
-    open_now: set[Connection] = set()
-    released_s: dict[int, float] = {}
-    rested_s: list[float] = []
-    opened_at_s: list[float] = []
-    most = 0
-
-    def end(connection: Connection, peer: Connection) -> None:
-        connection.close()
-        peer.wait_closed_by_peer()
-        peer.close()
-        open_now.discard(connection)
-        released_s[peer.flow.destination_port] = lab.now_s
+    seen = Seen(lab)
 
     lab.step(
         f"Two clients connect {connects} times in turn; each closes its connection "
@@ -129,30 +119,24 @@ def nat_port_scarcity(
         if attempt.connection is None:
             continue
         peer = listeners[at].accept()
-        opened_at_s.append(lab.now_s)
-        open_now.add(attempt.connection)
-        most = max(most, len(open_now))
-        if (port := peer.flow.destination_port) in released_s:
-            rested_s.append(lab.now_s - released_s[port])
+        seen.opened(attempt.connection, peer)
         if life_s:
-            lab.loop.call_later(life_s, partial(end, attempt.connection, peer))
+            lab.loop.call_later(life_s, partial(seen.end, attempt.connection, peer))
         else:
-            end(attempt.connection, peer)
+            seen.end(attempt.connection, peer)
 
     lab.step("What does the gateway track?")
     lab.wait_until(lambda: life_s or all(entry.state == "TIME_WAIT" for entry in lab.conntrack("nat")), timeout_s=1)
-    opened, tracked = len(opened_at_s), len(lab.conntrack("nat"))
-    rate = opened / (opened_at_s[-1] - opened_at_s[0] + life_s) if 0 < life_s < FOR_EVER_S else None
-    facts = {"opened": opened, "unanswered": connects - opened, "most_at_a_time": most}
-    low, _, high = ports.partition("-")
-    size, timer_s = int(high or low) - int(low) + 1 if ports else None, lab.settings["nat"].nat_time_wait_s or 120
-    textbook = size / (life_s + timer_s) if size else None
+    opened, tracked = len(seen.opened_at_s), len(lab.conntrack("nat"))
+    rate = seen.rate_per_s(life_s)
+    facts = {"opened": opened, "unanswered": connects - opened, "most_at_a_time": seen.most}
+    size, timer_s = size_of(ports), lab.settings["nat"].nat_time_wait_s or 120
     lab.row(
         TABLE,
         ports=size,
         life_s=life_s,
         timer_s=timer_s,
-        textbook_per_s=textbook,
+        textbook_per_s=size / (life_s + timer_s) if size else None,
         connects=connects,
         **facts,
         measured_per_s=rate,
@@ -162,6 +146,52 @@ def nat_port_scarcity(
         dropped=lab.moved("nat", "ConntrackDrop"),
         tracked=tracked,
         evicted=opened - tracked,
-        rested_s=round(min(rested_s), 6) if rested_s else None,
+        rested_s=round(min(seen.rested_s), 6) if seen.rested_s else None,
         rate_per_s=round(rate, 1) if rate else None,
     )
+
+
+class Seen:
+    """The connections that came about.
+
+    Attributes:
+        opened_at_s: when each was opened.
+        most: open at a time.
+        rested_s: how long a port rested between two connections, whenever it was used again.
+    """
+
+    def __init__(self, lab: Lab):
+        self.opened_at_s: list[float] = []
+        self.most = 0
+        self.rested_s: list[float] = []
+        self._lab = lab
+        self._open: set[Connection] = set()
+        self._released_s: dict[int, float] = {}
+
+    def opened(self, connection: Connection, peer: Connection) -> None:
+        """Note a connection that has come about; `peer` is the server's end."""
+        self.opened_at_s.append(self._lab.now_s)
+        self._open.add(connection)
+        self.most = max(self.most, len(self._open))
+        if (port := peer.flow.destination_port) in self._released_s:
+            self.rested_s.append(self._lab.now_s - self._released_s[port])
+
+    def end(self, connection: Connection, peer: Connection) -> None:
+        """Close the connection, the client first."""
+        connection.close()
+        peer.wait_closed_by_peer()
+        peer.close()
+        self._open.discard(connection)
+        self._released_s[peer.flow.destination_port] = self._lab.now_s
+
+    def rate_per_s(self, life_s: float) -> float | None:
+        """Return how many were opened a second; None where all come at once."""
+        if not 0 < life_s < FOR_EVER_S:
+            return None
+        return len(self.opened_at_s) / (self.opened_at_s[-1] - self.opened_at_s[0] + life_s)
+
+
+def size_of(ports: str) -> int | None:
+    """Return the number of ports in a range like ``40000-40127``; None for no range."""
+    low, _, high = ports.partition("-")
+    return int(high or low) - int(low) + 1 if ports else None

@@ -30,8 +30,10 @@ BOUNCING = {"connected": between(30, CONNECTS), "into_time_wait": at_least(20), 
             Settings(), on={"client": Settings(timestamps=0)}, expect=Observation(**SMOOTH, into_time_wait=at_least(20))
         ),
     },
-    reads="Linux net/core/secure_seq.c (secure_tcp_seq_and_ts_off), net/ipv4/tcp_minisocks.c (tcp_timewait_state_process), "
-    "net/ipv4/tcp_input.c (tcp_rcv_synsent_state_process), net/netfilter/nf_nat_core.c (nf_nat_used_tuple_harder); RFC 7323 section 5.4; RFC 6191",
+    reads="Linux net/core/secure_seq.c (secure_tcp_seq_and_ts_off), net/ipv4/tcp_minisocks.c "
+    "(tcp_timewait_state_process), "
+    "net/ipv4/tcp_input.c (tcp_rcv_synsent_state_process), net/netfilter/nf_nat_core.c "
+    "(nf_nat_used_tuple_harder); RFC 7323 section 5.4; RFC 6191",
 )
 def nat_random_fully(lab: Lab, *, ports: str = "40000-40015", random_fully: int = 0, family: int = 4) -> Observation:
     """Behind a NAT gateway that rewrites ports, half of one client's own connects bounce off the

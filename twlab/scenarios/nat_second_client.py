@@ -15,14 +15,20 @@ HICCUP = {"same_port": 1, "connected": 1, "refused_as_old": 1, "resets": 1, "syn
 # The client's SYNs at 0, 1, 3, 7, 15, 31 and 63 s, each of which renews the TIME_WAIT, until its
 # kernel gives up after 127 s.
 OUTAGE = {
-    "same_port": 1, "connected": 0, "error": "ETIMEDOUT", "gave_up_s": between(126, 136), "refused_as_old": at_least(7), "syns": at_least(7)
-}  # fmt: skip
+    "same_port": 1,
+    "connected": 0,
+    "error": "ETIMEDOUT",
+    "gave_up_s": between(126, 136),
+    "refused_as_old": at_least(7),
+    "syns": at_least(7),
+}
 SMOOTH = {"same_port": 1, "connected": 1, "refused_as_old": 0, "resets": 0, "syns": 1, "time_waits": 1}
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
-    """For other numbers of pairs, whose clocks are unrelated, and for clocks that are otherwise
-    apart, in the same direction.
+    """Predict for other numbers of pairs with unrelated clocks, and for other clocks.
+
+    Those clocks are apart in the same direction.
     """
     kept, own = (
         nat_second_client.arms[arm].expect,
@@ -90,7 +96,8 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
             expect=Observation(same_port=0, connected=1, refused_as_old=0, resets=0, syns=1, time_waits=2, rearmed=0),
         ),
     },
-    reads="Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process), net/ipv4/tcp_input.c (tcp_rcv_synsent_state_process), "
+    reads="Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process), net/ipv4/tcp_input.c "
+    "(tcp_rcv_synsent_state_process), "
     "Documentation/networking/nf_conntrack-sysctl.rst; RFC 6191; RFC 1337 section 3; RFC 6888 section 3, REQ-8",
     predict=predict,
 )
@@ -122,7 +129,7 @@ def nat_second_client(
 
     How often? Of two unrelated clocks either is behind with probability 1/2, and nothing else
     decides: a SYN that is not older is taken. In the arms `many-hiccups` (100 pairs) and
-    `many-blackouts` (40) each connection has a clock of its own, offset at random as Linux does by
+    `many-blackouts` (40) each connection has another clock, offset at random as Linux does by
     default; their bounds fail once in a million runs. The table has the share and its interval
     (Wilson's).
 
@@ -191,8 +198,6 @@ def nat_second_client(
 
 
 def interval(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's interval for a share of `hits` in `of`: where the true one lies with 95 %
-    confidence.
-    """
+    """Return Wilson's interval for `hits` in `of`, with 95 % confidence."""
     middle, half = (hits + z * z / 2) / (of + z * z), z / (of + z * z) * sqrt(hits * (of - hits) / of + z * z / 4)
     return middle - half, middle + half

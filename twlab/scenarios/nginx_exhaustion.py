@@ -19,7 +19,7 @@ EXHAUSTED = Observation(
 
 
 def arm(way: str, expect: Observation, settings: Settings | None = None) -> Arm:
-    """Twice as many requests as the ports allow connections, reached in one of nginx's ways."""
+    """Make an arm: twice as many requests as the ports allow, in one of nginx's ways."""
     return Arm(settings or Settings(), on=SCALED, given={"way": way}, expect=expect)
 
 
@@ -35,8 +35,10 @@ FACTORS = {
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
-    """For other ports, times and rates; where the origin closes at once, whoever is first has the
-    TIME_WAIT, which is no matter of size.
+    """Predict for other ports, times and rates.
+
+    Where the origin closes at once, the first to close has the TIME_WAIT, which does not depend on
+    size.
     """
     if given["way"] not in FACTORS or given["origin_closes"]:
         return None
@@ -65,7 +67,8 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
             settings=Settings(tw_reuse=1),
         ),
     },
-    reads="nginx: ngx_http_upstream_module (keepalive), ngx_http_proxy_module (proxy_bind, proxy_http_version); Linux net/ipv4/inet_hashtables.c "
+    reads="nginx: ngx_http_upstream_module (keepalive), ngx_http_proxy_module (proxy_bind, proxy_http_version); "
+    "Linux net/ipv4/inet_hashtables.c "
     "(__inet_hash_connect)",
     predict=predict,
     sizes=("time_wait_s", "port_low", "port_high"),

@@ -32,11 +32,12 @@ UNHARMED = Observation(in_time_wait=CLOSED, overflows=0, answer_to_fin="A", last
         ),
     },
     remedies={"enough": Arm(Settings(max_tw_buckets=CLOSED), expect=UNHARMED)},
-    reads="Linux Documentation/networking/ip-sysctl.rst (tcp_max_tw_buckets), net/ipv4/inet_timewait_sock.c (inet_twsk_alloc), "
+    reads="Linux Documentation/networking/ip-sysctl.rst (tcp_max_tw_buckets), net/ipv4/inet_timewait_sock.c "
+    "(inet_twsk_alloc), "
     "net/ipv4/tcp_minisocks.c (tcp_time_wait); RFC 9293 section 3.6.1",
 )
 def overflow(lab: Lab, *, orphans: int = 0, family: int = 4) -> Observation:
-    """Past tcp_max_tw_buckets, connections close without any TIME_WAIT, and nobody is told.
+    """Past tcp_max_tw_buckets, connections close without any TIME_WAIT, and no error is reported.
 
     The limit counts for a network namespace and all its ports. At the limit the kernel destroys the
     socket of the next connection as it would enter TIME_WAIT, the newest therefore, and leaves the

@@ -5,8 +5,8 @@ from typing import Any
 
 from twlab import Arm, Lab, Observation, Settings, between, scenario
 from twlab.planner.shortage import Shortage
-from twlab.ports import usable
-from twlab.traffic.load_client import Load, LoadClient, LoadServer, PortChoice
+from twlab.ports import LINUX_PORTS, PortChoice, usable
+from twlab.traffic.load_client import Load, LoadClient, LoadServer
 
 NEIGHBOURS_PORTS, NEIGHBOURS_PORT = 40, 8080
 PORTS, TIME_WAIT_S = 50, 2  # 25 connections a second, where Linux's 28,232 ports and 60 s allow 470.5
@@ -22,11 +22,12 @@ NEIGHBOUR = {"neighbour": "bind", "rate_per_s": 20.0, "duration_s": 2.0}
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
-    """For other rates, times, ports, addresses, and another TIME_WAIT: what four-tuples / TIME_WAIT
-    says, where the rate is not near it.
+    """Predict for other rates, times, ports, addresses, and another TIME_WAIT.
+
+    By four-tuples / TIME_WAIT, where the rate is not near it.
     """
     proxy, choice = at("proxy"), given["choice"]
-    ports = (proxy.port_high or 60_999) - (proxy.port_low or 32_768) + 1
+    ports = (proxy.port_high or LINUX_PORTS[1]) - (proxy.port_low or LINUX_PORTS[0]) + 1
     kept, reuse = given["requests_per_connection"], proxy.tw_reuse == 1 and proxy.timestamps != 0 and choice != "bind"
     if given["neighbour"] or choice not in {*PortChoice} - {PortChoice.EXPLICIT} or (reuse and kept > 1):
         return None
@@ -86,7 +87,8 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
             Settings(), given={"opener_closes": False}, expect=Observation(failed=0, error="", most_in_time_wait=0)
         ),
     },
-    reads="RFC 6056 section 2.1; Linux net/ipv4/inet_hashtables.c (__inet_hash_connect), net/ipv4/inet_connection_sock.c "
+    reads="RFC 6056 section 2.1; Linux net/ipv4/inet_hashtables.c (__inet_hash_connect), "
+    "net/ipv4/inet_connection_sock.c "
     "(inet_csk_find_open_port); ip(7), IP_BIND_ADDRESS_NO_PORT and IP_LOCAL_PORT_RANGE",
     predict=predict,
     sizes=("time_wait_s", "port_low", "port_high"),
@@ -178,12 +180,14 @@ def port_exhaustion(
 
 
 def next_door(lab: Lab, choice: PortChoice, family: int) -> None:
-    """Another program on the proxy opens and closes connections to another port of the server, and
-    chooses its ports by `choice`.
+    """Run another program on the proxy, which connects to another port of the server.
+
+    It chooses its ports by `choice`.
     """
     proxy, server = lab["proxy"].node, lab["server"].node
     lab.step(
-        f"Another program opens and closes {NEIGHBOURS_PORTS} connections to another port of the server; ports by {choice}."
+        f"Another program opens and closes {NEIGHBOURS_PORTS} connections to another port of the server; ports by "
+        f"{choice}."
     )
     load = Load(
         rate_per_s=1000,

@@ -67,7 +67,7 @@ def rearm(lab: Lab, *, arrives: str = "", family: int = 4) -> Observation:
     TIME_WAIT for good.
 
     It does not restart for a SYN with a lower sequence number, which might be a good new
-    connection, nor for anything else without ACK flag, unless a timestamp tells that it is old; nor
+    connection, nor for anything else without ACK flag, unless a timestamp shows that it is old; nor
     for a RST, which is ignored beside the next sequence number and ends TIME_WAIT on it, unless
     tcp_rfc1337 says no.
 
@@ -80,7 +80,8 @@ def rearm(lab: Lab, *, arrives: str = "", family: int = 4) -> Observation:
     from_server = match(source=server.address(family))
 
     lab.step(
-        "The server sends a little; the client closes, then the server. The wire keeps copies of the server's data and FIN."
+        "The server sends a little; the client closes, then the server. The wire keeps copies of the server's "
+        "data and FIN."
     )
     data, fin = wire.copy(from_server & match(payload=True)), wire.copy(from_server & match(having="F"))
     connection = client.connect(server, 80, source_port=40_000, family=family)

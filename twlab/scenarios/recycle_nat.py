@@ -17,8 +17,9 @@ NOBODY = {"failed": 0, "refused": 0, "answers": 0}
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
-    """For other numbers of clients, servers and rounds, where a connect is one SYN and all come
-    within the minute.
+    """Predict for other numbers of clients, servers and rounds.
+
+    A connect is one SYN, and all come within the minute.
     """
     sizes = [*SMALLER[: given["servers"] - 1], given["clients"]]
     connects = sum(sizes) * given["rounds"]
@@ -104,9 +105,9 @@ def recycle_nat(
     ahead of all others locks them out: of n clients n - 1 (arms `clocks` and `fifty-clocks`; each
     booted `apart_s` after the one before).
 
-    Where clients give each connection, or each destination, a timestamp offset of its own, as Linux
-    does since 4.10, a SYN is refused with probability 1/2 against what is remembered, whoever sends
-    it (arm `fifty-offsets`; 15 to 58 of 73 fails once in a million runs).
+    Where clients give each connection, or each destination, a separate timestamp offset, as Linux
+    does since 4.10, a SYN is refused with probability 1/2 against what is remembered, from any
+    client that sends it (arm `fifty-offsets`; 15 to 58 of 73 fails once in a million runs).
 
     The arms with fifty clients have four servers, of which each remembers for itself: 2, 5, 20, and
     then all clients connect, and the table has a row for each. A connect has `patience_s`: 0.3 s is
@@ -116,9 +117,9 @@ def recycle_nat(
 
     False friends. Timestamps off at one client: a SYN without them is refused while those of
     another are remembered, so that client is worse off than before (arm `no-timestamps-at-one`: all
-    clocks are equal, and c2 has its off). Timestamps off at the server, or everywhere: nobody is
+    clocks are equal, and c2 has its off). Timestamps off at the server, or everywhere: no client is
     refused, and nothing is gained, because TIME_WAIT lasts its 60 s again. What helps is to leave
-    it off, which Linux does for everybody since 4.12.
+    it off, which Linux does everywhere since 4.12.
 
     The clients are real ones. Their clocks are shifted by the lab kernel, or by the gateway where
     the kernel cannot; the transcript says which.
@@ -166,8 +167,9 @@ def recycle_nat(
 def visits(
     lab: Lab, clients: list[Host], server: Host, rate_per_s: float, patience_s: float, family: int
 ) -> list[float]:
-    """Each client connects, and the server closes first: how long each connect took, in seconds;
-    infinity: longer than its patience.
+    """Have each client connect, the server closing first; return seconds for each.
+
+    Infinity: longer than the client's patience.
     """
     listener = server.listen(80, family=family)
     took_s, began_s = [], lab.now_s

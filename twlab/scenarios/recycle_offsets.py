@@ -26,14 +26,15 @@ ALL_PASS = {"failed": 0, "refused": 0, "answers": 0}
             Settings(tw_recycle=True), on={"client": Settings(timestamps=0)}, expect=Observation(**ALL_PASS, clocks=0)
         ),
     },
-    reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_peer_is_proven); Linux net/core/secure_seq.c (secure_tcp_seq_and_ts_off); RFC 7323 section 5.4",
+    reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_peer_is_proven); Linux net/core/secure_seq.c "
+    "(secure_tcp_seq_and_ts_off); RFC 7323 section 5.4",
 )
 def recycle_offsets(lab: Lab) -> Observation:
-    """Without any NAT, a client that gives each connection a timestamp offset of its own loses half
-    of its connects to tcp_tw_recycle.
+    """Without any NAT, a client that gives each connection another timestamp offset loses half of
+    its connects to tcp_tw_recycle.
 
     What the server remembers is the highest timestamp of an address, and an address is no longer
-    one clock: the offset is a hash of the four-tuple, so that timestamps tell nobody how long a
+    one clock: the offset is a hash of the four-tuple, so that timestamps do not show how long a
     machine has been up. A SYN's timestamp is then a random number, and lies in the half of the
     circle behind the one remembered with probability 1/2. Linux 4.10 brought such offsets, and so
     broke the sysctl for every client, not only for those behind a gateway; 4.12 removed it.

@@ -9,8 +9,9 @@ PATIENCE_S = 0.3  # less than the second after which a SYN is sent again, so tha
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
-    """For another lag and another busy time: min(60 s, lag) after the leader's last close, and not
-    before.
+    """Predict for another lag and another busy time.
+
+    min(60 s, lag) after the leader's last close, and not before.
     """
     behind_s, busy_s = given["behind_s"], given["busy_s"]
     if not at("server").tw_recycle or not given["server_first"] or behind_s < 0.5:
@@ -80,7 +81,8 @@ def recycle_starvation(
     let_in = 0
 
     lab.step(
-        f"The first client, whose clock is {behind_s:g} s ahead, connects again and again for {busy_s:g} s; the second one tries in between."
+        f"The first client, whose clock is {behind_s:g} s ahead, connects again and again for {busy_s:g} s; the "
+        "second one tries in between."
     )
     began_s = lab.now_s
     while True:

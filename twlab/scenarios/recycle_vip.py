@@ -33,7 +33,8 @@ CONNECTED = {"behind_ms": BEHIND_MS, "connected": True, "client_resets": 0, "syn
             expect=Observation(behind_ms=BEHIND_MS, connected=False, refused=1, time_wait_short=True),
         ),
     },
-    reads="Linux 4.9 net/ipv4/tcp_ipv4.c (tcp_v4_connect), net/ipv4/tcp_metrics.c (tcp_fetch_timewait_stamp, tcp_peer_is_proven); "
+    reads="Linux 4.9 net/ipv4/tcp_ipv4.c (tcp_v4_connect), net/ipv4/tcp_metrics.c (tcp_fetch_timewait_stamp, "
+    "tcp_peer_is_proven); "
     "Linux net/ipv4/tcp_input.c (tcp_rcv_synsent_state_process)",
 )
 def recycle_vip(lab: Lab, *, client_listens: bool = False) -> Observation:

@@ -28,7 +28,8 @@ REOPENED = {"reopen": True}
             expect=Observation(late_answer="A", paws_drops=1, **WHOLE),
         ),
     },
-    reads="RFC 9293 section 3.10.7.4; RFC 1337 section 1; RFC 8985; Linux net/ipv4/tcp_input.c (tcp_data_queue_ofo), net/ipv4/tcp_minisocks.c",
+    reads="RFC 9293 section 3.10.7.4; RFC 1337 section 1; RFC 8985; Linux net/ipv4/tcp_input.c "
+    "(tcp_data_queue_ofo), net/ipv4/tcp_minisocks.c",
 )
 def reordered_close(lab: Lab, *, reopen: bool = False, family: int = 4) -> Observation:
     """A FIN that overtakes data harms no reader, however short TIME_WAIT is; what arrives after the
@@ -37,13 +38,13 @@ def reordered_close(lab: Lab, *, reopen: bool = False, family: int = 4) -> Obser
     The FIN stands at its place in the stream. One that comes early is kept until the gap before it
     is filled; only then does the reader see the end, and TIME_WAIT begins. So the reader's stream
     never depends on its length. The gap is filled by a repetition: that the FIN has come (SACK)
-    tells the sender that the data before it are missing, and RACK repeats them within a round trip.
+    shows the sender that the data before it are missing, and RACK repeats them within a round trip.
 
     The overtaken segment still arrives, after the close. A full TIME_WAIT knows it and acknowledges
     it; the sender, long gone, answers by a RST, and unless `tcp_rfc1337` ignores that, as in the
     control, plain reordering has ended TIME_WAIT (arm `assassinated`, see scenario
-    `assassination`). After a short TIME_WAIT a closed port answers by a RST, which nobody is there
-    to receive. And if the four-tuple has been opened again, the new connection gets it (arm
+    `assassination`). After a short TIME_WAIT a closed port answers by a RST, which no socket is
+    there to receive. And if the four-tuple has been opened again, the new connection gets it (arm
     `reopened`): it lies below the new connection's numbers, and is acknowledged and dropped. When
     it lies inside them, that is `stale-data`.
     """

@@ -30,7 +30,8 @@ PATIENCE_S = 3.5  # the SYNs of one connect() leave at 0, 1 and 3 s
             expect=Observation(connected=True, resets=0, syns=1, outcome="", time_wait_left=0),
         ),
     },
-    reads="RFC 1337 section 3, fix F1; RFC 9293 section 3.6.1, MAY-2; RFC 6191; Linux net/ipv4/tcp_minisocks.c (tcp_timewait_state_process)",
+    reads="RFC 1337 section 3, fix F1; RFC 9293 section 3.6.1, MAY-2; RFC 6191; Linux net/ipv4/tcp_minisocks.c "
+    "(tcp_timewait_state_process)",
 )
 def rfc1337_cost(lab: Lab, *, family: int = 4) -> Observation:
     """With tcp_rfc1337, a client whose SYN does not please the server's TIME_WAIT cannot connect

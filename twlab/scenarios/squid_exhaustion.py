@@ -19,7 +19,7 @@ CANNOT_BIND = Observation(
 
 
 def arm(way: str, expect: Observation, origin_closes: bool = False, settings: Settings | None = None) -> Arm:
-    """Twice as many requests as the ports allow connections, reached in one of Squid's ways."""
+    """Make an arm: twice as many requests as the ports allow, in one of Squid's ways."""
     return Arm(settings or Settings(), on=SCALED, given={"way": way, "origin_closes": origin_closes}, expect=expect)
 
 
@@ -27,8 +27,9 @@ FACTORS = {"close": 1, "never-dead": 1, "source": 1, "origins-source": 1, "origi
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
-    """For other ports, times and rates. An origin that is taken for dead refuses more than the
-    ports do.
+    """Predict for other ports, times and rates.
+
+    An origin that Squid takes for dead refuses more than the ports do.
     """
     way = given["way"]
     if way not in FACTORS or given["origin_closes"]:
@@ -70,7 +71,8 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
             settings=Settings(tw_reuse=1),
         ),
     },
-    reads="Squid 5: server_persistent_connections, tcp_outgoing_address, cache_peer (connect-fail-limit); Linux net/ipv4/inet_connection_sock.c "
+    reads="Squid 5: server_persistent_connections, tcp_outgoing_address, cache_peer (connect-fail-limit); Linux "
+    "net/ipv4/inet_connection_sock.c "
     "(inet_csk_get_port)",
     predict=predict,
     sizes=("time_wait_s", "port_low", "port_high"),

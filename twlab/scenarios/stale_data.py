@@ -39,7 +39,8 @@ HARM = Observation(reopened=True, bytes_missing=0, foreign_bytes=STALE, errors="
             expect=Observation(reopened=True, foreign_bytes=0, challenge_acks=1),
         ),
     },
-    reads="RFC 1337 section 2.2, hazard H1; RFC 9293 section 3.6.1; RFC 7323 sections 3.2, 5.3 and 5.8; RFC 5961 section 5.2; "
+    reads="RFC 1337 section 2.2, hazard H1; RFC 9293 section 3.6.1; RFC 7323 sections 3.2, 5.3 and 5.8; RFC 5961 "
+    "section 5.2; "
     "Linux net/core/secure_seq.c (secure_tcp_seq), net/ipv4/tcp_input.c (tcp_ack, tcp_validate_incoming)",
 )
 def stale_data(
@@ -50,8 +51,8 @@ def stale_data(
 
     TIME_WAIT keeps a four-tuple unused until every old segment has died. Cut to 1 s, the four-tuple
     is free while a copy of an old segment is still on its way. If the copy's sequence number is one
-    that the new connection will use, the server takes it: its application reads bytes that nobody
-    sent to it. Their count is right, and nobody sees an error.
+    that the new connection will use, the server takes it: its application reads bytes that were not
+    sent to it. Their count is right, and neither end sees an error.
 
     For that, the sequence numbers of the two connections must overlap. Linux starts connections of
     one four-tuple 15,625,000 apart for each second between them, so the old flow must have been
@@ -85,7 +86,8 @@ def stale_data(
     lab.close(old, peer)
 
     lab.step(
-        "The client opens the same four-tuple again, just before the clock of initial sequence numbers reaches the copy."
+        "The client opens the same four-tuple again, just before the clock of initial sequence numbers reaches "
+        "the copy."
     )
     syn, copy = opening.segments[0], late.segments[0]
     reopen_at_s = isn.reaches_at_s(syn.seq, syn.at_s, copy.seq) - EARLY / isn.PER_SECOND
@@ -99,7 +101,8 @@ def stale_data(
     lab.require(ahead > 1000 and (owed > 0 or one_way), "the new connection starts below the copy")
 
     lab.step(
-        "The new connection comes within 200 bytes of the copy. Then the copy arrives; nobody has sent it on this connection."
+        "The new connection comes within 200 bytes of the copy. Then the copy arrives; nobody has sent it on "
+        "this connection."
     )
     lab.transfer(new, peer, ahead - 200)
     lab.transfer(peer, new, 0 if one_way else owed)

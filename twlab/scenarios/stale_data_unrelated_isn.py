@@ -1,13 +1,16 @@
 """Stale data from another machine behind the same address: how often chance brings them in."""
 
 from math import sqrt
+from typing import NamedTuple
 
 from twlab import Arm, Lab, Observation, Settings, isn, scenario
 from twlab.observation import at_least, between
-from twlab.segment import advance, match
+from twlab.segment import Segment, advance, match
 
 TRIALS = 400  # stale segments
-SPREAD = 8  # they are placed at random in a range of so many windows; the rest of the circle of 2^32 is as good as any place outside the window
+# Windows in the range where they are placed at random; the rest of the circle of 2^32 is like any
+# place outside the window.
+SPREAD = 8
 STALE = 300  # bytes of each
 SENT = 50_000  # bytes that the client sends on the new connection
 Z = 3.89  # of a normal distribution: 99.99 %, so that a run in 10,000 misses by chance
@@ -60,11 +63,11 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
     window / 2^32, if TIME_WAIT was cut short.
 
     Behind a virtual address there are many machines, and a four-tuple that one has used comes to
-    another the next time. Each has a secret of its own for its initial sequence numbers, so the old
-    ones say nothing about the new ones; no flow has to be fast for an overlap, as in `stale-data`,
-    and none is safe because it is slow. A stray segment falls anywhere: into a window of W bytes
-    with probability W / 2^32, which is 1.5e-5 for 64 KB and 1.5e-3 for 6 MB; one connection in
-    66,000, or in 680, that meets a stray segment.
+    another the next time. Each has another secret for its initial sequence numbers, so the old ones
+    say nothing about the new ones; no flow has to be fast for an overlap, as in `stale-data`, and
+    none is safe because it is slow. A stray segment falls anywhere: into a window of W bytes with
+    probability W / 2^32, which is 1.5e-5 for 64 KB and 1.5e-3 for 6 MB; one connection in 66,000,
+    or in 680, that meets a stray segment.
 
     That is measured here, with the acknowledgement number given away: of 400 segments placed at
     random within 8 windows, one in 8 is taken. Scaled to the circle of 2^32, the window's share
@@ -108,36 +111,20 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
 
     lab.step(f"{TRIALS} stale segments of s1 arrive, at random places.")
     like, offer = late.segments[0], reply.segments[0]
-    window, clock = (
-        offer.window << (opening.segments[0].options.window_scale or 0),
-        like.timestamp[0] if like.timestamp else None,
-    )
+    window = offer.window << (opening.segments[0].options.window_scale or 0)
     into = lab.network["vip"].interface_to("s1")
     queued, arrived = lab.moved("client", "TCPOFOQueue"), lab.moved("client", "TcpInSegs")
-    inside = doubtful = 0
-    for _ in range(TRIALS):
-        ahead = lab.random.randrange(SPREAD * window) - SPREAD * window // 2
-        if (
-            -STALE <= ahead <= 0
-        ):  # half old, half new: it would be taken at once, and move the window and the last timestamp for those after it
-            ahead -= STALE
-        older = lab.random.randrange(SPREAD * SENT) - SPREAD * SENT // 2 if random_ack else 0
-        newer = None if clock is None else lab.random.randrange(-(1 << 31), 1 << 31)
-        if 0 <= older <= SENT and (newer is None or newer >= 0):
-            inside += 0 < ahead <= window - STALE
-            doubtful += window - STALE < ahead <= window
-        stamp = None if clock is None or newer is None else (advance(clock, newer), 0)
-        wire.inject(
-            wire.craft(like=like, seq=offer.ack + ahead, ack=offer.seq - older, payload=b"s" * STALE, timestamp=stamp),
-            into,
-        )
+    trials = [draw(lab, window, random_ack, timestamps=like.timestamp is not None) for _ in range(TRIALS)]
+    for trial in trials:
+        wire.inject(trial.segment(lab, like, offer), into)
     lab.require(lab.wait_until(lambda: lab.moved("client", "TcpInSegs") - arrived >= TRIALS), "all have arrived")
     taken = lab.moved("client", "TCPOFOQueue") - queued
 
     lab.step("s2 sends a window full of data; the client's application reads it.")
     peer.send(b"n" * 1000, total=window)
     read = new.receive(window)
-    share = (1 / SPREAD) * (1 / SPREAD if random_ack else 1) * (1 if clock is None else 1 / 2)
+    share = (1 / SPREAD) * (1 / SPREAD if random_ack else 1) * (1 / 2 if like.timestamp else 1)
+    inside, doubtful = sum(trial.fits(window) for trial in trials), sum(trial.may_fit(window) for trial in trials)
     low, high = wilson(taken, TRIALS)
     lab.note(
         f"{taken} of {TRIALS} taken; theory says {share:g}, and {low:.4f} to {high:.4f} agrees with what was seen",
@@ -154,6 +141,51 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
         paws_drops=lab.moved("client", "PAWSEstab"),
         chance=isn.chance_in_window(window),
     )
+
+
+class Trial(NamedTuple):
+    """Where a stale segment lies.
+
+    Attributes:
+        ahead: bytes from the start of the client's window.
+        older: by how much its acknowledgement number is too old; 0: exact.
+        newer: by how much its timestamp is newer than the last one; None: it has none.
+    """
+
+    ahead: int
+    older: int
+    newer: int | None
+
+    def segment(self, lab: Lab, like: Segment, offer: Segment) -> Segment:
+        """Craft it like the late segment `like`.
+
+        `offer` is the client's last acknowledgement.
+        """
+        stamp = None if like.timestamp is None else (advance(like.timestamp[0], self.newer or 0), 0)
+        seq, ack = offer.ack + self.ahead, offer.seq - self.older
+        return lab.wire.craft(like=like, seq=seq, ack=ack, payload=b"s" * STALE, timestamp=stamp)
+
+    def fits(self, window: int) -> bool:
+        """Whether the client takes it: the numbers fit, and it ends in the window."""
+        return self._believed() and 0 < self.ahead <= window - STALE
+
+    def may_fit(self, window: int) -> bool:
+        """Whether the client may take it: the numbers fit, and it ends past the window."""
+        return self._believed() and window - STALE < self.ahead <= window
+
+    def _believed(self) -> bool:
+        return 0 <= self.older <= SENT and (self.newer is None or self.newer >= 0)
+
+
+def draw(lab: Lab, window: int, random_ack: bool, timestamps: bool) -> Trial:
+    """Choose a place at random."""
+    ahead = lab.random.randrange(SPREAD * window) - SPREAD * window // 2
+    # Half old, half new, it would be taken at once, and move the window and the last timestamp for
+    # those after it.
+    if -STALE <= ahead <= 0:
+        ahead -= STALE
+    older = lab.random.randrange(SPREAD * SENT) - SPREAD * SENT // 2 if random_ack else 0
+    return Trial(ahead, older, lab.random.randrange(-(1 << 31), 1 << 31) if timestamps else None)
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:

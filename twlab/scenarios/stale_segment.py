@@ -18,8 +18,9 @@ UNHARMED = Observation(harmed=0, delayed=0, unharmed=1)
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
-    """For other ages, lengths and numbers of trials: theory's edge is the length of TIME_WAIT. None
-    near it, and for other variants of the arm.
+    """Predict for other ages, lengths and numbers of trials.
+
+    Theory's edge is the length of TIME_WAIT. None near it, and for other variants of the arm.
     """
     own = {**stale_segment.parameters, **stale_segment.arms[arm].given}
     if any(given[name] != own[name] for name in ("covered", "timestamp_lost")):
@@ -70,20 +71,19 @@ def stale_segment(
     The client closes a connection, and wants its four-tuple again just before a segment of the old
     connection arrives that is `delay_s` old. While TIME_WAIT lasts it is refused: the application
     is delayed until then, not harmed. Once TIME_WAIT is over the connection is made, and the
-    segment's bytes are read by an application to which nobody sent them. With timestamps Linux lets
-    a client that names its port reopen at once, whatever the length of TIME_WAIT, and PAWS drops
+    segment's bytes are read by an application to which they were not sent. With timestamps Linux
+    lets a client that names its port reopen at once, for any length of TIME_WAIT, and PAWS drops
     the segment: nothing happens, unless the segment has lost its timestamp on the way (arm
     `timestamp-lost`).
 
     Four things are conditioned on, so that each trial asks about time alone: the segment was under
-    way for `delay_s`; the four-tuple is wanted again just then; the segment's sequence number lies
-    in the new connection's window, at a random place, and its acknowledgement number is the right
-    one, for which both are rewritten (its timestamp is its own); and one of the application's
-    writes ends within the segment's place. Where a new segment covers that place as a whole, the
-    server's kernel keeps the new bytes and drops the old ones (arm `covered`). For the absolute
-    risk of a segment whose sequence number is unrelated, multiply by W / 2^32 for a window of W
-    bytes: 1.5e-5 for 64 KB. `trials` four-tuples are used side by side, at random phases of the
-    clock.
+    way for `delay_s`; the four-tuple is reopened just then; the segment's sequence number lies in
+    the new connection's window, at a random place, and its acknowledgement number is the right one,
+    for which both are rewritten (its timestamp is its own); and one of the application's writes
+    ends within the segment's place. Where a new segment covers that place as a whole, the server's
+    kernel keeps the new bytes and drops the old ones (arm `covered`). For the absolute risk of a
+    segment whose sequence number is unrelated, multiply by W / 2^32 for a window of W bytes: 1.5e-5
+    for 64 KB. `trials` four-tuples are used side by side, at random phases of the clock.
     """
     wire, random, time_wait_s = lab.wire, lab.random, lab.settings["client"].time_wait_s or 60
     shuttle, into = lab.connection_pairs("client", "server", 80, family=family), lab.network["server"].interfaces[0]
@@ -120,7 +120,8 @@ def stale_segment(
         return "unharmed" if read == b"n" * (100 + first + 1000) and not new.error else "harmed"
 
     lab.step(
-        f"A segment of an old connection arrives {delay_s:g} s late; just before, its four-tuple is wanted again. Trials: {trials}."
+        f"A segment of an old connection arrives {delay_s:g} s late; just before, its four-tuple is wanted again. "
+        f"Trials: {trials}."
     )
     outcomes = lab.side_by_side(trial(port) for port in random.sample(range(20_000, 60_000), trials))
     counts = {outcome: outcomes.count(outcome) for outcome in ("harmed", "delayed", "unharmed")}

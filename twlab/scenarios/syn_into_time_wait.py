@@ -13,8 +13,9 @@ NO, YES = "ACK", "SYN-ACK"
 
 
 def table(before: list[str], after: list[str], **against: str) -> Observation:
-    """A prediction: the answers to each clock, for a SYN that begins before or at the next sequence
-    number, and after it.
+    """Make a prediction: the answers to each clock, by where the SYN begins.
+
+    Before or at the next sequence number, and after it.
     """
     rows = {"before": before, "next": before, "after": after}
     return Observation(
@@ -63,7 +64,8 @@ WITH_TIMESTAMPS = table(
                 after=[YES] * 4,
                 let_in_against_rfc1122="",
                 let_in_against_rfc6191="",
-                refused_against_rfc6191="before/older before/equal before/newer next/none next/older next/equal next/newer",
+                refused_against_rfc6191="before/older before/equal before/newer next/none next/older next/equal "
+                "next/newer",
             ),
         ),
     },
@@ -76,16 +78,16 @@ def syn_into_time_wait(lab: Lab, *, switch_on: bool = False, family: int = 4) ->
 
     So a client that comes back soon is let in at once by a server in TIME_WAIT, and needs no
     shorter one. RFC 1122 allows it for a sequence number larger than any used before. RFC 6191 adds
-    timestamps: a newer one lets in whatever the sequence number is, an equal one leaves it to the
-    sequence number, an older one is refused; and a SYN with timestamps is let in where the old
-    connection had none.
+    timestamps: a newer one lets in any sequence number, an equal one leaves it to the sequence
+    number, an older one is refused; and a SYN with timestamps is let in where the old connection
+    had none.
 
-    Linux lets in nobody whom RFC 6191 refuses. It refuses some whom that lets in: a SYN that begins
-    exactly one after the old FIN is higher than all before, but Linux wants one more; and after a
-    connection without timestamps it does not look at them (arm `switched-on`, where the server's
-    sysctl is changed in between). What it refuses, it answers with an ACK, where RFC 6191 asks for
-    silence; the client's RST then ends the TIME_WAIT. And RFC 1122's other condition, back to
-    TIME_WAIT if the SYN was an old duplicate after all, Linux does not meet, as its source says:
+    Linux lets in no SYN that RFC 6191 refuses. It refuses some that RFC 6191 lets in: a SYN that
+    begins exactly one after the old FIN is higher than all before, but Linux wants one more; and
+    after a connection without timestamps it does not look at them (arm `switched-on`, where the
+    server's sysctl is changed in between). What it refuses, it answers with an ACK, where RFC 6191
+    asks for silence; the client's RST then ends the TIME_WAIT. And RFC 1122's other condition, back
+    to TIME_WAIT if the SYN was an old duplicate after all, Linux does not meet, as its source says:
     after a RST in reply to the SYN-ACK nothing is left.
 
     The SYNs are crafted: a Linux client chooses neither its sequence number nor its clock. Nothing
@@ -147,8 +149,9 @@ def syn_into_time_wait(lab: Lab, *, switch_on: bool = False, family: int = 4) ->
 
 
 def rfc1122(cell: tuple[str, str]) -> bool:
-    """Whether RFC 1122 allows to let the SYN in: it begins above the largest sequence number used
-    before.
+    """Whether RFC 1122 allows to let the SYN in.
+
+    It does if the SYN begins above the largest sequence number used before.
     """
     return STARTS[cell[0]] >= 0
 

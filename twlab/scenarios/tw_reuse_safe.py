@@ -1,7 +1,8 @@
 """tcp_tw_reuse: a four-tuple taken over from TIME_WAIT by the client that holds it."""
 
 from twlab import Arm, Lab, Observation, Settings, isn, scenario
-from twlab.segment import distance, match
+from twlab.lab.lab import Reopened
+from twlab.segment import Segment, distance, match
 
 BULK = 33_000_000  # bytes that the old server sends, where its numbers shall fit the new connection; see `stale-data`
 EARLY = 3_000_000  # how many of them are still ahead when the four-tuple is opened again
@@ -40,7 +41,8 @@ SAFE = {"reopened": True, "recycled": 1, "starts_above": ABOVE, "bytes_missing":
             expect=Observation(reopened=False, refused_by="EADDRNOTAVAIL", foreign_bytes=0),
         ),
     },
-    reads="Linux Documentation/networking/ip-sysctl.rst (tcp_tw_reuse), net/ipv4/tcp_ipv4.c (tcp_twsk_unique), net/ipv4/tcp_input.c (tcp_ack, "
+    reads="Linux Documentation/networking/ip-sysctl.rst (tcp_tw_reuse), net/ipv4/tcp_ipv4.c (tcp_twsk_unique), "
+    "net/ipv4/tcp_input.c (tcp_ack, "
     "tcp_validate_incoming); RFC 6191; RFC 5961 section 5.2; RFC 7323 section 5.3",
 )
 def tw_reuse_safe(
@@ -80,14 +82,7 @@ def tw_reuse_safe(
     lab.step("The client opens the same four-tuple again.")
     copy = late.segments[0]
     if late_from == "server":
-        reopen_at_s = (
-            isn.reaches_at_s(opening.segments[0].seq, opening.segments[0].at_s, copy.seq) - EARLY / isn.PER_SECOND
-        )
-        lab.require(
-            reopen_at_s - lab.now_s > 1.1,
-            "the old flow outran the clock of initial sequence numbers by more than 1.1 s",
-        )
-        lab.sleep_until(reopen_at_s)
+        sleep_until_it_fits(lab, opening.segments[0], copy)
     else:
         lab.sleep(0.1 if bound else 1.2)
     again = lab.reopen(old, listener, source_port=source_port)
@@ -98,20 +93,8 @@ def tw_reuse_safe(
 
     lab.step("The new connection carries data. Then the copy arrives.")
     if late_from == "server":
-        ahead = distance(again.syn_ack.end_seq, copy.seq)
-        lab.require(ahead > 1000, "the new server starts below the copy")
-        lab.transfer(new, peer, SENT)
-        offer = wire.copy(match(source=server.address(family), having="A"))
-        lab.transfer(peer, new, ahead - 200)
-        window, older = (
-            offer.segments[0].window << (again.syn_ack.options.window_scale or 0),
-            distance(copy.ack, offer.segments[0].ack),
-        )
-        lab.require(
-            ABOVE + SENT < older < window,
-            f"the copy's acknowledgement number is {older} too old, less than the window of {window}",
-        )
-    answer = wire.watch(match(source=lab["server" if late_from == "client" else "client"].address(family)))
+        come_near(lab, again, copy)
+    answer = wire.watch(match(source=receiver.node.address(family)))
     late.release(without_timestamp=strip_timestamp)
     lab.require(answer.wait(1), "the copy is answered")
 
@@ -127,4 +110,32 @@ def tw_reuse_safe(
         foreign_bytes=len(read) - read.count(b"n"),
         paws_drops=lab.moved(receiver.node.name, "PAWSEstab"),
         challenge_acks=lab.moved(receiver.node.name, "TCPChallengeACK"),
+    )
+
+
+def sleep_until_it_fits(lab: Lab, syn_ack: Segment, copy: Segment) -> None:
+    """Wait until a new server's first sequence number is `EARLY` below the copy's."""
+    reopen_at_s = isn.reaches_at_s(syn_ack.seq, syn_ack.at_s, copy.seq) - EARLY / isn.PER_SECOND
+    lab.require(
+        reopen_at_s - lab.now_s > 1.1,
+        "the old flow outran the clock of initial sequence numbers by more than 1.1 s",
+    )
+    lab.sleep_until(reopen_at_s)
+
+
+def come_near(lab: Lab, again: Reopened, copy: Segment) -> None:
+    """Transfer data until the server's next byte is 200 below the copy.
+
+    The copy's acknowledgement number is then too old, by less than the window offered.
+    """
+    ahead = distance(again.syn_ack.end_seq, copy.seq)
+    lab.require(ahead > 1000, "the new server starts below the copy")
+    lab.transfer(again.new, again.peer, SENT)
+    offers = lab.wire.copy(match(source=copy.source, having="A"))
+    lab.transfer(again.peer, again.new, ahead - 200)
+    offer = offers.segments[0]
+    window, older = offer.window << (again.syn_ack.options.window_scale or 0), distance(copy.ack, offer.ack)
+    lab.require(
+        ABOVE + SENT < older < window,
+        f"the copy's acknowledgement number is {older} too old, less than the window of {window}",
     )

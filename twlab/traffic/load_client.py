@@ -19,7 +19,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from twlab.linux.tcp_sockets import Count
+from twlab.linux.sockstat import Sockstat
 from twlab.loop import Loop, Timer, cpu_s
 from twlab.ports import PortChoice
 from twlab.traffic.load import Load, LoadCounts
@@ -62,7 +62,7 @@ class LoadClient:
         self._open: dict[int, _Opened] = {}
         self._idle: deque[_Opened] = deque()
         self._epoll = select.epoll()
-        self._time_wait = Count(node)
+        self._sockets = Sockstat(node)
         self._began_s = loop.now_s
         self._began_cpu_s = cpu_s()
         self._timer: Timer | None = None
@@ -86,7 +86,7 @@ class LoadClient:
         self._end_second()
         self._loop.forget(self._epoll)
         self._epoll.close()
-        self._time_wait.close()
+        self._sockets.close()
 
     @property
     def elapsed_s(self) -> float:
@@ -313,7 +313,7 @@ class LoadClient:
     def _end_second(self) -> None:
         spent_s = cpu_s()
         self.counts.close_second(
-            in_time_wait=self._time_wait(), still_open=len(self._open), cpu_s=spent_s - self._began_cpu_s
+            in_time_wait=self._sockets.time_wait(), still_open=len(self._open), cpu_s=spent_s - self._began_cpu_s
         )
         self._began_cpu_s = spent_s
 

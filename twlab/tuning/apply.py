@@ -1,10 +1,9 @@
-"""Puts the baseline and an arm's settings into force on one node, by whichever mechanism the
-running kernel offers.
+"""Applies the baseline and an arm's settings to a node.
 
-A setting is a sysctl where the kernel has it. Two have a stand-in where it has not: the length of
-TIME_WAIT (its sockets are ended at the asked age over inet_diag, `keeper.py`) and tcp_tw_recycle
-(its rule is applied to SYNs at the node's door, `recycle.py`). The result tells which it was. What
-can be had in neither way is refused before anything is built: `check`.
+A setting is a sysctl where the kernel has it. Two have a stand-in where it has not.
+`time_wait_reaper.py` ends TIME_WAIT sockets at the age asked for, over inet_diag.
+`recycle_emulation.py` applies the rule of tcp_tw_recycle to incoming SYNs. The evidence records
+which mechanism was used. `check` refuses a setting that has neither, before anything is built.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from twlab.errors import CapabilityError
 from twlab.linux import sysctl, tcp_sockets
 from twlab.loop import Loop
+from twlab.ports import LINUX_PORTS
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings, describe
 from twlab.tuning.baseline import BASELINE, pinned
@@ -26,7 +26,10 @@ if TYPE_CHECKING:
     from twlab.network import Node
 
 _LAB = "run it on the lab kernel: --engine guest"
-_OTHER = "run it on another kernel (--engine guest is the lab kernel, --engine host this machine's), or leave this setting out"
+_OTHER = (
+    "run it on another kernel (--engine guest is the lab kernel, --engine host this machine's), or leave "
+    "this setting out"
+)
 _CONSTANT_S = 60  # include/net/tcp.h, TCP_TIMEWAIT_LEN
 _COOKIES_ALWAYS = 2
 _CONNTRACK = "net.netfilter."
@@ -34,7 +37,7 @@ _STAND_INS = {"net.ipv4.tcp_timewait_len": "inet_diag", "net.ipv4.tcp_tw_recycle
 
 
 class Knob(NamedTuple):
-    """Which sysctl holds a setting.
+    """The sysctl that holds a setting.
 
     Attributes:
         settings: names of the settings that go into it; any of them may be None, not all.
@@ -49,7 +52,7 @@ class Knob(NamedTuple):
     remedy: str = _OTHER
 
     def value(self, settings: Settings) -> str | None:
-        """The text to write for `settings`, or None when they leave this sysctl alone."""
+        """Return the text to write for `settings`; None if they leave this sysctl alone."""
         values = [getattr(settings, name) for name in self.settings]
         return None if all(value is None for value in values) else str(self.convert(*values))
 
@@ -59,7 +62,7 @@ def _milliseconds(seconds: float) -> int:
 
 
 def _port_range(low: int | None, high: int | None) -> str:
-    usual_low, usual_high = 32768, 60999
+    usual_low, usual_high = LINUX_PORTS
     low = low if low is not None else min(usual_low, high or usual_low)
     return f"{low} {high if high is not None else max(usual_high, low)}"
 
@@ -98,7 +101,7 @@ KNOBS: tuple[Knob, ...] = (
 
 
 def missing(settings: Settings, forced: Mapping[str, str] | None = None) -> list[CapabilityError]:
-    """What this kernel cannot do of `settings`; empty when it can do all. Changes nothing.
+    """List what `settings` ask that this kernel cannot do; changes nothing.
 
     Args:
         forced: setting to mechanism: ``{"time_wait_s": "inet_diag"}``, ``{"tw_recycle":
@@ -109,7 +112,7 @@ def missing(settings: Settings, forced: Mapping[str, str] | None = None) -> list
         name = knob.settings[0]
         how = _mechanism(knob, value, forced)
         if how == "inet_diag":
-            refused += _missing_for_keeper(settings)
+            refused += _missing_for_reaper(settings)
         elif how == "emulation":
             refused += _missing_for_recycle(settings)
         elif how == "none" and not _comes_later(knob):
@@ -119,7 +122,7 @@ def missing(settings: Settings, forced: Mapping[str, str] | None = None) -> list
 
 
 def check(settings: Settings, forced: Mapping[str, str] | None = None) -> None:
-    """Ask before anything is built whether this kernel can do what `settings` ask.
+    """Check before anything is built that this kernel can apply `settings`.
 
     Raises:
         CapabilityError: it cannot; the first reason of `missing`.
@@ -129,8 +132,9 @@ def check(settings: Settings, forced: Mapping[str, str] | None = None) -> None:
 
 
 class Tuning:
-    """The baseline and `settings` in force on `node`, from entering to leaving. Sysctls are not put
-    back: they end with the node.
+    """The baseline and `settings`, applied to `node` from entering to leaving.
+
+    Sysctls are not restored: they end with the node.
 
     Args:
         forced: see `missing`.
@@ -138,8 +142,8 @@ class Tuning:
     Attributes:
         effective: sysctl to the value read back after it was written; None where this kernel has no
             such sysctl.
-        mechanisms: setting to how it was put into force, where there is more than one way. A
-            mechanism that runs beside the lab adds how it did when it is left.
+        mechanisms: setting to how it was applied, where there is more than one way. A mechanism
+            that runs beside the lab adds its figures on leaving.
     """
 
     def __init__(
@@ -160,11 +164,11 @@ class Tuning:
         self.mechanisms: dict[str, str] = {}
 
     def __enter__(self) -> Tuning:
-        """Write, read back, and start what stands in for missing sysctls.
+        """Write, read back, and start the stand-ins for missing sysctls.
 
         Raises:
-            CapabilityError: the kernel refuses a value (``sysctl-refused``); what `missing` tells
-                beforehand is refused as well.
+            CapabilityError: the kernel refuses a value (``sysctl-refused``), or one of the reasons
+                of `missing`.
         """
         check(self._settings, self._forced)
         wanted = {pin.sysctl: pin.value for pin in BASELINE}
@@ -191,7 +195,7 @@ class Tuning:
                         raise CapabilityError(f"{self._node.name}: this kernel has no {name}", _OTHER, "no-such-sysctl")
         with ExitStack() as stack:
             if "inet_diag" in beside:
-                self._keep_time(stack)
+                self._reap(stack)
             if "emulation" in beside:
                 self._recycle(stack)
             self._beside = stack.pop_all()
@@ -203,7 +207,7 @@ class Tuning:
         self._beside.close()
 
     def _put(self, name: str, value: str, first: FirstValues) -> str | None:
-        """Write `value`, unless it is there already; what is there then."""
+        """Write `value`, unless it is there already; return the value read back."""
         found: str | None = None
         for one, there in first.of(name):
             found = there
@@ -217,26 +221,26 @@ class Tuning:
             found = sysctl.read(one)
         return found
 
-    def _keep_time(self, stack: ExitStack) -> None:
-        from twlab.tuning.time_wait_reaper import Keeper
+    def _reap(self, stack: ExitStack) -> None:
+        from twlab.tuning.time_wait_reaper import TimeWaitReaper
 
         assert self._settings.time_wait_s is not None
-        keeper = Keeper(self._node, self._settings.time_wait_s)
+        reaper = TimeWaitReaper(self._node, self._settings.time_wait_s)
         self.mechanisms["time_wait_s"] = f"sockets ended over inet_diag at {self._settings.time_wait_s:.3f} s"
 
         def stop() -> None:
-            self.mechanisms["time_wait_s"] += f": {keeper.stop()}"
+            self.mechanisms["time_wait_s"] += f": {reaper.stop()}"
 
         stack.callback(stop)
 
     def _recycle(self, stack: ExitStack) -> None:
-        from twlab.tuning.recycle_emulation import Door
+        from twlab.tuning.recycle_emulation import RecycleEmulation
 
-        door = stack.enter_context(
-            Door(self._node, self._loop, self._transcript, cookies=self._settings.syncookies == _COOKIES_ALWAYS)
-        )
+        cookies = self._settings.syncookies == _COOKIES_ALWAYS
+        emulation = RecycleEmulation(self._node, self._loop, self._transcript, cookies=cookies)
+        stack.enter_context(emulation)
         self.mechanisms["tw_recycle"] = (
-            f"emulated at the node's door ({door.mechanism}), which counts PAWSPassive and ListenDrops"
+            f"emulated for incoming segments ({emulation.mechanism}), which counts PAWSPassive and ListenDrops"
         )
 
 
@@ -245,8 +249,10 @@ def _asked(settings: Settings) -> list[tuple[Knob, str]]:
 
 
 def _mechanism(knob: Knob, value: str, forced: Mapping[str, str] | None) -> str:
-    """How `value` is had: ``sysctl``; ``constant`` where the kernel lacks the sysctl and behaves so
-    anyway; a stand-in; or ``none``.
+    """Return how `value` is applied.
+
+    ``sysctl``; ``constant`` where the kernel lacks the sysctl and behaves so anyway; a stand-in; or
+    ``none``.
     """
     if choice := (forced or {}).get(knob.settings[0]):
         return choice
@@ -256,11 +262,11 @@ def _mechanism(knob: Knob, value: str, forced: Mapping[str, str] | None) -> str:
 
 
 def _comes_later(knob: Knob) -> bool:
-    """Conntrack may be a module that comes with the gateway's first rule."""
+    """Whether the sysctl may come with the gateway's first rule, in a module."""
     return knob.sysctl.startswith(_CONNTRACK) and sysctl.read(_CONNTRACK + "nf_conntrack_max") is None
 
 
-def _missing_for_keeper(settings: Settings) -> list[CapabilityError]:
+def _missing_for_reaper(settings: Settings) -> list[CapabilityError]:
     asked = f"time_wait_s={settings.time_wait_s:g}"
     if (settings.time_wait_s or 0) > _CONSTANT_S:
         return [
@@ -277,7 +283,10 @@ def _missing_for_recycle(settings: Settings) -> list[CapabilityError]:
     if not settings.tw_recycle:
         return []
     if find_spec("netfilterqueue") is None:
-        message = "this kernel has no net.ipv4.tcp_tw_recycle (removed in Linux 4.12), and without the package netfilterqueue it cannot be emulated"
+        message = (
+            "this kernel has no net.ipv4.tcp_tw_recycle (removed in Linux 4.12), and without the package "
+            "netfilterqueue it cannot be emulated"
+        )
         return [CapabilityError(message, _LAB, "no-tw-recycle")]
     return _missing_sock_destroy("tw_recycle=1")
 
@@ -285,7 +294,10 @@ def _missing_for_recycle(settings: Settings) -> list[CapabilityError]:
 def _missing_sock_destroy(asked: str) -> list[CapabilityError]:
     if tcp_sockets.destroyable():
         return []
-    message = f"{asked}: this kernel does not end TIME_WAIT sockets on request, as Linux 6.0 with CONFIG_INET_DIAG_DESTROY does"
+    message = (
+        f"{asked}: this kernel does not end TIME_WAIT sockets on request, as Linux 6.0 with "
+        "CONFIG_INET_DIAG_DESTROY does"
+    )
     return [CapabilityError(message, _LAB, "no-sock-destroy")]
 
 
@@ -293,7 +305,10 @@ def _missing_congestion_control(settings: Settings) -> list[CapabilityError]:
     wanted, allowed = settings.congestion_control, sysctl.read("net.ipv4.tcp_allowed_congestion_control") or ""
     if wanted is None or wanted in allowed.split():
         return []
-    remedy = f"it allows: {allowed}; the administrator adds others with sysctl net.ipv4.tcp_allowed_congestion_control, on the machine itself"
+    remedy = (
+        f"it allows: {allowed}; the administrator adds others with sysctl "
+        "net.ipv4.tcp_allowed_congestion_control, on the machine itself"
+    )
     return [
         CapabilityError(f"this kernel does not allow congestion_control={wanted} here", remedy, "no-congestion-control")
     ]

@@ -1,17 +1,19 @@
-"""The world that every arm starts from: each sysctl that matters for what TCP does at close,
-pinned, with the reason.
+"""Pins each sysctl that matters for TCP at close, with the reason.
 
-All of these belong to a network namespace, so pinning them touches the lab's nodes and nothing
-else. Values are Linux's own defaults unless the reason says otherwise; they are pinned all the
-same, because a namespace may inherit what the machine's administrator has set, and because some
-defaults follow the machine's memory. Where a kernel lacks a sysctl it behaves as pinned (Linux 6.1
-and later), so that only those kernels differ that are meant to. (Linux
-Documentation/networking/ip-sysctl.rst, nf_conntrack-sysctl.rst)
+Every arm starts from these values. They belong to a network namespace, so pinning them changes the
+lab's nodes only. Values are Linux's defaults unless the reason says otherwise. They are pinned all
+the same: a namespace may inherit the values of the machine's administrator, and some defaults
+follow the machine's memory. Where a kernel lacks a sysctl it behaves as pinned (Linux 6.1 and
+later), so that kernels differ only where they are meant to.
+
+Source: Linux Documentation/networking/ip-sysctl.rst, nf_conntrack-sysctl.rst.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
+
+from twlab.ports import LINUX_PORT_COUNT, LINUX_PORTS
 
 
 class Pin(NamedTuple):
@@ -66,7 +68,11 @@ BASELINE: tuple[Pin, ...] = (
         "0",
         "Linux: 1024. A port range may begin anywhere, and a proxy without rights may listen on port 80",
     ),
-    Pin("net.ipv4.ip_local_port_range", "32768 60999", "28232 ports: the number in every statement on port exhaustion"),
+    Pin(
+        "net.ipv4.ip_local_port_range",
+        "{} {}".format(*LINUX_PORTS),
+        f"{LINUX_PORT_COUNT} ports: the number in every statement on port exhaustion",
+    ),
     Pin("net.ipv4.ip_local_reserved_ports", "", "none is left out of that range"),
     Pin("net.ipv4.ip_autobind_reuse", "0", "bind to port 0 does not share ports that are in use"),
     Pin("net.ipv4.ip_nonlocal_bind", "0", "only addresses that the node has"),
@@ -104,7 +110,7 @@ BASELINE: tuple[Pin, ...] = (
     Pin("net.ipv4.tcp_shrink_window", "0", "a window once offered stays offered"),
     Pin("net.ipv4.tcp_limit_output_bytes", "1048576", "Linux before 6.18; what one flow may have queued below TCP"),
     # loss and retransmission
-    Pin("net.ipv4.tcp_sack", "1", "receivers say what they hold, also of segments nobody sent on this connection"),
+    Pin("net.ipv4.tcp_sack", "1", "receivers say what they hold, also of segments not sent on this connection"),
     Pin("net.ipv4.tcp_dsack", "1", "receivers report duplicates"),
     Pin(
         "net.ipv4.tcp_comp_sack_nr",
@@ -151,13 +157,13 @@ BASELINE: tuple[Pin, ...] = (
         "1",
         "Linux: 0. What one connection has learnt (RTT, window) must not change the next one",
     ),
-    Pin("net.ipv4.tcp_ecn", "0", "Linux: 2, on request only. Nobody asks here; no ECN flags in captures"),
+    Pin("net.ipv4.tcp_ecn", "0", "Linux: 2, on request only. It is never requested here; no ECN flags in captures"),
     Pin("net.ipv4.tcp_plb_enabled", "0", "flow labels do not change under way"),
     Pin("net.ipv4.tcp_mtu_probing", "0", "segments keep their size"),
     Pin("net.ipv4.ip_no_pmtu_disc", "0", "path MTU discovery as usual"),
     Pin("net.ipv4.ip_default_ttl", "64", "one hop more or less can be read off"),
     Pin("net.ipv4.tcp_reflect_tos", "0", "the type of service is the application's"),
-    Pin("net.ipv4.tcp_keepalive_time", "7200", "no probe of its own accord in any scenario"),
+    Pin("net.ipv4.tcp_keepalive_time", "7200", "no scenario is long enough for a probe"),
     Pin("net.ipv4.tcp_keepalive_intvl", "75", "for applications that ask for keep-alive"),
     Pin("net.ipv4.tcp_keepalive_probes", "9", "for applications that ask for keep-alive"),
     # addresses and routes
@@ -206,5 +212,5 @@ BASELINE: tuple[Pin, ...] = (
 
 
 def pinned(sysctl: str) -> str | None:
-    """The baseline's value of `sysctl`, or None when it is not pinned."""
+    """Return the baseline's value of `sysctl`; None if it is not pinned."""
     return next((pin.value for pin in BASELINE if pin.sysctl == sysctl), None)

@@ -1,19 +1,22 @@
-"""tcp_tw_recycle on a kernel that no longer has it: its rule (`recycle.py`) applied to live
-segments at a node's door.
+"""Emulates tcp_tw_recycle by filtering a node's incoming segments with its rule.
 
-How it works. Two kinds of incoming segments come up through the netfilter queue: SYNs, and
-everything that a peer still sends on a connection after the node's own FIN; the latter are few, and
-firewall rules pick them out, by a set of connections into which each outgoing FIN enters its own. A
-SYN that meets a listener is put to the rule, and dropped if the rule says so. A segment after the
-FIN is let in, and the kernel is asked before and after what became of the socket. Where the segment
-made it a mini-socket (FIN_WAIT2 or TIME_WAIT), the segment's timestamp is the last that the kernel
-accepted, and is remembered. A TIME_WAIT is ended after 3.5 RTO, unless a further segment has
-re-armed it by then: that gives it its full 60 s, as it did in the kernel.
+For kernels that no longer have tcp_tw_recycle; the rule is in `recycle_rule.py`.
 
-What it cannot do as the kernel did: the counter TWKilled stays where it is (TW counts instead); the
-RTO is read before the segment that makes the mini-socket, so that segment's own round-trip time is
-not in it; and a SYN that finds the backlog full is put to the rule before the kernel would drop it
-or answer with a cookie.
+How it works. Two kinds of incoming segments reach the netfilter queue: SYNs, and segments that a
+peer sends after the node's own FIN. The latter are few. Firewall rules pick them out: each outgoing
+FIN adds its connection to a set.
+
+- A SYN that meets a listener is dropped if the rule refuses it.
+- A segment after the FIN is delivered. The emulation reads the socket's state before and after.
+  Where the segment made the socket a mini-socket (FIN_WAIT2 or TIME_WAIT), its timestamp is the
+  last that the kernel accepted, and is remembered.
+- A TIME_WAIT ends after 3.5 RTO, unless a further segment re-arms it: then it lasts its full 60 s,
+  as it did in the kernel.
+
+Differences from the kernel's own: TWKilled does not count (TW counts instead). The RTO is read
+before the segment that makes the mini-socket, so it lacks that segment's round-trip time. A SYN
+that finds the backlog full is judged by the rule before the kernel drops it or answers with a
+cookie.
 """
 
 from __future__ import annotations
@@ -34,15 +37,17 @@ if TYPE_CHECKING:
 _NO_RTO = (inet_diag.LISTEN, inet_diag.NEW_SYN_RECV)
 _MARK = 0x7477
 _MARKED = nfqueue.Segments("INPUT", f"meta mark {_MARK}", f"-m mark --mark {_MARK}")
-# A connection is forgotten some time after its last FIN, when TIME_WAIT is over too.
+# A connection leaves the set some time after its last FIN, when TIME_WAIT is over too.
+_SET = "flags dynamic,timeout; timeout 150s; size 65535;"
+_FIN = "tcp flags & fin == fin"
 _RULES = f"""
-    table inet twlab_door {{
-        set closing4 {{ type ipv4_addr . inet_service . ipv4_addr . inet_service; flags dynamic,timeout; timeout 150s; size 65535; }}
-        set closing6 {{ type ipv6_addr . inet_service . ipv6_addr . inet_service; flags dynamic,timeout; timeout 150s; size 65535; }}
+    table inet twlab_recycle {{
+        set closing4 {{ type ipv4_addr . inet_service . ipv4_addr . inet_service; {_SET} }}
+        set closing6 {{ type ipv6_addr . inet_service . ipv6_addr . inet_service; {_SET} }}
         chain output {{
             type filter hook output priority mangle - 1;
-            tcp flags & fin == fin meta nfproto ipv4 update @closing4 {{ ip daddr . tcp dport . ip saddr . tcp sport }}
-            tcp flags & fin == fin meta nfproto ipv6 update @closing6 {{ ip6 daddr . tcp dport . ip6 saddr . tcp sport }}
+            {_FIN} meta nfproto ipv4 update @closing4 {{ ip daddr . tcp dport . ip saddr . tcp sport }}
+            {_FIN} meta nfproto ipv6 update @closing6 {{ ip6 daddr . tcp dport . ip6 saddr . tcp sport }}
         }}
         chain input {{
             type filter hook input priority mangle - 1;
@@ -53,18 +58,18 @@ _RULES = f"""
     }}"""
 
 
-class Door:
-    """tcp_tw_recycle emulated on `node`, from being made until `close`; served by `loop`.
+class RecycleEmulation:
+    """Emulation of tcp_tw_recycle on `node`, until `close`; `loop` serves it.
 
     Args:
-        cookies: the node answers every SYN with a cookie, and so checks none.
+        cookies: the node answers every SYN with a cookie, so the rule judges none.
 
     Attributes:
         mechanism: how segments reach it.
-        cache: what is remembered.
+        cache: the peers' last timestamps.
 
     Raises:
-        CapabilityError: the kernel has no netfilter queue for us, or no nftables.
+        CapabilityError: the kernel has no usable netfilter queue, or no nftables.
     """
 
     def __init__(self, node: Node, loop: Loop, transcript: Transcript, *, cookies: bool = False):
@@ -82,14 +87,14 @@ class Door:
         self._tap = nfqueue.Tap(node, self._on_packet)
         loop.watch(self._tap, readable=self._tap.serve)
 
-    def __enter__(self) -> Door:
+    def __enter__(self) -> RecycleEmulation:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
-        """Let every segment pass from here on, and end no more sockets."""
+        """Stop: deliver every segment from now on, and end no more sockets."""
         self._loop.forget(self._tap)
         self._tap.close()
         for timer, _ in self._ends.values():
@@ -112,7 +117,7 @@ class Door:
             return
         if met and met.state not in _NO_RTO and met.timer != inet_diag.MINI_SOCKET:
             self._rto_s[segment.flow] = inet_diag.retransmission_timeout_s(self._diag, _id_of(segment)) or 0.0
-        packet.accept()  # when this returns, TCP has had the segment
+        packet.accept()  # when this returns, TCP has processed the segment
         left = self._socket(segment)
         if left is None or left.timer != inet_diag.MINI_SOCKET:
             return
@@ -127,7 +132,7 @@ class Door:
         return self.cache.refusal(syn.destination, syn.source, _tsval(syn), int(wall_s()))
 
     def _enter(self, segment: Segment, mini: inet_diag.Record) -> None:
-        """`segment` has made its connection the mini-socket `mini`."""
+        """Note that `segment` has made its connection the mini-socket `mini`."""
         now_s = int(wall_s())
         short = self.cache.remember(segment.destination, segment.source, _tsval(segment), now_s, now_s)
         if mini.state == inet_diag.TIME_WAIT:
@@ -138,8 +143,9 @@ class Door:
                 self._ends[segment.flow] = (timer, _tsval(segment) or 0)
 
     def _rearms(self, segment: Segment) -> bool:
-        """Whether a segment that left the TIME_WAIT standing set its timer back to 60 s: it
-        acknowledges something, or PAWS refused it.
+        """Whether a segment that did not end the TIME_WAIT set its timer back to 60 s.
+
+        It did if it has the ACK bit, or if PAWS refused it.
         """
         tsval = _tsval(segment)
         return "R" not in segment.flags and (
@@ -147,7 +153,7 @@ class Door:
         )
 
     def _keep_full(self, flow: Flow) -> None:
-        """Whatever TIME_WAIT `flow` has, it is not ended early."""
+        """Cancel the early end of the TIME_WAIT of `flow`."""
         if flow in self._ends:
             self._ends.pop(flow)[0].cancel()
 
@@ -156,7 +162,7 @@ class Door:
         inet_diag.destroy(self._diag, [(mini.family, mini.id)])
 
     def _socket(self, segment: Segment) -> inet_diag.Record | None:
-        """The socket of this node that `segment` meets."""
+        """Look up the socket of this node that `segment` meets."""
         return next(iter(inet_diag.look_up(self._diag, [_id_of(segment)])), None)
 
 

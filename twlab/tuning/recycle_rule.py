@@ -1,15 +1,17 @@
-"""tcp_tw_recycle's rule, as Linux had it up to 4.11. Pure: `door.py` applies it to live SYNs where
-the kernel no longer does.
+"""The rule of tcp_tw_recycle, as Linux had it up to 4.11.
 
-What it was. For each pair of addresses the server remembered the timestamp of the last segment that
-it had accepted before a connection of its own closing went into TIME_WAIT, and the second in which
-that was. In return it kept the TIME_WAIT for 3.5 retransmission timeouts instead of 60 s. For a
-minute afterwards it took a SYN of that peer, from whatever port, for an old duplicate if its
-timestamp was lower than the one remembered, or if it had none, and dropped it without a word.
+`recycle_emulation.py` applies it to live SYNs where the kernel no longer does.
 
-The assumption is that one address has one clock. Behind a NAT it has as many as there are machines,
-and since 4.10 every connection has one of its own. (Linux 4.9 net/ipv4/tcp_metrics.c,
-tcp_minisocks.c, tcp_input.c; measured on Linux 4.9.154)
+The rule. For each pair of addresses the server remembered a timestamp: that of the last segment
+accepted before a connection that the server had closed first went into TIME_WAIT. It also noted the
+second. In return it kept the TIME_WAIT for 3.5 retransmission timeouts instead of 60 s. For a
+minute afterwards it dropped a SYN from that peer, from any port, without an answer, if the SYN's
+timestamp was lower than the one remembered, or missing.
+
+The assumption is that one address has one clock. Behind a NAT there are as many clocks as machines,
+and since 4.10 each connection has a separate one.
+
+Source: Linux 4.9 net/ipv4/tcp_metrics.c, tcp_minisocks.c, tcp_input.c; measured on Linux 4.9.154.
 """
 
 from __future__ import annotations
@@ -18,32 +20,33 @@ from dataclasses import dataclass
 
 from twlab.segment import distance
 
-PERIOD_S = 60  # TCP_PAWS_MSL: how long what is remembered counts
+PERIOD_S = 60  # TCP_PAWS_MSL: how long a remembered timestamp counts
 WINDOW = 1  # TCP_PAWS_WINDOW: by how much a timestamp may be lower and still pass
 
 
 @dataclass(frozen=True, slots=True)
 class Remembered:
-    """The last timestamp of a peer, and the whole second of the wall clock in which it came."""
+    """The last timestamp of a peer, and the second of the wall clock when it came."""
 
     tsval: int
     stamp_s: int
 
 
 class RecycleCache:
-    """What a server with tcp_tw_recycle remembers of its peers. Times are whole seconds of the wall
-    clock, as the kernel's were.
+    """Timestamps that a server with tcp_tw_recycle remembers of its peers.
+
+    Times are whole seconds of the wall clock, as the kernel's were.
     """
 
     def __init__(self) -> None:
         self._peers: dict[tuple[str, str], Remembered] = {}
 
     def __getitem__(self, pair: tuple[str, str]) -> Remembered:
-        """What is remembered of (local address, peer address). Raises KeyError."""
+        """Return what is remembered of (local address, peer address). Raises KeyError."""
         return self._peers[pair]
 
     def remember(self, local: str, peer: str, tsval: int | None, stamp_s: int, now_s: int) -> bool:
-        """A connection that `local` closed first enters TIME_WAIT, or the FIN_WAIT2 before it.
+        """Note that a connection closed first by `local` enters FIN_WAIT2 or TIME_WAIT.
 
         Args:
             tsval: of the last segment accepted from the peer; None when the connection had no
@@ -51,7 +54,7 @@ class RecycleCache:
             stamp_s: when that segment came.
 
         Returns:
-            Whether TIME_WAIT is to be short (`time_wait_s`); if not, it lasts the full 60 s.
+            Whether TIME_WAIT is short (`time_wait_s`); if not, it lasts the full 60 s.
         """
         if tsval is None:
             return False
@@ -65,10 +68,10 @@ class RecycleCache:
         return True
 
     def refusal(self, local: str, peer: str, tsval: int | None, now_s: int) -> str:
-        """Why a SYN from `peer` to `local` is dropped without an answer; empty when it is let in.
+        """Return why a SYN from `peer` to `local` is dropped; empty if it is delivered.
 
-        It is for who asks to see that the SYN meets a listener (no TIME_WAIT of the same
-        four-tuple, no SYN cookie).
+        The caller checks first that the SYN meets a listener: no TIME_WAIT of the same four-tuple,
+        no SYN cookie.
         """
         known = self._peers.get((local, peer))
         if known is None or now_s - known.stamp_s >= PERIOD_S:
@@ -82,5 +85,5 @@ class RecycleCache:
 
 
 def time_wait_s(rto_s: float) -> float:
-    """Length of a recycled TIME_WAIT: 3.5 times the connection's retransmission timeout."""
+    """Return the length of a recycled TIME_WAIT: 3.5 retransmission timeouts."""
     return 3.5 * rto_s

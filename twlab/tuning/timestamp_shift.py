@@ -1,33 +1,72 @@
-"""Timestamp clocks of machines that have not booted together, for nodes that share one kernel, and
-so one clock.
+"""Shifts TCP timestamp clocks of nodes, which share one kernel's clock.
 
-Where the kernel has net.ipv4.tcp_timestamp_offset (the lab kernel), each node shifts its own.
-Elsewhere the gateway in front of them does: it adds the shift to every TSval that comes from a
-node, and takes it off every TSecr that goes back, so that neither end can tell.
+Machines that have not booted together differ in that clock. Where the kernel has
+net.ipv4.tcp_timestamp_offset (the lab kernel), each node sets it. Elsewhere the gateway in front of
+the nodes shifts: it adds to every TSval that a node sends, and subtracts from every TSecr that goes
+back. Both ends then see consistent timestamps.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from struct import pack
 from typing import TYPE_CHECKING
 
-from twlab.linux import nfqueue
+from twlab.errors import ScenarioError
+from twlab.linux import nfqueue, sysctl
 from twlab.loop import Loop
 from twlab.segment import parse, with_checksums
 
 if TYPE_CHECKING:
     from netfilterqueue import Packet
 
-    from twlab.network import Node
+    from twlab.network import Network, Node
 
 SYSCTL = "net.ipv4.tcp_timestamp_offset"
 _CIRCLE = 2**32
 
 
-class GatewayClocks:
-    """The clocks of the nodes behind `gateway`, shifted in the segments that it forwards, from
-    being made until `close`.
+def apply(network: Network, loop: Loop, ahead_ms: Mapping[str, int], closing: ExitStack) -> str:
+    """Shift the timestamp clocks of nodes, for connections from now on.
+
+    Args:
+        ahead_ms: node to how far its clock runs ahead.
+        closing: ends the shifting at gateways.
+
+    Returns:
+        The mechanism, in words.
+
+    Raises:
+        ScenarioError: the kernel has no sysctl for it, and the topology no gateway
+            (``no-gateway``).
+        CapabilityError: the kernel has no usable netfilter queue.
+    """
+    if sysctl.read(SYSCTL) is not None:
+        for name, shift_ms in ahead_ms.items():
+            network[name].write_sysctl(SYSCTL, shift_ms)
+        return f"sysctl {SYSCTL}"
+    gateways = [node for node in network.nodes.values() if node.role == "gateway"]
+    if not gateways:
+        message = "clocks are shifted by a gateway here, and this topology has none"
+        raise ScenarioError(message, "use --engine guest", "no-gateway")
+    by_address = {
+        address: shift_ms
+        for name, shift_ms in ahead_ms.items()
+        for family in (4, 6)
+        for address in network[name].addresses(family)
+    }
+    shifts = [TimestampShift(gateway, loop, by_address) for gateway in gateways]
+    for one in shifts:
+        closing.callback(one.close)
+    names = " and ".join(node.name for node in gateways)
+    return f"shifted by {names} in what they forward ({shifts[-1].mechanism})"
+
+
+class TimestampShift:
+    """Shift of the clocks behind `gateway`, until `close`.
+
+    It applies to the segments that the gateway forwards.
 
     Args:
         ahead_ms: address behind the gateway to how far its clock runs ahead.
@@ -36,7 +75,7 @@ class GatewayClocks:
         mechanism: how segments reach it.
 
     Raises:
-        CapabilityError: the kernel has no netfilter queue for us.
+        CapabilityError: the kernel has no usable netfilter queue.
     """
 
     def __init__(self, gateway: Node, loop: Loop, ahead_ms: Mapping[str, int]):
@@ -47,7 +86,7 @@ class GatewayClocks:
         loop.watch(self._tap, readable=self._tap.serve)
 
     def close(self) -> None:
-        """Let every segment pass as it is."""
+        """Forward every segment unchanged from now on."""
         self._loop.forget(self._tap)
         self._tap.close()
 
@@ -59,10 +98,10 @@ class GatewayClocks:
 
 
 def shift(raw: bytes, ahead_ms: Mapping[str, int]) -> bytes:
-    """The IP packet, its TSval later by what its source is ahead, its TSecr earlier by what its
-    destination is. Pure.
+    """Shift the timestamps of the IP packet `raw`.
 
-    A TSecr of a segment without ACK means nothing and stays (RFC 7323 section 3.2).
+    TSval grows by what the source is ahead, TSecr shrinks by what the destination is ahead. In a
+    segment without ACK, TSecr has no meaning and stays (RFC 7323 section 3.2).
     """
     segment = parse(raw, 0.0)
     if segment is None or segment.timestamp is None:
@@ -77,7 +116,7 @@ def shift(raw: bytes, ahead_ms: Mapping[str, int]) -> bytes:
 
 
 def _timestamp_at(raw: bytes, header: int) -> int:
-    """Where the timestamp option's values begin in a packet that has one."""
+    """Return the offset of the timestamp option's values in a packet that has one."""
     at = header + 20
     while raw[at] != 8:
         at += 1 if raw[at] == 1 else raw[at + 1]

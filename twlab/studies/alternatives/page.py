@@ -8,9 +8,9 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from twlab.ports import LINUX_SUSTAINS_PER_S
+from twlab.ports import LINUX_PORT_COUNT, LINUX_SUSTAINS_PER_S
 from twlab.studies.alternatives.harm import HARM
-from twlab.studies.alternatives.scenario import LINUX_PORTS, NEAR, PORTS
+from twlab.studies.alternatives.scenario import NEAR, PORTS
 from twlab.studies.alternatives.table import DELAYS_S
 
 _PAGE = """# The ways out, side by side
@@ -61,7 +61,7 @@ def page(made: Mapping[str, Any]) -> str:
         kernel=(made["kernel"] or "?").split()[0],
         near=NEAR - 1,
         ports=PORTS,
-        linux_ports=LINUX_PORTS,
+        linux_ports=LINUX_PORT_COUNT,
         full_size=LINUX_SUSTAINS_PER_S[0],
         most=max((row["sustained_per_s"] or 0 for row in rows), default=0),
         scenarios=len(HARM),
@@ -126,7 +126,7 @@ def memory_text(row: Mapping[str, Any]) -> str:
     """Kernel memory of closed connections, for Linux's range."""
     if not row["bytes_each"]:
         return ""
-    factor = row["of_28232_ports_per_s"] / row["sustained_per_s"] if row["limited"] else LINUX_PORTS / PORTS
+    factor = row["of_28232_ports_per_s"] / row["sustained_per_s"] if row["limited"] else LINUX_PORT_COUNT / PORTS
     return f"{row['in_time_wait'] * factor * row['bytes_each'] / 1e6:.1f} MB"
 
 

@@ -15,23 +15,24 @@ from typing import Any
 
 from twlab.lab.lab import Lab
 from twlab.observation import Observation, at_least, between
-from twlab.planner.plan import BUCKETS, TIMES, Demand, make
+from twlab.planner.demand import Demand
+from twlab.planner.plan import make
+from twlab.planner.ways import BUCKETS, MEASURED_POOL, TIMES
+from twlab.ports import LINUX_PORT_COUNT, WIDEST_PORTS, PortChoice
 from twlab.scenario import Arm, scenario
 from twlab.settings import Settings
-from twlab.traffic.load_client import Load, LoadClient, LoadServer, PortChoice
+from twlab.traffic.load_client import Load, LoadClient, LoadServer
 
 PORTS = 500  # in the range
-LINUX_PORTS = 28_232  # in Linux's, for which figures are scaled up
 LOW = 40_000
 FEW = PORTS // 10  # for those ways that need more work for each port
-REQUESTS = 20  # on a connection that is kept
 FIRST_PER_S, STEP, MOST_PER_S = 2.0, 8, 16_384.0  # the rates tried, until a connect fails
 TURNS = 3.2  # how often all ports are used at each rate
 NEAR = 1.02  # the limit is found between two rates, of which one is so much the other
 
 _PLAN = make(Demand(rate_per_s=1, port_low=LOW, port_high=LOW + PORTS - 1, life_s=0))
 _FULL = _PLAN.asked.ceiling_per_s
-_WIDE = round(PORTS * 64_512 / LINUX_PORTS)
+_WIDE = round(PORTS * (WIDEST_PORTS[1] - WIDEST_PORTS[0] + 1) / LINUX_PORT_COUNT)
 
 
 def _planned(name: str) -> float:
@@ -85,7 +86,7 @@ def _arm(
         "tw-recycle": _arm(
             _planned("tw-recycle") * 0.95, Settings(tw_recycle=True)
         ),  # 3.5 retransmission timeouts, of which 200 ms is the least
-        "tw-buckets": _arm(math.inf, Settings(max_tw_buckets=round(PORTS * BUCKETS / LINUX_PORTS))),
+        "tw-buckets": _arm(math.inf, Settings(max_tw_buckets=round(PORTS * BUCKETS / LINUX_PORT_COUNT))),
         "linger-0": _arm(math.inf, linger_0=True),
     },
     remedies={
@@ -100,7 +101,11 @@ def _arm(
         "more-origin-ports": _arm(_planned("more-origin-ports"), targets=TIMES),
         "more-origin-ports-bind-first": _arm(_FULL, targets=TIMES, choice="bind"),
         "keep-alive": _arm(
-            FEW * REQUESTS / 61.25, Settings(port_high=LOW + FEW - 1), requests=REQUESTS, ports_of=FEW, at_once=1
+            FEW * MEASURED_POOL / 61.25,
+            Settings(port_high=LOW + FEW - 1),
+            requests=MEASURED_POOL,
+            ports_of=FEW,
+            at_once=1,
         ),
         "origin-closes-first": _arm(_planned("origin-closes-first"), opener_closes=False),
         "reuseaddr": _arm(_FULL, reuse_address=True),
@@ -161,7 +166,7 @@ def sustained(
     trials = _Trials(lab, load, at_once, pause_s)
     limit_per_s = trials.search()
     found = {"sustained_per_s": round(limit_per_s, 2), "limited": bool(trials.fails), "fails": trials.fails}
-    scaled = {"of_28232_ports_per_s": round(limit_per_s * LINUX_PORTS / ports_of, 1)} if trials.fails else {}
+    scaled = {"of_28232_ports_per_s": round(limit_per_s * LINUX_PORT_COUNT / ports_of, 1)} if trials.fails else {}
     return Observation(**found, in_time_wait=trials.in_time_wait, bytes_each=_bytes_each(), **scaled)
 
 

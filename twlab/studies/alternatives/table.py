@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from twlab.planner.ways import MEASURED as MEASURED_WAYS
 from twlab.scenario import Scenario
 from twlab.studies.alternatives import scenario as sustained
 from twlab.studies.alternatives.harm import HARM
@@ -54,60 +55,34 @@ class Alternative:
 
     Attributes:
         arm: of the scenario `sustained`; the row's name.
-        what: is done.
-        where: it has to be done.
         under: the settings, in `UNDER`, whose harm is its own.
         timestamps: whether both ends use them.
     """
 
     arm: str
-    what: str
-    where: str
     under: str = "full"
     timestamps: bool = True
 
+    @property
+    def what(self) -> str:
+        """What is done."""
+        return MEASURED_WAYS[self.arm].change
 
-_SYSCTL, _CODE, _CONFIG = "sysctl on the proxy", "the proxy's code", "the proxy's configuration"
-ALTERNATIVES: tuple[Alternative, ...] = (
-    Alternative("control", "TIME_WAIT in full, 60 s", "nothing"),
-    *(
-        Alternative(f"time-wait-{s}", f"TIME_WAIT of {s} s", "the proxy's kernel, rebuilt", f"time-wait-{s}")
-        for s in (30, 15, 10, 1)
-    ),
-    Alternative("tw-reuse", "tcp_tw_reuse=1", _SYSCTL, "tw-reuse"),
-    Alternative("tw-reuse-no-timestamps", "tcp_tw_reuse=1, no timestamps", _SYSCTL, timestamps=False),
-    Alternative("tw-reuse-bind-first", "tcp_tw_reuse=1, bind() to port 0 first", _SYSCTL, "tw-reuse"),
-    Alternative("tw-reuse-bind-no-port", "tcp_tw_reuse=1, IP_BIND_ADDRESS_NO_PORT", f"{_SYSCTL}, {_CODE}", "tw-reuse"),
-    Alternative(
-        "tw-reuse-named-ports",
-        "tcp_tw_reuse=1, bind() to a named port, with SO_REUSEADDR",
-        f"{_SYSCTL}, {_CODE}",
-        "tw-reuse",
-    ),
-    Alternative(
-        "tw-reuse-delay-100-ms", "tcp_tw_reuse=1, tcp_tw_reuse_delay=100", f"{_SYSCTL} (Linux 6.14)", "tw-reuse"
-    ),
-    Alternative("tw-recycle", "tcp_tw_recycle=1", f"{_SYSCTL} (until Linux 4.11)", "tw-recycle"),
-    Alternative("tw-buckets", "tcp_max_tw_buckets, a 28th of the ports", _SYSCTL, "no-time-wait"),
-    Alternative("linger-0", "SO_LINGER 0", _CODE, "no-time-wait"),
-    Alternative("named-ports", "bind() to a named port, in turn, with SO_REUSEADDR", _CONFIG),
-    Alternative("named-ports-no-timestamps", "the same without timestamps", _CONFIG, timestamps=False),
-    Alternative("wider-range", "ports 1024 to 65535 (64,512 for 28,232)", _SYSCTL),
-    Alternative("socket-port-range", "IP_LOCAL_PORT_RANGE, wider than the sysctl's", _CODE),
-    Alternative("more-sources", "4 source addresses, IP_BIND_ADDRESS_NO_PORT", f"addresses, {_CONFIG}"),
-    Alternative("more-sources-bind-first", "4 source addresses, bind() to port 0", f"addresses, {_CONFIG}"),
-    Alternative("more-origin-ports", "4 ports of the origin", "the origin, the proxy's configuration"),
-    Alternative(
-        "more-origin-ports-bind-first",
-        "4 ports of the origin, bind() to port 0",
-        "the origin, the proxy's configuration",
-    ),
-    Alternative("keep-alive", f"{sustained.REQUESTS} requests on a connection", "configuration of both"),
-    Alternative(
-        "origin-closes-first", "the origin closes first, and at once", "the protocol, the origin's configuration"
-    ),
-    Alternative("reuseaddr", "SO_REUSEADDR", _CODE),
-    Alternative("reuseaddr-bind-first", "SO_REUSEADDR, bind() to port 0", _CODE),
+    @property
+    def where(self) -> str:
+        """Where it has to be done."""
+        return MEASURED_WAYS[self.arm].where
+
+
+# Settings of the rows that change the kernel's; all others are judged under the full TIME_WAIT.
+_UNDER: Mapping[str, str] = {
+    **{name: name for name in UNDER},
+    **{f"tw-reuse-{how}": "tw-reuse" for how in ("bind-first", "bind-no-port", "named-ports", "delay-100-ms")},
+    "tw-buckets": "no-time-wait",
+    "linger-0": "no-time-wait",
+}
+ALTERNATIVES: tuple[Alternative, ...] = tuple(
+    Alternative(name, _UNDER.get(name, "full"), not name.endswith("no-timestamps")) for name in MEASURED_WAYS
 )
 
 

@@ -37,14 +37,14 @@ from pathlib import Path
 from typing import Any
 
 from twlab.errors import UsageError
-from twlab.ports import PortChoice, usable
+from twlab.ports import LINUX_PORTS, WIDEST_PORTS, PortChoice, usable
 from twlab.results import files
 
 SCHEMA, KIND = 1, "ceiling"
 FILE = "ceiling.json"
 LINUX_TIME_WAIT_S = 60.0  # include/net/tcp.h, TCP_TIMEWAIT_LEN
 TIME_WAITS_S = (60.0, 30.0, 15.0, 10.0)
-RANGES = ((32768, 60999), (32768, 65535), (1024, 65535))  # 28,232 as Linux has it, 32,768, and 64,512
+RANGES = (LINUX_PORTS, (LINUX_PORTS[0], WIDEST_PORTS[1]), WIDEST_PORTS)  # 28,232, 32,768 and 64,512 ports
 MAIL_PER_S = {
     60.0: 500,
     30.0: 1000,

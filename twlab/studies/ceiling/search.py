@@ -25,7 +25,7 @@ from typing import Any
 from twlab.engines import pool
 from twlab.errors import EngineError, LabError
 from twlab.lab.assembly import assemble_nodes
-from twlab.linux.tcp_sockets import Count
+from twlab.linux.sockstat import Sockstat
 from twlab.loop import Loop
 from twlab.network import Node, load_topology
 from twlab.settings import Settings
@@ -54,7 +54,7 @@ class Opener:
         self.case = case
         self.trials: list[dict[str, Any]] = []
         self._node, self._targets, self._loop = node, targets, loop
-        self._count = Count(node)
+        self._sockets = Sockstat(node)
         self._tick_s = min(0.05, max(0.01, 20 / case.first_per_s))  # until it is known how long a port is held
 
     def run(self, rate_per_s: float, duration_s: float) -> dict[str, Any]:
@@ -90,8 +90,8 @@ class Opener:
         trial = self.run(rate_per_s, _ENOUGH * self.case.ports * self.case.origins / rate_per_s)
         if trial["first_failure_s"] is None:
             return trial["connected"], 0.0
-        full = self._count()
-        while self._count() >= full:
+        full = self._sockets.time_wait()
+        while self._sockets.time_wait() >= full:
             self._loop.sleep(_LOOK_S)
         hold_s = self._loop.now_s - began_s
         self._tick_s = hold_s / 1000
@@ -99,12 +99,12 @@ class Opener:
 
     def drain(self) -> None:
         """Wait until no port is in use."""
-        while self._count():
+        while self._sockets.time_wait():
             self._loop.sleep(1)
 
     def close(self) -> None:
         """Let go of the node."""
-        self._count.close()
+        self._sockets.close()
 
 
 def measure(opener: Opener) -> dict[str, Any]:
@@ -156,8 +156,8 @@ def carry_out(request: dict[str, Any], emit: Emit) -> None:
         opener.close()
         for origin in origins:
             origin.close()
-        at_servers = [Count(server) for server in servers]
-        row["server_in_time_wait"] = max(count() for count in at_servers)
+        at_servers = [Sockstat(server) for server in servers]
+        row["server_in_time_wait"] = max(sockets.time_wait() for sockets in at_servers)
         emit({"event": "row", "row": row, "kernel": " ".join(os.uname()[2:5])})
     emit({"event": "end"})
 
