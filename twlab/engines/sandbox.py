@@ -19,7 +19,6 @@ import errno
 import os
 import select
 import sys
-from pathlib import Path
 
 from twlab.errors import CapabilityError
 from twlab.linux import syscalls
@@ -41,7 +40,7 @@ def main(arguments: list[str]) -> int:
             | (syscalls.CLONE_NEWUSER if uid else 0)
         )
         if uid:
-            _map_to_root(uid, gid)
+            syscalls.map_user(0, uid, gid)
     except OSError as error:
         print(error, file=sys.stderr)
         return NO_NAMESPACES
@@ -68,15 +67,10 @@ def explain_refusal(reason: str) -> CapabilityError:
     """Why the kernel refused the namespaces, and what to do about it."""
     return CapabilityError(
         f"this machine does not let this user make namespaces ({reason.strip() or 'no reason given'})",
-        "run as root, or allow them: sysctl kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), "
-        "user.max_user_namespaces=10000",
+        "run as root, or allow them: sysctl kernel.unprivileged_userns_clone=1 (Debian), "
+        "kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), user.max_user_namespaces=10000",
         "no-namespaces",
     )
-
-
-def _map_to_root(uid: int, gid: int) -> None:
-    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        Path(f"/proc/self/{name}").write_text(text)
 
 
 def _become_init(alive: int, command: list[str]) -> None:
