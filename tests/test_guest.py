@@ -24,7 +24,7 @@ import pytest
 from conftest import ROOT, as_user
 from leftovers import processes_of
 
-from twlab.engines.guest.console import fault
+from twlab.engines.guest.diagnosis import fault
 from twlab.engines.guest.engine import EPOCH_S, Guest, built_kernel
 from twlab.errors import CapabilityError, EngineError
 from twlab.run.runner import AGENT

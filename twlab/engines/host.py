@@ -14,7 +14,8 @@ from typing import IO, Any
 
 from twlab import loop, paths
 from twlab.engines import sandbox
-from twlab.engines.guest.pulse import QUIET_S, computes
+from twlab.engines.events import EventReader
+from twlab.engines.guest.diagnosis import QUIET_S, computes
 from twlab.errors import EngineError
 
 
@@ -96,7 +97,7 @@ def carry_out(
             process.stdin.write(json.dumps(request).encode())
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-        finished = _relay(process, on_event, deadline_s)
+        finished = _relay(process, EventReader(on_event), deadline_s)
         if finished is not None:
             process.wait()
         return finished
@@ -105,18 +106,14 @@ def carry_out(
             process.kill()  # pid 1 of the lab follows, and the kernel removes the rest
 
 
-def _relay(
-    process: subprocess.Popen[bytes], on_event: Callable[[dict[str, Any]], None], deadline_s: float
-) -> bool | None:
-    """Hand on events until the stream ends: whether the last was ``end``; None when time ran out.
+def _relay(process: subprocess.Popen[bytes], reader: EventReader, deadline_s: float) -> bool | None:
+    """Feed `reader` until the stream ends: whether the last event was ``end``; None: out of time.
 
-    Where none comes for long because the lab computes, rather than waits, an event ``quiet`` of
-    this process says so.
+    If none comes for long because the lab computes rather than waits, this process adds an event
+    ``quiet``.
     """
     assert process.stdout
     fd = process.stdout.fileno()
-    pending = b""
-    finished = False
     heard_s, quiet_s = loop.monotonic_s(), QUIET_S
     while True:
         rest_s = min(deadline_s, heard_s + quiet_s) - loop.monotonic_s()
@@ -124,15 +121,11 @@ def _relay(
             if loop.monotonic_s() >= deadline_s:
                 return None
             if computes(process.pid):
-                on_event({"event": "quiet", "real_s": quiet_s, "text": "a process in it computes without end"})
+                reader.quiet(quiet_s, "a process in it computes without end")
             quiet_s *= 2
             continue
         data = os.read(fd, 1 << 16)
         if not data:
-            return finished
-        *lines, pending = (pending + data).split(b"\n")
+            return reader.ended and not reader.garbled
         heard_s, quiet_s = loop.monotonic_s(), QUIET_S
-        for line in lines:
-            event = json.loads(line)
-            finished = event["event"] == "end"
-            on_event(event)
+        reader.feed(data)

@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> None:
     caller = socket.socket(fileno=int(handover))
     with (place / "events").open("xb+") as events:
         socket.send_fds(caller, [b"events"], [events.fileno()])
-    caller.detach()  # it stays open in the kernel and its children: its end tells the caller that the last of them is gone
+    # It stays open in the kernel and its children: its end tells the caller that the last is gone.
+    caller.detach()
     _stay_on_one_cpu()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     if enclosure:
