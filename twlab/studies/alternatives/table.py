@@ -112,8 +112,8 @@ ALTERNATIVES: tuple[Alternative, ...] = (
 
 
 @dataclass(frozen=True)
-class Job:
-    """One arm to be carried out.
+class ArmRun:
+    """One arm to be run.
 
     Attributes:
         scenario, arm: of it.
@@ -129,13 +129,13 @@ class Job:
     label: str = ""
 
 
-def jobs(catalogue: Mapping[str, Scenario], wanted: Sequence[Alternative], judged: bool = True) -> list[Job]:
+def runs(catalogue: Mapping[str, Scenario], wanted: Sequence[Alternative], judged: bool = True) -> list[ArmRun]:
     """Everything that has to be carried out for the rows `wanted`.
 
     Args:
         judged: with the catalogue's scenarios, not only the measurements.
     """
-    made = [Job(MEASURED.name, alternative.arm) for alternative in wanted]
+    made = [ArmRun(MEASURED.name, alternative.arm) for alternative in wanted]
     if not judged:
         return made
     for under, timestamps in sorted({("full", alternative.timestamps) for alternative in wanted} | _judging(wanted)):
@@ -149,11 +149,11 @@ def jobs(catalogue: Mapping[str, Scenario], wanted: Sequence[Alternative], judge
             full_table = ("max_tw_buckets=0",) if name == "overflow" else ()
             if name == "stale-segment":
                 made += [
-                    Job(name, first, (*sets, f"delay_s={delay_s}"), (under, timestamps), f"{name} ({delay_s} s)")
+                    ArmRun(name, first, (*sets, f"delay_s={delay_s}"), (under, timestamps), f"{name} ({delay_s} s)")
                     for delay_s in DELAYS_S
                 ]
             else:
-                made.append(Job(name, first, (*sets, *full_table), (under, timestamps), name))
+                made.append(ArmRun(name, first, (*sets, *full_table), (under, timestamps), name))
     return made
 
 
@@ -167,11 +167,11 @@ def _judging(wanted: Sequence[Alternative]) -> set[tuple[str, bool]]:
     }
 
 
-def table(done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Alternative]) -> list[dict[str, Any]]:
+def table(done: Sequence[tuple[ArmRun, Mapping[str, Any]]], wanted: Sequence[Alternative]) -> list[dict[str, Any]]:
     """The rows, as JSON values.
 
     Args:
-        done: jobs with their results (``observed``, ``error``).
+        done: runs with their results (``observed``, ``error``).
 
     Returns:
         For each alternative: name, what, where; sustained_per_s with the lab's few ports, limited
@@ -182,17 +182,17 @@ def table(done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Altern
         and not_judged, the number of runs behind them; kernel, on which it was measured; error,
         where it could not be measured. null: not known.
     """
-    measured = {job.arm: result for job, result in done if job.under is None}
+    measured = {run.arm: result for run, result in done if run.under is None}
     harmed: dict[tuple[str, bool], list[str]] = {}
     judged: dict[tuple[str, bool], list[bool]] = {}
-    for job, result in done:
-        if job.under is None:
+    for run, result in done:
+        if run.under is None:
             continue
         observed = result.get("observed")
-        judged.setdefault(job.under, []).append(bool(observed))
-        found = harmed.setdefault(job.under, [])
-        if observed and HARM[job.scenario].done(observed) and job.label not in found:
-            found.append(job.label)
+        judged.setdefault(run.under, []).append(bool(observed))
+        found = harmed.setdefault(run.under, [])
+        if observed and HARM[run.scenario].done(observed) and run.label not in found:
+            found.append(run.label)
     order = {name: number for number, name in enumerate(_labels())}
     for found in harmed.values():
         found.sort(key=order.__getitem__)
@@ -246,12 +246,12 @@ def _row(
 
 
 def summary(
-    done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Alternative], **about: Any
+    done: Sequence[tuple[ArmRun, Mapping[str, Any]]], wanted: Sequence[Alternative], **about: Any
 ) -> dict[str, Any]:
     """What ``alternatives.json`` holds: schema, `about`, the kernel, how many runs judged and how
     many could not, and the rows of `table`.
     """
-    judged = [bool(result.get("observed")) for job, result in done if job.under]
+    judged = [bool(result.get("observed")) for run, result in done if run.under]
     kernels = Counter(str(result["kernel"]) for _, result in done if result.get("kernel"))
     kernel = kernels.most_common(1)[0][0] if kernels else ""
     counts = {"judged": sum(judged), "not_judged": len(judged) - sum(judged)}

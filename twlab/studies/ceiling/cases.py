@@ -1,7 +1,7 @@
 """How many connections a second: the ceiling that ports and TIME_WAIT put on an opener that closes
 first, measured, beside theory. Pure.
 
-`twlab.studies.ceiling.search` measures; ``twlab ceiling`` writes what it found into a folder, as
+`twlab.studies.ceiling.fill` measures; ``twlab ceiling`` writes what it found into a folder, as
 ``ceiling.json``, ``ceiling.csv`` and ``ceiling.png`` and ``.svg``. The shape of ``ceiling.json``:
 
     {"schema": 1, "kind": "ceiling", "kernel": "6.12.117-twlab ...", "engine": "guest", "command": "twlab ceiling", "seed": 1,

@@ -56,7 +56,7 @@ def deal(wanted: Sequence[Cell], jobs: int) -> list[list[Cell]]:
 
 
 @dataclass
-class Table:
+class SweepTable:
     """What has been found. A table is continued only by a sweep that is the same in every
     `IDENTITY`.
 
