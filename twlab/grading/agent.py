@@ -6,13 +6,13 @@ sockets in TIME_WAIT. Its request is ``{"text": the file, "seed": ...}``, its ev
 
     begin                                    from here on it is the scenario's own doing if no ``end`` comes
     described  problem, scenario             scenario: {"name", "hypothesis", "topology", "arms": {arm: {"role", "expect", "given", "nodes"}}}
-    try        arm, deceived
-    outcome    arm, deceived, outcome        outcome: {"problem", "ended", "observed", "evidence"}
+    try        arm, placebo
+    outcome    arm, placebo, outcome        outcome: {"problem", "ended", "observed", "evidence"}
     end
 
 Evidence is ``{"differs": settings that are not in force, "segments", "connections", "time_wait":
 numbers}``. ``ended`` means that the process did not come to its end; no further arm is run then. In
-an arm that is ``deceived`` the kernel was set back to what it was in the control, behind the
+an arm that is ``placebo`` the kernel was set back to what it was in the control, behind the
 scenario's back: treatments that differ from the control in nothing but that.
 """
 
@@ -57,7 +57,7 @@ def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
     described, problem = _described(request["text"])
     emit({"event": "described", "scenario": described, "problem": problem})
     if described:
-        _try_all(_Trial(request["text"], request["seed"], described, emit), described)
+        _try_all(_Arms(request["text"], request["seed"], described, emit), described)
     emit({"event": "end"})
 
 
@@ -65,25 +65,25 @@ def _described(text: str) -> tuple[Event | None, str]:
     """What the scenario says it is, or why it does not load."""
     try:
         return _checked(jail.run(lambda tell, _: tell(_describe()), {_FILE: text}, lambda *_: None)), ""
-    except jail.CellError as error:
+    except jail.JailError as error:
         return None, str(error)
     except (LabError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return None, str(error)[:_LONGEST]
 
 
-def _try_all(trial: _Trial, described: Event) -> None:
+def _try_all(arms: _Arms, described: Event) -> None:
     control = next(entry for entry in described["arms"].values() if entry["role"] == "control")
     in_control: Sysctls = {}
     for arm, entry in described["arms"].items():
-        if not trial.run(arm):  # and so would the others end: they cost what this one has cost
+        if not arms.run(arm):  # and so would the others end: they cost what this one has cost
             return
         if entry is control:
-            in_control = trial.found
-        elif entry["role"] == "treatment" and entry["given"] == control["given"] and _differ(in_control, trial.found):
-            trial.run(arm, instead=in_control)
+            in_control = arms.found
+        elif entry["role"] == "treatment" and entry["given"] == control["given"] and _differ(in_control, arms.found):
+            arms.run(arm, instead=in_control)
 
 
-class _Trial:
+class _Arms:
     """Arms, one after the other.
 
     Attributes:
@@ -103,7 +103,7 @@ class _Trial:
         """Run `arm`, with the sysctls of `instead` in place of its own, and report what came of it;
         whether it came to its end.
         """
-        what = {"arm": arm, "deceived": instead is not None}
+        what = {"arm": arm, "placebo": instead is not None}
         self._emit({"event": "try", **what})
         outcome = self._outcome(arm, instead)
         self._emit({"event": "outcome", **what, "outcome": outcome})
@@ -129,7 +129,7 @@ class _Trial:
 
         try:
             said = jail.run(functools.partial(_carry_out_arm, arm, self._seed), {_FILE: self._text}, attend)
-        except jail.CellError as error:
+        except jail.JailError as error:
             return {"problem": str(error), "ended": True, "observed": {}, "evidence": evidence}
         if missing := sorted(set(wanted) - set(self.found)):
             evidence["differs"].append(f"{missing[0]} was not there")

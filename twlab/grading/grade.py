@@ -4,19 +4,23 @@ is there.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import twlab
+from twlab.engines import pool
 from twlab.engines.guest.engine import built_kernel
+from twlab.errors import CapabilityError
 from twlab.grading.assignment import Assignment
-from twlab.grading.crew import results
 from twlab.grading.gradebook import Grade, Gradebook
 from twlab.grading.marks import Mark, mark
 from twlab.grading.scenario_mark import mark_scenario
 from twlab.grading.submission import Submission
 from twlab.grading.tasks import Task, key, tasks_for
+
+TaskResult = dict[str, Any]  # of `twlab.grading.driver`
+_LOST: TaskResult = {"outcomes": {}, "report": {"problem": "the process that drove its lab kernel ended early"}}
 
 
 def new_gradebook(assignment: Assignment) -> Gradebook:
@@ -36,6 +40,7 @@ def grade(
     book: Gradebook,
     *,
     jobs: int,
+    scheduler: str = "",
     on_grade: Callable[[Grade], None] = lambda grade: None,
 ) -> None:
     """Grade those of `submissions` that `book` lacks; `on_grade` is called after each, which the
@@ -43,6 +48,7 @@ def grade(
 
     Args:
         jobs: lab kernels side by side.
+        scheduler: of a Dask cluster, see `twlab.engines.pool.answers`.
 
     Raises:
         CapabilityError: this machine cannot run a lab kernel.
@@ -58,9 +64,29 @@ def grade(
             on_grade(book.grades[name])
 
     settle()
-    for done, result in results(wanted.values(), jobs):
+    for done, result in results(list(wanted.values()), jobs, scheduler):
         found[done] = result
         settle()
+
+
+def results(tasks: Sequence[Task], jobs: int, scheduler: str = "") -> Iterator[tuple[str, TaskResult]]:
+    """Yield the key and the result of each of `tasks`, as they are done.
+
+    Args:
+        jobs, scheduler: see `grade`.
+
+    Raises:
+        CapabilityError: this machine cannot run a lab kernel.
+    """
+    found: dict[int, TaskResult] = {}
+    for number, answer in pool.answers("twlab.grading.driver", tasks, jobs, scheduler):
+        if not isinstance(answer, pool.Ended):
+            found[number] = answer
+            continue
+        error = answer.error or {}
+        if error.get("kind") == CapabilityError.__name__:
+            raise CapabilityError(error["message"], error["remedy"], error["slug"])
+        yield key(tasks[number]), found.pop(number, _LOST)
 
 
 def _grade(

@@ -42,7 +42,7 @@ Attend = Callable[[str, int, Message], object]  # stage, pid, what the stranger 
 GONE = "it did not come to its end: its process left, was killed, or used up its processor time"
 
 
-class CellError(Exception):
+class JailError(Exception):
     """The stranger did not come to its end, and why."""
 
 
@@ -72,7 +72,7 @@ def run(
         attend: called in the examiner for the stages ``ready`` and ``taken``, once each.
 
     Raises:
-        CellError: it ended without a word, said too much, said what nobody understands, or went on
+        JailError: it ended without a word, said too much, said what nobody understands, or went on
             for too long.
     """
     report, reporting = os.pipe()
@@ -104,14 +104,14 @@ def _listen(report: int, go: int, pidfd: int, child: int, attend: Attend) -> Mes
     while True:
         ready, _, _ = select.select([report, pidfd], [], [], max(0.0, deadline_s - loop.monotonic_s()))
         if not ready:
-            raise CellError(f"it was not done after {VIRTUAL_LIMIT_S:g} s of virtual time")
+            raise JailError(f"it was not done after {VIRTUAL_LIMIT_S:g} s of virtual time")
         # A process that has ended may have said something before.
         data = os.read(report, 1 << 16) if report in ready else b""
         if not data:
-            raise CellError(GONE)
+            raise JailError(GONE)
         said += data
         if len(said) > _MOST_REPORTED:
-            raise CellError("it reported more than anybody would read")
+            raise JailError("it reported more than anybody would read")
         *lines, said = said.split(b"\n")
         for line in lines:
             message = _message(line)
@@ -119,7 +119,7 @@ def _listen(report: int, go: int, pidfd: int, child: int, attend: Attend) -> Mes
             if stage == "done":
                 return message
             if not expected or stage != expected.pop(0):
-                raise CellError("its process did not keep to the order of things")
+                raise JailError("its process did not keep to the order of things")
             attend(str(stage), child, message)
             with contextlib.suppress(BrokenPipeError):
                 os.write(go, b"g")
@@ -131,7 +131,7 @@ def _message(line: bytes) -> Message:
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
-        raise CellError("its process reported something that is no report")
+        raise JailError("its process reported something that is no report")
     return message
 
 

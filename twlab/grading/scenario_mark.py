@@ -105,10 +105,8 @@ def _cannot_fail(
     report: Report, described: Mapping[str, Any], ran: Mapping[str, Any], control: str, treatments: list[str]
 ) -> str:
     """Why the claim would have come out whatever the kernel did; empty when it could have failed."""
-    if report["deceived"]:
-        if any(
-            outcome["problem"] or _refuted(described[name], outcome) for name, outcome in report["deceived"].items()
-        ):
+    if report["placebo"]:
+        if any(outcome["problem"] or _refuted(described[name], outcome) for name, outcome in report["placebo"].items()):
             return ""
         return "it observes what it predicts even where the kernel was as in the control: it does not look"
     if any(_refuted(described[control], ran[name]) for name in treatments):

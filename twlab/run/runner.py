@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from twlab import loop
-from twlab.engines.protocol import Engine, Event, Job, Request, arms_request
-from twlab.errors import CapabilityError, EngineError, Interrupted, LabError
+from twlab.engines import jobs
+from twlab.engines.protocol import Engine, Event, Job, OnEvent, Request, arms_request
+from twlab.errors import CapabilityError, Interrupted, LabError
 from twlab.results.files import cannot_write
 from twlab.results.result import ArmResult, Result
 from twlab.scenario import Overrides, Scenario
@@ -102,60 +103,26 @@ def kept(finished: Sequence[Finished]) -> str:
 def _carry_out(
     order: Order, engine: Engine, waiting: list[_Job], finished: list[Finished], listener: Callable[[Event], None]
 ) -> None:
-    while waiting:
-        boot = _Boot(waiting, listener)
-        try:
-            engine.run(
-                _request(order, waiting, engine),
-                _common_folder(waiting, order.out),
-                boot.on_event,
-                order.real_limit_s * len(waiting),
-            )
-        except EngineError as error:
-            boot.blame(error)
-        except LabError:
-            _remove_if_empty(finished)
-            raise
-        waiting = boot.not_done()
+    def boot(left: Sequence[_Job], on_event: OnEvent) -> None:
+        request = _request(order, left, engine)
+        engine.run(request, _common_folder(left, order.out), on_event, order.real_limit_s * len(left))
 
-
-class _Boot:
-    """Follows one boot of an engine, and records the jobs that get done in it."""
-
-    def __init__(self, jobs: Sequence[_Job], listener: Callable[[Event], None]):
-        self._jobs = jobs
-        self._listener = listener
-        self._done: set[int] = set()
-
-    def on_event(self, event: Event) -> None:
+    def on_event(event: Event, job: _Job | None) -> None:
         """Record what has been done, and tell the listener, by names instead of numbers."""
-        if "job" in event:
-            job = self._jobs[event["job"]]
+        if job:
             event = {**event, "scenario": job.result.scenario, "arm": job.arm}
             if event["event"] == "start":
                 job.started_s = loop.monotonic_s()
             elif event["event"] == "arm":
-                self._finish(event["job"], event["result"])
+                _record(job, event["result"])
                 event |= {"ok": job.result.arms[job.arm].ok, "outcome": job.result.arms[job.arm].outcome}
-        self._listener(event)
+        listener(event)
 
-    def blame(self, error: EngineError) -> None:
-        """The engine failed: that is what became of the job under way. Where all were done, their
-        results stand.
-        """
-        job = next((index for index in range(len(self._jobs)) if index not in self._done), None)
-        if job is None:
-            self._listener({"event": "fault", "text": f"all arms were done when {error.message}"})
-            return
-        self.on_event({"event": "arm", "job": job, "result": {"error": error.as_dict()}})
-
-    def not_done(self) -> list[_Job]:
-        """The jobs that the boot did not come to."""
-        return [job for index, job in enumerate(self._jobs) if index not in self._done]
-
-    def _finish(self, index: int, outcome: dict[str, Any]) -> None:
-        self._done.add(index)
-        _record(self._jobs[index], outcome)
+    try:
+        jobs.carry_out(waiting, boot, on_event)
+    except LabError:
+        _remove_if_empty(finished)
+        raise
 
 
 def check(order: Order) -> Overrides:
