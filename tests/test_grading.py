@@ -204,8 +204,9 @@ def test_any_answer_gets_a_mark(answer: Any, shown: Any) -> None:
 
 @pytest.mark.parametrize(
     ("answer", "shown", "right"),
-    [(True, True, True), ("yes", True, True), ("no", True, False), (1, True, False), (True, 1, False), (400, 400, True), ("400", 400, True),
-     (" eaddrnotavail", "EADDRNOTAVAIL", True), ("none", "", True), (400.5, 400, False)],
+    [(True, True, True), ("yes", True, True), ("no", True, False), (1, True, False), (True, 1, False),
+     (400, 400, True), ("400", 400, True), (" eaddrnotavail", "EADDRNOTAVAIL", True), ("none", "", True),
+     (400.5, 400, False)],
 )  # fmt: skip
 def test_predictions(answer: Any, shown: Any, right: bool) -> None:
     """Yes and no, numbers and texts, as people write them; a number is no yes."""

@@ -35,10 +35,10 @@ def alternatives(
     as_json_: Annotated[bool, typer.Option("--json", help="Print alternatives.json.")] = False,
     scheduler: SCHEDULER = "",
 ) -> None:
-    """Every way out of running out of ports, measured in lab kernels: what it sustains, which
-    scenarios do harm under it.
+    """Measure every way out of running out of ports: what it sustains, which scenarios do harm.
 
-    Interrupted, the same command goes on where it was. Exit status: 0 all that this machine can do is measured, as planned; 1 a row is not.
+    All runs are in lab kernels. Interrupted, the same command goes on where it was. Exit status: 0
+    all that this machine can do is measured, as planned; 1 a row is not.
     """
     from twlab.studies.alternatives.measure import AlternativesTable, chosen
     from twlab.studies.progress import lab_kernel

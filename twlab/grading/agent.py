@@ -1,19 +1,20 @@
-"""The agent that examines a student's scenario, in a lab kernel that nothing else will ever run in.
+"""The agent that examines a student's scenario, in a lab kernel that runs nothing else, ever.
 
-The scenario is only ever loaded in a cell (`twlab.grading.jail`). What the examiner takes from the
-kernel itself, in each arm: the settings in force on every node, TCP segments and connections,
-sockets in TIME_WAIT. Its request is ``{"text": the file, "seed": ...}``, its events:
+The scenario is loaded only in a jail (`twlab.grading.jail`). In each arm the examiner reads from the
+kernel itself: the settings of every node, TCP segments and connections, sockets in TIME_WAIT. Its
+request is ``{"text": the file, "seed": ...}``. Its events:
 
-    begin                                    from here on it is the scenario's own doing if no ``end`` comes
-    described  problem, scenario             scenario: {"name", "hypothesis", "topology", "arms": {arm: {"role", "expect", "given", "nodes"}}}
-    try        arm, placebo
-    outcome    arm, placebo, outcome        outcome: {"problem", "ended", "observed", "evidence"}
+    begin        from here on the scenario is to blame if no ``end`` comes
+    described    problem, scenario: {"name", "hypothesis", "topology", "arms": {arm: {"role",
+                 "expect", "given", "nodes"}}}
+    try          arm, placebo
+    outcome      arm, placebo, outcome: {"problem", "ended", "observed", "evidence"}
     end
 
-Evidence is ``{"differs": settings that are not in force, "segments", "connections", "time_wait":
-numbers}``. ``ended`` means that the process did not come to its end; no further arm is run then. In
-an arm that is ``placebo`` the kernel was set back to what it was in the control, behind the
-scenario's back: treatments that differ from the control in nothing but that.
+Evidence is ``{"differs": settings that the kernel does not have, "segments", "connections",
+"time_wait": numbers}``. ``ended`` means that the process did not finish; no further arm is run then.
+A ``placebo`` is a second run of a treatment that differs from the control only in its settings: the
+examiner sets the kernel back to what it was in the control, without the scenario's knowledge.
 """
 
 from __future__ import annotations

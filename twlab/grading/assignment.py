@@ -214,9 +214,17 @@ class _Reader:
                 _is(entry.get(key, {}), dict), f"has a {key} that is no table, as in {key} = {{ time_wait_s = 10 }}"
             )
         question = Question(
-            name, kind, float(points), entry.get("text", ""), fact=entry.get("fact", ""), tolerance=float(tolerance), sets=entry.get("set", {}),
-            formula=entry.get("formula", ""), safe=entry.get("safe", {}), uses=entry.get("uses", {}),
-        )  # fmt: skip
+            name,
+            kind,
+            float(points),
+            entry.get("text", ""),
+            fact=entry.get("fact", ""),
+            tolerance=float(tolerance),
+            sets=entry.get("set", {}),
+            formula=entry.get("formula", ""),
+            safe=entry.get("safe", {}),
+            uses=entry.get("uses", {}),
+        )
         self._try_all(question.uses, parameters, lambda settings: Settings(**settings))
         if kind == "number":
             self._check_formula(question, parameters, runs="scenario" in entry)
@@ -271,9 +279,8 @@ class _Reader:
             try:
                 check({key: filled(value, dict(zip(used, combination, strict=True))) for key, value in raw.items()})
             except UsageError as error:
-                self._complain(
-                    f"is not possible with {dict(zip(used, combination, strict=True)) or 'what it sets'}: {error.message}"
-                )
+                values = dict(zip(used, combination, strict=True)) or "what it sets"
+                self._complain(f"is not possible with {values}: {error.message}")
             except TypeError:
                 self._complain(f"names a setting that does not exist: {', '.join(raw)}")
 

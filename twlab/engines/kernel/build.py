@@ -152,7 +152,8 @@ def change(tree: Path, release: str, chosen: bool) -> None:
         at_fault = UsageError if chosen else CapabilityError
         raise at_fault(
             f"the change {step.name} does not fit Linux {release}: {', '.join(places) or finished.stderr.strip()}",
-            "the changes fit Debian's linux-source-6.1 and linux-source-6.12; docs/lab-kernel.md says how to carry them to another",
+            "the changes fit Debian's linux-source-6.1 and linux-source-6.12; "
+            "docs/lab-kernel.md says how to carry them to another",
             slug="changes-do-not-fit",
         )
 
@@ -190,7 +191,8 @@ def configure(tree: Path, release: str) -> None:
     if lost := [option.setting for option in recipe.options() if not option.took(lines)]:
         raise CapabilityError(
             f"Linux {release} did not take these options: {', '.join(lost)}",
-            "an option was renamed there or depends on another one now; build from linux-source-6.1, or change lab.config",
+            "an option was renamed there or depends on another one now; "
+            "build from linux-source-6.1, or change lab.config",
             "options-did-not-take",
         )
 
