@@ -95,7 +95,7 @@ def ceiling(
 
 
 def _cases(time_wait_s: float, low: int, high: int, origins: int, choice: PortChoice) -> list[Case]:
-    """One, or where it is the length that Linux has also its constant, as it comes: that one first."""
+    """Return one case; for Linux's own length also its constant, which comes first."""
     if not 0.1 <= time_wait_s <= 3600:
         raise UsageError(f"--time-wait {time_wait_s:g} is not possible: 0.1 to 3600 s", slug="bad-setting")
     group = "origins" if origins > 1 else "ports" if choice is PortChoice.RANGE else "choice"
@@ -142,8 +142,9 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _seen(row: dict[str, Any]) -> str:
-    """``connect EADDRNOTAVAIL; at 500/s in second 57``: what fails, and when it begins at the rate
-    that docs/answers.md asks about.
+    """Say what fails, and when, e.g. ``connect EADDRNOTAVAIL; at 500/s in second 57``.
+
+    The rate is the one that docs/answers.md asks about.
     """
     if not row["error"]:
         return f"nothing; the other end has up to {row['server_in_time_wait']:,} sockets in TIME_WAIT"

@@ -103,8 +103,9 @@ def _graded(asked: Assignment, found: list[Submission], file: Path | None, jobs:
 
 
 def _show(asked: Assignment, book: Gradebook) -> None:
-    """One student in detail, or the class: a line each, and beneath it what could not be read or
-    checked.
+    """Print one student in detail, or a line for each student of the class.
+
+    Below the table stands what could not be read or checked.
     """
     grades = book.in_order()
     if len(grades) == 1:

@@ -1,4 +1,4 @@
-"""The host engine: the lab on this machine's own kernel, in real time, in a sandbox of namespaces."""
+"""The host engine: the lab on this machine's kernel, in real time, in a sandbox."""
 
 from __future__ import annotations
 
@@ -65,8 +65,9 @@ class HostEngine:
 
 
 def started(agent: str, stderr: IO[bytes], terminal: int = -1) -> subprocess.Popen[bytes]:
-    """Start `agent` in a sandbox, waiting for its request. With a `terminal`, a file descriptor, it
-    has that too, and the signals typed at it.
+    """Start `agent` in a sandbox, where it waits for its request.
+
+    With a `terminal`, a file descriptor, the agent has that too, and the signals typed at it.
     """
     # -P: what lies in the user's folder is not to be taken for a module of ours.
     python = [sys.executable, "-P", "-m"]
@@ -87,8 +88,10 @@ def carry_out(
     on_event: Callable[[dict[str, Any]], None],
     deadline_s: float,
 ) -> bool | None:
-    """Hand over the request and relay events: whether the last was ``end``; None when time ran out.
-    However this ends, the lab has ended, too.
+    """Hand over the request and relay events; in any case the lab has ended then.
+
+    Returns:
+        Whether the last event was ``end``; None: out of time.
     """
     assert process.stdin and process.stdout
     try:
@@ -107,10 +110,14 @@ def carry_out(
 
 
 def _relay(process: subprocess.Popen[bytes], reader: EventReader, deadline_s: float) -> bool | None:
-    """Feed `reader` until the stream ends: whether the last event was ``end``; None: out of time.
+    """Feed `reader` until the stream ends.
 
-    If none comes for long because the lab computes rather than waits, this process adds an event
+    If no event comes for long because the lab computes rather than waits, this process adds an
+    event
     ``quiet``.
+
+    Returns:
+        Whether the last event was ``end``; None: out of time.
     """
     assert process.stdout
     fd = process.stdout.fileno()

@@ -1,4 +1,6 @@
-"""Carries out jobs in as many boots as it takes: a crash costs the job under way, and no other."""
+"""Carries out jobs in as many boots as it takes.
+
+A crash costs the job under way, and no other."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-"""A pool of workers: processes, or a Dask cluster's, each of which drives one lab kernel at a time.
+"""A pool of workers, each of which drives one lab kernel at a time.
 
-A driver is a module with ``carry_out(task, answer)``. A task is a JSON value; the driver calls
-`answer` with a JSON value as often as it likes. A worker process is given one task after the other;
-if it dies, only its current task fails.
+A worker is a process of this machine, or one of a Dask cluster. A driver is a module with
+``carry_out(task, answer)``. A task is a JSON value; the driver calls `answer` with a JSON value for
+each result. A worker process is given one task after the other; if it dies, only its current task
+fails.
 
 This module is also the program that a worker process runs:
 
     python -m twlab.engines.pool DRIVER
 
 Tasks are lines of JSON on standard input. On standard output each line is ``{"answer": value}`` or,
-at the end of a task, ``{"ended": null}`` or ``{"ended": the error}``.
-"""
+at the end of a task, ``{"ended": null}`` or ``{"ended": the error}``."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def answers(driver: str, tasks: Sequence[Any], workers: int, scheduler: str = ""
 
 
 def answers_from(executor: Executor, driver: str, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
-    """As `answers`, wherever `executor` runs a task; the answers of a task come together."""
+    """Have `executor` carry out `tasks`; yields as `answers` does.
+
+    The answers of a task come together, at its end.
+    """
     finished: SimpleQueue[tuple[int, Any]] = SimpleQueue()
     for number, task in enumerate(tasks):
         future = executor.submit(carried_out, driver, task)
@@ -92,7 +95,7 @@ def answers_from(executor: Executor, driver: str, tasks: Sequence[Any]) -> Itera
 
 
 def carried_out(driver: str, task: Any) -> tuple[list[Any], dict[str, str] | None]:
-    """Carry out `task` in this process; returns the answers, and the error that ended it."""
+    """Carry out `task` in this process; returns the answers and the error, if any."""
     found: list[Any] = []
     return found, _carry_out(importlib.import_module(driver).carry_out, task, found.append)
 
@@ -210,7 +213,10 @@ class _Processes:
                 data = data[worker.process.stdin.write(data) :]
 
     def _end(self, worker: _Worker) -> int:
-        """End a worker, which ends its guest and removes its folder; returns the exit status."""
+        """End a worker, which ends its guest and removes its folder.
+
+        Returns its exit status.
+        """
         process = worker.process
         assert process.stdin and process.stdout
         self._working.remove(worker)
@@ -230,7 +236,7 @@ def _carry_out(carry_out: Callable[[Any, Answer], None], task: Any, answer: Answ
 
 
 def main() -> None:
-    """Carry out tasks until there are no more; ends with the process that started this one."""
+    """Carry out tasks until there are no more, or the process that started this ends."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     die_with_parent(signal.SIGTERM)
     carry_out = importlib.import_module(sys.argv[1]).carry_out

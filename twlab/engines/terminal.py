@@ -1,8 +1,7 @@
 """Runs an agent that has the user's terminal, in either engine, in real time.
 
-The terminal itself is handed in. Ctrl-C is for whoever sits at it inside; whoever waits outside
-ignores it.
-"""
+The agent gets the terminal itself. Ctrl-C is for the program inside; the process outside ignores
+it."""
 
 from __future__ import annotations
 
@@ -29,8 +28,9 @@ _MEMORY_MIB = 1024
 def on_terminal(
     engine: str, agent: str, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None]
 ) -> None:
-    """Have `agent` carry out `request`, to which ``terminal``, ``size`` and ``environment`` are
-    added.
+    """Have `agent` carry out `request` on the user's terminal.
+
+    The request gets ``terminal``, ``size`` and ``environment`` added.
 
     Args:
         engine: ``guest`` or ``host``.
@@ -80,7 +80,7 @@ def _on_host(agent: str, request: dict[str, Any], on_event: Callable[[Event], No
 
 @contextlib.contextmanager
 def _unmoved() -> Iterator[None]:
-    """What is typed to interrupt or to stop is not for this process."""
+    """Ignore what is typed to interrupt or to stop, in this process."""
     sys.stdout.flush()
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTSTP)}
     try:

@@ -39,14 +39,14 @@ from twlab.scenario import Overrides, Scenario, find_scenario
 from twlab.settings import Settings
 from twlab.tuning.apply import KNOBS
 
-_FILE = "/run/submission.py"  # where the stranger finds it
+_FILE = "/run/submission.py"  # where the untrusted process finds it
 _MOST_ARMS, _MOST_NODES, _MOST_FACTS, _LONGEST = 16, 300, 50, 200
 Sysctls = dict[str, dict[str, str]]  # node to name to value
 Event = dict[str, Any]
 
 
 def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
-    """Examine the scenario of `request`; whatever it does, the event tells what came of it."""
+    """Examine the scenario of `request`; the events report the outcome."""
     emit({"event": "begin"})
     jail.prepare()
     # A user namespace may do less than root: what a scenario could ask for on the guest engine is
@@ -101,8 +101,10 @@ class _Arms:
         self._before: dict[str, dict[str, int]] = {}
 
     def run(self, arm: str, instead: Sysctls | None = None) -> bool:
-        """Run `arm`, with the sysctls of `instead` in place of its own, and report what came of it;
-        whether it came to its end.
+        """Run `arm` and report its outcome; returns whether it came to its end.
+
+        Args:
+            instead: sysctls in place of the arm's own.
         """
         what = {"arm": arm, "placebo": instead is not None}
         self._emit({"event": "try", **what})
@@ -140,7 +142,7 @@ class _Arms:
 
 
 class _SeenNode:
-    """A network namespace of the stranger's, as the examiner looks into it."""
+    """A network namespace of the untrusted process, as the examiner enters it."""
 
     def __init__(self, fd: int):
         self._fd = fd
@@ -155,8 +157,9 @@ class _SeenNode:
 
 
 def _nodes(pid: int, message: Event) -> dict[str, _SeenNode]:
-    """The nodes that the stranger has, by the file descriptors that it says they are. It may say
-    what it likes: what cannot be entered is none.
+    """Return the nodes behind the file descriptors that the untrusted process names.
+
+    The process is not trusted: a descriptor that cannot be entered is not a node.
     """
     named = message.get("nodes")
     found = {}
@@ -178,8 +181,9 @@ def _put(wanted: Mapping[str, str], there: Mapping[str, str]) -> None:
 
 
 def _differences(settings: Mapping[str, Any]) -> list[str]:
-    """Which of `settings` this network namespace does not have; those of gateways only where there
-    is connection tracking.
+    """Return the sysctls that differ from `settings` in this network namespace.
+
+    Those of gateways count only where there is connection tracking.
     """
     wanted = Settings(**settings)
     for_all = [(knob.sysctl, value) for knob in KNOBS if (value := knob.value(wanted)) is not None]
@@ -202,7 +206,10 @@ def _differ(one: Sysctls, other: Sysctls) -> bool:
 
 
 def _describe() -> Event:
-    """In the cell: the scenario as JSON values. The predictions are known before anything runs."""
+    """Describe the scenario as JSON values, in the jail.
+
+    The predictions are known before anything runs.
+    """
     try:
         scenario = find_scenario(_FILE)
         return {"name": scenario.name, "hypothesis": scenario.hypothesis, "topology": scenario.topology,
@@ -223,8 +230,9 @@ def _described_arm(scenario: Scenario, arm: str) -> Event:
 
 
 def _carry_out_arm(arm: str, seed: int, tell: Callable[[Event], None], wait: Callable[[str, Event], None]) -> None:
-    """In the cell: run the arm as `twlab run` does, with the examiner looking in before and after
-    the steps.
+    """Run the arm as `twlab run` does, in the jail.
+
+    The examiner looks in before and after the steps.
     """
     scenario = find_scenario(_FILE)
 
@@ -246,8 +254,10 @@ def _carry_out_arm(arm: str, seed: int, tell: Callable[[Event], None], wait: Cal
 
 
 def _checked(said: Event) -> Event:
-    """A description of the right shape and size. Raises ValueError, or whatever a wrong shape
-    brings about.
+    """Check the shape and size of a description, and return it.
+
+    Raises:
+        ValueError: it is wrong; a wrong shape may raise KeyError, TypeError or AttributeError, too.
     """
     if said.get("problem"):
         raise ValueError(_text(said["problem"]))
@@ -279,8 +289,9 @@ def _checked(said: Event) -> Event:
 
 
 def _facts(values: Any) -> Event:
-    """Named facts that are truth values, numbers, texts or ranges; whatever else is there becomes
-    text.
+    """Return named facts: truth values, numbers, texts or ranges.
+
+    Any other value becomes text.
     """
     facts = list(values.items()) if isinstance(values, Mapping) else []
     return {_text(name): _fact(value) for name, value in facts[:_MOST_FACTS]}

@@ -1,7 +1,6 @@
-"""Drives the boots of grading: carries out tasks of `twlab.grading.tasks`, one answer each.
+"""Drives the boots of grading: carries out `twlab.grading.tasks`, one answer each.
 
-The answer to a trial is ``{"outcomes": {arm: outcome}}``, to an examination ``{"report": ...}``.
-"""
+The answer to a trial is ``{"outcomes": {arm: outcome}}``, to an examination ``{"report": ...}``."""
 
 from __future__ import annotations
 
@@ -19,8 +18,8 @@ from twlab.grading.jail import GONE
 from twlab.grading.tasks import Task
 from twlab.run.runner import AGENT
 
-PROCESSOR_LIMIT_S = 15  # of each process of a stranger's lab kernel
-REAL_LIMIT_S = 120.0  # for all that it does: far away, so that a busy machine costs nobody's points
+PROCESSOR_LIMIT_S = 15  # of each process of a lab kernel that runs untrusted code
+REAL_LIMIT_S = 120.0  # for all that it does; generous, so that a busy machine costs no points
 _MEMORY_MIB = 320
 _TRIAL_LIMIT_S = 300.0
 TaskResult = dict[str, Any]
@@ -38,7 +37,7 @@ def result_of(task: Task) -> TaskResult:
 
 
 def _trial(task: Task, folder: Path) -> TaskResult:
-    """Scenarios of the teacher's, run as `twlab run` runs them."""
+    """Run scenarios of the teacher's, as `twlab run` does."""
     outcomes: dict[str, Any] = {}
 
     def boot(arms: Sequence[str], on_event: OnEvent) -> None:
@@ -55,14 +54,17 @@ def _trial(task: Task, folder: Path) -> TaskResult:
 
 
 def _examination(task: Task, folder: Path) -> TaskResult:
-    """A stranger's scenario. Once it has begun, whatever becomes of the kernel is its own doing."""
+    """Examine a student's scenario in a confined guest.
+
+    Once the scenario has begun, it is to blame for the end of the kernel.
+    """
     guest = Guest(agent="twlab.grading.agent", memory_mib=_MEMORY_MIB, processor_s=PROCESSOR_LIMIT_S)
     examination = Examination()
     for _ in range(2):
         try:
             guest.run({"text": task["text"], "seed": task["seed"]}, folder, examination.on_event, REAL_LIMIT_S)
         except EngineError as error:
-            if not examination.begun:  # nothing of the stranger's has run yet
+            if not examination.begun:  # no untrusted code has run yet
                 examination.problem = f"no lab kernel came up for it: {error.message}"
                 continue
             examination.broken()
@@ -71,10 +73,10 @@ def _examination(task: Task, folder: Path) -> TaskResult:
 
 
 class Examination:
-    """What the examiner has told, so far.
+    """The events of an examination, so far.
 
     Attributes:
-        problem: why there is nothing to judge; empty when there is.
+        problem: why there is nothing to judge; empty when there is something.
         described: the scenario.
         arms, placebo: arm to outcome.
     """
@@ -88,7 +90,7 @@ class Examination:
         self._under_way: tuple[str, bool] | None = None
 
     def on_event(self, event: dict[str, Any]) -> None:
-        """Take down one event."""
+        """Record one event."""
         if event["event"] == "begin":
             self.begun = True
         elif event["event"] == "described":
@@ -102,7 +104,7 @@ class Examination:
         return {"problem": self.problem, "described": self.described, "arms": self.arms, "placebo": self.placebo}
 
     def broken(self) -> None:
-        """The kernel is gone: that is what came of the arm under way, as if only its process were."""
+        """Record that the kernel ended: that is the outcome of the arm under way."""
         if self._under_way:
             self._record({"problem": GONE, "ended": True})
 

@@ -1,6 +1,4 @@
-"""Grades a class: what has to be run is run, and each student's grade is kept as soon as all of it
-is there.
-"""
+"""Grades a class: runs the tasks, and keeps each grade once it is complete."""
 
 from __future__ import annotations
 
@@ -24,7 +22,11 @@ _LOST: TaskResult = {"outcomes": {}, "report": {"problem": "the process that dro
 
 
 def new_gradebook(assignment: Assignment) -> Gradebook:
-    """An empty one. Raises CapabilityError: there is no lab kernel (``no-lab-kernel``)."""
+    """Return an empty gradebook.
+
+    Raises:
+        CapabilityError: there is no lab kernel (``no-lab-kernel``).
+    """
     basis = {
         "assignment": assignment.digest,
         "seed": assignment.seed,
@@ -43,11 +45,11 @@ def grade(
     scheduler: str = "",
     on_grade: Callable[[Grade], None] = lambda grade: None,
 ) -> None:
-    """Grade those of `submissions` that `book` lacks; `on_grade` is called after each, which the
-    book then has.
+    """Grade those of `submissions` that `book` lacks.
 
     Args:
         jobs: lab kernels side by side.
+        on_grade: called after each grade, which the book then has.
         scheduler: of a Dask cluster, see `twlab.engines.pool.answers`.
 
     Raises:
@@ -107,5 +109,5 @@ def _grade(
 
 
 def output_files(path: Path) -> tuple[Path, Path]:
-    """JSON and CSV beside each other, whichever of them `path` names."""
+    """Return the paths of JSON and CSV, side by side; `path` names either."""
     return path.with_suffix(".json"), path.with_suffix(".csv")

@@ -1,4 +1,4 @@
-"""Runs arms of scenarios in several lab kernels side by side; results come as they are done."""
+"""Runs arms of scenarios in several lab kernels side by side."""
 
 from __future__ import annotations
 

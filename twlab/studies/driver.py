@@ -17,10 +17,11 @@ _KEPT = ("observed", "ok", "mismatches", "kernel", "error")
 
 
 def carry_out(task: dict[str, Any], answer: Answer) -> None:
-    """Run the arms of `task` (see `twlab.studies.batch.task`) in as many boots as it takes.
+    """Run the arms of `task`, made by `twlab.studies.batch.task`.
 
-    An arm that the engine does not survive has the engine's error as its outcome, and the arms after
-    it get a fresh boot.
+    An arm that the engine does not survive has the engine's error as its outcome, and the arms
+    after it
+    get a fresh boot.
     """
     engine = choose(task["engine"], agent=AGENT)
     with tempfile.TemporaryDirectory(prefix="twlab-arms-") as folder:

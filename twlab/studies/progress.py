@@ -1,4 +1,4 @@
-"""Keeps what an unfinished measurement has found, so that the same command goes on from there."""
+"""Keeps the results of an unfinished measurement, so that it can go on."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ FILE = "unfinished.json"
 
 
 def lab_kernel(scheduler: str = "") -> str:
-    """Return the release of the lab kernel; empty with a `scheduler`, whose machines have their own.
+    """Return the release of the lab kernel; empty with a `scheduler`.
+
+    The machines of a cluster have lab kernels that are not known here.
 
     Raises:
         CapabilityError: it has not been built (``no-lab-kernel``).

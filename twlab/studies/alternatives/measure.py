@@ -1,4 +1,4 @@
-"""Measures the table of `twlab.studies.alternatives.table`, and keeps what is done as it goes."""
+"""Measures the table of alternatives, and keeps each result as it comes."""
 
 from __future__ import annotations
 
@@ -76,10 +76,11 @@ class AlternativesTable:
         return batch.whole(len(self.runs), self.progress.done)
 
     def measure(self, *, kernels: int, on_run: OnRun, scheduler: str = "") -> str:
-        """Do the runs that are missing, and write the three files; returns the text of the JSON file.
+        """Do the runs that are missing, and write the three files; returns the JSON text.
 
         A run that its engine did not survive is in the table with its error, and is done again when
-        the same command is given.
+        the same
+        command is given.
 
         Args:
             kernels: boots side by side.

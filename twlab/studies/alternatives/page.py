@@ -1,6 +1,4 @@
-"""The table of `twlab.studies.alternatives.table` in words, and as the page docs/alternatives.md.
-Pure.
-"""
+"""The table of alternatives in words, and as the page docs/alternatives.md."""
 
 from __future__ import annotations
 
@@ -141,7 +139,10 @@ def memory_text(row: Mapping[str, Any]) -> str:
 
 
 def harm_text(row: Mapping[str, Any], full: Mapping[str, Any] | None, key: str) -> str:
-    """Scenarios that do harm; those that do so under the full TIME_WAIT are not said again."""
+    """List the scenarios that do harm.
+
+    Those that do harm under the full TIME_WAIT, too, are left out.
+    """
     if row[key] is None:
         return ""
     if row is full:

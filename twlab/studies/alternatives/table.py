@@ -1,17 +1,17 @@
-"""Every way out of running out of ports, side by side: what it sustains, and which scenarios of the
-catalogue do harm under it.
+"""The ways out of port exhaustion, side by side: the rows of the table.
 
-Two kinds of runs, all in lab kernels, and one table:
+A row says what the way sustains, and which scenarios of the catalogue do harm under it. It comes
+from two kinds of runs, all in lab kernels:
 
-- an arm of the scenario in `twlab.studies.alternatives.scenario` for each way: the highest rate at
-  which no connect fails;
-- the first treatment of every scenario in `twlab.studies.alternatives.harm`, with the settings of
-  the way on every node in place of its own, with timestamps and without: whether it does harm.
+- An arm of the scenario in `twlab.studies.alternatives.scenario` for each way: the highest rate at
+  which no connect fails.
+- The first treatment of every scenario in `twlab.studies.alternatives.harm`. It runs with the
+  settings of the way on every node, instead of those of the treatment, with timestamps and without.
 
-What an application does differently (more addresses, a pool, named ports) leaves the settings as
-they are, and with them the harm; it is then that of the full TIME_WAIT. SO_LINGER 0 leaves no
-TIME_WAIT, as a full table does, and has a scenario of its own.
-"""
+A change of the application (more addresses, a pool, named ports) leaves the settings as they are,
+so its harm is that of the full TIME_WAIT. SO_LINGER 0 leaves no TIME_WAIT, as a full table does,
+and
+has a scenario for itself."""
 
 from __future__ import annotations
 
@@ -248,8 +248,11 @@ def _row(
 def summary(
     done: Sequence[tuple[ArmRun, Mapping[str, Any]]], wanted: Sequence[Alternative], **about: Any
 ) -> dict[str, Any]:
-    """What ``alternatives.json`` holds: schema, `about`, the kernel, how many runs judged and how
-    many could not, and the rows of `table`.
+    """Return what ``alternatives.json`` holds.
+
+    That is the schema, `about`, the kernel, how many runs judged and how many could not, and the
+    rows of
+    `table`.
     """
     judged = [bool(result.get("observed")) for run, result in done if run.under]
     kernels = Counter(str(result["kernel"]) for _, result in done if result.get("kernel"))
@@ -259,7 +262,7 @@ def summary(
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as CSV, lists joined by blanks."""
+    """Return the rows as CSV, lists joined by semicolons."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

@@ -97,8 +97,11 @@ class Case:
 
     @property
     def exact_per_s(self) -> float:
-        """Theory: each connection keeps its port for TIME_WAIT, towards its destination; after
-        bind() towards every one.
+        """The rate in theory.
+
+        Each connection keeps its port for TIME_WAIT, towards its destination; after bind() towards
+        every
+        one.
         """
         shared = self.choice not in (PortChoice.BIND, PortChoice.EXPLICIT)
         return usable(self.ports, self.choice) * (self.origins if shared else 1) / self.time_wait_s
@@ -125,9 +128,13 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """The table's rows. The kernel's own search for a port takes time that grows with the range, so
-    it has one row, and the others give the range to the socket (IP_LOCAL_PORT_RANGE), whose search
-    is short. The ceiling is the same."""
+    """Return the table's rows.
+
+    The kernel's own search for a port takes time that grows with the range, so it has one row. The
+    others give the range to the socket (IP_LOCAL_PORT_RANGE), whose search is short. The ceiling is
+    the
+    same.
+    """
     first_low, first_high = RANGES[0]
     table = [
         Case(group="constant", time_wait_s=60.0, port_low=first_low, port_high=first_high, to_the_tick=False)
@@ -157,8 +164,13 @@ def as_csv(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def write(folder: Path, rows: Sequence[dict[str, Any]], **about: Any) -> list[Path]:
-    """Write ``ceiling.json`` and ``ceiling.csv`` into `folder`; `about`: kernel, engine, command,
-    seed. Raises CapabilityError (``cannot-write``).
+    """Write ``ceiling.json`` and ``.csv`` into `folder`, each whole or not at all.
+
+    Args:
+        about: kernel, engine, command, seed.
+
+    Raises:
+        CapabilityError: they cannot be written (``cannot-write``).
     """
     path = folder / FILE
     text = json.dumps({"schema": SCHEMA, "kind": KIND, **about, "rows": list(rows)}, indent=1) + "\n"
@@ -167,7 +179,11 @@ def write(folder: Path, rows: Sequence[dict[str, Any]], **about: Any) -> list[Pa
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `write` wrote. Raises UsageError: no such file, or not one of these (``no-ceiling``)."""
+    """Read what `write` wrote.
+
+    Raises:
+        UsageError: there is no such file, or it is something else (``no-ceiling``).
+    """
     try:
         values = json.loads(path.read_text())
         found = (values.get("kind"), values.get("schema"), [row["name"] for row in values["rows"]])[:2]

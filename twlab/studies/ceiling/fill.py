@@ -1,4 +1,4 @@
-"""Fills a table of ceilings: a boot for each case, several at a time, kept as they are done."""
+"""Fills a table of ceilings: a boot for each case, several at a time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ DRIVER = "twlab.studies.ceiling.driver"
 
 
 class CeilingTable:
-    """The rows that have been measured, in a folder, and in it what an unfinished table needs.
+    """The rows that have been measured, in a folder.
 
     Args:
-        folder: for ``ceiling.json`` and ``.csv``.
+        folder: for ``ceiling.json``, ``.csv``, and what an unfinished table needs to go on.
         wanted: the cases, in the table's order.
         seed: of the lab kernels.
         command: by which the table was asked for.
@@ -27,6 +27,11 @@ class CeilingTable:
 
     Attributes:
         files: the two.
+
+    Raises:
+        UsageError: the folder holds another unfinished table (``other-progress``), or a broken one
+            (``broken-progress``).
+        CapabilityError: the folder cannot be written to (``cannot-write``).
     """
 
     def __init__(self, folder: Path, wanted: Sequence[Case], *, seed: int, command: str, kernel: str = ""):
@@ -46,7 +51,7 @@ class CeilingTable:
 
     @property
     def kernel(self) -> str:
-        """The kernel that they were measured on, as its events say; empty before the first."""
+        """The kernel that the rows were measured on; empty before the first."""
         return next((event["kernel"] for event in self._progress.done.values()), "")
 
     @property
@@ -55,7 +60,7 @@ class CeilingTable:
         return self._progress.path
 
     def fill(self, *, jobs: int, on_case: Callable[[Case, dict[str, Any]], None], scheduler: str = "") -> None:
-        """Measure the cases that are missing. A case that fails is measured again the next time.
+        """Measure the missing cases; one that fails is measured again the next time.
 
         Args:
             jobs: boots side by side.
@@ -81,7 +86,7 @@ class CeilingTable:
 def measure_all(
     wanted: Sequence[Case], *, seed: int, jobs: int, scheduler: str = ""
 ) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Measure every case, the costly ones first; yields index and event as they are done.
+    """Measure every case, the costly ones first; yields (index, event) when done.
 
     An event has ``row`` and ``kernel``, or ``error``, a message.
     """

@@ -33,10 +33,10 @@ _LOOK_S = 0.01  # between two looks for the first port that comes back
 
 
 class Opener:
-    """Opens connections from `node` to `targets` as `case` says, in one trial after the other.
+    """Opens connections from `node` to `targets` as `case` says, trial by trial.
 
     Attributes:
-        trials: what became of each, as JSON values.
+        trials: the result of each, as JSON values.
     """
 
     def __init__(self, case: Case, node: Node, targets: Sequence[tuple[str, int]], loop: Loop):
@@ -64,15 +64,24 @@ class Opener:
         churn.stop()
         tally = churn.tally.as_dict()
         most = max(second["in_time_wait"] for second in tally["seconds"])
-        told = {name: tally[name] for name in ("attempted", "connected", "failed", "first_failure_s")}
+        counts = {name: tally[name] for name in ("attempted", "connected", "failed", "first_failure_s")}
         self.trials.append(
-            {"rate_per_s": round(rate_per_s, 2), "duration_s": round(duration_s, 3), **told, "most_in_time_wait": most}
+            {
+                "rate_per_s": round(rate_per_s, 2),
+                "duration_s": round(duration_s, 3),
+                **counts,
+                "most_in_time_wait": most,
+            }
         )
         return self.trials[-1]
 
     def first_look(self) -> tuple[int, float]:
-        """Connections opened before the first failure, and seconds from the first connection until
-        the first port came back; 0.0: none failed.
+        """Run the first load, and measure how long a port is held.
+
+        Returns:
+            Connections opened before the first failure, and seconds from the first connection until
+            the
+            first port came back; 0.0: no connect failed.
         """
         began_s = self._loop.now_s
         rate_per_s = self.case.first_per_s

@@ -1,10 +1,9 @@
-"""The agent inside a sweep's boots: carries out cells of a grid, one after the other, with nothing
-beside the steps.
+"""The agent inside a sweep's boots: carries out cells, one after the other.
 
-A cell is an arm of which only the observation is wanted: no capture, and a transcript of steps and
-notes only. A request and its events are as in `twlab.run.agent`; the result of an ``arm`` event has
-``kernel`` (its release), and ``observed`` or ``error``.
-"""
+A cell is an arm that leaves only its observation: no capture, and a transcript of steps and notes.
+A
+request and its events are as in `twlab.run.agent`. The result of an ``arm`` event has ``kernel``
+(its release), and ``observed`` or ``error``."""
 
 from __future__ import annotations
 
@@ -23,13 +22,11 @@ from twlab.scenario import Overrides, Scenario, find_scenario
 from twlab.tuning.apply import Tuning
 from twlab.wire.wire import Wire
 
-_TOLD: frozenset[Kind] = frozenset({"step", "note"})
+_KEPT_KINDS: frozenset[Kind] = frozenset({"step", "note"})
 
 
 def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
-    """Run every job of `request`. What goes wrong in one cell is that cell's result; the next ones
-    still run.
-    """
+    """Run every job of `request`; an error in one cell is that cell's result."""
     for index, job in enumerate(request["jobs"]):
         try:
             scenario = find_scenario(job["source"])
@@ -41,14 +38,19 @@ def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
             )
         except Exception as error:  # before the steps began, or in the lab itself
             result = {"error": as_dict(error)}
-        told = {name: result[name] for name in ("observed", "error") if name in result}
-        emit({"event": "arm", "job": index, "result": {"kernel": os.uname().release, **told}})
+        reported = {name: result[name] for name in ("observed", "error") if name in result}
+        emit({"event": "arm", "job": index, "result": {"kernel": os.uname().release, **reported}})
     emit({"event": "end"})
 
 
 def run_cell(scenario: Scenario, arm: str, overrides: Overrides, seed: str) -> dict[str, Any]:
-    """The steps of `arm`, with its settings and `overrides` in force: ``observed``, or ``error``.
-    Raises as `twlab.run.arm.run_arm`.
+    """Run the steps of `arm` with its settings and `overrides`.
+
+    Returns:
+        ``observed``, or ``error``.
+
+    Raises:
+        As `twlab.run.arm.run_arm`.
     """
     chosen = scenario.arms[arm]
     topology = load_topology(scenario.topology_in(arm, overrides.given))
@@ -56,7 +58,7 @@ def run_cell(scenario: Scenario, arm: str, overrides: Overrides, seed: str) -> d
     with ExitStack() as stack:
         loop = Loop()
         stack.callback(loop.close)
-        transcript = Transcript(lambda: loop.now_s, keeps=_TOLD)
+        transcript = Transcript(lambda: loop.now_s, keeps=_KEPT_KINDS)
         network = stack.enter_context(Network(topology))
         for name, node in network.nodes.items():
             stack.enter_context(Tuning(node, settings[name], loop, transcript))

@@ -1,4 +1,6 @@
-"""Drives a sweep's boots: carries out a part of the grid, answers with each cell's number and result."""
+"""Drives a sweep's boots: carries out a part of the grid.
+
+Each answer is a cell's number and result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fills a sweep's table: parts of the grid in lab kernels, many cells a boot, several at a time."""
+"""Fills a sweep's table: many cells a boot, several boots at a time."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def tasks_for(table: SweepTable, source: str, wanted: Sequence[Cell], jobs: int)
 
 
 def take(answers: Any, table: SweepTable, tasks: Sequence[SweepTask], on_cell: OnCell) -> None:
-    """Record `answers`, pairs of a task's number and an answer of the pool, in `table`."""
+    """Record `answers` in `table`: pairs of a task's number and an answer of the pool."""
     left = [[tuple(cell) for cell in task["cells"]] for task in tasks]
     for number, answer in answers:
         if isinstance(answer, pool.Ended):
