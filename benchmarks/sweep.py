@@ -10,13 +10,13 @@ import sys
 
 from twlab.loop import monotonic_s
 from twlab.studies.sweep.fill import fill
-from twlab.studies.sweep.table import Table, cells
+from twlab.studies.sweep.table import SweepTable, cells
 
 AIM = 1000  # trials a second of wall time
 
 trials = int(sys.argv[1]) if len(sys.argv) > 1 else 1000
 grid = cells(("time_wait_s=1,10", "delay_s=0.5,20"))
-table = Table("stale-segment", trials, 1)
+table = SweepTable("stale-segment", trials, 1)
 began_s = monotonic_s()
 fill(table, "stale-segment", grid, jobs=os.cpu_count() or 1, on_cell=lambda cell: None)
 took_s = monotonic_s() - began_s

@@ -18,7 +18,7 @@ from twlab.studies.alternatives import scenario as sustained
 from twlab.studies.alternatives import table
 from twlab.studies.alternatives.harm import HARM
 from twlab.studies.alternatives.page import page
-from twlab.studies.alternatives.table import ALTERNATIVES, UNDER, as_csv, jobs, summary
+from twlab.studies.alternatives.table import ALTERNATIVES, UNDER, as_csv, runs, summary
 
 CATALOGUE = load_scenarios()
 SOURCE = str(sustained.__file__)
@@ -58,14 +58,14 @@ def test_each_way_is_judged_by_its_settings_with_and_without_timestamps():
     recycle-nat with the clocks that it is about.
     """
     row = next(row for row in ALTERNATIVES if row.arm == "time-wait-10")
-    made = jobs(CATALOGUE, [row])
+    made = runs(CATALOGUE, [row])
     assert {job.under for job in made} == {None, ("full", True), ("time-wait-10", True), ("time-wait-10", False)}
     assert {pair for job in made if job.scenario == "recycle-nat" for pair in job.sets if "timestamps" in pair} == {
         "timestamps=0"
     }
     assert all("time_wait_s=10" in job.sets for job in made if job.under and job.under[0] == "time-wait-10")
     assert not {"linger-truncation", "overflow"} & {job.scenario for job in made}
-    lingering = jobs(CATALOGUE, [row for row in ALTERNATIVES if row.arm == "linger-0"])
+    lingering = runs(CATALOGUE, [row for row in ALTERNATIVES if row.arm == "linger-0"])
     assert "linger-truncation" in {job.scenario for job in lingering}
     assert all(job.arm in (table.MEASURED if job.under is None else CATALOGUE[job.scenario]).arms for job in made)
 
@@ -82,7 +82,7 @@ def test_a_row_tells_what_was_measured_and_what_was_not():
             if job.under
             else {"observed": None, "error": {"message": "none"}},
         )
-        for job in reversed(jobs(CATALOGUE, [row]))
+        for job in reversed(runs(CATALOGUE, [row]))
     ]
     values = summary(done, [row], command="twlab alternatives time-wait-1")
     (made,) = values["rows"]

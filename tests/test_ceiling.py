@@ -35,7 +35,7 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
     from twlab.engines.guest.engine import Guest
 
     answers: list[dict[str, Any]] = []
-    Guest(agent="twlab.studies.ceiling.search").run({"case": asdict(case)}, folder, answers.append, real_limit_s=120)
+    Guest(agent="twlab.studies.ceiling.agent").run({"case": asdict(case)}, folder, answers.append, real_limit_s=120)
     return answers[0]["row"]
 
 

@@ -25,7 +25,7 @@ from twlab.engines.guest import engine
 from twlab.engines.guest.engine import Guest, built_kernel
 from twlab.errors import EngineError
 from twlab.grading.assignment import load_assignment
-from twlab.grading.driver import carry_out
+from twlab.grading.driver import result_of
 from twlab.grading.jail import GONE
 
 pytestmark = pytest.mark.guest
@@ -206,7 +206,7 @@ def test_a_question_that_cannot_be_checked(tmp_path: Path) -> None:
 
 def examine(text: str) -> dict[str, Any]:
     """What an examination of a scenario file reports."""
-    return carry_out({"kind": "examination", "text": text, "seed": 1})["report"]
+    return result_of({"kind": "examination", "text": text, "seed": 1})["report"]
 
 
 LOOK = """
@@ -312,7 +312,7 @@ def test_the_catalogue_is_examined_as_any_file() -> None:
     """A scenario of twlab's own, with nodes of all kinds, comes out as it does anywhere."""
     report = examine((ROOT / "twlab" / "scenarios" / "nat_leak.py").read_text())
     assert [arm["problem"] for arm in report["arms"].values()] == [""] * len(report["described"]["arms"])
-    assert report["deceived"]
+    assert report["placebo"]
 
 
 @pytest.fixture

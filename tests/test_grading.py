@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from twlab.errors import CapabilityError, UsageError
 from twlab.grading import formula
 from twlab.grading.assignment import Assignment, Question, load_assignment, pairs
-from twlab.grading.crew import results
+from twlab.grading.grade import results
 from twlab.grading.gradebook import Grade, Gradebook
 from twlab.grading.marks import Mark, agrees, mark, number_in
 from twlab.grading.scenario_mark import mark_scenario
@@ -267,7 +267,7 @@ def report(**changes: Any) -> dict[str, Any]:
         name: {"role": role, "expect": {"open": role != "control"}, "given": {}, "nodes": nodes}
         for name, role in arms.items()
     }
-    sound = {"problem": "", "described": {"arms": described}, "arms": ran, "deceived": {"short": ran["control"]}}
+    sound = {"problem": "", "described": {"arms": described}, "arms": ran, "placebo": {"short": ran["control"]}}
     for path, value in changes.items():
         *folders, last = path.split("__")
         place: Any = sound
@@ -288,10 +288,10 @@ def report(**changes: Any) -> dict[str, Any]:
         ({"arms__control__evidence__differs": ["client net.x"]}, 1.0, "not set as it says"),
         ({"arms": {}}, 1.0, "was not run"),
         ({"arms__short__problem": "it raised"}, 2.0, "short: it raised"),
-        ({"deceived__short__observed": {"open": True}}, 2.0, "it does not look"),
+        ({"placebo__short__observed": {"open": True}}, 2.0, "it does not look"),
         (
             {
-                "deceived": {},
+                "placebo": {},
                 "arms__short__observed": {"open": False},
                 "described__arms__short__expect": {"open": False},
             },
@@ -312,7 +312,7 @@ def test_scenarios_are_marked_criterion_by_criterion(changes: dict[str, Any], po
 
 
 @settings(deadline=None)  # the machine may be busy
-@given(st.dictionaries(st.sampled_from(["problem", "described", "arms", "deceived"]), VALUES))
+@given(st.dictionaries(st.sampled_from(["problem", "described", "arms", "placebo"]), VALUES))
 def test_no_report_breaks_the_marking(changes: dict[str, Any]) -> None:
     """It comes from a kernel that ran a stranger's code."""
     submission = Submission("x", answers={"q": "x.py"}, scenarios={"q": "..."})

@@ -25,8 +25,8 @@ import pytest
 from conftest import ROOT, as_user
 from leftovers import processes_of
 
-from twlab.engines.guest import pulse, userspace
-from twlab.engines.guest.console import fault
+from twlab.engines.guest import liveness, userspace
+from twlab.engines.guest.diagnosis import fault
 from twlab.engines.guest.engine import EPOCH_S, Guest, built_kernel, clock_of
 from twlab.engines.kernel import Kernel, recipe
 from twlab.errors import CapabilityError, EngineError
@@ -237,7 +237,7 @@ def test_computing_before_the_steps_may_take_its_time(tmp_path: Path, monkeypatc
     """An import, for instance; and so may steps whose virtual time goes on. Both compute for longer
     than a limit that is lowered here.
     """
-    monkeypatch.setattr(pulse, "SPIN_S", 0.5)
+    monkeypatch.setattr(liveness, "SPIN_S", 0.5)
     assert run(tmp_path, "compute_first", limit_s=200) == [{"event": "entry", "kind": "step"}, {"event": "done"}]
 
 
@@ -251,10 +251,10 @@ def test_a_kernel_that_computes_alone_storms(
     """No process of the guest comes to run. It is what the figures say, whatever they come from:
     here they are given.
     """
-    figures = iter([pulse.Used(10.0, 5.0), pulse.Used(10.0 + own_s, 5.0 + processes_s)])
-    monkeypatch.setattr(pulse, "used", lambda kernel: next(figures))
-    monkeypatch.setattr(pulse, "time_ns", lambda kernel, clock: 7)
-    watch = pulse.StandstillWatch(1, 2)
+    figures = iter([liveness.Used(10.0, 5.0), liveness.Used(10.0 + own_s, 5.0 + processes_s)])
+    monkeypatch.setattr(liveness, "used", lambda kernel: next(figures))
+    monkeypatch.setattr(liveness, "time_ns", lambda kernel, clock: 7)
+    watch = liveness.StandstillWatch(1, 2)
     assert watch.look(0, True) is None
     found = watch.look(0, True)
     assert (found.slug if found else "") == slug
@@ -264,8 +264,8 @@ def test_the_clock_is_read_from_outside(tmp_path: Path) -> None:
     """Where the build noted it, by whoever may trace the guest; nothing is read of a process that
     is gone, or where it is not known.
     """
-    assert pulse.time_ns(os.getpid(), None) is None
-    assert pulse.time_ns(2**22 + 1, 0x60000000) is None
+    assert liveness.time_ns(os.getpid(), None) is None
+    assert liveness.time_ns(2**22 + 1, 0x60000000) is None
 
 
 def test_never_done(tmp_path: Path) -> None:

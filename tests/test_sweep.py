@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
+from twlab.engines.pool import answers_from
 from twlab.errors import UsageError
-from twlab.studies.sweep.fill import fill, fill_with
-from twlab.studies.sweep.table import DEFAULT_GRID, Table, cells, deal
+from twlab.studies.sweep.fill import fill, take, tasks_for
+from twlab.studies.sweep.table import DEFAULT_GRID, SweepTable, cells, deal
 
 CELL = ("timestamps=0", "time_wait_s=1", "delay_s=5")
 
@@ -69,12 +70,12 @@ def test_every_cell_is_dealt_once(jobs: int) -> None:
 
 def test_a_table_is_continued_from_its_file(tmp_path: Path) -> None:
     """Finished cells come back; failed ones, and outcomes that do not add up, are not finished."""
-    table = Table("stale-segment", 10, 1)
+    table = SweepTable("stale-segment", 10, 1)
     table.record(CELL, observed(harmed=9, delayed=1))
     table.record((*CELL[:2], "delay_s=6"), observed(harmed=9))
     assert len(table.failed) == 1
     table.write(tmp_path / "sweep.json")
-    again = Table("stale-segment", 10, 1)
+    again = SweepTable("stale-segment", 10, 1)
     again.resume(tmp_path / "sweep.json")
     assert again.done == table.done and not again.failed
     assert (
@@ -92,12 +93,12 @@ def test_a_table_of_something_else_is_not_continued(other: dict[str, Any], tmp_p
     """
     file = tmp_path / "sweep.json"
     same: dict[str, Any] = {"scenario": "stale-segment", "trials": 10, "seed": 1, "kernel": "6.12"}
-    table = Table(**same)
+    table = SweepTable(**same)
     table.record(CELL, observed(harmed=10))
     table.write(file)
-    Table(**same).resume(file)
+    SweepTable(**same).resume(file)
     with pytest.raises(UsageError, match="other-sweep") as refused:
-        Table(**{**same, **other}).resume(file)
+        SweepTable(**{**same, **other}).resume(file)
     assert next(iter(other)) in str(refused.value)
 
 
@@ -107,14 +108,14 @@ def test_what_is_no_sweep_is_not_written_over(text: str, tmp_path: Path) -> None
     file = tmp_path / "sweep.json"
     file.write_text(text)
     with pytest.raises(UsageError, match="broken-sweep"):
-        Table("stale-segment", 10, 1).resume(file)
+        SweepTable("stale-segment", 10, 1).resume(file)
 
 
 def test_cells_of_two_kernels_do_not_mix() -> None:
     """On a cluster of machines with different lab kernels, the first one's counts, and the others'
     cells are told as failed.
     """
-    table = Table("stale-segment", 10, 1)
+    table = SweepTable("stale-segment", 10, 1)
     table.record(CELL, {**observed(harmed=10), "kernel": "6.12"})
     table.record((*CELL[:2], "delay_s=6"), {**observed(harmed=10), "kernel": "6.1"})
     assert list(table.done) == [CELL]
@@ -125,17 +126,18 @@ def test_a_machine_that_cannot_costs_its_own_cells_only() -> None:
     """What an executor raises is why those cells failed; the others stand."""
 
     class Executor:
-        def submit(self, function: Any, part: dict[str, Any]) -> Future[Any]:
+        def submit(self, function: Any, driver: str, task: dict[str, Any]) -> Future[Any]:
             future: Future[Any] = Future()
-            if ["timestamps=0", "time_wait_s=1", "delay_s=1"] in part["cells"]:
+            if ["timestamps=0", "time_wait_s=1", "delay_s=1"] in task["cells"]:
                 future.set_exception(OSError("no lab kernel there"))
             else:
-                future.set_result([observed(unharmed=5) for _ in part["cells"]])
+                future.set_result(([[n, observed(unharmed=5)] for n in range(len(task["cells"]))], None))
             return future
 
-    table = Table("stale-segment", 5, 1)
+    table = SweepTable("stale-segment", 5, 1)
     grid = cells(("time_wait_s=1", "delay_s=1,2"))
-    fill_with(Executor(), table, "stale-segment", grid, parts=2, on_cell=lambda cell: None)
+    tasks = tasks_for(table, "stale-segment", grid, jobs=2)
+    take(answers_from(Executor(), "twlab.studies.sweep.driver", tasks), table, tasks, on_cell=lambda cell: None)
     assert len(table.done) == 3
     assert list(table.failed.values()) == ["no lab kernel there"]
 
@@ -145,7 +147,7 @@ def test_harm_needs_a_segment_older_than_time_wait_and_no_timestamps(tmp_path: P
     """Without timestamps: harmed if and only if delay > TIME_WAIT, else delayed; with them nothing.
     What is done is not done again.
     """
-    table = Table("stale-segment", 3, 1)
+    table = SweepTable("stale-segment", 3, 1)
     grid = cells(("time_wait_s=1,5", "delay_s=1,2,20"))
     for wanted, expected in ((grid[:5], 5), (grid, len(grid) - 5)):
         told: list[Any] = []

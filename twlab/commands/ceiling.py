@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,14 +10,13 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from twlab.commands.console import KernelOption, err, kept, out
+from twlab.commands.console import SCHEDULER, KernelOption, err, kept, out, own_command
 from twlab.commands.progress import bar
 from twlab.engines import use_kernel
-from twlab.engines.guest.engine import built_kernel
 from twlab.errors import Interrupted, UsageError
 from twlab.numerals import is_whole
 from twlab.ports import LINUX_PORTS, PortChoice
-from twlab.studies.ceiling.cases import LINUX_TIME_WAIT_S, Case, cases, write
+from twlab.studies.ceiling.cases import LINUX_TIME_WAIT_S, Case, cases
 
 
 def ceiling(
@@ -40,6 +37,7 @@ def ceiling(
         "ceiling"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print ceiling.json.")] = False,
+    scheduler: SCHEDULER = "",
 ) -> None:
     """How many connections a second: measure the ceiling that ports and TIME_WAIT put on a proxy,
     in lab kernels.
@@ -47,8 +45,10 @@ def ceiling(
     Without --time-wait and --ports, the whole table: TIME_WAIT of 60, 30, 15 and 10 s with 28,232,
     32,768 and 64,512 ports, several destinations, and the other end closing first. 60 s are
     measured twice: as Linux's own constant, which ends up to 2 s late, and kept to the tick.
+    Interrupted, the same command goes on where it was.
     """
-    from twlab.studies.ceiling.search import measure_all
+    from twlab.studies.ceiling.fill import CeilingTable
+    from twlab.studies.progress import lab_kernel
 
     use_kernel(kernel)
     wanted = cases()
@@ -61,49 +61,44 @@ def ceiling(
             for length_s in lengths
             for case in _cases(length_s, low, high, origins, choice or PortChoice.RANGE)
         ]
-    built_kernel()
-    rows: dict[int, dict[str, Any]] = {}
-    about: dict[str, Any] = {
-        "kernel": "",
-        "engine": "guest",
-        "command": shlex.join(["twlab", *sys.argv[1:]]),
-        "seed": seed,
-    }
-    files = write(folder, [], **about)
-    total, done = (
-        sum(case.ports * case.origins for case in wanted),
-        0,
-    )  # what a case takes is nearly in proportion to its four-tuples
+    made = CeilingTable(folder, wanted, seed=seed, command=own_command(), kernel=lab_kernel(scheduler))
+    count = len(made.rows)
+    # What a case takes is nearly in proportion to its four-tuples.
+    total = sum(case.ports * case.origins for case in wanted)
+    done = sum(row["ports"] * row["origins"] for row in made.rows)
     try:
         with bar(err, "ceiling") as advance:
-            for count, (index, event) in enumerate(measure_all(wanted, seed=seed, jobs=jobs), 1):
-                case = wanted[index]
-                if "row" in event:
-                    rows[index], about["kernel"] = event["row"], event["kernel"]
-                told = _measured(event["row"]) if "row" in event else event["error"]
-                done += case.ports * case.origins
-                advance(done / total, f"{count}/{len(wanted)}  {case.name}: {told}")
-                write(folder, [rows[index] for index in sorted(rows)], **about)
+
+            def on_case(case: Case, event: dict[str, Any]) -> None:
+                nonlocal count, done
+                outcome = _measured(event["row"]) if "row" in event else event["error"]
+                count, done = count + 1, done + case.ports * case.origins
+                advance(done / total, f"{count}/{len(wanted)}  {case.name}: {outcome}")
+
+            made.fill(jobs=jobs, on_case=on_case, scheduler=scheduler)
     except KeyboardInterrupt as stop:
-        raise Interrupted(f"kept in {files[0]}: {len(rows)} of {len(wanted)} cases") from stop
+        state = f"{len(made.rows)} of {len(wanted)} cases"
+        more = "; the same command goes on from there" if made.rows else ""
+        raise Interrupted(f"kept in {made.files[0]}: {state}{more}") from stop
+    files = list(made.files)
     kept.extend(files)
-    table = [rows[index] for index in sorted(rows)]
+    table = made.rows
     if any(row["group"] == "ports" and row["sustained_per_s"] for row in table):
         from twlab.report.figures.ceiling_plot import draw
 
-        files += draw(table, f"lab kernel, Linux {about['kernel'].split()[0]}", folder / "ceiling")
+        files += draw(table, f"lab kernel, Linux {made.kernel.split()[0]}", folder / "ceiling")
     if as_json:
         print((folder / "ceiling.json").read_text(), end="")
     else:
         out.print(_table(table), soft_wrap=False)
     for file in files:
         (err if as_json else out).print(str(file), markup=False)
-    if len(rows) < len(wanted):
+    if len(table) < len(wanted):
         raise typer.Exit(1)
 
 
 def _cases(time_wait_s: float, low: int, high: int, origins: int, choice: PortChoice) -> list[Case]:
-    """One, or where it is the length that Linux has also its constant, as it comes: that one first."""
+    """Return one case; for Linux's own length also its constant, which comes first."""
     if not 0.1 <= time_wait_s <= 3600:
         raise UsageError(f"--time-wait {time_wait_s:g} is not possible: 0.1 to 3600 s", slug="bad-setting")
     group = "origins" if origins > 1 else "ports" if choice is PortChoice.RANGE else "choice"
@@ -150,8 +145,9 @@ def _table(rows: list[dict[str, Any]]) -> Table:
 
 
 def _seen(row: dict[str, Any]) -> str:
-    """``connect EADDRNOTAVAIL; at 500/s in second 57``: what fails, and when it begins at the rate
-    that docs/findings/answers.md asks about.
+    """Say what fails, and when, e.g. ``connect EADDRNOTAVAIL; at 500/s in second 57``.
+
+    The rate is the one that docs/findings/answers.md asks about.
     """
     if not row["error"]:
         return f"nothing; the other end has up to {row['server_in_time_wait']:,} sockets in TIME_WAIT"

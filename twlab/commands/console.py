@@ -25,6 +25,9 @@ out = Console(highlight=False, soft_wrap=True, width=_PIPED)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+SCHEDULER = Annotated[
+    str, typer.Option(metavar="tcp://HOST:PORT", help="Of a Dask cluster, to run on its machines instead.")
+]
 kept: list[Path] = []  # what a command has written: named where standard output fails to say it
 KernelOption = Annotated[
     str,
@@ -61,6 +64,18 @@ def paged() -> Iterator[None]:
         subprocess.run(shlex.split(pager), input=text, text=True, check=False, env={"LESS": "FRX", **os.environ})
     except (OSError, ValueError):
         sys.stdout.write(text)
+
+
+def own_command() -> str:
+    """Return the command line as a result keeps it: without where it ran (``--scheduler``)."""
+    words = ["twlab"]
+    given = iter(sys.argv[1:])
+    for word in given:
+        if word == "--scheduler":
+            next(given, None)
+        elif not word.startswith("--scheduler="):
+            words.append(word)
+    return shlex.join(words)
 
 
 def find(name: str) -> tuple[str, Scenario]:

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.console import KernelOption, err, kept, out
+from twlab.commands.console import SCHEDULER, KernelOption, err, kept, out
 from twlab.engines import use_kernel
 from twlab.errors import NOTHING_KEPT, Interrupted, UsageError
 
@@ -40,6 +40,7 @@ def grade(
         Path | None, typer.Option("--out", metavar="FILE", help="JSON, and CSV beside it. Continued if it exists.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    scheduler: SCHEDULER = "",
 ) -> None:
     """Grade one submission or a class: what students claim is checked in the lab kernel, each with
     his own numbers.
@@ -67,7 +68,7 @@ def grade(
         )  # TOML is UTF-8, whatever the terminal is
         return
     found = read_submissions(submissions, [question.id for question in asked.questions if question.kind == "scenario"])
-    book = _graded(asked, found, file, jobs)
+    book = _graded(asked, found, file, jobs, scheduler)
     if as_json:
         print(book.json(), end="")
     else:
@@ -76,7 +77,7 @@ def grade(
         raise typer.Exit(1)
 
 
-def _graded(asked: Assignment, found: list[Submission], file: Path | None, jobs: int) -> Gradebook:
+def _graded(asked: Assignment, found: list[Submission], file: Path | None, jobs: int, scheduler: str) -> Gradebook:
     from twlab.grading.grade import grade as grade_all
     from twlab.grading.grade import new_gradebook, output_files
 
@@ -91,14 +92,12 @@ def _graded(asked: Assignment, found: list[Submission], file: Path | None, jobs:
         err.print(f"{len(book.grades)}/{len(found)}  {done.id}  {done.points:g} of {done.of:g}", markup=False)
 
     try:
-        grade_all(asked, found, book, jobs=jobs, on_grade=on_grade)
+        grade_all(asked, found, book, jobs=jobs, on_grade=on_grade, scheduler=scheduler)
     except KeyboardInterrupt as stop:
-        what = (
-            f"kept in {output_files(file)[0]}: {len(book.grades)} of {len(found)} students; the same command goes on from there"
-            if file
-            else ""
-        )
-        raise Interrupted(what or f"{NOTHING_KEPT}, because no --out names a file") from stop
+        if not file:
+            raise Interrupted(f"{NOTHING_KEPT}, because no --out names a file") from stop
+        state = f"{len(book.grades)} of {len(found)} students; the same command goes on from there"
+        raise Interrupted(f"kept in {output_files(file)[0]}: {state}") from stop
     if file:
         kept.extend(output_files(file))
         for written in output_files(file):
@@ -107,8 +106,9 @@ def _graded(asked: Assignment, found: list[Submission], file: Path | None, jobs:
 
 
 def _show(asked: Assignment, book: Gradebook) -> None:
-    """One student in detail, or the class: a line each, and beneath it what could not be read or
-    checked.
+    """Print one student in detail, or a line for each student of the class.
+
+    Below the table stands what could not be read or checked.
     """
     grades = book.in_order()
     if len(grades) == 1:

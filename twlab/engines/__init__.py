@@ -1,4 +1,4 @@
-"""Where a lab runs: in the lab kernel (guest), or in namespaces on this machine's kernel (host)."""
+"""Runs labs: in the lab kernel (guest), or in namespaces on this machine (host)."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def choose(name: str = "", *, agent: str) -> Engine:
-    """The engine called `name`; with no name the guest on x86-64, the host elsewhere.
+    """Return the engine called `name`; default: guest on x86-64, host elsewhere.
 
     Args:
         agent: the module that carries out requests in it, with ``carry_out(request, emit)``.
 
     Raises:
-        UsageError: no such engine (``no-such-engine``).
-        CapabilityError: the lab kernel is wanted and has not been built (``no-lab-kernel``).
+        UsageError: there is no such engine (``no-such-engine``).
+        CapabilityError: the guest needs a lab kernel, and none has been built (``no-lab-kernel``).
     """
     name = name or ("guest" if platform.machine() == "x86_64" else "host")
     if name == "host":

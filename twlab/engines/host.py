@@ -1,4 +1,4 @@
-"""The host engine: the lab on this machine's own kernel, in real time, in a sandbox of namespaces."""
+"""The host engine: the lab on this machine's kernel, in real time, in a sandbox."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from typing import IO, Any
 
 from twlab import loop, paths
 from twlab.engines import sandbox
-from twlab.engines.guest.pulse import QUIET_S, computes
+from twlab.engines.events import EventReader
+from twlab.engines.guest.liveness import QUIET_S, computes
 from twlab.errors import EngineError
 
 
@@ -64,8 +65,9 @@ class HostEngine:
 
 
 def started(agent: str, stderr: IO[bytes], terminal: int = -1) -> subprocess.Popen[bytes]:
-    """Start `agent` in a sandbox, waiting for its request. With a `terminal`, a file descriptor, it
-    has that too, and the signals typed at it.
+    """Start `agent` in a sandbox, where it waits for its request.
+
+    With a `terminal`, a file descriptor, the agent has that too, and the signals typed at it.
     """
     # -P: what lies in the user's folder is not to be taken for a module of ours.
     python = [sys.executable, "-P", "-m"]
@@ -86,8 +88,10 @@ def carry_out(
     on_event: Callable[[dict[str, Any]], None],
     deadline_s: float,
 ) -> bool | None:
-    """Hand over the request and relay events: whether the last was ``end``; None when time ran out.
-    However this ends, the lab has ended, too.
+    """Hand over the request and relay events; in any case the lab has ended then.
+
+    Returns:
+        Whether the last event was ``end``; None: out of time.
     """
     assert process.stdin and process.stdout
     try:
@@ -96,7 +100,7 @@ def carry_out(
             process.stdin.write(json.dumps(request).encode())
         with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
-        finished = _relay(process, on_event, deadline_s)
+        finished = _relay(process, EventReader(on_event), deadline_s)
         if finished is not None:
             process.wait()
         return finished
@@ -105,18 +109,18 @@ def carry_out(
             process.kill()  # pid 1 of the lab follows, and the kernel removes the rest
 
 
-def _relay(
-    process: subprocess.Popen[bytes], on_event: Callable[[dict[str, Any]], None], deadline_s: float
-) -> bool | None:
-    """Hand on events until the stream ends: whether the last was ``end``; None when time ran out.
+def _relay(process: subprocess.Popen[bytes], reader: EventReader, deadline_s: float) -> bool | None:
+    """Feed `reader` until the stream ends.
 
-    Where none comes for long because the lab computes, rather than waits, an event ``quiet`` of
-    this process says so.
+    If no event comes for long because the lab computes rather than waits, this process adds an
+    event
+    ``quiet``.
+
+    Returns:
+        Whether the last event was ``end``; None: out of time.
     """
     assert process.stdout
     fd = process.stdout.fileno()
-    pending = b""
-    finished = False
     heard_s, quiet_s = loop.monotonic_s(), QUIET_S
     while True:
         rest_s = min(deadline_s, heard_s + quiet_s) - loop.monotonic_s()
@@ -124,15 +128,11 @@ def _relay(
             if loop.monotonic_s() >= deadline_s:
                 return None
             if computes(process.pid):
-                on_event({"event": "quiet", "real_s": quiet_s, "text": "a process in it computes without end"})
+                reader.quiet(quiet_s, "a process in it computes without end")
             quiet_s *= 2
             continue
         data = os.read(fd, 1 << 16)
         if not data:
-            return finished
-        *lines, pending = (pending + data).split(b"\n")
+            return reader.ended and not reader.garbled
         heard_s, quiet_s = loop.monotonic_s(), QUIET_S
-        for line in lines:
-            event = json.loads(line)
-            finished = event["event"] == "end"
-            on_event(event)
+        reader.feed(data)

@@ -1,12 +1,10 @@
-"""The host engine's first process in its sandbox: reads the request, runs the agent, sends its
-events.
+"""The host engine's first process in its sandbox: runs the agent.
 
     python -m twlab.engines.host_init AGENT
 
 AGENT is a module with ``carry_out(request, emit)``. The request is one JSON object on standard
-input, events are JSON objects, one a line, on standard output (`twlab.engines.protocol`).
-Anything else that is printed goes to standard error.
-"""
+input. Events are JSON objects, one a line, on standard output (`twlab.engines.protocol`). Anything
+else that is printed goes to standard error."""
 
 from __future__ import annotations
 

@@ -1,17 +1,18 @@
-"""The host engine's sandbox: a command in user, network, mount and pid namespaces of its own, which
-die with whoever asked for it.
+"""The host engine's sandbox: runs a command in namespaces that die with the caller.
+
+The namespaces are new ones for user, network, mount and pid.
 
     caller ──stdin/stdout── outer ──fork── init ──exec── command
                             waits          pid 1 of the new pid namespace
 
-Clean-up is the kernel's, not ours: when pid 1 of a pid namespace ends, however it ends, the kernel
-kills every process in it, and with the last of them go the network namespaces, their interfaces,
-rules and sysctls, and the mounts. So all that is left to do is to make pid 1 end when the caller
-does. It asks for SIGKILL at its parent's death, `outer` asks for the same, and both look once more,
-after asking, whether the parent is still there: it may have died in between.
+The kernel cleans up. When pid 1 of a pid namespace ends, the kernel kills every process in it. With
+the last of them go the network namespaces, their interfaces, rules and sysctls, and the mounts. So
+all that is left to do is to make pid 1 end when the caller does. It asks for SIGKILL at its
+parent's
+death, and `outer` asks for the same. Both check afterwards that the parent is still there, since it
+may have died in between.
 
-Run as a program: ``python -m twlab.engines.sandbox CALLER_PID COMMAND...``
-"""
+Run as a program: ``python -m twlab.engines.sandbox CALLER_PID COMMAND...``"""
 
 from __future__ import annotations
 
@@ -19,7 +20,6 @@ import errno
 import os
 import select
 import sys
-from pathlib import Path
 
 from twlab.errors import CapabilityError
 from twlab.linux import syscalls
@@ -28,8 +28,9 @@ NO_NAMESPACES = 97  # exit status: the kernel refuses to make the namespaces; st
 
 
 def main(arguments: list[str]) -> int:
-    """Become the sandbox around a command; returns the exit status of the command, 128 + signal if
-    it was killed.
+    """Become the sandbox around a command; returns its exit status.
+
+    The status is 128 + signal if the command was killed.
     """
     caller, command = int(arguments[0]), arguments[1:]
     uid, gid = os.getuid(), os.getgid()
@@ -41,7 +42,7 @@ def main(arguments: list[str]) -> int:
             | (syscalls.CLONE_NEWUSER if uid else 0)
         )
         if uid:
-            _map_to_root(uid, gid)
+            syscalls.map_user(0, uid, gid)
     except OSError as error:
         print(error, file=sys.stderr)
         return NO_NAMESPACES
@@ -65,22 +66,17 @@ def main(arguments: list[str]) -> int:
 
 
 def explain_refusal(reason: str) -> CapabilityError:
-    """Why the kernel refused the namespaces, and what to do about it."""
+    """Return the error for namespaces that the kernel refused, with the remedy."""
     return CapabilityError(
         f"this machine does not let this user make namespaces ({reason.strip() or 'no reason given'})",
-        "run as root, or allow them: sysctl kernel.unprivileged_userns_clone=1 (Debian), kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), "
-        "user.max_user_namespaces=10000",
+        "run as root, or allow them: sysctl kernel.unprivileged_userns_clone=1 (Debian), "
+        "kernel.apparmor_restrict_unprivileged_userns=0 (Ubuntu), user.max_user_namespaces=10000",
         "no-namespaces",
     )
 
 
-def _map_to_root(uid: int, gid: int) -> None:
-    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {uid} 1"), ("gid_map", f"0 {gid} 1")):
-        Path(f"/proc/self/{name}").write_text(text)
-
-
 def _become_init(alive: int, command: list[str]) -> None:
-    """Pid 1: mounts of its own, then the command in its place."""
+    """As pid 1, set up private mounts, then execute the command."""
     try:
         syscalls.die_with_parent()
         if select.select([alive], [], [], 0)[0]:  # end of file: the parent is gone already

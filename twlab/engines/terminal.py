@@ -1,8 +1,7 @@
 """Runs an agent that has the user's terminal, in either engine, in real time.
 
-The terminal itself is handed in. Ctrl-C is for whoever sits at it inside; whoever waits outside
-ignores it.
-"""
+The agent gets the terminal itself. Ctrl-C is for the program inside; the process outside ignores
+it."""
 
 from __future__ import annotations
 
@@ -18,22 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from twlab.engines import host, sandbox
-from twlab.engines.guest.boot_shell import restored
-from twlab.engines.guest.console import fault
-from twlab.engines.guest.engine import built_kernel, command_line, orders
-from twlab.engines.guest.process import Stream, under_way
+from twlab.engines.guest.console import CONSOLE, restored
+from twlab.engines.guest.engine import built_kernel, command_line, orders, start_and_follow
 from twlab.engines.protocol import Event
 from twlab.errors import EngineError
 
-CONSOLE = "/dev/tty1"  # in the guest
 _MEMORY_MIB = 1024
 
 
 def on_terminal(
     engine: str, agent: str, request: dict[str, Any], folder: Path, on_event: Callable[[Event], None]
 ) -> None:
-    """Have `agent` carry out `request`, to which ``terminal``, ``size`` and ``environment`` are
-    added.
+    """Have `agent` carry out `request` on the user's terminal.
+
+    The request gets ``terminal``, ``size`` and ``environment`` added.
 
     Args:
         engine: ``guest`` or ``host``.
@@ -61,14 +58,9 @@ def _in_guest(
     def arguments(exchange: str) -> list[str]:
         return command_line(exchange, memory_mib=_MEMORY_MIB, consoles=("null,fd:1", f"fd:{terminal},fd:{terminal}"))
 
-    stream = Stream(on_event)
-    told = orders(agent, request, folder.resolve())
-    with under_way(built_kernel(), arguments, told, folder=folder.resolve(), output=log, terminal=terminal) as voyage:
-        status = voyage.follow(stream)
-    os.lseek(log, 0, os.SEEK_SET)
-    text = os.read(log, 1 << 20).decode(errors="replace")
-    if found := fault(text, status, garbled=stream.garbled, ended=stream.ended):
-        raise EngineError(found.message, slug=found.slug)
+    folder = folder.resolve()
+    files = {"output": log, "terminal": terminal}
+    start_and_follow(built_kernel(), arguments, orders(agent, request, folder), on_event, folder=folder, **files)
 
 
 def _on_host(agent: str, request: dict[str, Any], on_event: Callable[[Event], None], terminal: int, log: Any) -> None:
@@ -88,7 +80,7 @@ def _on_host(agent: str, request: dict[str, Any], on_event: Callable[[Event], No
 
 @contextlib.contextmanager
 def _unmoved() -> Iterator[None]:
-    """What is typed to interrupt or to stop is not for this process."""
+    """Ignore what is typed to interrupt or to stop, in this process."""
     sys.stdout.flush()
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTSTP)}
     try:

@@ -1,3 +1,3 @@
-"""Grading: what students claim, checked by running it in the lab kernel. `docs/guides/grading.md`
-describes the formats.
-"""
+"""Grading: runs what students claim in the lab kernel.
+
+`docs/guides/grading.md` describes the formats."""

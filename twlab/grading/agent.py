@@ -1,19 +1,20 @@
-"""The agent that examines a student's scenario, in a lab kernel that nothing else will ever run in.
+"""The agent that examines a student's scenario, in a lab kernel that runs nothing else, ever.
 
-The scenario is only ever loaded in a cell (`twlab.grading.jail`). What the examiner takes from the
-kernel itself, in each arm: the settings in force on every node, TCP segments and connections,
-sockets in TIME_WAIT. Its request is ``{"text": the file, "seed": ...}``, its events:
+The scenario is loaded only in a jail (`twlab.grading.jail`). In each arm the examiner reads from the
+kernel itself: the settings of every node, TCP segments and connections, sockets in TIME_WAIT. Its
+request is ``{"text": the file, "seed": ...}``. Its events:
 
-    begin                                    from here on it is the scenario's own doing if no ``end`` comes
-    described  problem, scenario             scenario: {"name", "hypothesis", "topology", "arms": {arm: {"role", "expect", "given", "nodes"}}}
-    try        arm, deceived
-    outcome    arm, deceived, outcome        outcome: {"problem", "ended", "observed", "evidence"}
+    begin        from here on the scenario is to blame if no ``end`` comes
+    described    problem, scenario: {"name", "hypothesis", "topology", "arms": {arm: {"role",
+                 "expect", "given", "nodes"}}}
+    try          arm, placebo
+    outcome      arm, placebo, outcome: {"problem", "ended", "observed", "evidence"}
     end
 
-Evidence is ``{"differs": settings that are not in force, "segments", "connections", "time_wait":
-numbers}``. ``ended`` means that the process did not come to its end; no further arm is run then. In
-an arm that is ``deceived`` the kernel was set back to what it was in the control, behind the
-scenario's back: treatments that differ from the control in nothing but that.
+Evidence is ``{"differs": settings that the kernel does not have, "segments", "connections",
+"time_wait": numbers}``. ``ended`` means that the process did not finish; no further arm is run then.
+A ``placebo`` is a second run of a treatment that differs from the control only in its settings: the
+examiner sets the kernel back to what it was in the control, without the scenario's knowledge.
 """
 
 from __future__ import annotations
@@ -40,14 +41,14 @@ from twlab.scenario import Scenario
 from twlab.settings import Settings
 from twlab.tuning.apply import KNOBS, check
 
-_FILE = "/run/submission.py"  # where the stranger finds it
+_FILE = "/run/submission.py"  # where the untrusted process finds it
 _MOST_ARMS, _MOST_NODES, _MOST_FACTS, _LONGEST = 16, 300, 50, 200
 Sysctls = dict[str, dict[str, str]]  # node to name to value
 Event = dict[str, Any]
 
 
 def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
-    """Examine the scenario of `request`; whatever it does, the event tells what came of it."""
+    """Examine the scenario of `request`; the events report the outcome."""
     emit({"event": "begin"})
     jail.prepare()
     # A user namespace may do less than root: what a scenario could ask for on the guest engine is
@@ -59,7 +60,7 @@ def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
     described, problem = _described(request["text"])
     emit({"event": "described", "scenario": described, "problem": problem})
     if described:
-        _try_all(_Trial(request["text"], request["seed"], described, emit), described)
+        _try_all(_Arms(request["text"], request["seed"], described, emit), described)
     emit({"event": "end"})
 
 
@@ -67,25 +68,25 @@ def _described(text: str) -> tuple[Event | None, str]:
     """What the scenario says it is, or why it does not load."""
     try:
         return _checked(jail.run(lambda tell, _: tell(_describe()), {_FILE: text}, lambda *_: None)), ""
-    except jail.CellError as error:
+    except jail.JailError as error:
         return None, str(error)
     except (LabError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         return None, str(error)[:_LONGEST]
 
 
-def _try_all(trial: _Trial, described: Event) -> None:
+def _try_all(arms: _Arms, described: Event) -> None:
     control = next(entry for entry in described["arms"].values() if entry["role"] == "control")
     in_control: Sysctls = {}
     for arm, entry in described["arms"].items():
-        if not trial.run(arm):  # and so would the others end: they cost what this one has cost
+        if not arms.run(arm):  # and so would the others end: they cost what this one has cost
             return
         if entry is control:
-            in_control = trial.found
-        elif entry["role"] == "treatment" and entry["given"] == control["given"] and _differ(in_control, trial.found):
-            trial.run(arm, instead=in_control)
+            in_control = arms.found
+        elif entry["role"] == "treatment" and entry["given"] == control["given"] and _differ(in_control, arms.found):
+            arms.run(arm, instead=in_control)
 
 
-class _Trial:
+class _Arms:
     """Arms, one after the other.
 
     Attributes:
@@ -102,10 +103,12 @@ class _Trial:
         self._before: dict[str, dict[str, int]] = {}
 
     def run(self, arm: str, instead: Sysctls | None = None) -> bool:
-        """Run `arm`, with the sysctls of `instead` in place of its own, and report what came of it;
-        whether it came to its end.
+        """Run `arm` and report its outcome; returns whether it came to its end.
+
+        Args:
+            instead: sysctls in place of the arm's own.
         """
-        what = {"arm": arm, "deceived": instead is not None}
+        what = {"arm": arm, "placebo": instead is not None}
         self._emit({"event": "try", **what})
         outcome = self._outcome(arm, instead)
         self._emit({"event": "outcome", **what, "outcome": outcome})
@@ -131,7 +134,7 @@ class _Trial:
 
         try:
             said = jail.run(functools.partial(_carry_out_arm, arm, self._seed), {_FILE: self._text}, attend)
-        except jail.CellError as error:
+        except jail.JailError as error:
             return {"problem": str(error), "ended": True, "observed": {}, "evidence": evidence}
         if missing := sorted(set(wanted) - set(self.found)):
             evidence["differs"].append(f"{missing[0]} was not there")
@@ -141,7 +144,7 @@ class _Trial:
 
 
 class _SeenNode:
-    """A network namespace of the stranger's, as the examiner looks into it."""
+    """A network namespace of the untrusted process, as the examiner enters it."""
 
     def __init__(self, fd: int):
         self._fd = fd
@@ -156,8 +159,9 @@ class _SeenNode:
 
 
 def _nodes(pid: int, message: Event) -> dict[str, _SeenNode]:
-    """The nodes that the stranger has, by the file descriptors that it says they are. It may say
-    what it likes: what cannot be entered is none.
+    """Return the nodes behind the file descriptors that the untrusted process names.
+
+    The process is not trusted: a descriptor that cannot be entered is not a node.
     """
     named = message.get("nodes")
     found = {}
@@ -179,8 +183,9 @@ def _put(wanted: Mapping[str, str], there: Mapping[str, str]) -> None:
 
 
 def _differences(settings: Mapping[str, Any]) -> list[str]:
-    """Which of `settings` this network namespace does not have; those of gateways only where there
-    is connection tracking.
+    """Return the sysctls that differ from `settings` in this network namespace.
+
+    Those of gateways count only where there is connection tracking.
     """
     wanted = Settings(**settings)
     for_all = [(knob.sysctl, value) for knob in KNOBS if (value := knob.value(wanted)) is not None]
@@ -203,7 +208,10 @@ def _differ(one: Sysctls, other: Sysctls) -> bool:
 
 
 def _describe() -> Event:
-    """In the cell: the scenario as JSON values. The predictions are known before anything runs."""
+    """Describe the scenario as JSON values, in the jail.
+
+    The predictions are known before anything runs.
+    """
     try:
         scenario = find_scenario(_FILE)
         return {"name": scenario.name, "hypothesis": scenario.hypothesis, "topology": scenario.topology,
@@ -226,8 +234,9 @@ def _described_arm(scenario: Scenario, arm: str) -> Event:
 
 
 def _carry_out_arm(arm: str, seed: int, tell: Callable[[Event], None], wait: Callable[[str, Event], None]) -> None:
-    """In the cell: run the arm as `twlab run` does, with the examiner looking in before and after
-    the steps.
+    """Run the arm as `twlab run` does, in the jail.
+
+    The examiner looks in before and after the steps.
     """
     scenario = find_scenario(_FILE)
 
@@ -249,8 +258,10 @@ def _carry_out_arm(arm: str, seed: int, tell: Callable[[Event], None], wait: Cal
 
 
 def _checked(said: Event) -> Event:
-    """A description of the right shape and size. Raises ValueError, or whatever a wrong shape
-    brings about.
+    """Check the shape and size of a description, and return it.
+
+    Raises:
+        ValueError: it is wrong; a wrong shape may raise KeyError, TypeError or AttributeError, too.
     """
     if said.get("problem"):
         raise ValueError(_text(said["problem"]))
@@ -282,8 +293,9 @@ def _checked(said: Event) -> Event:
 
 
 def _facts(values: Any) -> Event:
-    """Named facts that are truth values, numbers, texts or ranges; whatever else is there becomes
-    text.
+    """Return named facts: truth values, numbers, texts or ranges.
+
+    Any other value becomes text.
     """
     facts = list(values.items()) if isinstance(values, Mapping) else []
     return {_text(name): _fact(value) for name, value in facts[:_MOST_FACTS]}

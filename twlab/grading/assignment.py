@@ -1,6 +1,4 @@
-"""What a teacher asks: questions with their points, and the numbers that differ from student to
-student.
-"""
+"""A teacher's assignment: questions with points, and parameters for each student."""
 
 from __future__ import annotations
 
@@ -47,8 +45,9 @@ _TOLERANCE = {"number": 0.01}
 
 @dataclass(frozen=True)
 class Question:
-    """One question; `docs/guides/grading.md` says what each key means. `{name}` in values stands for a
-    student's number.
+    """One question; `docs/guides/grading.md` says what each key means.
+
+    `{name}` in values stands for a student's number.
 
     Attributes:
         source: the scenario, as a lab kernel finds it; empty where nothing is run.
@@ -100,8 +99,9 @@ class Assignment:
 
 
 def filled(value: Any, numbers: Mapping[str, Any]) -> Any:
-    """`value` with ``{name}`` in it replaced; a text that is nothing but ``{name}`` becomes the
-    number itself.
+    """Replace ``{name}`` in `value`.
+
+    A text that is only ``{name}`` becomes the number itself.
     """
     if not isinstance(value, str):
         return value
@@ -123,11 +123,11 @@ def pairs(sets: Mapping[str, Any], numbers: Mapping[str, Any]) -> list[str]:
 
 
 def load_assignment(path: Path, seed: int | None = None) -> Assignment:
-    """The assignment in the file `path`; `seed` instead of its own.
+    """Load the assignment in the file `path`; `seed` replaces its seed.
 
     Raises:
-        UsageError: there is none (``no-assignment``), or something in it cannot be
-            (``broken-assignment``).
+        UsageError: there is no such file (``no-assignment``), or it is wrong (``broken-
+        assignment``).
     """
     try:
         data = path.read_bytes()
@@ -207,7 +207,7 @@ class _Reader:
         tolerance = entry.get("tolerance", _TOLERANCE.get(kind, 0.0))
         self._require(
             _is(tolerance, int, float) and 0 <= tolerance < 1,
-            f"has tolerance = {tolerance!r}; a share from 0 to 1 is wanted",
+            f"has tolerance = {tolerance!r}; expected a share from 0 to 1",
         )
         for key in ("text", "scenario", "arm", "fact", "formula"):
             self._require(_is(entry.get(key, ""), str), f"has a {key} that is no text")
@@ -216,9 +216,17 @@ class _Reader:
                 _is(entry.get(key, {}), dict), f"has a {key} that is no table, as in {key} = {{ time_wait_s = 10 }}"
             )
         question = Question(
-            name, kind, float(points), entry.get("text", ""), fact=entry.get("fact", ""), tolerance=float(tolerance), sets=entry.get("set", {}),
-            formula=entry.get("formula", ""), safe=entry.get("safe", {}), uses=entry.get("uses", {}),
-        )  # fmt: skip
+            name,
+            kind,
+            float(points),
+            entry.get("text", ""),
+            fact=entry.get("fact", ""),
+            tolerance=float(tolerance),
+            sets=entry.get("set", {}),
+            formula=entry.get("formula", ""),
+            safe=entry.get("safe", {}),
+            uses=entry.get("uses", {}),
+        )
         self._try_all(question.uses, parameters, lambda settings: Settings(**settings))
         if kind == "number":
             self._check_formula(question, parameters, runs="scenario" in entry)
@@ -273,9 +281,8 @@ class _Reader:
             try:
                 check({key: filled(value, dict(zip(used, combination, strict=True))) for key, value in raw.items()})
             except UsageError as error:
-                self._complain(
-                    f"is not possible with {dict(zip(used, combination, strict=True)) or 'what it sets'}: {error.message}"
-                )
+                values = dict(zip(used, combination, strict=True)) or "what it sets"
+                self._complain(f"is not possible with {values}: {error.message}")
             except TypeError:
                 self._complain(f"names a setting that does not exist: {', '.join(raw)}")
 

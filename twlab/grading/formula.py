@@ -1,6 +1,4 @@
-"""Arithmetic that an assignment states: numbers, names, and nothing that could do anything else.
-Pure.
-"""
+"""Evaluates an assignment's formulas: numbers, names and arithmetic, no more."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 def names(formula: str) -> set[str]:
-    """The names that the formula wants values for. Raises ValueError: it is no formula."""
+    """Return the names that the formula uses; raises ValueError: not a formula."""
     tree = _parsed(formula)
     functions = {
         node.func.id for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
@@ -40,8 +38,11 @@ def names(formula: str) -> set[str]:
 
 
 def value(formula: str, known: Mapping[str, Any]) -> float:
-    """What the formula comes to. Raises ValueError: it is no formula, a name is not known or no
-    number, or the result is none.
+    """Evaluate the formula.
+
+    Raises:
+        ValueError: it is not a formula, a name is unknown or not a number, or the result is not
+        finite.
     """
     try:
         result = float(_value(_parsed(formula).body, known))

@@ -1,26 +1,32 @@
-"""Grades a class: what has to be run is run, and each student's grade is kept as soon as all of it
-is there.
-"""
+"""Grades a class: runs the tasks, and keeps each grade once it is complete."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import twlab
+from twlab.engines import pool
 from twlab.engines.guest.engine import built_kernel
+from twlab.errors import CapabilityError
 from twlab.grading.assignment import Assignment
-from twlab.grading.crew import results
 from twlab.grading.gradebook import Grade, Gradebook
 from twlab.grading.marks import Mark, mark
 from twlab.grading.scenario_mark import mark_scenario
 from twlab.grading.submission import Submission
 from twlab.grading.tasks import Task, key, tasks_for
 
+TaskResult = dict[str, Any]  # of `twlab.grading.driver`
+_LOST: TaskResult = {"outcomes": {}, "report": {"problem": "the process that drove its lab kernel ended early"}}
+
 
 def new_gradebook(assignment: Assignment) -> Gradebook:
-    """An empty one. Raises CapabilityError: there is no lab kernel (``no-lab-kernel``)."""
+    """Return an empty gradebook.
+
+    Raises:
+        CapabilityError: there is no lab kernel (``no-lab-kernel``).
+    """
     basis = {
         "assignment": assignment.digest,
         "seed": assignment.seed,
@@ -36,13 +42,15 @@ def grade(
     book: Gradebook,
     *,
     jobs: int,
+    scheduler: str = "",
     on_grade: Callable[[Grade], None] = lambda grade: None,
 ) -> None:
-    """Grade those of `submissions` that `book` lacks; `on_grade` is called after each, which the
-    book then has.
+    """Grade those of `submissions` that `book` lacks.
 
     Args:
         jobs: lab kernels side by side.
+        on_grade: called after each grade, which the book then has.
+        scheduler: of a Dask cluster, see `twlab.engines.pool.answers`.
 
     Raises:
         CapabilityError: this machine cannot run a lab kernel.
@@ -58,9 +66,29 @@ def grade(
             on_grade(book.grades[name])
 
     settle()
-    for done, result in results(wanted.values(), jobs):
+    for done, result in results(list(wanted.values()), jobs, scheduler):
         found[done] = result
         settle()
+
+
+def results(tasks: Sequence[Task], jobs: int, scheduler: str = "") -> Iterator[tuple[str, TaskResult]]:
+    """Yield the key and the result of each of `tasks`, as they are done.
+
+    Args:
+        jobs, scheduler: see `grade`.
+
+    Raises:
+        CapabilityError: this machine cannot run a lab kernel.
+    """
+    found: dict[int, TaskResult] = {}
+    for number, answer in pool.answers("twlab.grading.driver", tasks, jobs, scheduler):
+        if not isinstance(answer, pool.Ended):
+            found[number] = answer
+            continue
+        error = answer.error or {}
+        if error.get("kind") == CapabilityError.__name__:
+            raise CapabilityError(error["message"], error["remedy"], error["slug"])
+        yield key(tasks[number]), found.pop(number, _LOST)
 
 
 def _grade(
@@ -81,5 +109,5 @@ def _grade(
 
 
 def output_files(path: Path) -> tuple[Path, Path]:
-    """JSON and CSV beside each other, whichever of them `path` names."""
+    """Return the paths of JSON and CSV, side by side; `path` names either."""
     return path.with_suffix(".json"), path.with_suffix(".csv")

@@ -1,6 +1,6 @@
-"""The grades of a class: kept in a file while they are made, so that an interruption loses none,
-and shown as JSON or CSV.
-"""
+"""The grades of a class, as JSON and CSV.
+
+They are written while they are made, so that an interruption loses none."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ _COLUMNS = ("id", "name", "question", "kind", "points", "of", "claimed", "shown"
 
 @dataclass
 class Grade:
-    """One student's.
+    """The grade of one student.
 
     Attributes:
-        digest: of the submission, so that another one is graded anew.
-        numbers: his values of the parameters.
+        digest: of the submission, so that a changed one is graded anew.
+        numbers: the student's values of the parameters.
         marks: one for each question, in the assignment's order.
-        reasons: what he wrote to a question, for whoever reads it.
+        reasons: what the student wrote to a question, for a person to read.
     """
 
     id: str
@@ -111,13 +111,18 @@ class Gradebook:
         return text.getvalue()
 
     def write(self, path: Path) -> None:
-        """Write `path` (JSON) and the same as CSV beside it, each whole or not at all. Raises
-        CapabilityError (``cannot-write``).
+        """Write `path` (JSON) and the same as CSV beside it, each whole or not at all.
+
+        Raises:
+            CapabilityError: they cannot be written (``cannot-write``).
         """
         files.write_all({path: self.json(), path.with_suffix(".csv"): self.csv()})
 
     def resume(self, path: Path, wanted: Sequence[tuple[str, str]]) -> None:
-        """Take over the grades of `wanted`, ids with digests, that `path` has on the same basis.
+        """Take over the grades in `path` that have the same basis.
+
+        Args:
+            wanted: ids with digests of the submissions.
 
         Raises:
             UsageError: the file is there and holds no grades (``broken-grades``).

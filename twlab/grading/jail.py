@@ -42,12 +42,16 @@ Attend = Callable[[str, int, Message], object]  # stage, pid, what the stranger 
 GONE = "it did not come to its end: its process left, was killed, or used up its processor time"
 
 
-class CellError(Exception):
-    """The stranger did not come to its end, and why."""
+class JailError(Exception):
+    """The untrusted process did not come to its end, and why."""
 
 
 def prepare() -> None:
-    """Once a boot: limits on what all processes of a stranger may use together. Raises OSError."""
+    """Set limits on what all untrusted processes may use together, once a boot.
+
+    Raises:
+        OSError: the kernel refuses.
+    """
     syscalls.mount(
         "cgroup2", str(_CGROUP.parent), "cgroup2", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC
     )
@@ -72,7 +76,7 @@ def run(
         attend: called in the examiner for the stages ``ready`` and ``taken``, once each.
 
     Raises:
-        CellError: it ended without a word, said too much, said what nobody understands, or went on
+        JailError: it ended without a word, said too much, said what nobody understands, or went on
             for too long.
     """
     report, reporting = os.pipe()
@@ -104,14 +108,14 @@ def _listen(report: int, go: int, pidfd: int, child: int, attend: Attend) -> Mes
     while True:
         ready, _, _ = select.select([report, pidfd], [], [], max(0.0, deadline_s - loop.monotonic_s()))
         if not ready:
-            raise CellError(f"it was not done after {VIRTUAL_LIMIT_S:g} s of virtual time")
+            raise JailError(f"it was not done after {VIRTUAL_LIMIT_S:g} s of virtual time")
         # A process that has ended may have said something before.
         data = os.read(report, 1 << 16) if report in ready else b""
         if not data:
-            raise CellError(GONE)
+            raise JailError(GONE)
         said += data
         if len(said) > _MOST_REPORTED:
-            raise CellError("it reported more than anybody would read")
+            raise JailError("it reported too much")
         *lines, said = said.split(b"\n")
         for line in lines:
             message = _message(line)
@@ -119,7 +123,7 @@ def _listen(report: int, go: int, pidfd: int, child: int, attend: Attend) -> Mes
             if stage == "done":
                 return message
             if not expected or stage != expected.pop(0):
-                raise CellError("its process did not keep to the order of things")
+                raise JailError("its process did not keep to the order of things")
             attend(str(stage), child, message)
             with contextlib.suppress(BrokenPipeError):
                 os.write(go, b"g")
@@ -131,14 +135,15 @@ def _message(line: bytes) -> Message:
     except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict):
-        raise CellError("its process reported something that is no report")
+        raise JailError("its process reported something that is no report")
     return message
 
 
 @contextlib.contextmanager
 def _fresh_pids() -> Iterator[None]:
-    """What is forked in the block is pid 1 of a pid namespace of its own, and its end is the end of
-    all that is in there.
+    """Have what is forked in the block become pid 1 of a new pid namespace.
+
+    When that process ends, the kernel kills all processes in the namespace.
     """
     home = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
     try:
@@ -174,8 +179,9 @@ def _be_stranger(work: Callable[..., None], files: dict[str, str], reporting: in
 
 
 def _stay_with(kept: set[int]) -> None:
-    """Close all other files, the examiner's events among them, and let standard input and output
-    lead nowhere.
+    """Close all other files, and connect standard input and output to nothing.
+
+    The examiner's file of events is among those closed.
     """
     null = os.open(os.devnull, os.O_RDWR)
     for fd in (0, 1, 2):
@@ -188,8 +194,9 @@ def _stay_with(kept: set[int]) -> None:
 
 
 def _hide_files(files: dict[str, str]) -> None:
-    """A view of the file system of its own: only its own processes, and nothing of what others have
-    put into /run or /tmp.
+    """Set up a private view of the file system.
+
+    It shows only the process's descendants, and an empty /run and /tmp.
     """
     quiet = syscalls.MS_NOSUID | syscalls.MS_NODEV
     syscalls.unshare(syscalls.CLONE_NEWNS)
@@ -215,8 +222,9 @@ def _hide_files(files: dict[str, str]) -> None:
 
 
 def _give_up_rights() -> None:
-    """An ordinary user, who is root in a user namespace: there he may make networks, and nothing
-    else of the guest is his.
+    """Become an ordinary user, who is root in a user namespace.
+
+    There the process may make networks. Nothing else of the guest belongs to it.
     """
     for limit, most in ((resource.RLIMIT_CORE, 0), (resource.RLIMIT_FSIZE, MOST_FILE), (resource.RLIMIT_NOFILE, 4096)):
         resource.setrlimit(limit, (most, most))
@@ -228,5 +236,4 @@ def _give_up_rights() -> None:
     syscalls.unshare(
         syscalls.CLONE_NEWUSER | syscalls.CLONE_NEWNET | syscalls.CLONE_NEWNS | _CLONE_NEWUTS | _CLONE_NEWIPC
     )
-    for name, text in (("setgroups", "deny"), ("uid_map", f"0 {_STRANGER} 1"), ("gid_map", f"0 {_STRANGER} 1")):
-        Path(f"/proc/self/{name}").write_text(text)
+    syscalls.map_user(0, _STRANGER, _STRANGER)

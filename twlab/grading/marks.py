@@ -52,12 +52,12 @@ class _UncheckableError(Exception):
 
 
 def mark(question: Question, submission: Submission, numbers: Mapping[str, Any], outcomes: Outcomes) -> Mark:
-    """The mark of any question but a ``scenario``, for which there is
-    `twlab.grading.scenario_mark`.
+    """Mark any question but a ``scenario`` (see `twlab.grading.scenario_mark`).
 
     Args:
         outcomes: of the arms that `twlab.grading.tasks.trial_of` asked for; empty where it asked
-            for none.
+        for
+            none.
     """
     if submission.problem:
         points = None if question.kind == "open" else 0.0
@@ -85,7 +85,11 @@ def mark(question: Question, submission: Submission, numbers: Mapping[str, Any],
 
 
 def agrees(answer: Any, shown: Any, tolerance: float) -> bool:
-    """Whether what a student wrote is what was shown; numbers within a share of `tolerance`."""
+    """Return whether an answer is what was shown.
+
+    Args:
+        tolerance: share by which numbers may differ.
+    """
     if isinstance(shown, bool):
         return truth(answer) is shown
     if isinstance(shown, int | float):
@@ -96,14 +100,17 @@ def agrees(answer: Any, shown: Any, tolerance: float) -> bool:
 
 
 def truth(answer: Any) -> bool | None:
-    """Yes or no, as people write it."""
+    """Return yes or no, as people write it; None: neither."""
     if isinstance(answer, str):
         return True if answer.strip().casefold() in _YES else False if answer.strip().casefold() in _NO else None
     return answer if isinstance(answer, bool) else None
 
 
 def number_in(answer: Any) -> float | None:
-    """The number that an answer is: a number, or text such as ``"1/3"``."""
+    """Return the number that an answer is; None: not a number.
+
+    Text such as ``"1/3"`` is a number, too.
+    """
     try:
         if isinstance(answer, str):
             text = answer.strip()

@@ -1,6 +1,6 @@
-"""The mark of a student's own scenario, from what the examiner in the lab kernel reports. Pure, and
-it takes nothing for granted.
-"""
+"""Marks a student's scenario from the examiner's report.
+
+The report comes from a kernel that ran untrusted code, so nothing in it is trusted."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ Report = Mapping[str, Any]  # see `twlab.grading.driver.Examination`
 
 
 def mark_scenario(question: Question, submission: Submission, numbers: Mapping[str, Any], report: Report) -> Mark:
-    """A quarter of the points for each of `CRITERIA`, as far as they are met one after the other."""
+    """Give a quarter of the points for each of `CRITERIA` that is met.
+
+    The criteria are checked in order, and the first that is not met ends the check.
+    """
     said = plainly(str(submission.answers.get(question.id, "")))
     problem = f"the submission {submission.problem}" if submission.problem else ""
     if not problem and question.id in submission.refused:
@@ -31,7 +34,7 @@ def mark_scenario(question: Question, submission: Submission, numbers: Mapping[s
         return Mark(question.id, question.kind, 0.0, question.points, said, remark=problem)
     try:
         met, problem = _examine(report, {key: filled(value, numbers) for key, value in question.uses.items()})
-    except Exception as error:  # the report comes from a kernel that ran a stranger's code: anything may be in it
+    except Exception as error:  # the report is not trusted: anything may be in it
         met, problem = 0, f"the report of the lab kernel is broken ({type(error).__name__})"
     shown = ", ".join(CRITERIA[:met]) or "nothing"
     return Mark(
@@ -104,11 +107,9 @@ def _lacks(uses: Mapping[str, Any], treatments: list[Mapping[str, Any]]) -> str:
 def _cannot_fail(
     report: Report, described: Mapping[str, Any], ran: Mapping[str, Any], control: str, treatments: list[str]
 ) -> str:
-    """Why the claim would have come out whatever the kernel did; empty when it could have failed."""
-    if report["deceived"]:
-        if any(
-            outcome["problem"] or _refuted(described[name], outcome) for name, outcome in report["deceived"].items()
-        ):
+    """Return why the claim would hold in any kernel; empty when it could have failed."""
+    if report["placebo"]:
+        if any(outcome["problem"] or _refuted(described[name], outcome) for name, outcome in report["placebo"].items()):
             return ""
         return "it observes what it predicts even where the kernel was as in the control: it does not look"
     if any(_refuted(described[control], ran[name]) for name in treatments):

@@ -1,6 +1,6 @@
-"""A student's sheet: his answers file, empty, with the questions and his own numbers in its
-comments. Pure.
-"""
+"""A student's sheet: an answers file without answers.
+
+The questions and the student's numbers stand in its comments."""
 
 from __future__ import annotations
 

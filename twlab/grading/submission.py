@@ -1,9 +1,7 @@
-"""What a student hands in, read without trust: plain files of a bounded size, at a place that is
-his own, and nothing of it run.
+"""Reads what a student hands in, without trust.
 
-Whatever is wrong with a submission is said in it (`problem`) and costs its own grade: reading one
-never fails.
-"""
+It reads plain files of a bounded size in the student's own folder, and runs nothing. Reading never
+fails: `problem` says what is wrong with a submission, and that costs its own grade only."""
 
 from __future__ import annotations
 
@@ -58,15 +56,14 @@ class Submission:
 
 
 def read_submissions(path: Path, scenario_questions: list[str]) -> list[Submission]:
-    """One submission, where `path` is an answers file or a folder with one; else one for each entry
-    of the folder; sorted by id.
+    """Read one submission, or one for each entry of a folder; sorted by id.
 
     Args:
+        path: an answers file, a folder with one, or a folder of submissions.
         scenario_questions: the questions whose answer names a scenario file.
 
     Raises:
-        UsageError: there is nothing there, or nothing that could be a submission
-            (``no-submissions``).
+        UsageError: there is nothing there that could be a submission (``no-submissions``).
     """
     try:
         if not path.is_dir():
@@ -167,8 +164,10 @@ def _take(submission: Submission, data: bytes) -> None:
 
 
 def _take_scenario(submission: Submission, place: int, question: str, stem: str | None) -> bytes:
-    """Read the file that the answer names: any in the student's own folder, but beside other
-    students' files only his.
+    """Read the file that the answer names.
+
+    In the student's own folder any name is allowed; beside other students' files only the student's
+    id.
     """
     answer = submission.answers[question]
     try:

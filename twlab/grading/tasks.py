@@ -1,9 +1,8 @@
-"""What has to be run in a lab kernel in order to grade. Pure.
+"""The tasks of grading: what has to be run in a lab kernel.
 
-Each thing to be checked is a task of its own and gets a boot of its own, so that it comes out the
-same alone and in a class: what the kernel draws at random depends on what it has done before.
-Students with the same numbers share a task.
-"""
+Each check is a separate task with a separate boot, so that its result is the same alone and in a
+class: what the kernel draws at random depends on what it has done before. Students with the same
+numbers share a task."""
 
 from __future__ import annotations
 
@@ -18,9 +17,7 @@ Task = dict[str, Any]
 
 
 def trial_of(question: Question, numbers: Mapping[str, Any], seed: int) -> Task | None:
-    """The arms that show whether an answer to `question` is right; None where nothing has to be
-    run.
-    """
+    """Return the task that checks an answer to `question`; None: nothing to run."""
     if not question.source:
         return None
     arms = list(dict.fromkeys([question.role_arm, *question.arms]))
@@ -34,7 +31,7 @@ def trial_of(question: Question, numbers: Mapping[str, Any], seed: int) -> Task 
 
 
 def examination_of(question: Question, submission: Submission, seed: int) -> Task | None:
-    """The student's scenario for this question, to be examined; None where there is none."""
+    """Return the task that examines the student's scenario; None: there is no file."""
     text = submission.scenarios.get(question.id)
     return None if text is None else {"kind": "examination", "text": text, "seed": seed}
 

@@ -1,6 +1,6 @@
-"""What strangers wrote, made fit for a table, a terminal and a spreadsheet: one line, printable, of
-bounded length. Pure.
-"""
+"""Makes untrusted text fit for a table, a terminal and a spreadsheet.
+
+The result is one line, printable, of bounded length."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def claimed(answer: Any) -> str:
 
 
 def in_spreadsheet(text: str) -> str:
-    """Text that a spreadsheet does not take for a formula."""
+    """Quote text that a spreadsheet would take for a formula."""
     return (
         f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") and not re.fullmatch(r"[+-]?[0-9.]+", text) else text
     )

@@ -8,6 +8,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWPID = 0x2000_0000
@@ -45,6 +46,20 @@ def unshare(flags: int) -> None:
     Raises OSError.
     """
     _check(_libc.unshare(ctypes.c_int(flags)), "unshare")
+
+
+def map_user(inside: int, uid: int, gid: int) -> None:
+    """Map one user and one group of the parent namespace to `inside`; raises OSError.
+
+    For a process that has just made a user namespace (user_namespaces(7)). Only one id of each kind
+    is mapped, so ``setgroups`` has to be denied first.
+
+    Args:
+        inside: the user and group id in the new namespace.
+        uid, gid: the ids in the parent namespace.
+    """
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{inside} {uid} 1"), ("gid_map", f"{inside} {gid} 1")):
+        Path(f"/proc/self/{name}").write_text(text)
 
 
 def setns(fd: int, kind: int = CLONE_NEWNET) -> None:

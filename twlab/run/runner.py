@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from twlab import loop
-from twlab.engines.protocol import Engine, Event, Job, Request, arms_request
-from twlab.errors import EngineError, Interrupted, LabError
+from twlab.engines import jobs
+from twlab.engines.protocol import Engine, Event, Job, OnEvent, Request, arms_request
+from twlab.errors import Interrupted, LabError
 from twlab.overrides import Overrides
 from twlab.results.evidence import ArmEvidence
 from twlab.results.folder import new_folder, now
@@ -84,12 +85,12 @@ def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda
     """
     finished, waiting = _plan(order, engine)
     try:
-        if parts := _parts(order, engine, waiting):
-            _carry_out_side_by_side(order, engine, waiting, parts, finished, listener)
-        else:
-            _carry_out(order, engine, waiting, finished, listener)
+        _carry_out(order, engine, waiting, listener)
     except KeyboardInterrupt as stop:
         raise Interrupted(kept(finished)) from stop
+    except LabError:
+        _remove_if_empty(finished)
+        raise
     return finished
 
 
@@ -107,89 +108,41 @@ def kept(finished: Sequence[Finished]) -> str:
     return "\n  ".join(lines)
 
 
-def _carry_out_side_by_side(
-    order: Order,
-    engine: Engine,
-    waiting: list[_Job],
-    parts: list[list[int]],
-    finished: list[Finished],
-    listener: Callable[[Event], None],
-) -> None:
-    on_event = _Boot(waiting, listener).on_event
-    request = _request(order, waiting, engine)
-    try:
-        side_by_side.run(request, AGENT, parts, order.out.resolve(), order.real_limit_s, on_event, order.boots)
-    except LabError:
-        _remove_if_empty(finished)
-        raise
-
-
-def _carry_out(
-    order: Order, engine: Engine, waiting: list[_Job], finished: list[Finished], listener: Callable[[Event], None]
-) -> None:
-    while waiting:
-        boot = _Boot(waiting, listener)
-        try:
-            engine.run(
-                _request(order, waiting, engine),
-                _common_folder(waiting, order.out),
-                boot.on_event,
-                order.real_limit_s * len(waiting),
-            )
-        except EngineError as error:
-            boot.blame(error)
-        except LabError:
-            _remove_if_empty(finished)
-            raise
-        waiting = boot.not_done()
-
-
-class _Boot:
-    """Follows one boot of an engine, and records each job that it finishes."""
-
-    def __init__(self, jobs: Sequence[_Job], listener: Callable[[Event], None]):
-        self._jobs = jobs
-        self._listener = listener
-        self._done: set[int] = set()
-
-    def on_event(self, event: Event) -> None:
-        """Record a finished job, and pass the event on, with names instead of numbers."""
-        if "job" in event:
-            job = self._jobs[event["job"]]
+def _carry_out(order: Order, engine: Engine, waiting: list[_Job], listener: Callable[[Event], None]) -> None:
+    def on_event(event: Event, job: _Job | None) -> None:
+        """Record what has been done, and pass the event on, with names instead of numbers."""
+        if job:
             event = {**event, "scenario": job.result.scenario, "arm": job.arm}
             if event["event"] == "start":
                 job.started_s = loop.monotonic_s()
-            elif event["event"] == "failed":
-                event = {**event, "event": "arm", "result": {"error": event["error"]}}
-            if event["event"] == "arm":
-                self._finish(event["job"], event)
+            elif event["event"] == "arm":
+                _record(job, ArmEvidence(**event["result"]), event.get("kernel", ""))
                 event |= {"ok": job.result.arms[job.arm].ok, "outcome": job.result.arms[job.arm].outcome}
-        self._listener(event)
+        listener(event)
 
-    def blame(self, error: EngineError) -> None:
-        """Record `error` as the result of the job under way; results of finished jobs stand."""
-        job = next((index for index in range(len(self._jobs)) if index not in self._done), None)
-        if job is None:
-            self._listener({"event": "fault", "text": f"all arms were done when {error.message}"})
-            return
-        self.on_event({"event": "arm", "job": job, "result": {"error": error.as_dict()}})
+    if parts := _parts(order, engine, waiting):
 
-    def not_done(self) -> list[_Job]:
-        """Return the jobs that the boot did not begin."""
-        return [job for index, job in enumerate(self._jobs) if index not in self._done]
+        def numbered(event: Event) -> None:
+            on_event(event, waiting[event["job"]] if "job" in event else None)
 
-    def _finish(self, index: int, event: Event) -> None:
-        self._done.add(index)
-        _record(self._jobs[index], ArmEvidence(**event["result"]), event.get("kernel", ""))
+        request = _request(order, waiting, engine)
+        side_by_side.run(request, AGENT, parts, order.out.resolve(), order.real_limit_s, numbered, order.boots)
+        return
+
+    def boot(left: Sequence[_Job], on_boot_event: OnEvent) -> None:
+        request = _request(order, left, engine)
+        engine.run(request, _common_folder(left, order.out), on_boot_event, order.real_limit_s * len(left))
+
+    jobs.carry_out(waiting, boot, on_event)
 
 
-def _parts(order: Order, engine: Engine, jobs: Sequence[_Job]) -> list[list[int]]:
-    """How the jobs are dealt to boots side by side; empty: all in one. By the order alone, whatever
-    this machine has.
+def _parts(order: Order, engine: Engine, waiting: Sequence[_Job]) -> list[list[int]]:
+    """How the jobs are dealt to boots side by side; empty: all in one. By the order alone, whichever
+    processors this machine has.
     """
-    if engine.name != "guest" or order.boots == 0 or len(jobs) < side_by_side.FEWEST_ARMS:
+    if engine.name != "guest" or order.boots == 0 or len(waiting) < side_by_side.FEWEST_ARMS:
         return []
-    return side_by_side.deal([job.result.scenario for job in jobs])
+    return side_by_side.deal([job.result.scenario for job in waiting])
 
 
 def check(order: Order) -> Overrides:

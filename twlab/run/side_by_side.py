@@ -1,25 +1,22 @@
-"""Many arms in two lab kernels side by side. How they are dealt depends on the order alone, so one
-core gives the same results as two.
+"""Runs many arms in two lab kernels side by side.
 
-This module is also the program that drives a boot (`twlab.engines.pool`): its answers are the
-boot's events (see `twlab.run.agent`), and
-
-    failed    the engine failed under a job: job, error (slug, message, remedy); the jobs after it get a fresh boot
-    fault     the engine failed when all were done: text
-    refused   this machine cannot, or the order cannot be: error; nothing more runs
+How the arms are dealt depends on the order alone, so one core gives the same results as two. This
+module is also the driver of such a boot (`twlab.engines.pool`): its answers are the boot's events,
+with the numbers of the part.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from twlab.engines import pool
+from twlab.engines import jobs, pool
 from twlab.engines.guest.engine import Guest
-from twlab.engines.protocol import Event, Request
-from twlab.errors import CapabilityError, EngineError, LabError, UsageError
+from twlab.engines.protocol import Event, OnEvent, Request
+from twlab.errors import CapabilityError, UsageError
 
+DRIVER = "twlab.run.side_by_side"
 FEWEST_ARMS = 40  # below which a second boot costs more than it saves
 # What an arm costs beside most of the others, from the wall times of a whole run. It only decides
 # who runs where.
@@ -55,95 +52,67 @@ def run(
     parts: Sequence[Sequence[int]],
     folder: Path,
     limit_s: float,
-    on_event: Callable[[Event], None],
+    on_event: OnEvent,
     boots: int = 2,
 ) -> None:
-    """Carry out the jobs of `request`, each part in boots of its own; their events come with the
-    numbers of `request`.
+    """Carry out the jobs of `request`, each part in boots of its own.
 
     Args:
         agent: the module that carries them out inside the engine.
         parts: the numbers of the jobs in each.
         folder: the only place that the guests can write to.
         limit_s: real seconds for one job.
+        on_event: called with each event, ``job`` being the number in `request`; one ``end`` at last.
         boots: how many may run at a time. It changes no result.
-        on_event: is called with each event, also ``failed`` and ``fault``; with one ``end`` at
-            last.
 
     Raises:
-        CapabilityError, UsageError: this machine, or the order.
+        CapabilityError, UsageError: this machine cannot, or the order cannot be.
     """
-    requests = []
-    for number, part in enumerate(parts, 1):
-        jobs = [request["jobs"][job] for job in part]
-        requests.append(
-            {
-                "agent": agent,
-                "request": {**request, "jobs": jobs},
-                "folder": str(folder),
-                "log": f"console-{number}.log",
-                "limit_s": limit_s,
-            }
-        )
+    tasks = [
+        {
+            "agent": agent,
+            "request": {**request, "jobs": [request["jobs"][job] for job in part]},
+            "folder": str(folder),
+            "log": f"console-{number}.log",
+            "limit_s": limit_s,
+        }
+        for number, part in enumerate(parts, 1)
+    ]
     done: set[int] = set()
-    for number, answer in pool.answers("twlab.run.side_by_side", requests, boots):
-        if isinstance(answer, pool.Ended):
-            for job in parts[number]:
-                if job not in done:
-                    on_event(
-                        {
-                            "event": "failed",
-                            "job": job,
-                            "error": EngineError(str(answer), slug="guest-ended-early").as_dict(),
-                        }
-                    )
-        elif answer["event"] == "refused":
-            kinds: dict[str, type[LabError]] = {kind.__name__: kind for kind in (CapabilityError, UsageError)}
-            error = answer["error"]
-            raise kinds.get(error.get("kind", ""), EngineError)(error["message"], error["remedy"], error["slug"])
-        elif answer["event"] != "end":
-            if "job" in answer:
-                answer["job"] = parts[number][answer["job"]]
-            if answer["event"] in ("arm", "failed"):
-                done.add(answer["job"])
-            on_event(answer)
+
+    def hand_on(event: Event) -> None:
+        if event["event"] == "arm":
+            done.add(event["job"])
+        on_event(event)
+
+    for number, answer in pool.answers(DRIVER, tasks, boots):
+        if not isinstance(answer, pool.Ended):
+            hand_on({**answer, "job": parts[number][answer["job"]]} if "job" in answer else answer)
+            continue
+        error = answer.error or {}
+        for kind in (CapabilityError, UsageError):
+            if error.get("kind") == kind.__name__:
+                raise kind(error["message"], error["remedy"], error["slug"])
+        for job in parts[number]:
+            if job not in done:  # its driver ended early
+                hand_on({"event": "arm", "job": job, "result": {"error": error}})
     on_event({"event": "end"})
 
 
-def carry_out(part: dict[str, Any], on_event: Callable[[Event], None]) -> None:
-    """The jobs of one part, in as many boots as it takes, usually one. Raises as
-    `twlab.engines.guest.engine.Guest.run`, but for EngineError.
+def carry_out(task: dict[str, Any], answer: pool.Answer) -> None:
+    """Carry out the jobs of one part, in as many boots as it takes, usually one.
+
+    Raises:
+        LabError: as `twlab.engines.guest.engine.Guest.run`, but for EngineError.
     """
-    left = list(range(len(part["request"]["jobs"])))
-    while left:
-        batch = list(left)
 
-        def hand_on(event: Event, batch: list[int] = batch) -> None:
-            if "job" in event:
-                event = {**event, "job": batch[event["job"]]}
-            if event["event"] == "arm":
-                left.remove(event["job"])
-            on_event(event)
+    def boot(numbers: Sequence[int], on_event: OnEvent) -> None:
+        left = [task["request"]["jobs"][number] for number in numbers]
+        guest = Guest(agent=task["agent"], log=task["log"])
+        guest.run({**task["request"], "jobs": left}, Path(task["folder"]), on_event, task["limit_s"] * len(left))
 
-        jobs = [part["request"]["jobs"][number] for number in batch]
-        try:
-            guest = Guest(agent=part["agent"], log=part["log"])
-            guest.run({**part["request"], "jobs": jobs}, Path(part["folder"]), hand_on, part["limit_s"] * len(jobs))
-        except EngineError as error:
-            if left:
-                on_event({"event": "failed", "job": left.pop(0), "error": error.as_dict()})
-            else:
-                on_event({"event": "fault", "text": f"all arms were done when {error.message}"})
+    def on_event(event: Event, number: int | None) -> None:
+        if event["event"] != "end":
+            answer(event if number is None else {**event, "job": number})
 
-
-def main() -> None:
-    """Carry out the part on standard input; end with the process that started us."""
-    part = pool.request()
-    try:
-        carry_out(part, pool.answer)
-    except LabError as error:
-        pool.answer({"event": "refused", "error": error.as_dict()})
-
-
-if __name__ == "__main__":
-    main()
+    jobs.carry_out(range(len(task["request"]["jobs"])), boot, on_event)

@@ -11,16 +11,15 @@ done; and ``error`` with an error as a result keeps it, where there was no lab.
 
 from __future__ import annotations
 
-import fcntl
 import io
 import os
 import sys
-import termios
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from twlab.engines.guest.console import take_over
 from twlab.errors import LabError
 from twlab.lab.assembly import assemble
 from twlab.network import load_topology
@@ -117,11 +116,7 @@ def _in_a_child(request: dict[str, Any], emit: Emit) -> None:
     if child == 0:
         status = 1
         try:
-            os.setsid()
-            console = os.open(request["terminal"], os.O_RDWR)
-            fcntl.ioctl(console, termios.TIOCSCTTY, 0)
-            termios.tcsetwinsize(console, tuple(request["size"]))
-            _sit_down(console, request)
+            _sit_down(take_over(request["terminal"], request["size"]), request)
             emit({"event": "ended", "failed": _session(request, sys.stdout)})
             status = 0
         except LabError as error:

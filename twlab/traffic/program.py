@@ -148,8 +148,7 @@ def _child(arguments: list[str], folder: Path, parent: int) -> NoReturn:
         _allow_files()
         uid, gid = os.geteuid(), os.getegid()
         syscalls.unshare(syscalls.CLONE_NEWUSER)
-        for name, text in (("setgroups", "deny"), ("uid_map", f"{_USER} {uid} 1"), ("gid_map", f"{_USER} {gid} 1")):
-            Path(f"/proc/self/{name}").write_text(text)
+        syscalls.map_user(_USER, uid, gid)
         syscalls.die_with_parent()  # only now: a change of credentials clears it
         if os.getppid() == parent:
             os.execve(

@@ -3,6 +3,6 @@
 - `engine`: boots a guest for a request and follows its events.
 - `process`, `launcher`, `confinement`: the guest's process, its mounts, its limits.
 - `init`: runs inside the guest as its first process.
-- `boot_shell`, `console`: a shell inside; what the kernel prints.
-- `pulse`: why a guest is silent.
+- `boot_shell`, `console`: a shell inside, and the terminal that it takes over.
+- `diagnosis`: why a guest ended, and why it is silent.
 """

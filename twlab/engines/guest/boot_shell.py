@@ -6,21 +6,17 @@ shell may touch is what a run may touch, and there is no folder that it could wr
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import sys
 import tempfile
 import termios
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twlab.engines.guest.console import fault
-from twlab.engines.guest.engine import built_kernel, command_line, orders
-from twlab.engines.guest.process import Stream, under_way
+from twlab.engines.guest.console import CONSOLE, restored, take_over
+from twlab.engines.guest.engine import built_kernel, command_line, orders, start_and_follow
 from twlab.engines.protocol import Event
-from twlab.errors import EngineError
 
 _MEMORY_MIB = 1024
 
@@ -44,8 +40,10 @@ def shell(kernel: Path | None = None) -> int:
         "environment": {"TERM": os.environ.get("TERM", "dumb"), "PS1": r"\h:\w\$ "},
     }
     statuses: list[int] = []
-    stream = Stream(lambda event: statuses.append(event.get("status", 0)))
     terminal = os.dup(0 if interactive else 1)
+
+    def on_event(event: Event) -> None:
+        statuses.append(event.get("status", 0))
 
     def arguments(exchange: str) -> list[str]:
         line = f"fd:{terminal},fd:{terminal}" if interactive else f"null,fd:{terminal}"
@@ -53,27 +51,12 @@ def shell(kernel: Path | None = None) -> int:
 
     try:
         with tempfile.TemporaryFile() as log, restored(interactive):
-            told = orders("twlab.engines.guest.boot_shell", request, None)
-            with under_way(kernel, arguments, told, folder=None, output=log.fileno(), terminal=terminal) as voyage:
-                status = voyage.follow(stream)
-            log.seek(0)
-            text = log.read().decode(errors="replace")
+            ordered = orders("twlab.engines.guest.boot_shell", request, None)
+            files = {"output": log.fileno(), "terminal": terminal}
+            start_and_follow(kernel, arguments, ordered, on_event, folder=None, **files)
     finally:
         os.close(terminal)
-    if found := fault(text, status, garbled=stream.garbled, ended=stream.ended):
-        raise EngineError(found.message, slug=found.slug)
     return statuses[0]
-
-
-@contextlib.contextmanager
-def restored(interactive: bool) -> Iterator[None]:
-    """The terminal's modes, which the lab kernel changes, are put back when the block ends."""
-    before = termios.tcgetattr(0) if interactive else None
-    try:
-        yield
-    finally:
-        if before:
-            termios.tcsetattr(0, termios.TCSADRAIN, before)
 
 
 def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
@@ -81,11 +64,8 @@ def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
     child = os.fork()
     if child == 0:
         os.environ.update(request["environment"])
-        os.setsid()
-        console = os.open("/dev/tty1", os.O_RDWR)
-        fcntl.ioctl(console, termios.TIOCSCTTY, 0)
+        console = take_over(CONSOLE, request["size"])
         if request["size"]:
-            termios.tcsetwinsize(console, tuple(request["size"]))
             source = console
         else:
             modes = termios.tcgetattr(console)

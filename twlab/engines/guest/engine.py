@@ -9,6 +9,7 @@ Guest.run ── sandbox ── vessel ── lab kernel ── guest_init ─�
 from __future__ import annotations
 
 import fcntl
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,14 +18,17 @@ from pathlib import Path
 from typing import Any
 
 from twlab import paths
+from twlab.engines.events import EventReader
 from twlab.engines.guest.confinement import enclosure
-from twlab.engines.guest.console import fault, said
-from twlab.engines.guest.process import Stream, under_way
+from twlab.engines.guest.diagnosis import fault, said
+from twlab.engines.guest.process import under_way
 from twlab.engines.guest.userspace import BY_SECCOMP, FELL_BACK, fell_back, knows_seccomp
-from twlab.engines.protocol import Event
+from twlab.engines.protocol import Event, OnEvent
 from twlab.errors import CapabilityError, EngineError
 
-EPOCH_S = 1_704_067_200  # the guest's clock starts at 2024-01-01T00:00:00Z, so that the captures of two runs bear the same times
+# The guest's clock starts at 2024-01-01T00:00:00Z, so that the captures of two runs bear the same
+# times.
+EPOCH_S = 1_704_067_200
 VIRTUAL_TIME = ("time-travel=inf-cpu", f"time-travel-start={EPOCH_S * 10**9}")
 _MOST_SAID = 1 << 20  # bytes
 _ENVIRONMENT = ("LC_ALL=C.UTF-8", "PYTHONHASHSEED=0", "PYTHONDONTWRITEBYTECODE=1")
@@ -79,9 +83,7 @@ class Guest:
         self._clock = clock_of(self._kernel)
         self._more = (*VIRTUAL_TIME, *((BY_SECCOMP,) if self.by_seccomp else ()), *more)
 
-    def run(
-        self, request: Mapping[str, Any], folder: Path, on_event: Callable[[Event], None], real_limit_s: float
-    ) -> None:
+    def run(self, request: Mapping[str, Any], folder: Path, on_event: OnEvent, real_limit_s: float) -> None:
         """Carry out `request` in one boot and call `on_event` for each event, as it comes.
 
         Args:
@@ -120,7 +122,6 @@ class Guest:
             by_seccomp = False  # it is said once
             on_event(event)
 
-        stream = Stream(heard)
         try:
             told = orders(self._agent, request, None if self._processor_s else folder)
             if self._processor_s:
@@ -129,14 +130,18 @@ class Guest:
                     "enclosure": enclosure(self._kernel, memory_mib=self._memory_mib, processor_s=self._processor_s),
                 }
             writable, opened = (None, _opened_for_stranger(log)) if self._processor_s else (folder, _opened(log))
-            with (
-                opened as output,
-                under_way(self._kernel, arguments, told, folder=writable, output=output, clock=self._clock) as voyage,
-            ):
-                status = voyage.follow(stream, real_limit_s=real_limit_s, silence_s=self._silence_s)
-            text = log.read_text(errors="replace")
-            if found := fault(text, status, garbled=stream.garbled, ended=stream.ended):
-                raise EngineError(found.message, slug=found.slug)
+            with opened as output:
+                text = start_and_follow(
+                    self._kernel,
+                    arguments,
+                    told,
+                    heard,
+                    folder=writable,
+                    output=output,
+                    clock=self._clock,
+                    real_limit_s=real_limit_s,
+                    silence_s=self._silence_s,
+                )
         except (EngineError, CapabilityError) as error:
             if isinstance(error, EngineError) and error.remedy:
                 error.remedy += f"; see {log}"
@@ -144,6 +149,41 @@ class Guest:
             raise
         if not said(text):
             log.unlink()
+
+
+def start_and_follow(
+    kernel: Path,
+    arguments: Callable[[str], Sequence[str]],
+    orders: dict[str, Any],
+    on_event: OnEvent,
+    *,
+    folder: Path | None,
+    output: int,
+    terminal: int = -1,
+    clock: int | None = None,
+    real_limit_s: float = math.inf,
+    silence_s: float = math.inf,
+) -> str:
+    """Start a guest, follow it to its end and diagnose it; returns what it wrote to its console.
+
+    Args:
+        kernel, arguments, orders, folder, terminal: see `twlab.engines.guest.process.under_way`.
+        on_event: called with each event, as it comes.
+        output: file descriptor of the console's log, which can be read, too.
+        clock: address of the guest's clock; None: unknown, and a standstill is not noticed.
+        real_limit_s, silence_s: see `twlab.engines.guest.process.GuestProcess.follow`.
+
+    Raises:
+        CapabilityError, EngineError: as `Guest.run`, without a remedy.
+    """
+    reader = EventReader(on_event)
+    started = under_way(kernel, arguments, orders, folder=folder, output=output, terminal=terminal, clock=clock)
+    with started as guest:
+        status = guest.follow(reader, real_limit_s=real_limit_s, silence_s=silence_s)
+    text = os.pread(output, os.fstat(output).st_size, 0).rstrip(b"\0").decode(errors="replace")
+    if found := fault(text, status, garbled=reader.garbled, ended=reader.ended):
+        raise EngineError(found.message, slug=found.slug)
+    return text
 
 
 def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], more: Sequence[str] = ()) -> list[str]:
@@ -210,7 +250,7 @@ def built_kernel() -> Path:
 
 
 def clock_of(program: Path) -> int | None:
-    """Address of the virtual clock in a lab kernel, see `twlab.engines.guest.pulse`; None where its
+    """Address of the virtual clock in a lab kernel, see `twlab.engines.guest.liveness`; None where its
     build has not noted it.
     """
     from twlab.engines.kernel import Kernel
@@ -237,7 +277,7 @@ def _opened_for_stranger(log: Path) -> Iterator[int]:
 @contextmanager
 def _opened(log: Path) -> Iterator[int]:
     try:
-        fd = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
+        fd = os.open(log, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
     except OSError as error:
         raise CapabilityError(
             f"{log.parent} cannot be written to: {error.strerror}", "name another folder with --out", "cannot-write"

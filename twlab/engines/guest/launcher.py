@@ -52,7 +52,8 @@ def main(arguments: list[str]) -> None:
     caller = socket.socket(fileno=int(handover))
     with (place / "events").open("xb+") as events:
         socket.send_fds(caller, [b"events"], [events.fileno()])
-    caller.detach()  # it stays open in the kernel and its children: its end tells the caller that the last of them is gone
+    # It stays open in the kernel and its children: its end tells the caller that the last is gone.
+    caller.detach()
     _stay_on_one_cpu()
     # Since 6.16 the kernel wants this and else executes itself again by way of /proc, which is not
     # there for a stranger's code.

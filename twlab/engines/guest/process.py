@@ -28,8 +28,8 @@ from typing import Any
 
 from twlab import loop, paths
 from twlab.engines import sandbox
-from twlab.engines.guest.pulse import QUIET_S, StandstillWatch, children, pulse
-from twlab.engines.protocol import Event
+from twlab.engines.events import EventReader
+from twlab.engines.guest.liveness import QUIET_S, StandstillWatch, children, pulse
 from twlab.errors import CapabilityError, EngineError
 from twlab.linux import syscalls
 
@@ -38,7 +38,7 @@ _IN_SANDBOX = "/run/twlab"  # where /run is a tmpfs of the sandbox's own
 
 
 @dataclass
-class Voyage:
+class GuestProcess:
     """A guest under way.
 
     Attributes:
@@ -47,7 +47,7 @@ class Voyage:
         sandboxed: which of them.
         events: the file of the guest's events.
         handover: a socket that is at its end of file once the last process of the guest is gone.
-        clock: address of the guest's clock in its kernel, see `twlab.engines.guest.pulse`; None:
+        clock: address of the guest's clock in its kernel, see `twlab.engines.guest.liveness`; None:
             unknown.
     """
 
@@ -56,8 +56,9 @@ class Voyage:
     events: int
     handover: socket.socket
     clock: int | None = None
+    _offset: int = 0
 
-    def follow(self, stream: Stream, *, real_limit_s: float = math.inf, silence_s: float = math.inf) -> int:
+    def follow(self, reader: EventReader, *, real_limit_s: float = math.inf, silence_s: float = math.inf) -> int:
         """Hand on events until the guest is gone; returns its exit status: negative, or 128 and
         more, for a signal.
 
@@ -80,7 +81,7 @@ class Voyage:
                 ready, _, _ = select.select([pidfd, watch], [], [], max(0.0, rest_s) if rest_s < math.inf else None)
                 if self.clock is not None and not ready:
                     standstill = standstill or StandstillWatch(self._kernel(), self.clock)
-                    if found := standstill.look(stream.offset, stream.within_steps):
+                    if found := standstill.look(self._offset, reader.within_steps):
                         raise found
                 now_s = loop.monotonic_s()
                 if now_s >= deadline_s and pidfd not in ready:
@@ -90,18 +91,26 @@ class Voyage:
                 if not ready and now_s < heard_s + quiet_s:
                     continue
                 if not ready:
-                    stream.quiet(quiet_s, pulse(self._kernel(), self.clock))
+                    reader.quiet(quiet_s, pulse(self._kernel(), self.clock))
                     quiet_s *= 2
                     continue
                 if watch in ready:
                     os.read(watch, 1 << 16)
-                if stream.read(self.events):
+                if self._read(reader):
                     heard_s, quiet_s = loop.monotonic_s(), first_quiet_s
                 if pidfd in ready:
                     return self.process.wait()
         finally:
             os.close(watch)
             os.close(pidfd)
+
+    def _read(self, reader: EventReader) -> bool:
+        """Feed `reader` with what the guest has written since; whether it has."""
+        before = self._offset
+        while data := os.pread(self.events, 1 << 20, self._offset):
+            self._offset += len(data)
+            reader.feed(data)
+        return self._offset > before
 
     def end(self) -> None:
         """Kill what is left of the guest, and wait until it is gone."""
@@ -125,60 +134,6 @@ class Voyage:
         return EngineError(f"the guest hung: {why}; {pulse(self._kernel(), self.clock)}", slug="guest-hung")
 
 
-class Stream:
-    """The events that a guest writes, one JSON object a line, read from the file as it grows.
-
-    Attributes:
-        garbled: the beginning of the first line that is no event, after which nothing more is read.
-        ended: whether the last event was ``end``.
-        within_steps: whether the last event was one from within an arm's steps (``entry``,
-            ``pulse``).
-        offset: bytes read.
-    """
-
-    def __init__(self, on_event: Callable[[Event], None]):
-        self._on_event = on_event
-        self.offset = 0
-        self._rest = b""
-        self._garbled = ""
-        self.ended = False
-        self.within_steps = False
-
-    @property
-    def garbled(self) -> str:
-        return self._garbled or self._rest[:80].decode(errors="replace")
-
-    def quiet(self, real_s: float, doing: str) -> None:
-        """Hand on an event of the host's own, ``quiet``: no event for `real_s` seconds, and what
-        the guest is doing.
-        """
-        self._on_event({"event": "quiet", "real_s": real_s, "text": doing})
-
-    def read(self, fd: int) -> bool:
-        """Hand on what is new; whether there was anything."""
-        before = self.offset
-        while not self._garbled and (data := os.pread(fd, 1 << 20, self.offset)):
-            self.offset += len(data)
-            *lines, self._rest = (self._rest + data).split(b"\n")
-            for line in lines:
-                if not self._take(line):
-                    self._garbled = line[:80].decode(errors="replace") or "an empty line"
-                    break
-        return self.offset > before
-
-    def _take(self, line: bytes) -> bool:
-        try:
-            event = json.loads(line)
-        except ValueError:
-            return False
-        if not isinstance(event, dict) or "event" not in event or self.ended:
-            return False
-        self.ended = event["event"] == "end"
-        self.within_steps = event["event"] in ("entry", "pulse")
-        self._on_event(event)
-        return True
-
-
 @contextmanager
 def under_way(
     kernel: Path,
@@ -189,7 +144,7 @@ def under_way(
     output: int,
     terminal: int = -1,
     clock: int | None = None,
-) -> Iterator[Voyage]:
+) -> Iterator[GuestProcess]:
     """A guest, started; when the block ends, however it ends, nothing of it is left.
 
     Where the machine refuses namespaces, the guest runs without the sandbox: it dies with this
@@ -215,15 +170,15 @@ def under_way(
         ways = [(True, _IN_SANDBOX), (False, str(spare))]
         for sandboxed, exchange in ways[: 1 if "enclosure" in orders else None]:
             command = [str(folder or ""), exchange, str(kernel), *arguments(exchange)]
-            voyage = _start(sandboxed, command, orders, output, terminal)
-            voyage.clock = clock
+            guest = _start(sandboxed, command, orders, output, terminal)
+            guest.clock = clock
             try:
-                if voyage.events >= 0:
-                    yield voyage
+                if guest.events >= 0:
+                    yield guest
                     return
-                status = voyage.process.wait()
+                status = guest.process.wait()
             finally:
-                voyage.end()
+                guest.end()
             if status != sandbox.NO_NAMESPACES:
                 break
     finally:
@@ -233,15 +188,11 @@ def under_way(
     raise CapabilityError(f"the lab kernel cannot be started (status {status})", slug="no-guest")
 
 
-def _start(sandboxed: bool, command: list[str], orders: dict[str, Any], output: int, terminal: int) -> Voyage:
+def _start(sandboxed: bool, command: list[str], orders: dict[str, Any], output: int, terminal: int) -> GuestProcess:
     environment = {} if "enclosure" in orders else os.environ  # which may hold what is none of a stranger's business
     ours, theirs = socket.socketpair()
-    python = [
-        sys.executable,
-        "-S",
-        "-P",
-        "-m",
-    ]  # neither needs a package, and neither may take a module from where the user is
+    # Neither needs a package, and neither may take a module from where the user is.
+    python = [sys.executable, "-S", "-P", "-m"]
     before = [*python, "twlab.engines.sandbox", str(os.getpid())] if sandboxed else []
     with theirs:
         process = subprocess.Popen(
@@ -250,7 +201,9 @@ def _start(sandboxed: bool, command: list[str], orders: dict[str, Any], output: 
             stdout=output,
             stderr=output,
             pass_fds=[theirs.fileno(), *([terminal] if terminal >= 0 else [])],
-            start_new_session=True,  # Ctrl-C is for the caller, who ends the guest; and a kernel that panics signals its whole process group
+            # Ctrl-C is for the caller, who ends the guest; and a kernel that panics signals its whole
+            # process group.
+            start_new_session=True,
             env={**environment, "LC_ALL": "C", "TMPDIR": "/dev/shm", "PYTHONPATH": str(paths.IMPORT_FROM)},
         )
     assert process.stdin
@@ -258,4 +211,4 @@ def _start(sandboxed: bool, command: list[str], orders: dict[str, Any], output: 
         process.stdin.write(json.dumps(orders).encode())
         process.stdin.close()
     fds = socket.recv_fds(ours, 16, 1)[1]
-    return Voyage(process, sandboxed, fds[0] if fds else -1, ours)
+    return GuestProcess(process, sandboxed, fds[0] if fds else -1, ours)

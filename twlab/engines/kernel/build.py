@@ -38,7 +38,7 @@ TOOLS = {
 }
 _STEPS = 1438  # lines that make prints for 6.12 with this configuration: what the bar is measured against
 _UNPACKED, _CONFIGURED = 0.06, 0.08  # shares of the time that a build takes
-_CLOCK = "time_travel_time"  # arch/um/kernel/time.c; see twlab/engines/guest/pulse.py
+_CLOCK = "time_travel_time"  # arch/um/kernel/time.c; see twlab/engines/guest/liveness.py
 _SPACE_B = 1_500_000_000
 _FLAGS = (
     "ARCH",
@@ -159,7 +159,8 @@ def change(tree: Path, release: str, chosen: bool) -> None:
         at_fault = UsageError if chosen else CapabilityError
         raise at_fault(
             f"the change {step.name} does not fit Linux {release}: {', '.join(places) or finished.stderr.strip()}",
-            f"they fit Debian's linux-source-{', -'.join(sources.TESTED)}; docs/reference/lab-kernel.md says how to carry them to another",
+            f"they fit Debian's linux-source-{', -'.join(sources.TESTED)}; "
+            "docs/reference/lab-kernel.md says how to carry them to another",
             slug="changes-do-not-fit",
         )
 
@@ -197,7 +198,8 @@ def configure(tree: Path, release: str) -> None:
     if lost := [option.setting for option in recipe.options_of(release) if not option.took(lines)]:
         raise CapabilityError(
             f"Linux {release} did not take these options: {', '.join(lost)}",
-            f"one was renamed there, or depends on another now: change lab.config, or build linux-source-{', -'.join(sources.TESTED)}",
+            "one was renamed there, or depends on another now: change lab.config, "
+            f"or build linux-source-{', -'.join(sources.TESTED)}",
             "options-did-not-take",
         )
 

@@ -55,9 +55,8 @@ class Source:
         seen = hashlib.sha256()
         for file in files:
             status = file.stat(follow_symlinks=False)
-            seen.update(
-                f"{file.relative_to(self.path) if self.is_tree else file.name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode()
-            )
+            name = file.relative_to(self.path) if self.is_tree else file.name
+            seen.update(f"{name}\0{status.st_size}\0{status.st_mtime_ns}\0".encode())
         return seen.hexdigest()[:12]
 
     def unpack(self, folder: Path) -> None:

@@ -28,7 +28,7 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     A cell's colour mixes its outcomes by their shares.
 
     Args:
-        rows: those of `twlab.studies.sweep.table.Table.rows`.
+        rows: those of `twlab.studies.sweep.table.SweepTable.rows`.
         title: a line above.
         stem: path of the files; its suffix is replaced.
 

@@ -1,10 +1,10 @@
-"""Which of the facts that a scenario observes mean harm: to an application, or to the guard that
-TIME_WAIT is. Pure.
+"""Decides which observed facts mean harm.
 
-`twlab alternatives` runs the treatments of these scenarios under the settings of each way out, and
-looks here whether they did harm. A scenario that is not named is not judged: its treatments do not
-depend on such settings, or do no harm.
-"""
+Harm is done to an application, or to the protection that TIME_WAIT gives. `twlab alternatives` runs
+the treatments of these scenarios under the settings of each way out, and looks here whether they
+did
+harm. A scenario that is not listed is not judged: its treatments do not depend on such settings, or
+do no harm."""
 
 from __future__ import annotations
 

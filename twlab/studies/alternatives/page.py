@@ -1,6 +1,4 @@
-"""The table of `twlab.studies.alternatives.table` in words, and as the page docs/findings/alternatives.md.
-Pure.
-"""
+"""The table of alternatives in words, and as the page docs/findings/alternatives.md."""
 
 from __future__ import annotations
 
@@ -17,24 +15,30 @@ _PAGE = """# The ways out, side by side
 
     {command}
 
-made this page, [alternatives.json](alternatives.json) and [alternatives.csv](alternatives.csv), on the lab kernel (Linux {kernel}). Nothing in the
-table is asserted. `twlab alternatives NAME ...` measures single rows again; `twlab plan` has the arithmetic for numbers of your own.
+made this page, [alternatives.json](alternatives.json) and [alternatives.csv](alternatives.csv), on
+the lab kernel (Linux {kernel}). Nothing in the table is asserted. `twlab alternatives NAME ...`
+measures single rows again; `twlab plan` has the arithmetic for numbers of your own.
 
-**Sustained**: new connections a second (with a pool: requests) from one address to one address and port, the highest rate at which no connect failed;
-it is found to {near:.0%}. Measured with {ports} ports instead of Linux's {linux_ports:,}, to which it is scaled. That the rate is proportional to the
-ports is measured at full size by `twlab ceiling`, which finds {full_size} for `control`.
-*No limit*: no connect failed at {most:,.0f} a second with so few ports.
+**Sustained**: new connections a second (with a pool: requests) from one address to one address and
+port, the highest rate at which no connect failed; it is found to {near:.0%}. Measured with {ports}
+ports instead of Linux's {linux_ports:,}, to which it is scaled. That the rate is proportional to
+the ports is measured at full size by `twlab ceiling`, which finds {full_size} for `control`. *No
+limit*: no connect failed at {most:,.0f} a second with so few ports.
 
-**Memory**: what the proxy's kernel keeps of closed connections at that rate, for {linux_ports:,} ports. What a connect costs in processor
-time as the range fills cannot be seen in virtual time; [ceiling](ceiling.md) has it, from a host's kernel.
+**Memory**: what the proxy's kernel keeps of closed connections at that rate, for {linux_ports:,}
+ports. What a connect costs in processor time as the range fills cannot be seen in virtual time;
+[ceiling](ceiling.md) has it, from a host's kernel.
 
-**Does harm**: the first treatment of each of {scenarios} scenarios was run with the settings of the way on every node instead of its own,
-{judged} runs in all, with timestamps and without. Named are those that did harm, and do none under the full TIME_WAIT; `harm.py` says
-what counts as harm in each. {always} The old segments in them are about 2 s old, but for `stale-segment`, which was run with {delays} s.
-The clients in them name their ports, as many proxies do, which with timestamps opens a four-tuple again at once, even in a full TIME_WAIT;
-PAWS then stands guard. What an application does differently (a pool, more addresses) leaves the settings as they are, and their harm. Where
-a connection has no TIME_WAIT, the scenarios were run with one of 0.1 s, since their steps look for it. An empty cell: without timestamps
-the way does nothing, or the row is the other case.
+**Does harm**: the first treatment of each of {scenarios} scenarios was run with the settings of the
+way on every node instead of its own, {judged} runs in all, with timestamps and without. Named are
+those that did harm, and do none under the full TIME_WAIT; `harm.py` says what counts as harm in
+each. {always} The old segments in them are about 2 s old, but for `stale-segment`, which was run
+with {delays} s. The clients in them name their ports, as many proxies do, which with timestamps
+opens a four-tuple again at once, even in a full TIME_WAIT; PAWS then stands guard. What an
+application does differently (a pool, more addresses) leaves the settings as they are, and their
+harm. Where a connection has no TIME_WAIT, the scenarios were run with one of 0.1 s, since their
+steps look for it. An empty cell: without timestamps the way does nothing, or the row is the other
+case.
 
 {table}
 {notes}"""
@@ -52,7 +56,8 @@ def page(made: Mapping[str, Any]) -> str:
     missed = sorted({row["name"] for row in rows if row["sustained_per_s"] is None})
     notes = [f"Not measured: {', '.join(f'`{name}`' for name in missed)}.\n"] if missed else []
     notes += [
-        f"`{row['name']}` was measured on Linux {row['kernel'].split()[0]} and in real time: the lab kernel has no such sysctl.\n"
+        f"`{row['name']}` was measured on Linux {row['kernel'].split()[0]} and in real time: "
+        "the lab kernel has no such sysctl.\n"
         for row in rows
         if row["kernel"] and row["kernel"] != made["kernel"]
     ]
@@ -91,7 +96,10 @@ def _always(full: Mapping[str, Any] | None) -> str:
 
 def _table(rows: Sequence[Mapping[str, Any]], full: Mapping[str, Any] | None) -> str:
     lines = [
-        "| way | what, and where | sustained, of 28,232 ports | memory | the application sees past it | does harm | without timestamps |",
+        (
+            "| way | what, and where | sustained, of 28,232 ports | memory | the application sees past it "
+            "| does harm | without timestamps |"
+        ),
         "| --- | --- | ---: | ---: | --- | --- | --- |",
     ]
     for row in rows:
@@ -131,7 +139,10 @@ def memory_text(row: Mapping[str, Any]) -> str:
 
 
 def harm_text(row: Mapping[str, Any], full: Mapping[str, Any] | None, key: str) -> str:
-    """Scenarios that do harm; those that do so under the full TIME_WAIT are not said again."""
+    """List the scenarios that do harm.
+
+    Those that do harm under the full TIME_WAIT, too, are left out.
+    """
     if row[key] is None:
         return ""
     if row is full:

@@ -77,7 +77,8 @@ def _arm(
         "tw-reuse-named-ports": _arm(
             _planned("named-ports"), Settings(tw_reuse=1), choice="explicit", reuse_address=True
         ),
-        "tw-reuse-delay-100-ms": Arm(  # on this machine's kernel and in real time, where the lab kernel has no such sysctl
+        # On this machine's kernel and in real time, where the lab kernel has no such sysctl.
+        "tw-reuse-delay-100-ms": Arm(
             Settings(),
             Observation(sustained_per_s=between(FEW / 0.1 * 0.7, FEW / 0.1 * NEAR)),
             on={"proxy": Settings(tw_reuse=1, tw_reuse_delay_ms=100, port_high=LOW + FEW - 1)},
@@ -112,7 +113,8 @@ def _arm(
         "reuseaddr-bind-first": _arm(_FULL, reuse_address=True, choice="bind"),
     },
     reads="Linux net/ipv4/inet_hashtables.c (__inet_hash_connect), net/ipv4/inet_connection_sock.c (inet_csk_get_port, "
-    "inet_sk_get_local_port_range), net/ipv4/tcp_ipv4.c (tcp_twsk_unique); ip(7) (IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE)",
+    "inet_sk_get_local_port_range), net/ipv4/tcp_ipv4.c (tcp_twsk_unique); ip(7) (IP_BIND_ADDRESS_NO_PORT, "
+    "IP_LOCAL_PORT_RANGE)",
 )
 def sustained(
     lab: Lab,

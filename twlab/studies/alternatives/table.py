@@ -1,17 +1,17 @@
-"""Every way out of running out of ports, side by side: what it sustains, and which scenarios of the
-catalogue do harm under it.
+"""The ways out of port exhaustion, side by side: the rows of the table.
 
-Two kinds of runs, all in lab kernels, and one table:
+A row says what the way sustains, and which scenarios of the catalogue do harm under it. It comes
+from two kinds of runs, all in lab kernels:
 
-- an arm of the scenario in `twlab.studies.alternatives.scenario` for each way: the highest rate at
-  which no connect fails;
-- the first treatment of every scenario in `twlab.studies.alternatives.harm`, with the settings of
-  the way on every node in place of its own, with timestamps and without: whether it does harm.
+- An arm of the scenario in `twlab.studies.alternatives.scenario` for each way: the highest rate at
+  which no connect fails.
+- The first treatment of every scenario in `twlab.studies.alternatives.harm`. It runs with the
+  settings of the way on every node, instead of those of the treatment, with timestamps and without.
 
-What an application does differently (more addresses, a pool, named ports) leaves the settings as
-they are, and with them the harm; it is then that of the full TIME_WAIT. SO_LINGER 0 leaves no
-TIME_WAIT, as a full table does, and has a scenario of its own.
-"""
+A change of the application (more addresses, a pool, named ports) leaves the settings as they are,
+so its harm is that of the full TIME_WAIT. SO_LINGER 0 leaves no TIME_WAIT, as a full table does,
+and
+has a scenario for itself."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ ALTERNATIVES: tuple[Alternative, ...] = tuple(
 
 
 @dataclass(frozen=True)
-class Job:
-    """One arm to be carried out.
+class ArmRun:
+    """One arm to be run.
 
     Attributes:
         scenario, arm: of it.
@@ -104,13 +104,13 @@ class Job:
     label: str = ""
 
 
-def jobs(catalogue: Mapping[str, Scenario], wanted: Sequence[Alternative], judged: bool = True) -> list[Job]:
+def runs(catalogue: Mapping[str, Scenario], wanted: Sequence[Alternative], judged: bool = True) -> list[ArmRun]:
     """Everything that has to be carried out for the rows `wanted`.
 
     Args:
         judged: with the catalogue's scenarios, not only the measurements.
     """
-    made = [Job(MEASURED.name, alternative.arm) for alternative in wanted]
+    made = [ArmRun(MEASURED.name, alternative.arm) for alternative in wanted]
     if not judged:
         return made
     for under, timestamps in sorted({("full", alternative.timestamps) for alternative in wanted} | _judging(wanted)):
@@ -124,11 +124,11 @@ def jobs(catalogue: Mapping[str, Scenario], wanted: Sequence[Alternative], judge
             full_table = ("max_tw_buckets=0",) if name == "overflow" else ()
             if name == "stale-segment":
                 made += [
-                    Job(name, first, (*sets, f"delay_s={delay_s}"), (under, timestamps), f"{name} ({delay_s} s)")
+                    ArmRun(name, first, (*sets, f"delay_s={delay_s}"), (under, timestamps), f"{name} ({delay_s} s)")
                     for delay_s in DELAYS_S
                 ]
             else:
-                made.append(Job(name, first, (*sets, *full_table), (under, timestamps), name))
+                made.append(ArmRun(name, first, (*sets, *full_table), (under, timestamps), name))
     return made
 
 
@@ -142,11 +142,11 @@ def _judging(wanted: Sequence[Alternative]) -> set[tuple[str, bool]]:
     }
 
 
-def table(done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Alternative]) -> list[dict[str, Any]]:
+def table(done: Sequence[tuple[ArmRun, Mapping[str, Any]]], wanted: Sequence[Alternative]) -> list[dict[str, Any]]:
     """The rows, as JSON values.
 
     Args:
-        done: jobs with their results (``observed``, ``error``).
+        done: runs with their results (``observed``, ``error``).
 
     Returns:
         For each alternative: name, what, where; sustained_per_s with the lab's few ports, limited
@@ -157,17 +157,17 @@ def table(done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Altern
         and not_judged, the number of runs behind them; kernel, on which it was measured; error,
         where it could not be measured. null: not known.
     """
-    measured = {job.arm: result for job, result in done if job.under is None}
+    measured = {run.arm: result for run, result in done if run.under is None}
     harmed: dict[tuple[str, bool], list[str]] = {}
     judged: dict[tuple[str, bool], list[bool]] = {}
-    for job, result in done:
-        if job.under is None:
+    for run, result in done:
+        if run.under is None:
             continue
         observed = result.get("observed")
-        judged.setdefault(job.under, []).append(bool(observed))
-        found = harmed.setdefault(job.under, [])
-        if observed and HARM[job.scenario].done(observed) and job.label not in found:
-            found.append(job.label)
+        judged.setdefault(run.under, []).append(bool(observed))
+        found = harmed.setdefault(run.under, [])
+        if observed and HARM[run.scenario].done(observed) and run.label not in found:
+            found.append(run.label)
     order = {name: number for number, name in enumerate(_labels())}
     for found in harmed.values():
         found.sort(key=order.__getitem__)
@@ -221,12 +221,15 @@ def _row(
 
 
 def summary(
-    done: Sequence[tuple[Job, Mapping[str, Any]]], wanted: Sequence[Alternative], **about: Any
+    done: Sequence[tuple[ArmRun, Mapping[str, Any]]], wanted: Sequence[Alternative], **about: Any
 ) -> dict[str, Any]:
-    """What ``alternatives.json`` holds: schema, `about`, the kernel, how many runs judged and how
-    many could not, and the rows of `table`.
+    """Return what ``alternatives.json`` holds.
+
+    That is the schema, `about`, the kernel, how many runs judged and how many could not, and the
+    rows of
+    `table`.
     """
-    judged = [bool(result.get("observed")) for job, result in done if job.under]
+    judged = [bool(result.get("observed")) for run, result in done if run.under]
     kernels = Counter(str(result["kernel"]) for _, result in done if result.get("kernel"))
     kernel = kernels.most_common(1)[0][0] if kernels else ""
     counts = {"judged": sum(judged), "not_judged": len(judged) - sum(judged)}
@@ -234,7 +237,7 @@ def summary(
 
 
 def as_csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The rows as CSV, lists joined by blanks."""
+    """Return the rows as CSV, lists joined by semicolons."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()

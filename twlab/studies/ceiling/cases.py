@@ -1,28 +1,33 @@
-"""How many connections a second: the ceiling that ports and TIME_WAIT put on an opener that closes
-first, measured, beside theory. Pure.
+"""The rows of a table of ceilings: what is measured, the theory beside it, and the table's files.
 
-`twlab.studies.ceiling.search` measures; ``twlab ceiling`` writes what it found into a folder, as
-``ceiling.json``, ``ceiling.csv`` and ``ceiling.png`` and ``.svg``. The shape of ``ceiling.json``:
+A ceiling is the rate that ports and TIME_WAIT allow an opener that closes first.
+`twlab.studies.ceiling.fill` measures. ``twlab ceiling`` writes ``ceiling.json``, ``ceiling.csv``,
+``ceiling.png`` and ``ceiling.svg`` into a folder. The shape of ``ceiling.json``:
 
-    {"schema": 1, "kind": "ceiling", "kernel": "6.12.117-twlab ...", "engine": "guest", "command": "twlab ceiling", "seed": 1,
-     "rows": [row, ...]}
+    {"schema": 1, "kind": "ceiling", "kernel": "6.12.117-twlab ...", "engine": "guest",
+     "command": "twlab ceiling", "seed": 1, "rows": [row, ...]}
 
-and of a row, one for each `Case`, rates in connections a second:
+A row stands for a `Case`. Rates are in connections a second:
 
     name           e.g. ``60 s, 28,232 ports``
-    group          ``ports`` (TIME_WAIT against ports), ``constant`` (TIME_WAIT as Linux has it, not kept to the tick), ``origins``
-                   (1, 4, 16 destinations), ``choice`` (bind before connect; the kernel's own search), ``closer`` (the server closes first)
-    time_wait_s, port_low, port_high, ports (their number), origins, choice (how the port is chosen, `twlab.ports.PortChoice`), opener_closes
-    exact_per_s    ports x origins / time_wait_s, or ports / time_wait_s where bind() comes first, since a port is then not shared between
-                   origins. Theory; computed for the table, and no input of the measurement
-    mail_per_s     what the question that this project answers says of it (docs/findings/answers.md), or null
-    sustained_per_s   the highest rate that was tried and at which no connect failed, once the ports in use had stopped to grow; null if none was
-    failing_per_s     the lowest rate that was tried and at which a connect failed; null if none did
-    error          what the application sees, e.g. ``connect EADDRNOTAVAIL``; empty if it sees nothing
+    group          ``ports`` (TIME_WAIT against ports), ``constant`` (TIME_WAIT as Linux has it, not
+                   kept to the tick), ``origins`` (1, 4, 16 destinations), ``choice`` (bind before
+                   connect; the kernel's own search), ``closer`` (the server closes first)
+    time_wait_s, port_low, port_high, origins, opener_closes
+    ports          their number
+    choice         how the port is chosen, `twlab.ports.PortChoice`
+    exact_per_s    theory, which the measurement does not use: ports x origins / time_wait_s, or
+                   ports / time_wait_s after bind(), since origins then do not share a port
+    mail_per_s     the rate in the question that docs/findings/answers.md answers, or null
+    sustained_per_s  the highest rate that was tried and at which no connect failed, once the ports
+                   in use had stopped to grow; null: no such rate
+    failing_per_s  the lowest rate that was tried and at which a connect failed; null: no such rate
+    error          what the application sees, e.g. ``connect EADDRNOTAVAIL``; empty: nothing
     opened_before  connections opened before the first failure, at the first rate tried
     first_back_s   seconds from the first connection until the first port came back
-    trials         each load that was tried, in order: {"rate_per_s", "duration_s" (asked for), "attempted", "connected", "failed": {error:
-                   number}, "first_failure_s" (or null), "most_in_time_wait"}. A trial ends with its first failure.
+    trials         each load that was tried, in order: {"rate_per_s", "duration_s" (asked for),
+                   "attempted", "connected", "failed": {error: number}, "first_failure_s" (or null),
+                   "most_in_time_wait"}. A trial ends with its first failure.
     server_in_time_wait  most TIME_WAIT sockets at the other end
 """
 
@@ -92,8 +97,11 @@ class Case:
 
     @property
     def exact_per_s(self) -> float:
-        """Theory: each connection keeps its port for TIME_WAIT, towards its destination; after
-        bind() towards every one.
+        """The rate in theory.
+
+        Each connection keeps its port for TIME_WAIT, towards its destination; after bind() towards
+        every
+        one.
         """
         shared = self.choice not in (PortChoice.BIND, PortChoice.EXPLICIT)
         return usable(self.ports, self.choice) * (self.origins if shared else 1) / self.time_wait_s
@@ -120,9 +128,13 @@ class Case:
 
 
 def cases() -> list[Case]:
-    """The table's rows. The kernel's own search for a port takes time that grows with the range, so
-    it has one row, and the others give the range to the socket (IP_LOCAL_PORT_RANGE), whose search
-    is short. The ceiling is the same."""
+    """Return the table's rows.
+
+    The kernel's own search for a port takes time that grows with the range, so it has one row. The
+    others give the range to the socket (IP_LOCAL_PORT_RANGE), whose search is short. The ceiling is
+    the
+    same.
+    """
     first_low, first_high = RANGES[0]
     table = [
         Case(group="constant", time_wait_s=60.0, port_low=first_low, port_high=first_high, to_the_tick=False)
@@ -152,8 +164,13 @@ def as_csv(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def write(folder: Path, rows: Sequence[dict[str, Any]], **about: Any) -> list[Path]:
-    """Write ``ceiling.json`` and ``ceiling.csv`` into `folder`; `about`: kernel, engine, command,
-    seed. Raises CapabilityError (``cannot-write``).
+    """Write ``ceiling.json`` and ``.csv`` into `folder`, each whole or not at all.
+
+    Args:
+        about: kernel, engine, command, seed.
+
+    Raises:
+        CapabilityError: they cannot be written (``cannot-write``).
     """
     path = folder / FILE
     text = json.dumps({"schema": SCHEMA, "kind": KIND, **about, "rows": list(rows)}, indent=1) + "\n"
@@ -162,7 +179,11 @@ def write(folder: Path, rows: Sequence[dict[str, Any]], **about: Any) -> list[Pa
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What `write` wrote. Raises UsageError: no such file, or not one of these (``no-ceiling``)."""
+    """Read what `write` wrote.
+
+    Raises:
+        UsageError: there is no such file, or it is something else (``no-ceiling``).
+    """
     try:
         values = json.loads(path.read_text())
         found = (values.get("kind"), values.get("schema"), [row["name"] for row in values["rows"]])[:2]

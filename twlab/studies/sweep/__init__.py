@@ -1,6 +1,6 @@
-"""A grid of settings, and the outcome of each cell.
+"""A grid of settings, and what each cell of it does to connections.
 
-- `table`: the grid and its outcomes, as JSON and CSV.
-- `fill`: runs the missing cells; also the driver of one guest.
-- `agent`: runs cells inside the guest.
+- `table`: the grid, its results, and the file that keeps them.
+- `fill`: plans the grid and has the missing cells carried out.
+- `driver`, `agent`: the process that boots guests, and what runs in them.
 """

@@ -1,10 +1,8 @@
-"""The agent inside a sweep's boots: carries out cells of a grid, one after the other, with nothing
-beside the steps.
+"""The agent inside a sweep's boots: carries out cells, one after the other.
 
-A cell is an arm of which only the observation is wanted: no capture, and a transcript of steps and
-notes only. A request and its events are as in `twlab.run.agent`; the result of an ``arm`` event has
-``kernel`` (its release), and ``observed`` or ``error``.
-"""
+A cell is an arm that leaves only its observation: no capture, and a transcript of steps and notes.
+A request and its events are as in `twlab.run.agent`. The result of an ``arm`` event has ``kernel``
+(its release), and ``observed`` or ``error``."""
 
 from __future__ import annotations
 
@@ -21,13 +19,11 @@ from twlab.results.transcript import EntryKind
 from twlab.run.arm import as_dict, settings_of, take_steps
 from twlab.scenario import Scenario
 
-_TOLD: frozenset[EntryKind] = frozenset({"step", "note"})
+_KEPT_KINDS: frozenset[EntryKind] = frozenset({"step", "note"})
 
 
 def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
-    """Run every job of `request`. What goes wrong in one cell is that cell's result; the next ones
-    still run.
-    """
+    """Run every job of `request`; an error in one cell is that cell's result."""
     for index, job in enumerate(request["jobs"]):
         try:
             outcome = run_cell(
@@ -35,17 +31,18 @@ def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
             )
         except Exception as error:  # before the steps began, or in the lab itself
             outcome = ArmOutcome(error=as_dict(error))
-        told = {name: value for name in ("observed", "error") if (value := getattr(outcome, name))}
-        emit({"event": "arm", "job": index, "result": {"kernel": os.uname().release, **told}})
+        reported = {name: value for name in ("observed", "error") if (value := getattr(outcome, name))}
+        emit({"event": "arm", "job": index, "result": {"kernel": os.uname().release, **reported}})
     emit({"event": "end"})
 
 
 def run_cell(scenario: Scenario, arm: str, overrides: Overrides, *, seed: str) -> ArmOutcome:
-    """Take the steps of `arm`, with its settings and `overrides` applied; return what they showed.
+    """Run the steps of `arm` with its settings and `overrides`; return what they showed.
 
-    Raises as `twlab.run.arm.run_arm`.
+    Raises:
+        As `twlab.run.arm.run_arm`.
     """
     topology = load_topology(scenario.topology_in(arm, overrides.given))
     settings = settings_of(scenario, arm, topology.nodes(), overrides)
-    with assemble_unrecorded(topology, settings, seed=seed, keeps=_TOLD) as lab:
+    with assemble_unrecorded(topology, settings, seed=seed, keeps=_KEPT_KINDS) as lab:
         return take_steps(scenario, scenario.prediction(arm, overrides), lab, scenario.given_in(arm, overrides))

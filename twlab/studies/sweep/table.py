@@ -1,4 +1,6 @@
-"""A grid of settings, and what became of every cell. Pure: `twlab.studies.sweep.fill` fills it."""
+"""A grid of settings with the outcome of every cell.
+
+`twlab.studies.sweep.fill` fills it."""
 
 from __future__ import annotations
 
@@ -22,8 +24,9 @@ Cell = tuple[str, ...]  # ``KEY=VALUE``, one for each axis of the grid
 
 
 def cells(axes: Sequence[str]) -> list[Cell]:
-    """Every combination of axes ``KEY=VALUE,VALUE...``; an axis not given is that of
-    `DEFAULT_GRID`.
+    """Return every combination of axes ``KEY=VALUE,VALUE...``.
+
+    An axis that is not given is that of `DEFAULT_GRID`.
 
     Raises:
         UsageError: not of that form, or an axis given twice (``bad-grid``).
@@ -34,7 +37,7 @@ def cells(axes: Sequence[str]) -> list[Cell]:
         listed = [value.strip() for value in text.split(",")]
         if not sign or not key or not all(listed) or key in values or len(set(listed)) != len(listed):
             raise UsageError(
-                f"--grid {axis} is no axis: KEY=VALUE,VALUE is wanted, once for each key",
+                f"--grid {axis} is not an axis: expected KEY=VALUE,VALUE, once for each key",
                 "e.g. --grid time_wait_s=1,5,10",
                 "bad-grid",
             )
@@ -48,26 +51,29 @@ def cells(axes: Sequence[str]) -> list[Cell]:
 
 
 def deal(wanted: Sequence[Cell], jobs: int) -> list[list[Cell]]:
-    """The cells in parts, one boot each: two for each of `jobs`, so that none waits long for the
-    last.
+    """Deal the cells into parts, one boot each.
+
+    There are two parts for each of `jobs`, so that none waits long for the last.
     """
     parts = min(len(wanted), jobs * 2)
     return [list(wanted[number::parts]) for number in range(parts)]
 
 
 @dataclass
-class Table:
-    """What has been found. A table is continued only by a sweep that is the same in every
-    `IDENTITY`.
+class SweepTable:
+    """The outcomes of a sweep's cells.
+
+    A table is continued only by a sweep that is the same in every `IDENTITY`.
 
     Attributes:
         scenario, arm: what every cell was run as.
-        trials, seed: with what.
+        trials, seed: of every cell.
         axes: the settings that the grid varies.
         steps: digest of the scenario's file.
-        kernel: release of the kernel that TCP ran on; empty until the first cell tells.
-        done: cell to its observation: `OUTCOMES`, which add up to `trials`, and whatever else the
-            scenario tells.
+        kernel: release of the kernel that TCP ran on; empty until the first cell is done.
+        done: cell to its observation: `OUTCOMES`, which add up to `trials`, and other facts that
+        the
+            scenario reports.
         failed: cell to why it could not be carried out; tried again when the sweep is continued.
     """
 
@@ -82,7 +88,7 @@ class Table:
     failed: dict[Cell, str] = field(default_factory=dict)
 
     def record(self, cell: Cell, result: dict[str, Any]) -> None:
-        """Take up the result of an arm."""
+        """Record the result of an arm."""
         observed, kernel = result.get("observed"), result.get("kernel", "")
         self.kernel = self.kernel or kernel
         if kernel and kernel != self.kernel:
@@ -94,7 +100,7 @@ class Table:
             self.failed[cell] = (result.get("error") or {}).get("message", f"observed {observed}")
 
     def rows(self) -> list[dict[str, Any]]:
-        """A row for each finished cell: its settings, the trials, and how many ended which way."""
+        """Return a row for each finished cell: settings, trials, and counts of outcomes."""
         return [
             {
                 **dict(pair.split("=", 1) for pair in cell),
@@ -105,8 +111,10 @@ class Table:
         ]
 
     def write(self, path: Path) -> None:
-        """Write `path` (JSON) and the same as CSV beside it, each whole or not at all. Raises
-        CapabilityError (``cannot-write``).
+        """Write `path` (JSON) and the same as CSV beside it, each whole or not at all.
+
+        Raises:
+            CapabilityError: they cannot be written (``cannot-write``).
         """
         rows = self.rows()
         text = io.StringIO()

@@ -1,5 +1,4 @@
-"""Tells from outside what a guest that says nothing is doing, by who uses the processor and by its
-clock.
+"""Tells from outside why a guest is silent, by who uses the processor and by its clock.
 
 The lab kernel is one process of the host, and each process of the guest another, a child of it. The
 ways to hang look different. A guest process that computes without end burns the child's time, and
