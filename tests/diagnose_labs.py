@@ -109,18 +109,19 @@ def _fill(proxy: Any, server: Any) -> str:
     Each port is named, which spares the search for a free one: TIME_WAIT lasts a minute, and the
     last port must be taken before the first comes back.
     """
-    with server.socket() as listener:
-        listener.bind((server.address(), 80))
+    source, target = proxy.address(), (server.address(), 80)
+    with server.socket() as listener, proxy.inside():  # entered once: a socket of another namespace is dear
+        listener.bind(target)
         listener.listen(4096)
         for port in range(32_768, 61_000):
-            with proxy.socket() as near:
+            with socket.socket() as near:
                 near.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                near.bind((proxy.address(), port))
-                near.connect((server.address(), 80))
+                near.bind((source, port))
+                near.connect(target)
                 far, _ = listener.accept()
             far.close()
-        with proxy.socket() as near:
-            return errno.errorcode.get(near.connect_ex((server.address(), 80)), "")
+        with socket.socket() as near:
+            return errno.errorcode.get(near.connect_ex(target), "")
 
 
 def _mapped(proxy: Any, server: Any, count: int) -> None:
