@@ -40,9 +40,10 @@ def forged_throughout(sightings: list[Sighting]) -> set[object]:
     """The directions of four-tuples in which the lab made every packet: no vantage point could tell
     them from a host's.
     """
+    made = {identity(each) for each in sightings if "injected" in each.comment}
     flows: dict[object, bool] = {}
     for each in sightings:
-        flows[each.segment.flow] = flows.get(each.segment.flow, True) and "injected" in each.comment
+        flows[each.segment.flow] = flows.get(each.segment.flow, True) and identity(each) in made
     return {flow for flow, forged in flows.items() if forged}
 
 

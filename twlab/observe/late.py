@@ -200,6 +200,9 @@ class Judge:
             return None
         at_end = (seq - own.base) % CIRCLE == own.last
         whole = not len(peer.rows) or (ack - peer.base) % CIRCLE == peer.last
+        identity = int(rows.ipid[row])
+        if cause < 0 and identity and own.orderly and not self._history.continues(row, old, side):
+            return None  # nothing called for it, and the host counts elsewhere
         if (seq - own.base) % CIRCLE == own.last - 1 and whole and not self._history.is_older(row, own):
             return Verdict(ANSWER, "keepalive", row, [int(own.rows[-1])], old)
         if at_end and whole and not rows.ln[row] and (cause >= 0 or not self._history.is_older(row, own)):

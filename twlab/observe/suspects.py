@@ -63,7 +63,7 @@ def out_of_place(rows: Sorted, places: Array, nearest: Array) -> Array:
     first[common[order] >> 16] = common[order] & 0xFFFF  # the last assignment stays, and so the most frequent
     missing = (places & np.left_shift(np.uint64(1), (first[inverse] & 63).astype(np.uint64))) == 0
     lacking = np.bincount(inverse[missing], minlength=len(ways))
-    rare = (lacking <= np.maximum(3, totals // _RARE)) & (lacking * 3 <= totals) & (totals - lacking > 1)
+    rare = (lacking <= np.maximum(3, totals // _RARE)) & (lacking * 2 <= totals) & (totals - lacking > 1)
     return missing & rare[inverse]
 
 
