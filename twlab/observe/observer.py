@@ -254,25 +254,25 @@ class Observer:
             ^ port
             ^ (rows.bits[at] & SIX).astype(np.uint64) << np.uint64(32)
         )
-        _, where, which = np.unique(code, return_index=True, return_inverse=True)
-        for number, one in enumerate(where.tolist()):
-            mine = (
-                (which.reshape(-1) == number) & forward
-                if len(where) < 64
-                else np.nonzero(which.reshape(-1) == number)[0]
-            )
+        at, gap, signed, code, client, server, port = (
+            each[forward] for each in (at, gap, signed, code, client, server, port)
+        )
+        if not len(at):
+            return
+        order = np.argsort(code, kind="stable")
+        first = np.nonzero(np.diff(code[order], prepend=~code[order[:1]]))[0]
+        counts = np.diff(np.append(first, len(order)))
+        marked, least = np.add.reduceat(signed[order].astype(np.int64), first), np.minimum.reduceat(gap[order], first)
+        for one, *found in zip(order[first].tolist(), counts.tolist(), marked.tolist(), least.tolist(), strict=True):
             six = bool(rows.bits[at[one]] & SIX)
             pair = (
                 self._tables.address(int(client[one]), six),
                 self._tables.address(int(server[one]), six),
                 int(port[one]),
             )
-            if pair not in reuse.pairs and len(reuse.pairs) >= _MOST_PAIRS:
-                continue
-            line = reuse.pairs.setdefault(pair, [0, 0, float("inf")])
-            line[0] += len(gap[mine])
-            line[1] += int(signed[mine].sum())
-            line[2] = min(line[2], float(gap[mine].min()) if len(gap[mine]) else line[2])
+            if pair in reuse.pairs or len(reuse.pairs) < _MOST_PAIRS:
+                line = reuse.pairs.setdefault(pair, [0, 0, float("inf")])
+                line[:] = [line[0] + found[0], line[1] + found[1], min(line[2], found[2])]
 
     def _retain(self, rows: Sorted, made: Incarnations) -> None:
         """Keep what later packets may have to be compared with: all that is recent, and what tells
