@@ -72,12 +72,12 @@ class History:
         ipid, tsval = rows.ipid[at], rows.tsval[at]
         good = end < HALF if len(end) else end
         last = int(end[good].max()) if len(end) and good.any() else 0
-        different = np.unique(ipid[ipid != 0])
         used = ipid[ipid != 0].astype(np.int64)
         orderly = len(used) > 1 and bool(((np.diff(used) % 32_768) <= _LARGEST_STEP).all())
         stamped = bool(len(at)) and bool(((rows.bits[at] & STAMPED) != 0).any())
-        ticking = stamped and len(np.unique(tsval)) > 1
-        return Past(base, at, seq, end, ipid, tsval, rows.t[at], stamped, last, len(different) > 1, orderly, ticking)
+        ticking = stamped and bool((tsval != tsval[0]).any())
+        counting = len(used) > 1 and bool((used != used[0]).any())
+        return Past(base, at, seq, end, ipid, tsval, rows.t[at], stamped, last, counting, orderly, ticking)
 
     def forget(self, inc: int) -> None:
         """Look at a connection anew: one of its packets has turned out not to be its own."""

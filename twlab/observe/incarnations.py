@@ -27,16 +27,14 @@ class Sorted:
     def __init__(self, packets: Packets):
         self.packets = packets
         self.order = grouped(packets.key)
-        self._columns: dict[str, Array] = {}
 
     def __len__(self) -> int:
         return len(self.order)
 
     def __getattr__(self, name: str) -> Array:
-        columns = self.__dict__["_columns"]
-        if name not in columns:
-            columns[name] = getattr(self.packets, name)[self.order]
-        return columns[name]
+        column: Array = getattr(self.__dict__["packets"], name)[self.__dict__["order"]]
+        self.__dict__[name] = column  # from now on it is found without asking here
+        return column
 
 
 @dataclass

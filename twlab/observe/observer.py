@@ -8,6 +8,7 @@ import numpy as np
 
 from twlab.observe import sightings, suspects
 from twlab.observe.contents import Source, compare
+from twlab.observe.distribution import Distribution
 from twlab.observe.exposure import Exposure, weigh
 from twlab.observe.findings import Findings, Frame, Late, Row
 from twlab.observe.headers import Tables
@@ -46,6 +47,7 @@ class Observer:
         self._used = self._old = 0
         self._latest = -1
         self._last = 0
+        self._values: list[tuple[Distribution, float]] = []
         self._steps: list[int] = []  # frames before which the clock was set back
         self._starts = [0]
         self.sources: list[Source] = []
@@ -146,6 +148,14 @@ class Observer:
                     f"{verdict.rule}; the open connection sent other bytes under the same numbers",
                 )
             self._enter(verdict, exposure, contents, rows)
+        self._add_values()
+
+    def _add_values(self) -> None:
+        """Put the times of the packets that were judged into their distributions."""
+        for kind in self.findings.kinds.values():
+            for distribution in (kind.lateness, kind.age):
+                distribution.add(np.array([value for into, value in self._values if into is distribution]))
+        self._values.clear()
 
     def _distrust_clock(self, verdict: Verdict, exposure: Exposure, rows: Sorted, made: Incarnations) -> None:
         """Take back times over which the clock was set back."""
@@ -163,13 +173,13 @@ class Observer:
         late_s = exposure.late_ns / 1e9 if exposure.late_ns is not None and exposure.late_ns >= 0 else None
         age_s = verdict.age_ns / 1e9 if verdict.age_ns >= 0 else None
         if late_s is not None:
-            kind.lateness.add(np.array([late_s]))
+            self._values.append((kind.lateness, late_s))
         elif exposure.late_ns is not None:
             kind.before_close += 1
         else:
             kind.undated += 1
         if age_s is not None:
-            kind.age.add(np.array([age_s]))
+            self._values.append((kind.age, age_s))
         if verdict.kind in (COPY, DELAYED) and late_s is not None:
             for length_s, line in self.findings.table.items():
                 if late_s > length_s:
