@@ -2,8 +2,8 @@
 
     python tests/support/structure.py [CHECKOUT ...]
 
-A unit is an entry of twlab/: a module or a package. An arrow is a unit that imports another, type hints
-included. A circle is a set of files that import each other, however far around.
+A unit is an entry of twlab/: a module or a package. An arrow is a unit that imports another, type
+hints included. A circle is a set of files that import each other, however far around.
 """
 
 from __future__ import annotations

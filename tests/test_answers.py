@@ -78,8 +78,8 @@ def test_a_stock_kernel_has_one_figure_and_one_memory_a_socket():
 
 
 def test_the_table_is_the_one_that_was_measured():
-    """docs/findings/alternatives.md is what docs/findings/alternatives.json makes; all that could be measured was as
-    planned.
+    """docs/findings/alternatives.md is what docs/findings/alternatives.json makes; all that could
+    be measured was as planned.
     """
     assert (DOCS / "alternatives.md").read_text() == page(MEASURED)
     assert all(row["as_planned"] for row in MEASURED["rows"] if row["sustained_per_s"] is not None)

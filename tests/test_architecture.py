@@ -1,4 +1,6 @@
-"""The shape of the project, held against docs/develop/architecture.md: packages, imports, clocks, sizes."""
+"""The shape of the project, held against docs/develop/architecture.md: packages, imports, clocks,
+sizes.
+"""
 
 import ast
 import graphlib
@@ -53,8 +55,8 @@ MODULES = {dotted(path): path for path in PRODUCT if path.is_relative_to(ROOT / 
 
 @cache
 def allowed() -> dict[str, set[str]]:
-    """The table in docs/develop/architecture.md: package to the packages that it may import; ``top`` is the
-    top level.
+    """The table in docs/develop/architecture.md: package to the packages that it may import;
+    ``top`` is the top level.
     """
     rows = re.findall(r"^\| `(\w+)` \|[^|]*\|([^|]*)\|$", PAGE.read_text(), re.MULTILINE)
     return {package: set(re.findall(r"`(\w+)`", row)) for package, row in rows}

@@ -1,5 +1,5 @@
-"""The scripts of RFC 1337's figures and RFC 6191's cases: what docs/guides/by-hand.md says that they print
-is what they print.
+"""The scripts of RFC 1337's figures and RFC 6191's cases: what docs/guides/by-hand.md says that
+they print is what they print.
 
 Run as a program, this file writes what they print into the page.
 """

@@ -1,4 +1,6 @@
-"""What `--json` prints is what docs/reference/json.md says: no key is missing there, and none is made up."""
+"""What `--json` prints is what docs/reference/json.md says: no key is missing there, and none is
+made up.
+"""
 
 import json
 import re

@@ -1,4 +1,6 @@
-"""Every failure that twlab names in brackets is explained in docs/reference/messages.md, and nothing else is."""
+"""Every failure that twlab names in brackets is explained in docs/reference/messages.md, and
+nothing else is.
+"""
 
 import ast
 import re

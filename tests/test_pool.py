@@ -65,7 +65,9 @@ def test_workers_end_when_the_reader_goes_away() -> None:
 
 
 def test_an_executor_carries_out_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `submit` of any executor: the same answers, but for the task that would kill its process."""
+    """With `submit` of any executor: the same answers, but for the task that would kill its
+    process.
+    """
     monkeypatch.syspath_prepend(str(Path(__file__).parent))
     tasks = [task for task in TASKS if "die" not in task]
     with ThreadPoolExecutor(2) as executor:

@@ -1,5 +1,5 @@
-"""tcp_tw_recycle's rule, held against what a genuine Linux 4.9.154 answered; and the rule for a live
-server.
+"""tcp_tw_recycle's rule, held against what a genuine Linux 4.9.154 answered; and the rule for a
+live server.
 """
 
 import json
@@ -30,7 +30,9 @@ seconds = st.integers(1_000_000, 2_000_000)
 
 # What the genuine kernel was asked beyond the rule itself.
 BEYOND_THE_RULE = {
-    "12-live-timewait": "the SYN meets a TIME_WAIT socket, which answers it: the emulation asks the kernel for one first",
+    "12-live-timewait": (
+        "the SYN meets a TIME_WAIT socket, which answers it: the emulation asks the kernel for one first"
+    ),
     "13-syncookies2": "answered by a SYN cookie, which comes before the check: the emulation does not check then",
     "16-recycle-off-after": "the sysctl was switched off: an arm's settings do not change under way",
     "16-metrics-flush": "the memory was flushed with ip tcp_metrics: nothing in a lab does that",

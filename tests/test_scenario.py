@@ -184,7 +184,9 @@ def test_an_unknown_scenario_is_answered_with_the_known_ones():
 
 
 def test_overrides_travel_as_values():
-    """What a job carries is what was parsed, after a turn through JSON; the control is spared unless it is named."""
+    """What a job carries is what was parsed, after a turn through JSON; the control is spared
+    unless it is named.
+    """
     parsed = Overrides.parse(["time_wait_s=2", "count=5", "loud=on", "client:tw_reuse=1"], [make()])
     carried = json.loads(json.dumps(parsed.as_dict()))
     assert Overrides.from_dict(carried) == parsed

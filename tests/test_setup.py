@@ -115,7 +115,7 @@ def test_a_set_up_for_tests_serves_the_labs_but_not_the_other_way_round(project:
     """`make test` after `make lab` adds what tests need; `make lab` after `make test` has nothing
     to do.
     """
-    for program in ("shellcheck", "chromium", "ab", "busybox", "wrk"):
+    for program in ("shellcheck", "chromium", "ab", "busybox", "tcptrace", "wrk"):
         (project.tools / program).symlink_to("/bin/true")
     project.set_up("lab")
     assert project.done() == EVERYTHING

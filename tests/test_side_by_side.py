@@ -53,41 +53,33 @@ def answers(monkeypatch: pytest.MonkeyPatch, told: list[tuple[int, Any]]) -> lis
 
 def test_events_bear_the_numbers_of_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     """And there is one end."""
-    told = [
-        (0, {"event": "start", "job": 0}),
-        (1, {"event": "arm", "job": 1, "result": {}}),
-        (0, {"event": "end"}),
-        (1, {"event": "end"}),
-    ]
-    seen = answers(monkeypatch, [*told, (0, pool.Ended(0)), (1, pool.Ended(0))])
+    given = [(0, {"event": "start", "job": 0}), (1, {"event": "arm", "job": 1, "result": {}})]
+    seen = answers(monkeypatch, [*given, (0, pool.Ended()), (1, pool.Ended())])
     assert [(event["event"], event.get("job")) for event in seen[:2]] == [("start", 0), ("arm", 3)]
     assert seen[-1] == {"event": "end"}
     assert sum(event["event"] == "end" for event in seen) == 1
 
 
 def test_a_driver_that_is_killed_costs_its_own_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those that were not done."""
-    seen = answers(
-        monkeypatch,
-        [
-            (1, {"event": "arm", "job": 0, "result": {}}),
-            (1, pool.Ended(-9)),
-            (0, {"event": "arm", "job": 1, "result": {}}),
-        ],
-    )
-    assert [event["job"] for event in seen if event["event"] == "failed"] == [3]
+    """Those that were not done have its error as their result."""
+    error = EngineError("the worker ended", slug="worker-ended-early").as_dict()
+    done = [(1, {"event": "arm", "job": 0, "result": {}}), (0, {"event": "arm", "job": 0, "result": {}})]
+    more = [(0, {"event": "arm", "job": 1, "result": {}}), (0, pool.Ended())]
+    seen = answers(monkeypatch, [*done, (1, pool.Ended(error)), *more])
+    assert [event["job"] for event in seen if event["event"] == "arm"] == [1, 0, 3, 2]
+    assert [event["job"] for event in seen if event.get("result") == {"error": error}] == [3]
 
 
 def test_what_this_machine_cannot_do_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As from an engine of one's own."""
+    """As from an engine in this process."""
     error = CapabilityError("no room", "make some", "no-space")
     with pytest.raises(CapabilityError) as caught:
-        answers(monkeypatch, [(0, {"event": "refused", "error": error.as_dict()})])
+        answers(monkeypatch, [(0, pool.Ended(error.as_dict()))])
     assert (caught.value.slug, caught.value.remedy) == ("no-space", "make some")
 
 
 def test_jobs_after_one_that_the_engine_did_not_survive_get_a_fresh_boot(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That one is recorded as failed, and nothing runs twice."""
+    """That one has the error as its result, and nothing runs twice."""
     batches: list[list[str]] = []
 
     class Guest:
@@ -105,17 +97,14 @@ def test_jobs_after_one_that_the_engine_did_not_survive_get_a_fresh_boot(monkeyp
 
     monkeypatch.setattr(side_by_side, "Guest", Guest)
     events: list[dict[str, Any]] = []
-    side_by_side.carry_out(
-        {"agent": "an.agent", "request": REQUEST, "folder": "/tmp", "log": "console-1.log", "limit_s": 1.0},
-        events.append,
-    )
+    task = {"agent": "an.agent", "request": REQUEST, "folder": "/tmp", "log": "console-1.log", "limit_s": 1.0}
+    side_by_side.carry_out(task, events.append)
     assert batches == [["a", "b", "c", "d"], ["c", "d"]]
-    assert [(event["event"], event.get("job")) for event in events] == [
-        ("arm", 0),
-        ("failed", 1),
-        ("arm", 2),
-        ("arm", 3),
-        ("end", None),
+    assert [(event["job"], event["result"].get("error", {}).get("slug")) for event in events] == [
+        (0, None),
+        (1, "guest-panicked"),
+        (2, None),
+        (3, None),
     ]
 
 

@@ -1,4 +1,6 @@
-"""The pages as a site: it builds, every link in it leads somewhere, and nothing comes from another host."""
+"""The pages as a site: it builds, every link in it leads somewhere, and nothing comes from another
+host.
+"""
 
 import re
 import subprocess
@@ -39,7 +41,9 @@ def test_nothing_is_fetched_from_another_host(site):
 
 
 def test_a_dead_link_is_found(tmp_path):
-    """The check can fail. (With --quiet it cannot: MkDocs 1.6 counts only the warnings that it prints.)"""
+    """The check can fail. (With --quiet it cannot: MkDocs 1.6 counts only the warnings that it
+    prints.)
+    """
     docs = tmp_path / "docs"
     docs.mkdir()
     (docs / "index.md").write_text("# A page\n\n[dead](nowhere.md)\n")

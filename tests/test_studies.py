@@ -11,7 +11,7 @@ from twlab import UsageError
 from twlab.report.html import page
 from twlab.report.studies import read
 from twlab.studies.ceiling.cases import Case
-from twlab.studies.sweep.table import Table
+from twlab.studies.sweep.table import SweepTable
 
 
 def put(path: Path, values) -> Path:
@@ -24,7 +24,7 @@ def sweep_in(folder: Path) -> Path:
     """A sweep as `twlab sweep` writes it: harmed where the late segment is older than TIME_WAIT,
     and in a third of the trials where it is as old.
     """
-    table = Table("stale-segment", 3, 1)
+    table = SweepTable("stale-segment", 3, 1)
     for length in ("1", "10"):
         for age in ("1", "5"):
             harmed = 3 if float(age) > float(length) else 1 if age == length else 0

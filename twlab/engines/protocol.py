@@ -12,8 +12,8 @@ Events are JSON objects, one a line; ``event`` says which:
             empty)
     end     the request has been carried out
 
-An engine adds two of its own: ``quiet``, no event for ``real_s`` seconds of real time, with a ``text``
-that says what the lab is doing; and ``notice``, a ``text`` for the user.
+An engine adds two of its own: ``quiet``, no event for ``real_s`` seconds of real time, with a
+``text`` that says what the lab is doing; and ``notice``, a ``text`` for the user.
 """
 
 from __future__ import annotations

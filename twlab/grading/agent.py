@@ -1,8 +1,8 @@
 """The agent that examines a student's scenario, in a lab kernel that runs nothing else, ever.
 
-The scenario is loaded only in a jail (`twlab.grading.jail`). In each arm the examiner reads from the
-kernel itself: the settings of every node, TCP segments and connections, sockets in TIME_WAIT. Its
-request is ``{"text": the file, "seed": ...}``. Its events:
+The scenario is loaded only in a jail (`twlab.grading.jail`). In each arm the examiner reads from
+the kernel itself: the settings of every node, TCP segments and connections, sockets in TIME_WAIT.
+Its request is ``{"text": the file, "seed": ...}``. Its events:
 
     begin        from here on the scenario is to blame if no ``end`` comes
     described    problem, scenario: {"name", "hypothesis", "topology", "arms": {arm: {"role",
@@ -12,9 +12,10 @@ request is ``{"text": the file, "seed": ...}``. Its events:
     end
 
 Evidence is ``{"differs": settings that the kernel does not have, "segments", "connections",
-"time_wait": numbers}``. ``ended`` means that the process did not finish; no further arm is run then.
-A ``placebo`` is a second run of a treatment that differs from the control only in its settings: the
-examiner sets the kernel back to what it was in the control, without the scenario's knowledge.
+"time_wait": numbers}``. ``ended`` means that the process did not finish; no further arm is run
+then. A ``placebo`` is a second run of a treatment that differs from the control only in its
+settings: the examiner sets the kernel back to what it was in the control, without the scenario's
+knowledge.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ class Ring:
     Args:
         full_up_to: bytes; frames up to this length are kept whole.
         bulk: bytes kept of longer ones.
-        size: bytes of the ring, a multiple of 256 KiB. A packet that comes while it is full is lost,
-            and counted.
+        size: bytes of the ring, a multiple of 256 KiB. A packet that comes while it is full is
+            lost, and counted.
 
     Attributes:
         lost: packets that found the ring full; complete once it is closed.

@@ -11,14 +11,42 @@ from twlab.observe import link, tunnels
 from twlab.observe.frames import Frames, number, rows
 from twlab.observe.packets import FORWARD, PARTIAL, SIX, STAMPED, SYN, Array, Packets, mixed
 
-_IP4 = np.dtype([("vihl", "u1"), ("tos", "u1"), ("length", ">u2"), ("id", ">u2"), ("part", ">u2"), ("ttl", "u1"),
-                 ("protocol", "u1"), ("sum", ">u2"), ("src", ">u4"), ("dst", ">u4")])  # fmt: skip
+_IP4 = np.dtype(
+    [
+        ("vihl", "u1"),
+        ("tos", "u1"),
+        ("length", ">u2"),
+        ("id", ">u2"),
+        ("part", ">u2"),
+        ("ttl", "u1"),
+        ("protocol", "u1"),
+        ("sum", ">u2"),
+        ("src", ">u4"),
+        ("dst", ">u4"),
+    ]
+)
 _IP6 = np.dtype(
     [("first", ">u4"), ("length", ">u2"), ("protocol", "u1"), ("ttl", "u1"), ("src", "V16"), ("dst", "V16")]
 )
-_TCP = np.dtype([("sport", ">u2"), ("dport", ">u2"), ("seq", ">u4"), ("ack", ">u4"), ("size", "u1"), ("flags", "u1"), ("win", ">u2"),
-                 ("sum", ">u2"), ("urgent", ">u2"), ("o20", ">u4"), ("o24", ">u4"), ("o28", ">u4"), ("o32", ">u4"),
-                 ("o36", "V3"), ("o39", "u1")])  # fmt: skip
+_TCP = np.dtype(
+    [
+        ("sport", ">u2"),
+        ("dport", ">u2"),
+        ("seq", ">u4"),
+        ("ack", ">u4"),
+        ("size", "u1"),
+        ("flags", "u1"),
+        ("win", ">u2"),
+        ("sum", ">u2"),
+        ("urgent", ">u2"),
+        ("o20", ">u4"),
+        ("o24", ">u4"),
+        ("o28", ">u4"),
+        ("o32", ">u4"),
+        ("o36", "V3"),
+        ("o39", "u1"),
+    ]
+)
 _TCP_PROTOCOL, _UDP = 6, 17
 _TUNNELS_4 = (4, 41, 47)
 _TUNNELS_6 = (0, 4, 41, 43, 44, 47, 51, 60, 135)
@@ -159,8 +187,11 @@ def _find(frames: Frames, tables: Tables) -> tuple[_Found, dict[int, int]]:
     if not len(rare) and not len(plain_six):
         return found, {}
     looked, sizes = _look(frames, np.sort(rare), at, kind, net, tables)
-    parts = [(found.frame, found.ip, found.tcp, found.six, found.net),
-             (plain_six, at[plain_six], at[plain_six] + 40, np.ones(len(plain_six), bool), net[plain_six]), looked]  # fmt: skip
+    parts = [
+        (found.frame, found.ip, found.tcp, found.six, found.net),
+        (plain_six, at[plain_six], at[plain_six] + 40, np.ones(len(plain_six), bool), net[plain_six]),
+        looked,
+    ]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     order = np.argsort(columns[0], kind="stable")
     return _Found(*(column[order] for column in columns)), sizes
@@ -308,9 +339,11 @@ def _keys(packets: Packets, net: Array) -> None:
     for column in (
         packets.seq.astype(np.uint64) << half | packets.ack,
         packets.tsval.astype(np.uint64) << half | packets.tsecr,
-        packets.ipid.astype(np.uint64) << np.uint64(48) | packets.flags.astype(np.uint64) << np.uint64(40)
-        | packets.ln.astype(np.uint64) << np.uint64(16) | packets.win,
-    ):  # fmt: skip
+        packets.ipid.astype(np.uint64) << np.uint64(48)
+        | packets.flags.astype(np.uint64) << np.uint64(40)
+        | packets.ln.astype(np.uint64) << np.uint64(16)
+        | packets.win,
+    ):
         same ^= column
         same *= np.uint64(0xD6E8FEB86659FD93)
         same ^= same >> half

@@ -86,9 +86,21 @@ def split(rows: Sorted) -> Incarnations:
     previous = np.where(first[start], UNKNOWN, np.arange(len(start)) - 1)
     size = len(start)
     pair = (size, 2)
-    made = Incarnations(of, start, stop, previous, np.full(size, UNKNOWN), np.full(pair, UNKNOWN), np.full(pair, UNKNOWN),
-                        np.full(pair, UNKNOWN), np.full(pair, UNKNOWN), np.full(size, UNKNOWN), np.zeros(size, np.int8), np.full(size, UNKNOWN),
-                        np.bincount(of * 2 + (rows.bits & 1), minlength=2 * size).reshape(pair))  # fmt: skip
+    made = Incarnations(
+        of,
+        start,
+        stop,
+        previous,
+        np.full(size, UNKNOWN),
+        np.full(pair, UNKNOWN),
+        np.full(pair, UNKNOWN),
+        np.full(pair, UNKNOWN),
+        np.full(pair, UNKNOWN),
+        np.full(size, UNKNOWN),
+        np.zeros(size, np.int8),
+        np.full(size, UNKNOWN),
+        np.bincount(of * 2 + (rows.bits & 1), minlength=2 * size).reshape(pair),
+    )
     at, pure = openers
     inc, side = of[at], (rows.bits[at] & 1).astype(np.int64)
     put_first(made.isn, (inc, side), rows.seq[at])

@@ -12,8 +12,13 @@ from twlab.observe.incarnations import UNKNOWN, Incarnations, Sorted
 from twlab.observe.packets import ACK, AGAIN, FIN, RST, SIX, STAMPED, STRAY, SYN, Array
 
 COPY, RETRANSMISSION, DELAYED, ANSWER, FOREIGN, UNDECIDED = KINDS = (
-    "copy", "retransmission", "delayed", "answer", "foreign", "undecided",
-)  # fmt: skip
+    "copy",
+    "retransmission",
+    "delayed",
+    "answer",
+    "foreign",
+    "undecided",
+)
 _ANSWER_NS = 1_000_000_000  # an answer comes within this time
 _TICK_NS = 2_000_000  # by then the clock of timestamps has moved
 _BACK = 24  # packets to look back for what a packet answers
@@ -251,7 +256,10 @@ class Judge:
         ):
             if self._is_part(row, past, other, seq, identity):
                 first = int(past.rows[other])
-                rule = f"a wire segment of an offloaded one: its range, timestamp, and the identification {identity} in its sequence"
+                rule = (
+                    "a wire segment of an offloaded one: its range, timestamp, and the identification "
+                    f"{identity} in its sequence"
+                )
                 return Verdict(COPY, rule, row, [first], old, int(rows.t[row] - rows.t[first]))
         used = np.nonzero(past.ipid == identity)[0] if identity and past.counting else np.zeros(0, np.int64)
         if not len(used):

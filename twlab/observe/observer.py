@@ -39,8 +39,16 @@ class Observer:
         sources: files that can be read again, to compare contents.
     """
 
-    def __init__(self, findings: Findings, tables: Tables, *, remember_s: float = 120.0, batch: int = 1 << 20,
-                 keep: int = 1 << 20, most_listed: int = 100_000):  # fmt: skip
+    def __init__(
+        self,
+        findings: Findings,
+        tables: Tables,
+        *,
+        remember_s: float = 120.0,
+        batch: int = 1 << 20,
+        keep: int = 1 << 20,
+        most_listed: int = 100_000,
+    ):
         self.findings, self._tables = findings, tables
         self._remember_ns, self._batch, self._keep, self._most = int(remember_s * 1e9), batch, keep, most_listed
         self._rows = Packets(batch + keep)
@@ -194,9 +202,23 @@ class Observer:
         row = verdict.row
         against = [self.frame(int(rows.n[other])) for other in verdict.against]
         self.findings.late.append(
-            Late(verdict.kind, verdict.rule, self.frame(int(rows.n[row])), against, self._flow(rows, row), late_s, age_s, exposure.met,
-                 exposure.harmed, exposure.why, exposure.in_window, _words(rows, row), int(rows.key[row]), contents)
-        )  # fmt: skip
+            Late(
+                verdict.kind,
+                verdict.rule,
+                self.frame(int(rows.n[row])),
+                against,
+                self._flow(rows, row),
+                late_s,
+                age_s,
+                exposure.met,
+                exposure.harmed,
+                exposure.why,
+                exposure.in_window,
+                _words(rows, row),
+                int(rows.key[row]),
+                contents,
+            )
+        )
 
     def frame(self, number: int) -> Frame:
         """The file and the number there of a frame, counted from 0 over all files."""
@@ -232,9 +254,12 @@ class Observer:
         finished = (ending == BY_FIN) | (ending == ONE_SIDE)
         known = finished & (closer >= 0) & (closer < 2) & (opener >= 0)
         for name, which in (
-            ("client", known & (closer == opener)), ("server", known & (closer == 1 - opener)), ("both", finished & (closer == 2)),
-            ("unknown", finished & ~known & (closer != 2)), ("reset", ending == BY_RST),
-        ):  # fmt: skip
+            ("client", known & (closer == opener)),
+            ("server", known & (closer == 1 - opener)),
+            ("both", finished & (closer == 2)),
+            ("unknown", finished & ~known & (closer != 2)),
+            ("reset", ending == BY_RST),
+        ):
             found.closes[name] += int(which.sum())
         found.open += int((made.closed_at[over] < 0).sum())
         seconds, counts = np.unique(rows.t[made.closed_at[over[finished]]] // 10**9, return_counts=True)

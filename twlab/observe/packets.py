@@ -26,7 +26,7 @@ FIELDS = {
     "n": np.int64,  # number of the frame, counted from 0 over all files
     "off": np.int64,  # where the frame's bytes begin in the decompressed file
     "key": np.uint64,  # hash of the four-tuple and the virtual network, the same for both directions
-    "same": np.uint64,  # hash of all that makes two packets copies of one: four-tuple, numbers, timestamps, identification
+    "same": np.uint64,  # hash of what copies share: four-tuple, numbers, timestamps, identification
     "src": np.uint32,
     "dst": np.uint32,
     "seq": np.uint32,

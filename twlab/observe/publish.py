@@ -42,17 +42,24 @@ def aggregate(found: Findings) -> dict[str, Any]:
         "one_way": found.one_way,
         "closes": {name: found.closes[name] for name in _CLOSES},
         "late": {
-            name: {"lateness_s": kind.lateness.as_dict(), "age_s": kind.age.as_dict(), "before_close": kind.before_close,
-                   "undated": kind.undated}
+            name: {
+                "lateness_s": kind.lateness.as_dict(),
+                "age_s": kind.age.as_dict(),
+                "before_close": kind.before_close,
+                "undated": kind.undated,
+            }
             for name, kind in found.kinds.items()
         },
         "reuse": {
-            "gap_s": found.reuse.gaps.as_dict(), "tw_reuse_gap_s": found.reuse.signed.as_dict(), "after_reset": found.reuse.after_reset,
+            "gap_s": found.reuse.gaps.as_dict(),
+            "tw_reuse_gap_s": found.reuse.signed.as_dict(),
+            "after_reset": found.reuse.after_reset,
         },
         "time_wait": {
-            f"{length_s:g}": {name: getattr(row, name) for name in _ROW} for length_s, row in sorted(found.table.items(), reverse=True)
+            f"{length_s:g}": {name: getattr(row, name) for name in _ROW}
+            for length_s, row in sorted(found.table.items(), reverse=True)
         },
-    }  # fmt: skip
+    }
 
 
 def merge(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:

@@ -58,8 +58,16 @@ def in_order(paths: Sequence[str]) -> list[str]:
     return sorted(paths, key=first_time)
 
 
-def observe(paths: Sequence[str], *, title: str = "", lengths_s: Sequence[float] = LENGTHS_S, remember_s: float = 120.0,
-            batch: int = 1 << 20, keep: int = 1 << 20, progress: Callable[[int], None] | None = None) -> Findings:  # fmt: skip
+def observe(
+    paths: Sequence[str],
+    *,
+    title: str = "",
+    lengths_s: Sequence[float] = LENGTHS_S,
+    remember_s: float = 120.0,
+    batch: int = 1 << 20,
+    keep: int = 1 << 20,
+    progress: Callable[[int], None] | None = None,
+) -> Findings:
     """Read captures as one, in the order of their first frames.
 
     Args:
@@ -85,8 +93,14 @@ def observe(paths: Sequence[str], *, title: str = "", lengths_s: Sequence[float]
     return found
 
 
-def _read(path: str, found: Findings, tables: headers.Tables, observer: Observer, places: dict[tuple[Interface, int], int],
-          progress: Callable[[int], None] | None) -> None:  # fmt: skip
+def _read(
+    path: str,
+    found: Findings,
+    tables: headers.Tables,
+    observer: Observer,
+    places: dict[tuple[Interface, int], int],
+    progress: Callable[[int], None] | None,
+) -> None:
     stream = Stream(path)
     base, reader = found.frames, None
     observer.current = stream.name

@@ -12,19 +12,47 @@ from twlab.observe.publish import aggregate
 from twlab.observe.text import notes, pairs, summary
 
 SCHEMA = 1
-_COLUMNS = ("capture", "file", "frame", "kind", "source", "source_port", "destination", "destination_port", "segment", "late_s", "age_s",
-            "met", "harmed", "why", "in_window", "contents", "rule", "against")  # fmt: skip
+_COLUMNS = (
+    "capture",
+    "file",
+    "frame",
+    "kind",
+    "source",
+    "source_port",
+    "destination",
+    "destination_port",
+    "segment",
+    "late_s",
+    "age_s",
+    "met",
+    "harmed",
+    "why",
+    "in_window",
+    "contents",
+    "rule",
+    "against",
+)
 
 
 def as_dict(found: Sequence[Findings], command: str) -> dict[str, Any]:
-    """All findings as one JSON object; docs/guides/observe.md describes it. ``rows`` is the table that a
-    report shows.
+    """All findings as one JSON object; docs/guides/observe.md describes it. ``rows`` is the table
+    that a report shows.
     """
     rows = []
     for one in found:
         for length_s, row in sorted(one.table.items(), reverse=True):
-            rows.append({"capture": one.title, "time_wait_s": length_s, "exposed": row.exposed, "met": row.met, "harmed": row.harmed,
-                         "in_window": row.in_window, "refused": row.refused, "watched": row.watched})  # fmt: skip
+            rows.append(
+                {
+                    "capture": one.title,
+                    "time_wait_s": length_s,
+                    "exposed": row.exposed,
+                    "met": row.met,
+                    "harmed": row.harmed,
+                    "in_window": row.in_window,
+                    "refused": row.refused,
+                    "watched": row.watched,
+                }
+            )
     return {
         "schema": SCHEMA,
         "kind": "observe",
@@ -44,32 +72,56 @@ def _one(found: Findings) -> dict[str, Any]:
         "begin_s": found.begin_ns / 1e9,
         "end_s": found.end_ns / 1e9,
         "not_read": {
-            "cut": found.counts["cut"], "malformed": found.counts["malformed"], "fragments": found.counts["fragment"],
-            "bad_times": found.bad_times, "links": {str(link): count for link, count in sorted(found.links.items())},
+            "cut": found.counts["cut"],
+            "malformed": found.counts["malformed"],
+            "fragments": found.counts["fragment"],
+            "bad_times": found.bad_times,
+            "links": {str(link): count for link, count in sorted(found.links.items())},
         },
         "clock_ran_back_s": found.back_s,
         "forgotten": found.forgotten,
         "pairs": [
-            {"client": client, "server": server, "port": port, "reuses": int(count), "tw_reuse": int(signed), "soonest_s": least}
-            for (client, server, port), (count, signed, least) in sorted(found.reuse.pairs.items(), key=lambda item: -item[1][0])
+            {
+                "client": client,
+                "server": server,
+                "port": port,
+                "reuses": int(count),
+                "tw_reuse": int(signed),
+                "soonest_s": least,
+            }
+            for (client, server, port), (count, signed, least) in sorted(
+                found.reuse.pairs.items(), key=lambda item: -item[1][0]
+            )
         ],
         "figures": figures,
         "late": [late_as_dict(late) for late in found.late],
         "unlisted": found.unlisted,
         "lines": [*notes(found), *summary(figures), "", *pairs(found, 10)],
-    }  # fmt: skip
+    }
 
 
 def late_as_dict(late: Late) -> dict[str, Any]:
     """One late packet with its evidence."""
     source, sport, destination, dport = late.flow
     return {
-        "kind": late.kind, "rule": late.rule, "file": late.frame.file, "frame": late.frame.number,
+        "kind": late.kind,
+        "rule": late.rule,
+        "file": late.frame.file,
+        "frame": late.frame.number,
         "against": [{"file": frame.file, "frame": frame.number} for frame in late.against],
-        "source": source, "source_port": sport, "destination": destination, "destination_port": dport, "segment": late.what,
-        "late_s": late.late_s, "age_s": late.age_s, "met": late.met, "harmed": late.harmed, "why": late.why,
-        "in_window": late.in_window, "contents": late.contents,
-    }  # fmt: skip
+        "source": source,
+        "source_port": sport,
+        "destination": destination,
+        "destination_port": dport,
+        "segment": late.what,
+        "late_s": late.late_s,
+        "age_s": late.age_s,
+        "met": late.met,
+        "harmed": late.harmed,
+        "why": late.why,
+        "in_window": late.in_window,
+        "contents": late.contents,
+    }
 
 
 def as_csv(found: Sequence[Findings]) -> str:

@@ -49,14 +49,23 @@ def bound(count: int) -> str:
 def summary(values: dict[str, Any]) -> Iterator[str]:
     """The lines about aggregate figures, see `twlab.observe.publish`."""
     captures = f"{values['captures']} captures, " if values["captures"] != 1 else ""
-    yield f"watched      {captures}{seconds(values['watched_s'])}, {values['frames']:,} frames, {values['packets']:,} of them TCP"
+    yield (
+        f"watched      {captures}{seconds(values['watched_s'])}, {values['frames']:,} frames, "
+        f"{values['packets']:,} of them TCP"
+    )
     if values["duplicates"]:
         yield f"             {values['duplicates']:,} further sightings of packets by the capture were left out"
     if values["clock_ran_back"]:
-        yield f"             the clock ran back {values['clock_ran_back']:,} times by over 1 ms: packets stand in the order of the file"
+        yield (
+            f"             the clock ran back {values['clock_ran_back']:,} times by over 1 ms: packets stand "
+            "in the order of the file"
+        )
     closes = values["closes"]
     by_fin = sum(count for who, count in closes.items() if who != "reset")
-    yield f"connections  {values['connections']:,}, of which {values['opened']:,} were opened in view, {values['open']:,} left open"
+    yield (
+        f"connections  {values['connections']:,}, of which {values['opened']:,} were opened in view, "
+        f"{values['open']:,} left open"
+    )
     if values["one_way"]:
         yield f"             of {values['one_way']:,} only one direction was seen"
     first = ", ".join(
@@ -69,7 +78,10 @@ def summary(values: dict[str, Any]) -> Iterator[str]:
         )
         if closes[who]
     )
-    yield f"closed       {by_fin:,} by FIN{f' (first: {first})' if first else ''}, {closes['reset']:,} by RST, which leaves no TIME_WAIT"
+    yield (
+        f"closed       {by_fin:,} by FIN{f' (first: {first})' if first else ''}, {closes['reset']:,} by RST, "
+        "which leaves no TIME_WAIT"
+    )
     yield ""
     yield from _classes(values, by_fin)
     yield ""
@@ -79,7 +91,10 @@ def summary(values: dict[str, Any]) -> Iterator[str]:
     yield ""
     yield "not to be known from one capture:"
     yield from (f"  - {what}" for what in _CANNOT)
-    yield f"  - what came later than the capture goes on after a close; packets were remembered for {seconds(values['remembered_s'])}"
+    yield (
+        "  - what came later than the capture goes on after a close; packets were remembered for "
+        f"{seconds(values['remembered_s'])}"
+    )
 
 
 def _classes(values: dict[str, Any], closes: int) -> Iterator[str]:
@@ -117,12 +132,21 @@ def _classes(values: dict[str, Any], closes: int) -> Iterator[str]:
 def _reuse(values: dict[str, Any]) -> Iterator[str]:
     gap, signed, reset = values["reuse"]["gap_s"], values["reuse"]["tw_reuse_gap_s"], values["reuse"]["after_reset"]
     if not gap["n"]:
-        yield f"reuse        no four-tuple was used again after a close by FIN{f'; {reset:,} after a RST' if reset else ''}"
+        yield (
+            "reuse        no four-tuple was used again after a close by "
+            f"FIN{f'; {reset:,} after a RST' if reset else ''}"
+        )
         return
-    yield (f"reuse        {gap['n']:,} four-tuples were used again after a close: after {seconds(gap['min'])} at the soonest, "
-           f"median {seconds(gap['p50'])}, 99 % {seconds(gap['p99'])}")  # fmt: skip
+    yield (
+        f"reuse        {gap['n']:,} four-tuples were used again after a close: after {seconds(gap['min'])} at "
+        "the soonest, "
+        f"median {seconds(gap['p50'])}, 99 % {seconds(gap['p99'])}"
+    )
     if signed["n"]:
-        yield f"             {signed['n']:,} with the numbers of tcp_tw_reuse, after {seconds(signed['min'])} at the soonest"
+        yield (
+            f"             {signed['n']:,} with the numbers of tcp_tw_reuse, after {seconds(signed['min'])} "
+            "at the soonest"
+        )
     else:
         yield "             none with the numbers of tcp_tw_reuse (last number + 65,537)"
     if reset:
@@ -151,14 +175,20 @@ def _table(values: dict[str, Any]) -> Iterator[str]:
     yield from columns(
         ["TIME_WAIT", "exposed", "met", "harmed", "would be in window", "closes watched for it", ""], rows
     )
-    yield "exposed: copies and delayed segments later than it. met: the next connection was open. harmed: it took the segment."
+    yield (
+        "exposed: copies and delayed segments later than it. met: the next connection was open. harmed: it "
+        "took the segment."
+    )
     yield "would be in window: of a connection opened at its end, by Linux's clock of initial sequence numbers."
 
 
 def notes(found: Findings) -> Iterator[str]:
     """What of the captures was not read, and why."""
-    for name, words in (("cut", "frames were cut before the TCP header's window"), ("malformed", "TCP packets have lengths that do not fit"),
-                        ("fragment", "fragments have no TCP header")):  # fmt: skip
+    for name, words in (
+        ("cut", "frames were cut before the TCP header's window"),
+        ("malformed", "TCP packets have lengths that do not fit"),
+        ("fragment", "fragments have no TCP header"),
+    ):
         if found.counts[name]:
             yield f"not read     {found.counts[name]:,} {words}"
     for link, count in sorted(found.links.items()):
@@ -174,8 +204,10 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
     lines = [head, *rows]
     widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
     for line in lines:
-        cells = [cell.ljust(width) if at in (0, len(head) - 1) and (at == 0 or not head[-1]) else cell.rjust(width)
-                 for at, (cell, width) in enumerate(zip(line, widths, strict=True))]  # fmt: skip
+        cells = [
+            cell.ljust(width) if at in (0, len(head) - 1) and (at == 0 or not head[-1]) else cell.rjust(width)
+            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ]
         yield "  ".join(cells).rstrip()
 
 
@@ -184,8 +216,10 @@ def pairs(found: Findings, most: int) -> Iterator[str]:
     listed = sorted(found.reuse.pairs.items(), key=lambda item: -item[1][0])
     if not listed:
         return
-    rows = [[f"{client} > {server}:{port}", f"{count:,.0f}", f"{signed:,.0f}", seconds(least)]
-            for (client, server, port), (count, signed, least) in listed[:most]]  # fmt: skip
+    rows = [
+        [f"{client} > {server}:{port}", f"{count:,.0f}", f"{signed:,.0f}", seconds(least)]
+        for (client, server, port), (count, signed, least) in listed[:most]
+    ]
     yield from columns(["reuse by", "n", "tw_reuse", "soonest"], rows)
     if len(listed) > most:
         yield f"and {len(listed) - most:,} more pairs"
@@ -210,7 +244,9 @@ def _one(late: Late, several: bool) -> Iterator[str]:
     where = f"{late.frame.file} " if several else ""
     when = f"{seconds(late.late_s)} after the close" if late.late_s is not None else "close not seen, or still open"
     age = f", {seconds(late.age_s)} old" if late.age_s is not None else ""
-    yield f"{where}#{late.frame.number}  {late.kind}  {source}:{sport} > {destination}:{dport}  {late.what}  {when}{age}"
+    yield (
+        f"{where}#{late.frame.number}  {late.kind}  {source}:{sport} > {destination}:{dport}  {late.what}  {when}{age}"
+    )
     beside = f" (beside {', '.join(f'#{frame.number}' for frame in late.against)})" if late.against else ""
     yield f"    {late.rule}{beside}"
     if late.met:

@@ -32,13 +32,13 @@ from twlab.ports import WIDEST_PORTS, PortChoice
 
 __all__ = ["BUCKETS", "POOL", "TIMES", "TUPLE_BYTES", "Answer", "Demand", "Plan", "Way", "make"]
 SCHEMA = 1
-# Kernel memory of a closed connection: a TIME_WAIT socket and the two entries that hold its port, in
-# Linux 6.12, as `twlab alternatives` reads it.
+# Kernel memory of a closed connection: a TIME_WAIT socket and the two entries that hold its port,
+# in Linux 6.12, as `twlab alternatives` reads it.
 TUPLE_BYTES = 528
 RECYCLE_S = 0.7  # 3.5 x the least retransmission timeout
 # Past half of the range connect() passes over all ports of one parity, all taken, before it tries
-# the other. Processor time for each port passed over: docs/findings/ceiling.md, 2.7 ms for 14,116 (Linux
-# 6.18).
+# the other. Processor time for each port passed over: docs/findings/ceiling.md, 2.7 ms for 14,116
+# (Linux 6.18).
 HALF, PASS_S = 0.5, 0.19e-6
 
 _TIME_WAIT = ("stale-data", "stale-data-unrelated-isn", "assassination", "lost-last-ack", "port-exhaustion")

@@ -137,8 +137,8 @@ def _carry_out(order: Order, engine: Engine, waiting: list[_Job], listener: Call
 
 
 def _parts(order: Order, engine: Engine, waiting: Sequence[_Job]) -> list[list[int]]:
-    """How the jobs are dealt to boots side by side; empty: all in one. By the order alone, whichever
-    processors this machine has.
+    """How the jobs are dealt to boots side by side; empty: all in one. By the order alone,
+    whichever processors this machine has.
     """
     if engine.name != "guest" or order.boots == 0 or len(waiting) < side_by_side.FEWEST_ARMS:
         return []

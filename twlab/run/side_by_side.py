@@ -62,7 +62,8 @@ def run(
         parts: the numbers of the jobs in each.
         folder: the only place that the guests can write to.
         limit_s: real seconds for one job.
-        on_event: called with each event, ``job`` being the number in `request`; one ``end`` at last.
+        on_event: called with each event, ``job`` being the number in `request`; one ``end`` at
+            last.
         boots: how many may run at a time. It changes no result.
 
     Raises:

@@ -82,8 +82,8 @@ class Prompt:
             try:
                 loop.wait_until(lambda: answered)
             except KeyboardInterrupt:
-                # The child has been interrupted too. It answers with an empty line, unless it had sent
-                # one a moment before.
+                # The child has been interrupted too. It answers with an empty line, unless it had
+                # sent one a moment before.
                 interrupted = True
             except Exception as error:
                 self.print_above(f"{type(error).__name__}: {error}")

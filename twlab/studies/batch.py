@@ -16,8 +16,8 @@ ArmOutcome = dict[str, Any]  # observed, ok, mismatches, kernel, error
 def parts(count: int) -> list[range]:
     """The numbers of `count` arms, a range for each boot.
 
-    What an arm observes may depend on the arms before it in its boot. So the parts depend on nothing
-    but the arms: neither on how many boots run side by side, nor on what is done already.
+    What an arm observes may depend on the arms before it in its boot. So the parts depend on
+    nothing but the arms: neither on how many boots run side by side, nor on what is done already.
     """
     return [range(first, min(first + ARMS_A_BOOT, count)) for first in range(0, count, ARMS_A_BOOT)]
 

@@ -250,8 +250,8 @@ def built_kernel() -> Path:
 
 
 def clock_of(program: Path) -> int | None:
-    """Address of the virtual clock in a lab kernel, see `twlab.engines.guest.liveness`; None where its
-    build has not noted it.
+    """Address of the virtual clock in a lab kernel, see `twlab.engines.guest.liveness`; None where
+    its build has not noted it.
     """
     from twlab.engines.kernel import Kernel
 

@@ -25,7 +25,9 @@ STORM_S = (
     3.0  # processor time of the kernel alone at one instant; nothing that Linux does by itself takes a tenth of it
 )
 SPIN_S = 4.0  # processor time of kernel and processes at one instant, without an event
-STILL_NS = 500_000_000  # of virtual time within which it counts as one instant: each look at the clock moves it on by some hundred ns
+# Of virtual time within which it counts as one instant: each reading of the clock moves it on by
+# some hundred ns.
+STILL_NS = 500_000_000
 _IDLE = 0.05  # share of a core below which nothing runs
 _ALONE = 0.02  # share of the processor time below which no process of the guest has run
 
@@ -108,16 +110,20 @@ class StandstillWatch:
         spent = now - self._since
         if spent.own_s >= STORM_S and spent.processes_s <= _ALONE * spent.own_s:
             return EngineError(
-                "the guest storms: its kernel computes without end at one instant of virtual time, and no process in it gets to run; "
+                "the guest storms: its kernel computes without end at one instant of virtual time, and no "
+                "process in it gets to run; "
                 "segments answer each other for ever",
                 "see the last step; a least time between answers ends an ACK storm: invalid_ratelimit_ms of 1 or more",
                 "guest-storms",
             )
         if within_steps and spent.own_s + spent.processes_s >= SPIN_S:
             return EngineError(
-                f"the guest spins: {spent.own_s + spent.processes_s:.0f} s of processor time at one instant of virtual time, which stands "
-                "still while a process in it computes or polls, or while segments that cross the wire answer each other for ever",
-                "wait with lab.sleep() or lab.wait_until(), which let virtual time go on; a least time between answers ends an ACK storm: "
+                f"the guest spins: {spent.own_s + spent.processes_s:.0f} s of processor time at one instant of "
+                "virtual time, which stands "
+                "still while a process in it computes or polls, or while segments that cross the wire answer "
+                "each other for ever",
+                "wait with lab.sleep() or lab.wait_until(), which let virtual time go on; a least time between "
+                "answers ends an ACK storm: "
                 "invalid_ratelimit_ms of 1 or more",
                 "guest-spins",
             )

@@ -201,8 +201,8 @@ def _start(sandboxed: bool, command: list[str], orders: dict[str, Any], output: 
             stdout=output,
             stderr=output,
             pass_fds=[theirs.fileno(), *([terminal] if terminal >= 0 else [])],
-            # Ctrl-C is for the caller, who ends the guest; and a kernel that panics signals its whole
-            # process group.
+            # Ctrl-C is for the caller, who ends the guest; and a kernel that panics signals its
+            # whole process group.
             start_new_session=True,
             env={**environment, "LC_ALL": "C", "TMPDIR": "/dev/shm", "PYTHONPATH": str(paths.IMPORT_FROM)},
         )

@@ -13,7 +13,10 @@ from functools import cache
 from pathlib import Path
 
 BY_SECCOMP = "seccomp=auto"  # tries it, and traces where the machine does not allow it
-FELL_BACK = "this machine allows the lab kernel no seccomp filters, so it runs under ptrace, which costs a third more processor time"
+FELL_BACK = (
+    "this machine allows the lab kernel no seccomp filters, so it runs under ptrace, which costs a "
+    "third more processor time"
+)
 _TRIED = "Checking that seccomp filters can be installed..."
 
 

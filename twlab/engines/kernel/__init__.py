@@ -9,8 +9,8 @@ project's configuration and changes.
     store    where built kernels are kept, and which one is used
     info     what a built kernel is
 
-`docs/reference/lab-kernel.md` says what is changed and why it is still Linux. The configuration and the
-changes are GPL-2.0-only, as the kernel is.
+`docs/reference/lab-kernel.md` says what is changed and why it is still Linux. The configuration and
+the changes are GPL-2.0-only, as the kernel is.
 """
 
 from twlab.engines.kernel.build import build

@@ -170,7 +170,8 @@ def _configuration(place: Path, mirror: str, suite: str) -> Path:
 def _cannot(series: str, reason: str) -> CapabilityError:
     suites = f" (Debian's suite {SUITES[series][0]})" if series in SUITES else ""
     remedy = (
-        f"fetch the package linux-source-{series}{suites} on a machine that can, with: apt-get download linux-source-{series}; "
+        f"fetch the package linux-source-{series}{suites} on a machine that can, with: apt-get download "
+        f"linux-source-{series}; "
         f"bring the file here; then: twlab kernel build --source linux-source-{series}_*.deb"
     )
     return CapabilityError(f"the source of Linux {series} cannot be fetched: {reason}", remedy, "no-kernel-source")

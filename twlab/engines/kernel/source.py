@@ -90,7 +90,8 @@ def extract(package: Path, folder: Path) -> Path:
         CapabilityError: it holds none, or is damaged, or this machine lacks dpkg-deb
             (``broken-source``, ``no-space``).
     """
-    command = 'dpkg-deb --fsys-tarfile "$1" | tar --extract --no-same-owner --strip-components=3 --directory="$2" --file=- ./usr/src'
+    unpack = "tar --extract --no-same-owner --strip-components=3"
+    command = f'dpkg-deb --fsys-tarfile "$1" | {unpack} --directory="$2" --file=- ./usr/src'
     finished = subprocess.run(["sh", "-c", command, "sh", package, folder], capture_output=True, text=True, check=False)
     if found := sorted(folder.glob("linux-source-*.tar.*")):
         return found[0]

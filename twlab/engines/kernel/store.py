@@ -101,7 +101,10 @@ def select(wanted: str) -> Kernel:
     else:
         kernel = Kernel(Path(wanted).absolute())
         if not (kernel.path.is_file() and os.access(kernel.path, os.X_OK)):
-            remedy = "give a series, as in --kernel 7.3, or the path of a lab kernel; twlab kernel list shows those there are"
+            remedy = (
+                "give a series, as in --kernel 7.3, or the path of a lab kernel; twlab kernel list shows "
+                "those there are"
+            )
             raise UsageError(f"{wanted} is neither a series of Linux nor a program", remedy, "bad-kernel")
     os.environ[VARIABLE] = str(kernel.path)
     return kernel
