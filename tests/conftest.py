@@ -80,7 +80,7 @@ def run_in_sandbox(function: Callable[..., Any], *arguments: Any, user: str = ""
     )
     file = inspect.getsourcefile(function)
     script = _CALL.format(
-        path=[str(ROOT), str(Path(str(file)).parent)],
+        path=[str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "support"), str(Path(str(file)).parent)],
         module=function.__module__,
         file=file,
         function=function.__name__,

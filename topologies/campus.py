@@ -24,8 +24,14 @@ from twlab.network import Endpoint, Gateway, Proxy, Topology, WireNode, bounded,
 
 class Campus(Topology):
     def build(self, clients: int = 1, servers: int = 1, sources: int = 1, mtu: int = 1500) -> None:
-        """clients: behind each gateway, 1 to 32. servers: 1 to 64. sources: addresses that the
-        proxy connects from, 1 to 200. mtu: of all links, in bytes (1280 to 65535)."""
+        """Build the network.
+
+        Args:
+            clients: behind each gateway, 1 to 32.
+            servers: 1 to 64.
+            sources: addresses that the proxy connects from, 1 to 200.
+            mtu: of all links, in bytes (1280 to 65535).
+        """
         bounded("mtu", mtu, 1280, 65535)
         bounded("sources", sources, 1, 200)
         client_names = numbered("client", "c", 2 * bounded("clients", clients, 1, 32))

@@ -22,9 +22,15 @@ class Nat(Topology):
     def build(
         self, clients: int = 1, servers: int = 1, ports: str = "", random_fully: int = 0, mtu: int = 1500
     ) -> None:
-        """clients: 1 to 64. servers: 1 to 64. ports: that the gateway translates to, e.g.
-        40000-40127. random_fully: 1 has it choose them at random. mtu: of all links, in bytes (1280
-        to 65535)."""
+        """Build the network.
+
+        Args:
+            clients: 1 to 64.
+            servers: 1 to 64.
+            ports: the ports that the gateway translates to, e.g. 40000-40127.
+            random_fully: 1 has the gateway choose them at random.
+            mtu: of all links, in bytes (1280 to 65535).
+        """
         bounded("mtu", mtu, 1280, 65535)
         client_names = numbered("client", "c", bounded("clients", clients, 1, 64))
         server_names = numbered("server", "s", bounded("servers", servers, 1, 64))

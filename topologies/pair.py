@@ -16,7 +16,11 @@ from twlab.network import Endpoint, Topology, WireNode, bounded
 
 class Pair(Topology):
     def build(self, mtu: int = 1500) -> None:
-        """mtu: of all links, in bytes (1280 to 65535)."""
+        """Build the network.
+
+        Args:
+            mtu: of all links, in bytes (1280 to 65535).
+        """
         bounded("mtu", mtu, 1280, 65535)
         self.addHost("client", cls=Endpoint)
         self.addHost("wire", cls=WireNode)

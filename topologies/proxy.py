@@ -20,8 +20,14 @@ from twlab.network import Endpoint, Proxy, Topology, WireNode, bounded, numbered
 
 class ProxyAndOrigins(Topology):
     def build(self, clients: int = 1, servers: int = 1, sources: int = 1, mtu: int = 1500) -> None:
-        """clients: 1 to 64. servers: 1 to 64. sources: addresses that the proxy connects from, 1 to
-        200. mtu: of all links, in bytes (1280 to 65535)."""
+        """Build the network.
+
+        Args:
+            clients: 1 to 64.
+            servers: 1 to 64.
+            sources: addresses that the proxy connects from, 1 to 200.
+            mtu: of all links, in bytes (1280 to 65535).
+        """
         bounded("mtu", mtu, 1280, 65535)
         bounded("sources", sources, 1, 200)
         client_names = numbered("client", "c", bounded("clients", clients, 1, 64))

@@ -22,7 +22,12 @@ from twlab.network import Balancer, Endpoint, Topology, VirtualServer, WireNode,
 
 class Vip(Topology):
     def build(self, servers: int = 2, mtu: int = 1500) -> None:
-        """servers: 2 to 64. mtu: of all links, in bytes (1280 to 65535)."""
+        """Build the network.
+
+        Args:
+            servers: 2 to 64.
+            mtu: of all links, in bytes (1280 to 65535).
+        """
         bounded("mtu", mtu, 1280, 65535)
         bounded("servers", servers, 2, 64)
         virtual = ("10.9.0.1", "fd00:0:9::1")

@@ -1,7 +1,7 @@
-"""twlab: experiments on TCP's TIME_WAIT, on real Linux TCP stacks. These names are the whole public
-interface.
+"""Experiments on TCP's TIME_WAIT, on real Linux TCP stacks.
 
-Importing this needs no root and loads none of mininet, scapy, pyroute2.
+The names in this package are the whole public interface. Importing it needs no root, and loads
+none of mininet, scapy and pyroute2.
 """
 
 from twlab.errors import CapabilityError, EngineError, LabError, ScenarioError, UsageError

@@ -23,11 +23,12 @@ def load_scenarios() -> dict[str, Scenario]:
 
 
 def find_scenario(name: str) -> Scenario:
-    """The scenario called `name`, or the one in the file of that path (``lab/mine.py``, or
-    ``lab/mine.py:second-claim``).
+    """Return the scenario called `name`, or the one in the file of that path.
+
+    A path is ``lab/mine.py`` for the first scenario of the file, or ``lab/mine.py:second-claim``.
 
     Raises:
-        UsageError: nothing of that name (``no-such-scenario``), or a file that holds no scenario
+        UsageError: there is no scenario of that name (``no-such-scenario``), or a file that holds no scenario
             (``broken-scenario-file``).
     """
     path, _, wanted = name.partition(":")

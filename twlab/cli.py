@@ -1,4 +1,7 @@
-"""The command line: names the commands, and turns every error into one message and an exit status."""
+"""The command line: names the commands and reports errors.
+
+Every error becomes one message on standard error and an exit status.
+"""
 
 from __future__ import annotations
 
@@ -63,8 +66,9 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 
 
 class _Stop(Exception):  # noqa: N818
-    """Ctrl-C in a command: the parser takes every KeyboardInterrupt for its own, and would say
-    nothing.
+    """Ctrl-C in a command.
+
+    The parser takes every KeyboardInterrupt for its own, and would print nothing.
     """
 
 
@@ -110,7 +114,10 @@ def help_(
 
 
 def main() -> None:
-    """Entry point: every error becomes one message and an exit status, never a traceback."""
+    """Run the command line and exit with its status.
+
+    Every error becomes one message and an exit status, never a traceback.
+    """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     status = _status_of(_carry_out)
     streams.discard()
@@ -128,7 +135,7 @@ def _carry_out() -> int:
 
 
 def _status_of(work: Callable[[], int]) -> int:
-    """Return the exit status of `work`; what it raises has been said."""
+    """Return the exit status of `work`, and print the error that it raises."""
     try:
         return work()
     except LabError as error:

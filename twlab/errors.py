@@ -40,7 +40,10 @@ class LabError(Exception):
         return f"{text}\n  remedy: {self.remedy}" if self.remedy else text
 
     def as_dict(self) -> dict[str, str]:
-        """Return slug, message, remedy and kind (the name of the class), as a result keeps them."""
+        """Return slug, message, remedy and kind, as a result keeps them.
+
+        The kind is the name of the class.
+        """
         return {"slug": self.slug, "message": self.message, "remedy": self.remedy, "kind": type(self).__name__}
 
     def __reduce__(self) -> tuple[type[LabError], tuple[str, str, str]]:
@@ -64,7 +67,7 @@ class ScenarioError(LabError):
 
 
 class EngineError(LabError):
-    """The engine failed: the lab's processes died, hung, or sent something else than a result."""
+    """The engine failed: the lab's processes died, hung, or sent no valid result."""
 
 
 NOTHING_KEPT = "nothing is kept"
@@ -84,9 +87,9 @@ class Interrupted(KeyboardInterrupt):
 
 
 def did_you_mean(wrong: str, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'stale-data'?`` for the name of `known` closest to `wrong`.
+    """Return the question whether the closest name of `known` was meant.
 
-    Empty where none is close.
+    For example ``; did you mean 'stale-data'?``; empty if no name is close to `wrong`.
     """
     others = [name for name in known if name != wrong]
     for text in (wrong, wrong.lower()):

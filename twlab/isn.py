@@ -3,8 +3,8 @@
 A connection starts at hash(four-tuple, boot secret) + the real-time clock in units of 64 ns
 (net/core/secure_seq.c; the form is RFC 6528's). For one four-tuple the hash is always the same, so
 the starts of two of its connections differ by the time between them: 15,625,000 a second, once
-around the 32-bit space in 274.88 s. Whoever sends faster than that overtakes the clock, and a later
-connection starts inside what the earlier one has sent.
+around the 32-bit space in 274.88 s. A sender that is faster than that overtakes the clock, and a
+later connection starts inside what the earlier one has sent.
 """
 
 from __future__ import annotations
@@ -30,14 +30,18 @@ def reaches_at_s(start: int, start_at_s: float, seq: int) -> float:
 
 
 def starts_at(start: int, after_s: float) -> int:
-    """Where a connection of the same four-tuple starts that begins `after_s` seconds after one that
-    started at `start`.
+    """Return where the next connection of the same four-tuple starts.
+
+    Args:
+        start: initial sequence number of the earlier connection.
+        after_s: seconds from its beginning to the next one's.
     """
     return advance(start, round(after_s * PER_SECOND))
 
 
 def chance_in_window(window: int) -> float:
-    """The probability that a stray segment's sequence number, unrelated to the connection's, falls
-    in a window of `window` bytes.
+    """Return the probability that a stray sequence number falls in a window.
+
+    It is unrelated to the numbers of the connection; `window` is in bytes.
     """
     return window / 2**32

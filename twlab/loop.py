@@ -22,12 +22,18 @@ from typing import Any
 
 
 def monotonic_s() -> float:
-    """Seconds on the clock that timers use: virtual time in the lab kernel, real time on the host."""
+    """Seconds on the clock that timers use.
+
+    Virtual time in the lab kernel, real time on the host.
+    """
     return time.monotonic()
 
 
 def wall_s() -> float:
-    """Seconds since 1970 by the clock that pcapng files and Linux's initial sequence numbers use."""
+    """Seconds since 1970, by the real-time clock.
+
+    Files in pcapng and Linux's initial sequence numbers use it.
+    """
     return time.time()
 
 
@@ -51,7 +57,7 @@ class Timer:
 
 
 class Loop:
-    """Readiness of file descriptors and timers, served while a verb of the scenario waits.
+    """Serves file descriptors and timers while a verb of the scenario waits.
 
     Time here is `now_s`, seconds since the loop was made.
     """
@@ -68,8 +74,9 @@ class Loop:
         return monotonic_s() - self._epoch_s
 
     def call_at(self, at_s: float, call: Callable[[], object]) -> Timer:
-        """Call `call()` once `now_s` has reached `at_s`. Calls due at the same time run in the
-        order they were asked for.
+        """Call `call()` once `now_s` has reached `at_s`.
+
+        Calls due at the same time run in the order in which they were made.
         """
         timer = Timer(at_s, call)
         heapq.heappush(self._timers, (at_s, next(self._order), timer))
@@ -82,8 +89,9 @@ class Loop:
     def watch(
         self, fd: Any, readable: Callable[[], object] | None = None, writable: Callable[[], object] | None = None
     ) -> None:
-        """Call `readable()` or `writable()` whenever `fd` is; replaces what was asked for `fd`
-        before. Neither: forget `fd`.
+        """Call `readable()` or `writable()` whenever `fd` is.
+
+        The calls replace those of an earlier `watch` of `fd`. Without either, forget `fd`.
         """
         events = (selectors.EVENT_READ if readable else 0) | (selectors.EVENT_WRITE if writable else 0)
         known = fd in self._selector.get_map()
@@ -96,15 +104,20 @@ class Loop:
             self._selector.register(fd, events, (readable, writable))
 
     def forget(self, fd: Any) -> None:
-        """Stop watching `fd`; harmless when it is not watched. Call it before closing `fd`."""
+        """Stop watching `fd`, before it is closed.
+
+        It does nothing if `fd` is not watched.
+        """
         self.watch(fd)
 
     def turn(self, until_s: float | None = None) -> float:
-        """Serve what is ready and due; if nothing is, sleep until something is, but not past
-        `until_s` (None: for ever).
+        """Serve what is ready and due, after a sleep until something is.
+
+        Args:
+            until_s: the end of the sleep at the latest; None: no end.
 
         Returns:
-            The time up to which what was due has been served.
+            The time up to which all that was due has been served.
         """
         now = self.now_s
         timer_s = self._next_timer_s()
@@ -126,8 +139,10 @@ class Loop:
         return now
 
     def wait_until(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
-        """Serve until `condition()` is true; False when `timeout_s` passed first (None: wait for
-        ever).
+        """Serve until `condition()` is true; return whether it was.
+
+        Args:
+            timeout_s: the longest wait; None: no limit.
         """
         now_s = self.now_s
         deadline_s = None if timeout_s is None else now_s + timeout_s
@@ -138,8 +153,9 @@ class Loop:
         return True
 
     def sleep_until(self, at_s: float) -> float:
-        """Serve until `now_s` has reached `at_s`; everything due by then has been served when it
-        returns, with the time it is then.
+        """Serve until `now_s` has reached `at_s`; return the time then.
+
+        Everything due by `at_s` has been served when it returns.
         """
         while (now_s := self.turn(at_s)) < at_s:
             pass

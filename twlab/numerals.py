@@ -15,15 +15,21 @@ _MOST_DIGITS = 4000  # Python refuses to read more than 4300
 
 
 def whole(text: str) -> int:
-    """Return the whole number that `text` is. Raises ValueError: it is none."""
+    """Return the whole number that `text` stands for.
+
+    Raises:
+        ValueError: `text` is not a whole number.
+    """
     if not _WHOLE.fullmatch(text) or len(text) > _MOST_DIGITS:
         raise ValueError(f"{text[:40]!r} is no whole number of digits 0 to 9")
     return int(text)
 
 
 def real(text: str) -> float:
-    """Return the number that `text` is, with a decimal point or without. Raises ValueError: it is
-    none.
+    """Return the number that `text` stands for, with a decimal point or without.
+
+    Raises:
+        ValueError: `text` is not a number.
     """
     if not _REAL.fullmatch(text):
         raise ValueError(f"{text[:40]!r} is no number of digits 0 to 9")

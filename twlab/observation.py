@@ -17,8 +17,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """A predicted fact that may lie anywhere from `low` to `high`, both included; None leaves that
-    side open.
+    """A predicted number from `low` to `high`, both included.
+
+    None leaves that side open.
     """
 
     low: float | None = None
@@ -56,8 +57,9 @@ def about(value: float, relative: float = 0.01) -> Range:
 
 
 class Observation(Mapping[str, Any]):
-    """Named facts, in the order given. Facts are JSON values; in a prediction they may be a
-    `Range`.
+    """Named facts, in the order given.
+
+    A fact is a JSON value; in a prediction it may be a `Range`.
     """
 
     def __init__(self, **facts: Any):
@@ -84,8 +86,9 @@ class Observation(Mapping[str, Any]):
         return {name: {"low": v.low, "high": v.high} if isinstance(v, Range) else v for name, v in self._facts.items()}
 
     def mismatches(self, observed: Mapping[str, Any]) -> list[str]:
-        """Which of these predicted facts `observed` does not bear out, each in words; empty when
-        all hold.
+        """Return, in words, each predicted fact that differs from `observed`.
+
+        The list is empty if all predictions hold. Facts without a prediction are ignored.
         """
         return [
             f"{name}: predicted {plain(wanted)}, observed {plain(observed[name]) if name in observed else 'nothing'}"

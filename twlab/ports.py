@@ -1,4 +1,4 @@
-"""Local ports: the range that Linux has, how a connection gets one, and how many are found."""
+"""Local ports: Linux's range, how a connection gets one, how many are found."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ LINUX_SUSTAINS_PER_S = (452.6, 457.2)
 
 
 class PortChoice(StrEnum):
-    """How the local port of a connection is chosen, which decides what an application sees when
-    there is none left.
+    """How the local port of a connection is chosen.
+
+    The choice decides which call fails, and with which error, when no port is left.
 
     CONNECT    connect() alone; the kernel chooses, for this destination: EADDRNOTAVAIL from connect
     BIND       bind(address, 0), then connect(); the kernel chooses before it knows the destination:

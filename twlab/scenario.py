@@ -117,8 +117,9 @@ class Scenario:
     sizes: tuple[str, ...] = ()
 
     def chosen(self, wanted: Sequence[str]) -> list[str]:
-        """The arms that `wanted` names, each by its own name or by its role, in the scenario's
-        order; all where nothing is named.
+        """Return the arms that `wanted` names, in the scenario's order.
+
+        An arm is named by its own name or by its role. Without a name, all are chosen.
 
         Raises:
             UsageError: no arm has that name or role (``no-such-arm``).
@@ -137,8 +138,9 @@ class Scenario:
         return [arm for arm in self.arms if arm in names or not wanted]
 
     def settings_for(self, arm: str, node: str, overrides: Settings | None = None) -> Settings:
-        """The settings of `node` in `arm`: base, then the arm's, then the arm's for this node, then
-        `overrides`.
+        """Return the settings of `node` in `arm`.
+
+        The later wins: base, the arm's, the arm's for this node, `overrides`.
         """
         chosen = self.arms[arm]
         settings = chosen.settings.over(self.base)
@@ -147,23 +149,26 @@ class Scenario:
         return overrides.over(settings) if overrides else settings
 
     def topology_in(self, arm: str = "control", given: Mapping[str, Any] | None = None) -> str:
-        """The topology of `arm`, the arguments of its steps filled in, where `given` overrides the
-        arm's own.
+        """Return the topology of `arm`, with the arguments of its steps filled in.
+
+        `given` overrides the arm's own arguments.
         """
         return self.topology.format(**{**self.parameters, **self.arms[arm].given, **(given or {})})
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Arguments that the steps take beside the lab, with their defaults: settable with
-        ``--set`` like settings.
+        """Arguments that the steps take beside the lab, with their defaults.
+
+        ``--set`` changes them, like settings.
         """
         return {
             name: p.default for name, p in inspect.signature(self.steps).parameters.items() if p.kind is p.KEYWORD_ONLY
         }
 
     def as_dict(self) -> dict[str, Any]:
-        """Return what ``twlab explain --json`` prints: the claim, the network, and each arm with
-        its prediction.
+        """Return what ``twlab explain --json`` prints.
+
+        That is the claim, the network, and each arm with its prediction.
         """
         return {
             "scenario": self.name,
@@ -185,7 +190,10 @@ class Scenario:
         }
 
     def given_in(self, arm: str, overrides: Overrides) -> dict[str, Any]:
-        """Return the arguments of the steps in `arm`: defaults, the arm's own, then `overrides`."""
+        """Return the arguments of the steps in `arm`.
+
+        The later wins: defaults, the arm's own, `overrides`.
+        """
         return {**self.parameters, **self.arms[arm].given, **overrides.given}
 
     def resized(self, arm: str, overrides: Overrides) -> dict[str, Any]:
@@ -202,10 +210,10 @@ class Scenario:
         }
 
     def prediction(self, arm: str, overrides: Overrides | None = None) -> Observation | None:
-        """Return what `arm` is predicted to show, or None where its size has no prediction.
+        """Return the prediction of `arm`, or None if its size has no prediction.
 
-        A setting that is no size leaves the prediction as it is: whether it still holds is then the
-        question.
+        A setting that is not a size leaves the prediction unchanged: the run shows whether it still
+        holds.
         """
         if not overrides or not self.resized(arm, overrides):
             return self.arms[arm].expect
@@ -216,8 +224,9 @@ class Scenario:
 
     @property
     def digest(self) -> str:
-        """Of the file that it stands in: what was found with one text of it is not mixed with what
-        is found with another.
+        """The digest of the scenario's file, 12 hexadecimal digits; empty without a file.
+
+        It keeps results of one version of the file apart from those of another.
         """
         file = inspect.getsourcefile(self.steps)
         return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
@@ -234,7 +243,9 @@ def scenario(
     predict: Predict | None = None,
     sizes: Iterable[str] = (),
 ) -> Callable[[Callable[..., Observation]], Scenario]:
-    """Make a `Scenario` of the function below: its name, its docstring's claim, and its steps.
+    """Make a `Scenario` of the function below.
+
+    The function gives the name, the claim (the first paragraph of its docstring), and the steps.
 
     Args:
         topology: name and options, e.g. ``proxy`` or ``nat,clients=2``; ``nat,clients={clients}``
@@ -246,8 +257,8 @@ def scenario(
         base: settings that all arms share.
         reads: the sources.
         predict: what an arm shows with another size than its own: called with the arm's name, a
-            function from a node's name to its settings, and the arguments of the steps; None where
-            it cannot be said, or it is another claim then.
+            function from a node's name to its settings, and the arguments of the steps; None if no
+            prediction is possible, or the claim becomes another one.
         sizes: settings that are a size here, e.g. ``time_wait_s`` where what is predicted is a
             number of connections.
 

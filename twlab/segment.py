@@ -1,7 +1,7 @@
-"""The segment: one TCP segment as it crossed the wire, and the arithmetic of its numbers. Pure.
+"""A TCP segment as it crossed the wire, and the arithmetic of its numbers. Pure.
 
 Sequence numbers, acknowledgement numbers and timestamps all live on a circle of 2^32 (RFC 9293
-section 3.4, RFC 7323 section 5.2): what is "before" what is a question of the shorter way round.
+section 3.4, RFC 7323 section 5.2). The shorter way round decides which of two is "before".
 `advance`, `distance` and `before` serve all three.
 """
 
@@ -31,15 +31,17 @@ def advance(number: int, by: int) -> int:
 
 
 def distance(a: int, b: int) -> int:
-    """Steps from `a` to `b`, the shorter way round: -2^31 up to 2^31 - 1; negative when `b` lies
-    before `a`.
+    """Return the steps from `a` to `b`, the shorter way round.
+
+    From -2^31 up to 2^31 - 1; negative if `b` lies before `a`.
     """
     return (b - a + _HALF) % _CIRCLE - _HALF
 
 
 def before(a: int, b: int) -> bool:
-    """Whether `a` is earlier than `b`, as Linux's before() has it. Of two numbers exactly 2^31
-    apart, each is before the other.
+    """Return whether `a` is earlier than `b`, as Linux's before() does.
+
+    Of two numbers exactly 2^31 apart, each is before the other.
     """
     return distance(b, a) < 0
 
@@ -137,7 +139,10 @@ class Segment:
 
     @property
     def span(self) -> int:
-        """Sequence numbers it occupies: payload, and one each for SYN and FIN (RFC 9293's SEG.LEN)."""
+        """The count of sequence numbers that it occupies: RFC 9293's SEG.LEN.
+
+        That is the payload, and one each for SYN and FIN.
+        """
         return self.length + ("S" in self.flags) + ("F" in self.flags)
 
     @property
@@ -166,8 +171,9 @@ class Segment:
 
 
 def parse(packet: bytes, at_s: float) -> Segment | None:
-    """Read an IPv4 or IPv6 packet; None when it is not a TCP segment, or not the whole of one (a
-    fragment, cut short).
+    """Read an IPv4 or IPv6 packet; return None if it is not a whole TCP segment.
+
+    A fragment, or a packet that is cut short, is not whole.
     """
     try:
         if packet[0] >> 4 == 4:
@@ -223,7 +229,9 @@ def parse(packet: bytes, at_s: float) -> Segment | None:
 
 
 class Match:
-    """Which segments are meant: a predicate that can be read. Joined with ``&``; made by `match`.
+    """A predicate on segments, with words for the transcript.
+
+    `match` makes it; ``&`` joins two.
 
     Attributes:
         words: what it matches, for the transcript.
@@ -326,8 +334,9 @@ def match(
 
 
 def without_timestamp(segment: Segment) -> Segment:
-    """The same segment with NOPs in place of its timestamp option, as a middlebox does it that
-    strips the option.
+    """Return the segment with NOPs in place of its timestamp option.
+
+    A middlebox that strips the option does the same.
     """
     packet = bytearray(segment.raw)
     start = segment.header + 20
@@ -339,8 +348,9 @@ def without_timestamp(segment: Segment) -> Segment:
 
 
 def renumbered(segment: Segment, *, seq: int, ack: int) -> Segment:
-    """The same segment with other numbers, taken modulo 2^32, and right checksums; all else, the
-    timestamp too, is as it was.
+    """Return the segment with other numbers, modulo 2^32, and right checksums.
+
+    All else, the timestamp too, stays.
     """
     packet = bytearray(segment.raw)
     pack_into("!II", packet, segment.header + 4, seq % _CIRCLE, ack % _CIRCLE)
@@ -371,8 +381,9 @@ def with_checksums(packet: bytes) -> bytes:
 
 
 def _checksum(data: bytes) -> bytes:
-    """RFC 1071's checksum. The one's complement sum of 16-bit words is the whole number modulo 2^16
-    - 1.
+    """RFC 1071's checksum.
+
+    The one's complement sum of 16-bit words is the whole number modulo 2^16 - 1.
     """
     padded = data + b"\0" if len(data) % 2 else data
     return (-int.from_bytes(padded, "big") % 0xFFFF).to_bytes(2, "big")

@@ -153,8 +153,9 @@ def no_such_setting(name: str, arguments: Iterable[str] = ()) -> UsageError:
 
 @cache
 def _kinds() -> dict[str, type]:
-    """Setting to the type of its values. Once: to evaluate the annotations takes longer than all
-    else here.
+    """Map each setting to the type of its values.
+
+    It is done once: to evaluate the annotations takes longer than all else here.
     """
     return {name: get_args(hint)[0] for name, hint in get_type_hints(Settings).items()}
 

@@ -1,1 +1,4 @@
-"""The commands of the command line, a group a module. `twlab.cli` gives them their names."""
+"""The commands of the command line, one group in each module.
+
+`twlab.cli` gives them their names.
+"""

@@ -1,4 +1,4 @@
-"""alternatives"""
+"""The command `twlab alternatives`."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ def alternatives(
     as_json_: Annotated[bool, typer.Option("--json", help="Print alternatives.json.")] = False,
     scheduler: SCHEDULER = "",
 ) -> None:
-    """Measure every way out of running out of ports: what it sustains, which scenarios do harm.
+    """Measure every way out of running out of ports.
 
-    All runs are in lab kernels. Interrupted, the same command goes on where it was. Exit status: 0
-    all that this machine can do is measured, as planned; 1 a row is not.
+    The table says what each way sustains, and which scenarios do harm under it. All runs are in
+    lab kernels. After an interrupt, the same command goes on where it was. Exit status: 0 all that
+    this machine can do is measured, as planned; 1 a row is not.
     """
     from twlab.studies.alternatives.measure import AlternativesTable, chosen
     from twlab.studies.progress import lab_kernel

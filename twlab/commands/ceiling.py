@@ -1,4 +1,4 @@
-"""ceiling"""
+"""The command `twlab ceiling`."""
 
 from __future__ import annotations
 
@@ -39,13 +39,12 @@ def ceiling(
     as_json: Annotated[bool, typer.Option("--json", help="Print ceiling.json.")] = False,
     scheduler: SCHEDULER = "",
 ) -> None:
-    """How many connections a second: measure the ceiling that ports and TIME_WAIT put on a proxy,
-    in lab kernels.
+    """Measure how many connections a second ports and TIME_WAIT allow a proxy.
 
-    Without --time-wait and --ports, the whole table: TIME_WAIT of 60, 30, 15 and 10 s with 28,232,
+    It runs in lab kernels. Without --time-wait and --ports, the whole table: TIME_WAIT of 60, 30, 15 and 10 s with 28,232,
     32,768 and 64,512 ports, several destinations, and the other end closing first. 60 s are
     measured twice: as Linux's own constant, which ends up to 2 s late, and kept to the tick.
-    Interrupted, the same command goes on where it was.
+    After an interrupt, the same command goes on where it was.
     """
     from twlab.studies.ceiling.fill import CeilingTable
     from twlab.studies.progress import lab_kernel

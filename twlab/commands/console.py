@@ -1,4 +1,4 @@
-"""What all commands share: where they print, how they complain, how a name becomes a scenario."""
+"""What all commands share: consoles, options, and the look-up of scenarios."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from twlab.scenario import Scenario
 
 _PIPED = (
     None if sys.stdout and sys.stdout.isatty() else 160
-)  # columns of a table where nobody says how wide the paper is
+)  # columns of a table outside a terminal, where no width is known
 out = Console(highlight=False, soft_wrap=True, width=_PIPED)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
@@ -38,17 +38,16 @@ KernelOption = Annotated[
 
 
 def complain(text: str) -> None:
-    """Tell the user of an error, on standard error."""
+    """Print an error on standard error."""
     err.print(f"[bold red]twlab:[/bold red] {escape(text)}")
 
 
 @contextmanager
 def paged() -> Iterator[None]:
-    """Show what the block prints on `out` by the user's pager, where it is longer than the
-    terminal; in a pipe it is printed as it is.
+    """Show what the block prints on `out` in the user's pager.
 
-    At a terminal, paragraphs are wrapped to its width; there is no escape sequence in what goes
-    into a pipe.
+    A text that fits the terminal is printed without the pager. At a terminal, paragraphs are
+    wrapped to its width. In a pipe the text is printed as it is, without escape sequences.
     """
     if not out.is_terminal:
         yield
@@ -67,7 +66,10 @@ def paged() -> Iterator[None]:
 
 
 def own_command() -> str:
-    """Return the command line as a result keeps it: without where it ran (``--scheduler``)."""
+    """Return the command line as a result keeps it.
+
+    ``--scheduler`` is left out: it says where the command ran, and changes no result.
+    """
     words = ["twlab"]
     given = iter(sys.argv[1:])
     for word in given:
@@ -79,6 +81,6 @@ def own_command() -> str:
 
 
 def find(name: str) -> tuple[str, Scenario]:
-    """The scenario that `name` names, and the name by which a lab kernel finds it."""
+    """Return the name by which a lab kernel finds a scenario, and the scenario."""
     source = str(Path(name).resolve()) if name.partition(":")[0].endswith(".py") else name
     return source, find_scenario(source)

@@ -1,4 +1,4 @@
-"""diagnose"""
+"""The command `twlab diagnose`."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def diagnose(
         Path, typer.Option("--out", metavar="DIR", help="Where --show-me makes its runs' folders.")
     ] = Path("runs"),
 ) -> None:
-    """Say what holds this machine's ports, or another's: is it TIME_WAIT?
+    """Say what holds the ports of this machine, or of another: TIME_WAIT or not.
 
     Reads only: nothing is changed or sent, and no kernel module is loaded. Root is not needed. Exit
-    status: 0 diagnosed, whatever was found; 2 wrong usage, or a text that cannot be read; 130
+    status: 0 diagnosed, with any result; 2 wrong usage, or a text that cannot be read; 130
     interrupted.
     """
     if collect:
@@ -109,9 +109,9 @@ def _diagnosis(texts: list[str], every_s: float) -> Diagnosis:
 
 
 def _show(made: Diagnosis, engine: str, out_dir: Path, as_json: bool) -> None:
-    """Run what shows the findings, in the lab.
+    """Run the scenarios that show the findings.
 
-    Those of this machine's settings that the scenario leaves open are set.
+    This machine's settings apply where the scenario leaves them open.
     """
     from twlab.commands.console import find
     from twlab.commands.progress import Progress

@@ -1,4 +1,4 @@
-"""doctor"""
+"""The command `twlab doctor`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from twlab.commands.console import out
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False) -> None:
-    """What this machine can do, each line with its remedy. Exit status 3 if neither engine can run."""
+    """Check what this machine can do, and name a remedy for each lack.
+
+    Exit status: 3 if neither engine can run.
+    """
     from dataclasses import asdict
 
     from twlab.doctor.checks import examine, usable_engines

@@ -1,4 +1,4 @@
-"""grade"""
+"""The command `twlab grade`."""
 
 from __future__ import annotations
 
@@ -42,11 +42,11 @@ def grade(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     scheduler: SCHEDULER = "",
 ) -> None:
-    """Grade one submission or a class: what students claim is checked in the lab kernel, each with
-    his own numbers.
+    """Grade one submission, or the submissions of a class.
 
-    Exit status: 0 everything was checked, whatever the grades; 1 a question could not be; 2 wrong
-    usage; 3 this machine cannot; 130 interrupted.
+    The lab kernel checks what each student claims, with that student's own numbers. Exit status: 0
+    everything was checked, with any grades; 1 a question could not be checked; 2 wrong usage; 3
+    this machine cannot; 130 interrupted.
     """
     from twlab.grading.assignment import load_assignment
     from twlab.grading.sheet import sheet as sheet_for
@@ -65,7 +65,7 @@ def grade(
     if submissions is None:
         typer.echo(
             sheet_for(asked, sheet).encode(errors="replace"), nl=False
-        )  # TOML is UTF-8, whatever the terminal is
+        )  # TOML is UTF-8; a terminal may have another encoding
         return
     found = read_submissions(submissions, [question.id for question in asked.questions if question.kind == "scenario"])
     book = _graded(asked, found, file, jobs, scheduler)

@@ -1,4 +1,4 @@
-"""kernel build, kernel list, kernel info, kernel boot"""
+"""The commands `twlab kernel build`, `kernel list`, `kernel info` and `kernel boot`."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ def kernel_build(
         typer.Option(metavar="SERIES", help="Which of Debian's kernels: 7.3, 7.2, 6.12, 6.1. Default: the newest."),
     ] = None,
 ) -> None:
-    """Build the lab kernel: user-mode Linux with TIME_WAIT's length and tcp_tw_recycle as sysctls.
-    A second build is a look-up.
+    """Build the lab kernel: user-mode Linux with sysctls for TIME_WAIT.
 
-    A source package that the machine does not have is fetched with apt, and changes nothing of the
-    machine's own sources and packages.
+    The sysctls set the length of TIME_WAIT, and tcp_tw_recycle. A kernel that has been built is
+    looked up, not built again. apt fetches a source package that the machine lacks; the machine's
+    own sources and packages stay as they are.
     """
     from twlab.commands.progress import bar
     from twlab.engines import kernel
@@ -46,8 +46,9 @@ def kernel_build(
 
 @kernel_app.command("list", epilog="Example: twlab kernel list")
 def kernel_list(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False) -> None:
-    """The lab kernels that are built, and those that could be. The one marked is used where no
-    other is named.
+    """List the lab kernels that are built, and those that could be.
+
+    The marked one is used where no other is named.
     """
     from twlab.engines import kernel
 
@@ -69,7 +70,7 @@ def kernel_list(as_json: Annotated[bool, typer.Option("--json", help="Print one 
 def kernel_info(
     kernel: KernelOption = "", as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False
 ) -> None:
-    """What the lab kernel is: version, changes, sysctls, options, size, where from."""
+    """Describe the lab kernel: version, changes, sysctls, options, size, origin."""
     from twlab.engines import kernel as kernels
     from twlab.engines import use_kernel
 
@@ -87,7 +88,7 @@ def kernel_info(
 
 @kernel_app.command("boot", epilog="Example: twlab kernel boot")
 def kernel_boot(kernel: KernelOption = "") -> None:
-    """A shell inside the lab kernel, in real time, to look around in."""
+    """Open a shell inside the lab kernel, in real time."""
     from twlab.engines import use_kernel
     from twlab.engines.guest.boot_shell import shell
 

@@ -1,4 +1,4 @@
-"""new"""
+"""The command `twlab new`."""
 
 from __future__ import annotations
 

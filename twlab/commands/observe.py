@@ -1,4 +1,4 @@
-"""observe"""
+"""The command `twlab observe`."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def observe(
     ] = None,
     merge: Annotated[bool, typer.Option("--merge", help="Add up files that --publish wrote.")] = False,
 ) -> None:
-    """Find late segments of closed connections in captures: how late, what they met, what a shorter
-    TIME_WAIT would let through.
+    """Find late segments of closed connections in captures.
 
+    Printed are how late they were, what they met, and what a shorter TIME_WAIT would let through.
     Exit status: 0 all was read; 1 a file could not be read to its end, and what was read is shown;
     2 nothing could be read.
     """
@@ -95,7 +95,10 @@ def _check(captures: Sequence[str], export: Path | None) -> None:
 
 
 def _captures(names: Sequence[str]) -> list[tuple[str, list[str]]]:
-    """Titles and files: all captures that are named are one, each arm of a run is one by itself."""
+    """Return titles and files of the observations.
+
+    All captures that are named make one observation. Each arm of a run makes one by itself.
+    """
     from twlab.results.result import FILE, read_result
 
     files: list[str] = []

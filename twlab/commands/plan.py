@@ -1,4 +1,4 @@
-"""plan"""
+"""The command `twlab plan`."""
 
 from __future__ import annotations
 
@@ -76,10 +76,10 @@ def plan(
     file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the plan as an HTML page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Ports needed and left, what each way out would sustain, what can still go wrong with it, and
-    advice. Nothing is run.
+    """Compute the ports needed and left, and compare the ways out.
 
-    Three answers: the rate suffices, is at the edge (between what is sustained for certain and the
+    For each way out: what it would sustain, and what can still go wrong; then advice. No lab runs.
+    There are three answers: the rate suffices, is at the edge (between what is sustained for certain and the
     ceiling in theory), or does not suffice.
     """
     given: dict[str, Any] = dict(locals())

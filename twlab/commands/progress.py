@@ -1,4 +1,4 @@
-"""What is happening, on standard error: a live display on a terminal, plain lines elsewhere."""
+"""Progress on standard error: a live display on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -18,8 +18,10 @@ from twlab import loop
 
 
 def is_live(console: Console) -> bool:
-    """Whether lines may be written over: on a terminal that can, and that is not a log of
-    continuous integration.
+    """Return whether lines on `console` may be written over.
+
+    The console is a terminal that can move its cursor, and ``CI`` is not set: a log of continuous
+    integration keeps each line.
     """
     return console.is_terminal and not console.is_dumb_terminal and "CI" not in os.environ
 
@@ -106,7 +108,7 @@ class Progress:
             self._console.print(f"{where}  {event['at_s']:8.3f} s  {event['text']}", markup=False)
 
     def _quiet(self, event: dict[str, Any]) -> None:
-        """The lab has been silent for long."""
+        """Report that the lab has been silent for long."""
         step = f", in the step: {self._step}" if self._step else ""
         text = f"{self._where}  nothing for {event['real_s']:g} s of real time: {event['text']}{step}"
         self._console.print(
@@ -118,7 +120,7 @@ class Progress:
         self._at_s, self._packets, self._time_wait = 0.0, 0, 0
 
     def _picture(self) -> RenderableType:
-        """The display as it is now: the real seconds go on without an event."""
+        """Return the display as it is now. The real seconds go on without an event."""
         self._spinner.update(
             text=Text.assemble((self._where, "bold"), f"  {self._step}", overflow="ellipsis", no_wrap=True)
         )
@@ -139,8 +141,9 @@ class Progress:
 
 @contextmanager
 def bar(console: Console, title: str) -> Iterator[Callable[[float, str], None]]:
-    """A progress bar with an estimate. Yields a function that takes the share done (0 to 1) and
-    what is being done.
+    """Show a progress bar with an estimate of the time left.
+
+    Yields a function that takes the share done (0 to 1) and what is being done.
     """
     if not is_live(console):
         last = ""

@@ -1,4 +1,4 @@
-"""show, report"""
+"""The commands `twlab show` and `twlab report`."""
 
 from __future__ import annotations
 
@@ -39,8 +39,9 @@ def show(
         ),
     ] = False,
 ) -> None:
-    """Runs again: their verdicts, and the ladder of each arm. Nothing is run. Without a name, the
-    newest run.
+    """Show finished runs: their verdicts, and the ladder of each arm.
+
+    No lab runs. Without a name, the newest run is shown.
     """
     from twlab.report.text.show import found, lines, shown_arms
 
@@ -69,10 +70,9 @@ def report(
     out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")] = Path("report.html"),
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,
 ) -> None:
-    """Make one HTML file over runs and sweeps: verdicts, ladders, plots, maps. It needs no network
-    to be read.
+    """Make one HTML file over runs and sweeps: verdicts, ladders, plots, maps.
 
-    Exit status: 0 all runs are in it; 1 some could not be read, and the report names them; 2 none
+    Reading it needs no network. Exit status: 0 all runs are in it; 1 some could not be read, and the report names them; 2 none
     could be read.
     """
     from twlab.report.html import page

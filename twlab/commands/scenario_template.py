@@ -1,4 +1,7 @@
-"""A scenario file to begin with: it runs as it is, and says at each place what to change."""
+"""The scenario file that `twlab new` writes.
+
+It runs as it is, and says at each place what to change.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,9 @@ def {function}(lab: Lab) -> Observation:
 
 
 def write(name: str, topology: str) -> Path:
-    """Write ``NAME.py``, a scenario on `topology`; its path. A file that is there stays as it is.
+    """Write ``NAME.py``, a scenario on `topology`, and return its path.
+
+    An existing file stays as it is.
 
     Args:
         name: small letters and digits, joined by ``-`` or ``_``; a folder may stand before it, and
@@ -122,8 +127,9 @@ def write(name: str, topology: str) -> Path:
 
 
 def _ends(text: str, topology: Topology) -> tuple[str, str]:
-    """Who connects, and to whom: a server, and the endpoint nearest to it, with routers alone
-    between them, a wire among these.
+    """Return the endpoint that connects, and the server it connects to.
+
+    It is the endpoint nearest to the server. Only routers are between them, one of them a wire.
     """
     kinds = {name: topology.nodeInfo(name)["cls"] for name in topology.nodes()}
     endpoints = [name for name, kind in kinds.items() if kind.role == "endpoint"]

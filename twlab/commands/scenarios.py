@@ -1,4 +1,4 @@
-"""list, explain, run"""
+"""The commands `twlab list`, `twlab explain` and `twlab run`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from twlab.settings import describe
 
 
 def list_scenarios(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False) -> None:
-    """What there is to run: every scenario with its claim."""
+    """List every scenario with its claim."""
     scenarios = load_scenarios().values()
     if as_json:
         listed = [
@@ -50,11 +50,10 @@ def explain(
     name: Annotated[str, typer.Argument(help="A scenario, or the path of a file that holds one.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """A scenario as a page: claim, network, arms and what each is predicted to show. Nothing is
-    run.
+    """Print a scenario as a page: claim, network, arms and predictions.
 
-    At a terminal its lines are as wide as that, and a page that is longer than it is shown by your
-    pager.
+    No lab runs. At a terminal, lines are as wide as the terminal, and your pager shows a page that
+    is longer than the screen.
     """
     s = find_scenario(name)
     if as_json:
@@ -173,8 +172,9 @@ def run(
 
 
 def _repeat(order: Order, engine: Engine, times: int, as_json: bool) -> None:
-    """Run `order` `times` times, and print how often each verdict came. Exits with 1 unless all
-    were SUPPORTED.
+    """Run `order` `times` times, and print how often each verdict came.
+
+    Exits with 1 unless all were SUPPORTED.
     """
     with bar(err, f"{times} times") as advance:
 

@@ -1,4 +1,4 @@
-"""shell"""
+"""The command `twlab shell`."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def shell(
         Path | None, typer.Option(metavar="RUN", help="Do again what was done in that session, at the same times.")
     ] = None,
 ) -> None:
-    """Mininet's command line on a live topology, with verbs for the wire, TIME_WAIT and settings.
-    What is done in it is recorded.
+    """Open Mininet's command line on a live topology, with twlab's verbs.
 
-    Lines are typed, or read from standard input where that is no terminal; then, and with --replay,
-    the lab kernel's time is virtual.
+    The verbs are for the wire, TIME_WAIT and settings. The session is recorded. Lines are typed, or
+    read from standard input where that is no terminal. Then, and with --replay, the lab kernel's
+    time is virtual.
 
     Exit status: 0; 1 a line that was read could not be done; 2 wrong usage; 3 this machine cannot.
     """
@@ -123,8 +123,10 @@ def _carry_out(where: Engine, request: dict[str, Any], folder: Path) -> _Session
 
 
 class _Session:
-    """What comes from the session; `says_quiet`: also that nothing came for long, which at a
-    terminal is nothing odd.
+    """The outcome of a session, gathered from its events.
+
+    Args:
+        says_quiet: report a long silence, too; at a terminal a silence is normal.
     """
 
     def __init__(self, says_quiet: bool) -> None:

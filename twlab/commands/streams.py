@@ -1,7 +1,6 @@
-"""Makes standard output and standard error fit for results: whatever they lead to, a command ends
-as it should.
+"""Makes standard output and standard error safe to write results to.
 
-A reader that goes away (``| head``) is no error: the rest is not printed, and the exit status is
+A command ends as it should with any of them: a terminal, a file, a pipe. A reader that goes away (``| head``) is no error: the rest is not printed, and the exit status is
 the command's. Output that cannot be written (a full disk, a closed descriptor) is one message. A
 letter that the encoding lacks is replaced. Standard error takes progress and complaints, and where
 it takes nothing, nothing fails.
@@ -43,7 +42,7 @@ def has_input() -> bool:
 
 
 def no_output(error: OSError) -> CapabilityError:
-    """Return the message for a standard output that cannot be written to (``no-output``)."""
+    """Return the error for a standard output that cannot be written (``no-output``)."""
     return CapabilityError(f"standard output cannot be written: {error.strerror}", _REMEDY, "no-output")
 
 
@@ -68,13 +67,18 @@ def prepare() -> None:
 
 
 def finish() -> None:
-    """Write out what is still in standard output's buffer. Raises CapabilityError (``no-output``)."""
+    """Write out what is still in standard output's buffer.
+
+    Raises:
+        CapabilityError: it cannot be written (``no-output``).
+    """
     sys.stdout.flush()
 
 
 def discard() -> None:
-    """Forget what standard output has not taken, so that the interpreter's own flush at its end
-    finds nothing.
+    """Discard what standard output and standard error have not taken.
+
+    So the interpreter's own flush at its end finds nothing.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper) and isinstance(raw := getattr(stream.buffer, "raw", None), _Output):
@@ -84,7 +88,11 @@ def discard() -> None:
 
 
 class _Output(io.FileIO):
-    """Standard output. `gone`: nothing more is to be written, and what comes is taken for written."""
+    """Standard output.
+
+    Attributes:
+        gone: no more is written; `write` reports all that it is given as written.
+    """
 
     gone = False
 
@@ -101,7 +109,7 @@ class _Output(io.FileIO):
 
 
 class _Quiet(_Output):
-    """Standard error, which may fail without a word: there is no place left to say it."""
+    """Standard error. It may fail silently: there is no place left to report it."""
 
     def write(self, data: Any, /) -> int:
         try:
@@ -125,8 +133,9 @@ def _stream(raw: _Output, former: Any) -> io.TextIOWrapper:
 
 
 def _simpler(error: UnicodeError) -> tuple[str, int]:
-    """Replace what an encoding lacks: marks by ASCII that tells them apart, everything else by a
-    question mark.
+    """Replace letters that an encoding lacks.
+
+    A mark becomes ASCII that tells it apart, any other letter a question mark.
     """
     if not isinstance(error, UnicodeEncodeError):
         raise error

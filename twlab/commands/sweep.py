@@ -1,4 +1,4 @@
-"""sweep"""
+"""The command `twlab sweep`."""
 
 from __future__ import annotations
 
@@ -32,8 +32,9 @@ def sweep(
     ] = Path("sweep.json"),
     scheduler: SCHEDULER = "",
 ) -> None:
-    """How low is safe: run a grid of settings in lab kernels. Interrupt it when you like: the same
-    command goes on where it was.
+    """Run a grid of settings in lab kernels, to find how low is safe.
+
+    You may interrupt it at any time: the same command goes on where it was.
     """
     from twlab.commands.progress import bar
     from twlab.report.figures.heatmap import draw

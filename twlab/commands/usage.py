@@ -1,5 +1,6 @@
-"""Turns what the command line's parser complains of into messages like all others, with a slug and
-the right help.
+"""Turns errors of the command line's parser into twlab's own messages.
+
+Each gets a slug, and names the right help.
 """
 
 from __future__ import annotations
@@ -19,14 +20,18 @@ _PLAIN_NUMBER = re.compile(r"parse string as an? (integer|number)")
 
 
 def is_help(error: Exception) -> bool:
-    """Return whether the parser wants its help shown, because a command was named without anything."""
+    """Return whether the parser wants to show its help.
+
+    It does so for a command that needs arguments and has none.
+    """
     return type(error).__name__ == _NO_ARGUMENTS
 
 
 def as_usage_error(error: Any, path: str) -> UsageError:
-    """Return the message for `error`, an exception of the parser that has ``format_message``.
+    """Return the message for an exception of the parser.
 
     Args:
+        error: an exception with ``format_message``.
         path: the command as it was typed, for errors that do not know it, e.g. ``twlab``.
     """
     context = getattr(error, "ctx", None)
@@ -52,7 +57,9 @@ def as_usage_error(error: Any, path: str) -> UsageError:
 
 
 def check_numbers(functions: dict[str, Callable[..., Any]], arguments: Sequence[str]) -> None:
-    """Refuse an option's number in digits of another script, which the parser would take.
+    """Refuse an option's number in digits of another script.
+
+    The parser would accept it.
 
     Args:
         functions: command to the function that carries it out, whose annotations say which options
@@ -76,8 +83,9 @@ def check_numbers(functions: dict[str, Callable[..., Any]], arguments: Sequence[
 
 
 def _is_plain(value: str) -> bool:
-    """Whether `value` is a number of plain digits, or no number for Python either: the parser says
-    so then.
+    """Return whether `value` is a number of plain digits, or no number for Python.
+
+    The parser refuses the latter.
     """
     try:
         float(value)
@@ -120,7 +128,7 @@ def _options(context: Any) -> list[str]:
 
 
 def _value(text: str) -> str:
-    """The parser's words about a value, without what only its programmer understands."""
+    """Return the parser's words about a value, without those for programmers only."""
     hint, _, why = text.partition(": ")
     number = _PLAIN_NUMBER.search(why)
     why = f"a {'whole ' if number[1] == 'integer' else ''}number is needed" if number else why

@@ -1,4 +1,4 @@
-"""The verdict table of a run, and the story of what went otherwise than predicted."""
+"""The verdict table of a run, and the story of each arm that was not as predicted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _COLOURS = {Verdict.SUPPORTED: "green", Verdict.REFUTED: "red", Verdict.INCONCLU
 
 
 def show_table(finished: list[Finished]) -> None:
-    """The verdict table, and beneath it what went otherwise than predicted."""
+    """Print the verdict table, and below it the arms that were not as predicted."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in ("scenario", "verdict", "arm", "predicted", "observed"):
         table.add_column(column, overflow="fold")
@@ -67,7 +67,7 @@ def _single(facts: dict[str, Any]) -> list[str]:
 
 
 def _tell_story(result: Result) -> None:
-    """For each arm that did not go as predicted: the numbered story, and what was wrong."""
+    """Print, for each arm that was not as predicted, its numbered story and faults."""
     from twlab.results.transcript import Entry, story
 
     for name, arm in result.arms.items():

@@ -1,9 +1,8 @@
-"""What this machine can do, and what to do about what it cannot. Nothing here prints, and nothing
-of the machine is touched.
+"""Checks what this machine can do, and names a remedy for each lack.
 
-What a kernel can do is tried, in a sandbox of its own (`twlab.doctor.probes`); what a version or an
-option says about it may be wrong either way, since distributions carry changes back and leave
-options out.
+This module prints nothing and changes nothing on the machine. What a kernel can do is tried in a
+sandbox (`twlab.doctor.probes`). Its version or its options may be wrong about that either way:
+distributions carry changes back and leave options out.
 """
 
 from __future__ import annotations
@@ -76,14 +75,15 @@ class Finding:
 
 
 def examine() -> list[Finding]:
-    """Look at everything, in under two seconds. Never raises: what cannot be found out is a
-    finding.
+    """Check everything, in under two seconds.
+
+    Never raises: a failed check is a finding, too.
     """
     return [_python(), _packages(), _nftables(), *_space(), *_guest(), *_host(), *_extras()]
 
 
 def usable_engines(findings: list[Finding]) -> list[str]:
-    """The engines that lack nothing they need."""
+    """Return the engines that have all that they need."""
     return [
         engine
         for engine in ("guest", "host")
@@ -206,7 +206,10 @@ def _host() -> list[Finding]:
 
 
 def _ordinary_users() -> Finding:
-    """Whether others than root may make namespaces, by the three sysctls that forbid it."""
+    """Check whether users other than root may make namespaces.
+
+    Three sysctls can forbid it.
+    """
     forbidding = {
         "kernel.unprivileged_userns_clone": ("0", "1"),  # Debian
         "kernel.apparmor_restrict_unprivileged_userns": ("1", "0"),  # Ubuntu

@@ -1,9 +1,8 @@
-"""What this machine's kernel can do, found by doing it: each probe tries one thing that the host
-engine needs.
+"""Probes of this machine's kernel: each tries one thing that the host engine needs.
 
-Runs inside a sandbox (`twlab.engines.sandbox`), so that nothing of the machine is touched: ``python
--m twlab.doctor.probes`` prints one JSON object, probe to ``[whether it worked, what was found]``.
-`twlab.doctor.checks` starts it and says what to do about the failures.
+The probes run inside a sandbox (`twlab.engines.sandbox`), so they change nothing on the machine.
+``python -m twlab.doctor.probes`` prints one JSON object, probe to ``[whether it worked, what was
+found]``. `twlab.doctor.checks` starts it and names the remedies.
 """
 
 from __future__ import annotations
@@ -30,7 +29,10 @@ _QUEUE = "table inet probe { chain through { type filter hook forward priority 0
 
 
 def main() -> None:
-    """Try everything and print what came of it. Refuses to run anywhere but as pid 1 of a sandbox."""
+    """Run all probes and print their results.
+
+    Refuses to run anywhere but as pid 1 of a sandbox.
+    """
     if os.getpid() != 1:
         sys.exit("the probes change the network they run in: they run in a sandbox only, see twlab doctor")
     answers = {name: _try(probe) for name, probe in PROBES.items()}
@@ -38,20 +40,21 @@ def main() -> None:
 
 
 def links() -> str:
-    """A pair of virtual Ethernet interfaces."""
+    """Make a pair of virtual Ethernet interfaces."""
     _run("ip", "link", "add", "probe0", "type", "veth", "peer", "name", "probe1")
     return "veth"
 
 
 def translation() -> str:
-    """A NAT gateway's rule, and with it connection tracking."""
+    """Set a NAT gateway's rule, and with it connection tracking."""
     nftables.apply(_MASQUERADE)
     return "nftables masquerade"
 
 
 def queueing() -> str:
-    """Handing segments to a program: by nftables where the kernel has its queue expression, else by
-    iptables.
+    """Queue segments to a program.
+
+    By nftables where the kernel has its queue expression, else by iptables.
     """
     try:
         nftables.apply(_QUEUE)
@@ -76,14 +79,14 @@ def queueing() -> str:
 
 
 def ending() -> str:
-    """Ending a TIME_WAIT socket before its time, over inet_diag."""
+    """End a TIME_WAIT socket before its time, over inet_diag."""
     if not tcp_sockets.destroyable():
         raise OSError("the kernel does not end TIME_WAIT sockets on request")
     return "SOCK_DESTROY over inet_diag"
 
 
 def capturing() -> str:
-    """A ring that the kernel writes captured packets into."""
+    """Make a ring that the kernel writes captured packets into."""
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)) as tap:
         tap.setsockopt(_SOL_PACKET, _PACKET_VERSION, _TPACKET_V3)
         # struct tpacket_req3: block size and number, frame size and number, ms until a block is
@@ -107,7 +110,7 @@ def _try(probe: Callable[[], str]) -> tuple[bool, str]:
         return True, probe()
     except CapabilityError as error:
         return False, error.message
-    except Exception as error:  # whatever a kernel without the feature makes of the attempt
+    except Exception as error:  # a kernel without the feature may fail in any way
         return False, str(error) or type(error).__name__
 
 

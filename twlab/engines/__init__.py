@@ -35,11 +35,15 @@ def choose(name: str = "", *, agent: str) -> Engine:
 
 
 def use_kernel(wanted: str, engine: str = "") -> None:
-    """From now on `wanted`, what --kernel says, is the lab kernel; nothing where it is empty.
+    """Make the kernel that --kernel names the lab kernel from now on.
+
+    Args:
+        wanted: what --kernel says; empty: nothing changes.
 
     Raises:
         CapabilityError: it has not been built (``no-lab-kernel``).
-        UsageError: it names none (``bad-kernel``), or `engine` is the host's (``kernel-on-host``).
+        UsageError: `wanted` names no kernel (``bad-kernel``), or `engine` is the host's
+            (``kernel-on-host``).
     """
     if not wanted:
         return

@@ -27,7 +27,10 @@ class EventReader:
 
     @property
     def garbled(self) -> str:
-        """The beginning of the first line that is not an event, or of an incomplete last line."""
+        """The first line that is not an event, cut short.
+
+        If all complete lines are events, it is the beginning of an incomplete last line.
+        """
         return self._garbled or self._rest[:80].decode(errors="replace")
 
     def feed(self, data: bytes) -> None:

@@ -1,7 +1,7 @@
-"""What is exchanged with an engine: requests go in, events come out, both as JSON values.
+"""What is exchanged with an engine: requests go in, events come out.
 
-A request for arms is a `Request` of `Job`s. Agents with tasks of their own (shell, pytest, grading)
-define what else a request holds; each request may have a ``seed``.
+Both are JSON values. A request for arms is a `Request` of `Job`s. Agents with tasks of their own
+(shell, pytest, grading) define what else a request holds. Each request may have a ``seed``.
 Events are JSON objects, one a line; ``event`` says which:
 
     start   a job begins: job (its index)

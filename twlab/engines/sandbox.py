@@ -1,4 +1,4 @@
-"""The host engine's sandbox: runs a command in namespaces that die with the caller.
+"""The host engine's sandbox: a command in namespaces that end with the caller.
 
 The namespaces are new ones for user, network, mount and pid.
 
@@ -8,11 +8,11 @@ The namespaces are new ones for user, network, mount and pid.
 The kernel cleans up. When pid 1 of a pid namespace ends, the kernel kills every process in it. With
 the last of them go the network namespaces, their interfaces, rules and sysctls, and the mounts. So
 all that is left to do is to make pid 1 end when the caller does. It asks for SIGKILL at its
-parent's
-death, and `outer` asks for the same. Both check afterwards that the parent is still there, since it
-may have died in between.
+parent's death, and `outer` asks for the same. Both check afterwards that the parent is still there,
+since it may have died in between.
 
-Run as a program: ``python -m twlab.engines.sandbox CALLER_PID COMMAND...``"""
+Run as a program: ``python -m twlab.engines.sandbox CALLER_PID COMMAND...``
+"""
 
 from __future__ import annotations
 

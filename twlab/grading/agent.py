@@ -1,8 +1,8 @@
-"""The agent that examines a student's scenario, in a lab kernel that runs nothing else, ever.
+"""The agent that examines a student's scenario, in a lab kernel of its own.
 
-The scenario is loaded only in a jail (`twlab.grading.jail`). In each arm the examiner reads from
-the kernel itself: the settings of every node, TCP segments and connections, sockets in TIME_WAIT.
-Its request is ``{"text": the file, "seed": ...}``. Its events:
+That kernel never runs anything else. The scenario is loaded only in a jail (`twlab.grading.jail`).
+In each arm the examiner reads from the kernel itself: the settings of every node, TCP segments and
+connections, sockets in TIME_WAIT. Its request is ``{"text": the file, "seed": ...}``. Its events:
 
     begin        from here on the scenario is to blame if no ``end`` comes
     described    problem, scenario: {"name", "hypothesis", "topology", "arms": {arm: {"role",

@@ -1,5 +1,6 @@
-"""A student's code in a process of its own, inside the lab kernel, from which it reaches nobody:
-neither the examiner nor any file.
+"""Runs a student's code in a process of its own, inside the lab kernel.
+
+From there the code reaches neither the examiner nor any file.
 
     examiner, root of the guest                      stranger, pid 1 of its own namespaces, root of nothing outside them
         │  ◄──────── "ready": the arm is set ──────────┤
@@ -8,8 +9,8 @@ neither the examiner nor any file.
         ├── looks at the kernel ─────────────── go ──► │
         │  ◄──────── "done": what it says ─────────────┘
 
-What arrives is judged by nobody here. It is bounded in size and in virtual time; real time is
-bounded from outside of the guest.
+The jail does not judge what arrives. It bounds its size and the virtual time that it takes; real
+time is bounded from outside of the guest.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ def run(
         attend: called in the examiner for the stages ``ready`` and ``taken``, once each.
 
     Raises:
-        JailError: it ended without a word, said too much, said what nobody understands, or went on
-            for too long.
+        JailError: it ended without a word, said too much, said what is no message, or went
+            on for too long.
     """
     report, reporting = os.pipe()
     going, go = os.pipe()

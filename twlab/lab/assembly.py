@@ -199,7 +199,7 @@ def assemble(
 def assemble_unrecorded(
     topology: Topology, settings: Mapping[str, Settings], *, seed: str, keeps: frozenset[EntryKind] | None = None
 ) -> Iterator[Lab]:
-    """Build `topology` and apply `settings` for the block, without capture and evidence.
+    """Build a lab without capture and evidence, for the block.
 
     Args:
         settings: of every node, by its name.
@@ -218,7 +218,7 @@ def assemble_unrecorded(
 
 @contextmanager
 def assemble_nodes(topology: Topology, settings: Mapping[str, Settings]) -> Iterator[tuple[Loop, Network]]:
-    """Build `topology` and apply `settings` for the block; wires forward by themselves.
+    """Build a network whose wires forward by themselves, for the block.
 
     Args:
         settings: of some nodes, by their names; the others keep the kernel's defaults.

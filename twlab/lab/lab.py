@@ -119,22 +119,24 @@ class Lab:
         self.transcript.record("note", text, **details)
 
     def row(self, table: str, **cells: Any) -> None:
-        """Add a row to one of the arm's tables. ``twlab run`` prints it and the report shows it,
-        with the rows of the other arms beneath one title.
+        """Add a row to one of the arm's tables.
+
+        ``twlab run`` prints the rows of all arms beneath one title; the report shows them so, too.
 
         Args:
             table: its title.
-            cells: JSON values by column; None where there is nothing to tell. Units stand in the
-                names: ``median_ms``, ``failed_share``.
+            cells: JSON values by column; None leaves a cell empty. Units stand in the names:
+                ``median_ms``, ``failed_share``.
         """
         self.tables.setdefault(table, []).append(cells)
 
     def require(self, holds: object, premise: str) -> None:
-        """The arm only means something if `premise` holds: where it does not, the arm is not
-        carried out and the verdict is INCONCLUSIVE.
+        """End the arm unless its `premise` holds.
+
+        Without it the arm means nothing, and the verdict is INCONCLUSIVE.
 
         Raises:
-            ScenarioError: it does not (``premise-failed``).
+            ScenarioError: the premise does not hold (``premise-failed``).
         """
         self.transcript.record("check", f"{premise}: {'yes' if holds else 'NO'}")
         if not holds:
@@ -155,8 +157,8 @@ class Lab:
     def wait_until(self, condition: Callable[[], object], timeout_s: float = 10.0) -> bool:
         """Let time pass until `condition()` is true; whether it was, within `timeout_s`.
 
-        It is asked whenever something happens, and every 10 ms, because what the kernel does by
-        itself tells nobody.
+        The condition is checked after each event, and every 10 ms, because changes inside the
+        kernel raise no event.
         """
         deadline_s = self.now_s + timeout_s
         while not condition():
@@ -166,8 +168,9 @@ class Lab:
         return True
 
     def transfer(self, sender: Connection, receiver: Connection, count: int, filler: bytes = b".") -> float:
-        """Send `count` filler bytes and wait until the other application has them, which does not
-        keep them; the seconds it took.
+        """Send `count` filler bytes; return the seconds until the other end has them.
+
+        The receiving application does not keep them.
 
         Raises:
             ScenarioError: they did not all arrive (``transfer-failed``).
@@ -182,11 +185,12 @@ class Lab:
         return self.now_s - began_s
 
     def close(self, first: Connection, second: Connection) -> None:
-        """Close a connection as it should be: `first` sends its FIN first and ends in TIME_WAIT, of
-        `second` nothing is left.
+        """Close a connection in order.
+
+        `first` sends its FIN first and ends in TIME_WAIT; of `second` nothing is left.
 
         Raises:
-            ScenarioError: it did not come to that (``premise-failed``).
+            ScenarioError: the connection did not end so (``premise-failed``).
         """
         first.close()
         second.wait_closed_by_peer()
@@ -204,11 +208,10 @@ class Lab:
         self.require(self.wait_until(done), f"{closer}, which closed first, is in TIME_WAIT; {other} has nothing left")
 
     def side_by_side(self, stories: Iterable[Story[Outcome]]) -> list[Outcome]:
-        """Carry on many stories at once, each until it wants time to pass, and give back their
-        outcomes in the order of `stories`.
+        """Run many stories side by side; return their outcomes in the order of `stories`.
 
-        A story is a generator: it yields the time (as `now_s` counts) at which it goes on, and
-        returns its outcome.
+        A story is a generator. It yields the time, as `now_s` counts, at which it goes on, and
+        returns its outcome. Between two yields only one story runs.
         """
         outcomes: dict[int, Outcome] = {}
         now_s = self.now_s
@@ -224,8 +227,9 @@ class Lab:
         return [outcomes[number] for number in sorted(outcomes)]
 
     def connection_pairs(self, client: str, server: str, port: int, *, family: int = 4) -> ConnectionPairs:
-        """Connections from `client` to `server` by the thousand, see
-        `twlab.traffic.connection_pairs.ConnectionPairs`; it is closed when the arm ends.
+        """Return a client and a server that open connections by the thousand.
+
+        See `twlab.traffic.connection_pairs.ConnectionPairs`. It is closed when the arm ends.
         """
         from twlab.traffic.connection_pairs import ConnectionPairs
 
@@ -238,8 +242,9 @@ class Lab:
     shuttle = connection_pairs  # the name that it had first
 
     def reopen(self, old: Connection, listener: Listener, *, source_port: int | None = None) -> Reopened:
-        """The node of `old`, which connected to `listener`, opens the same four-tuple again; the
-        wire keeps copies of SYN and SYN-ACK.
+        """Open the four-tuple of `old` again, from its node to `listener`.
+
+        `old` connected to `listener`. The wire keeps copies of SYN and SYN-ACK.
 
         Args:
             source_port: None: that of `old`; 0: the kernel chooses, as in connect() without bind().
@@ -255,11 +260,12 @@ class Lab:
         return Reopened(attempt, peer, opening.segments)
 
     def visit(self, client: Host, server: Host, listener: Listener, patience_s: float, source_port: int = 0) -> Attempt:
-        """`client` connects, and `server` closes first, as a web server without keep-alive does;
-        what became of the connect.
+        """Connect from `client`, let `server` close first; return the outcome of connect.
+
+        A web server without keep-alive closes so.
 
         Raises:
-            ScenarioError: the connection came about, and was not closed so (``premise-failed``).
+            ScenarioError: the connection was opened, but not closed so (``premise-failed``).
         """
         family = 6 if ":" in listener.address else 4
         attempt = client.try_connect(
@@ -270,8 +276,12 @@ class Lab:
         return attempt
 
     def refuse(self, node: str, segments: str) -> None:
-        """Have a firewall at `node` drop what arrives there and matches `segments`, in the words of
-        nftables. As often as needed.
+        """Have a firewall at `node` drop arriving packets that match `segments`.
+
+        A scenario may call it several times; the rules add up.
+
+        Args:
+            segments: a match in nftables' language.
 
         Raises:
             CapabilityError: the kernel's nftables cannot do that (``no-nftables``).
@@ -284,14 +294,14 @@ class Lab:
         self.note(f"from now on a firewall at {node} drops: {segments}")
 
     def shift_clocks(self, ahead_s: Mapping[str, float]) -> None:
-        """Let the timestamp clocks of nodes run ahead, as if they had booted earlier; for
-        connections from now on. Once an arm.
+        """Let the timestamp clocks of nodes run ahead, as if they had booted earlier.
 
-        Done by the kernel where it has a clock for each node, else by the gateways in front of them
+        It holds for connections from now on, and may be called once an arm. The kernel does it if
+        it has a clock for each node, else the gateways in front of the nodes
         (`twlab.tuning.timestamp_shift`).
 
         Raises:
-            ScenarioError: there is neither (``no-gateway``).
+            ScenarioError: there is neither such a clock nor a gateway (``no-gateway``).
             CapabilityError: the kernel has no netfilter queue for us.
         """
         from twlab.tuning import timestamp_shift
@@ -305,22 +315,25 @@ class Lab:
         return tcp_sockets.table(self.network[node])
 
     def sockets(self, node: str, state: str = "") -> list[tcp_sockets.Socket]:
-        """The TCP sockets of a node, now, the mini-sockets of TIME_WAIT and of an orphaned
-        FIN_WAIT2 among them.
+        """The TCP sockets of a node, now.
 
-        With `state` only those in that state, e.g. ``SYN_RECV`` or ``LAST_ACK``.
+        The mini-sockets of TIME_WAIT and of an orphaned FIN_WAIT2 are among them. With `state` only
+        those in that state, e.g. ``SYN_RECV`` or ``LAST_ACK``.
         """
         return [entry for entry in tcp_sockets.sockets(self.network[node]) if state in ("", entry.state)]
 
     def conntrack(self, gateway: str) -> list[tracking.Entry]:
-        """The TCP connections that a gateway tracks, now. Raises CapabilityError: the kernel does
-        not tell (``no-conntrack-netlink``).
+        """The TCP connections that a gateway tracks, now.
+
+        Raises:
+            CapabilityError: the kernel cannot list them (``no-conntrack-netlink``).
         """
         return tracking.table(self.network[gateway])
 
     def moved(self, node: str, counter: str) -> int:
-        """How far a kernel counter of `node` has moved since the arm began, e.g. ``moved("server",
-        "PAWSEstab")``.
+        """Return how far a kernel counter of `node` has moved since the arm began.
+
+        For example ``moved("server", "PAWSEstab")``.
 
         Raises:
             ScenarioError: no kernel has such a counter, or not this one (``no-such-counter``): it
@@ -342,7 +355,7 @@ class Lab:
         }
 
     def sample(self) -> None:
-        """Put the TIME_WAIT tables, and what gateways track, as they are now into the evidence."""
+        """Put the TIME_WAIT tables, and what gateways track, into the evidence."""
         at_s = round(self.now_s, 3)
         for name, node in self.network.nodes.items():
             if node.role == "endpoint" and (table := tcp_sockets.table(node)):

@@ -19,7 +19,9 @@ _PATIENCE = 150
 
 
 class SocketCounts:
-    """Samples `nodes` every second while it is entered, and a node whenever `hear` names it.
+    """Samples the socket counts of `nodes` while it is entered.
+
+    Every second all nodes, and at once a node that `hear` names.
 
     Attributes:
         on_change: called when the sample of a second differs from the one before.

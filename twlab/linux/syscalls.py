@@ -139,8 +139,10 @@ def die_with_parent(signal: int = 9) -> None:
 
 
 def keep_addresses() -> None:
-    """From the next exec on, programs lie where they were linked, and so do their stacks
-    (personality(2)); as far as that is allowed.
+    """Switch off the randomization of addresses from the next exec on.
+
+    Programs, and their stacks, then lie at the same addresses each time (personality(2)). A refusal
+    is ignored.
     """
     _libc.personality(ctypes.c_ulong(_ADDR_NO_RANDOMIZE))
 

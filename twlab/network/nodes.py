@@ -158,7 +158,7 @@ class Node(mininet.node.Node):
         role: ``endpoint``, ``router``, ``gateway`` or ``wire``.
         namespace: file descriptor of its network namespace.
         written: sysctls that it was given by `write_sysctl`, with their values, in order.
-        tuned: whether the baseline has been put into force in it, see `twlab.tuning.first_values`.
+        tuned: whether the baseline has been applied to it, see `twlab.tuning.first_values`.
     """
 
     role: Role = "endpoint"

@@ -1,7 +1,10 @@
-"""Finds late segments of closed connections in captures, and what a TIME_WAIT would have met.
+"""Finds late segments of closed connections in captures.
 
-From bytes to findings: `files` opens and decompresses, `pcap` and `pcapng` find the frames, `link`
-and `tunnels` find IP and TCP in them, `headers` makes columns (`packets`), `sightings` drops second
-sightings, `incarnations` splits four-tuples into connections, `suspects` and `late` classify what
-does not fit, `exposure` and `reuse` count, `observer` drives it in bounded memory.
+It also works out what those segments would have met under a shorter TIME_WAIT.
+
+From bytes to findings: `files` opens and decompresses. `pcap` and `pcapng` find the frames. `link`
+and `tunnels` find IP and TCP in them. `headers` makes columns (`packets`). `sightings` drops second
+sightings. `incarnations` splits four-tuples into connections. `suspects` picks what does not fit,
+`late` classifies it, and `exposure` works out the harm. `observer` drives all of it in bounded
+memory, and counts.
 """

@@ -1,5 +1,6 @@
-"""Replaces addresses so that results can be handed on: equal prefixes stay equal, and nothing else
-of an address is left.
+"""Replaces addresses, so that results can be handed on.
+
+Addresses with an equal prefix keep an equal prefix. Nothing else of an address is left.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from twlab.observe.findings import Findings, Frame
 
 
 class Anonymizer:
-    """A prefix-preserving mapping of addresses, as Crypto-PAn has it (Xu et al. 2002), with BLAKE2
-    as the keyed function.
+    """A prefix-preserving mapping of addresses.
 
-    Two addresses that agree in their first n bits agree in exactly the first n bits afterwards.
+    It works as Crypto-PAn (Xu et al. 2002), with BLAKE2 as the keyed function. Two addresses that
+    agree in exactly their first n bits also agree in exactly the first n bits afterwards.
 
     Args:
-        key: the secret; a new random one by default, so that nobody can undo the mapping.
+        key: the secret; a new random one by default, so that the mapping cannot be undone.
     """
 
     def __init__(self, key: bytes = b""):
@@ -28,7 +29,7 @@ class Anonymizer:
         self._flip = lru_cache(maxsize=1 << 16)(self._flip_uncached)
 
     def packed(self, address: bytes) -> bytes:
-        """The replacement of an address of 4 or 16 bytes."""
+        """Replace an address of 4 or 16 bytes."""
         size = len(address) * 8
         number = int.from_bytes(address, "big")
         for at in range(size):
@@ -36,17 +37,18 @@ class Anonymizer:
         return number.to_bytes(len(address), "big")
 
     def _flip_uncached(self, size: int, length: int, prefix: int) -> int:
-        """Whether the bit that follows a prefix changes."""
+        """Tell whether the bit that follows a prefix changes."""
         text = bytes([size, length]) + prefix.to_bytes(16, "big")
         return hashlib.blake2b(text, key=self._key, digest_size=1).digest()[0] & 1
 
     def text(self, address: str) -> str:
-        """The replacement of an address in words."""
+        """Replace an address that is given as text."""
         return str(ipaddress.ip_address(self.packed(ipaddress.ip_address(address).packed)))
 
     def findings(self, found: Findings) -> None:
-        """Replace the addresses in `found`, and the names of its files, which may say where they
-        are from.
+        """Replace the addresses in `found`, and the names of its files and interfaces.
+
+        Such names may say where they are from.
         """
         names = {name: f"capture-{number}" for number, (name, _) in enumerate(found.files, 1)}
         found.files = [(names[name], frames) for name, frames in found.files]

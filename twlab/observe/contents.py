@@ -1,5 +1,6 @@
-"""Compares the bytes of a late packet with those that the open connection sent under the same
-sequence numbers.
+"""Compares the bytes of a late packet with those of the open connection.
+
+Compared are the bytes that both sent under the same sequence numbers.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ class Source:
 
     Attributes:
         first: number of its first frame over all files.
-        order: byte order, as `struct` has it; `before`: bytes between a frame and the number of its
-            bytes that were kept.
+        order: byte order, as `struct` has it.
+        before: bytes between a frame and the field with the number of its bytes that were kept.
     """
 
     path: str
@@ -36,8 +37,11 @@ class Source:
 
 
 def compare(row: int, rows: Sorted, made: Incarnations, sources: list[Source], interfaces: list[Interface]) -> str:
-    """``differ`` if a packet of the open connection, in this batch, has other bytes in the same
-    place; ``same``; or empty.
+    """Compare a packet with those of the open connection in this batch.
+
+    Returns:
+        ``differ`` if one of them has other bytes in the same place; ``same`` if their bytes are
+        equal; empty if there is nothing to compare.
     """
     inc, side, size = int(made.of[row]), int(rows.bits[row] & 1), int(rows.ln[row])
     at = np.arange(made.start[inc], made.stop[inc])
@@ -58,7 +62,7 @@ def compare(row: int, rows: Sorted, made: Incarnations, sources: list[Source], i
 
 
 def _payload(row: int, rows: Sorted, sources: list[Source], interfaces: list[Interface]) -> bytes:
-    """The payload of a packet as far as it was captured; empty if it cannot be read again."""
+    """Read the captured part of a packet's payload; empty if it cannot be read again."""
     source = next((each for each in reversed(sources) if each.first <= rows.n[row]), None)
     offset = int(rows.off[row])
     if source is None or not source.path:

@@ -1,5 +1,6 @@
-"""Collects values into bins of equal ratio: any number of values in little memory, percentiles
-within 1 %, and sums of many.
+"""Collects any number of values in little memory, in bins of equal ratio.
+
+Percentiles are within 1 %. Distributions can be added up.
 """
 
 from __future__ import annotations
@@ -17,11 +18,11 @@ LEAST = 1e-6  # bin 0 holds everything below
 
 
 class Distribution:
-    """Positive values, in seconds.
+    """A distribution of positive values, in seconds.
 
     Attributes:
         bins: bin k > 0 counts values from ``LEAST * RATIO ** (k - 1)`` up to ``LEAST * RATIO **
-            k``; bin 0 what is below.
+            k``; bin 0 counts the values below.
         low, high: the exact extremes; nan while it is empty.
     """
 
@@ -33,7 +34,7 @@ class Distribution:
         return sum(self.bins.values())
 
     def add(self, values: Array) -> None:
-        """Take in `values`."""
+        """Add `values`."""
         if not len(values):
             return
         numbers = np.ceil(np.log(np.maximum(values, LEAST) / LEAST) / math.log(RATIO) - 1e-9).astype(np.int64)
@@ -46,7 +47,10 @@ class Distribution:
         self.high = high if math.isnan(self.high) else max(self.high, high)
 
     def quantile(self, share: float) -> float:
-        """The value that `share` of all values do not exceed, within 1 %; nan if there are none."""
+        """Return the value that `share` of all values do not exceed.
+
+        It is within 1 %; nan if there are no values.
+        """
         wanted, reached = share * len(self), 0
         for number in sorted(self.bins):
             reached += self.bins[number]
@@ -56,19 +60,21 @@ class Distribution:
         return math.nan
 
     def beyond(self, value: float) -> int:
-        """How many are larger than `value`, within 1 % of it."""
+        """Count the values larger than `value`, within 1 % of it."""
         edge = math.ceil(math.log(max(value, LEAST) / LEAST) / math.log(RATIO) - 1e-9)
         return sum(count for number, count in self.bins.items() if number > edge)
 
     def merge(self, other: Distribution) -> None:
-        """Take in all values of `other`."""
+        """Add all values of `other`."""
         self.bins.update(other.bins)
         if len(other):
             self._extend(other.low, other.high)
 
     def as_dict(self) -> dict[str, Any]:
-        """``{"n", "min", "p50", "p90", "p99", "max", "bins"}``, the bins as ``{number: count}``;
-        only ``n`` if it is empty.
+        """Return JSON values.
+
+        ``{"n", "min", "p50", "p90", "p99", "max", "bins"}``, with the bins as ``{number: count}``;
+        only ``n`` if the distribution is empty.
         """
         if not self.bins:
             return {"n": 0}
@@ -78,8 +84,10 @@ class Distribution:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Distribution:
-        """The distribution that `as_dict` described. Raises ValueError, KeyError or TypeError if it
-        is not one.
+        """Restore the distribution that `as_dict` described.
+
+        Raises:
+            ValueError, KeyError, TypeError: `values` describe no distribution.
         """
         made = cls()
         for number, count in values.get("bins", {}).items():

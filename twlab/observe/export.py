@@ -1,5 +1,6 @@
-"""Writes the flows that have late packets as pcapng, with the verdicts as comments, by a second
-pass over the captures.
+"""Writes the flows that have late packets as pcapng.
+
+The verdicts become comments of packets. The captures are read a second time.
 """
 
 from __future__ import annotations
@@ -28,12 +29,15 @@ _RAW = 101  # LINKTYPE_RAW: packets that begin with their IP header
 
 
 def write(found: Findings, folder: Path, names: Anonymizer | None = None) -> list[Path]:
-    """Write one file for each class of late packets that there is; the paths.
+    """Write one file for each class of late packets that was found.
 
     Args:
-        found: of captures that can be read a second time.
-        names: replaces addresses; then frames are cut down to their IP and TCP headers, and payload
+        found: findings of captures that can be read a second time.
+        names: replaces addresses. Frames are then cut down to their IP and TCP headers, and payload
             is dropped.
+
+    Returns:
+        The paths of the files.
 
     Raises:
         CapabilityError: `folder` takes no files (``cannot-write``).
@@ -59,7 +63,7 @@ def write(found: Findings, folder: Path, names: Anonymizer | None = None) -> lis
 
 
 def _blocks(found: Findings, listed: list[Late], names: Anonymizer | None) -> Iterator[bytes]:
-    """The blocks of the file over the flows of `listed`."""
+    """Make the blocks of the file with the flows of `listed`."""
     keys = np.array(sorted({late.key for late in listed}), np.uint64)[:MOST_FLOWS]
     comments: dict[Frame, list[str]] = {}
     for late in listed:
@@ -94,8 +98,11 @@ def _blocks(found: Findings, listed: list[Late], names: Anonymizer | None) -> It
 def packets_of(
     path: str, tables: headers.Tables
 ) -> Iterator[tuple[Frames, Packets, Array, Array, list[tuple[int, str]]]]:
-    """Read a capture once more: frames, TCP packets, each one's frame, where its TCP header begins,
-    and the interfaces.
+    """Read a capture a second time.
+
+    Yields:
+        Frames; their TCP packets; the frame of each packet; where its TCP header begins; the
+        interfaces.
     """
     stream = Stream(path)
     try:

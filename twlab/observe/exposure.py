@@ -1,4 +1,7 @@
-"""Works out what a late segment met, and what it would have met under a shorter TIME_WAIT."""
+"""Works out what a late segment met.
+
+It also works out what the segment would have met under a shorter TIME_WAIT.
+"""
 
 from __future__ import annotations
 
@@ -19,17 +22,17 @@ _LARGEST_SCALE = 14
 
 @dataclass(slots=True)
 class Exposure:
-    """What became of one late segment.
+    """What one late segment met.
 
     Attributes:
-        late_ns: since its connection was closed; negative if it was still open; None if the close
-            was not seen.
+        late_ns: time since its connection was closed, in ns; negative if the connection was still
+            open; None if the close was not seen.
         met: another connection was open on its four-tuple.
-        harmed: it was in that one's window, its ACK was acceptable (RFC 5961 section 5), and PAWS
-            let it pass (RFC 7323).
-        why: what decided about harm, in words.
-        in_window: lengths of TIME_WAIT in s for which a connection that opens at its end would have
-            had it in its window, by Linux's clock of initial sequence numbers; None where a
+        harmed: that connection had it in its window, its ACK was acceptable (RFC 5961 section 5),
+            and PAWS let it pass (RFC 7323).
+        why: the reason for `harmed`, in words.
+        in_window: lengths of TIME_WAIT in s. A connection opened at the end of one would have had
+            the segment in its window, by Linux's clock of initial sequence numbers. None if a
             direction or the handshake is missing.
     """
 
@@ -43,7 +46,10 @@ class Exposure:
 def weigh(
     verdict: Verdict, rows: Sorted, made: Incarnations, history: History, lengths_s: tuple[float, ...]
 ) -> Exposure:
-    """What the packet of `verdict` met, and would have met for each TIME_WAIT in `lengths_s`."""
+    """Work out what the packet of `verdict` met.
+
+    It also works out what the packet would have met for each TIME_WAIT in `lengths_s`.
+    """
     row, old = verdict.row, verdict.old
     found = Exposure()
     now = int(made.of[row])
@@ -62,7 +68,7 @@ def weigh(
 
 
 def _scale(rows: Sorted, one: Past, other: Past) -> int:
-    """The shift of windows that `one` sends: its own, if both ends offered one."""
+    """Return the shift of windows that `one` sends: its own, if both ends offered one."""
     shifts = []
     for past in (one, other):
         syn = past.rows[(rows.flags[past.rows] & SYN) != 0] if len(past.rows) else past.rows
@@ -71,8 +77,9 @@ def _scale(rows: Sorted, one: Past, other: Past) -> int:
 
 
 def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str]:
-    """Whether the open connection would have taken the packet, as far as it is seen from here; and
-    why, or why not.
+    """Tell whether the open connection would have taken the packet, and why.
+
+    The answer holds as far as the capture shows the connection.
     """
     side = int(rows.bits[row] & 1)
     sender, receiver = history.past(now, side), history.past(now, 1 - side)
@@ -112,8 +119,9 @@ def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str
 
 
 def _furthest(sent: int, peer: Past, seen: Array, rows: Sorted) -> int:
-    """The number after the last that was sent: by the sender's packets, or by its peer's ACKs if
-    the capture missed some.
+    """Return the number after the last one that was sent.
+
+    The sender's packets show it, or its peer's ACKs if the capture missed some packets.
     """
     acks = rows.ack[peer.rows[seen]][(rows.flags[peer.rows[seen]] & ACK) != 0]
     ahead = (acks.astype(np.int64) - sent + _HALF) % _CIRCLE - _HALF
@@ -122,8 +130,9 @@ def _furthest(sent: int, peer: Past, seen: Array, rows: Sorted) -> int:
 
 def _hypothetical(row: int, old: int, closed: int, rows: Sorted, made: Incarnations, history: History,
                   lengths_s: tuple[float, ...]) -> list[float] | None:  # fmt: skip
-    """The lengths of TIME_WAIT for which a connection opened at its end would have had the packet
-    in its window.
+    """List the lengths of TIME_WAIT that would have let the packet into a window.
+
+    The window is that of a connection opened at the end of such a TIME_WAIT.
     """
     side = int(rows.bits[row] & 1)
     if closed < 0 or (made.isn[old] < 0).any() or not rows.ln[row] + (rows.flags[row] & FIN):

@@ -1,4 +1,7 @@
-"""Opens captures: regular files, standard input, gzip, zstd and lz4, as one stream of bytes each."""
+"""Opens captures, each as one stream of bytes.
+
+Regular files, standard input, gzip, zstd and lz4.
+"""
 
 from __future__ import annotations
 
@@ -19,11 +22,11 @@ _SLACK = 256  # zero bytes behind the data, so that a vectorised read past the l
 
 
 class DamagedError(Exception):
-    """A fault in a capture; what was read before it is good."""
+    """A fault in a capture; the data read before it is good."""
 
 
 class Stream:
-    """The decompressed bytes of one capture, behind a buffer that is used again.
+    """The decompressed bytes of one capture, in a buffer that is reused.
 
     Attributes:
         name: for messages: the path, or ``standard input``.
@@ -56,11 +59,14 @@ class Stream:
 
     @property
     def capacity(self) -> int:
-        """Bytes that the buffer holds at most."""
+        """The most bytes that the buffer holds."""
         return len(self.data) - _SLACK
 
     def fill(self) -> bool:
-        """Move what is left to the front of the buffer and read on; False at the end of the file.
+        """Move the unread bytes to the front of the buffer, and read on.
+
+        Returns:
+            False at the end of the file.
 
         Raises:
             DamagedError: the file cannot be read or decompressed any further.
@@ -83,7 +89,7 @@ class Stream:
         return got > 0
 
     def skip(self, size: int) -> None:
-        """Pass over the next `size` bytes, which may be more than the buffer holds.
+        """Skip the next `size` bytes, which may be more than the buffer holds.
 
         Raises:
             DamagedError: the file ends before.
@@ -96,7 +102,10 @@ class Stream:
         self.start += size
 
     def require(self, size: int) -> bool:
-        """Whether `size` bytes are in the buffer from `start` on, after reading if need be."""
+        """Tell whether `size` bytes are in the buffer from `start` on.
+
+        Reads on if they are not.
+        """
         while self.end - self.start < size:
             if not self.fill():
                 return False
@@ -134,8 +143,9 @@ def _exactly(file: BinaryIO, size: int) -> bytes:
 
 
 def _decompressed(file: _Replayed, head: bytes) -> Any:
-    """A file of the decompressed bytes; None if `head`, the first four bytes, is of no known
-    compression.
+    """Open a file of the decompressed bytes.
+
+    None if `head`, the first four bytes, shows no known compression.
     """
     if head[:2] == _GZIP:
         return gzip.GzipFile(fileobj=io.BufferedReader(file, _COMPRESSED_BLOCK))

@@ -1,5 +1,6 @@
-"""What a capture showed: counts, distributions, and a verdict with its evidence for each late
-packet.
+"""The findings about a capture.
+
+Counts, distributions, and a verdict with its evidence for each late packet.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ LENGTHS_S = (60.0, 30.0, 15.0, 10.0, 1.0)
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """A frame by its file and its number there, counted from 1."""
+    """A frame, given by its file and its number there, counted from 1."""
 
     file: str
     number: int
@@ -24,24 +25,27 @@ class Frame:
 
 @dataclass(slots=True)
 class Late:
-    """One packet of a connection that was closed, or one that the network delivered again.
+    """A packet of a closed connection, or one that the network delivered again.
 
     Attributes:
         kind: ``copy``, ``retransmission``, ``delayed``, ``answer``, ``foreign`` or ``undecided``.
         rule: the rule that decided.
-        frame: where it is; `against`: the frames that it was compared with.
+        frame: its frame.
+        against: the frames that it was compared with.
         flow: sender, its port, receiver, its port.
-        late_s: since the close of its connection; None if it was open, or if the clock ran back in
-            between.
-        age_s: since its first sighting, or since its neighbours were sent; None if not known.
+        late_s: seconds since the close of its connection; None if that was open, or if the clock
+            ran back in between.
+        age_s: seconds since its first sighting, or since its neighbours were sent; None if not
+            known.
         met: the next connection on its four-tuple was open.
-        harmed: as far as is seen from here, that connection took it; `why` says what decided.
-        in_window: lengths of TIME_WAIT, in s, at whose end a new connection would have had it in
-            its window; None if this cannot be known.
-        contents: ``same`` or ``differ``: its bytes beside those that the open connection sent in
-            their place; empty if they were not compared.
+        harmed: that connection took it, as far as the capture shows.
+        why: the reason for `harmed`.
+        in_window: lengths of TIME_WAIT, in s. A connection opened at the end of one would have had
+            the packet in its window. None if this cannot be known.
         what: flags, numbers and length in words.
         key: of its four-tuple, see `twlab.observe.packets`.
+        contents: ``same`` or ``differ``: its bytes compared with those that the open connection
+            sent under the same numbers; empty if they were not compared.
     """
 
     kind: str
@@ -62,8 +66,13 @@ class Late:
 
 @dataclass
 class Kind:
-    """One class of late packets: how late, how old, and how many came while the connection was
-    still open.
+    """One class of late packets.
+
+    Attributes:
+        lateness: seconds after the close.
+        age: seconds since a packet was first seen, or sent.
+        undated: packets whose lateness is not known.
+        before_close: packets that came while their connection was still open.
     """
 
     lateness: Distribution = field(default_factory=Distribution)
@@ -74,15 +83,15 @@ class Kind:
 
 @dataclass
 class Row:
-    """What a TIME_WAIT of one length would have let through.
+    """The packets that a TIME_WAIT of one length would have let through.
 
     Attributes:
-        exposed: copies and delayed segments that came later than it.
+        exposed: copies and delayed segments that came later than its end.
         met: of these, the next connection was open.
         harmed: of these, the next connection took it.
-        in_window: of the exposed, those that a connection opened at its end would have had in its
-            window.
-        refused: of the exposed, those for which that cannot be known.
+        in_window: of the exposed: a connection opened at the end of TIME_WAIT would have had it in
+            its window.
+        refused: of the exposed: `in_window` cannot be known.
         watched: closed connections that were watched for at least this long.
     """
 
@@ -96,7 +105,7 @@ class Row:
 
 @dataclass
 class Reuse:
-    """How soon four-tuples were used again.
+    """How soon four-tuples were reused.
 
     Attributes:
         gaps: seconds from the close to the next SYN, of connections closed by FIN.
@@ -113,26 +122,29 @@ class Reuse:
 
 @dataclass
 class Findings:
-    """All that was found in one capture, or in several files that make one.
+    """All findings about one capture, or about several files that make one.
 
     Attributes:
         title: what was read.
         files: names and frames of each.
         faults: why a file could not be read to its end.
-        begin_ns, end_ns: earliest and latest time, since 1970.
+        begin_ns, end_ns: earliest and latest time, in ns since 1970.
         counts: frames by what they are, see `twlab.observe.headers.Tables`.
         links: frames of link types that cannot be read.
         duplicates: further sightings of packets, left out.
-        back: how often the clock ran back by over 1 ms; `back_s`: the farthest.
-        opened: connections whose SYN was seen; `connections`: all.
-        closes: closed connections by who closed first: ``client``, ``server``, ``both``,
-            ``unknown``, ``reset``.
-        close_times: closed connections by second, since 1970.
+        back: how often the clock ran back by over 1 ms.
+        back_s: the farthest that it ran back, in s.
+        connections: all connections.
+        opened: connections whose SYN was seen.
         open: connections that were still open when they were last seen.
         one_way: connections of which one direction was seen.
-        remembered_s: how far back packets were remembered at least.
+        closes: closed connections by the end that closed first: ``client``, ``server``, ``both``,
+            ``unknown``, ``reset``.
+        close_times: closed connections by second, since 1970.
+        remembered_s: how far back packets were remembered at least, in s.
         forgotten: four-tuples that were dropped from memory while the capture went on.
-        listed: packets in `late`; `unlisted`: more of them, which are counted only.
+        late: late packets that are listed.
+        unlisted: further late packets, which are only counted.
     """
 
     title: str = ""

@@ -1,5 +1,6 @@
-"""A batch of captured frames in a buffer: where each begins, how long it is, when and where it was
-captured.
+"""Holds a batch of captured frames in a buffer.
+
+For each frame: where it begins, how long it is, when and where it was captured.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ LARGEST = 1 << 20  # bytes of a frame; what claims more is damage
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """Where packets were captured: the link type (tcpdump.org's LINKTYPE number) and the name, if
-    the file has one.
+    """An interface where packets were captured.
+
+    Attributes:
+        link: the link type, tcpdump.org's LINKTYPE number.
+        name: empty if the file has none.
     """
 
     link: int
@@ -30,8 +34,8 @@ class Frames:
     Attributes:
         data: the buffer; 256 bytes more than the last frame needs can be read.
         start: where each frame begins in `data`.
-        kept: bytes of each that are there.
-        length: bytes that each had on the wire.
+        kept: captured bytes of each frame.
+        length: bytes of each frame on the wire.
         t: nanoseconds since 1970.
         n: number of each frame in the file, counted from 0.
         place: number of each frame's interface in the file.
@@ -54,12 +58,12 @@ class Frames:
 
 
 def number(data: bytearray, at: Array, kind: str) -> Array:
-    """The integers of dtype `kind` at the positions `at`, which need not be aligned."""
+    """Read integers of dtype `kind` at the positions `at`, aligned or not."""
     size = np.dtype(kind).itemsize
     return np.ndarray((len(data) - size + 1,), kind, data, strides=(1,))[at]
 
 
 def rows(data: bytearray, at: Array, kind: np.dtype) -> Array:
-    """The records of the structured dtype `kind` at the positions `at`, copied."""
+    """Copy the records of the structured dtype `kind` at the positions `at`."""
     size = kind.itemsize
     return np.ndarray((len(data) - size + 1, size), np.uint8, data, strides=(1, 1))[at].view(kind)[:, 0]

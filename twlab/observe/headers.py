@@ -62,7 +62,7 @@ _MOST_NETS = 65_535
 
 
 class Tables:
-    """What columns refer to by index, and counts of what was met.
+    """The values that columns refer to by index, and counts of frames.
 
     Attributes:
         six: IPv6 addresses, 16 bytes each.
@@ -81,7 +81,7 @@ class Tables:
         self.links: Counter[int] = Counter()
 
     def intern(self, addresses: Array) -> Array:
-        """The indices of IPv6 addresses (dtype V16)."""
+        """Return the indices of IPv6 addresses (dtype V16)."""
         different, inverse = np.unique(
             addresses.view("S16") if addresses.dtype.kind == "S" else addresses, return_inverse=True
         )
@@ -95,7 +95,10 @@ class Tables:
         return np.array(indices, np.uint32)[inverse.reshape(-1)]
 
     def net_indices(self, nets: Array) -> Array:
-        """The indices of virtual networks; those past the 65,535th share the last index."""
+        """Return the indices of virtual networks.
+
+        Those past the 65,535th share the last index.
+        """
         if not nets.any():
             return np.zeros(len(nets), np.uint16)
         different, inverse = np.unique(nets, return_inverse=True)
@@ -108,17 +111,18 @@ class Tables:
         ]
 
     def packed(self, value: int, six: bool) -> bytes:
-        """The bytes of an address as a column has it."""
+        """Return the bytes of an address from its value in a column."""
         return self.six[value] if six else value.to_bytes(4, "big")
 
     def address(self, value: int, six: bool) -> str:
-        """An address as text."""
+        """Return an address as text."""
         return str(ip_address(self.packed(value, six)))
 
 
 class _Found:
-    """TCP headers that were found: index of the frame, where IP and TCP begin, the IP version, the
-    virtual network.
+    """The TCP headers of a batch.
+
+    For each: index of the frame, where IP and TCP begin, whether it is IPv6, the virtual network.
     """
 
     def __init__(self, frame: Array, ip: Array, tcp: Array, six: Array, net: Array):
@@ -126,7 +130,7 @@ class _Found:
 
 
 def read(frames: Frames, tables: Tables, places: Array) -> Packets:
-    """The TCP packets in `frames`, in their order.
+    """Read the TCP packets in `frames`, in their order.
 
     Args:
         tables: take in new addresses and virtual networks, and count.
@@ -136,8 +140,11 @@ def read(frames: Frames, tables: Tables, places: Array) -> Packets:
 
 
 def locate(frames: Frames, tables: Tables, places: Array) -> tuple[Packets, Array, Array]:
-    """The TCP packets in `frames` as `read` gives them; the index of each one's frame; where its
-    TCP header begins in the buffer.
+    """Read the TCP packets in `frames`, and say where each was found.
+
+    Returns:
+        The packets, as `read` gives them; the index of each one's frame; where its TCP header
+        begins in the buffer.
     """
     if frames.link not in link.KNOWN:
         tables.links[frames.link] += len(frames)
@@ -157,8 +164,9 @@ def locate(frames: Frames, tables: Tables, places: Array) -> tuple[Packets, Arra
 
 
 def _find(frames: Frames, tables: Tables) -> tuple[_Found, dict[int, int]]:
-    """Where TCP is; and for frames that begin a fragmented datagram, the bytes of all fragments
-    behind IP.
+    """Find the TCP headers.
+
+    For frames that begin a fragmented datagram: also the bytes of all fragments behind IP.
     """
     data, end = frames.data, frames.start + frames.kept
     at, net, kind = link.ip_headers(frames)
@@ -226,7 +234,10 @@ def _look(
 def _columns(
     frames: Frames, found: _Found, tables: Tables, places: Array, sizes: dict[int, int]
 ) -> tuple[Packets, Array]:
-    """The columns, and which rows hold together: lengths that fit, a header of at least 20 bytes."""
+    """Make the columns, and flag the rows that are consistent.
+
+    Those have lengths that fit, and a TCP header of at least 20 bytes.
+    """
     data, frame = frames.data, found.frame
     tcp = rows(data, found.tcp, _TCP)
     packets = Packets(len(frame))
@@ -260,7 +271,11 @@ def _columns(
 
 
 def _addresses(frames: Frames, found: _Found, packets: Packets, tables: Tables, wire_end: Array) -> Array:
-    """Fill in what the IP headers say; where each packet ends by them."""
+    """Fill in the fields of the IP headers.
+
+    Returns:
+        Where each packet ends by its IP header.
+    """
     data, six = frames.data, found.six
     all_four = not six.any()
     four = slice(None) if all_four else np.nonzero(~six)[0]
@@ -325,7 +340,7 @@ def _each_option(options: bytearray) -> list[tuple[int, bytearray]]:
 
 
 def _keys(packets: Packets, net: Array) -> None:
-    """Fill in the key of the four-tuple and the direction."""
+    """Fill in the four-tuple's key, the direction, and the hash that copies share."""
     shift = np.uint64(16)
     six = (packets.bits & SIX).astype(np.uint64) << np.uint64(48)
     one = packets.src.astype(np.uint64) << shift | packets.sport | six

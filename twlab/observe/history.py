@@ -1,5 +1,6 @@
-"""What each direction of each connection has sent, and how a packet's numbers and signs compare
-with it.
+"""Knows what each direction of each connection has sent.
+
+Compares a packet's numbers, timestamp and identification with it.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ _WINDOW = 1 << 20  # a packet of an open connection is at most so far from the o
 
 
 class Past(NamedTuple):
-    """One direction of a connection: its own packets, without strays and copies. Sequence numbers
-    count from `base`.
+    """One direction of a connection: its packets without strays and copies.
+
+    Sequence numbers count from `base`.
     """
 
     base: int
@@ -38,8 +40,9 @@ class Past(NamedTuple):
 
 
 class History:
-    """The connections of one batch, direction by direction. Each is put together when it is first
-    asked for.
+    """The connections of one batch, direction by direction.
+
+    Each direction is assembled when it is first needed.
     """
 
     def __init__(self, rows: Sorted, made: Incarnations):
@@ -47,7 +50,7 @@ class History:
         self._past: dict[tuple[int, int], Past] = {}
 
     def past(self, inc: int, side: int) -> Past:
-        """What one direction of a connection sent."""
+        """Return the packets that one direction of a connection sent."""
         if (inc, side) not in self._past:
             if len(self._past) > 4096:
                 self._past.clear()
@@ -80,14 +83,15 @@ class History:
         return Past(base, at, seq, end, ipid, tsval, rows.t[at], stamped, last, counting, orderly, ticking)
 
     def forget(self, inc: int) -> None:
-        """Look at a connection anew: one of its packets has turned out not to be its own."""
+        """Drop what is known of a connection, so that it is assembled anew.
+
+        Needed after one of its packets has proved to be of another connection.
+        """
         for side in (0, 1):
             self._past.pop((inc, side), None)
 
     def within(self, row: int, inc: int, side: int) -> bool:
-        """Whether the packet's numbers are among those of a connection, or just before or behind
-        them.
-        """
+        """Tell whether the packet's numbers are a connection's, or just before or behind."""
         past = self.past(inc, side)
         if not len(past.rows):
             return False
@@ -108,8 +112,9 @@ class History:
         return UNKNOWN
 
     def fits(self, row: int, inc: int, side: int) -> bool:
-        """Whether the numbers could be the open connection's: from its first one up to a window
-        behind its last.
+        """Tell whether the numbers could be the open connection's.
+
+        They can from its first number up to a window behind its last.
         """
         past = self.past(inc, side)
         others = past.rows != row
@@ -121,8 +126,9 @@ class History:
         return seq >= low and bool(near.any())
 
     def older_by_signs(self, row: int, old: int, inc: int, side: int) -> bool:
-        """Where the numbers fit both connections: whether timestamp or identification say that it
-        is of the older one.
+        """Tell whether timestamp or identification show the older connection.
+
+        For packets whose numbers fit both connections.
         """
         rows, now, then = self._rows, self.past(inc, side), self.past(old, side)
         if rows.bits[row] & STAMPED and now.stamped:
@@ -138,8 +144,9 @@ class History:
         return False
 
     def is_older(self, row: int, past: Past) -> bool:
-        """Whether timestamp or identification show that the packet was sent before the last one of
-        its direction.
+        """Tell whether the packet was sent before the last one of its direction.
+
+        Its timestamp or its identification shows that.
         """
         rows = self._rows
         if rows.bits[row] & STAMPED and past.stamped:
@@ -149,7 +156,7 @@ class History:
         return False
 
     def id_fits(self, identity: int, past: Past) -> bool:
-        """Whether an identification is between the first and the last that the direction used."""
+        """Tell whether `identity` is between the first and the last that were used."""
         used = past.ipid[past.ipid != 0].astype(np.int64)
         if not past.orderly or not identity or not len(used):
             return False
@@ -157,8 +164,9 @@ class History:
         return (identity - int(used[0])) % 65536 <= span
 
     def continues(self, row: int, inc: int, side: int) -> bool:
-        """Whether the packet's identification goes on from those before it in its direction: the
-        same host sent it.
+        """Tell whether the packet's identification continues its direction's sequence.
+
+        If it does, the same host sent it.
         """
         past, identity = self.past(inc, side), int(self._rows.ipid[row])
         before = past.ipid[(past.rows < row) & (past.ipid != 0)]
@@ -170,19 +178,19 @@ class History:
         )
 
     def extent(self, row: int, past: Past) -> tuple[int, int]:
-        """The packet's first number and the one after its last, counted from the base of `past`."""
+        """Return the packet's first number and the one after its last, from the base of `past`."""
         rows = self._rows
         seq = (int(rows.seq[row]) - past.base) % CIRCLE
         return seq, seq + int(rows.ln[row]) + bool(rows.flags[row] & FIN) + bool(rows.flags[row] & SYN)
 
 
 def after(one: int, other: int) -> bool:
-    """Whether timestamp `one` is later than `other`."""
+    """Tell whether timestamp `one` is later than `other`."""
     return 0 < (one - other) % CIRCLE < HALF
 
 
 def covered(past: Past, seq: int, end: int) -> bool:
-    """Whether all numbers from `seq` up to `end` had been sent."""
+    """Tell whether all numbers from `seq` up to `end` had been sent."""
     order = np.argsort(past.seq, kind="stable")
     for begin, behind in zip(past.seq[order].tolist(), past.end[order].tolist(), strict=True):
         if begin > seq:

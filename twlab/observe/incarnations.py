@@ -20,8 +20,9 @@ _BACK = 64
 
 
 class Sorted:
-    """Packets by four-tuple, within each in the order of the file. Columns are sorted when they are
-    first asked for.
+    """Packets sorted by four-tuple, within each in the order of the file.
+
+    A column is sorted when it is first needed.
     """
 
     def __init__(self, packets: Packets):
@@ -39,11 +40,13 @@ class Sorted:
 
 @dataclass
 class Incarnations:
-    """Connections, in the order of their packets: row i has packets ``start[i]`` up to ``stop[i]``.
+    """Connections, in the order of their packets.
+
+    Row i has packets ``start[i]`` up to ``stop[i]``.
 
     Attributes:
         of: the connection of each packet.
-        previous: the connection before on the same four-tuple; -1 if there is none in memory.
+        previous: the connection before on the same four-tuple; -1 if memory has no such connection.
         opener: the direction of the SYN; -1 if it was not seen.
         syn_at: the packets with SYN, by direction; -1 if not seen.
         isn: initial sequence numbers by direction; -1 if not seen.
@@ -75,7 +78,10 @@ class Incarnations:
 
 
 def split(rows: Sorted) -> Incarnations:
-    """The connections in `rows`. Marks SYNs and FINs of earlier connections as strays."""
+    """Split `rows` into connections.
+
+    Marks SYNs and FINs of earlier connections as strays.
+    """
     count = len(rows)
     first = np.ones(count, bool)
     first[1:] = rows.key[1:] != rows.key[:-1]
@@ -112,8 +118,11 @@ def split(rows: Sorted) -> Incarnations:
 
 
 def _boundaries(rows: Sorted, first: Array) -> tuple[Array, tuple[Array, Array]]:
-    """Where connections begin; and the SYNs and SYN/ACKs that open them, with whether each is a
-    SYN.
+    """Find where connections begin.
+
+    Returns:
+        Whether each packet begins one; the SYNs and SYN/ACKs that open connections, with whether
+        each is a SYN.
     """
     plain = (rows.flags & (SYN | FIN | RST)) == SYN
     at = np.nonzero(plain & ((rows.bits & (AGAIN | STRAY)) == 0))[0]
@@ -148,7 +157,7 @@ def _boundaries(rows: Sorted, first: Array) -> tuple[Array, tuple[Array, Array]]
 
 
 def _first_of_kind(key: Array, number: Array) -> Array:
-    """Whether each is the first of its four-tuple with this number."""
+    """Flag each SYN that is the first of its four-tuple with this number."""
     code = mixed(key ^ (number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
     order = grouped(code)
     first = np.ones(len(code), bool)
@@ -163,8 +172,9 @@ def _mark(rows: Sorted, at: Array, bit: int) -> None:
 
 
 def _fins(rows: Sorted, made: Incarnations) -> None:
-    """Fill in the first FIN of each direction. A FIN with the numbers of the connection before is a
-    stray.
+    """Fill in the first FIN of each direction.
+
+    A FIN with the numbers of the connection before is a stray.
     """
     at = np.nonzero(((rows.flags & (SYN | FIN | RST)) == FIN) & ((rows.bits & (AGAIN | STRAY)) == 0))[0]
     end, side, inc = rows.end[at], (rows.bits[at] & 1).astype(np.int64), made.of[at]
@@ -182,7 +192,7 @@ def _fins(rows: Sorted, made: Incarnations) -> None:
 
 
 def _closes(rows: Sorted, made: Incarnations) -> None:
-    """Fill in how and where each connection was closed, and by whom first."""
+    """Fill in how and where each connection was closed, and which end closed first."""
     acked = np.full(made.fin.shape, UNKNOWN)
     began = np.where(made.fin_at < 0, len(rows), made.fin_at).min(1)
     some = np.nonzero(began < len(rows))[0]
@@ -210,8 +220,9 @@ def _closes(rows: Sorted, made: Incarnations) -> None:
 
 
 def _one_side(rows: Sorted, made: Incarnations) -> None:
-    """Where one direction only was seen: its FIN, and an ACK that moved on afterwards, are the
-    close.
+    """Fill in the close of connections of which only one direction was seen.
+
+    Its FIN, and a later ACK with another number, are the close.
     """
     for side in (0, 1):
         some = np.nonzero((made.seen[:, 1 - side] == 0) & (made.fin_at[:, side] >= 0))[0]
@@ -227,7 +238,10 @@ def _one_side(rows: Sorted, made: Incarnations) -> None:
 
 
 def _resets(rows: Sorted, made: Incarnations) -> None:
-    """A RST with the connection's own numbers closes it, if nothing did before."""
+    """Fill in the closes by RST.
+
+    A RST with the connection's own numbers closes it, unless it was closed before.
+    """
     at = np.nonzero(((rows.flags & (SYN | RST)) == RST) & ((rows.bits & (AGAIN | STRAY)) == 0))[0]
     inc, side = made.of[at], (rows.bits[at] & 1).astype(np.int64)
     isn, before = made.isn[inc, side], made.previous[inc]
@@ -244,8 +258,9 @@ def _resets(rows: Sorted, made: Incarnations) -> None:
 
 
 def _near(rows: Sorted, made: Incarnations, at: Array) -> Array:
-    """Whether packets are near the end of the last one of their direction and connection before
-    them.
+    """Tell whether packets are near the one before them.
+
+    That is the last packet of their direction and connection; near its end.
     """
     near = np.zeros(len(at), bool)
     left = np.ones(len(at), bool)
@@ -261,7 +276,7 @@ def _near(rows: Sorted, made: Incarnations, at: Array) -> Array:
 
 
 def ranges(start: Array, stop: Array) -> Array:
-    """All integers from each ``start[i]`` up to ``stop[i]``, one range behind the other."""
+    """List the integers from each ``start[i]`` up to ``stop[i]``, range after range."""
     length = np.maximum(stop - start, 0)
     total = np.cumsum(length)
     if not len(total) or not total[-1]:

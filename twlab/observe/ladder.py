@@ -1,5 +1,6 @@
-"""Draws the flows of late packets as ladders of text: both ends, every packet between them, the
-verdicts beside them.
+"""Draws the flows of late packets as ladders of text.
+
+A ladder has both ends, every packet between them, and the verdicts beside them.
 """
 
 from __future__ import annotations
@@ -20,8 +21,12 @@ _AROUND = 12  # packets before and behind each that is named
 
 
 def ladders(found: Findings) -> list[list[str]]:
-    """The lines of a ladder for each flow with late packets, the gravest first, by a second pass
-    over files that allow one.
+    """Draw a ladder for each flow with late packets, the gravest first.
+
+    Reads the files a second time; without a ladder if they do not allow that.
+
+    Returns:
+        The lines of each ladder.
     """
     order = sorted(
         (late for late in found.late if late.kind != "answer"),

@@ -1,4 +1,7 @@
-"""Decides what each suspect is, and says by which rule and by comparison with which frames."""
+"""Decides what each suspect is.
+
+A verdict names its rule, and the frames that the suspect was compared with.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,7 @@ _LEAST_SEGMENT = 500
 
 @dataclass(slots=True)
 class Verdict:
-    """What one packet is.
+    """The verdict on one packet.
 
     Attributes:
         kind: one of `KINDS`; empty: it belongs to the open connection after all.
@@ -38,7 +41,7 @@ class Verdict:
         row: the packet, an index into the sorted packets.
         against: packets that it was compared with.
         old: the connection that it belongs to, -1 if to none.
-        age_ns: since its first sighting, or since its neighbours were sent; -1 if not known.
+        age_ns: ns since its first sighting, or since its neighbours were sent; -1 if not known.
     """
 
     kind: str
@@ -50,7 +53,7 @@ class Verdict:
 
 
 class Judge:
-    """Decides over packets of one batch.
+    """Decides about the packets of one batch.
 
     Args:
         original: of copies and of held packets: the row of the first sighting, by row; -1
@@ -66,7 +69,7 @@ class Judge:
         self._history = history
 
     def decide(self, row: int) -> Verdict:
-        """What the packet in `row` is."""
+        """Decide what the packet in `row` is."""
         rows, made = self._rows, self._made
         inc, side = int(made.of[row]), int(rows.bits[row] & 1)
         if self._held[row]:
@@ -90,11 +93,10 @@ class Judge:
         return self._of_old(row, old, side)
 
     def _of_open(self, row: int, inc: int, side: int) -> Verdict:
-        """A packet whose numbers are the open connection's: nothing to report, unless its
-        identification speaks against it.
+        """Judge a packet whose numbers are the open connection's.
 
-        An ACK without data proves nothing: machines in front of a server send such ACKs with other
-        identifications.
+        Only its identification can speak against it. An ACK without data proves nothing: machines
+        in front of a server send such ACKs with other identifications.
         """
         empty = not self._rows.ln[row] and self._rows.flags[row] & 63 == ACK
         if not empty and (sign := self._out_of_sequence(row, inc, side)):
@@ -103,7 +105,7 @@ class Judge:
         return Verdict("", "", row)
 
     def _put_in(self, row: int, inc: int, side: int) -> Verdict:
-        """A packet that passed one interface, and not the one where its direction is seen first."""
+        """Judge a packet that was not seen where its direction is seen first."""
         past = self._history.past(inc, side)
         rule, against = (
             "it did not pass the interface where its direction is seen first",
@@ -116,8 +118,9 @@ class Judge:
         return Verdict(UNDECIDED, f"{rule}: put in between, or missed by the capture there", row, against, inc)
 
     def _out_of_sequence(self, row: int, inc: int, side: int) -> str:
-        """What is wrong with the packet's identification: it is far from the sequence around it;
-        empty if nothing is.
+        """Describe an identification that is far from those around the packet.
+
+        Empty if it is not far from them, or if that says nothing.
         """
         past, identity = self._history.past(inc, side), int(self._rows.ipid[row])
         ids = past.ipid.astype(np.int64)
@@ -174,8 +177,9 @@ class Judge:
         return past.ticking or (past.stamped and bool((past.tsval != self._rows.tsval[row]).any()))
 
     def _answer(self, row: int, inc: int, old: int, side: int) -> Verdict | None:
-        """The hosts' answers to late segments: RST, the ACK of TIME_WAIT, challenge ACKs,
-        keepalives and their answers.
+        """Recognize the hosts' answers to late segments.
+
+        These are RSTs, the ACK of TIME_WAIT, challenge ACKs, keepalives and their answers.
         """
         rows = self._rows
         flags, seq, ack = int(rows.flags[row]), int(rows.seq[row]), int(rows.ack[row])
@@ -216,8 +220,9 @@ class Judge:
         return None
 
     def _cause(self, row: int, side: int, flags: int, seq: int, ack: int) -> int:
-        """The packet of the other direction that this one answers; -1 if there is none. SYN/ACKs
-        are repeated, all else comes within 1 s.
+        """Find the packet of the other direction that this one answers; -1 if there is no such packet.
+
+        SYN/ACKs are repeated; all other answers come within 1 s.
         """
         rows = self._rows
         for other in range(row - 1, max(-1, row - 1 - _BACK), -1):
@@ -245,8 +250,10 @@ class Judge:
         return -1
 
     def _sent_before(self, row: int, old: int, side: int) -> Verdict | None:
-        """A packet that is a part of an offloaded one, or whose identification a packet of the
-        connection has had.
+        """Recognize a packet that was sent before in another form.
+
+        It is a part of an offloaded packet, or a packet of the connection had the same
+        identification.
         """
         rows, past = self._rows, self._history.past(old, side)
         seq, end = self._history.extent(row, past)
@@ -272,7 +279,7 @@ class Judge:
         return Verdict(FOREIGN, f"its IP identification {identity} was used for other numbers", row, [first], old, age)
 
     def _of_old(self, row: int, old: int, side: int) -> Verdict:
-        """A packet with the numbers of a closed connection that is no answer and no copy."""
+        """Judge a packet with the numbers of a closed connection, neither answer nor copy."""
         if verdict := self._sent_before(row, old, side):
             return verdict
         rows, past = self._rows, self._history.past(old, side)
@@ -310,8 +317,9 @@ class Judge:
         return Verdict(UNDECIDED, "numbers of the closed connection, but nothing dates it", row, against, old)
 
     def _is_part(self, row: int, past: Past, other: int, seq: int, identity: int) -> bool:
-        """Whether the packet is the k-th wire segment of a larger one, whose identification is k
-        lower.
+        """Tell whether the packet is a wire segment of a larger one.
+
+        The identification of its k-th segment is k above that of the larger packet.
         """
         rows, first = self._rows, int(past.rows[other])
         size, whole = int(rows.ln[row]), int(rows.ln[first])
@@ -323,7 +331,7 @@ class Judge:
         return step == offset // size if offset % size == 0 else 0 < step <= -(-whole // _LEAST_SEGMENT)
 
     def _neighbour(self, row: int, past: Past, stamped: bool, identity: int) -> int:
-        """Index in `past` of the first packet that was sent after this one."""
+        """Return the index in `past` of the first packet that was sent after this one."""
         if stamped:
             later = [after(int(value), int(self._rows.tsval[row])) for value in past.tsval]
             return later.index(True) if True in later else len(later) - 1
@@ -331,7 +339,7 @@ class Judge:
         return int(np.argmin(np.where((past.ipid != 0) & (ahead > 0), ahead, 1 << 17)))
 
     def _homeless(self, row: int, inc: int, side: int) -> Verdict:
-        """A packet whose numbers fit neither the open connection nor one before it."""
+        """Judge a packet whose numbers fit neither the open connection nor one before it."""
         rows, identity = self._rows, int(self._rows.ipid[row])
         other = inc
         for _ in range(_DEPTH):

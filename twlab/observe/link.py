@@ -1,5 +1,6 @@
-"""Finds the IP header in frames: Ethernet with any number of VLAN tags, Linux cooked captures, raw
-IP, null and loopback.
+"""Finds the IP header in frames.
+
+Ethernet with any number of VLAN tags, Linux cooked captures, raw IP, null and loopback.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ def ip_headers(frames: Frames) -> tuple[Array, Array, Array]:
 
     Returns:
         Where it begins in the buffer; the virtual network (VLAN tags, 12 bits each; 0: none); the
-        kind of the frame: 4 or 6 for what should be IP, the EtherType of MPLS and PPPoE, which
-        `twlab.observe.tunnels` looks into, 0 for all else.
+        kind of the frame. The kind is 4 or 6 for IP. For MPLS and PPPoE, which
+        `twlab.observe.tunnels` looks into, it is the EtherType. It is 0 for all others.
     """
     data, start = frames.data, frames.start
     net = np.zeros(len(frames), np.uint64)
@@ -46,7 +47,7 @@ def ip_headers(frames: Frames) -> tuple[Array, Array, Array]:
 
 
 def _without_tags(frames: Frames, at: Array, kind: Array, net: Array) -> tuple[Array, Array]:
-    """Step over VLAN tags, noting them in `net`."""
+    """Skip VLAN tags, and note them in `net`."""
     for _ in range(_MOST_TAGS):
         tagged = (
             np.nonzero(np.isin(kind, _VLAN) & (at + 4 <= frames.start + frames.kept))[0] if np.any(kind > _IP4) else ()

@@ -1,4 +1,7 @@
-"""Drives the analysis batch by batch in bounded memory, and adds up what each batch shows."""
+"""Drives the analysis batch by batch, in bounded memory.
+
+Adds up what each batch shows.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +28,15 @@ _MOST_STEPS = 100_000
 
 
 class Observer:
-    """Takes in packets in the order of the file and adds to `findings`.
+    """Takes packets in the order of the file, and adds to `findings`.
 
     Args:
         findings: to add to.
         tables: of the addresses in the packets.
-        remember_s: packets are remembered for so long, to compare late ones with.
-        batch: new packets in a batch; `keep`: older ones that are remembered at most.
-        most_listed: late packets that are kept with their evidence; more are counted only.
+        remember_s: how long packets are remembered, to compare late ones with.
+        batch: new packets in a batch.
+        keep: older packets that are remembered at most.
+        most_listed: late packets that are kept with their evidence; more are only counted.
 
     Attributes:
         current: name of the file that is being read.
@@ -64,7 +68,7 @@ class Observer:
         findings.table = {length_s: Row() for length_s in findings.lengths_s}
 
     def add(self, packets: Packets) -> None:
-        """Take in the next packets."""
+        """Add the next packets."""
         if packets.size:
             self._watch_clock(packets)
         at = 0
@@ -81,11 +85,14 @@ class Observer:
                 self._analyse(last=False)
 
     def begin_file(self) -> None:
-        """The packets from now on are of the next file; `findings` has the frames of those before."""
+        """Begin the next file: the packets from now on are its packets.
+
+        `findings` already has the number of frames of the files before.
+        """
         self._starts.append(sum(frames for _, frames in self.findings.files))
 
     def finish(self) -> None:
-        """Analyse what is left, and complete the findings."""
+        """Analyse the packets that are left, and complete the findings."""
         self._analyse(last=True)
         for length_s, row in self.findings.table.items():
             row.watched = self.findings.watched(length_s)
@@ -159,14 +166,14 @@ class Observer:
         self._add_values()
 
     def _add_values(self) -> None:
-        """Put the times of the packets that were judged into their distributions."""
+        """Add the times of the judged packets to their distributions."""
         for kind in self.findings.kinds.values():
             for distribution in (kind.lateness, kind.age):
                 distribution.add(np.array([value for into, value in self._values if into is distribution]))
         self._values.clear()
 
     def _distrust_clock(self, verdict: Verdict, exposure: Exposure, rows: Sorted, made: Incarnations) -> None:
-        """Take back times over which the clock was set back."""
+        """Drop the times during which the clock was set back."""
         if not self._steps:
             return
         now = bisect(self._steps, int(rows.n[verdict.row]))
@@ -221,7 +228,7 @@ class Observer:
         )
 
     def frame(self, number: int) -> Frame:
-        """The file and the number there of a frame, counted from 0 over all files."""
+        """Return the file of a frame, and its number there, from its number over all files."""
         at = int(np.searchsorted(self._starts, number, "right")) - 1
         names = self.findings.files
         return Frame(names[at][0] if at < len(names) else self.current, number - self._starts[at] + 1)
@@ -232,8 +239,9 @@ class Observer:
         return ends[0], int(rows.sport[row]), ends[1], int(rows.dport[row])
 
     def _count(self, rows: Sorted, made: Incarnations, last: bool) -> None:
-        """Count the connections that are over: others followed on their four-tuples, or the capture
-        ended.
+        """Count the connections that are over.
+
+        Others followed on their four-tuples, or the capture ended.
         """
         fresh = (rows.bits[made.start] & SEEN) == 0
         later = np.nonzero((made.previous >= 0) & fresh)[0]
@@ -310,8 +318,9 @@ class Observer:
                 line[:] = [line[0] + found[0], line[1] + found[1], min(line[2], found[2])]
 
     def _retain(self, rows: Sorted, made: Incarnations) -> None:
-        """Keep what later packets may have to be compared with: all that is recent, and what tells
-        how connections began and ended.
+        """Keep the packets that later ones may have to be compared with.
+
+        These are all recent ones, and those that show how connections began and ended.
         """
         now = int(np.median(self._rows.t[max(0, self._used - 1000) : self._used]))
         keep = rows.t > now - self._remember_ns
@@ -345,8 +354,10 @@ class Observer:
         self._old = self._used = len(chosen)
 
     def _forget(self, rows: Sorted, made: Incarnations, current: Array, shown: Array) -> Array:
-        """Give up the four-tuples that have been idle longest; the packets that are dropped with
-        them.
+        """Drop the four-tuples that have been idle longest.
+
+        Returns:
+            A flag for each packet that is dropped with them.
         """
         idle = current[np.argsort(rows.t[made.stop[current] - 1], kind="stable")]
         cost = np.cumsum(made.stop[idle] - made.start[idle])

@@ -1,4 +1,4 @@
-"""Columns of TCP packets: one numpy array a field, all of one length."""
+"""Holds TCP packets in columns: one numpy array a field, all of one length."""
 
 from __future__ import annotations
 
@@ -84,16 +84,16 @@ class Packets:
         return self.size
 
     def take(self, which: Array) -> Packets:
-        """The rows `which`: indices, or a mask."""
+        """Copy the rows `which`, given as indices or as a mask."""
         columns = {name: getattr(self, name)[which] for name in FIELDS}
         return Packets(len(columns["t"]), columns)
 
     def view(self, size: int) -> Packets:
-        """The first `size` rows, not copied."""
+        """Return the first `size` rows, not copied."""
         return Packets(size, {name: getattr(self, name)[:size] for name in FIELDS})
 
     def put(self, at: int, other: Packets) -> None:
-        """Copy the rows of `other` to here, from row `at` on."""
+        """Copy all rows of `other` into this one, from row `at` on."""
         for name in FIELDS:
             getattr(self, name)[at : at + other.size] = getattr(other, name)
 
@@ -109,27 +109,28 @@ class Packets:
 
 
 def joined(parts: Iterable[Packets]) -> Packets:
-    """All rows of `parts`, in their order."""
+    """Join the rows of `parts`, in their order."""
     all_parts = list(parts)
     columns = {name: np.concatenate([getattr(part, name) for part in all_parts]) for name in FIELDS}
     return Packets(len(columns["t"]), columns)
 
 
 def put_first(target: Array, index: tuple[Array, ...], values: Array) -> None:
-    """Assign ``target[index] = values``; where an index is repeated, the first value stays."""
+    """Assign ``target[index] = values``; of a repeated index the first value stays."""
     # Copies, because numpy walks views with negative strides from their other end, and then the
     # last value would stay.
     target[tuple(column[::-1].copy() for column in index)] = values[::-1].copy()
 
 
 def steps(ahead: Array, behind: Array) -> Array:
-    """How far `ahead` is before `behind` on the circle of 2^32, from -2^31 up to 2^31 - 1."""
+    """Return how far `ahead` is before `behind` on the circle of 2^32: -2^31 to 2^31 - 1."""
     return (ahead - behind).astype(np.uint32).view(np.int32)
 
 
 def mixed(value: Array) -> Array:
-    """Spread the entropy of 64-bit integers over all bits (the finaliser of splitmix64). Overwrites
-    `value`.
+    """Spread the entropy of 64-bit integers over all bits.
+
+    This is the finaliser of splitmix64. Overwrites `value`.
     """
     value ^= value >> np.uint64(30)
     value *= np.uint64(0xBF58476D1CE4E5B9)
@@ -140,11 +141,12 @@ def mixed(value: Array) -> Array:
 
 
 def grouped(keys: Array) -> Array:
-    """Indices that sort `keys` and leave equal ones in their order; equal keys are neighbours,
-    order among keys is arbitrary.
+    """Return indices that make equal `keys` neighbours, and keep these in their order.
 
-    One sort of 64-bit integers: the upper bits of the key above the index. Keys that agree in the
-    upper bits only are put right afterwards.
+    The order of different keys is arbitrary.
+
+    It takes one sort of 64-bit integers: the upper bits of the key above the index. If different
+    keys agree in the upper bits, all are sorted by their whole keys instead.
     """
     bits = max(1, int(len(keys) - 1).bit_length()) if len(keys) else 1
     low = np.uint64((1 << bits) - 1)

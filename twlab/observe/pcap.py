@@ -1,5 +1,6 @@
-"""Finds the frames of a pcap file (IETF draft-ietf-opsawg-pcap): microseconds or nanoseconds,
-either byte order.
+"""Finds the frames of a pcap file.
+
+The format is that of IETF draft-ietf-opsawg-pcap: microseconds or nanoseconds, either byte order.
 """
 
 from __future__ import annotations
@@ -33,8 +34,8 @@ class PcapReader:
         interfaces: the one interface.
         frames: frames read so far.
         bad_times: always 0; times of this format cannot be out of range.
-        order: byte order, as `struct` has it; `before`: bytes between a frame and the field with
-            its kept length.
+        order: byte order, as `struct` has it.
+        before: bytes between a frame and the field with its kept length.
 
     Raises:
         DamagedError: on construction or while reading; the frames yielded before are good.
@@ -73,7 +74,7 @@ class PcapReader:
             raise DamagedError(fault)
 
     def _batch(self) -> tuple[Frames | None, str]:
-        """The whole records in the buffer, and why the one after them cannot be one."""
+        """Return the whole records in the buffer, and why the one after them cannot be one."""
         stream, record = self._stream, self._record
         at = np.array(
             _walk(stream.data, stream.start, stream.end, record, Struct(f"{self.order}I").unpack_from), np.int64
@@ -101,7 +102,10 @@ class PcapReader:
 
 
 def _walk(data: bytearray, start: int, end: int, record: int, unpack: Callable[..., Any]) -> list[int]:
-    """Where each record between `start` and `end` begins; the last may reach beyond `end`."""
+    """Return where each record between `start` and `end` begins.
+
+    The last one may reach beyond `end`.
+    """
     starts: list[int] = []
     append, last = starts.append, end - record
     while start <= last:

@@ -1,5 +1,7 @@
-"""Finds the frames of a pcapng file (IETF draft-ietf-opsawg-pcapng): any number of sections and
-interfaces, either byte order.
+"""Finds the frames of a pcapng file.
+
+The format is that of IETF draft-ietf-opsawg-pcapng: any number of sections and interfaces, either
+byte order.
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ class PcapngReader:
     Attributes:
         interfaces: all interfaces of all sections so far.
         frames: frames read so far.
-        order: byte order of the section, as `struct` has it; `before`: bytes between a frame and
-            the field with its kept length.
-        bad_times: frames that were left out because their time is out of range, or because their
-            block has none.
+        order: byte order of the section, as `struct` has it.
+        before: bytes between a frame and the field with its kept length.
+        bad_times: frames left out because their time is out of range, or because their block has
+            none.
 
     Raises:
         DamagedError: while reading; the frames yielded before are good.
@@ -70,8 +72,10 @@ class PcapngReader:
             raise DamagedError(fault)
 
     def _packets(self) -> list[int]:
-        """Pass over the enhanced packet blocks in the buffer, up to a block of another kind; where
-        each begins.
+        """Skip the enhanced packet blocks in the buffer, up to a block of another kind.
+
+        Returns:
+            Where each of them begins.
         """
         stream = self._stream
         starts: list[int] = []
@@ -107,7 +111,7 @@ class PcapngReader:
             raise DamagedError(f"the block of frame {self.frames + 1} is damaged")
 
     def _frames(self, start: Array, kept: Array, length: Array, ticks: Array, place: Array) -> Iterator[Frames]:
-        """Yield the frames by their link types, those whose time is out of range left out."""
+        """Yield the frames by link type, without those whose time is out of range."""
         numbers = np.arange(self.frames, self.frames + len(start))
         self.frames += len(start)
         t = np.empty(len(start), np.int64)
@@ -124,8 +128,9 @@ class PcapngReader:
                              place[which].astype(np.uint16), int(link), self._stream.offset)  # fmt: skip
 
     def _other_block(self) -> None:
-        """Take in the block at the front of the buffer if it is whole; skip it if it is of no
-        interest.
+        """Read the block at the front of the buffer if it is whole.
+
+        Skips a block that has neither frames nor interfaces.
         """
         stream = self._stream
         at, left = stream.start, stream.end - stream.start
@@ -183,8 +188,10 @@ class PcapngReader:
 
 
 def _nanoseconds(ticks: Array, resolution: int, offset_s: int) -> Array:
-    """Times since 1970; -1 where one is out of range. `resolution` as in if_tsresol: a power of
-    ten, or of two with bit 7.
+    """Return times in ns since 1970; -1 where one is out of range.
+
+    Args:
+        resolution: as in if_tsresol: a power of ten, or of two with bit 7.
     """
     power = resolution & 0x7F
     per_s = (2 if resolution & 0x80 else 10) ** power

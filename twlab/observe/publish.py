@@ -1,7 +1,7 @@
-"""Turns findings into aggregate figures that hold no address and no time of day, reads them back,
-and adds up many.
+"""Turns findings into aggregate figures that hold no address and no time of day.
 
-The format is described in docs/guides/observe.md; `SCHEMA` counts its versions.
+Reads such aggregates back, and adds up many. docs/guides/observe.md describes the format; `SCHEMA`
+counts its versions.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _LARGEST = 1 << 60
 
 
 def aggregate(found: Findings) -> dict[str, Any]:
-    """The aggregate figures of one capture."""
+    """Return the aggregate figures of one capture."""
     return {
         "schema": SCHEMA,
         "kind": KIND,
@@ -63,8 +63,9 @@ def aggregate(found: Findings) -> dict[str, Any]:
 
 
 def merge(parts: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """Add up aggregates that `read` has checked. Lengths of TIME_WAIT that not all of them have
-    keep their own counts.
+    """Add up aggregates that `read` has checked.
+
+    A length of TIME_WAIT that only some of them have keeps its own counts.
     """
     total = aggregate(Findings())
     total.update(captures=0, remembered_s=None, time_wait={})
@@ -100,7 +101,7 @@ def _sum(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The aggregate in the file `path`.
+    """Read the aggregate in the file `path`, and check it.
 
     Raises:
         UsageError: there is no such file (``no-aggregate``), it is no aggregate or damaged

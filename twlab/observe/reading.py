@@ -1,4 +1,7 @@
-"""Reads files into an observer: what each is, in which order, and how far it could be read."""
+"""Reads files into an observer.
+
+Finds out the format of each, their order, and how far each could be read.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ _MOST_PLACES = 65_535
 
 
 def open_reader(stream: Stream) -> pcap.PcapReader | pcapng.PcapngReader:
-    """The reader for what `stream` holds.
+    """Choose the reader for the format of `stream`.
 
     Raises:
         UsageError: it is no capture (``not-a-capture``).
@@ -37,7 +40,10 @@ def open_reader(stream: Stream) -> pcap.PcapReader | pcapng.PcapngReader:
 
 
 def first_time(path: str) -> int:
-    """When the first frame of a capture was captured, in ns since 1970; 0 if that cannot be read."""
+    """Return when the first frame of a capture was captured, in ns since 1970.
+
+    0 if that cannot be read.
+    """
     stream = Stream(path, 2 << 20)
     try:
         for frames in open_reader(stream):
@@ -50,8 +56,9 @@ def first_time(path: str) -> int:
 
 
 def in_order(paths: Sequence[str]) -> list[str]:
-    """Rotated captures in the order of their first frames; as given if one of them is standard
-    input.
+    """Sort rotated captures by the times of their first frames.
+
+    They stay as given if one of them is standard input.
     """
     if len(paths) < 2 or STANDARD_INPUT in paths:
         return list(paths)
@@ -127,8 +134,9 @@ def _read(
 
 
 def _places(interfaces: list[Interface], places: dict[tuple[Interface, int], int], found: Findings) -> Array:
-    """Numbers of a file's interfaces among all. The same name, or the same place in rotated files,
-    is the same interface.
+    """Return the number of each of a file's interfaces among those of all files.
+
+    The same name, or the same place in rotated files, is the same interface.
     """
     numbers = []
     for index, interface in enumerate(interfaces):

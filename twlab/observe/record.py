@@ -35,8 +35,9 @@ _COLUMNS = (
 
 
 def as_dict(found: Sequence[Findings], command: str) -> dict[str, Any]:
-    """All findings as one JSON object; docs/guides/observe.md describes it. ``rows`` is the table
-    that a report shows.
+    """Return all findings as one JSON object, which docs/guides/observe.md describes.
+
+    ``rows`` is the table that a report shows.
     """
     rows = []
     for one in found:
@@ -101,7 +102,7 @@ def _one(found: Findings) -> dict[str, Any]:
 
 
 def late_as_dict(late: Late) -> dict[str, Any]:
-    """One late packet with its evidence."""
+    """Return one late packet with its evidence, as JSON values."""
     source, sport, destination, dport = late.flow
     return {
         "kind": late.kind,
@@ -125,7 +126,7 @@ def late_as_dict(late: Late) -> dict[str, Any]:
 
 
 def as_csv(found: Sequence[Findings]) -> str:
-    """A line for each late packet."""
+    """Return the late packets as CSV, a line for each."""
     file = io.StringIO()
     writer = csv.DictWriter(file, _COLUMNS, lineterminator="\n")
     writer.writeheader()

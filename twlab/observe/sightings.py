@@ -1,5 +1,7 @@
-"""Tells packets that were captured more than once from packets that the network delivered more than
-once.
+"""Tells repeated captures of a packet from repeated deliveries.
+
+Duplicates are packets that were captured more than once. Copies are packets that the network
+delivered more than once.
 """
 
 from __future__ import annotations
@@ -19,18 +21,18 @@ HELD_NS = 1_000_000_000  # from place to place: longer than this above the usual
 
 @dataclass
 class Sightings:
-    """What packets are to each other.
+    """How the packets of a batch relate to each other.
 
     Attributes:
-        original: of a copy: the index of the packet's first sighting; -1 elsewhere. A copy is an
-            identical packet that passed the same interface with the same TTL before, at least 1 ms
+        original: of a copy: the index of the packet's first sighting; -1 elsewhere. A copy is
+            identical to a packet that passed the same interface with the same TTL at least 1 ms
             earlier.
         duplicate: a further sighting of a packet, or of a copy that is counted already.
-        held: a duplicate that came from one place to another over 1 s later than others do. It is
-            the first sighting there.
-        places: of all that are no duplicates: the interfaces where the packet was seen, as bits
+        held: a duplicate that took over 1 s longer than others from one place to another. It is the
+            first sighting there.
+        places: of all that are not duplicates: the interfaces where the packet was seen, as bits
             (number modulo 64).
-        nearest: of all that are no duplicates: the interface nearest to the sender, where the TTL
+        nearest: of all that are not duplicates: the interface nearest to the sender, where the TTL
             was highest.
     """
 
@@ -42,7 +44,7 @@ class Sightings:
 
 
 def find(packets: Packets, steps: Array) -> Sightings:
-    """Compare all packets, which stand in the order of the file, with each other.
+    """Compare all packets, in the order of the file, with each other.
 
     Args:
         steps: numbers of the frames before which the clock was set back by over 1 s.
@@ -89,12 +91,12 @@ def find(packets: Packets, steps: Array) -> Sightings:
 
 
 def _duplicates_within(packets: Packets, at: Array, head: Array, passing: Array) -> Array:
-    """For each sighting, within which time the same packet at the same place is a duplicate of the
-    capture.
+    """Return, for each sighting, the time within which an identical one is a duplicate.
 
-    1 ms. Where a capture holds a third of a connection's packets more than once, by a SPAN port
-    that is slow or sees several places: 100 ms if at least three packets took longer than 1 ms, or
-    else eight times the longest of those below 1 ms.
+    Both are at the same place. The time is 1 ms, except for connections of which a capture holds a
+    third of the packets more than once. There a SPAN port is slow, or sees several places. The time
+    is then 100 ms if at least three packets took longer than 1 ms. Otherwise it is eight times the
+    longest of those below 1 ms.
     """
     moment = np.full(len(at), SAME_MOMENT_NS)
     again = at != head
@@ -121,8 +123,9 @@ def _duplicates_within(packets: Packets, at: Array, head: Array, passing: Array)
 
 
 def _leaders(at: Array, chain: Array, passing: Array, leads: Array) -> Array:
-    """For each sighting in a chain the one that stands for its passing: the first of the same
-    number, or else the chain's first.
+    """Choose, for each sighting in a chain, the one that stands for its passing.
+
+    It is the first of the same number, or else the chain's first.
     """
     order = np.lexsort((at, ~leads, passing, chain))
     code = chain[order] * (1 << 32) + passing[order]
@@ -133,9 +136,7 @@ def _leaders(at: Array, chain: Array, passing: Array, leads: Array) -> Array:
 
 
 def _passings(packets: Packets, at: Array, chain: Array, steps: Array, moment: Array) -> Array:
-    """Of each sighting in a chain: the how-manieth passing at its place it belongs to, counted from
-    1.
-    """
+    """Number the passings at each place: to which one each sighting belongs, from 1."""
     place = packets.iface[at].astype(np.int64) << 8 | packets.ttl[at]
     order = np.lexsort((at, place, chain))
     t, sorted_chain, sorted_place, moment = packets.t[at][order], chain[order], place[order], moment[order]
@@ -153,8 +154,9 @@ def _passings(packets: Packets, at: Array, chain: Array, steps: Array, moment: A
 
 
 def _held(packets: Packets, at: Array, head: Array, found: Sightings) -> None:
-    """Mark those whose way from one interface to another took over 1 s longer than the median of
-    all on that way.
+    """Mark the packets that were held between two interfaces.
+
+    They took over 1 s longer than the median of all packets between the same two.
     """
     if not len(at):
         return

@@ -1,5 +1,6 @@
-"""Picks the packets that may not be what their connection sent in its course; all others need no
-closer look.
+"""Picks the packets that need a closer look.
+
+They may not be what their connection sent in its course.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ _LEAP = 1 << 24  # a jump in sequence numbers that no window explains
 
 
 def pick(rows: Sorted, made: Incarnations, held: Array, elsewhere: Array) -> Array:
-    """Indices into `rows` of new packets that arrived after a close, are copies or were held, or
-    whose numbers do not fit.
+    """Return indices into `rows` of the new packets that are suspect.
+
+    They arrived after a close, are copies, were held, or have numbers that do not fit.
 
     Args:
-        held: of the packets in their own order, whether one was held between two places.
+        held: whether each packet was held between two places, in the packets' own order.
         elsewhere: by row, see `out_of_place`.
     """
     chosen = (rows.bits & AGAIN) != 0
@@ -38,16 +40,14 @@ def pick(rows: Sorted, made: Incarnations, held: Array, elsewhere: Array) -> Arr
 
 
 def out_of_place(rows: Sorted, places: Array, nearest: Array) -> Array:
-    """By row, whether a packet did not pass the interface where nearly all of its direction are
-    seen first.
+    """Flag the packets that were not seen where their direction is seen first.
+
+    That is the interface where nearly all packets of the direction are seen first. If such packets
+    are not rare in a direction, the capture itself misses packets, and none of them is flagged.
 
     Args:
         places, nearest: where each packet was seen, and where first, by row; see
             `twlab.observe.sightings.Sightings`.
-
-
-    Where that is not rare in a direction, the capture itself misses packets, and no packet is
-    marked.
     """
     count = len(rows)
     if not count or (nearest == nearest[0]).all():
@@ -68,11 +68,10 @@ def out_of_place(rows: Sorted, places: Array, nearest: Array) -> Array:
 
 
 def _out_of_sequence(rows: Sorted, made: Incarnations, at: Array) -> Array:
-    """Packets of one direction whose identification is far from a sequence that goes on around
-    them.
+    """Find packets of one direction whose identification is far from those around them.
 
-    At the end of a connection that means nothing: there hosts answer without a socket, and count
-    elsewhere.
+    The sequence goes on around them. At the end of a connection that means nothing: there hosts
+    answer without a socket, and count elsewhere.
     """
     identity, inc = rows.ipid[at], made.of[at]
     at, identity, inc = (column[identity != 0] for column in (at, identity, inc))
@@ -94,8 +93,9 @@ def _out_of_sequence(rows: Sorted, made: Incarnations, at: Array) -> Array:
 
 
 def _unfit(rows: Sorted, made: Incarnations, side: int, at: Array) -> Array:
-    """Packets of one direction that do not go on where the one before ended, and that fit the
-    connection before, or none.
+    """Find packets of one direction that do not begin where the one before ended.
+
+    They fit the connection before, or none.
     """
     inc, seq, flags = made.of[at], rows.seq[at], rows.flags[at]
     end = rows.end[at]

@@ -1,5 +1,6 @@
-"""Writes findings for a terminal: lines of text, from aggregate figures and from the late packets
-with their evidence.
+"""Writes findings for a terminal.
+
+Lines of text, from aggregate figures and from the late packets with their evidence.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _CANNOT = (
 
 
 def seconds(value: float | None) -> str:
-    """``85 us``, ``12.3 ms``, ``4.05 s``, ``2.1 min``."""
+    """Write a time: ``85 us``, ``12.3 ms``, ``4.05 s``, ``2.1 min``."""
     if value is None or value != value:
         return "-"
     for limit, unit, name in ((1e-3, 1e-6, "us"), (1.0, 1e-3, "ms"), (120.0, 1.0, "s"), (7200.0, 60.0, "min")):
@@ -35,7 +36,10 @@ def seconds(value: float | None) -> str:
 
 
 def bound(count: int) -> str:
-    """The upper bound, 95 % sure, of a share of which none was seen in `count` (the rule of three)."""
+    """Write the upper bound of a share of which none was seen in `count`.
+
+    It is 95 % sure (the rule of three).
+    """
     if count < 3:
         return "too few to say anything"
     share = 3 / count
@@ -47,7 +51,7 @@ def bound(count: int) -> str:
 
 
 def summary(values: dict[str, Any]) -> Iterator[str]:
-    """The lines about aggregate figures, see `twlab.observe.publish`."""
+    """Write the lines about aggregate figures, see `twlab.observe.publish`."""
     captures = f"{values['captures']} captures, " if values["captures"] != 1 else ""
     yield (
         f"watched      {captures}{seconds(values['watched_s'])}, {values['frames']:,} frames, "
@@ -183,7 +187,7 @@ def _table(values: dict[str, Any]) -> Iterator[str]:
 
 
 def notes(found: Findings) -> Iterator[str]:
-    """What of the captures was not read, and why."""
+    """Write what was not read of the captures, and why."""
     for name, words in (
         ("cut", "frames were cut before the TCP header's window"),
         ("malformed", "TCP packets have lengths that do not fit"),
@@ -200,7 +204,11 @@ def notes(found: Findings) -> Iterator[str]:
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    """A table: the first and the last column to the left, all between to the right."""
+    """Write a table.
+
+    The first and the last column are aligned left, all between them right. Without a heading for
+    the last column.
+    """
     lines = [head, *rows]
     widths = [max(len(line[at]) for line in lines) for at in range(len(head))]
     for line in lines:
@@ -212,7 +220,7 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]
 
 
 def pairs(found: Findings, most: int) -> Iterator[str]:
-    """The pairs of hosts that reuse four-tuples most."""
+    """Write the pairs of hosts that reuse four-tuples most."""
     listed = sorted(found.reuse.pairs.items(), key=lambda item: -item[1][0])
     if not listed:
         return
@@ -228,7 +236,7 @@ def pairs(found: Findings, most: int) -> Iterator[str]:
 def evidence(
     found: Findings, most: int, kinds: Sequence[str] = ("copy", "foreign", "delayed", "undecided", "retransmission")
 ) -> Iterator[str]:
-    """The late packets with their evidence, the gravest first."""
+    """Write the late packets with their evidence, the gravest first."""
     listed = sorted(
         (late for late in found.late if late.kind in kinds),
         key=lambda late: (not late.harmed, not late.met, kinds.index(late.kind)),

@@ -1,5 +1,6 @@
-"""Looks into one packet at a time for TCP behind what is rare: IPv6 extensions, GRE, VXLAN, Geneve,
-MPLS, PPPoE, fragments.
+"""Finds TCP behind rare headers, one packet at a time.
+
+IPv6 extensions, GRE, VXLAN, Geneve, MPLS, PPPoE, fragments.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ class Inner(NamedTuple):
     """Where TCP was found in a packet.
 
     Attributes:
-        version: of the innermost IP header, which begins at `ip`.
+        version: of the innermost IP header.
+        ip: where that header begins.
         tcp: where the TCP header begins; -1 in a fragment that has none.
         net: the virtual network, with the tunnels' numbers.
-        fragment: datagram that it is a part of (addresses and identification); empty if it is
+        fragment: the datagram that it is a part of (addresses and identification); empty if it is
             whole.
         size: of a fragment: bytes behind its IP headers.
     """
@@ -40,12 +42,14 @@ class Inner(NamedTuple):
 
 
 def look(data: bytearray, at: int, end: int, kind: int, net: int) -> Inner | None:
-    """Find TCP in the packet whose network header begins at `at` and ends before `end`; None if
-    there is none.
+    """Find TCP in the packet whose network header is between `at` and `end`.
 
     Args:
         kind: as `twlab.observe.link.ip_headers` has it.
         net: the virtual network so far.
+
+    Returns:
+        Where TCP is; None if the packet has no TCP.
     """
     try:
         return _network(data, at, end, kind, net, 0)
@@ -155,5 +159,5 @@ def _typed(data: bytearray, at: int, end: int, kind: int, net: int, depth: int) 
 
 
 def _within(net: int, number: int) -> int:
-    """The virtual network `number` inside of `net`."""
+    """Return the virtual network `number` inside of `net`."""
     return (net * 0x1000003 ^ number + 1) & _NET_BITS

@@ -11,7 +11,8 @@ changes outside the lab is gone with the engine, and fixtures of a wider scope a
 each such test. Scenarios (`twlab.scenario`) in a test file are tests as they stand; ``pytest
 mine.py`` runs those of any file.
 
-Loaded with every pytest of the environment: whatever is heavy is imported when a lab is wanted.
+Every pytest of the environment loads this module. So heavy modules are imported only when a test
+asks for a lab.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ INSIDE: pytest.StashKey[Inside] = pytest.StashKey()  # what a pytest has that ru
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options, all of one prefix."""
+    """Add the options, all with the prefix ``--twlab-``."""
     group = parser.getgroup("twlab", "labs on TCP's TIME_WAIT")
     engines = "guest: the lab kernel, in virtual time; host: this machine's kernel. Default: guest on x86-64."
     group.addoption("--twlab-engine", default="", choices=["guest", "host"], help=engines)
@@ -57,7 +58,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The markers; and whether what is asked for can be written."""
+    """Register the markers, and check that captures can be written if they are wanted."""
     config.addinivalue_line(
         "markers",
         "arm(name, *, on={node: {...}}, expect={...}, **settings): run the test's lab with these settings too.",
@@ -70,8 +71,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def _check_captures(config: pytest.Config) -> None:
-    """Check before the first test that captures can be written. Raises pytest.UsageError: they
-    cannot.
+    """Check before the first test that captures can be written.
+
+    Raises:
+        pytest.UsageError: they cannot.
     """
     from twlab.errors import CapabilityError
     from twlab.results.files import check_folder
@@ -85,7 +88,7 @@ def _check_captures(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test for each of its arms, in the order in which they stand above it."""
+    """Make a test of each arm, in the order in which the arms stand above it."""
     marks = list(metafunc.definition.iter_markers("arm"))[::-1]
     if not marks:
         return
@@ -99,8 +102,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def arm() -> Arm:
-    """The arm that the test runs in: a `twlab.Arm` as its marker says it, or one that changes
-    nothing.
+    """The `twlab.Arm` that the test runs in.
+
+    It is as the marker says. Without a marker, the arm changes nothing.
     """
     from twlab import Arm, Observation, Settings
 
@@ -109,8 +113,9 @@ def arm() -> Arm:
 
 @pytest.fixture
 def settings() -> Settings:
-    """What all labs here have set, beneath what their arms set. Write a fixture of this name to
-    change it.
+    """The settings of all labs here; those of an arm override them.
+
+    Write a fixture of this name to change them.
     """
     from twlab import Settings
 
@@ -119,16 +124,22 @@ def settings() -> Settings:
 
 @pytest.fixture
 def topology(request: pytest.FixtureRequest) -> str | Topology:
-    """The network of `lab`: a name with options, the path of a file, or a `twlab.network.Topology`.
-    Write a fixture of this name, or use the marker, to change it."""
+    """The network of `lab`.
+
+    It is a name with options, the path of a file, or a `twlab.network.Topology`. Write a fixture of
+    this name, or use the marker, to change it.
+    """
     mark = request.node.get_closest_marker("topology")
     return mark.args[0] if mark else "pair"
 
 
 @pytest.fixture
 def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
-    """``make_lab(topology="pair", settings=None, on=None, name="")``: a running `twlab.Lab`, and
-    another one if called again; each lasts until the test's end. `name` is the capture's."""
+    """A function that returns a running `twlab.Lab`, another one at each call.
+
+    Its arguments: ``make_lab(topology="pair", settings=None, on=None, name="")``; `name` is the
+    capture's. Each lab lasts until the test's end.
+    """
     if INSIDE not in request.config.stash:
         pytest.fail(
             "a lab runs inside an engine: ask for lab or make_lab as an argument of the test itself", pytrace=False
@@ -141,14 +152,14 @@ def make_lab(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
 def lab(
     make_lab: Callable[..., Lab], topology: str | Topology, settings: Settings, arm: Arm, request: pytest.FixtureRequest
 ) -> Lab:
-    """A running `twlab.Lab`: its network built, its settings in force, its traffic captured."""
+    """A running `twlab.Lab`: network built, settings applied, traffic captured."""
     name = request.node.callspec.id if hasattr(request.node, "callspec") else "lab"
     return make_lab(topology, arm.settings.over(settings), on=arm.on, name=name, expect=arm.expect)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Run a test that holds a lab where the lab is."""
+    """Run a test that asks for a lab inside the engine, where the lab is."""
     if INSIDE in item.config.stash or not _is_live(item):
         return None
     from twlab.pytest_plugin.outside import run_inside
@@ -161,7 +172,7 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
 
 
 def pytest_pycollect_makeitem(collector: pytest.Module | pytest.Class, obj: object) -> pytest.Item | None:
-    """A scenario is a test."""
+    """Collect a scenario as a test."""
     if f"{type(obj).__module__}.{type(obj).__qualname__}" != "twlab.scenario.Scenario":
         return None
     return ScenarioItem.from_parent(collector, name=obj.name, scenario=obj)  # type: ignore[attr-defined]
@@ -175,13 +186,18 @@ class ScenarioItem(pytest.Item):
         self.scenario = scenario
 
     def runtest(self) -> None:
-        """Run it. Raises `twlab.pytest_plugin.outside.NotSupportedError`, or a `twlab.LabError`."""
+        """Run the scenario with all its arms.
+
+        Raises:
+            twlab.pytest_plugin.outside.NotSupportedError: it is not SUPPORTED.
+            twlab.LabError: it could not be run.
+        """
         from twlab.pytest_plugin.outside import run_scenario
 
         run_scenario(self)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
-        """The story, and one message for what the lab raises on purpose."""
+        """Return the story, or one message for an error of twlab's own."""
         from twlab.errors import LabError
         from twlab.pytest_plugin.outside import NotSupportedError
 
@@ -192,12 +208,15 @@ class ScenarioItem(pytest.Item):
         )
 
     def reportinfo(self) -> tuple[Any, int | None, str]:
-        """Where the steps stand."""
+        """Return where the scenario's steps stand."""
         return self.path, self.scenario.steps.__code__.co_firstlineno - 1, self.name
 
 
 def _is_live(item: pytest.Item) -> bool:
-    """Whether the test asks for our lab; a project may have a fixture of that name that is its own."""
+    """Return whether the test asks for our lab.
+
+    A project may have another fixture of that name.
+    """
     known = getattr(getattr(item, "_fixtureinfo", None), "name2fixturedefs", {})
     return any(found.func.__module__ == __name__ for found in known.get("make_lab", ()))
 

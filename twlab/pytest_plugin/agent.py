@@ -1,11 +1,13 @@
-"""The agent of the pytest plugin: in an engine, another pytest runs one test, whose labs are here,
-and its reports go back.
+"""The agent of the pytest plugin: runs one test inside an engine.
+
+Another pytest collects and runs the test here, where its labs are. Its reports go back.
 
 A request: ``{"arguments": of the pytest outside, "cwd": its folder, "path": its sys.path,
 "environment": {...}, "file": the test's file, "nodeid": the test, "folder": where evidence goes,
-"seed": ...}``. Events beside ``end``: ``report`` with a report as pytest serialises it, ``fault``
-with a text where the test did not come to run, and ``arm`` with the name and the outcome of a lab
-that has ended.
+"seed": ...}``.
+
+Events besides ``end``: ``report`` with a report as pytest serialises it, ``fault`` with a text where
+the test was not run, and ``arm`` with the name and the outcome of a lab that has ended.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ from _pytest.config import _prepareconfig
 from twlab.pytest_plugin import INSIDE
 from twlab.pytest_plugin.inside import Inside
 
-# What of the outer command line is the outer pytest's own business.
+# Options of the outer command line that concern the outer pytest alone.
 _NOT_INSIDE: dict[str, object] = {
     "numprocesses": None, "maxprocesses": None, "dist": "no", "tx": [], "looponfail": False, "usepdb": False,
     "trace": False, "xmlpath": None, "maxfail": 0, "capture": "fd", "lf": False,
@@ -36,8 +38,8 @@ def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
     os.environ.update(request["environment"])
     sys.path[:] = request["path"]
     folder = Path(request["folder"])
-    # pytest would have liked to rewrite the assertions of a plugin's whole distribution, and it is
-    # the plugin that has called pytest; and what a test leaves open in a lab ends with the lab.
+    # pytest cannot rewrite the assertions of a plugin that is imported already, and this plugin has
+    # called it. What a test leaves open in a lab ends with the lab.
     quiet = ["ignore:Module already imported:pytest.PytestAssertRewriteWarning", "ignore:unclosed:ResourceWarning"]
     config = _prepareconfig(
         ["-p", "no:terminalreporter", *request["arguments"], *(word for text in quiet for word in ("-W", text))]

@@ -1,4 +1,4 @@
-"""The inner half of the pytest plugin: makes the labs of one test, inside the engine."""
+"""The inner half of the pytest plugin: makes one test's labs in the engine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from twlab.settings import Settings
 
 
 class Inside:
-    """In the engine: makes the labs of one test, and reports each when it ends."""
+    """Makes the labs of one test, and reports each when it ends."""
 
     def __init__(self, folder: Path, seed: int, emit: Callable[[dict[str, Any]], None]):
         self._folder = folder
@@ -30,7 +30,7 @@ class Inside:
         self._names: set[str] = set()
 
     def labs(self, test: pytest.Item, stack: ExitStack) -> Callable[..., Lab]:
-        """The function that the fixture `make_lab` is; its labs end with `stack`."""
+        """Return the function of the fixture `make_lab`. Its labs end with `stack`."""
 
         def make(
             topology: str | Topology = "pair",

@@ -6,5 +6,8 @@ import re
 
 
 def word(text: str) -> str:
-    """Return `text` with everything but letters, digits, ``_`` and ``.`` as single hyphens."""
+    """Return `text` as one word.
+
+    All but letters, digits, ``_`` and ``.`` becomes single hyphens.
+    """
     return re.sub(r"[^\w.]+", "-", text).strip("-")

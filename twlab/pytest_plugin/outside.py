@@ -1,4 +1,4 @@
-"""The outer half of the pytest plugin: starts the engine for a test, and reports its evidence."""
+"""The outer half of the pytest plugin: starts the engine and reports the evidence."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _WIDTH = 140  # columns of a ladder in a report
 
 
 class NotSupportedError(Exception):
-    """A scenario was refuted or inconclusive; the text tells the story."""
+    """A scenario was refuted or inconclusive. The text is its story."""
 
 
 def run_scenario(item: ScenarioItem) -> None:
@@ -69,10 +69,10 @@ def run_scenario(item: ScenarioItem) -> None:
 
 
 def run_inside(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
-    """Run a test in the engine; its reports, with the story and the ladder of its labs if it
-    failed.
+    """Run a test in the engine and return its reports.
 
-    Where there is no room for it, that is its one report.
+    A failed test's reports have the story and the ladder of its labs. Where there is no room for
+    the test, its one report says so.
     """
     try:
         reports = _run_inside(item)
@@ -120,19 +120,20 @@ def _run_inside(item: pytest.Item) -> list[pytest.TestReport]:
 
 
 def _failed(item: pytest.Item, when: Literal["setup", "call", "teardown"], text: str) -> pytest.TestReport:
-    """The report of a part of a test that failed with `text`."""
+    """Return the report of a part of a test that failed with `text`."""
     return pytest.TestReport(item.nodeid, item.location, dict.fromkeys(item.keywords, 1), "failed", text, when)
 
 
 def _engine(config: pytest.Config, agent: str = AGENT) -> Engine:
-    """The engine that the options name. Raises LabError."""
+    """Return the engine that the options name. Raises LabError."""
     use_kernel(config.option.twlab_kernel, config.option.twlab_engine)
     return choose(config.option.twlab_engine, agent=agent)
 
 
 def _torn_down(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.TestReport]:
-    """What tests before `item` have left set up, and `nextitem` does not need, goes; a report if it
-    could not.
+    """Tear down what earlier tests have set up and `nextitem` does not need.
+
+    Returns a report if that fails, else an empty list.
     """
     call = pytest.CallInfo.from_call(lambda: item.session._setupstate.teardown_exact(nextitem), "teardown")
     return [item.ihook.pytest_runtest_makereport(item=item, call=call)] if call.excinfo else []
@@ -140,7 +141,7 @@ def _torn_down(item: pytest.Item, nextitem: pytest.Item | None) -> list[pytest.T
 
 @dataclass
 class _Outcome:
-    """What came back from the engine."""
+    """The events of the engine, gathered for one test."""
 
     item: pytest.Item
     reports: list[pytest.TestReport] = field(default_factory=list)
@@ -171,7 +172,7 @@ class _Outcome:
         self.faults.append(text)
 
     def complete(self) -> list[pytest.TestReport]:
-        """The reports, and one more for what kept the test from being run to its end."""
+        """Return the reports, and one more if the test did not run to its end."""
         done = {report.when for report in self.reports}
         if not self.faults and "teardown" not in done:
             self.fault("the engine ended before the test did")
@@ -185,7 +186,7 @@ class _Outcome:
 
 
 def _tuples(data: dict[str, Any]) -> dict[str, Any]:
-    """What are tuples in a report, and lists in JSON."""
+    """Turn lists of JSON back into the tuples that a report has."""
     data["location"] = tuple(data["location"])
     if isinstance(data["longrepr"], list):
         data["longrepr"] = tuple(data["longrepr"])
@@ -221,8 +222,9 @@ def _request(item: pytest.Item, folder: Path) -> dict[str, Any]:
 
 
 def _record(item: pytest.Item, outcome: _Outcome, *, failed: bool) -> Result:
-    """The record of a test as that of a scenario: each of its labs an arm, and the test's outcome
-    is theirs.
+    """Return the record of a test in the form of a scenario's.
+
+    Each of its labs is an arm. Each arm has the test's outcome.
     """
     doc = getattr(getattr(item, "obj", None), "__doc__", None) or item.nodeid
     for arm in outcome.arms.values():
@@ -247,8 +249,9 @@ def _record(item: pytest.Item, outcome: _Outcome, *, failed: bool) -> Result:
 def _keep(
     item: pytest.Item, folder: Path, result: Result, *, failed: bool, properties: list[tuple[str, object]]
 ) -> Path:
-    """Copy the run's folder and its captures to where they are wanted; return where the folder is
-    then.
+    """Copy the run's folder and its captures to where the options want them.
+
+    Returns where the folder is then.
 
     Raises:
         CapabilityError: they cannot be written there (``cannot-write``).
@@ -274,8 +277,8 @@ def _keep(
 def _copy_captures(item: pytest.Item, folder: Path, result: Result, target: Path) -> list[Path]:
     """Copy the capture of each arm to ``<test>-<arm>.pcapng`` in `target`; return the copies.
 
-    An arm is called as the test's parameters are, which stand in the test's name: they are said
-    once.
+    An arm's name repeats the test's parameters, which stand in the test's name, too. The file's
+    name has them once.
     """
     test, _, parameters = item.nodeid.partition("[")
     parameters = word(parameters.removesuffix("]"))
@@ -295,8 +298,9 @@ def _copy_captures(item: pytest.Item, folder: Path, result: Result, target: Path
 
 
 def _illustrate(reports: list[pytest.TestReport], folder: Path, result: Result, *, why_not: str = "") -> None:
-    """To the first failed report, the story of each lab and its ladder, and where the evidence is,
-    or why it is not kept.
+    """Add to the first failed report each lab's story and its ladder.
+
+    It also says where the evidence is, or why it is not kept.
     """
     for report in reports:
         if report.failed:
@@ -318,8 +322,10 @@ def _told(folder: Path, name: str, arm: ArmResult) -> str:
 
 @contextmanager
 def _workplace(config: pytest.Config) -> Iterator[Path]:
-    """A folder for one test. It is among pytest's own temporary ones, so that even what a killed
-    pytest leaves goes in time.
+    """Make a folder for one test, and remove it afterwards.
+
+    It is among pytest's own temporary folders, so that even one that a killed pytest leaves is
+    removed in time.
     """
     place = config._tmp_path_factory.mktemp("twlab")  # type: ignore[attr-defined]
     try:

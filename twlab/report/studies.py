@@ -95,8 +95,9 @@ class Study:
 
     @property
     def observations(self) -> list[tuple[str, list[str], list[list[str]]]]:
-        """Of captures that were observed: title, lines of the summary, and the lines of each
-        ladder.
+        """The captures that were observed.
+
+        Of each: title, lines of the summary, and the lines of each ladder.
         """
         return [
             (str(one["title"]), list(map(str, one["lines"])), one.get("ladders", []))

@@ -48,7 +48,11 @@ class ConnectFact:
         return f"{self.call} to {to}{source} fails: {self.error}"
 
     def details(self) -> dict[str, Any]:
-        """Return the details: ``connect``, the outcome; ``call``, if not connect; ``took_s``."""
+        """Return the details of a transcript entry.
+
+        ``connect`` is the outcome, ``call`` the call unless it is connect(), ``took_s`` the seconds
+        that it took, if known.
+        """
         call = {} if self.call == "connect" else {"call": self.call}
         took = {} if self.took_s is None else {"took_s": round(self.took_s, 6)}
         return {"connect": self.error or _DONE, **call, **took}

@@ -30,7 +30,9 @@ class ArmOutcome:
 
 @dataclass
 class ArmEvidence(ArmOutcome):
-    """The outcome of an arm, and what the lab recorded meanwhile. All values are JSON values.
+    """The outcome of an arm, and what the lab recorded meanwhile.
+
+    All values are JSON values.
 
     Attributes:
         network: ``topology``, ``nodes`` and ``links``, as `twlab.results.result.Result.network`,

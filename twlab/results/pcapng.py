@@ -117,14 +117,20 @@ def section(comment: str = "", *, hardware: str = "", system: str = "", applicat
 
 
 def interface(name: str, *, link: int = _ETHERNET) -> bytes:
-    """The block of an interface; `link` is tcpdump.org's LINKTYPE number. Times are in nanoseconds."""
+    """Return the block of an interface whose times are in nanoseconds.
+
+    Args:
+        link: tcpdump.org's LINKTYPE number.
+    """
     about = (_option(_NAME, name.encode()) if name else b"") + _option(_RESOLUTION, b"\x09")
     return _block(_INTERFACE, pack("<HHI", link, 0, 0) + _options(about))
 
 
 def packet(number: int, at_ns: int, frame: bytes, length: int, *, direction: int = 0, comment: str = "") -> bytes:
-    """The block of a packet at the interface `number`; `direction` is 1 for inbound, 2 for
-    outbound, 0 where it is not known.
+    """Return the block of a packet at the interface `number`.
+
+    Args:
+        direction: 1 for inbound, 2 for outbound, 0 if it is not known.
     """
     options = pack("<HHI", _FLAGS, 4, direction) if direction else b""
     options += _option(_COMMENT, comment.encode()) if comment else b""

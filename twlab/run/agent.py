@@ -17,7 +17,10 @@ from twlab.run.provenance import kernel
 
 
 def carry_out(request: Request, emit: Callable[[Event], None]) -> None:
-    """Run every job of `request`. An error in one arm is its result; the others still run."""
+    """Run every job of `request`.
+
+    An error in one arm is its result; the others still run.
+    """
     for index, job in enumerate(request["jobs"]):
         emit({"event": "start", "job": index})
         emit({"event": "arm", "job": index, "kernel": kernel(), "result": _run(job, index, request, emit)})

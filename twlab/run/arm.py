@@ -1,4 +1,7 @@
-"""Runs one arm: builds its network, applies its settings, takes the steps, gathers evidence."""
+"""Runs one arm: builds its network, applies its settings, takes the steps.
+
+At the end it gathers the evidence.
+"""
 
 from __future__ import annotations
 
@@ -95,10 +98,10 @@ def settings_of(scenario: Scenario, arm: str, names: Sequence[str], overrides: O
 
 
 def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: Mapping[str, Any]) -> ArmOutcome:
-    """Take the steps; return the observation and how it compares, or the error that ended them.
+    """Take the steps; return the observation and how it compares, or the error.
 
-    Without a prediction (`expect` is None) nothing is compared, and ``ok`` is None. Each line that
-    the steps print becomes a note of the transcript.
+    The error is the one that ended the steps. Without a prediction (`expect` is None) nothing is
+    compared, and ``ok`` is None. Each line that the steps print becomes a note of the transcript.
     """
     try:
         with _Printed(lab) as printed, redirect_stdout(printed):
@@ -111,7 +114,8 @@ def take_steps(scenario: Scenario, expect: Observation | None, lab: Lab, given: 
             )
         mismatches = [] if expect is None else expect.mismatches(observation)
         outcome = ArmOutcome(observation.as_dict(), None if expect is None else not mismatches, mismatches)
-    except (Exception, SystemExit) as error:  # the steps are anybody's code; whatever it raises is this arm's outcome
+    except (Exception, SystemExit) as error:
+        # The steps are the scenario author's code. Any error that they raise is this arm's outcome.
         fault = as_dict(error, inspect.getsourcefile(inspect.unwrap(scenario.steps)) or "")
         lab.note(f"the arm ends here: {fault['message']}")
         return ArmOutcome(error=fault)

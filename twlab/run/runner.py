@@ -71,7 +71,7 @@ class Finished:
 
 
 def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda event: None) -> list[Finished]:
-    """Run everything in `order` on `engine`, in one boot as long as the engine stays up.
+    """Run all of `order` on `engine`, in one boot as long as the engine stays up.
 
     If the engine fails, the arm under way is recorded with its error, and the arms after it get a
     fresh boot. Nothing runs twice. Results are written after every arm, so that an interruption
@@ -95,7 +95,10 @@ def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda
 
 
 def kept(finished: Sequence[Finished]) -> str:
-    """Return what is kept of interrupted runs: each folder, and how many of its arms are done."""
+    """Return what is kept of interrupted runs.
+
+    It names each folder, and how many of its arms are done.
+    """
     lines = []
     for run in finished:
         arms = run.result.arms.values()
@@ -137,8 +140,9 @@ def _carry_out(order: Order, engine: Engine, waiting: list[_Job], listener: Call
 
 
 def _parts(order: Order, engine: Engine, waiting: Sequence[_Job]) -> list[list[int]]:
-    """How the jobs are dealt to boots side by side; empty: all in one. By the order alone,
-    whichever processors this machine has.
+    """Return how the jobs are dealt to boots side by side; empty: all in one.
+
+    The order alone decides, not the number of this machine's processors.
     """
     if engine.name != "guest" or order.boots == 0 or len(waiting) < side_by_side.FEWEST_ARMS:
         return []

@@ -31,8 +31,12 @@ _COST |= {"stale-data": 4.0, "stale-data-unrelated-isn": 15.0, "nat-random-fully
 
 
 def deal(scenarios: Sequence[str]) -> list[list[int]]:
-    """The numbers of arms, given the scenario of each, in two parts of about equal cost; a
-    scenario's arms stay together, in order.
+    """Deal arms in two parts of about equal cost; return the numbers of each part.
+
+    A scenario's arms stay together, in order.
+
+    Args:
+        scenarios: the scenario of each arm.
     """
     parts: list[list[int]] = [[], []]
     costs = [0.0, 0.0]

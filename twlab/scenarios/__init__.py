@@ -1,1 +1,4 @@
-"""One claim a file. The file is the specification: hypothesis, arms with their predictions, steps."""
+"""Claims, one a file.
+
+The file is the specification: hypothesis, arms with their predictions, steps.
+"""

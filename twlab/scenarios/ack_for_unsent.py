@@ -40,7 +40,7 @@ def ack_for_unsent(lab: Lab, *, placed: bool = False, waits: bool = True, family
     than that to say is stuck for good.
 
     RFC 1337 predicts a storm: the client answers an acknowledgement of unsent data by one of its
-    own, which the server finds too low and answers, for ever. On Linux there is none: the
+    own, which the server finds too low and answers, for ever. Linux has no storm: the
     acknowledgement is dropped, without an answer or with a rate-limited one. But it is dropped
     whole. A client that has sent less than was acknowledged, a short request say, never learns that
     it has arrived, and repeats it, at longer and longer intervals, for a quarter of an hour until

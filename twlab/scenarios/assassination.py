@@ -39,7 +39,7 @@ def assassination(lab: Lab, *, late: str = "data", peer_gone: bool = True, famil
     A segment that TIME_WAIT does not expect is answered by an acknowledgement. The peer closed
     second, so it has nothing left of the connection, and answers that acknowledgement by a RST. Its
     sequence number is, by construction, exactly the one that TIME_WAIT expects next, so Linux takes
-    it and drops the socket. Sixty seconds have become two. Nobody needs to forge anything: a
+    it and drops the socket. Sixty seconds have become two. There is nothing to forge: a
     duplicate of the peer's data, or of its FIN, that comes a little later than the close will do,
     and both are the genuine ones here, copied and kept by the wire.
 

@@ -1,4 +1,4 @@
-"""tcp_fin_timeout: the knob for TIME_WAIT that is none."""
+"""tcp_fin_timeout does not set the length of TIME_WAIT."""
 
 from twlab import Arm, Lab, Observation, Settings, scenario
 

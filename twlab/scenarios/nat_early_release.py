@@ -1,6 +1,4 @@
-"""A NAT gateway that gives a port to the next client while a segment for the last one is still on
-its way.
-"""
+"""A NAT gateway reuses a port while a segment for its last client is under way."""
 
 from twlab import Arm, Lab, Observation, Settings, between, scenario
 from twlab.segment import match

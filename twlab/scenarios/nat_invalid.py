@@ -1,4 +1,4 @@
-"""A segment that connection tracking takes for invalid, and a gateway that answers it itself."""
+"""A gateway answers a segment that its connection tracking takes for invalid."""
 
 from twlab import Arm, Lab, Observation, Settings, scenario
 from twlab.linux import nftables

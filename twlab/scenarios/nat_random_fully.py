@@ -1,4 +1,7 @@
-"""A gateway that rewrites ports, and a client whose connections have timestamp clocks of their own."""
+"""A gateway rewrites the ports of a client with one timestamp clock a connection.
+
+The server meets those clocks on one four-tuple.
+"""
 
 from statistics import median
 

@@ -1,4 +1,4 @@
-"""A second client whose connection lands on the TIME_WAIT that the first one left at the server."""
+"""A second client connects to the TIME_WAIT that the first one left at the server."""
 
 from collections.abc import Callable, Mapping
 from math import sqrt

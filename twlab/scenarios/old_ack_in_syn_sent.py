@@ -1,4 +1,4 @@
-"""An old acknowledgement meets a connection that is being opened: RFC 1337's hazard H3."""
+"""An old acknowledgement meets a connection in SYN_SENT: RFC 1337's hazard H3."""
 
 from twlab import Arm, Lab, Observation, Settings, scenario
 from twlab.segment import Segment, match

@@ -1,4 +1,7 @@
-"""Out of ports: what a proxy that closes first can open in a second, and what happens past it."""
+"""Out of ports: the connections a second that a proxy which closes first can open.
+
+And the failures beyond that rate.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -123,9 +126,9 @@ def port_exhaustion(
     one program took in that way is closed to the connect() of every other program, to any
     destination, until its TIME_WAIT ends; tcp_tw_reuse does not open it (arm
     `neighbour-binds-first`). SO_REUSEADDR is about listening, and changes nothing. tcp_tw_reuse
-    does help, where timestamps are on. Whoever closes first has the TIME_WAIT: let the server do
-    it, and the proxy has none. And a connection that is kept needs no port: ten requests on each
-    allow ten times the rate.
+    does help, where timestamps are on. The end that closes first has the TIME_WAIT: let the
+    server do it, and the proxy has none. And a connection that is kept needs no port: ten requests
+    on each allow ten times the rate.
     """
     proxy, server = lab["proxy"].node, lab["server"].node
     kept = requests_per_connection > 1

@@ -108,5 +108,5 @@ def rearm(lab: Lab, *, arrives: str = "", family: int = 4) -> Observation:
 
 
 def left_s(lab: Lab) -> float:
-    """What is left of the client's TIME_WAIT; 0 when there is none."""
+    """Return the seconds left of the client's TIME_WAIT; 0 if it has ended."""
     return max((entry.remaining_s for entry in lab.time_wait("client")), default=0.0)

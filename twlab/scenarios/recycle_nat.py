@@ -13,7 +13,7 @@ SMALLER = (2, 5, 20)  # groups of clients that come first, each to a server of i
 WIDE = {"clients": 50, "servers": 4}
 TABLE = "Connects through one gateway (—: not within the client's patience)"
 
-NOBODY = {"failed": 0, "refused": 0, "answers": 0}
+UNHURT = {"failed": 0, "refused": 0, "answers": 0}
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
@@ -33,7 +33,7 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
         or server.timestamps == 0
         or (first.timestamps == 2 and given["apart_s"] == 0)
     ):
-        return Observation(connects=connects, **NOBODY)
+        return Observation(connects=connects, **UNHURT)
     if first.timestamps == 1:
         chance = connects - len(sizes)
         half, spread = chance / 2, 2.5 * sqrt(chance)  # five standard deviations
@@ -47,7 +47,7 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     topology="nat,clients={clients},servers={servers}",
     base=Settings(tw_recycle=True, timestamps=2),
     control=Arm(
-        Settings(tw_recycle=False, time_wait_s=60), expect=Observation(connects=3, **NOBODY, time_wait_short=False)
+        Settings(tw_recycle=False, time_wait_s=60), expect=Observation(connects=3, **UNHURT, time_wait_short=False)
     ),
     treatment={
         "clocks": Arm(Settings(), expect=Observation(connects=3, failed=2, refused=2, answers=0, time_wait_short=True)),
@@ -70,14 +70,14 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
         ),
     },
     remedies={
-        "one-clock": Arm(Settings(), given={"apart_s": 0}, expect=Observation(**NOBODY, time_wait_short=True)),
+        "one-clock": Arm(Settings(), given={"apart_s": 0}, expect=Observation(**UNHURT, time_wait_short=True)),
         "no-timestamps-at-server": Arm(
-            Settings(), on={"server": Settings(timestamps=0)}, expect=Observation(**NOBODY, time_wait_short=False)
+            Settings(), on={"server": Settings(timestamps=0)}, expect=Observation(**UNHURT, time_wait_short=False)
         ),
-        "fifty-without-timestamps": Arm(Settings(timestamps=0), given=WIDE, expect=Observation(connects=77, **NOBODY)),
-        "fifty-clocks-off": Arm(Settings(tw_recycle=False), given=WIDE, expect=Observation(connects=77, **NOBODY)),
+        "fifty-without-timestamps": Arm(Settings(timestamps=0), given=WIDE, expect=Observation(connects=77, **UNHURT)),
+        "fifty-clocks-off": Arm(Settings(tw_recycle=False), given=WIDE, expect=Observation(connects=77, **UNHURT)),
         "fifty-offsets-off": Arm(
-            Settings(tw_recycle=False, timestamps=1), given=WIDE, expect=Observation(connects=77, **NOBODY)
+            Settings(tw_recycle=False, timestamps=1), given=WIDE, expect=Observation(connects=77, **UNHURT)
         ),
     },
     reads="Linux 4.9 net/ipv4/tcp_metrics.c (tcp_remember_stamp, tcp_peer_is_proven), tcp_minisocks.c (tcp_time_wait), "

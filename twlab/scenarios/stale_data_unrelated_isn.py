@@ -1,4 +1,4 @@
-"""Stale data from another machine behind the same address: how often chance brings them in."""
+"""The chance that stale data of another host behind one address are accepted."""
 
 from math import sqrt
 from typing import NamedTuple

@@ -8,7 +8,7 @@ from twlab.lab.lab import Story
 from twlab.segment import renumbered, without_timestamp
 
 STALE = 400  # bytes of the segment that arrives late
-MARGIN_S = 0.01  # the four-tuple is wanted again at most so long before its arrival
+MARGIN_S = 0.01  # the four-tuple is opened again at most this long before it arrives
 PHASES = 1 / 8  # of TIME_WAIT's length: the trials begin within so long, several ticks of the kernel's timer
 WINDOW = 60_000  # bytes that the server offers to take, about
 LATEST = 1.13  # TIME_WAIT is over after at most so many times its length: Linux's timers may be an eighth late
@@ -120,7 +120,7 @@ def stale_segment(
         return "unharmed" if read == b"n" * (100 + first + 1000) and not new.error else "harmed"
 
     lab.step(
-        f"A segment of an old connection arrives {delay_s:g} s late; just before, its four-tuple is wanted again. "
+        f"A segment of an old connection arrives {delay_s:g} s late; just before, its four-tuple is reused. "
         f"Trials: {trials}."
     )
     outcomes = lab.side_by_side(trial(port) for port in random.sample(range(20_000, 60_000), trials))

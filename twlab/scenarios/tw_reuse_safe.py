@@ -1,4 +1,4 @@
-"""tcp_tw_reuse: a four-tuple taken over from TIME_WAIT by the client that holds it."""
+"""tcp_tw_reuse: a client reuses a four-tuple that it holds in TIME_WAIT."""
 
 from twlab import Arm, Lab, Observation, Settings, isn, scenario
 from twlab.lab.lab import Reopened

@@ -1,12 +1,15 @@
-"""The agent of ``twlab shell``: in an engine, sets up the lab, lets the shell have it, and writes
-the evidence.
+"""The agent of ``twlab shell``: runs one session inside an engine.
+
+It sets up the lab, runs the shell on it, and writes the evidence.
 
 A request: ``{"topology", "settings": of all nodes, "on": node to its own, "seed", "folder",
 "result": the fields of `twlab.results.result.Result` that are known beforehand, "lines": [[at_s or
 null, text], ...], or null where a person types, "terminal": a file descriptor, or the path of a
-console, "size": its rows and columns, "environment": {"TERM": ...}}``. Events beside ``end``:
-``output`` with a text, where nobody types; ``ended`` with ``failed``, whether a line could not be
-done; and ``error`` with an error as a result keeps it, where there was no lab.
+console, "size": its rows and columns, "environment": {"TERM": ...}}``.
+
+Events besides ``end``: ``output`` with a text, where the request has lines; ``ended`` with
+``failed``, whether a line could not be carried out; and ``error`` with an error as a result keeps
+it, where there was no lab.
 """
 
 from __future__ import annotations
@@ -54,7 +57,7 @@ def carry_out(request: dict[str, Any], emit: Emit) -> None:
 
 
 def _session(request: dict[str, Any], paper: Paper) -> bool:
-    """The lab and the shell; whether a line failed."""
+    """Run the shell on a lab. Return whether a line failed."""
     folder = Path(request["folder"])
     prompt = Prompt() if request["lines"] is None else None
     topology = load_topology(request["topology"])
@@ -89,7 +92,7 @@ def _write(request: dict[str, Any], evidence: ArmEvidence, shell: Shell) -> None
 
 
 class _Events(io.TextIOBase):
-    """Paper whose text goes out as events, so that a slow reader costs the lab no time."""
+    """A text stream that sends events, so that a slow reader costs the lab no time."""
 
     def __init__(self, emit: Emit):
         self._emit = emit
@@ -109,8 +112,9 @@ def _sit_down(terminal: int, request: dict[str, Any]) -> None:
 
 
 def _in_a_child(request: dict[str, Any], emit: Emit) -> None:
-    """In the lab kernel: the console becomes the controlling terminal of a process of its own, so
-    that Ctrl-C is a signal.
+    """Run the session in a child, inside the lab kernel.
+
+    The console becomes the child's controlling terminal, so that Ctrl-C is a signal.
     """
     child = os.fork()
     if child == 0:

@@ -1,7 +1,7 @@
-"""Which nodes' addresses a wire can see, and on which of its sides: so that a rule that could never
-match is refused. Pure.
+"""Refuses rules that could never match: finds which addresses a wire can see.
 
-A gateway translates what leaves it: beyond it, nobody's address but the gateway's own is seen.
+A wire sees the addresses of nodes on one of its sides, or on both. A gateway translates what
+leaves it: beyond a gateway, only the gateway's own address is seen.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 
 
 def sides(wire: Node) -> dict[str, set[str]]:
-    """Node to the interfaces of `wire` on whose side its addresses are seen; nodes that are seen
-    nowhere are missing.
+    """Return, for each node, the sides of `wire` on which its addresses are seen.
+
+    A side is the name of an interface of the wire. Nodes that are seen on no side are missing.
     """
     seen: dict[str, set[str]] = {}
     for side in wire.interfaces:
@@ -36,7 +37,11 @@ def sides(wire: Node) -> dict[str, set[str]]:
 
 
 def check(phrase: Phrase, wire: Node) -> None:
-    """Raise UsageError where no segment that `phrase` means can come to `wire` (``bad-phrase``)."""
+    """Check that a segment that `phrase` means can come to `wire`.
+
+    Raises:
+        UsageError: no such segment can (``bad-phrase``).
+    """
     seen = sides(wire)
     ends = {word: end[0] for word, end in (("from", phrase.source), ("to", phrase.destination)) if end}
     for word, name in ends.items():
@@ -55,8 +60,9 @@ def check(phrase: Phrase, wire: Node) -> None:
 
 
 def _beyond(entrance: Interface) -> list[Interface]:
-    """Where segments go on from a node, and with addresses unchanged: the interfaces at which they
-    arrive next.
+    """Return the interfaces at which segments arrive next, with unchanged addresses.
+
+    `entrance` is the interface at which they enter their present node.
     """
     node = entrance.node
     if not node.forwards or node.role == "endpoint":  # a proxy forwards pings, and no TCP
@@ -67,7 +73,7 @@ def _beyond(entrance: Interface) -> list[Interface]:
 
 
 def _hidden_by(name: str, wire: Node) -> str:
-    """The gateway behind which `name` is, as seen from `wire`; empty if there is none."""
+    """Return the gateway that hides `name` from `wire`; empty if no gateway does."""
     ahead = [(interface.peer, "") for interface in wire.interfaces]
     met = {wire.name}
     while ahead:

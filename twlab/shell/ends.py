@@ -1,5 +1,7 @@
-"""The connections of a shell session: their ends by name, those still being opened, and the bytes
-that each end has read.
+"""The connections of a shell session.
+
+Kept are their ends by name, the connections that are still being opened, and the bytes that each
+end has read.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from twlab.numerals import is_whole
 from twlab.traffic.applications import Connecting, Listener
 from twlab.traffic.connection import Connection
 
-_LETTERS = (("c", "s"), ("a", "b"), ("x", "y"), ("opener", "accepter"))  # of who opened, and of who accepted
+_LETTERS = (("c", "s"), ("a", "b"), ("x", "y"), ("opener", "accepter"))  # of the opener, and of the accepter
 _RUN = 16  # so many equal bytes are shown as a count
 _MOST_RUNS = 64
 _SHOWN = 4096  # bytes that a read shows where no range is named
@@ -40,8 +42,8 @@ class Ends:
         say: prints a line.
 
     Attributes:
-        named: name to end: ``c1`` for who opened the first connection and ``s1`` for who accepted
-            it, or other letters where a node has such a name.
+        named: name to end: ``c1`` for the node that opened the first connection and ``s1`` for the
+            one that accepted it, or other letters where a node has such a name.
         listeners: (node, port) to listener.
     """
 
@@ -59,25 +61,26 @@ class Ends:
         self._read: dict[str, bytearray] = {}
 
     def begin(self, connecting: Connecting, server: str, port: int) -> str:
-        """Take up a connection that is being opened; the name that its end will have."""
+        """Take up a connection that is being opened, and return its end's future name."""
         self._count += 1
         self._openings.append(_Opening(self._count, connecting, server, port))
         return f"{self._letters[0]}{self._count}"
 
     @property
     def pending(self) -> bool:
-        """Whether a connect() is still without an outcome."""
+        """Return whether a connect() is still without an outcome."""
         return any(opening.connecting.attempt is None for opening in self._openings)
 
     @property
     def complete(self) -> bool:
-        """Whether every connection that is open has both ends named, as far as somebody listens for
-        it in the shell.
+        """Return whether every open connection has both ends named.
+
+        A connection counts only where a listener of the shell is to accept it.
         """
         return not any(opening.connecting.attempt and self._waits(opening) for opening in self._openings)
 
     def settle(self) -> None:
-        """Name the ends of what has been opened since, and tell of what was refused."""
+        """Name the ends of new connections, and report the refused ones."""
         for opening in list(self._openings):
             attempt = opening.connecting.attempt
             if attempt is None:
@@ -115,9 +118,10 @@ class Ends:
         return self.named[name]
 
     def read(self, name: str, span: str = "") -> str:
-        """Have the application at the end `name` read what has arrived; what it read, in words.
+        """Have the application at the end `name` read, and return in words what it read.
 
         Args:
+            name: the end whose application reads what has arrived.
             span: ``200-239``: show these bytes of all that it has read so far, counted from 0, and
                 not what is new.
 
@@ -146,8 +150,9 @@ class Ends:
 
 
 def shown(data: bytes, first: int = 0) -> str:
-    """All of `data`: as it is where that is short, else run by run, with places that count from
-    `first`.
+    """Return all of `data` in words: short data as it is, other data run by run.
+
+    A run's place is counted from `first`.
     """
     if len(data) <= _RUN:
         return repr(data)
@@ -170,7 +175,7 @@ def shown(data: bytes, first: int = 0) -> str:
 
 
 def _long(text: bytes) -> bool:
-    """Whether `text` is a run: many bytes, all equal."""
+    """Return whether `text` is a run: many bytes, all equal."""
     return len(text) >= _RUN and len(set(text)) == 1
 
 

@@ -1,8 +1,7 @@
-"""What a person types after a verb of the shell, read: which segments are meant, how many, and
-where. Pure.
+"""Parses what follows a verb of the shell: which segments, how many, and where.
 
-hold data from client to server:80 number 2
-duplicate fin from server after 2.5 count all at wire2
+    hold data from client to server:80 number 2
+    duplicate fin from server after 2.5 count all at wire2
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ End = tuple[str, int | None]  # a node and a port, None: any
 
 @dataclass(frozen=True)
 class Phrase:
-    """What was typed.
+    """The segments that a line of the shell means.
 
     Attributes:
         match: the segments that are meant.
@@ -72,15 +71,15 @@ class Phrase:
 
 
 def parse(text: str, addresses: Mapping[str, Sequence[str]], *, count: int | None = 1) -> Phrase:
-    """Read `text`.
+    """Parse what follows a verb.
 
     Args:
         addresses: node to all its addresses.
-        count: where the text says none.
+        count: the number of segments where the text gives none; None: all.
 
     Raises:
-        UsageError: a word or a node that there is not, a number that is none, or words that no
-            segment fits (``bad-phrase``).
+        UsageError: an unknown word or node, a malformed number, or words that fit no segment
+            (``bad-phrase``).
     """
     found = None
     ends: dict[str, End] = {}
@@ -131,8 +130,9 @@ def parse(text: str, addresses: Mapping[str, Sequence[str]], *, count: int | Non
 
 
 def _all_kinds(text: bytes) -> Iterator[Segment]:
-    """A segment of every kind: all flags, without data and with some, among them `text`, without
-    and with timestamps.
+    """Yield a segment of every kind.
+
+    The kinds combine all flags, no data and some data that contains `text`, no timestamp and one.
     """
     header = bytes(12) + b"\x50" + bytes(7)
     for letters in ("".join(letter for bit, letter in enumerate("FSRPAU") if value >> bit & 1) for value in range(64)):
@@ -142,7 +142,7 @@ def _all_kinds(text: bytes) -> Iterator[Segment]:
 
 
 def end(text: str, addresses: Mapping[str, Sequence[str]]) -> End:
-    """``NODE`` or ``NODE:PORT``. Raises UsageError (``bad-phrase``)."""
+    """Parse ``NODE`` or ``NODE:PORT``. Raises UsageError (``bad-phrase``)."""
     name, colon, port = text.partition(":")
     if name not in addresses:
         raise _bad(f"there is no node called {name!r}", f"the nodes are: {', '.join(addresses)}")
@@ -151,14 +151,14 @@ def end(text: str, addresses: Mapping[str, Sequence[str]]) -> End:
 
 @dataclass(frozen=True)
 class Injection:
-    """What a segment to inject shall be, relative to the one that it is like.
+    """The fields of a segment to inject, relative to an existing one.
 
     Attributes:
-        seq, ack, tsval, tsecr: how much higher than there; tsval and tsecr are None where the
-            timestamp stays as it is.
-        flags, payload: None: as there.
-        timestamp: it has one, where that one has.
-        into: the node at which it arrives; empty: it takes its way from the wire.
+        seq, ack, tsval, tsecr: how much higher than the existing segment's; tsval and tsecr are
+            None where the timestamp stays as it is.
+        flags, payload: None: as in the existing segment.
+        timestamp: keep the existing segment's timestamp, if it has one.
+        into: the node at which it arrives; empty: the wire sends it on as any other.
     """
 
     seq: int = 0
@@ -171,7 +171,7 @@ class Injection:
     into: str = ""
 
     def fields(self, like: Segment) -> dict[str, Any]:
-        """The arguments of `twlab.wire.craft.craft` beside ``like``."""
+        """Return the arguments of `twlab.wire.craft.craft` besides ``like``."""
         known: dict[str, Any] = {"seq": like.seq + self.seq, "ack": like.ack + self.ack}
         if not self.timestamp:
             known["timestamp"] = None
@@ -187,7 +187,7 @@ class Injection:
 
 
 def parse_injection(words: Sequence[str], nodes: Collection[str], usage: str) -> Injection:
-    """Read what stands behind ``inject NUMBER|END``.
+    """Parse what follows ``inject NUMBER|END``.
 
     Args:
         nodes: the names that may follow ``into``.

@@ -37,8 +37,9 @@ class Vocabulary:
     after: dict[str, list[str]] = field(default_factory=dict)
 
     def complete(self, text: str, line: str) -> list[str]:
-        """What `text`, the end of `line`, may become: a word and a space, or a key and its equals
-        sign.
+        """Return the completions of `text`, the end of `line`.
+
+        A completion is a word and a space, or a key and its equals sign.
         """
         before = line[: len(line) - len(text)].split()
         words = self.after.get(before[0], self.after.get("", [])) if before else self.first
@@ -46,8 +47,9 @@ class Vocabulary:
 
 
 class Prompt:
-    """Reads lines from the terminal that is standard input and output. Make it before the lab: the
-    child has no part in that.
+    """Reads lines from the terminal that is standard input and output.
+
+    Make it before the lab, so that its child process has no part in the lab.
     """
 
     def __init__(self) -> None:
@@ -64,8 +66,9 @@ class Prompt:
         self._open = False
 
     def line(self, prompt: str, vocabulary: Vocabulary, loop: Loop) -> str | None:
-        """The next line, without its end; None when there are no more. Meanwhile `loop` is served;
-        what goes wrong in it is printed.
+        """Return the next line without its end, or None when there are no more.
+
+        Meanwhile `loop` is served. Its errors are printed.
         """
         self._conversation.write(json.dumps({"prompt": prompt, "vocabulary": asdict(vocabulary)}) + "\n")
         self._conversation.flush()
@@ -94,7 +97,7 @@ class Prompt:
         return "" if line and interrupted else line
 
     def print_above(self, text: str) -> None:
-        """Print `text`; above the line that is being edited, if one is."""
+        """Print `text`, above the line that is being edited if there is one."""
         if self._open:
             sys.stdout.write(f"\r\033[K{text}\n")
             sys.stdout.flush()
@@ -111,7 +114,7 @@ class Prompt:
 
 
 def _edit(conversation: socket.socket) -> None:
-    """The child: edits lines until nobody wants any more. It does not return."""
+    """Edit lines in the child, one for each request. It does not return."""
     import readline
 
     shown = ""

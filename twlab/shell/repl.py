@@ -1,9 +1,8 @@
-"""The shell: Mininet's own command line on a running lab, with the lab's verbs added, and
-everything that is done in it recorded.
+"""The shell: Mininet's own command line on a running lab, with the lab's verbs.
 
-Mininet's command line waits for its commands as if nothing else went on. Here the loop is served
-while it waits, for a command of a node as for the next line, so that segments cross, timers fall
-due and applications answer. The only importer of `mininet.cli`, `mininet.net` and `mininet.log`.
+All that is done in it is recorded. Mininet's command line waits for its commands as if nothing else
+went on. Here the loop is served meanwhile, so that segments cross, timers fall due and applications
+answer. The only importer of `mininet.cli`, `mininet.net` and `mininet.log`.
 """
 
 from __future__ import annotations
@@ -67,13 +66,13 @@ class Shell(Verbs, CLI):
 
     Args:
         running: the running lab.
-        paper: where everything is printed.
-        draw_ladder: writes the evidence so far, and reads the ladder of it.
-        virtual: time in it is virtual: it passes only while nothing computes.
+        paper: the text stream on which all is printed.
+        draw_ladder: writes the evidence so far, and returns its ladder.
+        virtual: the lab's time is virtual: it passes only while nothing computes.
 
     Attributes:
         lines: what was typed: seconds since the lab began, and the line.
-        failed: whether a line could not be done.
+        failed: whether a line could not be carried out.
     """
 
     def __init__(self, running: RunningLab, paper: Paper, draw_ladder: Callable[[], Ladder], *, virtual: bool = False):
@@ -98,9 +97,7 @@ class Shell(Verbs, CLI):
     # How lines come in.
 
     def carry_out(self, lines: Sequence[tuple[float | None, str]]) -> None:
-        """Carry out lines one after the other, each at its time where it has one (seconds since the
-        lab began).
-        """
+        """Carry out lines in turn, each at its time (s since the lab began) if it has one."""
         for at_s, line in lines:
             if not line.strip():
                 continue
@@ -111,7 +108,7 @@ class Shell(Verbs, CLI):
                 return
 
     def talk(self, prompt: Prompt) -> None:
-        """Carry out what a person types, until he wants no more."""
+        """Carry out what a person types, until the session ends."""
         self._prompt = prompt
         with self._interruptible():
             self.say(f"{len(self.mn.hosts)} nodes: {' '.join(self.mn)}. Type help, or NODE COMMAND; exit ends the lab.")
@@ -123,8 +120,9 @@ class Shell(Verbs, CLI):
         self._prompt = None
 
     def _warm_up(self) -> None:
-        """Import, a piece at a time and while nothing else is due, what `inject` needs: at once it
-        would take seconds in the lab kernel.
+        """Import what `inject` needs, a piece at a time, while nothing else is due.
+
+        All at once would take seconds in the lab kernel.
         """
         from twlab.wire import craft
 
@@ -145,7 +143,7 @@ class Shell(Verbs, CLI):
             self.say(f"  {entry.at_s:9.4f}  {entry.node + ': ' if entry.node else ''}{entry.text}")
 
     def onecmd(self, line: str) -> Any:
-        """Carry out one line. What is wrong with it is one message; the shell lives on."""
+        """Carry out one line. An error becomes one message, and the shell goes on."""
         self.ends.settle()
         line = line.strip()
         if not line:
@@ -176,7 +174,7 @@ class Shell(Verbs, CLI):
         return None
 
     def _does(self, verb: str, line: str) -> bool:
-        """Whether a line does something that the ladder should show, rather than ask."""
+        """Return whether a line acts, so that the ladder should show it, or only asks."""
         known = hasattr(self, f"do_{verb}") or verb in self.mn
         asks = verb in _ASKS or (verb == "segments" and " o" not in line) or (verb == "settings" and "=" not in line)
         return known and not asks and verb != "step"
@@ -188,11 +186,14 @@ class Shell(Verbs, CLI):
     # What Mininet's command line does otherwise.
 
     def precmd(self, line: str) -> str:
-        """A line may be a comment, or end in one."""
+        """Remove a comment: the whole line, or its end."""
         return "" if line.lstrip().startswith("#") else line.partition(" # ")[0]
 
     def default(self, line: str) -> None:
-        """A node's name and a command: run it there, with other nodes' names as their addresses."""
+        """Run a command on the node that is named first.
+
+        Names of nodes in it become their addresses.
+        """
         name, _, command = line.partition(" ")
         if name not in self.mn:
             nodes = " ".join(self.mn)
@@ -210,8 +211,9 @@ class Shell(Verbs, CLI):
             self.lab.transcript.record("note", f"{command}: {len(said.splitlines())} lines", name, output=said[:_KEPT])
 
     def waitForNode(self, node: Node) -> str:  # noqa: N802
-        """Print what the node's command prints, hand it what is typed, until it has ended; what it
-        printed.
+        """Follow the node's command to its end, and return what it printed.
+
+        What is typed meanwhile goes to the command.
         """
         said = ""
 
@@ -294,7 +296,7 @@ class Shell(Verbs, CLI):
         self.say("help VERB says how a verb is used; Tab completes")
 
     def do_EOF(self, line: str) -> Any:  # noqa: N802
-        """The end of the lines is the end of the shell."""
+        """End the shell at the end of the lines."""
         return self.do_exit(line)
 
     def do_exit(self, _line: str) -> bool:
@@ -339,7 +341,7 @@ class Shell(Verbs, CLI):
 
     @contextlib.contextmanager
     def _interruptible(self) -> Iterator[None]:
-        """Ctrl-C interrupts the loop where it waits, and nothing that it serves."""
+        """Have Ctrl-C interrupt the loop where it waits, and nothing that it serves."""
         reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
 
         def interrupt() -> None:
@@ -360,7 +362,7 @@ class Shell(Verbs, CLI):
 
     @contextlib.contextmanager
     def _plain_interrupt(self) -> Iterator[None]:
-        """Ctrl-C interrupts whatever runs: Python that somebody typed, or a program."""
+        """Have Ctrl-C interrupt what runs: Python that was typed, or a program."""
         if not self._prompt:
             yield
             return
@@ -372,7 +374,7 @@ class Shell(Verbs, CLI):
 
     @contextlib.contextmanager
     def _keys(self, node: Node) -> Iterator[None]:
-        """What is typed goes to the node's command, key by key."""
+        """Pass what is typed to the node's command, key by key."""
         if not self._prompt:
             yield
             return

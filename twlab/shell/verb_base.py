@@ -1,4 +1,4 @@
-"""What the verbs of the shell share: the lab, names of ends, tables, usage messages."""
+"""The base of the shell's verbs: the lab, names of ends, tables, usage messages."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 
 class VerbBase:
-    """What all verbs use. Each verb is a method ``do_NAME`` that takes the rest of its line.
+    """The base of all verbs.
 
-    The first lines of its docstring are its help.
+    Each verb is a method ``do_NAME`` that takes the rest of its line. Its docstring is its help.
 
     Attributes:
         running: the running lab.
@@ -39,7 +39,7 @@ class VerbBase:
 
     @property
     def lab(self) -> Lab:
-        """The lab in hand."""
+        """The lab of the session."""
         return self.running.lab
 
     @property

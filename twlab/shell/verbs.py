@@ -1,5 +1,7 @@
-"""The shell's own verbs, those of `twlab.shell.connection_verbs` and `twlab.shell.wire_verbs`
-among them. `twlab.shell.repl` adds Mininet's.
+"""All of the shell's own verbs, and those for settings, sockets, time and words.
+
+The others come from `twlab.shell.connection_verbs` and `twlab.shell.wire_verbs`.
+`twlab.shell.repl` adds Mininet's.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ class Verbs(ConnectionVerbs, WireVerbs):
         self._table(("node", "local", "remote", "left"), rows)
 
     def do_sockets(self, line: str) -> None:
-        """sockets [NODE]: all TCP sockets, in whatever state, with the bytes that have not been
+        """sockets [NODE]: all TCP sockets, in any state, with the bytes that have not been
         acknowledged.
         """
         rows = [

@@ -1,4 +1,4 @@
-"""The shell's verbs for the wire: segments, hold, drop, release, inject and their kin."""
+"""The shell's verbs for the wire: segments, hold, drop, release, inject and others."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ class WireVerbs(VerbBase):
         self._rule(line, lambda wire, p: wire.reorder(p.match, p.behind, p.count))
 
     def do_held(self, _line: str) -> None:
-        """held: what the wire has been told to do, and which segments it befell so far."""
+        """held: the rules of the wire, and which segments each has affected so far."""
         for name, rule in self.rules.items():
             self.say(f"{name}  {rule.words}  {'armed' if rule.armed else 'done'}")
             for segment in rule.segments:
@@ -131,7 +131,7 @@ class WireVerbs(VerbBase):
         wire.inject(made, into=self.lab.network[wanted.into].interfaces[0] if wanted.into else None)
 
     def sightings(self) -> list[Sighting]:
-        """What the capture has by now, with the packets' bytes as far as it keeps them."""
+        """Return what the capture has so far, with the packets' bytes that it keeps."""
         from twlab.results.pcapng import read_capture
 
         packets = self.running.capture.save()
@@ -178,8 +178,9 @@ class WireVerbs(VerbBase):
         )
 
     def _like(self, text: str) -> Segment:
-        """The segment that an injected one is to be like, at the wire; for an end of a connection,
-        with the next sequence number.
+        """Return the segment that an injected one is to be like, as seen at the wire.
+
+        For an end of a connection, it has the next sequence number.
         """
         from twlab.report.ladder.transits import next_segment, transits
 

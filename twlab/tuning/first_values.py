@@ -1,9 +1,9 @@
-"""The values of a new node's sysctls: read from the first node of its kind, and known of those
-after it.
+"""Reads a new node's sysctls once for each kind of node.
 
-Putting the baseline into force read some 950 sysctls an arm, a fifth of all processor time of a
-run. Nodes of one kind begin alike: the same role in a namespace that was just made, with the same
-sysctls written while it was built. What an arm writes is read back all the same.
+The first node of its kind is read; of later ones the values are known. To apply the baseline took
+some 950 reads of sysctls an arm, a fifth of all processor time of a run. Nodes
+of one kind begin alike: the same role in a namespace that was just made, with the same sysctls
+written while it was built. What an arm writes is read back all the same.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _OWN = "*own"  # stands for each of a node's own interfaces
 
 
 class FirstValues:
-    """What the sysctls of `node` are before its baseline is put into force.
+    """The sysctls of `node` as they are before its baseline is applied.
 
     Where a node has been given values before, or a shell that may have, each is read. The caller is
     in the node's namespace.
@@ -36,8 +36,9 @@ class FirstValues:
         node.tuned = True
 
     def of(self, name: str) -> Iterator[tuple[str, str | None]]:
-        """The sysctls that `name` stands for, see `twlab.linux.sysctl.expand`, and the value of
-        each; None: this kernel does not have it.
+        """Yield each sysctl that `name` stands for, and its value.
+
+        The value is None if this kernel lacks the sysctl. See `twlab.linux.sysctl.expand`.
         """
         known = self._values.get(name)
         if known is None:

@@ -1,7 +1,8 @@
-"""``twlab kernel boot``: a shell in the lab kernel, in real time, on the user's terminal.
+"""Gives the user a shell in the lab kernel: ``twlab kernel boot``.
 
-The host's half is `shell`. The guest's half is `carry_out`, the agent that it orders. What the
-shell may touch is what a run may touch, and there is no folder that it could write to.
+The shell runs in real time, on the user's terminal. The host's half is `shell`. The guest's half is
+`carry_out`, the agent that `shell` orders. The shell may touch what a run may touch, and there is
+no folder that it could write to.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ _MEMORY_MIB = 1024
 
 
 def shell(kernel: Path | None = None) -> int:
-    """Boot the lab kernel, give the user a shell in it, and return the shell's exit status.
+    """Boot the lab kernel, run a shell in it, and return its exit status.
 
-    Where standard input is no terminal, all of it is read first, and is what the shell carries out.
+    The shell is the user's. If standard input is no terminal, all of it is read first, and the shell
+    carries it out.
 
     Raises:
         CapabilityError: the lab kernel has not been built (``no-lab-kernel``), or cannot be started

@@ -1,12 +1,13 @@
-"""What a guest that runs a stranger's code gets to see of this machine: the Python it runs on, and
-nothing else.
+"""What a guest that runs a stranger's code sees of this machine.
 
-The guest's root file system is what its kernel can see. For a stranger's code that is a tree of its
-own: the system's programs and libraries, the Python environment and the package, bound read-only,
-and two small tmpfs for the guest's memory and for what it reports. No home folder, no /etc but what
-libraries read there, no /proc, no file of anybody's. And the kernel runs without rights: as nobody
-where it was started by root, without any capability, unable to gain one, and with a limit on
-processor time.
+It sees the Python it runs on, and nothing else. A guest's root file system is all that its kernel
+can see. For a stranger's code that is a tree of its own. It holds the system's programs and
+libraries, the Python environment and the package, all bound read-only. Two small tmpfs are for the
+guest's memory and for what it reports. There is no home folder, no /proc, no user's file, and of
+/etc only what libraries read.
+
+The kernel runs without rights: without any capability, unable to gain one, and with a limit on
+processor time. If root started it, it runs as an unprivileged user.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _SYSTEM = (
 _EMPTY = ("/proc", "/sys", "/dev/shm", "/run", "/tmp", "/var/tmp")
 _ROOT = "/run/enclosure"  # in the sandbox, where /run is a tmpfs of its own
 _REPORT_MIB = 16  # for orders and events
-NOBODY = 65534
+_UNPRIVILEGED = 65534  # the user and the group that own no file
 
 
 def enclosure(kernel: Path, *, memory_mib: int, processor_s: int) -> dict[str, Any]:
@@ -48,8 +49,9 @@ def enclosure(kernel: Path, *, memory_mib: int, processor_s: int) -> dict[str, A
 
 
 def own_python() -> list[str]:
-    """Where the Python that runs this, its packages and twlab lie: absolute paths, those without
-    symbolic links.
+    """Return the paths of the Python that runs this, its packages and twlab.
+
+    They are absolute and have no symbolic links.
     """
     packages = paths.PACKAGE
     own = [
@@ -64,8 +66,12 @@ def own_python() -> list[str]:
 
 
 def enclose(view: Sequence[str], memory_mib: int) -> None:
-    """Leave the file system for one that holds only `view`; for good. In mount namespaces of one's
-    own. Raises OSError.
+    """Leave the file system, for good, for one that holds only `view`.
+
+    The caller must be in a mount namespace of its own.
+
+    Raises:
+        OSError: the kernel refuses a step.
     """
     quiet = syscalls.MS_NOSUID | syscalls.MS_NODEV
     os.mkdir(_ROOT)
@@ -90,26 +96,34 @@ def enclose(view: Sequence[str], memory_mib: int) -> None:
 
 
 def give_up_rights(owned: Sequence[Path], processor_s: int) -> None:
-    """A limit on processor time, and no rights left for what this process executes next; `owned`
-    are the files that it may change. Raises OSError.
+    """Limit processor time, and drop the rights of what this process executes next.
+
+    Args:
+        owned: files that it may change all the same.
+        processor_s: seconds of processor time.
+
+    Raises:
+        OSError: the kernel refuses a step.
     """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CPU, (processor_s, processor_s))
     syscalls.drop_capabilities()
     if _is_root_of_machine():
         for path in owned:
-            os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
+            os.chown(path, _UNPRIVILEGED, _UNPRIVILEGED, follow_symlinks=False)
         os.setgroups([])
-        os.setresgid(NOBODY, NOBODY, NOBODY)
-        os.setresuid(NOBODY, NOBODY, NOBODY)
+        os.setresgid(_UNPRIVILEGED, _UNPRIVILEGED, _UNPRIVILEGED)
+        os.setresuid(_UNPRIVILEGED, _UNPRIVILEGED, _UNPRIVILEGED)
 
 
 def _is_root_of_machine() -> bool:
-    """Root, and not an ordinary user who is root in a user namespace: that one cannot become
-    anybody else, nor needs to.
+    """Return whether this is the machine's root.
+
+    An ordinary user who is root in a user namespace is not: such a user cannot become another user,
+    and need not.
     """
     try:
-        os.chown("/run", NOBODY, -1)
+        os.chown("/run", _UNPRIVILEGED, -1)
         os.chown("/run", 0, -1)
     except OSError:
         return False

@@ -1,4 +1,7 @@
-"""Takes over a terminal: outside, its modes are restored; in the guest, a process gets its console."""
+"""Takes over a terminal: its modes outside, its control in the guest.
+
+Outside, the terminal's modes are restored at the end. In the guest, a process gets its console.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def restored(interactive: bool) -> Iterator[None]:
 
 
 def take_over(console: str, size: Sequence[int] | None) -> int:
-    """Make `console` the controlling terminal of this process; returns its file descriptor.
+    """Make `console` the controlling terminal; return its file descriptor.
 
     The process becomes the leader of a new session, so Ctrl-C reaches it as a signal.
 

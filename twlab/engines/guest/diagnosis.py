@@ -1,4 +1,4 @@
-"""Diagnoses a guest that has ended: its fault, from its console and its exit status."""
+"""Diagnoses a guest that has ended, from its console and its exit status."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _FAREWELL = ("reboot: ", "remove_umid_dir")
 
 @dataclass(frozen=True)
 class Fault:
-    """Why a run of the guest is no result: the slug of an `EngineError` and its message."""
+    """The reason why a run of the guest is no result.
+
+    It is the slug of an `EngineError` and its message.
+    """
 
     slug: str
     message: str
@@ -61,8 +64,9 @@ def _in_words(wait_status: int) -> str:
 
 
 def said(text: str) -> list[str]:
-    """What the agent in the guest said on the console: its lines, without what every lab kernel
-    says before and after.
+    """Return the lines that the agent in the guest wrote to the console.
+
+    What every lab kernel says before and after is left out.
     """
     return [
         line

@@ -1,9 +1,11 @@
-"""The guest engine: the lab kernel as an ordinary process, in virtual time, without root.
+"""The guest engine: the lab kernel as an ordinary process.
 
-Guest.run ── sandbox ── vessel ── lab kernel ── guest_init ── agent
-    │                     │       in a process   pid 1 of        │
-    ├── orders ── stdin ──┘       of its own     the guest       │
-    └── events ◄── a file of the host's, handed over by vessel ◄─┘
+It runs in virtual time, and without root.
+
+    Guest.run ── sandbox ── launcher ── lab kernel ── init ── agent
+        │                     │         in a process  pid 1 of   │
+        ├── orders ── stdin ──┘         of its own    the guest  │
+        └── events ◄── a file of the host's, from launcher ◄─────┘
 """
 
 from __future__ import annotations
@@ -164,7 +166,7 @@ def start_and_follow(
     real_limit_s: float = math.inf,
     silence_s: float = math.inf,
 ) -> str:
-    """Start a guest, follow it to its end and diagnose it; returns what it wrote to its console.
+    """Start a guest, follow it to its end, diagnose it; return its console's text.
 
     Args:
         kernel, arguments, orders, folder, terminal: see `twlab.engines.guest.process.under_way`.
@@ -187,15 +189,17 @@ def start_and_follow(
 
 
 def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], more: Sequence[str] = ()) -> list[str]:
-    """The lab kernel's command line: what stands behind ``--`` is for init, and KEY=VALUE that the
-    kernel does not know is init's environment.
+    """Return the lab kernel's command line.
+
+    What stands behind ``--`` is for init. A KEY=VALUE that the kernel does not know goes into init's
+    environment.
 
     Args:
         exchange: the folder through which orders and events go.
         memory_mib: the guest's memory in MiB.
         consoles: what the first consoles are connected to, as ``INPUT,OUTPUT``; the kernel itself
-            speaks on the first.
-        more: what else the kernel is told.
+            writes to the first.
+        more: further parameters of the kernel.
     """
     return [
         f"mem={memory_mib}M",
@@ -219,8 +223,9 @@ def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], mor
 
 
 def orders(agent: str, request: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
-    """What the guest is told, see `twlab.engines.guest.init`: to be the same Python in the same
-    place as this one.
+    """Return the orders for the guest, see `twlab.engines.guest.init`.
+
+    With them the guest runs the same Python in the same place as this process.
     """
     return {
         "folder": str(folder or ""),
@@ -234,8 +239,10 @@ def orders(agent: str, request: Mapping[str, Any], folder: Path | None) -> dict[
 
 
 def built_kernel() -> Path:
-    """The lab kernel that has been built. Raises CapabilityError when there is none
-    (``no-lab-kernel``).
+    """Return the lab kernel that has been built.
+
+    Raises:
+        CapabilityError: it has not been built (``no-lab-kernel``).
     """
     from twlab.engines import kernel
 
@@ -250,8 +257,9 @@ def built_kernel() -> Path:
 
 
 def clock_of(program: Path) -> int | None:
-    """Address of the virtual clock in a lab kernel, see `twlab.engines.guest.liveness`; None where
-    its build has not noted it.
+    """Return the address of the virtual clock in a lab kernel.
+
+    See `twlab.engines.guest.liveness`. It is None if the kernel's build has not noted it.
     """
     from twlab.engines.kernel import Kernel
 
@@ -260,8 +268,9 @@ def clock_of(program: Path) -> int | None:
 
 @contextmanager
 def _opened_for_stranger(log: Path) -> Iterator[int]:
-    """As `_opened`, for a console that may say more than anybody wants to keep: what goes past
-    `_MOST_SAID` bytes fails.
+    """Open a log as `_opened` does, for a console whose output needs a bound.
+
+    A write past `_MOST_SAID` bytes fails.
     """
     with _opened(log) as kept:
         fd = os.memfd_create("console", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)

@@ -1,9 +1,9 @@
-"""The first process in the lab kernel: makes the guest's file systems, then has an agent carry out
-what was ordered.
+"""The first process in the lab kernel: makes file systems, starts an agent.
 
-It is copied into the exchange folder and started there by the kernel, on a Python that knows no
-site-packages; so it uses nothing of twlab, not even after it has read its orders. It never returns:
-it ends the guest by switching it off.
+It makes the guest's file systems, then has an agent carry out what was ordered. The host copies it
+into the exchange folder, and the kernel starts it there, on a Python that knows no site-packages.
+So it uses nothing of twlab, not even after it has read its orders. It never returns: it ends the
+guest by switching it off.
 
 The orders, ``orders.json`` in the exchange folder:
 

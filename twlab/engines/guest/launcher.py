@@ -1,20 +1,20 @@
-"""What the lab kernel sails in: the last step before it, which leaves it nothing to write to but
-one folder.
+"""Launches the lab kernel: prepares mounts and orders, then becomes it.
 
-Runs in the sandbox (or without one, where the machine refuses namespaces), as a program:
+It is the last step before the kernel, and leaves it one folder to write to. It runs in the sandbox
+(or without one, where the machine refuses namespaces), as a program:
 
     python -m twlab.engines.guest.launcher HANDOVER_FD FOLDER EXCHANGE KERNEL ARGUMENT...
 
-Standard input is the orders for the guest. They are put into the folder EXCHANGE, beside the
-program that the guest begins with and an empty file for events. That file is handed, open, to the
-caller over the Unix socket HANDOVER_FD. In the sandbox EXCHANGE is on a tmpfs that nobody else sees
-and that ends with the sandbox, so that even ``kill -9`` leaves nothing behind.
+Standard input is the orders for the guest. The launcher puts them into the folder EXCHANGE, beside
+the program that the guest begins with and an empty file for events. It hands that file, open, to
+the caller over the Unix socket HANDOVER_FD. In the sandbox, EXCHANGE is on a tmpfs that no other
+process sees and that ends with the sandbox. So even ``kill -9`` leaves nothing behind.
 
 The guest's root file system is the host's, as far as this user may read it. The guest mounts it
-read-only; but whoever is root inside can mount it once more. So every mount but FOLDER (empty:
-there is none) is made read-only here, outside. Where the orders have an ``enclosure``, a stranger's
-code will run in the guest: then it sees what `twlab.engines.guest.confinement` shows it, and there
-is no FOLDER.
+read-only; but root in the guest can mount it once more. So the launcher makes every mount but
+FOLDER read-only here, outside. An empty FOLDER means that there is no such folder. If the orders
+have an ``enclosure``, a stranger's code will run in the guest. Then the guest sees what
+`twlab.engines.guest.confinement` shows it, and there is no FOLDER.
 """
 
 from __future__ import annotations
@@ -66,15 +66,15 @@ def main(arguments: list[str]) -> None:
 
 
 def _stay_behind(handover: int) -> None:
-    """Goes on in a child, in a process group of its own; here it waits, and ends what the kernel
-    may leave.
+    """Go on in a child, in a process group of its own; wait here for its end.
 
     The kernel must not be pid 1: a pid 1 cannot end itself by a signal, and that is how a kernel
     that panics ends. And its guest's processes must not outlive it: they would go on as processes
-    of this machine.
+    of this machine. So the parent ends those that the kernel leaves.
     """
     child = os.fork()
-    with contextlib.suppress(OSError):  # parent and child both try: whoever is first, it is done when either goes on
+    # Parent and child both try: whichever is first, it is done when either goes on.
+    with contextlib.suppress(OSError):
         os.setpgid(child, child)
     if child == 0:
         syscalls.die_with_parent()
@@ -93,9 +93,12 @@ def _stay_behind(handover: int) -> None:
 
 
 def _stay_on_one_cpu() -> None:
-    """The kernel and its guest's processes take turns and never run side by side: on one processor
-    the hand-over costs a third of what it costs between two. Which one is left to chance, so that
-    guests that start together spread."""
+    """Bind this process, and the kernel that it becomes, to one processor.
+
+    The kernel and its guest's processes take turns and never run side by side. On one processor the
+    hand-over costs a third of what it costs between two. The processor is chosen at random, so that
+    guests that start together spread.
+    """
     allowed = sorted(os.sched_getaffinity(0))
     os.sched_setaffinity(0, {allowed[int.from_bytes(os.urandom(2), "big") % len(allowed)]})
 

@@ -1,4 +1,4 @@
-"""Tells from outside why a guest is silent, by who uses the processor and by its clock.
+"""Tells from outside why a guest is silent: by processor time and its clock.
 
 The lab kernel is one process of the host, and each process of the guest another, a child of it. The
 ways to hang look different. A guest process that computes without end burns the child's time, and
@@ -33,10 +33,10 @@ _ALONE = 0.02  # share of the processor time below which no process of the guest
 
 
 def pulse(kernel: int, clock: int | None = None) -> str:
-    """What the guest whose kernel is process `kernel` is doing, in words. Takes `SAMPLE_S` seconds
-    to find out.
+    """Say in words what a guest is doing. Takes `SAMPLE_S` seconds to find out.
 
     Args:
+        kernel: process of the guest's kernel.
         clock: address of its clock; None: unknown.
     """
     before, began_ns = used(kernel), time_ns(kernel, clock)
@@ -52,8 +52,9 @@ def pulse(kernel: int, clock: int | None = None) -> str:
 
 
 def computes(pid: int) -> bool:
-    """Whether process `pid`, or what it started, uses a processor. Takes `SAMPLE_S` seconds to find
-    out.
+    """Return whether process `pid`, or what it started, uses a processor.
+
+    Takes `SAMPLE_S` seconds to find out.
     """
     before = sum(map(_used_s, _descent(pid)))
     loop.Loop().sleep(SAMPLE_S)
@@ -82,8 +83,9 @@ class Used:
 
 
 class StandstillWatch:
-    """Watches for a guest that computes at one instant of virtual time, without end as far as can
-    be told.
+    """Watches for a guest that computes at one instant of virtual time.
+
+    As far as can be told from outside, such a guest does so without end.
 
     Args:
         kernel: process of the guest's kernel.
@@ -131,7 +133,10 @@ class StandstillWatch:
 
 
 def children(pid: int) -> list[int]:
-    """The children of process `pid`; none when it is gone, or where the kernel does not tell."""
+    """Return the children of process `pid`.
+
+    The list is empty if the process is gone, or the kernel does not tell.
+    """
     try:
         return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:

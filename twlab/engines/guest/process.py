@@ -1,10 +1,9 @@
-"""One guest under way: its processes are started, what it reports is handed on, and nothing of it
-is left at the end.
+"""One guest under way: starts its processes and hands on what it reports.
 
-The guest's clock stands still while anything in it computes, and leaps while all of it waits. So
-nothing may ever make the guest wait for the host: orders and events go through files, which the
-guest reads and writes within one system call, and inotify wakes the host. Over a serial line, a
-host that is slow to read would cost the guest virtual time.
+Nothing of it is left at the end. The guest's clock stands still while anything in it computes, and
+leaps while all of it waits. So nothing may ever make the guest wait for the host: orders and events
+go through files, which the guest reads and writes within one system call, and inotify wakes the
+host. Over a serial line, a host that is slow to read would cost the guest virtual time.
 """
 
 from __future__ import annotations
@@ -42,8 +41,8 @@ class GuestProcess:
     """A guest under way.
 
     Attributes:
-        process: ends when the guest's kernel does, and the other way round: the sandbox, or where
-            there is none, the vessel.
+        process: ends when the guest's kernel does, and the other way round: the sandbox, or
+            without one, the launcher.
         sandboxed: which of them.
         events: the file of the guest's events.
         handover: a socket that is at its end of file once the last process of the guest is gone.
@@ -59,8 +58,9 @@ class GuestProcess:
     _offset: int = 0
 
     def follow(self, reader: EventReader, *, real_limit_s: float = math.inf, silence_s: float = math.inf) -> int:
-        """Hand on events until the guest is gone; returns its exit status: negative, or 128 and
-        more, for a signal.
+        """Hand on events until the guest is gone; return its exit status.
+
+        The status is negative, or 128 and more, for a signal.
 
         Raises:
             EngineError: it was silent for `silence_s` seconds, or not done in `real_limit_s`
@@ -189,7 +189,8 @@ def under_way(
 
 
 def _start(sandboxed: bool, command: list[str], orders: dict[str, Any], output: int, terminal: int) -> GuestProcess:
-    environment = {} if "enclosure" in orders else os.environ  # which may hold what is none of a stranger's business
+    # The environment may hold secrets, which a stranger's code must not see.
+    environment = {} if "enclosure" in orders else os.environ
     ours, theirs = socket.socketpair()
     # Neither needs a package, and neither may take a module from where the user is.
     python = [sys.executable, "-S", "-P", "-m"]

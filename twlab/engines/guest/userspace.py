@@ -1,9 +1,9 @@
-"""How the lab kernel runs its guest's processes: under ptrace, or since Linux 6.16 by seccomp, at
-three quarters of the processor time.
+"""How the lab kernel runs its guest's processes: by ptrace or seccomp.
 
-In seccomp mode every process of the guest can reach all of the guest's memory
-(arch/um/os-Linux/start_up.c). So it is for code that may do what its user may; a stranger's code is
-traced.
+It runs them under ptrace or, since Linux 6.16, by seccomp, which takes three quarters of the
+processor time. In seccomp mode every process of the guest can reach all of the guest's memory
+(arch/um/os-Linux/start_up.c). So that mode is for code that may do what its user may; a stranger's
+code is traced.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ _TRIED = "Checking that seccomp filters can be installed..."
 
 @cache
 def knows_seccomp(kernel: Path) -> bool:
-    """Whether the lab kernel `kernel` has the seccomp mode; it is asked which options it takes."""
+    """Return whether the lab kernel `kernel` has the seccomp mode.
+
+    The kernel is asked which options it takes.
+    """
     try:
         said = subprocess.run(
             [kernel, "--help"],
@@ -39,6 +42,10 @@ def knows_seccomp(kernel: Path) -> bool:
 
 
 def fell_back(console: str) -> bool:
-    """Whether a kernel that was to use seccomp traces after all; `console` is what it said so far."""
+    """Return whether a kernel that was to use seccomp traces after all.
+
+    Args:
+        console: what the kernel has said so far.
+    """
     _, tried, outcome = console.partition(_TRIED)
     return bool(tried) and not outcome.startswith("OK")

@@ -1,5 +1,6 @@
-"""The lab kernel: user-mode Linux, built from the distribution's own kernel source with the
-project's configuration and changes.
+"""The lab kernel: user-mode Linux, built with the project's changes.
+
+It is built from the distribution's own kernel source, with the project's configuration.
 
     recipe   what is built: `lab.config` and `patches/`, by the kernel's release
     source   what it is built from: the distribution's source package, or a tree

@@ -1,5 +1,6 @@
-"""Builds the lab kernel: unpack, change, configure, check, compile. Nothing of it counts until all
-of it is done.
+"""Builds the lab kernel: unpack, change, configure, check, compile.
+
+A build counts only when all of it is done.
 """
 
 from __future__ import annotations
@@ -57,8 +58,9 @@ _FLAGS = (
 def build(
     source: Path | None = None, version: str | None = None, progress: Progress = lambda share, doing: None
 ) -> Kernel:
-    """The lab kernel made from `source`, or from the distribution's source package of `version`;
-    built if there is none yet.
+    """Return the lab kernel of a source; build it if it has not been built.
+
+    The source is `source`, or the distribution's source package of `version`.
 
     Args:
         source: an unpacked kernel tree, which is copied, not changed; or the file of a source
@@ -166,19 +168,23 @@ def change(tree: Path, release: str, chosen: bool) -> None:
 
 
 def _by_file(said: str, files: list[str]) -> dict[str, str]:
-    """What patch said about each file. It names a file before its hunks, and one that is missing
-    only in the text it shows of the change.
+    """Return what patch said about each file.
+
+    Patch names a file before its hunks. It names a missing one only in the text that it shows of
+    the change.
     """
     sections = re.split(r"^(?:patching file |can't find file to patch )", said, flags=re.MULTILINE)[1:]
     return dict(zip(files, sections, strict=False))
 
 
 def configure(tree: Path, release: str) -> None:
-    """Write the configuration of `tree` and check that every option of the recipe took.
+    """Write the configuration of `tree`; check that every option took.
+
+    The options are the recipe's.
 
     Raises:
-        CapabilityError: some did not (``options-did-not-take``), or there is none
-            (``kernel-does-not-build``).
+        CapabilityError: some options did not (``options-did-not-take``), or no configuration was
+            written (``kernel-does-not-build``).
     """
     fragment = tree / "lab.plain.config"
     fragment.write_text("".join(f"{option.setting}\n" for option in recipe.options_of(release)))
@@ -265,13 +271,14 @@ def _keep(origin: Source, name: str, workplace: Path, folder: Path) -> Kernel:
             (folder, 0o755),
             (folder.parent, 0o755),
         ):
-            path.chmod(mode)  # whatever the umask was: everybody may use a kernel that root has built
+            path.chmod(mode)  # for any umask: every user may run a kernel that root has built
         return store.keep(name, ready)
 
 
 def _address(program: Path, variable: str) -> int | None:
-    """Where `variable` lies in `program`, which is loaded where it was linked; None where no symbol
-    says so.
+    """Return where `variable` lies in `program`, which is loaded where it was linked.
+
+    It is None if no symbol says so.
     """
     symbols = subprocess.run(["nm", program], capture_output=True, text=True, check=False).stdout
     match = re.search(rf"^([0-9a-f]+) [bBdD] {variable}$", symbols, re.MULTILINE)
@@ -292,8 +299,10 @@ def _require_tools() -> None:
 
 
 def _environment() -> dict[str, str]:
-    """For every tool: no language but English, none of the caller's settings for make, and nothing
-    of this machine in the program.
+    """Return the environment of every tool.
+
+    It has no language but English and none of the caller's settings for make. Nothing of this
+    machine gets into the program.
     """
     kept = {name: value for name, value in os.environ.items() if name not in _FLAGS}
     fixed = {

@@ -34,8 +34,9 @@ _TIMEOUT_S = 20  # for a mirror to answer
 
 
 def fetch(series: str, progress: Callable[[float, str], object] = lambda share, doing: None) -> Path:
-    """The source package of `series`, fetched into this user's cache, if it is in no folder of
-    sources yet.
+    """Fetch the source package of `series` into this user's cache.
+
+    If a folder of sources has it already, nothing is fetched.
 
     Returns:
         The tar file.
@@ -72,8 +73,9 @@ def fetch(series: str, progress: Callable[[float, str], object] = lambda share, 
 
 
 def mirrors() -> Iterator[str]:
-    """The addresses from which this machine has its own release of Debian, in the order of its
-    lists of sources.
+    """Return the addresses from which this machine has its own release of Debian.
+
+    They stand in the order of its lists of sources.
     """
     release = re.search(r"^VERSION_CODENAME=\"?(\w+)", _text(_OS_RELEASE), re.MULTILINE)
     if release is None:
@@ -85,8 +87,10 @@ def mirrors() -> Iterator[str]:
 
 
 def _entries(path: Path) -> Iterator[tuple[list[str], list[str], list[str], list[str]]]:
-    """Kinds, addresses, suites and components of each entry of a list of sources (sources.list(5),
-    both forms).
+    """Read a list of sources, in both forms of sources.list(5).
+
+    Returns:
+        Kinds, addresses, suites and components of each entry.
     """
     text = re.sub(r"^[ \t]*#.*\n?", "", _text(path), flags=re.MULTILINE)
     if path.suffix == ".list":
@@ -131,8 +135,9 @@ def _download(series: str, mirror: str, place: Path) -> Path:
 
 
 def _configuration(place: Path, mirror: str, suite: str) -> Path:
-    """A configuration of apt for which only `place` exists, and in it one source: `suite` at
-    `mirror`.
+    """Return a configuration of apt that knows one source: `suite` at `mirror`.
+
+    For it only the folder `place` exists.
     """
     for folder in ("lists/partial", "archives/partial", "parts"):
         (place / folder).mkdir(parents=True, exist_ok=True)

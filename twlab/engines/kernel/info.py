@@ -16,7 +16,9 @@ _SYSCTLS = [
 
 
 def info() -> dict[str, Any]:
-    """Facts about the lab kernel that `find` gives, by name: strings and lists of strings.
+    """Return facts about the lab kernel that `find` gives, by name.
+
+    They are strings and lists of strings.
 
     Returns:
         ``version``, ``path``, ``size``, ``source``, ``compiler``, ``recipe`` (a digest of options
@@ -24,7 +26,7 @@ def info() -> dict[str, Any]:
         ``options`` (as Kconfig writes them).
 
     Raises:
-        CapabilityError: none has been built (``no-lab-kernel``).
+        CapabilityError: the lab kernel has not been built (``no-lab-kernel``).
         UsageError: TWLAB_KERNEL names no program (``bad-kernel``).
     """
     kernel = store.find()

@@ -1,5 +1,6 @@
-"""The lab kernel that a user asked for, with its source fetched where that is needed, and without a
-wish the newest that can be had.
+"""Provides the lab kernel that a user asked for; fetches its source if needed.
+
+If the user asked for no certain one, it is the newest that can be had.
 """
 
 from __future__ import annotations
@@ -31,8 +32,9 @@ def provide(
     progress: Progress = lambda share, doing: None,
     say: Callable[[str], object] = lambda text: None,
 ) -> Kernel:
-    """Build a lab kernel, see `build`; a package that is not at hand is fetched first, see
-    `twlab.engines.kernel.fetch`.
+    """Build a lab kernel, see `build`; first fetch a package that is not at hand.
+
+    `twlab.engines.kernel.fetch` fetches it.
 
     Args:
         source: an unpacked tree, or a package's file.

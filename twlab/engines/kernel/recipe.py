@@ -1,4 +1,7 @@
-"""What the lab kernel is built with: the configuration `lab.config` and the changes in `patches/`."""
+"""What the lab kernel is built with: its configuration and its changes.
+
+The configuration is `lab.config`; the changes are in `patches/`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,11 @@ _SECTIONS = re.compile(r"^(?=--- a/)", re.MULTILINE)
 
 
 def series(release: str) -> tuple[int, int]:
-    """The series of a release, as two numbers: (7, 3) of ``7.3.4-twlab``. Raises ValueError."""
+    """Return the series of a release as two numbers: (7, 3) of ``7.3.4-twlab``.
+
+    Raises:
+        ValueError: it is no release of Linux.
+    """
     match = re.match(r"(\d+)\.(\d+)", release)
     if match is None:
         raise ValueError(f"{release!r} is no release of Linux")
@@ -26,8 +33,11 @@ def series(release: str) -> tuple[int, int]:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """The kernels that something is for: of series `since` and later, before series `before`; None:
-    no such bound.
+    """The kernels that an option or a change is for.
+
+    Attributes:
+        since: the first series that is in it; None: no such bound.
+        before: the first series past it; None: no such bound.
     """
 
     since: str | None = None
@@ -43,8 +53,12 @@ class Range:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """A line of the configuration: the setting as Kconfig writes it, why it is there, and for which
-    kernels.
+    """A line of the configuration.
+
+    Attributes:
+        setting: as Kconfig writes it.
+        reason: why it is there.
+        range: the kernels that it is for.
     """
 
     setting: str
@@ -53,12 +67,13 @@ class Option:
 
     @property
     def name(self) -> str:
-        """``CONFIG_NET``"""
+        """The option's name: ``CONFIG_NET``."""
         return re.findall(r"CONFIG_\w+", self.setting)[0]
 
     def took(self, lines: set[str]) -> bool:
-        """Whether `lines`, those of a finished ``.config``, have it. An option that this kernel
-        does not know is not set.
+        """Return whether the option took, by the lines of a finished ``.config``.
+
+        An option that this kernel does not know is not set.
         """
         if self.setting.startswith("#"):
             return not any(line.startswith(f"{self.name}=") for line in lines)
@@ -77,7 +92,7 @@ class Change:
 
     @property
     def name(self) -> str:
-        """``0001-tcp-timewait-len``"""
+        """The change's name: ``0001-tcp-timewait-len``."""
         return self.path.stem
 
     @property
@@ -140,16 +155,18 @@ def changes() -> tuple[Change, ...]:
 
 
 def changes_of(release: str) -> list[Change]:
-    """The changes to a kernel of `release`, in order. One that only has sections for other kernels
-    is not among them.
+    """Return the changes to a kernel of `release`, in order.
+
+    A change that only has sections for other kernels is left out.
     """
     return [change for change in changes() if change.files(release)]
 
 
 @cache
 def digest(release: str) -> str:
-    """A short name for exactly the configuration and the changes of a kernel of `release`, 12
-    hexadecimal digits.
+    """Return a short name for the configuration and the changes of a release.
+
+    It is the name of exactly these: 12 hexadecimal digits.
     """
     parts = [option.setting for option in options_of(release)] + [
         change.text(release) for change in changes_of(release)

@@ -1,5 +1,6 @@
-"""What the lab kernel is built from: the distribution's source package, or an unpacked tree.
-Neither is ever written to.
+"""What the lab kernel is built from: a source package or an unpacked tree.
+
+The package is the distribution's. Neither is ever written to.
 """
 
 from __future__ import annotations
@@ -48,8 +49,9 @@ class Source:
         return self.path.is_dir()
 
     def fingerprint(self) -> str:
-        """A short name for this source as it is now: it changes with any file's name, size or time
-        of change.
+        """Return a short name for this source as it is now.
+
+        It changes with any file's name, size or time of change.
         """
         files = sorted(_files(self.path)) if self.is_tree else [self.path]
         seen = hashlib.sha256()
@@ -60,8 +62,11 @@ class Source:
         return seen.hexdigest()[:12]
 
     def unpack(self, folder: Path) -> None:
-        """Put a copy into `folder`, without the parts that user-mode Linux cannot use. Raises
-        CapabilityError (``no-space``, ``broken-source``).
+        """Put a copy into `folder`, without what user-mode Linux cannot use.
+
+        Raises:
+            CapabilityError: there is no space (``no-space``), or the source is broken
+                (``broken-source``).
         """
         left_out = [f"--exclude={place}/*.{kind}" for place in _LEFT_OUT for kind in ("c", "h")]
         left_out += ["--exclude=Documentation/*.rst", "--exclude=Documentation/*.yaml", "--exclude=.git"]
@@ -99,8 +104,10 @@ def extract(package: Path, folder: Path) -> Path:
 
 
 def choose(given: Path | None = None, version: str | None = None) -> Source:
-    """The source to build from: `given`, or the package of `version`, or else the newest tested one
-    that is there, or else the newest.
+    """Choose the source to build from.
+
+    It is `given`, or the package of `version`, or else the newest tested package that is there, or
+    else the newest.
 
     Args:
         given: an unpacked tree, or the file of a source package:
@@ -141,8 +148,9 @@ def _named_version(package: Path) -> str:
 
 
 def at_hand() -> dict[str, Path]:
-    """The source packages that are there, by series: installed, or fetched into a cache of kernels
-    (`twlab.engines.kernel.fetch`).
+    """Return the source packages on this machine, by series.
+
+    They are installed, or fetched into a cache of kernels (`twlab.engines.kernel.fetch`).
     """
     found: dict[str, Path] = {}
     for folder in (PACKAGES, *(cache / FETCHED for cache in store.caches())):
@@ -153,8 +161,10 @@ def at_hand() -> dict[str, Path]:
 
 
 def makefile_version(tree: Path) -> str:
-    """The version that a kernel tree's Makefile says, ``6.1.192``. Raises UsageError
-    (``not-a-kernel-tree``).
+    """Return the version that a kernel tree's Makefile says, ``6.1.192``.
+
+    Raises:
+        UsageError: it says none (``not-a-kernel-tree``).
     """
     try:
         text = (tree / "Makefile").read_text()

@@ -44,8 +44,9 @@ class Kernel:
         return self.facts().get("clock")
 
     def facts(self) -> dict[str, Any]:
-        """What was noted when it was built, see `twlab.engines.kernel.build`; empty for a program
-        from elsewhere.
+        """Return what was noted at the build, see `twlab.engines.kernel.build`.
+
+        It is empty for a program from elsewhere.
         """
         try:
             return json.loads((self.path.parent / FACTS).read_text())
@@ -54,13 +55,13 @@ class Kernel:
 
 
 def find(series: str = "") -> Kernel | None:
-    """The lab kernel to use, among those built with today's recipe; None if there is none.
+    """Return the lab kernel to use, built with today's recipe; None without one.
 
     Without `series` it is the one that TWLAB_KERNEL names, by its path or its series, or else the
     newest. Of several builds of one series, it is the one asked for last.
 
     Args:
-        series: ``7.3``: the newest build of this series, whatever TWLAB_KERNEL names.
+        series: ``7.3``: the newest build of this series, regardless of TWLAB_KERNEL.
 
     Raises:
         UsageError: TWLAB_KERNEL names no program and no kernel that has been built
@@ -81,8 +82,9 @@ def find(series: str = "") -> Kernel | None:
 
 
 def select(wanted: str) -> Kernel:
-    """The lab kernel that a user asked for, from now on the one that `find` gives, here and in
-    every process that this one starts.
+    """Make the lab kernel that a user asked for the one that `find` gives.
+
+    It is so from now on, here and in every process that this one starts.
 
     Args:
         wanted: a series, ``7.3``, or the path of a lab kernel.
@@ -112,7 +114,7 @@ def select(wanted: str) -> Kernel:
 
 def _there() -> str:
     series = dict.fromkeys(kernel.series for kernel in kept_kernels())
-    return f"there is {', '.join(series)}" if series else "there is none at all"
+    return f"there is {', '.join(series)}" if series else "nor has any other"
 
 
 def caches() -> list[Path]:
@@ -121,8 +123,9 @@ def caches() -> list[Path]:
 
 
 def kept_kernels() -> list[Kernel]:
-    """The kernels built with today's recipe: the newest series first; in a series this user's, then
-    everybody's, the last used first.
+    """Return the kernels built with today's recipe, the newest series first.
+
+    In a series, this user's come before those shared by all users, and the last used comes first.
     """
     found = []
     for rank, cache in enumerate(caches()):
@@ -134,8 +137,9 @@ def kept_kernels() -> list[Kernel]:
 
 
 def own_cache() -> Path:
-    """Where this user's kernels are kept: $XDG_CACHE_HOME/twlab, or for root /var/cache/twlab, or
-    ~/.cache/twlab.
+    """Return the folder where this user's kernels are kept.
+
+    It is $XDG_CACHE_HOME/twlab, or for root /var/cache/twlab, or ~/.cache/twlab.
     """
     if chosen := os.environ.get("XDG_CACHE_HOME"):
         return Path(chosen).absolute() / "twlab"
@@ -143,8 +147,9 @@ def own_cache() -> Path:
 
 
 def kept(name: str) -> Kernel | None:
-    """The kernel kept under `name` for this user or for everybody; being asked for makes one's own
-    the one that is used.
+    """Return the kernel kept under `name`, for this user or for all users.
+
+    If it is this user's own, it becomes the one that is used.
     """
     for cache in (own_cache(), EVERYBODYS):
         folder = cache / "kernels" / name
@@ -156,7 +161,12 @@ def kept(name: str) -> Kernel | None:
 
 
 def keep(name: str, folder: Path) -> Kernel:
-    """Take in `folder`, which has both files and lies on the cache's file system, under `name`."""
+    """Take in `folder` under `name`.
+
+    Args:
+        name: the name of the build.
+        folder: has both files, and lies on the cache's file system.
+    """
     target = own_cache() / "kernels" / name
     os.rename(folder, target)
     return Kernel(target / PROGRAM)
@@ -164,8 +174,9 @@ def keep(name: str, folder: Path) -> Kernel:
 
 @contextmanager
 def claim(name: str, waiting: Callable[[], object]) -> Iterator[Path]:
-    """Be the only one who builds `name`; calls `waiting()` if somebody else is at it. Yields the
-    folder of this user's kernels.
+    """Be the only one who builds `name`; yield the folder of this user's kernels.
+
+    If another process builds it, `waiting()` is called first.
 
     Raises:
         CapabilityError: the cache cannot be written to (``no-cache``).

@@ -1,4 +1,4 @@
-"""The ladder of one arm for a page, or the reason why there is none."""
+"""The ladder of one arm for a page, or the reason why it is missing."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ HARM: Mapping[str, Harm] = {
     "late-ack": Harm("bytes are lost for ever", lambda facts: bool(facts.get("reopened")) and facts.get("read") == 0),
     "late-fin": Harm("a part is taken for the whole", _some("end_of_stream", "client_error")),
     "late-duplicate-syn": Harm(
-        "connections that nobody asked for",
+        "connections that no client asked for",
         lambda facts: facts.get("half_open", 0) > 0 or facts.get("newcomer") == "pending",
     ),
     "old-ack-in-syn-sent": Harm(

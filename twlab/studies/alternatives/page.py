@@ -1,4 +1,7 @@
-"""The table of alternatives in words, and as the page docs/findings/alternatives.md."""
+"""The table of alternatives in words, and as a page.
+
+The page is docs/findings/alternatives.md.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The ways out of running out of ports, measured: how many connections a second each of them
-sustains. A scenario for `twlab alternatives`.
+"""A scenario that measures the ways out of running out of ports.
 
-Ports are few here, so that a whole measurement takes a second or two in the lab kernel: a rate is
-proportional to their number. The predictions are those of `twlab.planner.plan`; the measurement
-knows nothing of them.
+It is for `twlab alternatives`: how many connections a second does each way sustain? Ports are few
+here, so that a whole measurement takes a second or two in the lab kernel: a rate is proportional to
+their number. The predictions are those of `twlab.planner.plan`; the measurement knows nothing of
+them.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ def sustained(
     first_per_s: float = FIRST_PER_S,
     pause_s: float = 65.0,
 ) -> Observation:
-    """A proxy can open as many connections a second as it has four-tuples, divided by the time for
-    which each is kept.
+    """A proxy can open as many connections a second as it has four-tuples,
+    divided by the time for which each is kept.
 
     The rate is raised until a connect fails, or the most is reached that is tried. Between the last
     rate at which none failed and the first at which one did, the limit is then searched. At each
@@ -225,8 +225,10 @@ class _Trials:
 
 
 def _bytes_each() -> int:
-    """Memory that a closed connection keeps: its TIME_WAIT socket, and the two entries that hold
-    its port; 0 where the kernel does not tell us.
+    """Return the bytes of memory that a closed connection keeps.
+
+    They are its TIME_WAIT socket, and the two entries that hold its port; 0 where the kernel does
+    not report them.
     """
     slabs = Path("/sys/kernel/slab")
     try:

@@ -1,4 +1,6 @@
-"""The rows of a table of ceilings: what is measured, the theory beside it, and the table's files.
+"""The rows of a table of ceilings, and the table's files.
+
+A row has what is measured and, beside it, the theory.
 
 A ceiling is the rate that ports and TIME_WAIT allow an opener that closes first.
 `twlab.studies.ceiling.fill` measures. ``twlab ceiling`` writes ``ceiling.json``, ``ceiling.csv``,

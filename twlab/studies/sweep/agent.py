@@ -37,7 +37,10 @@ def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
 
 
 def run_cell(scenario: Scenario, arm: str, overrides: Overrides, *, seed: str) -> ArmOutcome:
-    """Run the steps of `arm` with its settings and `overrides`; return what they showed.
+    """Run the steps of `arm` with its settings and `overrides`.
+
+    Returns:
+        What the steps showed.
 
     Raises:
         As `twlab.run.arm.run_arm`.

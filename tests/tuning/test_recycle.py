@@ -6,11 +6,11 @@ import json
 import math
 import os
 from contextlib import nullcontext
-from pathlib import Path
 
 import crafted
 import pytest
 import recycle_cases
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ from twlab.tuning.recycle_emulation import RecycleEmulation
 from twlab.tuning.recycle_rule import PERIOD_S, RecycleCache, Remembered, time_wait_s
 
 LOCAL, PEER, OTHER = "10.0.0.1", "10.1.0.2", "10.1.0.3"
-RECORDS = json.loads((Path(__file__).parent / "data" / "genuine-4.9.json").read_text())["records"]
+RECORDS = json.loads((ROOT / "tests" / "data" / "genuine-4.9.json").read_text())["records"]
 
 tsvals = st.integers(0, 2**32 - 1)
 seconds = st.integers(1_000_000, 2_000_000)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT
 
 from twlab.engines.pool import Ended, answers, answers_from
 from twlab.errors import CapabilityError
@@ -22,7 +23,7 @@ TASKS: list[dict[str, Any]] = [
 
 @pytest.fixture(autouse=True)
 def _importable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests" / "support"))
     yield
 
 
@@ -68,7 +69,7 @@ def test_an_executor_carries_out_the_same(monkeypatch: pytest.MonkeyPatch) -> No
     """With `submit` of any executor: the same answers, but for the task that would kill its
     process.
     """
-    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "support"))
     tasks = [task for task in TASKS if "die" not in task]
     with ThreadPoolExecutor(2) as executor:
         assert by_task(answers_from(executor, "echo_driver", tasks)) == by_task(answers("echo_driver", tasks, 2))

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import kernel_cases
 import pytest
+from conftest import ROOT
 from in_guest import run_in_guest
 from recycle_cases import alike
 
 pytestmark = pytest.mark.guest
 
-GENUINE = Path(__file__).parent / "data" / "genuine-4.9.json"
+GENUINE = ROOT / "tests" / "data" / "genuine-4.9.json"
 
 
 def test_every_recorded_answer_of_a_genuine_4_9_is_given_again(tmp_path: Path) -> None:
