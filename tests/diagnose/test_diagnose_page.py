@@ -7,8 +7,8 @@ import subprocess
 import sys
 
 import pytest
+from command_lines import parsed
 from conftest import ROOT
-from test_answers import parsed
 
 PAGE = (ROOT / "docs" / "guides" / "is-it-time-wait.md").read_text()
 SESSIONS = re.findall(r"^    \$ (twlab diagnose .+)\n((?:    .*\n)+)", PAGE, re.MULTILINE)

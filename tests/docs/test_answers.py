@@ -3,14 +3,12 @@
 import json
 import re
 import shlex
-from typing import Any
 
 import pytest
-import typer
+from command_lines import parsed
 from conftest import ROOT
 
 from twlab.catalogue import load_scenarios
-from twlab.cli import app
 from twlab.planner.plan import TUPLE_BYTES
 from twlab.ports import LINUX_SUSTAINS_PER_S
 from twlab.studies.alternatives.page import page, scaled_text
@@ -19,15 +17,6 @@ DOCS = ROOT / "docs" / "findings"
 TEXT = (DOCS / "answers.md").read_text()
 MEASURED = json.loads((DOCS / "alternatives.json").read_text())
 COMMANDS = sorted(set(re.findall(r"`twlab ([^`]+)`", TEXT)))
-
-
-def parsed(words: list[str]) -> Any:
-    """What the command line makes of `words`, short of doing it."""
-    command: Any = typer.main.get_command(app)
-    context = command.make_context("twlab", list(words))
-    name, inner, rest = command.resolve_command(context, list(words))
-    assert inner, words
-    return inner.make_context(name, rest, parent=context)
 
 
 @pytest.mark.parametrize("text", COMMANDS)
