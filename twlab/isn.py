@@ -16,7 +16,7 @@ PER_SECOND = 1_000_000_000 // TICK_NS
 
 
 def reaches_at_s(start: int, start_at_s: float, seq: int) -> float:
-    """When a connection of the same four-tuple would start at `seq`.
+    """Return when a connection of the same four-tuple would start at `seq`.
 
     Args:
         start: initial sequence number of a connection of that four-tuple.

@@ -7,7 +7,7 @@ threads costs 5 ms of *virtual* time, which would stand in every measurement; an
 runs in one thread has one order of events, the same each time.
 
 A scenario's verbs are ordinary blocking calls. Each of them waits with `Loop.wait_until`, and while
-it waits the loop serves everyone else. This is the only module that reads a clock.
+it waits the loop serves all other parts. This is the only module that reads a clock.
 """
 
 from __future__ import annotations

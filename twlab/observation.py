@@ -1,4 +1,4 @@
-"""What an arm is predicted to show, and what it showed. Pure.
+"""The facts that an arm is predicted to show, and those that it showed. Pure.
 
 An `Observation` is a handful of named facts. A prediction is an Observation too; it is compared
 fact by fact, only those that it names, and a fact may be predicted as a range.

@@ -1,4 +1,4 @@
-"""Where twlab's own files lie on this machine."""
+"""The paths of twlab's own files on this machine."""
 
 from pathlib import Path
 

@@ -23,7 +23,7 @@ from twlab.settings import Settings, no_such_setting, setting_names
 
 
 class Verdict(StrEnum):
-    """What a run says about its hypothesis. A value, never an exception."""
+    """The verdict of a run on its hypothesis. A value, never an exception."""
 
     SUPPORTED = "SUPPORTED"
     REFUTED = "REFUTED"

@@ -23,7 +23,9 @@ def _knob(doc: str, low: float | None = None, high: float | None = None) -> Any:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Settings:
-    """What an arm changes. Every field is optional; units stand in the names.
+    """The settings that an arm changes; all are optional.
+
+    Units stand in the names.
 
     Raises:
         UsageError: a value of the wrong type or out of its bounds (``bad-setting``).

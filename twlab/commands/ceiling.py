@@ -41,9 +41,10 @@ def ceiling(
 ) -> None:
     """Measure how many connections a second ports and TIME_WAIT allow a proxy.
 
-    It runs in lab kernels. Without --time-wait and --ports, the whole table: TIME_WAIT of 60, 30, 15 and 10 s with 28,232,
-    32,768 and 64,512 ports, several destinations, and the other end closing first. 60 s are
-    measured twice: as Linux's own constant, which ends up to 2 s late, and kept to the tick.
+    It runs in lab kernels. Without --time-wait and --ports, the whole table: TIME_WAIT of 60, 30,
+    15 and 10 s with 28,232, 32,768 and 64,512 ports, several destinations, and the other end
+    closing first. 60 s are measured twice: as Linux's own constant, which ends up to 2 s late, and
+    kept to the tick.
     After an interrupt, the same command goes on where it was.
     """
     from twlab.studies.ceiling.fill import CeilingTable

@@ -1,4 +1,4 @@
-"""The commands `twlab kernel build`, `kernel list`, `kernel info` and `kernel boot`."""
+"""The commands `twlab kernel build`, `list`, `info` and `boot`."""
 
 from __future__ import annotations
 

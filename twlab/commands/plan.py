@@ -79,8 +79,8 @@ def plan(
     """Compute the ports needed and left, and compare the ways out.
 
     For each way out: what it would sustain, and what can still go wrong; then advice. No lab runs.
-    There are three answers: the rate suffices, is at the edge (between what is sustained for certain and the
-    ceiling in theory), or does not suffice.
+    There are three answers: the rate suffices, is at the edge (between what is sustained for
+    certain and the ceiling in theory), or does not suffice.
     """
     given: dict[str, Any] = dict(locals())
     given["choice"] = choice.value

@@ -72,8 +72,8 @@ def report(
 ) -> None:
     """Make one HTML file over runs and sweeps: verdicts, ladders, plots, maps.
 
-    Reading it needs no network. Exit status: 0 all runs are in it; 1 some could not be read, and the report names them; 2 none
-    could be read.
+    Reading it needs no network. Exit status: 0 all runs are in it; 1 some could not be read, and
+    the report names them; 2 none could be read.
     """
     from twlab.report.html import page
 

@@ -1,9 +1,9 @@
 """Makes standard output and standard error safe to write results to.
 
-A command ends as it should with any of them: a terminal, a file, a pipe. A reader that goes away (``| head``) is no error: the rest is not printed, and the exit status is
-the command's. Output that cannot be written (a full disk, a closed descriptor) is one message. A
-letter that the encoding lacks is replaced. Standard error takes progress and complaints, and where
-it takes nothing, nothing fails.
+They may lead to a terminal, a file, a pipe, or nowhere. A reader that goes away (``| head``) is no
+error: the rest is not printed, and the exit status is the command's. Output that cannot be written
+(a full disk, a closed descriptor) is one message. A letter that the encoding lacks is replaced.
+Standard error takes progress and error messages. Where it cannot be written, no command fails.
 """
 
 from __future__ import annotations

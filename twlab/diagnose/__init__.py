@@ -1,8 +1,9 @@
-"""Diagnoses which ports a machine holds, by what, and until when.
+"""Diagnoses which ports a machine holds, what holds them, and until when.
 
-Of a live machine, or of text from another.
+The machine is this one, or another one of which there is text.
 
-Data flows one way: `live` or `texts` read a `Snapshot`; `pools`, `rate` and `bind_first` measure
-it; `findings` names the causes; `advice` asks the planner; `report`, `screen`, `watch` and
-`prometheus` show the result. Nothing here writes to the machine.
+Data flows one way. `live` or `texts` read a `Snapshot`. `pools`, `rate` and `bind_first` measure
+it. `causes` and `machine_causes` find the causes, and `advice` asks the planner. `diagnosis` puts
+these together; `screen`, `watch` and `prometheus` show them. Nothing here changes the machine's
+settings or sockets.
 """

@@ -1,6 +1,6 @@
 """Asks the planner what to do, with this machine's numbers.
 
-The one module that knows `twlab.planner.plan`.
+This is the one module that knows `twlab.planner.plan`.
 """
 
 from __future__ import annotations
@@ -48,17 +48,17 @@ class Advice:
 
 
 def for_pool(pool: Pool, measured: Measured, place: Namespace) -> Advice | None:
-    """Advise for the rate of `pool`; None where nothing is opened and closed."""
+    """Advise for the rate of `pool`; None if it opens and closes nothing."""
     rate_per_s = pool.joint_per_s
-    if pool.fill >= FULL and pool.rate:  # nothing is closed because nothing can be opened: what was asked before
+    if pool.fill >= FULL and pool.rate:  # nothing can be opened, so nothing is closed: take the peak rate
         rate_per_s = max(rate_per_s, pool.sharers * pool.rate.peak_per_s)
     if rate_per_s < _LEAST_PER_S:
         return None
     taken = {spec.name for spec in fields(Demand)}
     asked = {name: value for name, value in _numbers(pool, measured, place, rate_per_s).items() if name in taken}
-    if "reserved" not in taken:  # a planner that knows no reserved ports: a range that much shorter has as many
+    if "reserved" not in taken:  # a planner that knows no reserved ports: shorten the range by their number
         asked["port_high"] = asked["port_low"] + pool.capacity - 1
-    if "choice" not in taken and pool.binds:  # its origins share one range, which is what one origin has
+    if "choice" not in taken and pool.binds:  # its origins share one range, as if there were one origin
         asked["origins"] = 1
     try:
         lines = [str(line) for line in make(Demand(**asked)).advice]
@@ -72,7 +72,7 @@ def for_pool(pool: Pool, measured: Measured, place: Namespace) -> Advice | None:
 
 
 def _numbers(pool: Pool, measured: Measured, place: Namespace, rate_per_s: float) -> dict[str, Any]:
-    """Return everything that a planner may ask of the pool."""
+    """Return all numbers of the pool that a planner may ask for."""
     low, high = place.port_range
     have, sampled = pool.timestamps if pool.timestamps[1] else pool.peer_timestamps
     reuse = place.number("tcp_tw_reuse")

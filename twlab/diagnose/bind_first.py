@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FEWEST = 50  # ports below which nothing is said
-_ALL = 0.98  # of the ports: as good as all, where two programs share a pool a few stray
+FEWEST = 50  # with fewer ports there is no verdict
+_ALL = 0.98  # of the ports: counts as all, since two programs that share a pool leave a few stray ones
 _HALF_FULL = 0.97  # of the ports of one parity: the search has gone on to the other
 _SHARED_LEAST = 10  # ports that destinations should share, for their absence to say something
 _STRAYS = 10  # ports of the other parity that may have been named
 _ASSUMED = ", if the range begins at an even port"
-_NARROW = 0.5  # of the range: what spans less has a range to itself
+_NARROW = 0.5  # of the range: a program that spans less has a range to itself
 YES, NO, MIXED, UNKNOWN = "yes", "no", "some", "cannot tell"
 
 
@@ -129,7 +129,7 @@ def _used_up(ports: NDArray[np.bool_], bind: bool, span: Range) -> bool:
 def judge_by_sharing(counts: NDArray[np.int64], sizes: NDArray[np.int64], span: Range) -> Bind | None:
     """Judge all pools of one source by the ports that they share.
 
-    The result is None where that says nothing.
+    None if the shared ports decide nothing.
 
     Args:
         counts: sockets of each of 65,536 ports, over all destinations.
@@ -139,8 +139,8 @@ def judge_by_sharing(counts: NDArray[np.int64], sizes: NDArray[np.int64], span: 
     size = span.size
     if len(sizes) < 2 or not size:
         return None
-    # So many ports would have two sockets or more, were those of each destination drawn without
-    # regard to the others'.
+    # `expected` ports would have two or more sockets if the ports of each destination were drawn
+    # without regard to the others.
     shares = np.minimum(sizes / size, 1 - 1e-9)
     none = float(np.prod(1 - shares))
     expected = size * (1 - none - none * float((shares / (1 - shares)).sum()))

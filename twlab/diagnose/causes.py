@@ -1,4 +1,7 @@
-"""A finding with its evidence; and the causes that lie in pools of ports."""
+"""Finds the causes that lie in pools of ports.
+
+A finding is a cause with its evidence.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ def of_pools(place: Namespace, measured: Measured) -> Iterator[Finding]:
     """Find the causes that the pools show."""
     shared = set[str]()
     for pool in measured.pools:
-        if not (pool.binds and pool.source in shared):  # they share their ports: once is enough
+        if not (pool.binds and pool.source in shared):  # they share their ports: one finding is enough
             yield from _fullness(pool, place)
         shared |= {pool.source} if pool.binds else set()
         yield from _half_full(pool, measured, place)
@@ -146,7 +149,7 @@ def _taken_over(pool: Pool, place: Namespace) -> bool:
 
 
 def _half_full(pool: Pool, measured: Measured, place: Namespace) -> Iterator[Finding]:
-    """Past half the range connect() first tries all ports of one parity, in vain."""
+    """Find pools past half their range: connect() first tries one parity in vain."""
     half = measured.span.of_parity(measured.span.usable, bind=False)
     if pool.binds or pool.capacity < _WORTH_A_WORD or pool.fill < _MUCH:
         return
@@ -254,7 +257,10 @@ def _neighbours(measured: Measured, place: Namespace) -> Iterator[Finding]:
 
 
 def _reasons(binders: list[Pool]) -> list[str]:
-    """Return why these bind first; what holds for all of a source stands once."""
+    """Return why these pools bind first.
+
+    A reason that holds for all pools of a source is given once.
+    """
     by_reason: dict[str, list[str]] = {}
     for pool in binders:
         by_reason.setdefault(pool.bind.why, []).append(pool.name)

@@ -1,6 +1,6 @@
 """Reads the kernel's table of TCP sockets as columns of numpy.
 
-Only dumps are asked for; nothing is changed. (Linux include/uapi/linux/inet_diag.h,
+It only asks for dumps, and changes nothing. (Linux include/uapi/linux/inet_diag.h,
 net/ipv4/inet_diag.c)
 """
 
@@ -47,7 +47,7 @@ def dump() -> Sockets:
     """
     time_wait = 1 << inet_diag.TIME_WAIT
     with inet_diag.open_socket() as diag:
-        # Apart, because messages of one length decode at once.
+        # Two dumps, because messages of one length are decoded at once.
         return Sockets.joined(
             [decode(_answers(diag, states)) for states in (time_wait, inet_diag.ALL_STATES & ~time_wait)]
         )
@@ -128,7 +128,10 @@ def _columns(rows: NDArray[np.uint8]) -> Sockets:
 
 
 def _mini_sockets(fields: NDArray[np.void]) -> Sockets:
-    """Decode mini-sockets alone, of which most things are the same for all."""
+    """Decode messages that are all mini-sockets.
+
+    Most of their columns hold the same value for all.
+    """
     count = len(fields)
     four = fields["family"] == socket.AF_INET
     unknown = np.broadcast_to(np.int8(UNKNOWN), count)
@@ -147,7 +150,7 @@ def _mini_sockets(fields: NDArray[np.void]) -> Sockets:
 
 
 def _addresses(raw: NDArray[np.uint32], four: NDArray[np.bool_]) -> NDArray[np.uint64]:
-    """Two 64-bit words each; IPv4 in its v4-mapped form."""
+    """Return two 64-bit words for each address; IPv4 in its v4-mapped form."""
     if not four.any():
         return np.ascontiguousarray(raw).view(np.uint64)
     made = np.zeros((len(raw), 4), np.uint32)

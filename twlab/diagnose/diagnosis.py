@@ -153,7 +153,7 @@ def _answer(place: Namespace, measured: Measured, findings: list[Finding]) -> st
 
 
 def _missing(place: Namespace, measured: Measured, live: bool) -> list[tuple[str, str]]:
-    """List what a reader would want to know and the text does not say."""
+    """List facts that would help a reader and that the text does not have."""
     lacking: list[tuple[str, str]] = []
     sockets = place.sockets
     if not place.socket_source:

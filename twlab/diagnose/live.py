@@ -1,7 +1,7 @@
-"""Looks at this machine: sockets, settings, counters, owners, by namespace.
+"""Reads this machine: sockets, settings, counters, owners, by namespace.
 
-Read-only: it reads /proc and asks inet_diag for dumps, and asks nothing where a question could load
-a kernel module.
+It changes nothing: it reads /proc, and asks inet_diag for dumps. It does not ask where a request
+could load a kernel module.
 """
 
 from __future__ import annotations

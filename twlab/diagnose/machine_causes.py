@@ -1,4 +1,4 @@
-"""The causes that lie in settings, counters and states, not in one pool."""
+"""Finds the causes that lie in settings, counters and states, not in one pool."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Finds which process holds which socket, by the links in /proc/PID/fd.
 
-Without root these are our own processes' alone.
+Without root these are only our own processes.
 
 A process with 100,000 descriptors is sampled: some of its sockets in each pool are enough to name
 it.
@@ -16,7 +16,7 @@ _MOST = 1024  # links read of one process
 
 
 def of_sockets() -> tuple[dict[int, str], int]:
-    """Return inode to process, and the number of processes that are closed to us.
+    """Return inode to process, and the number of processes that we may not read.
 
     A process is written ``nginx[4711]``.
     """

@@ -1,8 +1,8 @@
-"""Tells whether asking inet_diag would load a module into the kernel.
+"""Tells whether a request to inet_diag would load a module into the kernel.
 
 The first request makes the kernel look for the module tcp_diag (net/ipv4/inet_diag.c,
-inet_diag_lock_handler; net/core/sock_diag.c, sock_load_diag_module), which root's and an ordinary
-user's request alike would load.
+inet_diag_lock_handler; net/core/sock_diag.c, sock_load_diag_module). A request of root loads it,
+and so does one of an ordinary user.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _MODULE, _OPTION = "tcp_diag", b"CONFIG_INET_TCP_DIAG=y"
 
 
 def loads_nothing(root: Path = Path("/")) -> str:
-    """Return why a request over inet_diag loads nothing here.
+    """Return why a request over inet_diag loads no module here.
 
-    For example ``the module tcp_diag is loaded``; empty where a request might load a module.
+    For example ``the module tcp_diag is loaded``; empty if a request might load a module.
 
     Args:
         root: the folder that holds proc, sys, lib and boot.

@@ -1,8 +1,8 @@
 """Finds the network namespaces that this user can see.
 
-An ordinary user enters none, but reads `/proc/PID/net/tcp` of any process. Two processes share a
-namespace exactly if these files are one file; so namespaces can be told apart without the right to
-look at `/proc/PID/ns/net`.
+An ordinary user cannot enter them, but can read `/proc/PID/net/tcp` of any process. Two processes
+share a namespace exactly if these files are one file. So namespaces can be distinguished without
+the right to look at `/proc/PID/ns/net`.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ class Place:
 
     Attributes:
         name: for the reader.
-        net: its folder of /proc, e.g. ``/proc/4711/net``; empty where no process is in it.
-        enter: a file that `setns` takes; empty for the namespace that we are in.
-        own: we are in it.
+        net: its folder of /proc, e.g. ``/proc/4711/net``; empty if it has no process.
+        enter: a file that `setns` takes; empty for our own namespace.
+        own: it is our own namespace.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Place:
 
     @contextmanager
     def inside(self) -> Iterator[bool]:
-        """Be in it while the block runs; gives whether that was possible."""
+        """Enter it while the block runs; yields whether that was possible."""
         with ExitStack() as stack:
             there = self.own
             if not there:

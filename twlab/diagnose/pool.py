@@ -1,4 +1,7 @@
-"""Pools of ports as they were measured: who holds how many of how many, and for how long."""
+"""Measured pools of ports.
+
+How many ports of how many each pool holds, which processes hold them, and for how long.
+"""
 
 from __future__ import annotations
 
@@ -27,17 +30,21 @@ class Pool:
         used: ports of the range that it holds.
         outside: sockets with a port outside the range.
         capacity: ports of the range, less the reserved ones.
-        blocked: of these, held whole by a listener or by a program that binds first, and not by
-            this pool.
-        bind: whether it was bind() before connect().
-        timestamps: live sockets sampled with timestamps, and sampled.
+        blocked: of these: ports that a listener, or a program that binds first, holds for itself,
+            and that this pool does not use.
+        flags: the ports of `used`, a flag for each of 65,536.
+        timestamps: live sockets with timestamps among those sampled, and the number sampled.
+        no_port: live sockets with IP_BIND_ADDRESS_NO_PORT, and live sockets whose option is known.
         owners: its processes, the one with most sockets first.
-        joined: ports in use with its source address, whatever the destination.
+        bind: the verdict on bind() before connect().
+        joined: ports in use with its source address, to any destination.
+        hold_s: how long TIME_WAIT holds one of its ports, in s.
         reusable: tcp_tw_reuse applies, so TIME_WAIT holds a port only for `hold_s`.
         sharers: pools that share their ports with this one, itself included.
         held: ports that are taken for another reason than TIME_WAIT.
         joint_per_s: closes a second of all sharers.
-        peer_timestamps: of the destination's other ports, where this one has no live socket.
+        peer_timestamps: `timestamps` of the destination's other ports, if this one has no live
+            socket.
     """
 
     source: str
@@ -149,7 +156,7 @@ class Pool:
 
 @dataclass(frozen=True)
 class Served:
-    """Connections that this host accepted on one port, which use up no port of it."""
+    """Connections accepted on one port of this host; they use up no ephemeral port."""
 
     address: str
     port: int
@@ -186,5 +193,5 @@ class Measured:
 
     @cached_property
     def sockets(self) -> int:
-        """How many sockets there are."""
+        """The number of sockets."""
         return sum(self.states.values())

@@ -1,7 +1,7 @@
 """Measures each pool of ports: one (source address, destination, port).
 
-connect() needs a four-tuple that is free; so for each destination there is the whole range anew.
-Only bind() before connect() joins the pools of one source address into one.
+connect() needs a free four-tuple; so each destination has the whole range to itself. Only bind()
+before connect() joins the pools of one source address into one.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from twlab.diagnose.pool import Measured, Pool, Served
 from twlab.diagnose.snapshot import UNKNOWN, Namespace, Sockets, shown
 from twlab.linux import inet_diag
 
-_DETAILED = 200  # pools that are looked at one by one, the fullest
-_LISTENER_GONE = 20  # peers of one local port outside the range, from which on it was a listener's
+_DETAILED = 200  # the fullest pools, which are measured one by one
+_LISTENER_GONE = 20  # with this many peers, a local port outside the range was a listener's
 _TIME_WAIT, _LISTEN, _ESTABLISHED, _FIN_WAIT2 = map(
     inet_diag.STATES.index, ("TIME_WAIT", "LISTEN", "ESTABLISHED", "FIN_WAIT2")
 )
@@ -51,7 +51,7 @@ def outgoing(sockets: Sockets, span: Range) -> NDArray[np.bool_]:
     listening = np.zeros(65536, np.bool_)
     listening[sockets.local_port[sockets.state == _LISTEN]] = True
     connected = (sockets.state != _LISTEN) & (sockets.remote_port != 0)
-    if not listening.any():  # a text without listeners: what many peers share is a service's port
+    if not listening.any():  # a text without listeners: a port that many peers share is a service's
         per_local = np.bincount(sockets.local_port[connected], minlength=65536)
         per_remote = np.bincount(sockets.remote_port[connected], minlength=65536)
         inside_local, inside_remote = span.usable[sockets.local_port], span.usable[sockets.remote_port]
@@ -163,7 +163,7 @@ def _served(sockets: Sockets, place: Namespace) -> list[Served]:
 
 
 def _judge(measured: Measured, sockets: Sockets, sources: dict[str, _Source], span: Range) -> None:
-    """Judge who binds first, and which ports are thereby closed to others."""
+    """Judge which pools bind first, and which ports that closes to others."""
     listening = np.zeros(65536, np.bool_)
     listening[sockets.local_port[sockets.state == _LISTEN]] = True
     by_source: dict[str, list[Pool]] = {}
@@ -211,7 +211,7 @@ def _spread_timestamps(pools: list[Pool]) -> None:
 
 
 def _foresee(pool: Pool, pools: list[Pool], place: Namespace) -> None:
-    """Set how long TIME_WAIT holds a port of this pool, and its forecast."""
+    """Set how long TIME_WAIT holds a port of this pool, and the pool's forecast."""
     reuse = place.number("tcp_tw_reuse")
     have, asked = pool.timestamps if pool.timestamps[1] else pool.peer_timestamps
     timestamps_off = place.number("tcp_timestamps") == 0 or (asked > 0 and have == 0)

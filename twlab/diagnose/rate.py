@@ -1,7 +1,7 @@
-"""The rate of closes from one snapshot, and the future of a pool at that rate.
+"""Measures the rate of closes from one snapshot, and forecasts a pool at it.
 
 TIME_WAIT's timer dates the close: a socket with 42 s left of 60 s was closed 18 s ago. A late
-segment re-arms the timer, so such a socket looks younger than it is.
+segment restarts the timer, so such a socket looks younger than it is.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 _WINDOWS_S = (1, 2, 5, 10, 30)
 _ENOUGH = 100  # closes in a window, for an error of some 10 %
 _EXACT_BELOW_MS = 9_999
-_STEPS = 512  # moments at which a forecast looks
+_STEPS = 512  # moments that a forecast examines
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Rate:
 def of_closes(remaining_ms: NDArray[np.int32], time_wait_s: float) -> Rate | None:
     """Measure the rate at which these TIME_WAIT sockets were closed.
 
-    None where there is no socket.
+    None if there are no sockets.
     """
     if not len(remaining_ms):
         return None
@@ -84,8 +84,8 @@ class Forecast:
     Attributes:
         full_in_s: seconds until the last port is taken; 0: now; None: never at this rate.
         level: ports in use once it is steady.
-        over_in_s: seconds until the first half of the TIME_WAITs has ended, were nothing opened any
-            more; None where there is none.
+        over_in_s: seconds until the first half of the TIME_WAITs has ended, if no further
+            connection is opened; None if the pool has no TIME_WAIT.
     """
 
     full_in_s: float | None
@@ -94,14 +94,14 @@ class Forecast:
 
 
 def forecast(busy: int, remaining_s: NDArray[np.float64], rate_per_s: float, hold_s: float, capacity: int) -> Forecast:
-    """Foresee when a pool is full.
+    """Forecast when a pool is full.
 
     Args:
-        busy: ports held by what is not in TIME_WAIT.
+        busy: ports held by sockets that are not in TIME_WAIT.
         remaining_s: how long each TIME_WAIT still holds its port.
         rate_per_s: of closes.
-        hold_s: how long a new TIME_WAIT will hold one.
-        capacity: ports that there are.
+        hold_s: how long a new TIME_WAIT will hold its port.
+        capacity: all ports of the pool.
     """
     level = busy + rate_per_s * hold_s
     ends = np.sort(remaining_s)

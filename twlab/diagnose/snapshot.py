@@ -1,8 +1,8 @@
-"""What was read from a machine: sockets as columns, settings, counters, owners.
+"""Holds what was read from a machine.
 
-Sockets are columns and not objects, because a busy proxy has 300,000 of them. An address is 16
-bytes; IPv4 addresses are in their v4-mapped form, so that a connection over IPv4 of an IPv6 socket
-shares the pool that it really shares.
+Sockets, settings, counters, owners. Sockets are columns and not objects, because a busy proxy has
+300,000 of them. An address is 16 bytes. IPv4 addresses are in their v4-mapped form, so that an IPv4
+connection of an IPv6 socket is in the pool whose ports it shares.
 """
 
 from __future__ import annotations
@@ -50,9 +50,9 @@ class Row(NamedTuple):
 
 @dataclass
 class Sockets:
-    """TCP sockets of one network namespace, an element a socket in each column.
+    """TCP sockets of one network namespace.
 
-    `local` and `remote` have two 64-bit words each.
+    Each column has an element for each socket. `local` and `remote` have two 64-bit words each.
     """
 
     state: NDArray[np.uint8]
@@ -96,7 +96,7 @@ class Sockets:
         return cls(*(np.concatenate([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
     def where(self, chosen: NDArray[Any]) -> Sockets:
-        """Pick those of `chosen`, a mask or indices."""
+        """Pick the sockets that `chosen` gives, a mask or indices."""
         if chosen.dtype == np.bool_ and chosen.all():
             return self
         return Sockets(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
@@ -113,10 +113,9 @@ class Namespace:
         settings: sysctl name to its text, e.g. ``net.ipv4.tcp_tw_reuse``.
         counters: nstat names without ``TcpExt``, e.g. ``TW``, ``TcpActiveOpens``; a counter absent
             from the text is absent here.
-        rates: the same counters per second, where they were read twice.
+        rates: the same counters per second, if they were read twice.
         owners: inode of a socket to its processes.
         gauges: ``tw`` and ``orphan`` of sockstat, ``conntrack`` and ``conntrack_max``.
-        named: owner to peers, where a text names the process in the socket's line.
         haproxy: rows of HAProxy's `show stat`.
         gateway: NAT entries of conntrack as (outside address, port, remote, port, state, remaining
             s).
@@ -173,7 +172,7 @@ class Namespace:
 
 @dataclass
 class Snapshot:
-    """Everything that one look at a machine, or one set of texts, gave.
+    """The result of one look at a machine, or of one set of texts.
 
     Attributes:
         title: of which machine.
@@ -191,9 +190,9 @@ class Snapshot:
 
 
 def whole(text: str) -> int:
-    """Read a whole number, at most 64 bits of it.
+    """Read a whole number, limited to 64 bits.
 
-    What is larger in a text is a fault of the text.
+    A larger one is an error in the text.
 
     Raises:
         ValueError: it is no number.
@@ -220,7 +219,7 @@ def packed(text: str) -> bytes:
 
 
 def shown(data: bytes | NDArray[np.uint64]) -> str:
-    """Write the address as a person does."""
+    """Write an address in its usual form."""
     raw = data if isinstance(data, bytes) else data.tobytes()
     if raw.startswith(MAPPED):
         return str(ipaddress.IPv4Address(raw[12:]))

@@ -1,4 +1,4 @@
-"""Probes of this machine's kernel: each tries one thing that the host engine needs.
+"""Probes of this machine's kernel: each tries one need of the host engine.
 
 The probes run inside a sandbox (`twlab.engines.sandbox`), so they change nothing on the machine.
 ``python -m twlab.doctor.probes`` prints one JSON object, probe to ``[whether it worked, what was

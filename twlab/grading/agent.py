@@ -66,7 +66,7 @@ def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
 
 
 def _described(text: str) -> tuple[Event | None, str]:
-    """What the scenario says it is, or why it does not load."""
+    """Return what the scenario says it is, or why it does not load."""
     try:
         return _checked(jail.run(lambda tell, _: tell(_describe()), {_FILE: text}, lambda *_: None)), ""
     except jail.JailError as error:

@@ -89,7 +89,7 @@ class Assignment:
     digest: str
 
     def numbers_for(self, student: str) -> dict[str, Any]:
-        """The student's value of each parameter: always the same for the same seed and id."""
+        """Return the student's value of each parameter; the same for the same seed and id."""
         name = unicodedata.normalize("NFC", student)
         drawn = {
             key: hashlib.sha256(f"{self.seed}\0{name}\0{key}".encode(errors="replace")).digest()

@@ -32,7 +32,7 @@ def carry_out(task: Task, answer: Answer) -> None:
 
 
 def result_of(task: Task) -> TaskResult:
-    """The answer to `task`."""
+    """Return the answer to `task`."""
     with tempfile.TemporaryDirectory(prefix="twlab-grade-") as folder:
         return _examination(task, Path(folder)) if task["kind"] == "examination" else _trial(task, Path(folder))
 

@@ -80,7 +80,7 @@ class Gradebook:
     grades: dict[str, Grade] = field(default_factory=dict)
 
     def in_order(self) -> list[Grade]:
-        """The grades, by id."""
+        """Return the grades, by id."""
         return [self.grades[name] for name in sorted(self.grades)]
 
     def as_dict(self) -> dict[str, Any]:
@@ -95,7 +95,7 @@ class Gradebook:
         return json.dumps(self.as_dict(), indent=1) + "\n"
 
     def csv(self) -> str:
-        """A line for each student and question, and one for his total."""
+        """Return a line for each student and question, and one for each total."""
         text = io.StringIO()
         writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
         writer.writeheader()

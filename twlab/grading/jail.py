@@ -156,7 +156,7 @@ def _fresh_pids() -> Iterator[None]:
 
 
 def _be_stranger(work: Callable[..., None], files: dict[str, str], reporting: int, going: int) -> None:
-    """In the child; never returns."""
+    """Do the work in the child; never return."""
     status = 1
     try:
         _stay_with({reporting, going})

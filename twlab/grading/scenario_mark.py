@@ -49,7 +49,7 @@ def mark_scenario(question: Question, submission: Submission, numbers: Mapping[s
 
 
 def _examine(report: Report, uses: Mapping[str, Any]) -> tuple[int, str]:
-    """How many criteria are met, and why no more."""
+    """Return how many criteria are met, and why no more."""
     if report.get("problem"):
         return 0, f"it does not load: {report['problem']}"
     described, ran = report["described"]["arms"], report["arms"]
@@ -73,7 +73,7 @@ def _examine(report: Report, uses: Mapping[str, Any]) -> tuple[int, str]:
 
 
 def _unusable(ran: Mapping[str, Any]) -> str:
-    """Why nothing can be said from the arm; empty when something can."""
+    """Return why nothing can be said from the arm; empty if something can."""
     if not ran or ran["problem"]:
         return str(ran.get("problem", "was not run, because one before it was ended"))
     if ran["evidence"]["differs"]:
@@ -94,7 +94,10 @@ def _prediction(described: Mapping[str, Any]) -> Observation:
 
 
 def _lacks(uses: Mapping[str, Any], treatments: list[Mapping[str, Any]]) -> str:
-    """The settings were in force, so that what is described is what the kernel had."""
+    """Return which of the settings `uses` no treatment has; empty if none is missing.
+
+    The examiner has checked that the kernel has what a treatment describes.
+    """
     wanted = Settings(**uses).as_dict()
     for key, value in wanted.items():
         if not any(node.get(key) == value for arm in treatments for node in arm["nodes"].values()):

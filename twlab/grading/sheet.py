@@ -21,7 +21,7 @@ _HOW = {
 
 
 def sheet(assignment: Assignment, student: str) -> str:
-    """The file as text; valid TOML, and valid answers: none of them given."""
+    """Return the file as text: valid TOML and valid answers, none of them given."""
     return "\n".join(_lines(assignment, student)) + "\n"
 
 

@@ -37,7 +37,7 @@ def examination_of(question: Question, submission: Submission, seed: int) -> Tas
 
 
 def tasks_for(assignment: Assignment, submission: Submission) -> dict[str, Task]:
-    """Question to what has to be run for it."""
+    """Return, for each question, what has to be run."""
     if submission.problem:
         return {}
     numbers = assignment.numbers_for(submission.id)

@@ -14,7 +14,7 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}  # control characters, and 
 
 
 def plainly(text: str, longest: int = _LONGEST) -> str:
-    """One line of printable characters."""
+    """Return one line of printable characters."""
     shown = "".join(
         "\ufffd" if unicodedata.category(character) in _HIDDEN else character
         for character in " ".join(text[: 8 * longest].split())
@@ -24,7 +24,7 @@ def plainly(text: str, longest: int = _LONGEST) -> str:
 
 
 def claimed(answer: Any) -> str:
-    """An answer as the table shows it."""
+    """Return an answer as the table shows it."""
     if isinstance(answer, bool):
         return "yes" if answer else "no"
     if isinstance(answer, int):

@@ -151,13 +151,13 @@ def assemble(
     listener: Callable[[Entry], object] | None = None,
     pulse: Callable[[ProgressFigures], object] | None = None,
 ) -> Iterator[RunningLab]:
-    """Build `topology`, apply `settings`, and capture its traffic, for the block.
+    """Build a lab, apply `settings`, and capture its traffic, for the block.
 
     Args:
         settings: of every node, by its name.
         capture: the pcapng file.
         seed: for everything random.
-        forced: setting to mechanism, where another than the kernel's own is wanted.
+        forced: setting to mechanism, if not the kernel's own.
         listener: called with every transcript entry as it is made.
         pulse: called before that, and after a second in which figures have changed.
 

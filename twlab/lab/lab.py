@@ -369,7 +369,7 @@ class Lab:
                 )
 
     def _tracked(self, gateway: str) -> list[tracking.Entry]:
-        """For the evidence, which an arm can do without."""
+        """Return what a gateway tracks; empty, with a note, if the kernel cannot list it."""
         try:
             return self.conntrack(gateway)
         except CapabilityError as error:

@@ -67,7 +67,7 @@ def count(node: Namespace, name: str) -> None:
 
 
 def may_be_missing(name: str) -> bool:
-    """Whether a kernel may lack the counter `name`.
+    """Return whether a kernel may lack the counter `name`.
 
     It may where the counter is of another version, or of connection tracking.
     """

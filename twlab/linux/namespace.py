@@ -1,4 +1,4 @@
-"""What kernel interfaces need to know of a node: its network namespace."""
+"""The network namespace of a node, as kernel interfaces see it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class NodeNamespace(Namespace, Protocol):
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The name in messages."""
 
     def socket(self, family: int = ..., type: int = ..., proto: int = ...) -> socket.socket:
         """Open a socket that belongs to the namespace."""

@@ -180,7 +180,7 @@ def wait_ready(indices: Iterable[int], addresses6: Iterable[str]) -> None:
 
 
 def is_running(index: int) -> bool:
-    """Whether interface `index` of this thread's namespace has a carrier."""
+    """Return whether interface `index` of this thread's namespace has a carrier."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as channel:
         return _is_running(channel, index)
 

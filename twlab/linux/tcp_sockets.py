@@ -120,7 +120,7 @@ def destroy(node: Namespace, entries: Iterable[TimeWait]) -> int:
 
 @cache
 def destroyable() -> bool:
-    """Whether this kernel ends TIME_WAIT sockets on request.
+    """Return whether this kernel ends TIME_WAIT sockets on request.
 
     Linux 6.0 and later can (commit af9784d007d8), with INET_DIAG_DESTROY. This is tried, not looked
     up: distributions carry the change in older kernels, and leave the option out of newer ones.

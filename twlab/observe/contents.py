@@ -16,7 +16,7 @@ from twlab.observe.frames import LARGEST, Frames, Interface
 from twlab.observe.incarnations import Incarnations, Sorted
 from twlab.observe.packets import AGAIN, STRAY
 
-_MOST = 16  # packets of the open connection that one is compared with
+_MOST = 16  # packets of the open connection to compare a late one with
 _SLACK = 256
 
 

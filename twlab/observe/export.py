@@ -117,8 +117,10 @@ def packets_of(
 
 
 def _rebuilt(data: bytearray, packets: Packets, row: int, tcp: int, end: int, ends: list[bytes]) -> tuple[bytes, int]:
-    """A packet of its IP and TCP headers alone, with other addresses and without checksums; its
-    length with the payload.
+    """Make a packet of its IP and TCP headers, with other addresses and without checksums.
+
+    Returns:
+        The bytes of the packet; its length with the payload.
     """
     size = max(20, (data[tcp + 12] >> 4) * 4)
     head = data[tcp : min(tcp + size, end)]
@@ -134,7 +136,7 @@ def _rebuilt(data: bytearray, packets: Packets, row: int, tcp: int, end: int, en
 
 
 def comment(late: Late) -> str:
-    """What stands at a late packet."""
+    """Return the comment of a late packet."""
     text = f"{late.kind}: {late.rule}"
     if late.against:
         text += f" (compared with #{', #'.join(str(frame.number) for frame in late.against)} of the capture)"

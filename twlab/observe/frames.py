@@ -11,7 +11,7 @@ import numpy as np
 
 from twlab.observe.packets import Array
 
-LARGEST = 1 << 20  # bytes of a frame; what claims more is damage
+LARGEST = 1 << 20  # bytes of a frame; a larger one is damage
 
 
 @dataclass(frozen=True, slots=True)

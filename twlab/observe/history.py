@@ -16,7 +16,7 @@ CIRCLE, HALF = 1 << 32, 1 << 31
 SLACK_IDS = 64  # identifications that may be missing in a row
 _LARGEST_STEP = 1024
 _DEPTH = 16  # connections of a four-tuple to look back
-_WINDOW = 1 << 20  # a packet of an open connection is at most so far from the others
+_WINDOW = 1 << 20  # the farthest that a packet of an open connection is from the others
 
 
 class Past(NamedTuple):
@@ -178,7 +178,10 @@ class History:
         )
 
     def extent(self, row: int, past: Past) -> tuple[int, int]:
-        """Return the packet's first number and the one after its last, from the base of `past`."""
+        """Return the packet's first number and the one after its last.
+
+        Both count from the base of `past`.
+        """
         rows = self._rows
         seq = (int(rows.seq[row]) - past.base) % CIRCLE
         return seq, seq + int(rows.ln[row]) + bool(rows.flags[row] & FIN) + bool(rows.flags[row] & SYN)

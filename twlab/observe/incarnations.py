@@ -1,4 +1,7 @@
-"""Splits each four-tuple's packets into connections, and finds how each was opened and closed."""
+"""Splits each four-tuple's packets into connections.
+
+Finds how each connection was opened and closed.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ OPEN, BY_FIN, BY_RST, ONE_SIDE = (
     2,
     3,
 )  # how a connection ended; one side: its FIN and last ACK, the other was not seen
-_NEAR = 1 << 20  # a RST of the connection is at most so far from its last packet
+_NEAR = 1 << 20  # the farthest that a RST of the connection is from its last packet
 _BACK = 64
 
 
@@ -34,7 +37,7 @@ class Sorted:
 
     def __getattr__(self, name: str) -> Array:
         column: Array = getattr(self.__dict__["packets"], name)[self.__dict__["order"]]
-        self.__dict__[name] = column  # from now on it is found without asking here
+        self.__dict__[name] = column  # from now on found without this method
         return column
 
 
@@ -222,7 +225,7 @@ def _closes(rows: Sorted, made: Incarnations) -> None:
 def _one_side(rows: Sorted, made: Incarnations) -> None:
     """Fill in the close of connections of which only one direction was seen.
 
-    Its FIN, and a later ACK with another number, are the close.
+    Its FIN is the close; or, if one follows, the first packet with another ACK number.
     """
     for side in (0, 1):
         some = np.nonzero((made.seen[:, 1 - side] == 0) & (made.fin_at[:, side] >= 0))[0]
@@ -258,9 +261,9 @@ def _resets(rows: Sorted, made: Incarnations) -> None:
 
 
 def _near(rows: Sorted, made: Incarnations, at: Array) -> Array:
-    """Tell whether packets are near the one before them.
+    """Flag the packets whose number is near the end of the packet before.
 
-    That is the last packet of their direction and connection; near its end.
+    That is the last packet before them of the same direction and connection.
     """
     near = np.zeros(len(at), bool)
     left = np.ones(len(at), bool)

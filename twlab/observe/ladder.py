@@ -23,7 +23,7 @@ _AROUND = 12  # packets before and behind each that is named
 def ladders(found: Findings) -> list[list[str]]:
     """Draw a ladder for each flow with late packets, the gravest first.
 
-    Reads the files a second time; without a ladder if they do not allow that.
+    The files are read a second time. If one of them is standard input, there are no ladders.
 
     Returns:
         The lines of each ladder.

@@ -23,7 +23,7 @@ COPY, RETRANSMISSION, DELAYED, ANSWER, FOREIGN, UNDECIDED = KINDS = (
     "undecided",
 )
 _ANSWER_NS = 1_000_000_000  # an answer comes within this time
-_TICK_NS = 2_000_000  # by then the clock of timestamps has moved
+_TICK_NS = 2_000_000  # after this time the clock of timestamps has moved
 _BACK = 24  # packets to look back for what a packet answers
 _DEPTH = 16  # connections of a four-tuple to look back
 _FAR_IDS = 1024
@@ -211,7 +211,7 @@ class Judge:
         whole = not len(peer.rows) or (ack - peer.base) % CIRCLE == peer.last
         identity = int(rows.ipid[row])
         if cause < 0 and identity and own.orderly and not self._history.continues(row, old, side):
-            return None  # nothing called for it, and the host counts elsewhere
+            return None  # no packet called for it, and the host counts elsewhere
         if (seq - own.base) % CIRCLE == own.last - 1 and whole and not self._history.is_older(row, own):
             return Verdict(ANSWER, "keepalive", row, [int(own.rows[-1])], old)
         if at_end and whole and not rows.ln[row] and (cause >= 0 or not self._history.is_older(row, own)):
@@ -220,9 +220,9 @@ class Judge:
         return None
 
     def _cause(self, row: int, side: int, flags: int, seq: int, ack: int) -> int:
-        """Find the packet of the other direction that this one answers; -1 if there is no such packet.
+        """Find the packet of the other direction that this one answers.
 
-        SYN/ACKs are repeated; all other answers come within 1 s.
+        -1 if there is no such packet. SYN/ACKs are repeated; all other answers come within 1 s.
         """
         rows = self._rows
         for other in range(row - 1, max(-1, row - 1 - _BACK), -1):

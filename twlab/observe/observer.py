@@ -20,7 +20,7 @@ from twlab.observe.incarnations import BY_FIN, BY_RST, ONE_SIDE, Incarnations, S
 from twlab.observe.late import COPY, DELAYED, FOREIGN, UNDECIDED, Judge, Verdict
 from twlab.observe.packets import AGAIN, SEEN, SIX, STRAY, Array, Packets, mixed
 
-_SIGNATURE = 65_537  # net/ipv4/tcp_ipv4.c, tcp_twsk_unique(): the number after the last one, and so much more
+_SIGNATURE = 65_537  # net/ipv4/tcp_ipv4.c, tcp_twsk_unique(): added to the number after the last one
 _FLAGS = ((2, "SYN"), (1, "FIN"), (4, "RST"), (8, "PSH"), (16, "ACK"), (32, "URG"))
 _MOST_PAIRS = 100_000
 _BACK_NS, _STEP_NS = 1_000_000, 1_000_000_000  # the clock ran back; it was set back
@@ -173,7 +173,7 @@ class Observer:
         self._values.clear()
 
     def _distrust_clock(self, verdict: Verdict, exposure: Exposure, rows: Sorted, made: Incarnations) -> None:
-        """Drop the times during which the clock was set back."""
+        """Drop times that span a step back of the clock."""
         if not self._steps:
             return
         now = bisect(self._steps, int(rows.n[verdict.row]))
@@ -228,7 +228,11 @@ class Observer:
         )
 
     def frame(self, number: int) -> Frame:
-        """Return the file of a frame, and its number there, from its number over all files."""
+        """Return the file of a frame, and its number there.
+
+        Args:
+            number: of the frame, counted from 0 over all files.
+        """
         at = int(np.searchsorted(self._starts, number, "right")) - 1
         names = self.findings.files
         return Frame(names[at][0] if at < len(names) else self.current, number - self._starts[at] + 1)

@@ -15,7 +15,7 @@ FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 # Bits of the column `bits`.
 FORWARD = 1  # the sender is the lower of the two ends; the other direction has 0
 STAMPED = 2  # it carries a timestamp
-SIX = 4  # IPv6: it has no identification, and its addresses are indices into `Addresses`
+SIX = 4  # IPv6: it has no identification, and its addresses are indices into `Tables.six`
 SEEN = 8  # it was analysed in an earlier batch
 AGAIN = 16  # an identical packet had passed the same place before: a copy
 STRAY = 32  # its numbers are not those of the connection that was open
@@ -123,7 +123,10 @@ def put_first(target: Array, index: tuple[Array, ...], values: Array) -> None:
 
 
 def steps(ahead: Array, behind: Array) -> Array:
-    """Return how far `ahead` is before `behind` on the circle of 2^32: -2^31 to 2^31 - 1."""
+    """Return how far `ahead` is ahead of `behind` on the circle of 2^32.
+
+    The result is between -2^31 and 2^31 - 1.
+    """
     return (ahead - behind).astype(np.uint32).view(np.int32)
 
 

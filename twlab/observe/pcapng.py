@@ -130,7 +130,7 @@ class PcapngReader:
     def _other_block(self) -> None:
         """Read the block at the front of the buffer if it is whole.
 
-        Skips a block that has neither frames nor interfaces.
+        Skips a block that is not needed.
         """
         stream = self._stream
         at, left = stream.start, stream.end - stream.start

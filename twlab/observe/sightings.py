@@ -16,7 +16,7 @@ SAME_MOMENT_NS = 1_000_000  # the same packet at the same place within this time
 _ADJACENT = 64  # frames: over a step of the clock, duplicates are no farther apart
 SLOW_MOMENT_NS = 100_000_000  # likewise, where a capture holds most packets of a connection twice
 _LEAST = 3
-HELD_NS = 1_000_000_000  # from place to place: longer than this above the usual, and the packet was held between them
+HELD_NS = 1_000_000_000  # above the usual time between two places: a packet that took longer was held between them
 
 
 @dataclass
@@ -93,10 +93,10 @@ def find(packets: Packets, steps: Array) -> Sightings:
 def _duplicates_within(packets: Packets, at: Array, head: Array, passing: Array) -> Array:
     """Return, for each sighting, the time within which an identical one is a duplicate.
 
-    Both are at the same place. The time is 1 ms, except for connections of which a capture holds a
-    third of the packets more than once. There a SPAN port is slow, or sees several places. The time
-    is then 100 ms if at least three packets took longer than 1 ms. Otherwise it is eight times the
-    longest of those below 1 ms.
+    Both are at the same place. The time is 1 ms, except for connections of which a capture holds at
+    least a third of the packets more than once. There a SPAN port is slow, or sees several places.
+    The time is then 100 ms if at least three packets took longer than 1 ms. Otherwise it is eight
+    times the longest of those below 1 ms.
     """
     moment = np.full(len(at), SAME_MOMENT_NS)
     again = at != head

@@ -12,7 +12,7 @@ from twlab.observe.packets import AGAIN, RST, SEEN, SYN, Array, steps
 
 ID_BITS = np.uint16(0x7FFF)  # network cards that segment count in the lower 15 bits alone (NDIS, large send offload)
 _STEP, _FAR = 64, 1024  # of identifications: those that follow each other, and those that do not
-_RARE = 50  # one packet in so many
+_RARE = 50  # one packet in this number
 _LEAP = 1 << 24  # a jump in sequence numbers that no window explains
 
 

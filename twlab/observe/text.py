@@ -206,8 +206,8 @@ def notes(found: Findings) -> Iterator[str]:
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
     """Write a table.
 
-    The first and the last column are aligned left, all between them right. Without a heading for
-    the last column.
+    The first column is aligned left, and so is a last one without a heading. All others are aligned
+    right.
     """
     lines = [head, *rows]
     widths = [max(len(line[at]) for line in lines) for at in range(len(head))]

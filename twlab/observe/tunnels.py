@@ -42,9 +42,10 @@ class Inner(NamedTuple):
 
 
 def look(data: bytearray, at: int, end: int, kind: int, net: int) -> Inner | None:
-    """Find TCP in the packet whose network header is between `at` and `end`.
+    """Find TCP in the packet whose network header begins at `at`.
 
     Args:
+        end: where the packet's captured bytes end.
         kind: as `twlab.observe.link.ip_headers` has it.
         net: the virtual network so far.
 

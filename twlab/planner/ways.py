@@ -188,7 +188,7 @@ class Way:
         return Answer.EDGE if rate_per_s <= self.ceiling_per_s else Answer.NOT
 
     def serves(self, rate_per_s: float, room: float = 1.0) -> bool:
-        """Whether the ports suffice for `rate_per_s`, `room` times over, in theory."""
+        """Return whether the ports suffice for `rate_per_s`, `room` times over, in theory."""
         return self.ceiling_per_s >= rate_per_s * room
 
 

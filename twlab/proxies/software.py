@@ -13,7 +13,7 @@ PORT = 8080  # where clients find the proxy
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where the origin is, and from where the proxy may connect to it.
+    """The addresses of the origin, and of the proxy towards it.
 
     Attributes:
         origins: (IPv4 address, port) of each. Ways that are not about several take the first one.

@@ -6,8 +6,8 @@ A request: ``{"arguments": of the pytest outside, "cwd": its folder, "path": its
 "environment": {...}, "file": the test's file, "nodeid": the test, "folder": where evidence goes,
 "seed": ...}``.
 
-Events besides ``end``: ``report`` with a report as pytest serialises it, ``fault`` with a text where
-the test was not run, and ``arm`` with the name and the outcome of a lab that has ended.
+Events besides ``end``: ``report`` with a report as pytest serialises it, ``fault`` with a text
+where the test was not run, and ``arm`` with the name and the outcome of a lab that has ended.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ class ConnectFact:
 
     Attributes:
         error: name of the error, e.g. ``EADDRNOTAVAIL``; ``pending``: no answer within the time
-            given; empty: the connection came about.
+            given; empty: connected.
         call: the system call that failed or waits: ``connect`` or ``bind``.
         took_s: seconds from the call to its outcome; None: not measured.
     """

@@ -1,4 +1,4 @@
-"""What one arm leaves: how its observation compares, and what the lab recorded."""
+"""The evidence of one arm: its observation, and what the lab recorded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 @dataclass
 class ArmOutcome:
-    """What the steps of an arm showed.
+    """The observation of an arm, and how it compares with the prediction.
 
     Attributes:
         observed: fact to value; empty when the arm could not be carried out.

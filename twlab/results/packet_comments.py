@@ -18,8 +18,9 @@ _STRIPPED = ", its timestamp stripped"
 
 
 class Mark(Enum):
-    """What the lab did to a packet; the value is the phrase, figures in braces.
+    """One thing that the lab did to a packet.
 
+    The value is the phrase, with figures in braces.
     The first seven stand on a packet as the wire received it, the others on one that the lab sent.
     Times are in seconds.
     """

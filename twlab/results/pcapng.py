@@ -51,7 +51,7 @@ class Sighting:
 
     @property
     def marks(self) -> frozenset[Mark]:
-        """What the lab did to it, as marks."""
+        """The marks for what the lab did to it."""
         return marks(self.comment)
 
 

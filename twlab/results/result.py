@@ -27,7 +27,7 @@ FILE = "result.json"
 
 @dataclass
 class ArmPrediction:
-    """What an arm was predicted to show.
+    """The prediction of an arm.
 
     Attributes:
         role: ``control``, ``treatment`` or ``remedy``.

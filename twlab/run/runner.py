@@ -169,7 +169,11 @@ def check(order: Order) -> Overrides:
 
 
 def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
-    """Folders, empty results, and the jobs in the order they will run."""
+    """Make folders and empty results.
+
+    Returns:
+        The results with their folders, and the jobs in the order in which they will run.
+    """
     overrides = check(order)
     networks = [describe_network(scenario.topology_in()) for _, scenario in order.scenarios]
     finished, jobs = [], []

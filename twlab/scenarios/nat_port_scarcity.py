@@ -152,7 +152,7 @@ def nat_port_scarcity(
 
 
 class Seen:
-    """The connections that came about.
+    """The connections that were opened.
 
     Attributes:
         opened_at_s: when each was opened.

@@ -1,4 +1,4 @@
-"""Overflow: tcp_max_tw_buckets, past which there is no TIME_WAIT."""
+"""Overflow: beyond tcp_max_tw_buckets Linux makes no TIME_WAIT."""
 
 from twlab import Arm, Lab, Observation, Settings, scenario
 from twlab.segment import match

@@ -1,4 +1,4 @@
-"""What tcp_rfc1337 costs."""
+"""The cost of tcp_rfc1337."""
 
 from twlab import Arm, Lab, Observation, Settings, isn, scenario
 from twlab.segment import match

@@ -144,7 +144,7 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
 
 
 class Trial(NamedTuple):
-    """Where a stale segment lies.
+    """The place of a stale segment in the client's numbers.
 
     Attributes:
         ahead: bytes from the start of the client's window.
@@ -166,11 +166,11 @@ class Trial(NamedTuple):
         return lab.wire.craft(like=like, seq=seq, ack=ack, payload=b"s" * STALE, timestamp=stamp)
 
     def fits(self, window: int) -> bool:
-        """Whether the client takes it: the numbers fit, and it ends in the window."""
+        """Return whether the client takes it: the numbers fit, and it ends in the window."""
         return self._believed() and 0 < self.ahead <= window - STALE
 
     def may_fit(self, window: int) -> bool:
-        """Whether the client may take it: the numbers fit, and it ends past the window."""
+        """Return whether the client may take it: the numbers fit, and it ends past the window."""
         return self._believed() and window - STALE < self.ahead <= window
 
     def _believed(self) -> bool:

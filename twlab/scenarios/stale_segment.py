@@ -11,7 +11,7 @@ STALE = 400  # bytes of the segment that arrives late
 MARGIN_S = 0.01  # the four-tuple is opened again at most this long before it arrives
 PHASES = 1 / 8  # of TIME_WAIT's length: the trials begin within so long, several ticks of the kernel's timer
 WINDOW = 60_000  # bytes that the server offers to take, about
-LATEST = 1.13  # TIME_WAIT is over after at most so many times its length: Linux's timers may be an eighth late
+LATEST = 1.13  # TIME_WAIT is over after at most this many times its length: Linux's timers may be an eighth late
 HARMED = Observation(harmed=1, delayed=0, unharmed=0)
 DELAYED = Observation(harmed=0, delayed=1, unharmed=0)
 UNHARMED = Observation(harmed=0, delayed=0, unharmed=1)

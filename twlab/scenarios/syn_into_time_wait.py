@@ -149,7 +149,7 @@ def syn_into_time_wait(lab: Lab, *, switch_on: bool = False, family: int = 4) ->
 
 
 def rfc1122(cell: tuple[str, str]) -> bool:
-    """Whether RFC 1122 allows to let the SYN in.
+    """Return whether RFC 1122 allows to accept the SYN.
 
     It does if the SYN begins above the largest sequence number used before.
     """
@@ -157,7 +157,7 @@ def rfc1122(cell: tuple[str, str]) -> bool:
 
 
 def rfc6191(cell: tuple[str, str], old_timestamps: bool, switched_on: bool) -> bool:
-    """Whether RFC 6191 lets the SYN in."""
+    """Return whether RFC 6191 accepts the SYN."""
     clock = cell[1]
     if clock == "none" or not (old_timestamps or switched_on):
         return rfc1122(cell)

@@ -1,7 +1,9 @@
 """Parses what follows a verb of the shell: which segments, how many, and where.
 
-    hold data from client to server:80 number 2
-    duplicate fin from server after 2.5 count all at wire2
+Two examples of such text, with the verb before it:
+
+``hold data from client to server:80 number 2``
+``duplicate fin from server after 2.5 count all at wire2``
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The shell's verbs for the wire: segments, hold, drop, release, inject and others."""
+"""The shell's verbs for the wire: segments, hold, drop, release, inject and more."""
 
 from __future__ import annotations
 

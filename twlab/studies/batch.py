@@ -14,7 +14,7 @@ ArmOutcome = dict[str, Any]  # observed, ok, mismatches, kernel, error
 
 
 def parts(count: int) -> list[range]:
-    """The numbers of `count` arms, a range for each boot.
+    """Return the numbers of `count` arms, a range for each boot.
 
     What an arm observes may depend on the arms before it in its boot. So the parts depend on
     nothing but the arms: neither on how many boots run side by side, nor on what is done already.
@@ -23,7 +23,7 @@ def parts(count: int) -> list[range]:
 
 
 def whole(count: int, done: Container[int]) -> set[int]:
-    """Which of `count` arms are in parts of which every arm is in `done`."""
+    """Return which of `count` arms are in parts of which every arm is in `done`."""
     return {number for part in parts(count) if all(number in done for number in part) for number in part}
 
 
@@ -52,6 +52,6 @@ def run(
 
 
 def task(arms: Sequence[ArmRequest], seed: int, engine: str = "guest") -> dict[str, Any]:
-    """The task of `twlab.studies.driver` that runs `arms` in one boot."""
+    """Return the task of `twlab.studies.driver` that runs `arms` in one boot."""
     listed = [[source, arm, list(pairs)] for source, arm, pairs in arms]
     return {"arms": listed, "seed": seed, "engine": engine}

@@ -29,8 +29,8 @@ class Attempt:
 
     Attributes:
         connection: the connection, or None.
-        error: name of the error, e.g. ``EADDRNOTAVAIL``; ``pending``: no answer in time; empty: the
-            connection came about.
+        error: name of the error, e.g. ``EADDRNOTAVAIL``; ``pending``: no answer in time; empty:
+            connected.
         call: the system call that failed: ``bind`` or ``connect``; empty on success.
         took_s: seconds from the call to its outcome.
     """

@@ -22,7 +22,7 @@ _MOST_SAMPLES = 20_000  # connect times kept of one second
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What to open, how often, and how each connection ends.
+    """The connections to open: how often, where to, and how each ends.
 
     Attributes:
         rate_per_s: requests that arrive in a second, evenly; each takes a new connection unless
@@ -107,12 +107,12 @@ class Second:
     Attributes:
         at_s: the second, from the load's beginning.
         attempted: connections that were tried.
-        connected: connections that came about.
+        connected: connections that were opened.
         answered: requests that were answered in full; without a request, connections that were
             opened and closed.
         failed: what failed, by call and error, e.g. ``connect EADDRNOTAVAIL``.
         connect_median_us, connect_worst_us: time of connect() and the handshake in microseconds, of
-            those that came about; None if not timed.
+            those that were opened; None if not timed.
         in_time_wait: TIME_WAIT sockets of the opener's node at the end of the second.
         open: connections of the load still open then.
         cpu_s: processor time that this process used meanwhile, in user space and in the kernel; 0
@@ -163,7 +163,7 @@ class LoadCounts:
 
     @property
     def connected(self) -> int:
-        """Connections that came about."""
+        """The count of connections that were opened."""
         return sum(second.connected for second in self.seconds)
 
     @property

@@ -262,7 +262,7 @@ def _mechanism(knob: Knob, value: str, forced: Mapping[str, str] | None) -> str:
 
 
 def _comes_later(knob: Knob) -> bool:
-    """Whether the sysctl may come with the gateway's first rule, in a module."""
+    """Return whether the sysctl may come with the gateway's first rule, in a module."""
     return knob.sysctl.startswith(_CONNTRACK) and sysctl.read(_CONNTRACK + "nf_conntrack_max") is None
 
 

@@ -143,7 +143,7 @@ class RecycleEmulation:
                 self._ends[segment.flow] = (timer, _tsval(segment) or 0)
 
     def _rearms(self, segment: Segment) -> bool:
-        """Whether a segment that did not end the TIME_WAIT set its timer back to 60 s.
+        """Return whether a segment that did not end the TIME_WAIT restarts its 60 s.
 
         It did if it has the ACK bit, or if PAWS refused it.
         """

@@ -1,6 +1,6 @@
-"""What happens to segments on their way.
+"""Holds, copies, delays, drops, injects and captures segments on their way.
 
-- `wire`: the router where segments are held, copied, delayed, dropped and injected.
+- `wire`: the router where all that is done.
 - `rules`: what each verb arms; `impairments`: what a rule does to a segment.
 - `craft`: makes segments; `raw_endpoint`: a TCP endpoint without a kernel.
 - `sender`: puts packets onto a link.

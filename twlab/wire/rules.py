@@ -71,7 +71,7 @@ class Rule:
         """Let time pass until it has met `count` segments; return whether it has.
 
         Args:
-            timeout_s: give up after so many seconds.
+            timeout_s: the longest wait.
         """
         return self._wire.loop.wait_until(lambda: len(self.segments) >= count, timeout_s)
 

@@ -1,7 +1,7 @@
 """Makes one snapshot from many texts.
 
-ss, netstat and /proc/net/tcp list the same sockets. Of several the one that says most is taken, and
-the rest left: added up, every connection would count twice.
+ss, netstat and /proc/net/tcp list the same sockets. Only the most detailed of them is used: if they
+were added up, every connection would count twice.
 """
 
 from __future__ import annotations
@@ -104,9 +104,9 @@ def _names(files: list[str]) -> str:
 
 
 def _best(rows: dict[str, list[Row]]) -> tuple[str, list[Row]]:
-    """Choose the kind of text that says most.
+    """Choose the most detailed kind of text.
 
-    Among those that list at least half as many sockets as the longest.
+    Only among those that list at least half as many sockets as the longest.
     """
     longest = max((len(listed) for listed in rows.values()), default=0)
     if not longest:

@@ -1,4 +1,4 @@
-"""What the parsers found for one namespace, before a source is chosen."""
+"""Holds what the parsers found for one namespace, before a source is chosen."""
 
 from __future__ import annotations
 
@@ -51,7 +51,11 @@ class Gathered:
 
 @lru_cache(1 << 17)
 def port(text: str) -> int:
-    """Read a port that may be ``*`` or a service's name. Raises ValueError."""
+    """Read a port, which may be ``*`` or a service's name.
+
+    Raises:
+        ValueError: it is neither a port nor a known name.
+    """
     if text in ("*", ""):
         return 0
     if text.isdecimal():
@@ -67,9 +71,12 @@ def port(text: str) -> int:
 
 
 def parted(text: str) -> tuple[bytes, int]:
-    """Part an address from its port. Raises ValueError.
+    """Split an address from its port.
 
     ``10.0.0.1:80``, ``[fd00::1]:80``, ``:::80``, ``*:*``.
+
+    Raises:
+        ValueError: the text has another form.
     """
     address, sign, number = text.rpartition(":")
     if not sign:

@@ -15,7 +15,7 @@ _OWNERS = re.compile(
     r"^\s+(?:(?P<uid>\d+)\s+(?P<inode>\d+)\s+)?(?P<owner>\d+/.*?|-)\s*(?=$|\s(?:off|on|keepalive|timewait|unkn-\d+|probe)\b)"
 )
 _EXTENDED = re.compile(r"^\s+(\d+)\s+(\d+)\b")
-# The sentences of net-tools' statistics.c, which has had two spellings of some.
+# The sentences of net-tools' statistics.c. Some have had two spellings.
 _SENTENCES = {
     r"active connections? openings": "TcpActiveOpens",
     r"passive connection openings": "TcpPassiveOpens",
@@ -78,10 +78,10 @@ def _row(found: re.Match[str], into: Gathered) -> Row:
 def statistics(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
     """Add the counters of `netstat -s`.
 
-    TW counts entries into TIME_WAIT, not ends, in spite of the sentence.
+    TW counts entries into TIME_WAIT, although the sentence speaks of ends.
     """
     for line in lines:
-        if line.startswith("TcpExt:"):  # which leaves out what is 0
+        if line.startswith("TcpExt:"):  # net-tools leaves out counters that are 0
             into.counters |= {name: into.counters.get(name, 0) for name in _ZERO}
         if found := _COUNTED.match(line):
             name = next(name for sentence, name in _SENTENCES.items() if re.fullmatch(sentence, found[2]))

@@ -81,7 +81,7 @@ def _archive(path: Path) -> Iterator[Text]:
 def _lines(file: IO[bytes], name: str, strict: bool = True) -> list[str]:
     """Return the lines of a text.
 
-    A binary one has none; where it was asked for by name (`strict`), it is an error.
+    A binary file has none. It is an error if its name was given (`strict`).
     """
     data = file.read(_LONGEST + 1)
     if len(data) > _LONGEST:

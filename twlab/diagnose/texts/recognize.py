@@ -1,6 +1,6 @@
 """Recognizes which tool printed a line.
 
-Texts come glued together, without headings, so each line is looked at.
+Texts come joined, and without headings. So each line is examined.
 
 A line that begins with blanks continues the one above it, unless it looks like a line of
 /proc/net/tcp.
@@ -37,10 +37,10 @@ _HEADING = re.compile(r"==> (.+?) <==|#{2,} (.+)|\$ (.+)")
 
 
 def sections(lines: Iterable[str], heading: str = "") -> Iterator[tuple[str, str, list[str]]]:
-    """Part `lines` into (kind, heading, lines); an unknown kind is empty.
+    """Split `lines` into (kind, heading, lines); an unknown kind is empty.
 
     Args:
-        heading: of the whole; a line like ``==> ss -tan <==`` gives another for what follows.
+        heading: of the whole; a line like ``==> ss -tan <==`` gives another for the lines below it.
     """
     kind, block = "", list[str]()
     for line in lines:

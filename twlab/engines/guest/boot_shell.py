@@ -62,7 +62,7 @@ def shell(kernel: Path | None = None) -> int:
 
 
 def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
-    """In the guest: run the shell on the second console; report its exit status."""
+    """Run the shell on the guest's second console; report its exit status."""
     child = os.fork()
     if child == 0:
         os.environ.update(request["environment"])

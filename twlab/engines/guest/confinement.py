@@ -34,7 +34,7 @@ _UNPRIVILEGED = 65534  # the user and the group that own no file
 
 
 def enclosure(kernel: Path, *, memory_mib: int, processor_s: int) -> dict[str, Any]:
-    """What `enclose` needs to know, as JSON values.
+    """Return what `enclose` and `give_up_rights` need to know, as JSON values.
 
     Args:
         kernel: the lab kernel.

@@ -28,7 +28,7 @@ class Fault:
 
 
 def fault(text: str, status: int, *, garbled: str, ended: bool) -> Fault | None:
-    """The fault of a guest that is gone; None when it ended as it should.
+    """Return the fault of a guest that is gone; None if it ended as it should.
 
     Args:
         text: its console.

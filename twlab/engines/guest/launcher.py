@@ -104,7 +104,7 @@ def _stay_on_one_cpu() -> None:
 
 
 def _confine(folder: str) -> None:
-    """Everything read-only but `folder`, /run, and a fresh place for the guest's memory."""
+    """Make all read-only but `folder`, /run, and a fresh place for the guest's memory."""
     syscalls.mount("tmpfs", _MEMORY, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "size=100%")
     if folder:
         syscalls.mount(folder, folder, flags=syscalls.MS_BIND)

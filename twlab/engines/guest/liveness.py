@@ -78,7 +78,7 @@ class Used:
         )  # a process that ended is not counted
 
     def shares(self, real_s: float) -> tuple[float, float]:
-        """Both as shares of a core."""
+        """Return both as shares of a core."""
         return self.own_s / real_s, self.processes_s / real_s
 
 
@@ -98,7 +98,7 @@ class StandstillWatch:
         self._since = Used(0.0, 0.0)
 
     def look(self, heard: int, within_steps: bool) -> EngineError | None:
-        """The error to end the guest with, if it stands still.
+        """Return the error to end the guest with, if it stands still.
 
         Args:
             heard: anything that changes with each event.
@@ -144,12 +144,12 @@ def children(pid: int) -> list[int]:
 
 
 def used(kernel: int) -> Used:
-    """Processor time that the guest has used up to now."""
+    """Return the processor time that the guest has used up to now."""
     return Used(_used_s(kernel), sum(map(_used_s, children(kernel))))
 
 
 def time_ns(kernel: int, clock: int | None) -> int | None:
-    """The guest's time in ns since its boot; None where it cannot be read."""
+    """Return the guest's time in ns since its boot; None if it cannot be read."""
     if clock is None:
         return None
     try:
@@ -163,7 +163,7 @@ def time_ns(kernel: int, clock: int | None) -> int | None:
 
 
 def _used_s(pid: int) -> float:
-    """Processor time that process `pid` has used, in seconds."""
+    """Return the processor time that process `pid` has used, in seconds."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except OSError:

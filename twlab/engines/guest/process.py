@@ -145,7 +145,7 @@ def under_way(
     terminal: int = -1,
     clock: int | None = None,
 ) -> Iterator[GuestProcess]:
-    """A guest, started; when the block ends, however it ends, nothing of it is left.
+    """Start a guest; when the block ends, in any way, nothing of it is left.
 
     Where the machine refuses namespaces, the guest runs without the sandbox: it dies with this
     process all the same, but it is kept from the user's files only by its own read-only mount. A

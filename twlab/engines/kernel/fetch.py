@@ -109,7 +109,7 @@ def _entries(path: Path) -> Iterator[tuple[list[str], list[str], list[str], list
 
 
 def _download(series: str, mirror: str, place: Path) -> Path:
-    """The .deb, in `place`, from the first suite that has it."""
+    """Download the .deb into `place`, from the first suite that has it."""
     said = ""
     for suite in SUITES[series]:
         options = _configuration(place, mirror, suite)

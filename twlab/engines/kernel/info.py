@@ -52,6 +52,6 @@ def info() -> dict[str, Any]:
 
 
 def _said_version(kernel: store.Kernel) -> str:
-    """The first line of what the program says itself; a kernel's is its release."""
+    """Return the first line of what the program says; a kernel's is its release."""
     said = subprocess.run([kernel.path, "--version"], capture_output=True, text=True, check=False).stdout
     return (said.splitlines() or ["unknown"])[0]

@@ -61,13 +61,12 @@ def provide(
 
 
 def overview() -> list[dict[str, Any]]:
-    """The series that are built or could be, the newest first, as JSON values.
+    """Return the series that are built or could be, the newest first; JSON values.
 
     Returns:
         For each ``series``, ``state`` (``built``, ``source here`` or ``to be fetched``),
-        ``version``, ``path`` and ``source`` where
-        they are known, and ``default``: whether it is the kernel that `twlab.engines.kernel.find`
-            gives.
+        ``version``, ``path`` and ``source`` where they are known, and ``default``: whether it is
+        the kernel that `twlab.engines.kernel.find` gives.
     """
     chosen = store.find()
     found: list[dict[str, Any]] = []

@@ -44,7 +44,7 @@ class Range:
     before: str | None = None
 
     def has(self, release: str) -> bool:
-        """Whether `release`, ``7.3.4``, lies in the range."""
+        """Return whether `release`, ``7.3.4``, lies in the range."""
         number = series(release)
         return (self.since is None or number >= series(self.since)) and (
             self.before is None or number < series(self.before)
@@ -105,7 +105,7 @@ class Change:
         )
 
     def text(self, release: str) -> str:
-        """The patch for `release`, without the sections that are for other kernels."""
+        """Return the patch for `release`, without the sections for other kernels."""
         head, *bodies = _SECTIONS.split(self.path.read_text())
         chosen, prose = [], head
         for body in bodies:
@@ -119,19 +119,23 @@ class Change:
         return "".join(chosen) + prose
 
     def files(self, release: str) -> list[str]:
-        """The files that it changes in `release`, relative to the kernel's tree."""
+        """Return the files that it changes in `release`, relative to the kernel's tree."""
         return re.findall(r"^\+\+\+ b/(\S+)", self.text(release), re.MULTILINE)
 
 
 def _parted(body: str) -> tuple[str, str]:
-    """A file's hunks, and what follows them."""
+    """Part a file's hunks from what follows them."""
     end = re.search(r"^$|^[^-+@ \n\\]", body, re.MULTILINE)
     return (body[: end.start()], body[end.start() :]) if end else (body, "")
 
 
 @cache
 def options() -> tuple[Option, ...]:
-    """All options, in order. Raises ValueError for a line without a reason, naming it."""
+    """Return all options, in order.
+
+    Raises:
+        ValueError: a line has no reason; the message names it.
+    """
     found = []
     for number, line in enumerate((_HERE / "lab.config").read_text().splitlines(), 1):
         if match := _LINE.fullmatch(line):
@@ -144,13 +148,13 @@ def options() -> tuple[Option, ...]:
 
 
 def options_of(release: str) -> list[Option]:
-    """The options of a kernel of `release`, in order."""
+    """Return the options of a kernel of `release`, in order."""
     return [option for option in options() if option.range.has(release)]
 
 
 @cache
 def changes() -> tuple[Change, ...]:
-    """All changes, in the order in which they are made."""
+    """Return all changes, in the order in which they are made."""
     return tuple(Change(path) for path in sorted((_HERE / "patches").glob("*.patch")))
 
 

@@ -140,7 +140,11 @@ def choose(given: Path | None = None, version: str | None = None) -> Source:
 
 
 def _named_version(package: Path) -> str:
-    """The series in the name of a source package's file. Raises UsageError (``not-a-kernel-tree``)."""
+    """Return the series in the name of a source package's file.
+
+    Raises:
+        UsageError: the name has no series (``not-a-kernel-tree``).
+    """
     if match := re.fullmatch(r"linux-(?:source-)?(\d+\.\d+)[^/]*\.(?:deb|tar\.(?:xz|gz|bz2|zst))", package.name):
         return match[1]
     remedy = "give a file like linux-source-7.3.tar.xz or linux-source-7.3_7.3.4-1_all.deb, or an unpacked tree"
@@ -184,7 +188,7 @@ def makefile_version(tree: Path) -> str:
 
 
 def cannot_unpack(source: Path, folder: Path, reason: str) -> LabError:
-    """Why a source could not be unpacked."""
+    """Return the error of a source that could not be unpacked."""
     if "No space left" in reason:
         return no_space(folder)
     last = reason.strip().splitlines()[-1:] or ["no reason given"]
@@ -196,13 +200,13 @@ def cannot_unpack(source: Path, folder: Path, reason: str) -> LabError:
 
 
 def no_space(folder: Path) -> CapabilityError:
-    """There is no room to build in."""
+    """Return the error of a folder without room to build in."""
     message = f"there is not enough room to build the lab kernel in {folder.parent}"
     return CapabilityError(message, "make room for 2 GB there, or set TMPDIR to a folder on a larger disk", "no-space")
 
 
 def _files(tree: Path) -> list[Path]:
-    """All files of a tree, but not git's own."""
+    """Return all files of a tree, but not git's own."""
     found = []
     for folder, folders, names in os.walk(tree):
         if ".git" in folders:

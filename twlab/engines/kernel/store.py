@@ -118,7 +118,7 @@ def _there() -> str:
 
 
 def caches() -> list[Path]:
-    """Where built kernels are looked for: this user's cache, then everybody's."""
+    """Return where to look for built kernels: this user's cache, then the shared one."""
     return list(dict.fromkeys((own_cache(), EVERYBODYS)))
 
 

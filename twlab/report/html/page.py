@@ -55,7 +55,7 @@ class _Row:
 
     @property
     def ground(self) -> str:
-        """Where it ran."""
+        """The engine and kernel that it ran on."""
         kernel = self.result.kernel.split(" ")[0]
         return f"{self.result.engine} engine, " + (f"Linux {kernel}" if kernel else "no kernel was booted")
 

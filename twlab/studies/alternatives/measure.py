@@ -22,7 +22,7 @@ OnRun = Callable[[ArmRun, ArmOutcome], None]
 
 
 def chosen(names: Sequence[str]) -> list[Alternative]:
-    """The rows called `names`; all, where there are none.
+    """Return the rows called `names`; all, if there are no names.
 
     Raises:
         UsageError: there is no such row (``no-such-alternative``).
@@ -72,7 +72,7 @@ class AlternativesTable:
         self.progress.done = {n: self.progress.done[n] for n in sorted(self.kept())}
 
     def kept(self) -> set[int]:
-        """The numbers of the runs that need not be done again: those of whole parts."""
+        """Return the numbers of the runs to keep: those of whole parts."""
         return batch.whole(len(self.runs), self.progress.done)
 
     def measure(self, *, kernels: int, on_run: OnRun, scheduler: str = "") -> str:
@@ -114,7 +114,7 @@ class AlternativesTable:
         return text
 
     def _on_this_machine(self, number: int) -> ArmOutcome:
-        """The outcome from this machine's kernel, for a sysctl that the lab kernel lacks.
+        """Return this machine's outcome, for a sysctl that the lab kernel lacks.
 
         Empty if this machine's kernel lacks it, too.
         """

@@ -84,7 +84,7 @@ def page(made: Mapping[str, Any]) -> str:
 
 def _wrapped(paragraph: str) -> str:
     end = "\n" if paragraph.endswith("\n") else ""
-    return textwrap.fill(" ".join(paragraph.split()), 148, break_long_words=False, break_on_hyphens=False) + end
+    return textwrap.fill(" ".join(paragraph.split()), 100, break_long_words=False, break_on_hyphens=False) + end
 
 
 def _always(full: Mapping[str, Any] | None) -> str:
@@ -120,21 +120,21 @@ def _table(rows: Sequence[Mapping[str, Any]], full: Mapping[str, Any] | None) ->
 
 
 def sustained_text(row: Mapping[str, Any]) -> str:
-    """The rate with the lab's few ports."""
+    """Return the rate with the lab's few ports."""
     if row["sustained_per_s"] is None:
         return "not measured"
     return f"{row['sustained_per_s']:,.4g}" if row["limited"] else f"{row['sustained_per_s']:,.0f} and more"
 
 
 def scaled_text(row: Mapping[str, Any]) -> str:
-    """The rate for Linux's range."""
+    """Return the rate for Linux's range."""
     if row["sustained_per_s"] is None:
         return "not measured"
     return f"{row['of_28232_ports_per_s']:,.0f}" if row["limited"] else "no limit"
 
 
 def memory_text(row: Mapping[str, Any]) -> str:
-    """Kernel memory of closed connections, for Linux's range."""
+    """Return the kernel memory of closed connections, for Linux's range."""
     if not row["bytes_each"]:
         return ""
     factor = row["of_28232_ports_per_s"] / row["sustained_per_s"] if row["limited"] else LINUX_PORT_COUNT / PORTS

@@ -187,7 +187,7 @@ class _Trials:
         self._in_all = load.total
 
     def search(self) -> float:
-        """The highest rate at which no connect fails, or the highest that is tried."""
+        """Return the highest rate at which no connect fails, or the highest tried."""
         self._lab.step(
             f"The rate is raised until a connect fails, by {self._in_all:.0f} connections or requests each time."
         )
@@ -208,7 +208,7 @@ class _Trials:
         return good_per_s
 
     def _suffices(self, rate_per_s: float) -> bool:
-        """Whether no connect fails at `rate_per_s`."""
+        """Return whether no connect fails at `rate_per_s`."""
         lab, tick_s = self._lab, min(0.5, self._at_once / rate_per_s)
         load = replace(self._load, rate_per_s=rate_per_s, duration_s=self._in_all / rate_per_s, tick_s=tick_s)
         churn = LoadClient(lab.network["proxy"], lab.loop, load)

@@ -105,7 +105,7 @@ class ArmRun:
 
 
 def runs(catalogue: Mapping[str, Scenario], wanted: Sequence[Alternative], judged: bool = True) -> list[ArmRun]:
-    """Everything that has to be carried out for the rows `wanted`.
+    """Return all runs that the rows `wanted` need.
 
     Args:
         judged: with the catalogue's scenarios, not only the measurements.
@@ -143,19 +143,18 @@ def _judging(wanted: Sequence[Alternative]) -> set[tuple[str, bool]]:
 
 
 def table(done: Sequence[tuple[ArmRun, Mapping[str, Any]]], wanted: Sequence[Alternative]) -> list[dict[str, Any]]:
-    """The rows, as JSON values.
+    """Return the rows, as JSON values.
 
     Args:
         done: runs with their results (``observed``, ``error``).
 
     Returns:
         For each alternative: name, what, where; sustained_per_s with the lab's few ports, limited
-            (false: it could have been more), and of
-        28,232 ports; fails (call and error past it), in_time_wait (the most), bytes_each (kernel
-        memory for each of them; 0: not known); as_planned; does_harm and
-        does_harm_without_timestamps (names of scenarios; null where they were not run), and judged
-        and not_judged, the number of runs behind them; kernel, on which it was measured; error,
-        where it could not be measured. null: not known.
+        (false: it could have been more), and of 28,232 ports; fails (call and error past it),
+        in_time_wait (the most), bytes_each (kernel memory for each of them; 0: not known);
+        as_planned; does_harm and does_harm_without_timestamps (names of scenarios; null where they
+        were not run), and judged and not_judged, the number of runs behind them; kernel, on which
+        it was measured; error, where it could not be measured. null: not known.
     """
     measured = {run.arm: result for run, result in done if run.under is None}
     harmed: dict[tuple[str, bool], list[str]] = {}
@@ -175,7 +174,7 @@ def table(done: Sequence[tuple[ArmRun, Mapping[str, Any]]], wanted: Sequence[Alt
 
 
 def _labels() -> list[str]:
-    """What harm is called in the table, in the order of `HARM`."""
+    """Return what harm is called in the table, in the order of `HARM`."""
     return [
         label
         for name in HARM

@@ -1,8 +1,7 @@
 """The rows of a table of ceilings, and the table's files.
 
-A row has what is measured and, beside it, the theory.
-
-A ceiling is the rate that ports and TIME_WAIT allow an opener that closes first.
+A row has what is measured and, beside it, the theory. A ceiling is the rate that ports and
+TIME_WAIT allow an opener that closes first.
 `twlab.studies.ceiling.fill` measures. ``twlab ceiling`` writes ``ceiling.json``, ``ceiling.csv``,
 ``ceiling.png`` and ``ceiling.svg`` into a folder. The shape of ``ceiling.json``:
 
@@ -122,7 +121,7 @@ class Case:
         return f"{self.time_wait_s:g} s, {self.ports:,} ports{''.join(more)}"
 
     def as_dict(self) -> dict[str, Any]:
-        """The part of a row that is known beforehand; JSON values."""
+        """Return the part of a row that is known beforehand; JSON values."""
         mail = MAIL_PER_S.get(self.time_wait_s) if self.first_per_s != _FLOOD_PER_S else None
         known = {name: value for name, value in asdict(self).items() if name not in ("first_per_s", "to_the_tick")}
         theory = {"ports": self.ports, "exact_per_s": round(self.exact_per_s, 1), "mail_per_s": mail}
@@ -156,7 +155,7 @@ def cases() -> list[Case]:
 
 
 def as_csv(rows: Iterable[dict[str, Any]]) -> str:
-    """The rows without their trials."""
+    """Return the rows as CSV, without their trials."""
     text = io.StringIO()
     flat = [{name: value for name, value in row.items() if name != "trials"} for row in rows]
     writer = csv.DictWriter(text, list(flat[0]) if flat else [], lineterminator="\n")

@@ -47,7 +47,7 @@ class Opener:
         self._tick_s = min(0.05, max(0.01, 20 / case.first_per_s))  # until it is known how long a port is held
 
     def run(self, rate_per_s: float, duration_s: float) -> dict[str, Any]:
-        """One load, ended by its first failure."""
+        """Run one load, ended by its first failure."""
         case = self.case
         load = Load(
             rate_per_s=rate_per_s,
@@ -106,7 +106,7 @@ class Opener:
 
 
 def measure(opener: Opener) -> dict[str, Any]:
-    """The measured part of a row, see `twlab.studies.ceiling.cases`."""
+    """Return the measured part of a row, see `twlab.studies.ceiling.cases`."""
     opened, hold_s = opener.first_look()
     found: dict[str, Any] = {
         "sustained_per_s": None,

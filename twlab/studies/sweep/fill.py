@@ -76,7 +76,7 @@ def fill(
 
 
 def tasks_for(table: SweepTable, source: str, wanted: Sequence[Cell], jobs: int) -> list[SweepTask]:
-    """The cells of `wanted` that `table` lacks, in parts."""
+    """Return the cells of `wanted` that `table` lacks, in parts."""
     missing = [cell for cell in wanted if cell not in table.done]
     return [
         SweepTask(
