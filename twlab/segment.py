@@ -171,10 +171,7 @@ class Segment:
 
 
 def parse(packet: bytes, at_s: float) -> Segment | None:
-    """Read an IPv4 or IPv6 packet; return None if it is not a whole TCP segment.
-
-    A fragment, or a packet that is cut short, is not whole.
-    """
+    """Read an IPv4 or IPv6 packet; None if not TCP, a fragment, or cut short."""
     try:
         if packet[0] >> 4 == 4:
             header = (packet[0] & 15) * 4
@@ -334,10 +331,7 @@ def match(
 
 
 def without_timestamp(segment: Segment) -> Segment:
-    """Return the segment with NOPs in place of its timestamp option.
-
-    A middlebox that strips the option does the same.
-    """
+    """Return the segment with NOPs for its timestamp option, as a middlebox may."""
     packet = bytearray(segment.raw)
     start = segment.header + 20
     for kind, body in _options(segment.raw, segment.header):
@@ -348,10 +342,7 @@ def without_timestamp(segment: Segment) -> Segment:
 
 
 def renumbered(segment: Segment, *, seq: int, ack: int) -> Segment:
-    """Return the segment with other numbers, modulo 2^32, and right checksums.
-
-    All else, the timestamp too, stays.
-    """
+    """Return the segment with other numbers, modulo 2^32, and right checksums."""
     packet = bytearray(segment.raw)
     pack_into("!II", packet, segment.header + 4, seq % _CIRCLE, ack % _CIRCLE)
     return replace(segment, raw=with_checksums(bytes(packet)), seq=seq % _CIRCLE, ack=ack % _CIRCLE)
@@ -381,10 +372,7 @@ def with_checksums(packet: bytes) -> bytes:
 
 
 def _checksum(data: bytes) -> bytes:
-    """RFC 1071's checksum.
-
-    The one's complement sum of 16-bit words is the whole number modulo 2^16 - 1.
-    """
+    """RFC 1071's: the one's complement sum of 16-bit words is the whole number modulo 2^16 - 1."""
     padded = data + b"\0" if len(data) % 2 else data
     return (-int.from_bytes(padded, "big") % 0xFFFF).to_bytes(2, "big")
 

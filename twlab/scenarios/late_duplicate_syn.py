@@ -105,7 +105,7 @@ def late_duplicate_syn(
     syn_acks = sum(segment.flags == "SA" for segment in answers.segments)
     half_open = len(lab.sockets("server", "SYN_RECV"))
 
-    lab.step("Another client wants to connect.")
+    lab.step("A new connection is tried.")
     attempt = client.try_connect(server, 80, family=family, timeout_s=0.9)
     if attempt:
         listener.accept()

@@ -101,7 +101,7 @@ def stale_data(
     lab.require(ahead > 1000 and (owed > 0 or one_way), "the new connection starts below the copy")
 
     lab.step(
-        "The new connection comes within 200 bytes of the copy. Then the copy arrives; nobody has sent it on "
+        "The new connection comes within 200 bytes of the copy. Then the copy arrives, which was never sent on "
         "this connection."
     )
     lab.transfer(new, peer, ahead - 200)
