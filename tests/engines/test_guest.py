@@ -31,6 +31,7 @@ from twlab.engines.guest.engine import EPOCH_S, Guest, built_kernel, clock_of
 from twlab.engines.kernel import Kernel, recipe
 from twlab.errors import CapabilityError, EngineError
 from twlab.grading import driver
+from twlab.overrides import Overrides
 from twlab.run.runner import AGENT
 
 pytestmark = pytest.mark.guest
@@ -85,7 +86,7 @@ def call(
         str(folder),
         "30",
     ]
-    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", **options.pop("env", {})}
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests' / 'support'}", **options.pop("env", {})}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/", env=environment, **options
     )
@@ -490,8 +491,8 @@ def test_grading_is_traced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     """
     made: list[Guest] = []
     monkeypatch.setattr(Guest, "run", lambda self, *_: made.append(self))
-    driver.carry_out({"kind": "examination", "text": "", "seed": 1})
-    driver.carry_out({"kind": "trial", "source": "stale-data", "arms": ["control"], "sets": [], "seed": 1})
+    driver.result_of({"kind": "examination", "text": "", "seed": 1})
+    driver.result_of({"kind": "trial", "source": "stale-data", "arms": ["control"], "sets": [], "seed": 1})
     assert len(made) == 2
     assert not any(guest.by_seccomp for guest in made)
 
@@ -536,8 +537,8 @@ def test_both_ways_of_running_send_the_same(tmp_path: Path) -> None:
     for traced in (False, True):
         folder = tmp_path / str(traced)
         folder.mkdir()
-        job = {"source": "stale-data", "arm": "treatment", "folder": str(folder), "set": []}
+        job = {"source": "stale-data", "arm": "treatment", "folder": str(folder), "set": Overrides().as_dict()}
         request = {"jobs": [job], "seed": 1, "engine": "guest", "mechanisms": {}}
-        Guest(traced=traced).run(request, folder, lambda event: None, 120)
+        Guest(agent=AGENT, traced=traced).run(request, folder, lambda event: None, 120)
         captures.append((folder / "treatment.pcapng").read_bytes())
     assert captures[0] == captures[1]
