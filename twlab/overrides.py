@@ -1,4 +1,4 @@
-"""The changes of ``--set``: parsed once, checked once, and carried as values."""
+"""The changes of ``--set``: parsed and checked, and carried as values."""
 
 from __future__ import annotations
 

@@ -230,7 +230,8 @@ def told(expression: str) -> str:
     """What a scenario file finds that evaluates `expression`, with `look` and `put` and the module
     `os`.
     """
-    return str(examine(LOOK.replace("{}", expression))["problem"]).partition("RuntimeError: ")[2]
+    problem = str(examine(LOOK.replace("{}", expression))["problem"])
+    return problem.partition("RuntimeError: ")[2].partition(" (submission.py, line ")[0]
 
 
 def test_a_scenario_reads_nothing_of_anybodys(tmp_path: Path) -> None:

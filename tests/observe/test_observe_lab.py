@@ -94,6 +94,14 @@ def test_the_control_has_nothing() -> None:
     assert wanted == 0 and not found.late
 
 
+def test_a_segment_with_lower_numbers_than_the_open_connection_is_compared(tmp_path: Path) -> None:
+    """A capture after itself: the differences of sequence numbers wrap, without a warning."""
+    again = tmp_path / "again.pcapng"
+    again.write_bytes((RUN / "treatment.pcapng").read_bytes())
+    found = observe([str(RUN / "treatment.pcapng"), str(again)])
+    assert {late.contents for late in found.late} >= {"differ"}
+
+
 @pytest.mark.guest
 @pytest.mark.slow
 def test_every_scenario(tmp_path: Path) -> None:

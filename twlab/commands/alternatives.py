@@ -20,6 +20,8 @@ from twlab.results import files
 from twlab.studies.alternatives.page import harm_text, scaled_text, sustained_text
 from twlab.studies.alternatives.table import ArmRun
 
+_HARM = ("does_harm", "does_harm_without_timestamps")
+
 
 def alternatives(
     names: Annotated[
@@ -101,17 +103,15 @@ def _show(rows: Sequence[Mapping[str, Any]]) -> None:
     made.add_column("... without timestamps", overflow="fold")
     made.add_column("what to change where", overflow="fold")
     full = rows[0] if rows[0]["name"] == "control" else None
+    judged = any(row[key] is not None for row in rows for key in _HARM)
     for row in rows:
         cells = [
             row["name"],
             sustained_text(row),
             scaled_text(row),
             row["fails"] or "",
-            harm_text(row, full, "does_harm"),
+            *(harm_text(row, full, key) if judged else "not judged" for key in _HARM),
+            f"{row['what']}: {row['where']}",
         ]
-        made.add_row(
-            *map(
-                escape, [*cells, harm_text(row, full, "does_harm_without_timestamps"), f"{row['what']}: {row['where']}"]
-            )
-        )
+        made.add_row(*map(escape, cells))
     out.print(made, soft_wrap=False)

@@ -65,7 +65,10 @@ def show(
 def report(
     runs: Annotated[
         list[Path],
-        typer.Argument(help="Folders of runs, or of such folders; sweep.json, ceiling.json.", metavar="RUN ..."),
+        typer.Argument(
+            help="Folders of runs, or of such folders; sweep.json, ceiling.json, alternatives.json, observe.json.",
+            metavar="RUN ...",
+        ),
     ],
     out_file: Annotated[Path, typer.Option("--out", metavar="FILE", help="The file to write.")] = Path("report.html"),
     open_: Annotated[bool, typer.Option("--open", help="Show it in the browser.")] = False,

@@ -21,6 +21,7 @@ from twlab.engines import choose, use_kernel
 from twlab.engines.protocol import Engine
 from twlab.errors import CapabilityError, UsageError
 from twlab.observation import plain
+from twlab.report.text import facts
 from twlab.run import runner
 from twlab.run.repeat import repeat
 from twlab.run.runner import Order
@@ -79,7 +80,7 @@ def _explain(s: Scenario) -> None:
             tell(f"  on {node}   {escape(settings.words())}")
         for key, value in values.given.items():
             tell(f"  given      {key}={plain(value)}")
-        tell(f"  predicted  {escape(values.expect.words())}")
+        tell(f"  predicted  {escape(facts.line(values.expect.as_dict()))}")
     used = {key for values in s.arms.values() for key in values.settings.over(s.base).as_dict()}
     tell("\n[bold]settings[/bold]")
     for key in sorted(used):

@@ -14,7 +14,7 @@ import numpy as np
 from twlab.observe import headers
 from twlab.observe.frames import LARGEST, Frames, Interface
 from twlab.observe.incarnations import Incarnations, Sorted
-from twlab.observe.packets import AGAIN, STRAY
+from twlab.observe.packets import AGAIN, STRAY, steps
 
 _MOST = 16  # packets of the open connection to compare a late one with
 _SLACK = 256
@@ -52,7 +52,7 @@ def compare(row: int, rows: Sorted, made: Incarnations, sources: list[Source], i
     found = ""
     for other in over[:_MOST].tolist() if mine else []:
         theirs = _payload(other, rows, sources, interfaces)
-        shift = int(np.int64(np.uint32(rows.seq[other] - rows.seq[row]).view(np.int32)))
+        shift = int(steps(rows.seq[[other]], rows.seq[[row]])[0])
         one, two = mine[max(0, shift) :], theirs[max(0, -shift) :]
         length = min(len(one), len(two))
         if length and one[:length] != two[:length]:
