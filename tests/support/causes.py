@@ -2,6 +2,7 @@
 what the kernel's tables have.
 """
 
+import math
 from collections import defaultdict
 from dataclasses import replace
 
@@ -26,12 +27,12 @@ STATES = {
 }
 
 
-def out_of_order(sightings, nodes):
+def out_of_order(sightings, nodes, genuine_until_s=math.inf):
     """Sightings, by number, that stand before what they follow from: an arrival before the
     departure, an ACK before what it acknowledges.
 
-    Acknowledgements are looked at until the lab first sends something in somebody's name: what that
-    brings about, nobody has sent.
+    Acknowledgements are looked at until the lab first sends a segment in a host's name, and until
+    `genuine_until_s` (s of the arm): such a segment may be answered for.
     """
     interfaces = {sighting.interface for sighting in sightings}
     others = {f"{a}-{b}": f"{b}-{a}" for a in nodes for b in nodes}
@@ -47,8 +48,10 @@ def out_of_order(sightings, nodes):
                 wrong.append(f"#{sighting.number} arrives before it is sent")
         if not here.startswith("wire"):
             continue  # a gateway gives the answer to one client's segments to the next that has the port
-        genuine = genuine and not any(
-            word in sighting.comment for word in ("injected", "copy of", "sent by", "impaired")
+        genuine = (
+            genuine
+            and segment.at_s < genuine_until_s
+            and not any(word in sighting.comment for word in ("injected", "copy of", "sent by", "impaired"))
         )
         seen = highest[
             here, segment.flow.reversed()
@@ -86,7 +89,9 @@ def faults(path, arm: ArmResult, strict=True):
     kernel's table.
     """
     sightings = read_capture(path)
-    wrong = out_of_order(sightings, list(arm.settings))
+    # What is injected behind a node that is not captured bears its comment nowhere.
+    made_s = [entry["at_s"] for entry in arm.transcript if entry["text"].startswith("injects")]
+    wrong = out_of_order(sightings, list(arm.settings), min(made_s, default=math.inf))
     ways = transits(sightings, arm.settings)
     seen = replace(arm, left={}) if strict else arm
     last = {(state.node, state.flow): state.state for state in follow(ways, seen)}

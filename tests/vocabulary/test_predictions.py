@@ -210,7 +210,7 @@ def run(*arguments, cwd):
 )
 def test_runs_of_another_size_are_judged_by_its_own_prediction(tmp_path, words):
     """Supported where it scales, with exit status 0."""
-    done = run(*wording.split(), "--json", cwd=tmp_path)
+    done = run(*words.split(), "--json", cwd=tmp_path)
     (result,) = json.loads(done.stdout)
     assert all(arm["ok"] and arm["predicted"] for arm in result["arms"].values()), done.stdout
     assert done.returncode == 0

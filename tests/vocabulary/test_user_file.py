@@ -177,14 +177,11 @@ def test_a_run_shows_prints_and_lines(tmp_path):
     assert json.loads(done.stdout)[0]["arms"]["control"]["error"]["where"] == "mine.py, line 8: lab.slep(2)"
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "engine", [pytest.param("host", marks=pytest.mark.host), pytest.param("guest", marks=pytest.mark.guest)]
-)
-def test_an_endless_loop_in_the_steps_is_told_after_seconds(tmp_path, engine):
+@pytest.mark.host
+def test_an_endless_loop_in_the_steps_is_told_after_seconds(tmp_path):
     """Which arm, for how long, what the lab is doing, in which step, and how to end it."""
     (tmp_path / "mine.py").write_text(CLAIM + "    lab.step('Round and round.')\n    while True: pass\n")
-    command = [sys.executable, "-m", "twlab", "run", "mine.py", "--engine", engine]
+    command = [sys.executable, "-m", "twlab", "run", "mine.py", "--engine", "host"]
     with subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
     ) as process:
@@ -192,6 +189,17 @@ def test_an_endless_loop_in_the_steps_is_told_after_seconds(tmp_path, engine):
         process.terminate()
     assert "claim control  nothing for 10 s of real time: a process in it computes without end" in said
     assert said.rstrip().endswith("in the step: Round and round.")
+
+
+@pytest.mark.guest
+def test_an_endless_loop_in_the_steps_ends_its_arm_in_the_lab_kernel(tmp_path):
+    """Virtual time stands still: each arm is ended after seconds, and the story names the step."""
+    (tmp_path / "mine.py").write_text(CLAIM + "    lab.step('Round and round.')\n    while True: pass\n")
+    done = twlab("run", "mine.py", "--engine", "guest", cwd=tmp_path, status=1)
+    assert "Round and round." in done.stdout + done.stderr
+    (folder,) = (tmp_path / "runs").iterdir()
+    arms = json.loads((folder / "result.json").read_text())["arms"]
+    assert {arm["error"]["slug"] for arm in arms.values()} == {"guest-spins"}
 
 
 @pytest.mark.host

@@ -11,6 +11,7 @@ from twlab.catalogue import parse_overrides
 from twlab.engines import choose, jobs
 from twlab.engines.pool import Answer
 from twlab.engines.protocol import Event, Job, OnEvent, arms_request
+from twlab.errors import LabError
 from twlab.run.runner import AGENT
 
 _REAL_LIMIT_S = 300.0  # for one arm
@@ -20,24 +21,40 @@ _KEPT = ("observed", "ok", "mismatches", "error")
 def carry_out(task: dict[str, Any], answer: Answer) -> None:
     """Run the arms of `task`, made by `twlab.studies.batch.task`.
 
-    An arm that the engine does not survive has the engine's error as its outcome, and the arms
-    after it get a fresh boot.
+    An arm that cannot be found or set has its error as its outcome, and so has one that the engine
+    does not survive. The arms after it get a fresh boot.
     """
     engine = choose(task["engine"], agent=AGENT)
+    outcomes: dict[int, dict[str, Any]] = {}
+    answered = 0
+
+    def conclude(number: int, outcome: dict[str, Any]) -> None:
+        """Answer with all outcomes that are next in order."""
+        nonlocal answered
+        outcomes[number] = outcome
+        while answered in outcomes:
+            answer(outcomes.pop(answered))
+            answered += 1
+
     with tempfile.TemporaryDirectory(prefix="twlab-arms-") as folder:
 
-        def boot(left: Sequence[Job], on_event: OnEvent) -> None:
-            request = arms_request(left, seed=task["seed"], engine=engine.name)
+        def boot(left: Sequence[tuple[int, Job]], on_event: OnEvent) -> None:
+            request = arms_request([job for _, job in left], seed=task["seed"], engine=engine.name)
             engine.run(request, Path(folder), on_event, _REAL_LIMIT_S * len(left))
 
-        def on_event(event: Event, job: Job | None) -> None:
-            if event["event"] == "arm":
-                answer({**{name: event["result"].get(name) for name in _KEPT}, "kernel": event.get("kernel")})
+        def on_event(event: Event, numbered: tuple[int, Job] | None) -> None:
+            if numbered and event["event"] == "arm":
+                kept = {name: event["result"].get(name) for name in _KEPT}
+                conclude(numbered[0], {**kept, "kernel": event.get("kernel")})
                 for file in Path(folder).glob("*.pcapng"):
                     file.unlink()
 
-        arms = [
-            Job(source=source, arm=arm, folder=folder, set=parse_overrides(source, pairs).as_dict())
-            for source, arm, pairs in task["arms"]
-        ]
+        arms: list[tuple[int, Job]] = []
+        for number, (source, arm, pairs) in enumerate(task["arms"]):
+            try:
+                changed = parse_overrides(source, pairs).as_dict()
+            except LabError as error:
+                conclude(number, {"observed": None, "error": error.as_dict()})
+            else:
+                arms.append((number, Job(source=source, arm=arm, folder=folder, set=changed)))
         jobs.carry_out(arms, boot, on_event)
