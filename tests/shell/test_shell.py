@@ -134,10 +134,10 @@ def test_every_verb(tmp_path):
         release r5
         stop r4
         close s1
+        sockets client
         inject s1 bytes 400 seq +200
         inject 1
         segments 3
-        sockets client
         counters server
         settings client time_wait_s=7 rfc1337=on
         settings client
@@ -189,7 +189,7 @@ def test_every_verb(tmp_path):
         "ladder": r"PSH ACK seq 212 ack 2 len 400|len 400",
         "time sleep 1": r"Elapsed time: 1\.0",
         "help": "the wire: +segments hold copy",
-        "help inject": "as if it had come all the way",
+        "help inject": r"as if it had\s+come\s+all\s+the\s+way",
     }.items():
         assert re.search(wanted, parts[line], re.MULTILINE), (line, parts[line])
 
