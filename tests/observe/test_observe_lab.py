@@ -11,6 +11,7 @@ import pytest
 from conftest import ROOT
 
 from twlab.observe.findings import Findings, Late
+from twlab.observe.history import SLACK_IDS
 from twlab.observe.reading import observe
 from twlab.results.pcapng import Sighting, read_capture
 from twlab.results.result import read_result
@@ -47,6 +48,19 @@ def forged_throughout(sightings: list[Sighting]) -> set[object]:
     return {flow for flow, forged in flows.items() if forged}
 
 
+def hidden(made: Sighting, sightings: list[Sighting]) -> bool:
+    """Whether an injected segment is one that its host could have sent: an ACK without data, with an
+    identification that happens to follow the host's own. No vantage point could tell.
+    """
+    own = [
+        each.ip_id
+        for each in sightings
+        if each.segment.flow == made.segment.flow and each.number < made.number and each.ip_id and not each.comment
+    ]
+    ahead = (made.ip_id - own[-1]) % (1 << 16) if own and made.ip_id else 1 << 16
+    return made.segment.flags == "A" and made.segment.length == 0 and ahead <= SLACK_IDS
+
+
 def compare(path: Path) -> tuple[Findings, int]:
     """Check one capture; what was found, and how many packets the lab had put there."""
     sightings = read_capture(path)
@@ -59,6 +73,8 @@ def compare(path: Path) -> tuple[Findings, int]:
     found = observe([str(path)])
     named: dict[Identity, Late] = {identity(by_number[late.frame.number]): late for late in found.late}
     for key, each in wanted.items():
+        if key not in named and hidden(each, sightings):
+            continue
         assert key in named, f"{path} #{each.number}: {each.comment}"
         kind = named[key].kind
         if "copy of" in each.comment:
