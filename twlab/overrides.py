@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from twlab.errors import UsageError, did_you_mean
 from twlab.numerals import real, whole
 from twlab.settings import Settings, no_such_setting, parse_setting, setting_names
 
-if TYPE_CHECKING:
-    from twlab.scenario import Scenario
+
+class Steps(Protocol):
+    """What an override needs of a scenario: the arguments of its steps, with their defaults."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Argument to default."""
+
 
 _TRUTH = {"on": True, "true": True, "yes": True, "off": False, "false": False, "no": False}
 
@@ -60,7 +66,7 @@ class Overrides:
         return cls(Settings(**values.get("settings", {})), dict(values.get("given", {})), on)
 
     @classmethod
-    def parse(cls, pairs: Sequence[str], scenarios: Sequence[Scenario]) -> Overrides:
+    def parse(cls, pairs: Sequence[str], scenarios: Sequence[Steps]) -> Overrides:
         """Read ``KEY=VALUE`` and ``NODE:KEY=VALUE`` texts.
 
         An argument must be one that every scenario takes, and has the type of its default.

@@ -126,7 +126,7 @@ def test_imports_are_those_of_the_table(path: Path) -> None:
 
 
 def test_no_package_and_no_file_is_in_a_circle_of_imports() -> None:
-    """Neither the packages of the table nor the files import each other in a circle."""
+    """Neither the packages of the table nor the files import each other in a circle, types included."""
     graphlib.TopologicalSorter({home: others - {FACE} for home, others in allowed().items()}).prepare()
     files = {
         name: own_imports(path, types=False) - {name} for name, path in MODULES.items() if package(name) != "scenarios"

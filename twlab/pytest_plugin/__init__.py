@@ -194,7 +194,7 @@ class ScenarioItem(pytest.Item):
         """
         from twlab.pytest_plugin.outside import run_scenario
 
-        run_scenario(self)
+        run_scenario(self, self.scenario)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], *args: Any) -> Any:
         """Return the story, or one message for an error of twlab's own."""

@@ -26,11 +26,10 @@ from twlab.results.folder import new_folder
 from twlab.results.result import ArmPrediction, ArmResult, Result
 from twlab.run.provenance import describe_network, versions
 from twlab.run.runner import AGENT, Order, run
-from twlab.scenario import Verdict
+from twlab.scenario import Scenario, Verdict
 
 if TYPE_CHECKING:
     from twlab.engines.protocol import Engine
-    from twlab.pytest_plugin import ScenarioItem
 
 REAL_LIMIT_S = 300.0  # for one test
 _WIDTH = 140  # columns of a ladder in a report
@@ -40,7 +39,7 @@ class NotSupportedError(Exception):
     """A scenario was refuted or inconclusive. The text is its story."""
 
 
-def run_scenario(item: ScenarioItem) -> None:
+def run_scenario(item: pytest.Item, scenario: Scenario) -> None:
     """Run a scenario with all its arms.
 
     Raises:
@@ -48,10 +47,10 @@ def run_scenario(item: ScenarioItem) -> None:
         LabError: it could not be run.
     """
     options = item.config.option
-    source = f"{item.path}:{item.scenario.name}"
+    source = f"{item.path}:{scenario.name}"
     with _workplace(item.config) as place:
         order = Order(
-            [(source, item.scenario)],
+            [(source, scenario)],
             seed=options.twlab_seed,
             out=place,
             real_limit_s=REAL_LIMIT_S,

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from twlab.loop import Loop
 from twlab.results import packet_comments
 from twlab.results.packet_comments import Mark
 from twlab.segment import Segment
 from twlab.wire import impairments
 from twlab.wire.impairments import Release
 
-if TYPE_CHECKING:
-    from twlab.wire.wire import Wire
+
+class Armed(Protocol):
+    """What a rule needs of the wire that it is armed on."""
+
+    @property
+    def loop(self) -> Loop:
+        """The lab's loop."""
+
+    def settle(self) -> None:
+        """Handle what waits, and let go of the queue where no rule is armed."""
+
+    def release(self, held: Held, *, without_timestamp: bool = False) -> None:
+        """Send what `held` has taken or copied."""
 
 
 class RuleKind(Enum):
@@ -44,7 +56,7 @@ class Rule:
 
     def __init__(
         self,
-        wire: Wire,
+        wire: Armed,
         kind: RuleKind,
         words: str,
         act: impairments.Selected | impairments.Reorder,
@@ -93,7 +105,7 @@ class Held(Rule):
         released_at_s: when each was released, in the order of release.
     """
 
-    def __init__(self, wire: Wire, kind: RuleKind, words: str, act: impairments.Selected):
+    def __init__(self, wire: Armed, kind: RuleKind, words: str, act: impairments.Selected):
         super().__init__(wire, kind, words, act)
         self.released_at_s: list[float] = []
 
