@@ -12,7 +12,7 @@ from twlab.settings import Settings, no_such_setting, parse_setting, setting_nam
 
 
 class Steps(Protocol):
-    """What an override needs of a scenario: the arguments of its steps, with their defaults."""
+    """What overrides need of a scenario: its arguments, with their defaults."""
 
     @property
     def parameters(self) -> Mapping[str, Any]:
