@@ -16,7 +16,9 @@ import subprocess
 import sys
 from collections.abc import Callable, Generator
 from functools import cache
+from itertools import takewhile
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, Protocol
 
 import hypothesis
@@ -112,6 +114,12 @@ def as_user(user: str) -> list[str]:
         "env",
         "HOME=/nonexistent",
     ]
+
+
+def let_everyone_reach(folder: Path) -> None:
+    """Open each folder above `folder`, up to the system's folder of temporary files."""
+    for above in takewhile(lambda one: one != Path(gettempdir()), folder.parents):
+        above.chmod(above.stat().st_mode | 0o055)
 
 
 @cache

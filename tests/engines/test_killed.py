@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import as_user, lacks
+from conftest import as_user, lacks, let_everyone_reach
 from leftovers import machine_state, processes_of, wait_for
 
 from twlab.engines.kernel import find
@@ -31,8 +31,7 @@ def test_kill_9_of_a_run_leaves_nothing(engine, user, tmp_path_factory):
         pytest.skip(reason)
     out = tmp_path_factory.mktemp("runs")
     out.chmod(0o777)
-    for folder in (out.parent, out.parent.parent):
-        folder.chmod(folder.stat().st_mode | 0o055)
+    let_everyone_reach(out)
     before, shared_memory = machine_state(), set(Path("/dev/shm").iterdir())
     places = {name: tmp_path_factory.mktemp(name.lower()) for name in ("TMPDIR", "HOME", "XDG_CACHE_HOME")}
     for folder in places.values():

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 import typing_at
-from conftest import ROOT, as_user, lacks
+from conftest import ROOT, as_user, lacks, let_everyone_reach
 from leftovers import machine_state, processes_of, wait_for
 
 from twlab.engines.kernel import find
@@ -301,8 +301,7 @@ def test_kill_9_leaves_nothing(engine, user, tmp_path_factory):
         pytest.skip(reason)
     folder = tmp_path_factory.mktemp("session")
     folder.chmod(0o777)
-    for above in (folder.parent, folder.parent.parent):
-        above.chmod(above.stat().st_mode | 0o055)
+    let_everyone_reach(folder)
     before, shared_memory = machine_state(), set(Path("/dev/shm").iterdir())
     kernel = [f"TWLAB_KERNEL={find().path}"] if engine == "guest" else []
     tag = f"TWLAB_TEST={os.getpid()}-{engine}-{user}-{random.random()}"

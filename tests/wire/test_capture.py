@@ -6,11 +6,10 @@ import io
 import shutil
 import subprocess
 from collections import Counter
-from itertools import takewhile
 from pathlib import Path
-from tempfile import gettempdir
 
 import pytest
+from conftest import let_everyone_reach
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from wired import wired
@@ -155,9 +154,7 @@ def test_ten_thousand_segments_and_none_missing(in_sandbox, ordinary_user, tmp_p
     """10,000 segments at full speed: every byte is in the file, once where it comes in and once
     where it goes out; as an ordinary user, too.
     """
-    tmp_path.parent.chmod(0o755)
-    for above in takewhile(lambda folder: folder != Path(gettempdir()), tmp_path.parents):
-        above.chmod(0o755)
+    let_everyone_reach(tmp_path)
     tmp_path.chmod(0o777)
     outcome = in_sandbox(bulk, str(tmp_path / "bulk.pcapng"), 10_000, user="" if as_root else ordinary_user)
     crossed = outcome["crossed"]
