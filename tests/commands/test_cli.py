@@ -304,3 +304,14 @@ def test_the_kernel_that_was_asked_for_is_the_one_that_runs(tmp_path):
             assert result.kernel.startswith(row["version"])
             assert f"--kernel {wanted}" in result.command
             shutil.rmtree(max(tmp_path.iterdir()))
+
+
+@pytest.mark.guest
+def test_repeat_prints_the_counts(tmp_path):
+    """`run --repeat`, on the lab kernel: a row for each scenario, and status 0 when all were
+    supported.
+    """
+    done = twlab("run", "blind-reset", "--repeat", "3", "--arm", "control", "--out", tmp_path, "--json")
+    (element,) = json.loads(done.stdout)
+    assert done.returncode == 0
+    assert element["verdicts"] == {"SUPPORTED": 3} and len(element["runs"]) == 1

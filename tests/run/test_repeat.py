@@ -4,7 +4,6 @@ at is kept.
 
 import json
 
-import pytest
 from test_runner import Answers, order
 
 from twlab.results.result import read_result
@@ -40,16 +39,3 @@ def test_one_verdict_every_time_is_steady(tmp_path):
         "verdicts": {"SUPPORTED": 3},
         "runs": [str(tally.kept[0])],
     }
-
-
-@pytest.mark.guest
-def test_the_command_prints_the_counts(tmp_path):
-    """`run --repeat`, on the lab kernel: a row for each scenario, and status 0 when all were
-    supported.
-    """
-    from test_cli import twlab
-
-    done = twlab("run", "blind-reset", "--repeat", "3", "--arm", "control", "--out", tmp_path, "--json")
-    (element,) = json.loads(done.stdout)
-    assert done.returncode == 0
-    assert element["verdicts"] == {"SUPPORTED": 3} and len(element["runs"]) == 1
