@@ -12,6 +12,7 @@ import json
 import os
 import platform
 import pwd
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Generator
@@ -27,6 +28,10 @@ import pytest
 # How long an example takes is the machine's affair; no test asserts a time.
 hypothesis.settings.register_profile("any-machine", deadline=None)
 hypothesis.settings.load_profile("any-machine")
+
+# A shell leaves SIGINT ignored in what it starts in the background, and every child inherits that:
+# the tests of Ctrl-C would then press it in vain.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
