@@ -25,21 +25,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sandbox import SANDBOX
+
 from twlab.loop import Loop
 from twlab.network import Network, Node, load_topology
 from twlab.traffic.load_client import Load, LoadClient, LoadServer, PortChoice
 
-SANDBOX = [
-    "unshare",
-    "--user",
-    "--map-root-user",
-    "--net",
-    "--mount",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-]
 OPEN, SECONDS = 64, 3
 NGINX = """
 daemon off; master_process off; user root; pid {folder}/pid; error_log stderr crit;

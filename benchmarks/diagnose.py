@@ -19,9 +19,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-SANDBOX = [
-    *("unshare", "--user", "--map-root-user", "--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
-]
+from sandbox import SANDBOX
+
 SIZES = (30_000, 300_000)
 AT_MOST = 0.6
 PER_LISTENER = 14_000  # connections: half of the range, so that connect() finds a port at once

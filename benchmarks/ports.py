@@ -18,23 +18,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from sandbox import SANDBOX
+
 from twlab.linux.sockstat import Sockstat
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.ports import LINUX_PORTS
 from twlab.traffic.load_client import Load, LoadClient, LoadServer, PortChoice
 
-SANDBOX = [
-    "unshare",
-    "--user",
-    "--map-root-user",
-    "--net",
-    "--mount",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-]
 SHARES = (0.0, 0.25, 0.49, 0.5, 0.75, 0.9, 0.97)
 PORTS = LINUX_PORTS[1] - LINUX_PORTS[0] + 1
 TIMED, KEPT = 100, 20_000

@@ -16,17 +16,7 @@ import sys
 import time
 from contextlib import nullcontext
 
-SANDBOX = (
-    "unshare",
-    "--user",
-    "--map-root-user",
-    "--net",
-    "--mount",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-)
+from sandbox import SANDBOX
 
 
 class Here:

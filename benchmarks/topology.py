@@ -30,6 +30,7 @@ from pathlib import Path
 from mininet.log import setLogLevel
 from mininet.net import Mininet
 from mininet.topo import Topo
+from sandbox import SANDBOX
 
 from twlab.linux import rtnetlink
 from twlab.loop import monotonic_s
@@ -37,17 +38,6 @@ from twlab.network import Gateway, Network, Node, load_topology
 from twlab.network.nodes import Veth
 
 TOPOLOGY = "campus,clients=4,servers=3"
-SANDBOX = [
-    "unshare",
-    "--user",
-    "--map-root-user",
-    "--net",
-    "--mount",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-]
 Seconds = tuple[float, float]  # to build, to tear down
 
 

@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
+from sandbox import SANDBOX
 from scapy.config import conf
 from scapy.layers.l2 import Ether
 from scapy.sendrecv import AsyncSniffer, sendp
@@ -33,17 +34,6 @@ from twlab.traffic.applications import Host
 from twlab.wire.capture import Capture
 from twlab.wire.wire import Wire
 
-SANDBOX = [
-    "unshare",
-    "--user",
-    "--map-root-user",
-    "--net",
-    "--mount",
-    "--pid",
-    "--fork",
-    "--kill-child",
-    "--mount-proc",
-]
 BULK = 20_000_000
 BURST = 1000
 

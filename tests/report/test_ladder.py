@@ -36,6 +36,23 @@ def arrow(number: int, at_s: float = 0.0, flags: str = "A", words: str = "") -> 
     )
 
 
+def transit(
+    number: int,
+    client_sends: bool,
+    flags: str,
+    seq: int,
+    ack: int,
+    length: int = 0,
+    timestamps: tuple[int, int] | None = None,
+) -> Transit:
+    """A segment between client and server that was seen once, a tenth of a second after the last."""
+    nodes, ends = ("client", "server"), ("10.0.1.1", "10.2.1.1", 40000, 80)
+    if not client_sends:
+        nodes, ends = ("server", "client"), ("10.2.1.1", "10.0.1.1", 80, 40000)
+    segment = Segment(number / 10, *ends, seq, ack, flags, 100, timestamps, length, b"", 20)
+    return Transit(nodes, (Sighting(number, "x", False, segment, 0, ""),), False)
+
+
 def test_stale_data_can_be_seen() -> None:
     """The copy sets out at the wire, names its original, and has the very sequence numbers that the
     new connection then sends.
@@ -275,25 +292,15 @@ def test_nodes_that_go_alike_share_a_column() -> None:
 
 def test_a_fin_that_overtakes_data_does_not_begin_time_wait() -> None:
     """TIME-WAIT begins when the FIN is acknowledged, which it is when all before it is there."""
-
-    def seen(number: int, node_sends: bool, flags: str, seq: int, ack: int, length: int = 0) -> Transit:
-        ends = ("10.0.1.1", "10.2.1.1", 40000, 80) if node_sends else ("10.2.1.1", "10.0.1.1", 80, 40000)
-        segment = Segment(number / 10, *ends, seq, ack, flags, 100, None, length, b"", 20)
-        return Transit(
-            ("client", "server") if node_sends else ("server", "client"),
-            (Sighting(number, "x", False, segment, 0, ""),),
-            False,
-        )
-
     ways = [
-        seen(1, True, "S", 0, 0),
-        seen(2, False, "SA", 0, 1),
-        seen(3, True, "A", 1, 1),
-        seen(4, True, "FA", 1, 1),
-        seen(5, False, "FA", 501, 2),
-        seen(6, True, "A", 2, 1),
-        seen(7, False, "PA", 1, 2, 500),
-        seen(8, True, "A", 2, 502),
+        transit(1, True, "S", 0, 0),
+        transit(2, False, "SA", 0, 1),
+        transit(3, True, "A", 1, 1),
+        transit(4, True, "FA", 1, 1),
+        transit(5, False, "FA", 501, 2),
+        transit(6, True, "A", 2, 1),
+        transit(7, False, "PA", 1, 2, 500),
+        transit(8, True, "A", 2, 502),
     ]
     told = [
         (state.state, state.after)
@@ -307,23 +314,13 @@ def test_a_recycled_time_wait_claims_no_length() -> None:
     """Its length is 3.5 times a timeout that the wire does not show; it is over when the node was
     seen to have fewer.
     """
-
-    def seen(number: int, client_sends: bool, flags: str, seq: int, ack: int) -> Transit:
-        ends = ("10.0.1.1", "10.2.1.1", 40000, 80) if client_sends else ("10.2.1.1", "10.0.1.1", 80, 40000)
-        segment = Segment(number / 10, *ends, seq, ack, flags, 100, (1, 1), 0, b"", 20)
-        return Transit(
-            ("client", "server") if client_sends else ("server", "client"),
-            (Sighting(number, "x", False, segment, 0, ""),),
-            False,
-        )
-
     ways = [
-        seen(1, True, "S", 0, 0),
-        seen(2, False, "SA", 0, 1),
-        seen(3, True, "A", 1, 1),
-        seen(4, False, "FA", 1, 1),
-        seen(5, True, "FA", 1, 2),
-        seen(6, False, "A", 2, 2),
+        transit(1, True, "S", 0, 0, timestamps=(1, 1)),
+        transit(2, False, "SA", 0, 1, timestamps=(1, 1)),
+        transit(3, True, "A", 1, 1, timestamps=(1, 1)),
+        transit(4, False, "FA", 1, 1, timestamps=(1, 1)),
+        transit(5, True, "FA", 1, 2, timestamps=(1, 1)),
+        transit(6, False, "A", 2, 2, timestamps=(1, 1)),
     ]
     counted = {"server": [[0.0, 1, 0], [0.61, 1, 1], [1.3, 1, 0]]}
     arm = ArmResult("treatment", settings={"server": {"tw_recycle": True}}, sockets=counted, virtual_s=9.0)
