@@ -42,6 +42,7 @@ def shown(browser, tmp_path):
     opened.on("pageerror", lambda error: complaints.append(str(error)))
     opened.on("request", lambda request: requests.append(request.url))
     opened.goto(made.path.as_uri())
+    opened.wait_for_selector("html[data-whole]")  # packed parts unpack after the page has loaded
     yield opened
     opened.close()
     assert complaints == []
