@@ -2,7 +2,13 @@
 
 The names in this package are the whole public interface. Importing it needs no root, and loads
 none of mininet, scapy and pyroute2.
+
+`run`, `open`, `sweep`, `plan` and `observe` do in Python what the commands do, and give objects
+that show themselves in a notebook; see `twlab.notebook.functions`. They are loaded when used, and
+``from twlab import *`` leaves them out: `open` is one of them.
 """
+
+from typing import Any
 
 from twlab.errors import CapabilityError, EngineError, LabError, ScenarioError, UsageError
 from twlab.lab.lab import Lab
@@ -31,3 +37,13 @@ __all__ = [
     "match",
     "scenario",
 ]
+_FUNCTIONS = ("observe", "open", "plan", "run", "sweep")
+
+
+def __getattr__(name: str) -> Any:
+    """Load a function of `twlab.notebook.functions` when it is used."""
+    if name in _FUNCTIONS:
+        from twlab.notebook import functions
+
+        return getattr(functions, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,3 +8,7 @@ sightings. `incarnations` splits four-tuples into connections. `suspects` picks 
 `late` classifies it, and `exposure` works out the harm. `observer` drives all of it in bounded
 memory, and counts.
 """
+
+from twlab.callable_package import make_callable
+
+make_callable(__name__)  # twlab.observe(...), see `twlab.notebook.functions`

@@ -6,3 +6,7 @@
 - `repeat`: the same order with other seeds.
 - `provenance`: versions, kernel and network that a result records.
 """
+
+from twlab.callable_package import make_callable
+
+make_callable(__name__)  # twlab.run(...), see `twlab.notebook.functions`

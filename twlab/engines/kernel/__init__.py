@@ -17,6 +17,6 @@ the changes are GPL-2.0-only, as the kernel is.
 from twlab.engines.kernel.build import build
 from twlab.engines.kernel.info import info
 from twlab.engines.kernel.provide import overview, provide
-from twlab.engines.kernel.store import Kernel, find, select
+from twlab.engines.kernel.store import Kernel, find, named, select
 
-__all__ = ["Kernel", "build", "find", "info", "overview", "provide", "select"]
+__all__ = ["Kernel", "build", "find", "info", "named", "overview", "provide", "select"]

@@ -84,7 +84,16 @@ def find(series: str = "") -> Kernel | None:
 def select(wanted: str) -> Kernel:
     """Make the lab kernel that a user asked for the one that `find` gives.
 
-    It is so from now on, here and in every process that this one starts.
+    It is so from now on, here and in every process that this one starts. Arguments and errors are
+    those of `named`.
+    """
+    kernel = named(wanted)
+    os.environ[VARIABLE] = str(kernel.path)
+    return kernel
+
+
+def named(wanted: str) -> Kernel:
+    """Return the lab kernel that a user asked for.
 
     Args:
         wanted: a series, ``7.3``, or the path of a lab kernel.
@@ -108,7 +117,6 @@ def select(wanted: str) -> Kernel:
                 "those there are"
             )
             raise UsageError(f"{wanted} is neither a series of Linux nor a program", remedy, "bad-kernel")
-    os.environ[VARIABLE] = str(kernel.path)
     return kernel
 
 

@@ -28,6 +28,7 @@ def carry_out(task: SweepTask, answer: Answer) -> None:
     A cell that the guest does not survive has the engine's error as its result, and the cells after
     it get a fresh boot.
     """
+    kernel = Path(task["kernel"]) if task["kernel"] else None
     with tempfile.TemporaryDirectory(prefix="twlab-sweep-") as folder:
 
         def job(number: int) -> Job:
@@ -38,7 +39,7 @@ def carry_out(task: SweepTask, answer: Answer) -> None:
 
         def boot(numbers: Sequence[int], on_event: OnEvent) -> None:
             request = arms_request([job(number) for number in numbers], seed=task["seed"])
-            guest = Guest(agent=AGENT, silence_s=_REAL_LIMIT_S)
+            guest = Guest(kernel, agent=AGENT, silence_s=_REAL_LIMIT_S)
             guest.run(request, Path(folder), on_event, _REAL_LIMIT_S * len(numbers))
 
         def on_event(event: Event, number: int | None) -> None:

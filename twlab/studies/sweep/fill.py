@@ -23,6 +23,7 @@ class SweepTask(TypedDict):
         arm: whose settings those of a cell change.
         trials, seed: of each cell.
         cells: ``KEY=VALUE`` texts, a list for each cell.
+        kernel: path of the lab kernel; empty: the one in use where the task is carried out.
     """
 
     source: str
@@ -30,6 +31,7 @@ class SweepTask(TypedDict):
     trials: int
     seed: int
     cells: list[list[str]]
+    kernel: str
 
 
 def plan(scenario: Scenario, arm: str, axes: Sequence[str], trials: int, seed: int) -> tuple[SweepTable, list[Cell]]:
@@ -60,7 +62,14 @@ def plan(scenario: Scenario, arm: str, axes: Sequence[str], trials: int, seed: i
 
 
 def fill(
-    table: SweepTable, source: str, wanted: Sequence[Cell], *, jobs: int, on_cell: OnCell, scheduler: str = ""
+    table: SweepTable,
+    source: str,
+    wanted: Sequence[Cell],
+    *,
+    jobs: int,
+    on_cell: OnCell,
+    scheduler: str = "",
+    kernel: str = "",
 ) -> None:
     """Carry out the cells of `wanted` that `table` lacks.
 
@@ -70,17 +79,23 @@ def fill(
         jobs: boots side by side.
         on_cell: called after each cell, which the table then has.
         scheduler: of a Dask cluster, see `twlab.engines.pool.answers`.
+        kernel: path of the lab kernel; empty: the one in use.
     """
-    tasks = tasks_for(table, source, wanted, jobs)
+    tasks = tasks_for(table, source, wanted, jobs, kernel)
     take(pool.answers(DRIVER, tasks, jobs, scheduler), table, tasks, on_cell)
 
 
-def tasks_for(table: SweepTable, source: str, wanted: Sequence[Cell], jobs: int) -> list[SweepTask]:
+def tasks_for(table: SweepTable, source: str, wanted: Sequence[Cell], jobs: int, kernel: str = "") -> list[SweepTask]:
     """Return the cells of `wanted` that `table` lacks, in parts."""
     missing = [cell for cell in wanted if cell not in table.done]
     return [
         SweepTask(
-            source=source, arm=table.arm, trials=table.trials, seed=table.seed, cells=[list(cell) for cell in part]
+            source=source,
+            arm=table.arm,
+            trials=table.trials,
+            seed=table.seed,
+            cells=[list(cell) for cell in part],
+            kernel=kernel,
         )
         for part in (deal(missing, jobs) if missing else [])
     ]
