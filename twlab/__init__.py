@@ -8,8 +8,6 @@ that show themselves in a notebook; see `twlab.notebook.functions`. They are loa
 ``from twlab import *`` leaves them out: `open` is one of them.
 """
 
-from typing import Any
-
 from twlab.errors import CapabilityError, EngineError, LabError, ScenarioError, UsageError
 from twlab.lab.lab import Lab
 from twlab.observation import Observation, about, at_least, at_most, between
@@ -40,7 +38,7 @@ __all__ = [
 _FUNCTIONS = ("observe", "open", "plan", "run", "sweep")
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     """Load a function of `twlab.notebook.functions` when it is used."""
     if name in _FUNCTIONS:
         from twlab.notebook import functions

@@ -1,7 +1,7 @@
 """Makes a package callable: `twlab.run(...)`, although `twlab.run` is a package.
 
-The import system binds a package to its name in the package above. A function of the same name would
-be replaced by that; a package that can be called is both.
+The import system binds a package to its name in the package above. A function of the same name
+would be replaced by that; a package that can be called is both.
 """
 
 from __future__ import annotations

@@ -58,7 +58,10 @@ def use_kernel(wanted: str, engine: str = "") -> None:
 
 
 def kernel_path(wanted: str = "") -> Path:
-    """Return the lab kernel that `wanted` names, a series or a path; empty: the one in use.
+    """Return the lab kernel that `wanted` names.
+
+    Args:
+        wanted: a series or a path; empty: the one in use.
 
     Raises:
         CapabilityError: it has not been built (``no-lab-kernel``).

@@ -1,4 +1,4 @@
-"""Scenarios, sweeps, plans and captures in Python, as objects that show themselves.
+"""Runs, sweeps, plans and captures in Python, as objects that show themselves.
 
 In Jupyter an object appears as a page's section, in light and dark; elsewhere it prints as text.
 

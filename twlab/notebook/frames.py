@@ -1,4 +1,4 @@
-"""Makes tables: pandas DataFrames where pandas is installed, lists of dicts elsewhere."""
+"""Makes tables: pandas DataFrames, or lists of dicts where there is no pandas."""
 
 from __future__ import annotations
 

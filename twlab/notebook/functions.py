@@ -39,7 +39,9 @@ def run(
     progress: bool | None = None,
     **settings: Any,
 ) -> Run:
-    """Run a scenario, as ``twlab run`` does: ``twlab.run("stale-data", time_wait_s=10)``.
+    """Run a scenario, as ``twlab run`` does.
+
+    For example ``twlab.run("stale-data", time_wait_s=10)``.
 
     Args:
         scenario: its name, or the path of a file that holds one.
@@ -168,7 +170,7 @@ def observe(
         remember_s: how long packets are remembered.
 
     Raises:
-        UsageError: no capture was named, or a file is none (``not-a-capture``).
+        UsageError: no capture was named, or a file is not one (``not-a-capture``).
     """
     if not captures:
         raise UsageError("no capture was named", 'for example: twlab.observe("proxy.pcapng")', "bad-observation")

@@ -1,4 +1,4 @@
-"""A progress bar: in a notebook as HTML, on a terminal with rich, and none elsewhere."""
+"""A progress bar: HTML in a notebook, rich on a terminal, none elsewhere."""
 
 from __future__ import annotations
 

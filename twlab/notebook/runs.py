@@ -1,4 +1,4 @@
-"""A run as an object: verdict, arms, observations, counters, packets, ladders, plots."""
+"""A run as an object: verdict, arms, observations, packets, ladders, plots."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class Shown:
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template of this package, filled in, in a block with the style of all of them."""
+    """Return a template of this package, filled in, in a block with their style."""
     inner = Markup(_environment().get_template(template).render(**values))
     return _environment().get_template("block.html.j2").render(inner=inner, ladder_style=Markup(ladder_svg.STYLE))
 

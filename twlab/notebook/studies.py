@@ -94,7 +94,7 @@ class PlanView(Shown):
 
     @property
     def answer(self) -> str:
-        """``suffices``, ``at the edge`` or ``does not suffice``: the present way, at this rate."""
+        """The present way at this rate: suffices, at the edge, or does not suffice."""
         return self.plan.asked.answer(self.plan.demand.rate_per_s).value
 
     @property

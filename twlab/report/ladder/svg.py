@@ -15,6 +15,7 @@ from twlab.report.ladder.rows import Arrow, Break, Caption, Fold, Row, begins_s
 from twlab.report.ladder.states import State
 
 _LEFT, _COLUMNS, _WIDTH, _LINE, _NEXT = 84, 440, 1000, 26, 16
+_BOLD = ("copy", "injected")  # marks whose labels STYLE makes bold: their letters are wider
 _CAPTIONS_APART = 14  # rows after which a step's band names the columns again
 STYLE = """
 .ladder{font:13px system-ui,sans-serif;background:var(--paper,#fff)} .ladder text{fill:var(--ink,#1c2430)}
@@ -171,7 +172,8 @@ class _Pen:
     def arrow(self, row: Arrow, y: int) -> tuple[str, int]:
         start, end = self.x[row.path[0]], self.x[row.path[-1]]
         tip = "cross" if row.lost else "kept" if row.part == "out" else "head"
-        notes = textwrap.wrap(row.words, (self.width - self.labels) // 7)
+        letter = 8 if row.mark in _BOLD else 7
+        notes = textwrap.wrap(row.words, (self.width - self.labels) // letter)
         text = "".join(
             _text("label", self.labels, y + 4 + at * _NEXT, line)
             for at, line in enumerate([self.ladder.label(row), *notes])
