@@ -22,9 +22,8 @@ def test_a_notebook_runs_from_top_to_bottom(path, tmp_path, monkeypatch):
     client.create_kernel_manager()
     client.km.kernel_cmd = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
     client.execute()
-    shown = [
-        out["data"].get("text/html", "") for cell in book.cells for out in cell.get("outputs", []) if "data" in out
-    ]
+    outputs = [output for cell in book.cells for output in cell.get("outputs", []) if "data" in output]
+    shown = [output["data"].get("text/html", "") for output in outputs]
     assert any('class="twlab"' in html for html in shown)
     assert not any("<script" in html or "src=" in html for html in shown)
 
