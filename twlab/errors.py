@@ -16,6 +16,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+_LONGEST = 1500  # letters of a message: a value from a damaged file may be of any size
+
 
 class LabError(Exception):
     """Base of all errors that twlab raises on purpose.
@@ -31,7 +33,7 @@ class LabError(Exception):
 
     def __init__(self, message: str, remedy: str = "", slug: str = "error"):
         super().__init__(message)
-        self.message = message
+        self.message = message if len(message) <= _LONGEST else f"{message[:_LONGEST]} ..."
         self.remedy = remedy
         self.slug = slug
 

@@ -135,7 +135,7 @@ class Gradebook:
             ]
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"{path} holds no grades: {error}", "name another file with --out", "broken-grades"
             ) from error
@@ -143,5 +143,14 @@ class Gradebook:
 
 
 def _grade(entry: dict[str, Any]) -> Grade:
+    """Return the grade in a file; raises KeyError, TypeError, ValueError if `entry` holds none."""
     marks = [Mark(**mark) for mark in entry["marks"]]
-    return Grade(entry["id"], entry["name"], entry["digest"], entry["numbers"], marks, entry["reasons"])
+    texts = [
+        entry["name"],
+        *(text for mark in marks for text in (mark.question, mark.kind, mark.claimed, mark.shown, mark.remark)),
+    ]
+    points = [number for mark in marks for number in (mark.points, mark.of) if number is not None]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(one, int | float) for one in points):
+        raise ValueError(f"the marks of {entry['id']} are damaged")
+    reasons = {str(question): str(reason) for question, reason in entry["reasons"].items()}
+    return Grade(entry["id"], entry["name"], entry["digest"], dict(entry["numbers"]), marks, reasons)

@@ -149,5 +149,6 @@ def _check(values: dict[str, Any]) -> None:
         if not isinstance(count, int) or isinstance(count, bool) or not 0 <= count < _LARGEST:
             raise ValueError(f"{count!r} is no count")
     for name in ("watched_s", "remembered_s"):
-        if not 0 <= float(values[name] or 0) < _LARGEST:
-            raise ValueError(f"{name} is {values[name]!r}")
+        value = 0.0 if values[name] is None else values[name]
+        if not isinstance(value, int | float) or not 0 <= value < _LARGEST:
+            raise ValueError(f"{name} is {value!r}")

@@ -109,7 +109,15 @@ class Study:
 
         They are in per cent of the longest: what was measured, and theory.
         """
-        rows = self.values["rows"]
+        rows = [
+            {
+                "name": str(row["name"]),
+                "error": row["error"],
+                "exact_per_s": float(row["exact_per_s"]),
+                **{key: float(row[key]) if row[key] else None for key in ("mail_per_s", "sustained_per_s")},
+            }
+            for row in self.values["rows"]
+        ]
         most = max((max(row["exact_per_s"], row["sustained_per_s"] or 0.0) for row in rows), default=1.0) or 1.0
         return [
             {
@@ -157,7 +165,7 @@ def read(path: Path) -> Study | None:
     """
     try:
         values = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     if not isinstance(values, dict) or not isinstance(values.get("schema"), int) or "arms" in values:
         return None

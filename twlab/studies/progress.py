@@ -57,12 +57,12 @@ class Progress:
             values = json.loads(self.path.read_text())
             schema, identity, kernel = values["schema"], values["identity"], str(values["kernel"])
             done = {int(number): result for number, result in values["done"].items()}
+            differing = [key for key in self._identity if identity.get(key) != self._identity[key]]
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             message = f"{self.path} does not hold an unfinished measurement: {error}"
             raise UsageError(message, "remove it, or name another folder with --out", "broken-progress") from error
-        differing = [key for key in self._identity if identity.get(key) != self._identity[key]]
         if schema != SCHEMA:
             differing.append("schema")
         if kernel and self._kernel and kernel != self._kernel:

@@ -188,7 +188,7 @@ def read(path: Path) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text())
         found = (values.get("kind"), values.get("schema"), [row["name"] for row in values["rows"]])[:2]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UsageError(f"{path} is no table of ceilings: {error}", "twlab ceiling makes one", "no-ceiling") from error
     if found != (KIND, SCHEMA):
         raise UsageError(

@@ -133,11 +133,11 @@ class SweepTable:
         """
         try:
             values = json.loads(path.read_text())
-            rows = [dict(row) for row in values["cells"]]
+            done = dict(map(_finished, values["cells"]))
             other = {key: values.get(key) for key in self._identity()}
         except FileNotFoundError:
             return
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"{path} is no sweep of twlab: {error}", "name another file with --out", "broken-sweep"
             ) from error
@@ -150,13 +150,19 @@ class SweepTable:
             message = f"{path} holds another sweep: {'; '.join(differing)}"
             raise UsageError(message, "continue it with the same, or name another file with --out", "other-sweep")
         self.kernel = values.get("kernel", "")
-        for row in rows:
-            observed = {name: row.pop(name) for name in OUTCOMES}
-            row.pop("trials")
-            self.done[tuple(f"{key}={value}" for key, value in row.items())] = observed
+        self.done |= done
 
     def _identity(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in IDENTITY}
+
+
+def _finished(row: dict[str, Any]) -> tuple[Cell, dict[str, Any]]:
+    """Return the cell of a row in a file, and its counts; raises KeyError, TypeError, ValueError."""
+    settings = {key: str(value) for key, value in row.items() if key not in (*OUTCOMES, "trials")}
+    counts = {name: row[name] for name in OUTCOMES}
+    if any(type(count) is not int for count in counts.values()) or sum(counts.values()) != row["trials"]:
+        raise ValueError(f"{row} is no row of a sweep")
+    return tuple(f"{key}={value}" for key, value in settings.items()), counts
 
 
 def _in_order(cell: Cell) -> list[tuple[str, float, str]]:
