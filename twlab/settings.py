@@ -78,6 +78,16 @@ class Settings:
     )
     nat_be_liberal: bool | None = _knob("conntrack accepts segments outside the window instead of calling them INVALID")
     nat_loose: bool | None = _knob("conntrack picks up connections in the middle")
+    ipvs_conn_reuse_mode: int | None = _knob(
+        "net.ipv4.vs.conn_reuse_mode: IP Virtual Server chooses a server anew for a SYN of a four-tuple that it "
+        "remembers: 0 never, 1 if the old connection ended, 2 the same but less for FTP",
+        0,
+        2,
+    )
+    ipvs_conntrack: bool | None = _knob("net.ipv4.vs.conntrack: IP Virtual Server keeps entries in conntrack, too")
+    ipvs_expire_nodest_conn: bool | None = _knob(
+        "net.ipv4.vs.expire_nodest_conn: IP Virtual Server forgets a connection whose server is gone"
+    )
 
     def __post_init__(self) -> None:
         for spec in fields(self):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twlab.errors import CapabilityError, ScenarioError, did_you_mean
 from twlab.linux import conntrack as tracking
-from twlab.linux import counters, tcp_sockets
+from twlab.linux import counters, ipvs, tcp_sockets
 from twlab.loop import Loop
 from twlab.results.transcript import Transcript
 from twlab.segment import Segment, match
@@ -26,6 +26,7 @@ from twlab.traffic.connection import Connection
 if TYPE_CHECKING:
     from twlab.network import Network
     from twlab.traffic.connection_pairs import ConnectionPairs
+    from twlab.traffic.service import Service
     from twlab.wire.wire import Wire
 
 Outcome = TypeVar("Outcome")
@@ -321,6 +322,22 @@ class Lab:
         those in that state, e.g. ``SYN_RECV`` or ``LAST_ACK``.
         """
         return [entry for entry in tcp_sockets.sockets(self.network[node]) if state in ("", entry.state)]
+
+    def service(self, balancer: str = "balancer", *, family: int = 4) -> Service:
+        """Have every server behind a balancer listen; return them as one service."""
+        from twlab.network.balancers import IpvsBalancer, ServerPool
+        from twlab.traffic.service import Service
+
+        node = self.network[balancer]
+        assert isinstance(node, ServerPool)
+        servers = {name: self[name] for name in node.servers}
+        virtual = isinstance(node, IpvsBalancer) and node.forwarding != "masquerade"
+        return Service(self[balancer], servers, family, virtual)
+
+    def balanced(self, balancer: str = "balancer") -> list[ipvs.Entry]:
+        """The connections that a node's IP Virtual Server remembers, now."""
+        with self.network[balancer].inside():
+            return ipvs.connections()
 
     def conntrack(self, gateway: str) -> list[tracking.Entry]:
         """The TCP connections that a gateway tracks, now.

@@ -1,11 +1,10 @@
-"""Roles of nodes: endpoint, router, wire, NAT gateway, proxy, balancer."""
+"""Roles of nodes: endpoint, router, wire, NAT gateway, proxy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from twlab.linux import nftables, rtnetlink
+from twlab.linux import nftables
 from twlab.network.nodes import Node, Role
 
 
@@ -89,67 +88,3 @@ class Gateway(Router):
                     iifname "{out}" drop
                 }}
             }}"""
-
-
-class Balancer(Router):
-    """A router with a virtual address in front of several servers.
-
-    Each of them can answer for the address; `point_at` chooses.
-
-    Args:
-        virtual: (IPv4, IPv6), the virtual address.
-        first: name of the server that it points at to begin with.
-    """
-
-    def __init__(self, name: str, virtual: tuple[str, str], first: str, **params: Any):
-        self.virtual, self.first = virtual, first
-        super().__init__(name, **params)
-
-    @property
-    def ip4(self) -> str:
-        """The virtual address."""
-        return self.virtual[0]
-
-    @property
-    def ip6(self) -> str:
-        """The virtual address."""
-        return self.virtual[1]
-
-    def configure(self) -> None:
-        super().configure()
-        self.point_at(self.first)
-
-    def point_at(self, server: str) -> None:
-        """Send packets for the virtual address to `server` from now on.
-
-        Raises UsageError if there is no link to it.
-        """
-        interface = self.interface_to(server)
-        ip4, ip6 = self.virtual
-        with self.inside():
-            rtnetlink.carry_out(
-                [
-                    rtnetlink.route(interface.index, ip4, 32, interface.peer.all4[0]),
-                    rtnetlink.route(interface.index, ip6, 128, interface.peer.all6[0]),
-                ]
-            )
-
-
-class VirtualServer(Endpoint):
-    """A server behind a virtual address, which it has beside its main one.
-
-    Args:
-        virtual: (IPv4, IPv6), the virtual address.
-    """
-
-    def __init__(self, name: str, virtual: tuple[str, str], **params: Any):
-        self.virtual = virtual
-        super().__init__(name, **params)
-
-    def requests(self) -> Iterator[rtnetlink.Message]:
-        yield from super().requests()
-        for ip, prefix in zip(self.virtual, (32, 128), strict=True):
-            yield rtnetlink.address(rtnetlink.LOOPBACK, ip, prefix)
-
-    def owned6(self) -> list[str]:
-        return [*super().owned6(), self.virtual[1]]

@@ -208,6 +208,10 @@ BASELINE: tuple[Pin, ...] = (
     Pin("net.netfilter.nf_conntrack_tcp_timeout_unacknowledged", "300", "s; Linux's default"),
     Pin("net.netfilter.nf_conntrack_checksum", "1", "segments with a wrong checksum are INVALID"),
     Pin("net.netfilter.nf_conntrack_log_invalid", "0", "the machine's kernel log is not the lab's"),
+    # IP Virtual Server
+    Pin("net.ipv4.vs.conn_reuse_mode", "1", "Linux's default; kube-proxy up to 5.9 set 0"),
+    Pin("net.ipv4.vs.conntrack", "0", "Linux's default; kube-proxy sets 1"),
+    Pin("net.ipv4.vs.expire_nodest_conn", "0", "Linux's default; kube-proxy sets 1"),
 )
 
 
