@@ -79,8 +79,8 @@ class Settings:
     nat_be_liberal: bool | None = _knob("conntrack accepts segments outside the window instead of calling them INVALID")
     nat_loose: bool | None = _knob("conntrack picks up connections in the middle")
     ipvs_conn_reuse_mode: int | None = _knob(
-        "net.ipv4.vs.conn_reuse_mode: IP Virtual Server chooses a server anew for a SYN of a four-tuple that it "
-        "remembers: 0 never, 1 if the old connection ended, 2 the same but less for FTP",
+        "net.ipv4.vs.conn_reuse_mode: IP Virtual Server chooses a server anew for a SYN whose four-tuple it remembers: "
+        "0 never, 1 if it saw both FINs or a RST, 2 also if servers answer clients directly and it saw one",
         0,
         2,
     )

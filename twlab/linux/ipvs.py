@@ -1,7 +1,7 @@
 """Configures the kernel's load balancer, IPVS; lists its connections.
 
-IPVS is IP Virtual Server. Over generic netlink, in-process, as ipvsadm(8) does it; IPv4 and IPv6, TCP only. All functions work
-in this thread's network namespace.
+IPVS is IP Virtual Server. Over generic netlink, in-process, as ipvsadm(8) does it; IPv4 and IPv6,
+TCP only. All functions work in this thread's network namespace.
 
 pyroute2 has an encoder for these messages, too. It is not used: its service for an IPv6 address
 lacks the netmask, without which the kernel answers EINVAL, and it loads asyncio, which the lab

@@ -13,6 +13,9 @@ from twlab.network.roles import Endpoint, Router
 
 VIRTUAL = ("10.9.0.1", "fd00:0:9::1")  # the address that clients connect to, IPv4 and IPv6
 PORT = 80  # of the balanced service
+_TRACKING = """
+    table inet balancer { chain track { type filter hook prerouting priority filter; ct state established accept; }; }
+"""
 _TUNNEL = "tunl0"  # the device by which a server takes packets out of IPIP
 
 
@@ -135,7 +138,8 @@ class ServerPool(VirtualAddress):
 class IpvsBalancer(ServerPool):
     """A balancer by IP Virtual Server, as in kube-proxy's older mode, or under keepalived.
 
-    It holds the virtual address itself.
+    It holds the virtual address itself. Connection tracking runs beside it, as on every node of a
+    Kubernetes cluster; whether it uses that is a sysctl (the setting `ipvs_conntrack`).
 
     Args:
         scheduler: ``rr``, ``wrr``, ``lc``, ``sh`` or ``mh``.
@@ -153,6 +157,7 @@ class IpvsBalancer(ServerPool):
     def configure(self) -> None:
         super().configure()
         with self.inside():
+            nftables.apply(_TRACKING)
             for service in self._services():
                 ipvs.add_service(service, self.scheduler, self.persistent_s)
         for server in reversed(self.weights):  # the kernel puts each new one first, and the first serves first

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from twlab.errors import CapabilityError
 from twlab.linux import nftables
 from twlab.network.nodes import Node, Role
 
@@ -57,28 +58,42 @@ class Gateway(Router):
         ports: source ports to translate to, e.g. ``40000-40127``; empty: the kernel keeps the
             client's port where it can.
         random_fully: choose source ports at random (nftables ``fully-random``).
+        flowtable: connections that are established pass by its rules, in nftables' flow table.
     """
 
     role: Role = "gateway"
 
-    def __init__(self, name: str, outside: str, ports: str = "", random_fully: bool = False, **params: Any):
-        self.outside = outside
-        self._masquerade = "masquerade" + (f" to :{ports}" if ports else "") + (" fully-random" if random_fully else "")
+    def __init__(
+        self,
+        name: str,
+        outside: str,
+        ports: str = "",
+        random_fully: bool = False,
+        flowtable: bool = False,
+        **params: Any,
+    ):
+        self.outside, self.ports, self.random_fully, self.flowtable = outside, ports, random_fully, flowtable
         super().__init__(name, **params)
 
     def configure(self) -> None:
         super().configure()
         with self.inside():
             nftables.apply(self.ruleset())
+            if self.flowtable:
+                self._offload()
 
     def ruleset(self) -> str:
         """Return the gateway's nftables rules."""
         out = self.interface_to(self.outside).name
+        translations = "\n".join(
+            f'oifname "{out}" meta nfproto {family} meta l4proto {{ tcp, udp }} {how}'
+            for family, how in self._translations().items()
+        )
         return f"""
             table inet gateway {{
                 chain translate {{
                     type nat hook postrouting priority srcnat;
-                    oifname "{out}" meta l4proto {{ tcp, udp }} {self._masquerade}
+                    {translations}
                     oifname "{out}" masquerade
                 }}
                 chain inward {{
@@ -88,3 +103,31 @@ class Gateway(Router):
                     iifname "{out}" drop
                 }}
             }}"""
+
+    def _translations(self) -> dict[str, str]:
+        """Return how TCP and UDP are translated, by family."""
+        interface = self.interface_to(self.outside)
+        random = " fully-random" if self.random_fully else ""
+        if len(interface.all4) == 1:
+            how = "masquerade" + (f" to :{self.ports}" if self.ports else "") + random
+            return {"ipv4": how, "ipv6": how}
+        ports = f":{self.ports}" if self.ports else ""
+        return {
+            "ipv4": f"snat ip to {interface.all4[0]}-{interface.all4[-1]}{ports}{random}",
+            "ipv6": f"snat ip6 to [{interface.all6[0]}]-[{interface.all6[-1]}]{ports}{random}",
+        }
+
+    def _offload(self) -> None:
+        devices = ", ".join(f'"{interface.name}"' for interface in self.interfaces)
+        try:
+            nftables.apply(f"""
+                table inet gateway {{
+                    flowtable established {{ hook ingress priority filter; devices = {{ {devices} }}; }}
+                    chain offload {{
+                        type filter hook forward priority filter - 10;
+                        meta l4proto tcp flow add @established
+                    }}
+                }}""")
+        except CapabilityError as error:
+            remedy = "run it on the lab kernel, which has them: --engine guest"
+            raise CapabilityError("this kernel has no flow tables", remedy, "no-flow-table") from error
