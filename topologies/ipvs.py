@@ -7,9 +7,10 @@
     client 10.0.1.1 ── 10.0.1.254 wire 10.1.1.254 ── 10.1.1.1 balancer 10.2.N.254 ── 10.2.N.1 sN
 
 IPVS is IP Virtual Server, a part of Linux. The address of the node `balancer` is the virtual one,
-10.9.0.1 and fd00:0:9::1; port 80 of it is balanced. With ``forwarding=direct`` and ``forwarding=tunnel`` every server holds that address, too,
-and has a second link, sN 10.4.N.1 ── 10.4.N.254 wire, by which it answers clients. In Python,
-``weigh("s1", 0)``, ``remove("s1")`` and ``add("s1")`` of the node `balancer` change the pool.
+10.9.0.1 and fd00:0:9::1; port 80 of it is balanced. With ``forwarding=direct`` and
+``forwarding=tunnel`` every server holds that address, too, and has a second link by which it
+answers clients, sN 10.4.N.1 ── 10.4.N.254 wire. In Python, ``weigh("s1", 0)``, ``remove("s1")`` and
+``add("s1")`` of the node `balancer` change the pool.
 """
 
 import sys

@@ -347,6 +347,13 @@ class Lab:
         """
         return tracking.table(self.network[gateway])
 
+    def rest_ports(self, gateway: str) -> None:
+        """Have a gateway keep each port at rest after use, also where ports are short."""
+        rest = tracking.PortRest(self.network[gateway])
+        self.loop.watch(rest.channel, rest.serve)
+        self.closing.callback(rest.close)
+        self.closing.callback(self.loop.forget, rest.channel)
+
     def moved(self, node: str, counter: str) -> int:
         """Return how far a kernel counter of `node` has moved since the arm began.
 

@@ -39,7 +39,9 @@ _ADDRESSES = {socket.AF_INET: (1, 2), socket.AF_INET6: (3, 4)}  # CTA_IP_...: so
 _PROTO_NUM, _PROTO_SOURCE_PORT, _PROTO_DESTINATION_PORT = 1, 2, 3
 _PROTOINFO_TCP, _TCP_STATE = 1, 1
 _STATS_ENTRIES = 1
-_ASSURED = 1 << 2  # IPS_ASSURED
+_ASSURED, _FIXED_TIMEOUT = 1 << 2, 1 << 10  # IPS_ASSURED, IPS_FIXED_TIMEOUT
+_UPDATES = 2  # NFNLGRP_CONNTRACK_UPDATE
+_ADD_MEMBERSHIP, _SOL_NETLINK = 1, 270
 
 
 class Entry(NamedTuple):
@@ -54,6 +56,7 @@ class Entry(NamedTuple):
         remaining_s: whole seconds until it is forgotten, if no segment comes.
         assured: traffic was seen both ways; it is not thrown out when the table is full.
         name: how the kernel knows it: the original four-tuple and an id.
+        status: its IPS_... bits.
     """
 
     state: str
@@ -62,6 +65,7 @@ class Entry(NamedTuple):
     remaining_s: int
     assured: bool
     name: bytes
+    status: int = 0
 
     @property
     def outside(self) -> tuple[str, int]:
@@ -130,6 +134,59 @@ def delete(node: NodeNamespace, entries: Iterable[Entry]) -> int:
     return forgotten
 
 
+class PortRest:
+    """Fixes the timeout of each entry that comes to TIME_WAIT, so that it is not thrown out.
+
+    Linux hands the port of such an entry on where ports are short. An entry with IPS_FIXED_TIMEOUT
+    rests until its timer ends, and its own client may still come back to it. conntrack(8) cannot
+    set that bit; the kernel takes it over ctnetlink (net/netfilter/nf_conntrack_netlink.c,
+    ctnetlink_change_status). An entry is told by an event, for which events must be on as the
+    connection begins (net.netfilter.nf_conntrack_events).
+
+    Args:
+        node: the gateway.
+
+    Attributes:
+        channel: readable when there are events for `serve`.
+        rested: how many entries have been fixed.
+
+    Raises:
+        CapabilityError: the kernel has no ctnetlink (``no-conntrack-netlink``).
+    """
+
+    def __init__(self, node: NodeNamespace):
+        with _channel(node) as channel:
+            self.channel = channel.dup()
+        self.channel.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _UPDATES)
+        self.channel.setblocking(False)
+        self.rested = 0
+        self._node = node
+
+    def serve(self) -> None:
+        """Fix the entries that the events waiting tell of."""
+        while True:
+            try:
+                events = list(netlink.answers(self.channel.recv(1 << 17)))
+            except BlockingIOError:
+                return
+            for event in events:
+                entry = _parse(event.body[0], event.body[_GENERIC.size :]) if event.type == _NEW else None
+                if entry and entry.state == "TIME_WAIT" and not entry.status & _FIXED_TIMEOUT:
+                    self._fix(entry)
+
+    def close(self) -> None:
+        """Stop; entries that are fixed stay so."""
+        self.channel.close()
+
+    def _fix(self, entry: Entry) -> None:
+        status = (entry.status | _FIXED_TIMEOUT).to_bytes(4, "big")
+        with _channel(self._node) as channel:
+            original = entry.name  # the kernel finds it by tuple and id
+            _send(channel, _NEW, netlink.ACK, _family(entry), original + netlink.attribute(_STATUS, status))
+            list(_answers(channel, until_done=False))
+        self.rested += 1
+
+
 def by_state(entries: Iterable[Entry]) -> dict[str, int]:
     """Count `entries` by state, in the order of a connection's life."""
     counted = Counter(entry.state for entry in entries)
@@ -188,6 +245,7 @@ def _parse(family: int, data: bytes) -> Entry | None:
         bool(int.from_bytes(found.get(_STATUS, b""), "big") & _ASSURED),
         netlink.attribute(_TUPLE_ORIGINAL | netlink.NESTED, found[_TUPLE_ORIGINAL])
         + netlink.attribute(_ID, found[_ID]),
+        int.from_bytes(found.get(_STATUS, b""), "big"),
     )
 
 
