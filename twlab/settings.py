@@ -76,6 +76,9 @@ class Settings:
     nat_close_s: int | None = _knob(
         "how long a NAT gateway keeps a reset connection, in seconds (Linux: 10)", 0, 86_400
     )
+    nat_flow_s: int | None = _knob(
+        "how long a gateway's flow table keeps a connection without segments, in seconds (Linux: 30)", 1, 86_400
+    )
     nat_be_liberal: bool | None = _knob("conntrack accepts segments outside the window instead of calling them INVALID")
     nat_loose: bool | None = _knob("conntrack picks up connections in the middle")
     ipvs_conn_reuse_mode: int | None = _knob(

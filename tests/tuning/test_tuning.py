@@ -76,6 +76,7 @@ EVERYTHING = {
     "invalid_ratelimit_ms": 0,
     "nat_time_wait_s": 30,
     "nat_close_s": 1,
+    "nat_flow_s": 3,
     "nat_be_liberal": True,
     "nat_loose": False,
     "ipvs_conn_reuse_mode": 0,

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STATES = (
     *("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT"),
-    *("CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"),
+    *("CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2", "OFFLOAD"),
 )
 
 # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_...
@@ -39,9 +39,8 @@ _ADDRESSES = {socket.AF_INET: (1, 2), socket.AF_INET6: (3, 4)}  # CTA_IP_...: so
 _PROTO_NUM, _PROTO_SOURCE_PORT, _PROTO_DESTINATION_PORT = 1, 2, 3
 _PROTOINFO_TCP, _TCP_STATE = 1, 1
 _STATS_ENTRIES = 1
-_ASSURED, _FIXED_TIMEOUT = 1 << 2, 1 << 10  # IPS_ASSURED, IPS_FIXED_TIMEOUT
-_UPDATES = 2  # NFNLGRP_CONNTRACK_UPDATE
-_ADD_MEMBERSHIP, _SOL_NETLINK = 1, 270
+_ASSURED, _FIXED_TIMEOUT, _OFFLOAD = 1 << 2, 1 << 10, 1 << 14  # IPS_...
+_UPDATES = 1 << 1  # the group of events NF_NETLINK_CONNTRACK_UPDATE
 
 
 class Entry(NamedTuple):
@@ -49,7 +48,8 @@ class Entry(NamedTuple):
 
     Attributes:
         state: conntrack's own idea of it, one of `STATES`: ``TIME_WAIT`` from the last ACK of the
-            close on, ``CLOSE`` after a RST.
+            close on, ``CLOSE`` after a RST; ``OFFLOAD`` while a flow table has it, which tells
+            neither state nor time.
         original: the four-tuple of its first segment, as it came to the gateway.
         reply: the four-tuple of an answer, as it comes: its destination is the outside address and
             port.
@@ -71,6 +71,11 @@ class Entry(NamedTuple):
     def outside(self) -> tuple[str, int]:
         """Address and port of the connection on the outside."""
         return self.reply.destination, self.reply.destination_port
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the entry keeps its timer and its place until that ends."""
+        return bool(self.status & _FIXED_TIMEOUT)
 
     def words(self) -> str:
         """Return one line: ``10.0.1.1:40000 > 10.2.1.1:80 as 10.1.1.1:40000 TIME_WAIT``."""
@@ -157,7 +162,7 @@ class PortRest:
     def __init__(self, node: NodeNamespace):
         with _channel(node) as channel:
             self.channel = channel.dup()
-        self.channel.setsockopt(_SOL_NETLINK, _ADD_MEMBERSHIP, _UPDATES)
+        self.channel.bind((0, _UPDATES))
         self.channel.setblocking(False)
         self.rested = 0
         self._node = node
@@ -183,8 +188,11 @@ class PortRest:
         with _channel(self._node) as channel:
             original = entry.name  # the kernel finds it by tuple and id
             _send(channel, _NEW, netlink.ACK, _family(entry), original + netlink.attribute(_STATUS, status))
-            list(_answers(channel, until_done=False))
-        self.rested += 1
+            try:
+                list(_answers(channel, until_done=False))
+                self.rested += 1
+            except FileNotFoundError:  # thrown out before we came
+                return
 
 
 def by_state(entries: Iterable[Entry]) -> dict[str, int]:
@@ -237,15 +245,16 @@ def _parse(family: int, data: bytes) -> Entry | None:
         return None
     protocol = dict(netlink.attributes(found.get(_PROTOINFO, b"")))
     tcp = dict(netlink.attributes(protocol.get(_PROTOINFO_TCP, b"")))
+    status = int.from_bytes(found.get(_STATUS, b""), "big")
     return Entry(
-        STATES[tcp.get(_TCP_STATE, b"\0")[0]],
+        "OFFLOAD" if status & _OFFLOAD else STATES[tcp.get(_TCP_STATE, b"\0")[0]],
         original,
         reply,
         int.from_bytes(found.get(_TIMEOUT, b""), "big"),
-        bool(int.from_bytes(found.get(_STATUS, b""), "big") & _ASSURED),
+        bool(status & _ASSURED),
         netlink.attribute(_TUPLE_ORIGINAL | netlink.NESTED, found[_TUPLE_ORIGINAL])
         + netlink.attribute(_ID, found[_ID]),
-        int.from_bytes(found.get(_STATUS, b""), "big"),
+        status,
     )
 
 

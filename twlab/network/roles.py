@@ -72,7 +72,9 @@ class Gateway(Router):
         flowtable: bool = False,
         **params: Any,
     ):
-        self.outside, self.ports, self.random_fully, self.flowtable = outside, ports, random_fully, flowtable
+        self.outside, self.flowtable = outside, flowtable
+        self._range = f":{ports}" if ports else ""  # `ports` is an attribute of Mininet's nodes
+        self._random = " fully-random" if random_fully else ""
         super().__init__(name, **params)
 
     def configure(self) -> None:
@@ -107,14 +109,12 @@ class Gateway(Router):
     def _translations(self) -> dict[str, str]:
         """Return how TCP and UDP are translated, by family."""
         interface = self.interface_to(self.outside)
-        random = " fully-random" if self.random_fully else ""
         if len(interface.all4) == 1:
-            how = "masquerade" + (f" to :{self.ports}" if self.ports else "") + random
+            how = "masquerade" + (f" to {self._range}" if self._range else "") + self._random
             return {"ipv4": how, "ipv6": how}
-        ports = f":{self.ports}" if self.ports else ""
         return {
-            "ipv4": f"snat ip to {interface.all4[0]}-{interface.all4[-1]}{ports}{random}",
-            "ipv6": f"snat ip6 to [{interface.all6[0]}]-[{interface.all6[-1]}]{ports}{random}",
+            "ipv4": f"snat ip to {interface.all4[0]}-{interface.all4[-1]}{self._range}{self._random}",
+            "ipv6": f"snat ip6 to [{interface.all6[0]}]-[{interface.all6[-1]}]{self._range}{self._random}",
         }
 
     def _offload(self) -> None:
@@ -122,12 +122,12 @@ class Gateway(Router):
         try:
             nftables.apply(f"""
                 table inet gateway {{
-                    flowtable established {{ hook ingress priority filter; devices = {{ {devices} }}; }}
-                    chain offload {{
+                    flowtable fast {{ hook ingress priority filter; devices = {{ {devices} }}; }}
+                    chain shortcut {{
                         type filter hook forward priority filter - 10;
-                        meta l4proto tcp flow add @established
+                        meta l4proto tcp flow add @fast
                     }}
                 }}""")
         except CapabilityError as error:
             remedy = "run it on the lab kernel, which has them: --engine guest"
-            raise CapabilityError("this kernel has no flow tables", remedy, "no-flow-table") from error
+            raise CapabilityError(f"this kernel has no flow tables: {error.message}", remedy, "no-flow-table") from error

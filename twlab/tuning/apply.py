@@ -96,6 +96,7 @@ KNOBS: tuple[Knob, ...] = (
     Knob(("invalid_ratelimit_ms",), "net.ipv4.tcp_invalid_ratelimit"),
     Knob(("nat_time_wait_s",), "net.netfilter.nf_conntrack_tcp_timeout_time_wait"),
     Knob(("nat_close_s",), "net.netfilter.nf_conntrack_tcp_timeout_close"),
+    Knob(("nat_flow_s",), "net.netfilter.nf_flowtable_tcp_timeout", int, _LAB),
     Knob(("nat_be_liberal",), "net.netfilter.nf_conntrack_tcp_be_liberal"),
     Knob(("nat_loose",), "net.netfilter.nf_conntrack_tcp_loose"),
     Knob(("ipvs_conn_reuse_mode",), "net.ipv4.vs.conn_reuse_mode", int, _LAB),
