@@ -130,4 +130,6 @@ class Gateway(Router):
                 }}""")
         except CapabilityError as error:
             remedy = "run it on the lab kernel, which has them: --engine guest"
-            raise CapabilityError(f"this kernel has no flow tables: {error.message}", remedy, "no-flow-table") from error
+            raise CapabilityError(
+                f"this kernel has no flow tables: {error.message}", remedy, "no-flow-table"
+            ) from error

@@ -86,4 +86,3 @@ def dnat_old_backend(
     loose, liberal = lab.settings["balancer"].nat_loose, lab.settings["balancer"].nat_be_liberal
     lab.row(TABLE, **facts, loose=loose is not False, be_liberal=bool(liberal))
     return Observation(**facts)
-

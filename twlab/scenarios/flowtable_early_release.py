@@ -28,8 +28,8 @@ FLOWTABLE = {"flowtable": 1}
             Settings(), given=FLOWTABLE | {"rest_s": 62.5}, expect=Observation(syns=1, connected=True)
         ),
     },
-    reads="Linux net/netfilter/nf_flow_table_core.c (flow_offload_fixup_ct, nf_flow_offload_gc_step); RFC 6888 section 3, "
-    "REQ-8",
+    reads="Linux net/netfilter/nf_flow_table_core.c (flow_offload_fixup_ct, nf_flow_offload_gc_step); RFC 6888 "
+    "section 3, REQ-8",
 )
 def flowtable_early_release(lab: Lab, *, flowtable: int = 0, rest_s: float = 45.0, family: int = 4) -> Observation:
     """A gateway with a flow table forgets a closed connection before the server's TIME_WAIT ends, and
@@ -64,5 +64,12 @@ def flowtable_early_release(lab: Lab, *, flowtable: int = 0, rest_s: float = 45.
     opening = lab.wire.copy(match(flags="S"), count=2)
     attempt = second.try_connect(server, 80, source_port=40_000, family=family, timeout_s=4)
     facts = {"same_port": opening.segments[0].source_port == 40_000, "syns": len(opening.segments)}
-    lab.row(TABLE, flowtable=bool(flowtable), entry=entry.state, rest_s=rest_s, **facts, connect_ms=round(attempt.took_s * 1000))
+    lab.row(
+        TABLE,
+        flowtable=bool(flowtable),
+        entry=entry.state,
+        rest_s=rest_s,
+        **facts,
+        connect_ms=round(attempt.took_s * 1000),
+    )
     return Observation(entry=entry.state, **facts, connected=bool(attempt), as_this_kernel=facts == since(BY_KERNEL))

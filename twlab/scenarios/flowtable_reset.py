@@ -24,7 +24,9 @@ FLOWTABLE = {"flowtable": 1}
             Settings(nat_be_liberal=True), given=FLOWTABLE, expect=Observation(as_this_kernel=True, served=16)
         ),
         "fins": Arm(
-            Settings(), given=FLOWTABLE | {"ending": "fins"}, expect=Observation(as_this_kernel=True, served=between(16, 59))
+            Settings(),
+            given=FLOWTABLE | {"ending": "fins"},
+            expect=Observation(as_this_kernel=True, served=between(16, 59)),
         ),
     },
     remedies={"fins-without": Arm(Settings(), given={"ending": "fins"}, expect=Observation(**ALL, dropped=0))},

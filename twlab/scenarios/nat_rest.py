@@ -1,47 +1,47 @@
 """A gateway that keeps its ports at rest, and one that does not."""
 
 from twlab import Arm, Lab, Observation, Settings, between, scenario
-from twlab.segment import match
 
 TABLE = "Sixteen connects of a second client, after sixteen of the first"
 FEW, MANY = "40000-40015", "40000-40127"
-STUMBLES = {"served": between(11, 16), "late": between(8, 16), "rested": 0}
+STUMBLES = {"served": between(8, 16), "hurt": between(2, 16), "rested": 0}
 
 
 @scenario(
     topology="nat,clients=2,ports={ports}",
     base=Settings(timestamps=2),
     control=Arm(
-        Settings(), given={"ports": MANY, "rest": True}, expect=Observation(served=16, late=0, rested=16, first_again=1)
+        Settings(), given={"ports": MANY, "rest": True}, expect=Observation(served=16, hurt=0, rested=16, first_again=1)
     ),
     treatment={
         "few-ports": Arm(Settings(), expect=Observation(**STUMBLES)),
         "few-ports-ipv6": Arm(Settings(), given={"family": 6}, expect=Observation(**STUMBLES)),
         "few-ports-rest": Arm(
-            Settings(), given={"rest": True}, expect=Observation(served=0, late=0, rested=16, first_again=1)
+            Settings(), given={"rest": True}, expect=Observation(served=0, hurt=16, rested=16, first_again=1)
         ),
         "few-ports-rest-ipv6": Arm(
-            Settings(), given={"rest": True, "family": 6}, expect=Observation(served=0, late=0, rested=16, first_again=1)
+            Settings(),
+            given={"rest": True, "family": 6},
+            expect=Observation(served=0, hurt=16, rested=16, first_again=1),
         ),
     },
     remedies={
         "rest-60-s": Arm(
-            Settings(nat_time_wait_s=60), given={"rest": True, "pause_s": 62.5}, expect=Observation(served=16, late=0)
+            Settings(nat_time_wait_s=60), given={"rest": True, "pause_s": 62.5}, expect=Observation(served=16, hurt=0)
         ),
     },
     reads="Linux net/netfilter/nf_nat_core.c (nf_nat_used_tuple_harder), net/netfilter/nf_conntrack_netlink.c "
     "(ctnetlink_change_status, IPS_FIXED_TIMEOUT); RFC 6888 section 3, REQ-8; golang issue 52545",
 )
-def nat_rest(
-    lab: Lab, *, ports: str = FEW, rest: bool = False, pause_s: float = 1.0, family: int = 4
-) -> Observation:
+def nat_rest(lab: Lab, *, ports: str = FEW, rest: bool = False, pause_s: float = 1.0, family: int = 4) -> Observation:
     """A gateway with few ports that keeps them at rest leaves its other clients without any; one that
     does not hands them on, and those clients stumble over the server's TIME_WAIT.
 
     Linux gives the port of a closed connection away where ports are short (`nat-port-scarcity`). A
     second client, whose clock is behind, then meets the TIME_WAIT that the first one left at the
-    server: late by some 10 ms (arm `few-ports`), or shut out where a segment is lost
-    (`nat-second-client`).
+    server. Behind a gateway with ports to spare that costs 10 ms (`nat-second-client`). Here it costs
+    a second and more (arm `few-ports`): the client's RST brings the gateway's entry to CLOSE, so the
+    SYN that follows gets another port, which is in the server's TIME_WAIT as well.
 
     Cloud gateways rest their ports: 60 to 120 s, however high the demand. Here a program does so on
     Linux. It sets IPS_FIXED_TIMEOUT on each entry that comes to TIME_WAIT, over ctnetlink. In a block
@@ -58,7 +58,9 @@ def nat_rest(
     if rest:
         lab.rest_ports("nat")
 
-    lab.step("The first client uses sixteen of the gateway's ports; the server closes first, and is in TIME_WAIT for each.")
+    lab.step(
+        "The first client uses sixteen of the gateway's ports; the server closes first, and is in TIME_WAIT for each."
+    )
     while len(lab.conntrack("nat")) < 16:
         lab.require(lab.visit(first, server, listener, 0.2), "the first client is served")
         lab.sleep(0.02)
@@ -66,14 +68,15 @@ def nat_rest(
     rested = sum(entry.fixed for entry in lab.conntrack("nat"))
 
     lab.step("Sixteen connections of the second client, whose clock is behind.")
-    taken = [second.try_connect(server, 80, family=family, timeout_s=0.2) for _ in range(16)]
+    taken = [second.try_connect(server, 80, family=family, timeout_s=2.5) for _ in range(16)]
     served = sum(map(bool, taken))
-    late = sum(attempt.took_s > 0.001 for attempt in taken if attempt)
+    hurt = sum(attempt.took_s > 0.001 for attempt in taken)
+    worst_ms = round(max(attempt.took_s for attempt in taken) * 1000)
 
     lab.step("The first client comes back from a port that it had.")
     (entry, *_) = [entry for entry in lab.conntrack("nat") if entry.original.source == first.address(family)] or [None]
     again = bool(entry) and bool(
         first.try_connect(server, 80, source_port=entry.original.source_port, family=family, timeout_s=0.2)
     )
-    lab.row(TABLE, ports=ports, rest=rest, pause_s=pause_s, served=served, late=late)
-    return Observation(served=served, late=late, rested=rested, first_again=int(again))
+    lab.row(TABLE, ports=ports, rest=rest, pause_s=pause_s, served=served, hurt=hurt, worst_ms=worst_ms)
+    return Observation(served=served, hurt=hurt, rested=rested, first_again=int(again))

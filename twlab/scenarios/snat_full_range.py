@@ -13,8 +13,8 @@ TABLE = "Open connections to one destination, until the gateway finds no port"
         "512": Arm(Settings(), given={"last": 40_511}, expect=Observation(opened=between(450, 512))),
         "512-ipv6": Arm(Settings(), given={"last": 40_511, "family": 6}, expect=Observation(opened=between(450, 512))),
     },
-    reads="Linux net/netfilter/nf_nat_core.c (nf_nat_l4proto_unique_tuple: attempts = 128, halved from one round to the "
-    "next down to 8); RFC 6888 section 3, REQ-2",
+    reads="Linux net/netfilter/nf_nat_core.c (nf_nat_l4proto_unique_tuple: attempts = 128, halved from one round to "
+    "the next down to 8); RFC 6888 section 3, REQ-2",
 )
 def snat_full_range(lab: Lab, *, last: int = 40_127, family: int = 4) -> Observation:
     """A gateway whose range has more than 248 ports to one destination gives up before they are all

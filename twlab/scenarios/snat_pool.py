@@ -20,9 +20,7 @@ POOL = {"addresses": 4, "ports": "40000-40007"}
     },
     reads="Linux net/netfilter/nf_nat_core.c (find_best_ips_proto)",
 )
-def snat_pool(
-    lab: Lab, *, addresses: int = 1, ports: str = "40000-40031", family: int = 4
-) -> Observation:
+def snat_pool(lab: Lab, *, addresses: int = 1, ports: str = "40000-40031", family: int = 4) -> Observation:
     """A gateway with a pool of addresses gives a client one of them, and when that address has no port
     left for a destination, the client's connects meet silence although the others are unused.
 
