@@ -1,6 +1,7 @@
 """A gateway that keeps its ports at rest, and one that does not."""
 
 from twlab import Arm, Lab, Observation, Settings, between, scenario
+from twlab.linux import conntrack
 
 TABLE = "Sixteen connects of a second client, after sixteen of the first"
 FEW, MANY = "40000-40015", "40000-40127"
@@ -61,7 +62,7 @@ def nat_rest(lab: Lab, *, ports: str = FEW, rest: bool = False, pause_s: float =
     lab.step(
         "The first client uses sixteen of the gateway's ports; the server closes first, and is in TIME_WAIT for each."
     )
-    while len(lab.conntrack("nat")) < 16:
+    while conntrack.count(lab.network["nat"]) < 16:
         lab.require(lab.visit(first, server, listener, 0.2), "the first client is served")
         lab.sleep(0.02)
     lab.sleep(pause_s)

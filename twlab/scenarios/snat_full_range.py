@@ -11,7 +11,7 @@ TABLE = "Open connections to one destination, until the gateway finds no port"
     treatment={
         "256": Arm(Settings(), given={"last": 40_255}, expect=Observation(opened=between(240, 256))),
         "512": Arm(Settings(), given={"last": 40_511}, expect=Observation(opened=between(450, 512))),
-        "512-ipv6": Arm(Settings(), given={"last": 40_511, "family": 6}, expect=Observation(opened=between(450, 512))),
+        "256-ipv6": Arm(Settings(), given={"last": 40_255, "family": 6}, expect=Observation(opened=between(240, 256))),
     },
     reads="Linux net/netfilter/nf_nat_core.c (nf_nat_l4proto_unique_tuple: attempts = 128, halved from one round to "
     "the next down to 8); RFC 6888 section 3, REQ-2",
