@@ -1,6 +1,6 @@
 """A gateway with a flow table, and the next client on a port that it has forgotten."""
 
-from twlab import Arm, Lab, Observation, Settings, scenario
+from twlab import Arm, Lab, Observation, Settings, between, scenario
 from twlab.linux.kernel_series import since
 from twlab.segment import match
 
@@ -15,7 +15,11 @@ FLOWTABLE = {"flowtable": 1}
 @scenario(
     topology="nat,clients=2,flowtable={flowtable}",
     base=Settings(timestamps=2),
-    control=Arm(Settings(), expect=Observation(entry="TIME_WAIT", **REMEMBERS, connected=True)),
+    control=Arm(
+        Settings(),
+        given={"rest_s": 5.0},
+        expect=Observation(entry="TIME_WAIT", timer_s=between(118, 120), **REMEMBERS, connected=True),
+    ),
     treatment={
         "flowtable": Arm(Settings(), given=FLOWTABLE, expect=Observation(as_this_kernel=True, connected=True)),
         "flowtable-ipv6": Arm(
@@ -72,4 +76,10 @@ def flowtable_early_release(lab: Lab, *, flowtable: int = 0, rest_s: float = 45.
         **facts,
         connect_ms=round(attempt.took_s * 1000),
     )
-    return Observation(entry=entry.state, **facts, connected=bool(attempt), as_this_kernel=facts == since(BY_KERNEL))
+    return Observation(
+        entry=entry.state,
+        timer_s=entry.remaining_s,
+        **facts,
+        connected=bool(attempt),
+        as_this_kernel=facts == since(BY_KERNEL),
+    )

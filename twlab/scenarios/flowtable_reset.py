@@ -3,7 +3,7 @@
 from twlab import Arm, Lab, Observation, Settings, between, scenario
 from twlab.linux.kernel_series import since
 
-TABLE = "60 short connections at once through 16 ports, and 16 more 45 s later"
+TABLE = "60 short connections at once through 16 ports, and 16 more later"
 
 # Of 60 at once, after RST and after FINs, and of 16 more 45 s later.
 RESET = {(6, 12): {"served": 16, "later": 0}, (7, 3): {"served": 16, "later": 16}}
@@ -14,7 +14,7 @@ FLOWTABLE = {"flowtable": 1}
 
 @scenario(
     topology="nat,ports=40000-40015,flowtable={flowtable}",
-    control=Arm(Settings(), expect=Observation(**ALL, dropped=0)),
+    control=Arm(Settings(), given={"pause_s": 1.0}, expect=Observation(**ALL, dropped=0)),
     treatment={
         "reset": Arm(Settings(), given=FLOWTABLE, expect=Observation(as_this_kernel=True, served=16)),
         "reset-ipv6": Arm(
@@ -29,12 +29,16 @@ FLOWTABLE = {"flowtable": 1}
             expect=Observation(as_this_kernel=True, served=between(16, 59)),
         ),
     },
-    remedies={"fins-without": Arm(Settings(), given={"ending": "fins"}, expect=Observation(**ALL, dropped=0))},
+    remedies={
+        "fins-without": Arm(Settings(), given={"ending": "fins", "pause_s": 1.0}, expect=Observation(**ALL, dropped=0))
+    },
     reads="Linux net/netfilter/nf_flow_table_core.c (flow_offload_teardown, flow_offload_fixup_ct), nf_flow_table_ip.c "
     "(nf_flow_state_check), nf_conntrack_proto_tcp.c (the RST's sequence number), "
     "Documentation/networking/nf_conntrack-sysctl.rst (nf_flowtable_tcp_timeout); cilium issue 45863",
 )
-def flowtable_reset(lab: Lab, *, flowtable: int = 0, ending: str = "reset", family: int = 4) -> Observation:
+def flowtable_reset(
+    lab: Lab, *, flowtable: int = 0, ending: str = "reset", pause_s: float = 45.0, family: int = 4
+) -> Observation:
     """A flow table makes a gateway with few ports run out of them on short connections, since it
     does not see, or does not believe, that they have ended.
 
@@ -74,9 +78,9 @@ def flowtable_reset(lab: Lab, *, flowtable: int = 0, ending: str = "reset", fami
     states = sorted({entry.state for entry in lab.conntrack("nat")})
     dropped = lab.moved("nat", "ConntrackDrop")
 
-    lab.step("45 s later, sixteen more.")
-    lab.sleep(45)
+    lab.step(f"{pause_s:g} s later, sixteen more.")
+    lab.sleep(pause_s)
     facts = {"served": served, "later": sum(used() for _ in range(16))}
     expected = since(RESET if ending == "reset" else FINS) if flowtable else ALL
-    lab.row(TABLE, flowtable=bool(flowtable), ended_by=ending, entries=", ".join(states), **facts)
+    lab.row(TABLE, flowtable=bool(flowtable), ended_by=ending, pause_s=pause_s, entries=", ".join(states), **facts)
     return Observation(**facts, as_this_kernel=facts == expected, dropped=dropped)

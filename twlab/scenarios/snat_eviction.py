@@ -56,7 +56,7 @@ def snat_eviction(
             else:
                 far.close()
         lab.sleep(0.02)
-        attempt = client.try_connect(server, 80, family=family, timeout_s=0.05)
+        attempt = client.try_connect(server, 80, family=family, timeout_s=0.2)
         if attempt.connection:
             served += 1
             attempt.connection.abort()

@@ -31,13 +31,13 @@ def snat_full_range(lab: Lab, *, last: int = 40_127, family: int = 4) -> Observa
     size, opened, held = last - 40_000 + 1, 0, []
 
     lab.step(f"The client opens connections, and keeps them, until one finds no port of {size}.")
-    while attempt := client.try_connect(server, 80, family=family, timeout_s=0.05):
+    while attempt := client.try_connect(server, 80, family=family, timeout_s=0.2):
         held.append(attempt.connection)
     opened = len(held)
 
     lab.step("It tries twice more.")
     for _ in range(2):
-        opened += bool(client.try_connect(server, 80, family=family, timeout_s=0.05))
+        opened += bool(client.try_connect(server, 80, family=family, timeout_s=0.2))
     dropped, failed = lab.moved("nat", "ConntrackDrop"), lab.moved("nat", "ConntrackInsertFailed")
     lab.row(TABLE, ports=size, opened=len(held), free=size - len(held), dropped=dropped, insert_failed=failed)
     return Observation(opened=len(held), dropped=dropped, insert_failed=failed)

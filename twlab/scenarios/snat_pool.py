@@ -33,7 +33,7 @@ def snat_pool(lab: Lab, *, addresses: int = 1, ports: str = "40000-40031", famil
     listener = server.listen(80, family=family)
 
     lab.step("Twenty connections, which stay open.")
-    attempts = [client.try_connect(server, 80, family=family, timeout_s=0.05) for _ in range(20)]
+    attempts = [client.try_connect(server, 80, family=family, timeout_s=0.2) for _ in range(20)]
     far = [listener.accept() for attempt in attempts if attempt]
     outside = {end.flow.destination for end in far}
     facts = {"opened": len(far), "dropped": lab.moved("nat", "ConntrackDrop"), "outside": len(outside)}

@@ -54,7 +54,7 @@ def two_balancers(lab: Lab, *, choice: str = "random", moved: bool = False, fami
     lab.step("The client sends on each of them.")
     for visit in visits:
         visit.near.send(b"still there?")
-    lab.sleep(3)
+    lab.sleep(1)
     delivered = sum(visit.far.received == 12 for visit in visits)
     reset = sum(visit.near.error == "ECONNRESET" for visit in visits)
     facts = {"delivered": delivered, "reset": reset, "silent": len(visits) - delivered - reset}
