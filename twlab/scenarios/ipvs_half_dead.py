@@ -30,7 +30,7 @@ DRAINED, REMOVED = {"change": "drained"}, {"change": "removed"}
     },
     reads="Linux net/netfilter/ipvs/ip_vs_core.c (ip_vs_in_hook: is_new_conn, expire_nodest_conn, "
     "ip_vs_conn_uses_conntrack), Documentation/networking/ipvs-sysctl.rst; RFC 5961 section 4 (challenge ACK); "
-    "kubernetes issues 81775 and 90854",
+    "kubernetes issues 70747, 81775 and 93297",
 )
 def ipvs_half_dead(lab: Lab, *, change: str = "", family: int = 4) -> Observation:
     """With what kube-proxy sets, a connect that meets the entry of a half-dead connection takes one

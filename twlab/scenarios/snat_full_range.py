@@ -9,9 +9,9 @@ TABLE = "Open connections to one destination, until the gateway finds no port"
     topology="nat,ports=40000-{last}",
     control=Arm(Settings(), given={"last": 40_127}, expect=Observation(opened=128, dropped=3, insert_failed=3)),
     treatment={
-        "256": Arm(Settings(), given={"last": 40_255}, expect=Observation(opened=between(240, 256))),
+        "256": Arm(Settings(), given={"last": 40_255}, expect=Observation(opened=between(215, 256))),
         "512": Arm(Settings(), given={"last": 40_511}, expect=Observation(opened=between(450, 512))),
-        "256-ipv6": Arm(Settings(), given={"last": 40_255, "family": 6}, expect=Observation(opened=between(240, 256))),
+        "256-ipv6": Arm(Settings(), given={"last": 40_255, "family": 6}, expect=Observation(opened=between(215, 256))),
     },
     reads="Linux net/netfilter/nf_nat_core.c (nf_nat_l4proto_unique_tuple: attempts = 128, halved from one round to "
     "the next down to 8); RFC 6888 section 3, REQ-2",
