@@ -65,7 +65,7 @@ def dnat_old_backend(
         return Observation(changes=changes, syns_again=len(syns.segments) - len(visits))
 
     lab.step("The client's first connection is " + ("lost at its end." if ending == "lost" else "opened and closed."))
-    old = service.visit(client, source_port=40_000, ending="" if ending == "lost" else ending)  # type: ignore[arg-type]
+    old = service.visit(client, source_port=40_000, ending="" if ending == "lost" else ending)
     lab.require(old, "the client is served")
     if ending == "lost":
         lost = lab.wire.drop(match(having="R"))

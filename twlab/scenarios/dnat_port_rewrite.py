@@ -54,7 +54,7 @@ def dnat_port_rewrite(
     (_, first_to), (name, second_to) = ways if direct_first else reversed(ways)
 
     lab.step("The client's first connection.")
-    first = service.visit(client, source_port=40_000, to=first_to, ending="server" if close else "")
+    first = service.visit(client, source_port=40_000, to=first_to, ending="client" if close else "")
     lab.require(first, "the client is served")
     lab.sleep(pause_s)
 

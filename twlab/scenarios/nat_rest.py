@@ -84,11 +84,12 @@ def nat_rest(
     worst_ms = round(max(attempt.took_s for attempt in taken) * 1000)
 
     lab.step("The first client comes back from a port that it had.")
-    (entry, *_) = [entry for entry in lab.conntrack("nat") if entry.original.source == first.address(family)] or [None]
-    again = bool(entry) and bool(
+    mine = [entry for entry in lab.conntrack("nat") if entry.original.source == first.address(family)]
+    back = [
         first.try_connect(server, 80, source_port=entry.original.source_port, family=family, timeout_s=0.2)
-    )
+        for entry in mine[:1]
+    ]
     lab.row(
         TABLE, ports=ports, rest=rest, pause_s=pause_s, connects=connects, served=served, hurt=hurt, worst_ms=worst_ms
     )
-    return Observation(served=served, hurt=hurt, rested=rested, first_again=int(again))
+    return Observation(served=served, hurt=hurt, rested=rested, first_again=sum(map(bool, back)))

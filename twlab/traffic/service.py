@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import Literal
 
 from twlab.errors import ScenarioError
 from twlab.network.balancers import PORT, ServerPool
 from twlab.traffic.applications import Attempt, Host, Listener
 from twlab.traffic.connection import Connection
 
-Ending = Literal["", "server", "client", "reset"]
+ENDINGS = ("", "server", "client", "reset")  # which end closes first; reset: by the client
 _REST_S = 0.05  # by then the last segments of a close have passed the balancer
 
 
@@ -64,7 +63,7 @@ class Service:
         *,
         source_port: int = 0,
         patience_s: float = 4.0,
-        ending: Ending = "server",
+        ending: str = "server",
         to: Host | None = None,
     ) -> Visit:
         """Connect from `client`; then close the connection.
@@ -72,7 +71,7 @@ class Service:
         Args:
             source_port: as in `Host.try_connect`.
             patience_s: seconds after which to give up.
-            ending: which end closes first, or ``reset`` by the client; empty: it stays open.
+            ending: one of `ENDINGS`; empty: it stays open.
             to: a server to connect to directly; None: the virtual address.
         """
         attempt = client.try_connect(
@@ -84,8 +83,9 @@ class Service:
         self.end(visit, ending)
         return visit
 
-    def end(self, visit: Visit, ending: Ending) -> None:
+    def end(self, visit: Visit, ending: str) -> None:
         """Close a visit's connection, as `visit` does."""
+        assert ending in ENDINGS
         if ending == "" or visit.near is None or visit.far is None:
             return
         first, second = (visit.far, visit.near) if ending == "server" else (visit.near, visit.far)
