@@ -330,9 +330,8 @@ class Lab:
 
         node = self.network[balancer]
         assert isinstance(node, ServerPool)
-        servers = {name: self[name] for name in node.servers}
         virtual = isinstance(node, IpvsBalancer) and node.forwarding != "masquerade"
-        return Service(self[balancer], servers, family, virtual)
+        return Service(self[balancer], {name: self[name] for name in node.servers}, family, virtual)
 
     def balanced(self, balancer: str = "balancer") -> list[ipvs.Entry]:
         """The connections that a node's IP Virtual Server remembers, now."""
@@ -350,8 +349,8 @@ class Lab:
     def rest_ports(self, gateway: str) -> None:
         """Have a gateway keep each port at rest after use, also where ports are short."""
         rest = tracking.PortRest(self.network[gateway])
-        self.loop.watch(rest.channel, rest.serve)
         self.closing.callback(rest.close)
+        self.loop.watch(rest.channel, rest.serve)
         self.closing.callback(self.loop.forget, rest.channel)
 
     def moved(self, node: str, counter: str) -> int:

@@ -140,7 +140,7 @@ def delete(node: NodeNamespace, entries: Iterable[Entry]) -> int:
 
 
 class PortRest:
-    """Fixes the timeout of each entry that comes to TIME_WAIT, so that it is not thrown out.
+    """Fixes each entry that comes to TIME_WAIT, so that it is not thrown out.
 
     Linux hands the port of such an entry on where ports are short. An entry with IPS_FIXED_TIMEOUT
     rests until its timer ends, and its own client may still come back to it. conntrack(8) cannot

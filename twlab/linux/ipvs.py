@@ -87,7 +87,9 @@ def add_service(service: Service, scheduler: str, persistent_s: int = 0) -> None
 
 
 def set_server(service: Service, server: str, weight: int, forwarding: str = "masquerade", *, new: bool) -> None:
-    """Add a server to `service`, or change its weight; weight 0: it gets no new connections.
+    """Add a server to `service`, or change its weight.
+
+    With weight 0 it gets no new connections.
 
     Args:
         server: its address; the port is the service's.

@@ -136,7 +136,7 @@ class ServerPool(VirtualAddress):
 
 
 class IpvsBalancer(ServerPool):
-    """A balancer by IP Virtual Server, as in kube-proxy's older mode, or under keepalived.
+    """A balancer by IPVS, as in kube-proxy's older mode, or under keepalived.
 
     It holds the virtual address itself. Connection tracking runs beside it, as on every node of a
     Kubernetes cluster; whether it uses that is a sysctl (the setting `ipvs_conntrack`).
@@ -185,7 +185,7 @@ class IpvsBalancer(ServerPool):
 
 
 class DnatBalancer(ServerPool):
-    """A balancer by destination NAT, as kube-proxy's other modes and many cloud balancers.
+    """A balancer by destination NAT, as in kube-proxy's other modes and many clouds.
 
     No machine holds the virtual address. A packet for it that is not translated is dropped.
 

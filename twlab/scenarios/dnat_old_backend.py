@@ -1,4 +1,4 @@
-"""A four-tuple that comes again, and a balancer that has since chosen another server."""
+"""A four-tuple that comes again, and a balancer that has another server in mind."""
 
 from itertools import pairwise
 

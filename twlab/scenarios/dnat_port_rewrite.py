@@ -1,4 +1,4 @@
-"""One source port, to a virtual address and to the server behind it, through connection tracking."""
+"""One source port, to a virtual address and to the server, by connection tracking."""
 
 from twlab import Arm, Lab, Observation, Settings, scenario
 from twlab.segment import match

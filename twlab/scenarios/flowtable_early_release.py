@@ -1,4 +1,4 @@
-"""A gateway with a flow table, and the next client on a port that it has forgotten."""
+"""A gateway with a flow table, and the next client on a port that it forgot."""
 
 from twlab import Arm, Lab, Observation, Settings, between, scenario
 from twlab.linux.kernel_series import since
