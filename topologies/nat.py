@@ -20,7 +20,14 @@ from twlab.network import Endpoint, Gateway, Topology, WireNode, bounded, number
 
 class Nat(Topology):
     def build(
-        self, clients: int = 1, servers: int = 1, ports: str = "", random_fully: int = 0, mtu: int = 1500
+        self,
+        clients: int = 1,
+        servers: int = 1,
+        ports: str = "",
+        addresses: int = 1,
+        random_fully: int = 0,
+        flowtable: int = 0,
+        mtu: int = 1500,
     ) -> None:
         """Build the network.
 
@@ -28,7 +35,9 @@ class Nat(Topology):
             clients: 1 to 64.
             servers: 1 to 64.
             ports: the ports that the gateway translates to, e.g. 40000-40127.
-            random_fully: 1 has the gateway choose them at random.
+            addresses: that the gateway translates to, 1 to 200.
+            random_fully: 1 has the gateway choose ports at random.
+            flowtable: 1 lets established connections pass by the gateway's rules, in a flow table.
             mtu: of all links, in bytes (1280 to 65535).
         """
         bounded("mtu", mtu, 1280, 65535)
@@ -36,10 +45,16 @@ class Nat(Topology):
         server_names = numbered("server", "s", bounded("servers", servers, 1, 64))
         for name in client_names:
             self.addHost(name, cls=Endpoint)
-        random = bool(bounded("random_fully", random_fully, 0, 1))
-        self.addHost("nat", cls=Gateway, outside="wire", ports=port_range("ports", ports), random_fully=random)
+        self.addHost(
+            "nat",
+            cls=Gateway,
+            outside="wire",
+            ports=port_range("ports", ports),
+            random_fully=bool(bounded("random_fully", random_fully, 0, 1)),
+            flowtable=bool(bounded("flowtable", flowtable, 0, 1)),
+        )
         self.addHost("wire", cls=WireNode)
-        self.join("nat", "wire", "10.1.1.0/24", mtu=mtu)
+        self.join("nat", "wire", "10.1.1.0/24", addresses=bounded("addresses", addresses, 1, 200), mtu=mtu)
         for number, name in enumerate(client_names, 1):
             self.join(name, "nat", f"10.0.{number}.0/24", mtu=mtu)
         for number, name in enumerate(server_names, 1):

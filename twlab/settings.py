@@ -76,8 +76,21 @@ class Settings:
     nat_close_s: int | None = _knob(
         "how long a NAT gateway keeps a reset connection, in seconds (Linux: 10)", 0, 86_400
     )
+    nat_flow_s: int | None = _knob(
+        "how long a gateway's flow table keeps a connection without segments, in seconds (Linux: 30)", 1, 86_400
+    )
     nat_be_liberal: bool | None = _knob("conntrack accepts segments outside the window instead of calling them INVALID")
     nat_loose: bool | None = _knob("conntrack picks up connections in the middle")
+    ipvs_conn_reuse_mode: int | None = _knob(
+        "net.ipv4.vs.conn_reuse_mode: IP Virtual Server chooses a server anew for a SYN whose four-tuple it remembers: "
+        "0 never, 1 if it saw both FINs or a RST, 2 also if servers answer clients directly and it saw one",
+        0,
+        2,
+    )
+    ipvs_conntrack: bool | None = _knob("net.ipv4.vs.conntrack: IP Virtual Server keeps entries in conntrack, too")
+    ipvs_expire_nodest_conn: bool | None = _knob(
+        "net.ipv4.vs.expire_nodest_conn: IP Virtual Server forgets a connection whose server is gone"
+    )
 
     def __post_init__(self) -> None:
         for spec in fields(self):

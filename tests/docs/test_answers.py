@@ -16,7 +16,8 @@ from twlab.studies.alternatives.page import page, scaled_text
 DOCS = ROOT / "docs" / "findings"
 TEXT = (DOCS / "answers.md").read_text()
 MEASURED = json.loads((DOCS / "alternatives.json").read_text())
-COMMANDS = sorted(set(re.findall(r"`twlab ([^`]+)`", TEXT)))
+BALANCERS = (DOCS / "balancers.md").read_text()
+COMMANDS = sorted(set(re.findall(r"`twlab ([^`]+)`", TEXT + BALANCERS)))
 
 
 @pytest.mark.parametrize("text", COMMANDS)

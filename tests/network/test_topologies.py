@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, InSandbox
-from reach import FAMILIES, PATIENCE_S, REACHES, connections
+from reach import FAMILIES, ON_THE_HOST, PATIENCE_S, REACHES, connections
 
 from twlab.engines.guest.engine import Guest
 from twlab.errors import UsageError
@@ -26,7 +26,7 @@ from twlab.network.nodes import Node
 
 @pytest.mark.host
 @pytest.mark.parametrize("family", [4, 6])
-@pytest.mark.parametrize("text", REACHES)
+@pytest.mark.parametrize("text", ON_THE_HOST)
 def test_endpoints_reach_whom_they_should_and_nobody_else(in_sandbox: InSandbox, text: str, family: int) -> None:
     """TCP gets through wires, out of gateways and to a proxy's own address; not into gateways from
     outside, and not past a proxy.
@@ -77,7 +77,9 @@ def _ping(node: Node, other: Node, family: int) -> socket.socket:
 
 @pytest.mark.host
 @pytest.mark.parametrize("family", [4, 6])
-@pytest.mark.parametrize("text", ["pair", "proxy,clients=2,servers=2", "nat,clients=2", "campus", "vip"])
+@pytest.mark.parametrize(
+    "text", ["pair", "proxy,clients=2,servers=2", "nat,clients=2", "campus", "vip", "dnat", "two-balancers"]
+)
 def test_every_node_answers_the_ping_of_every_other(in_sandbox: InSandbox, text: str, family: int) -> None:
     """Pings alone pass gateways inward and proxies, so that a ping of all pairs shows whether the
     network is whole.
@@ -189,7 +191,7 @@ def test_the_topologies_are_known_and_drawn() -> None:
     """Each that comes with twlab loads by its name, without options, and has a drawing that names
     its nodes.
     """
-    assert topology_names() == ["campus", "nat", "pair", "proxy", "vip"]
+    assert topology_names() == ["campus", "dnat", "ipvs", "nat", "pair", "proxy", "two-balancers", "vip"]
     for name in topology_names():
         topology = load_topology(name)
         text = sys.modules[type(topology).__module__].__doc__ or ""
@@ -206,6 +208,9 @@ def test_the_topologies_are_known_and_drawn() -> None:
         "nat,clients=64,servers=64",
         "campus,clients=32,servers=64",
         "vip,servers=64",
+        "dnat,servers=64",
+        "ipvs,servers=64,forwarding=direct",
+        "two-balancers,servers=64",
     ],
 )
 def test_the_largest_of_each_has_no_two_subnets_alike(text: str) -> None:
@@ -218,7 +223,7 @@ def test_the_largest_of_each_has_no_two_subnets_alike(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "slug", "says"),
     [
-        ("star", "no-such-topology", "the topologies are: campus, nat, pair, proxy, vip"),
+        ("star", "no-such-topology", "the topologies are: campus, dnat, ipvs, nat, pair, proxy, two-balancers, vip"),
         ("", "no-such-topology", "the topologies are"),
         ("nowhere/mine.py", "no-such-topology", "there is no file nowhere/mine.py"),
         ("nat,clients=0", "bad-topology-option", "clients is a whole number from 1 to 64"),
@@ -237,6 +242,11 @@ def test_the_largest_of_each_has_no_two_subnets_alike(text: str) -> None:
         ("nat,random_fully=2", "bad-topology-option", "from 0 to 1"),
         ("pair,mtu=100", "bad-topology-option", "from 1280 to 65535"),
         ("vip,servers=1", "bad-topology-option", "from 2 to 64"),
+        ("ipvs,scheduler=best", "bad-topology-option", "scheduler is one of: rr, wrr, lc, sh, mh"),
+        ("ipvs,forwarding=nat", "bad-topology-option", "masquerade, direct, tunnel"),
+        ("ipvs,weights=1-x", "bad-topology-option", "weights=1-0"),
+        ("dnat,weights=101", "bad-topology-option", "from 0 to 100"),
+        ("dnat,choice=first", "bad-topology-option", "rr, random, hash"),
         ("proxy,sources=201", "bad-topology-option", "from 1 to 200"),
     ],
 )
@@ -334,7 +344,7 @@ def pingall(mn: str, text: str) -> list[object]:
     command = [
         mn,
         "--custom",
-        f"topologies/{name}.py",
+        f"topologies/{name.replace('-', '_')}.py",
         "--topo",
         text,
         "--controller",
@@ -353,7 +363,9 @@ def pingall(mn: str, text: str) -> list[object]:
 
 
 @pytest.mark.host
-@pytest.mark.parametrize("text", ["pair", "proxy,clients=2,servers=2", "nat,clients=2", "campus", "vip"])
+@pytest.mark.parametrize(
+    "text", ["pair", "proxy,clients=2,servers=2", "nat,clients=2", "campus", "vip", "dnat", "two-balancers"]
+)
 @pytest.mark.parametrize("mn", MN)
 def test_mininets_own_command_runs_the_same_files(in_sandbox: InSandbox, mn: str, text: str) -> None:
     """`mn --custom FILE --topo NAME --test pingall` builds the same nodes, loses no ping, exits 0,

@@ -40,7 +40,20 @@ REACHES: dict[str, dict[str, str]] = {
         "s2": "proxy s1",
     },
     "vip": {"client": "s1 s2", "s1": "client s2", "s2": "client s1"},
+    "dnat": {"client": "s1 s2", "s1": "client s2", "s2": "client s1"},
+    "dnat,servers=3,choice=hash,weights=0-2-1": {
+        "client": "s1 s2 s3",
+        "s1": "client s2 s3",
+        "s2": "client s1 s3",
+        "s3": "client s1 s2",
+    },
+    "two-balancers": {"client": "s1 s2", "s1": "client s2", "s2": "client s1"},
+    "two-balancers,choice=random": {"client": "s1 s2", "s1": "client s2", "s2": "client s1"},
+    "ipvs": {"client": "s1 s2", "s1": "client s2", "s2": "client s1"},
+    "ipvs,forwarding=direct,scheduler=sh": {"client": "s1 s2", "s1": "client s2", "s2": "client s1"},
+    "ipvs,forwarding=tunnel,weights=2-1,persistent_s=60": {"client": "s1 s2", "s1": "client s2", "s2": "client s1"},
 }
+ON_THE_HOST = [text for text in REACHES if not text.startswith("ipvs")]  # it takes no orders in a sandbox
 
 
 def connections(text: str, family: int) -> dict[str, list[str]]:

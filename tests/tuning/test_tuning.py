@@ -76,8 +76,12 @@ EVERYTHING = {
     "invalid_ratelimit_ms": 0,
     "nat_time_wait_s": 30,
     "nat_close_s": 1,
+    "nat_flow_s": 3,
     "nat_be_liberal": True,
     "nat_loose": False,
+    "ipvs_conn_reuse_mode": 0,
+    "ipvs_conntrack": True,
+    "ipvs_expire_nodest_conn": True,
 }
 
 
@@ -104,7 +108,9 @@ def test_all_settings_are_in_force_and_read_back(in_sandbox):
     for one in KNOBS:
         if (value := one.value(settings)) is not None:
             assert gateway[one.sysctl] == value
-            assert client.get(one.sysctl) == (None if one.sysctl.startswith("net.netfilter") else value)
+            assert client.get(one.sysctl) == (
+                None if one.sysctl.startswith(("net.netfilter", "net.ipv4.vs")) else value
+            )
     assert {"timestamps", "rfc1337", "max_tw_buckets", "port_low", "nat_time_wait_s"} <= taken.keys()
     assert len(story) == 2
     assert "timestamps=2" in story[0]

@@ -53,6 +53,18 @@ _PROBED = {
     "capturing": ("capture without loss", "needs a kernel with CONFIG_PACKET"),
 }
 
+# What some topologies need beyond that, on the host engine: probe, name, remedy.
+_SOME_NEED = {
+    "balancing": (
+        "IP Virtual Server on the host engine",
+        "the topology ipvs runs on the guest engine; the machine's own root can use mn --custom topologies/ipvs.py",
+    ),
+    "offloading": (
+        "flow tables on the host engine",
+        "load the modules: modprobe -a nf_flow_table_inet nft_flow_offload; or use the guest engine",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Finding:
@@ -160,6 +172,7 @@ def _guest() -> list[Finding]:
     return [
         _finding("processor", "guest", True, machine, ""),
         _finding("lab kernel", "guest", built is not None, detail, "twlab kernel build"),
+        _balancing_guest(built.facts().get("options", []) if built else []),
         _finding(
             "building the lab kernel",
             "extra",
@@ -168,6 +181,15 @@ def _guest() -> list[Finding]:
             f"apt-get install {' '.join(lacking)}",
         ),
     ]
+
+
+def _balancing_guest(options: list[str]) -> Finding:
+    """Check whether the lab kernel carries every topology; one built before it could does not."""
+    needed = {"CONFIG_IP_VS=y": "the topology ipvs", "CONFIG_NFT_FLOW_OFFLOAD=y": "nat,flowtable=1"}
+    lacking = [topology for option, topology in needed.items() if option not in options]
+    name = "IP Virtual Server and flow tables in the lab kernel"
+    detail = f"cannot carry: {', '.join(lacking)}" if lacking else f"carries {' and '.join(needed.values())}"
+    return _finding(name, "extra", not lacking, detail, "twlab kernel build")
 
 
 def _host() -> list[Finding]:
@@ -202,6 +224,9 @@ def _host() -> list[Finding]:
     for probe, (name, remedy) in _PROBED.items():
         ok, detail = answers.get(probe, (False, "cannot be tried without namespaces"))
         found.append(_finding(name, "host", ok, detail, remedy))
+    for probe, (name, remedy) in _SOME_NEED.items():
+        ok, detail = answers.get(probe, (False, "cannot be tried without namespaces"))
+        found.append(_finding(name, "extra", ok, detail, remedy))
     return found
 
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 
 from twlab.errors import CapabilityError
-from twlab.linux import nftables, tcp_sockets
+from twlab.linux import ipvs, nftables, tcp_sockets
 from twlab.linux.programs import find_program
 
 _ETH_P_ALL = 3
@@ -26,6 +26,11 @@ _BLOCK = 1 << 16
 
 _MASQUERADE = "table inet probe { chain out { type nat hook postrouting priority 100; masquerade; }; }"
 _QUEUE = "table inet probe { chain through { type filter hook forward priority 0; queue flags bypass to 7; }; }"
+_FLOWTABLE = """
+    table inet shortcut {
+        flowtable fast { hook ingress priority filter; devices = { "lo" }; }
+        chain through { type filter hook forward priority filter; meta l4proto tcp flow add @fast; }
+    }"""
 
 
 def main() -> None:
@@ -96,12 +101,26 @@ def capturing() -> str:
     return "AF_PACKET ring (TPACKET_V3)"
 
 
+def balancing() -> str:
+    """Make a virtual service of IP Virtual Server."""
+    ipvs.add_service(ipvs.Service("10.9.0.1", 80), "rr")
+    return "carries the topology ipvs"
+
+
+def offloading() -> str:
+    """Make a flow table."""
+    nftables.apply(_FLOWTABLE)
+    return "carries nat,flowtable=1"
+
+
 PROBES: dict[str, Callable[[], str]] = {
     "links": links,
     "translation": translation,
     "queueing": queueing,
     "ending": ending,
     "capturing": capturing,
+    "balancing": balancing,
+    "offloading": offloading,
 }
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from twlab.errors import CapabilityError, ScenarioError, did_you_mean
 from twlab.linux import conntrack as tracking
-from twlab.linux import counters, tcp_sockets
+from twlab.linux import counters, ipvs, tcp_sockets
 from twlab.loop import Loop
 from twlab.results.transcript import Transcript
 from twlab.segment import Segment, match
@@ -26,6 +26,7 @@ from twlab.traffic.connection import Connection
 if TYPE_CHECKING:
     from twlab.network import Network
     from twlab.traffic.connection_pairs import ConnectionPairs
+    from twlab.traffic.service import Service
     from twlab.wire.wire import Wire
 
 Outcome = TypeVar("Outcome")
@@ -322,6 +323,21 @@ class Lab:
         """
         return [entry for entry in tcp_sockets.sockets(self.network[node]) if state in ("", entry.state)]
 
+    def service(self, balancer: str = "balancer", *, family: int = 4) -> Service:
+        """Have every server behind a balancer listen; return them as one service."""
+        from twlab.network.balancers import IpvsBalancer, ServerPool
+        from twlab.traffic.service import Service
+
+        node = self.network[balancer]
+        assert isinstance(node, ServerPool)
+        virtual = isinstance(node, IpvsBalancer) and node.forwarding != "masquerade"
+        return Service(self[balancer], {name: self[name] for name in node.servers}, family, virtual)
+
+    def balanced(self, balancer: str = "balancer") -> list[ipvs.Entry]:
+        """The connections that a node's IP Virtual Server remembers, now."""
+        with self.network[balancer].inside():
+            return ipvs.connections()
+
     def conntrack(self, gateway: str) -> list[tracking.Entry]:
         """The TCP connections that a gateway tracks, now.
 
@@ -329,6 +345,13 @@ class Lab:
             CapabilityError: the kernel cannot list them (``no-conntrack-netlink``).
         """
         return tracking.table(self.network[gateway])
+
+    def rest_ports(self, gateway: str) -> None:
+        """Have a gateway keep each port at rest after use, also where ports are short."""
+        rest = tracking.PortRest(self.network[gateway])
+        self.closing.callback(rest.close)
+        self.loop.watch(rest.channel, rest.serve)
+        self.closing.callback(self.loop.forget, rest.channel)
 
     def moved(self, node: str, counter: str) -> int:
         """Return how far a kernel counter of `node` has moved since the arm began.

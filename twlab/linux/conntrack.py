@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 STATES = (
     *("NONE", "SYN_SENT", "SYN_RECV", "ESTABLISHED", "FIN_WAIT"),
-    *("CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2"),
+    *("CLOSE_WAIT", "LAST_ACK", "TIME_WAIT", "CLOSE", "SYN_SENT2", "OFFLOAD"),
 )
 
 # NFNL_SUBSYS_CTNETLINK << 8 | IPCTNL_MSG_CT_...
@@ -39,7 +39,8 @@ _ADDRESSES = {socket.AF_INET: (1, 2), socket.AF_INET6: (3, 4)}  # CTA_IP_...: so
 _PROTO_NUM, _PROTO_SOURCE_PORT, _PROTO_DESTINATION_PORT = 1, 2, 3
 _PROTOINFO_TCP, _TCP_STATE = 1, 1
 _STATS_ENTRIES = 1
-_ASSURED = 1 << 2  # IPS_ASSURED
+_ASSURED, _FIXED_TIMEOUT, _OFFLOAD = 1 << 2, 1 << 10, 1 << 14  # IPS_...
+_UPDATES = 1 << 1  # the group of events NF_NETLINK_CONNTRACK_UPDATE
 
 
 class Entry(NamedTuple):
@@ -47,13 +48,15 @@ class Entry(NamedTuple):
 
     Attributes:
         state: conntrack's own idea of it, one of `STATES`: ``TIME_WAIT`` from the last ACK of the
-            close on, ``CLOSE`` after a RST.
+            close on, ``CLOSE`` after a RST; ``OFFLOAD`` while a flow table has it, which tells
+            neither state nor time.
         original: the four-tuple of its first segment, as it came to the gateway.
         reply: the four-tuple of an answer, as it comes: its destination is the outside address and
             port.
         remaining_s: whole seconds until it is forgotten, if no segment comes.
         assured: traffic was seen both ways; it is not thrown out when the table is full.
         name: how the kernel knows it: the original four-tuple and an id.
+        status: its IPS_... bits.
     """
 
     state: str
@@ -62,11 +65,17 @@ class Entry(NamedTuple):
     remaining_s: int
     assured: bool
     name: bytes
+    status: int = 0
 
     @property
     def outside(self) -> tuple[str, int]:
         """Address and port of the connection on the outside."""
         return self.reply.destination, self.reply.destination_port
+
+    @property
+    def fixed(self) -> bool:
+        """Whether the entry keeps its timer and its place until that ends."""
+        return bool(self.status & _FIXED_TIMEOUT)
 
     def words(self) -> str:
         """Return one line: ``10.0.1.1:40000 > 10.2.1.1:80 as 10.1.1.1:40000 TIME_WAIT``."""
@@ -130,6 +139,62 @@ def delete(node: NodeNamespace, entries: Iterable[Entry]) -> int:
     return forgotten
 
 
+class PortRest:
+    """Fixes each entry that comes to TIME_WAIT, so that it is not thrown out.
+
+    Linux hands the port of such an entry on where ports are short. An entry with IPS_FIXED_TIMEOUT
+    rests until its timer ends, and its own client may still come back to it. conntrack(8) cannot
+    set that bit; the kernel takes it over ctnetlink (net/netfilter/nf_conntrack_netlink.c,
+    ctnetlink_change_status). An entry is told by an event, for which events must be on as the
+    connection begins (net.netfilter.nf_conntrack_events).
+
+    Args:
+        node: the gateway.
+
+    Attributes:
+        channel: readable when there are events for `serve`.
+        rested: how many entries have been fixed.
+
+    Raises:
+        CapabilityError: the kernel has no ctnetlink (``no-conntrack-netlink``).
+    """
+
+    def __init__(self, node: NodeNamespace):
+        with _channel(node) as channel:
+            self.channel = channel.dup()
+        self.channel.bind((0, _UPDATES))
+        self.channel.setblocking(False)
+        self.rested = 0
+        self._node = node
+
+    def serve(self) -> None:
+        """Fix the entries that the events waiting tell of."""
+        while True:
+            try:
+                events = list(netlink.answers(self.channel.recv(1 << 17)))
+            except BlockingIOError:
+                return
+            for event in events:
+                entry = _parse(event.body[0], event.body[_GENERIC.size :]) if event.type == _NEW else None
+                if entry and entry.state == "TIME_WAIT" and not entry.status & _FIXED_TIMEOUT:
+                    self._fix(entry)
+
+    def close(self) -> None:
+        """Stop; entries that are fixed stay so."""
+        self.channel.close()
+
+    def _fix(self, entry: Entry) -> None:
+        status = (entry.status | _FIXED_TIMEOUT).to_bytes(4, "big")
+        with _channel(self._node) as channel:
+            original = entry.name  # the kernel finds it by tuple and id
+            _send(channel, _NEW, netlink.ACK, _family(entry), original + netlink.attribute(_STATUS, status))
+            try:
+                list(_answers(channel, until_done=False))
+                self.rested += 1
+            except FileNotFoundError:  # thrown out before we came
+                return
+
+
 def by_state(entries: Iterable[Entry]) -> dict[str, int]:
     """Count `entries` by state, in the order of a connection's life."""
     counted = Counter(entry.state for entry in entries)
@@ -180,14 +245,16 @@ def _parse(family: int, data: bytes) -> Entry | None:
         return None
     protocol = dict(netlink.attributes(found.get(_PROTOINFO, b"")))
     tcp = dict(netlink.attributes(protocol.get(_PROTOINFO_TCP, b"")))
+    status = int.from_bytes(found.get(_STATUS, b""), "big")
     return Entry(
-        STATES[tcp.get(_TCP_STATE, b"\0")[0]],
+        "OFFLOAD" if status & _OFFLOAD else STATES[tcp.get(_TCP_STATE, b"\0")[0]],
         original,
         reply,
         int.from_bytes(found.get(_TIMEOUT, b""), "big"),
-        bool(int.from_bytes(found.get(_STATUS, b""), "big") & _ASSURED),
+        bool(status & _ASSURED),
         netlink.attribute(_TUPLE_ORIGINAL | netlink.NESTED, found[_TUPLE_ORIGINAL])
         + netlink.attribute(_ID, found[_ID]),
+        status,
     )
 
 

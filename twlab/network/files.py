@@ -33,7 +33,7 @@ def load_topology(text: str) -> Topology:
     if name.endswith(".py"):
         path = Path(name)
     elif name in topology_names():
-        path, wanted = _FOLDER / f"{name}.py", name
+        path, wanted = _FOLDER / f"{name.replace('-', '_')}.py", name
     else:
         message = f"there is no topology called {name!r}{did_you_mean(name, topology_names())}"
         remedy = f"the topologies are: {', '.join(topology_names())}; or give the path of a .py file"
@@ -49,7 +49,7 @@ def load_topology(text: str) -> Topology:
 
 def topology_names() -> list[str]:
     """List the topologies that come with twlab."""
-    return sorted(path.stem for path in _FOLDER.glob("[!_]*.py"))
+    return sorted(path.stem.replace("_", "-") for path in _FOLDER.glob("[!_]*.py"))
 
 
 def _load_file(path: Path) -> dict[str, type[Topology]]:

@@ -1,11 +1,11 @@
-"""Roles of nodes: endpoint, router, wire, NAT gateway, proxy, balancer."""
+"""Roles of nodes: endpoint, router, wire, NAT gateway, proxy."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
-from twlab.linux import nftables, rtnetlink
+from twlab.errors import CapabilityError
+from twlab.linux import nftables
 from twlab.network.nodes import Node, Role
 
 
@@ -58,28 +58,44 @@ class Gateway(Router):
         ports: source ports to translate to, e.g. ``40000-40127``; empty: the kernel keeps the
             client's port where it can.
         random_fully: choose source ports at random (nftables ``fully-random``).
+        flowtable: connections that are established pass by its rules, in nftables' flow table.
     """
 
     role: Role = "gateway"
 
-    def __init__(self, name: str, outside: str, ports: str = "", random_fully: bool = False, **params: Any):
-        self.outside = outside
-        self._masquerade = "masquerade" + (f" to :{ports}" if ports else "") + (" fully-random" if random_fully else "")
+    def __init__(
+        self,
+        name: str,
+        outside: str,
+        ports: str = "",
+        random_fully: bool = False,
+        flowtable: bool = False,
+        **params: Any,
+    ):
+        self.outside, self.flowtable = outside, flowtable
+        self._range = f":{ports}" if ports else ""  # `ports` is an attribute of Mininet's nodes
+        self._random = " fully-random" if random_fully else ""
         super().__init__(name, **params)
 
     def configure(self) -> None:
         super().configure()
         with self.inside():
             nftables.apply(self.ruleset())
+            if self.flowtable:
+                self._offload()
 
     def ruleset(self) -> str:
         """Return the gateway's nftables rules."""
         out = self.interface_to(self.outside).name
+        translations = "\n".join(
+            f'oifname "{out}" meta nfproto {family} meta l4proto {{ tcp, udp }} {how}'
+            for family, how in self._translations().items()
+        )
         return f"""
             table inet gateway {{
                 chain translate {{
                     type nat hook postrouting priority srcnat;
-                    oifname "{out}" meta l4proto {{ tcp, udp }} {self._masquerade}
+                    {translations}
                     oifname "{out}" masquerade
                 }}
                 chain inward {{
@@ -90,66 +106,30 @@ class Gateway(Router):
                 }}
             }}"""
 
+    def _translations(self) -> dict[str, str]:
+        """Return how TCP and UDP are translated, by family."""
+        interface = self.interface_to(self.outside)
+        if len(interface.all4) == 1:
+            how = "masquerade" + (f" to {self._range}" if self._range else "") + self._random
+            return {"ipv4": how, "ipv6": how}
+        return {
+            "ipv4": f"snat ip to {interface.all4[0]}-{interface.all4[-1]}{self._range}{self._random}",
+            "ipv6": f"snat ip6 to [{interface.all6[0]}]-[{interface.all6[-1]}]{self._range}{self._random}",
+        }
 
-class Balancer(Router):
-    """A router with a virtual address in front of several servers.
-
-    Each of them can answer for the address; `point_at` chooses.
-
-    Args:
-        virtual: (IPv4, IPv6), the virtual address.
-        first: name of the server that it points at to begin with.
-    """
-
-    def __init__(self, name: str, virtual: tuple[str, str], first: str, **params: Any):
-        self.virtual, self.first = virtual, first
-        super().__init__(name, **params)
-
-    @property
-    def ip4(self) -> str:
-        """The virtual address."""
-        return self.virtual[0]
-
-    @property
-    def ip6(self) -> str:
-        """The virtual address."""
-        return self.virtual[1]
-
-    def configure(self) -> None:
-        super().configure()
-        self.point_at(self.first)
-
-    def point_at(self, server: str) -> None:
-        """Send packets for the virtual address to `server` from now on.
-
-        Raises UsageError if there is no link to it.
-        """
-        interface = self.interface_to(server)
-        ip4, ip6 = self.virtual
-        with self.inside():
-            rtnetlink.carry_out(
-                [
-                    rtnetlink.route(interface.index, ip4, 32, interface.peer.all4[0]),
-                    rtnetlink.route(interface.index, ip6, 128, interface.peer.all6[0]),
-                ]
-            )
-
-
-class VirtualServer(Endpoint):
-    """A server behind a virtual address, which it has beside its main one.
-
-    Args:
-        virtual: (IPv4, IPv6), the virtual address.
-    """
-
-    def __init__(self, name: str, virtual: tuple[str, str], **params: Any):
-        self.virtual = virtual
-        super().__init__(name, **params)
-
-    def requests(self) -> Iterator[rtnetlink.Message]:
-        yield from super().requests()
-        for ip, prefix in zip(self.virtual, (32, 128), strict=True):
-            yield rtnetlink.address(rtnetlink.LOOPBACK, ip, prefix)
-
-    def owned6(self) -> list[str]:
-        return [*super().owned6(), self.virtual[1]]
+    def _offload(self) -> None:
+        devices = ", ".join(f'"{interface.name}"' for interface in self.interfaces)
+        try:
+            nftables.apply(f"""
+                table inet gateway {{
+                    flowtable fast {{ hook ingress priority filter; devices = {{ {devices} }}; }}
+                    chain shortcut {{
+                        type filter hook forward priority filter - 10;
+                        meta l4proto tcp flow add @fast
+                    }}
+                }}""")
+        except CapabilityError as error:
+            remedy = "run it on the lab kernel, which has them: --engine guest"
+            raise CapabilityError(
+                f"this kernel has no flow tables: {error.message}", remedy, "no-flow-table"
+            ) from error

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Network
 from typing import Any
 
 from mininet.topo import Topo
 
 from twlab.errors import UsageError
+from twlab.network.balancers import VirtualAddress
 from twlab.network.nodes import Node, Veth, ip6_of
-from twlab.network.roles import Balancer
 from twlab.numerals import is_whole
 
 _LONGEST_NAME = 15  # of an interface, IFNAMSIZ - 1
@@ -103,7 +103,7 @@ class Topology(Topo):
                         (str(network.network_address), network.prefixlen, first),
                         (ip6_of(network, 0), 64, first),
                     )
-            if issubclass(self._node(name)["cls"], Balancer):
+            if issubclass(self._node(name)["cls"], VirtualAddress):
                 ip4, ip6 = self._node(name)["virtual"]
                 yield from ((ip4, 32, first), (ip6, 128, first))
 
@@ -174,6 +174,35 @@ def port_range(name: str, value: object) -> str:
         remedy = f"{name} is a range of ports, e.g. {name}=40000-40127"
         raise UsageError(f"{name}={value} is not possible in a topology", remedy, "bad-topology-option")
     return str(value)
+
+
+def one_of(name: str, value: object, choices: Sequence[str]) -> str:
+    """Return `value` if it is one of `choices`; `name` is the topology's option.
+
+    Raises:
+        UsageError: it is not (``bad-topology-option``).
+    """
+    if value not in choices:
+        remedy = f"{name} is one of: {', '.join(choices)}"
+        raise UsageError(f"{name}={value} is not possible in a topology", remedy, "bad-topology-option")
+    return str(value)
+
+
+def whole_numbers(name: str, value: object, high: int) -> tuple[int, ...]:
+    """Return the numbers of a text like ``1-0-3``, each from 0 to `high`.
+
+    An empty text has no numbers.
+
+    A comma would begin the topology's next option.
+
+    Raises:
+        UsageError: it is not such a text (``bad-topology-option``).
+    """
+    parts = str(value).split("-") if value != "" else []
+    if not all(is_whole(part) and int(part) <= high for part in parts):
+        remedy = f"{name} is a number from 0 to {high} for each, e.g. {name}=1-0"
+        raise UsageError(f"{name}={value} is not possible in a topology", remedy, "bad-topology-option")
+    return tuple(map(int, parts))
 
 
 def broken_topology(message: str, remedy: str) -> UsageError:

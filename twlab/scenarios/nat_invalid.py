@@ -16,7 +16,7 @@ UNHURT = {"reset_by_gateway": 0, "server_error": "", "bytes_after": 1000}
 
 
 @scenario(
-    topology="nat",
+    topology="nat,flowtable={flowtable}",
     base=Settings(receive_window=500_000),
     control=Arm(Settings(), given={"ahead": 0}, expect=Observation(**UNHURT, answered_by_client=True)),
     treatment={
@@ -47,12 +47,20 @@ UNHURT = {"reset_by_gateway": 0, "server_error": "", "bytes_after": 1000}
         "drop-invalid": Arm(
             Settings(), given={"drop_invalid": True}, expect=Observation(**UNHURT, answered_by_client=False)
         ),
+        "flowtable": Arm(Settings(), given={"flowtable": 1}, expect=Observation(**UNHURT, answered_by_client=True)),
+        "flowtable-drop-invalid": Arm(
+            Settings(),
+            given={"flowtable": 1, "drop_invalid": True},
+            expect=Observation(**UNHURT, answered_by_client=True),
+        ),
     },
     reads="Linux net/netfilter/nf_conntrack_proto_tcp.c (tcp_in_window), "
     "Documentation/networking/nf_conntrack-sysctl.rst "
     "(nf_conntrack_tcp_be_liberal); RFC 9293 section 3.10.7.1; kubernetes issue 74839",
 )
-def nat_invalid(lab: Lab, *, ahead: int = FAR, drop_invalid: bool = False, family: int = 4) -> Observation:
+def nat_invalid(
+    lab: Lab, *, ahead: int = FAR, drop_invalid: bool = False, flowtable: int = 0, family: int = 4
+) -> Observation:
     """One late segment of an earlier connection, out of the window of the present one, makes a NAT
     gateway reset the server's connection.
 
@@ -69,7 +77,8 @@ def nat_invalid(lab: Lab, *, ahead: int = FAR, drop_invalid: bool = False, famil
 
     `nf_conntrack_tcp_be_liberal` lets everything through but a RST, and the client judges. A rule
     that drops what is invalid keeps the gateway silent. Kubernetes' kube-proxy met this, and has
-    such a rule.
+    such a rule. A flow table cures it, too: it forwards without a look at windows. For the same
+    reason a rule that drops what is invalid sees nothing there (arm `flowtable-drop-invalid`).
     """
     client, server, nat = lab["client"], lab["server"], lab.network["nat"]
     if drop_invalid:

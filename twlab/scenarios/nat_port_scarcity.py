@@ -37,6 +37,11 @@ BLOCK_128, BLOCK_256, ONE = {"ports": "40000-40127"}, {"ports": "40000-40255"}, 
             given=BLOCK_128 | {"life_s": 1.0, "connects": 400, "patience_s": 0.05},
             expect=Observation(unanswered=at_least(4), most_at_a_time=128, rate_per_s=between(40, 128)),
         ),
+        "rests-128": Arm(
+            Settings(),
+            given=BLOCK_128 | {"connects": 256, "rest": True, "patience_s": 0.05},
+            expect=Observation(opened=128, unanswered=128, evicted=0, tracked=128),
+        ),
         "one-port": Arm(
             Settings(),
             given=ONE | {"connects": 30},
@@ -76,6 +81,7 @@ def nat_port_scarcity(
     patience_s: float = 0.2,
     source_port: int = 0,
     servers: int = 1,
+    rest: bool = False,
     family: int = 4,
 ) -> Observation:
     """Behind a NAT gateway with a block of P ports, P connections to one destination are all that
@@ -90,11 +96,12 @@ def nat_port_scarcity(
     of them: among 32 there is one. So 256 connections pass through 128 ports at once (arm
     `short-128`), the port's rest is a fraction of a second (`rested_s`), and the ceiling is P /
     life (arm `held-1-s`, with connects that follow each other). What the rest protects from is in
-    `nat-early-release` and `nat-second-client`.
+    `nat-early-release` and `nat-second-client`. A gateway that rests its ports, as cloud gateways do,
+    is the textbook's: 128 of 256, and then none for 120 s (arm `rests-128`, and `nat-rest`).
 
     What is open is never thrown out. The SYN that finds no port is dropped: no RST, no ICMP;
     connect() waits, here for `patience_s`, which is one SYN. Blocks of more than 128 ports are not
-    searched to the end: the gateway gives up after 240 tries at random, so that a few connects may
+    searched to the end: the gateway gives up after 248 tries at random, so that a few connects may
     meet silence before all 256 ports are in use (arm `held-256`).
 
     With a single port each connect is one try, and succeeds if the sequence number happens to be
@@ -106,6 +113,8 @@ def nat_port_scarcity(
     hosts = [lab[name] for name in lab.network.nodes if name.startswith("s")]
     listeners = [host.listen(80, family=family) for host in hosts]
     seen = Seen(lab)
+    if rest:
+        lab.rest_ports("nat")
 
     lab.step(
         f"Two clients connect {connects} times in turn; each closes its connection "

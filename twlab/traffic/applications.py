@@ -167,7 +167,7 @@ class Host:
     def __init__(self, node: Node, loop: Loop, transcript: Transcript):
         self.node = node
         self.name = node.name
-        self._loop = loop
+        self.loop = self._loop = loop
         self._transcript = transcript
 
     def address(self, family: int = 4) -> str:

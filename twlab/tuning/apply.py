@@ -33,6 +33,7 @@ _OTHER = (
 _CONSTANT_S = 60  # include/net/tcp.h, TCP_TIMEWAIT_LEN
 _COOKIES_ALWAYS = 2
 _CONNTRACK = "net.netfilter."
+_IPVS = "net.ipv4.vs."
 _STAND_INS = {"net.ipv4.tcp_timewait_len": "inet_diag", "net.ipv4.tcp_tw_recycle": "emulation"}
 
 
@@ -95,8 +96,12 @@ KNOBS: tuple[Knob, ...] = (
     Knob(("invalid_ratelimit_ms",), "net.ipv4.tcp_invalid_ratelimit"),
     Knob(("nat_time_wait_s",), "net.netfilter.nf_conntrack_tcp_timeout_time_wait"),
     Knob(("nat_close_s",), "net.netfilter.nf_conntrack_tcp_timeout_close"),
+    Knob(("nat_flow_s",), "net.netfilter.nf_flowtable_tcp_timeout", int, _LAB),
     Knob(("nat_be_liberal",), "net.netfilter.nf_conntrack_tcp_be_liberal"),
     Knob(("nat_loose",), "net.netfilter.nf_conntrack_tcp_loose"),
+    Knob(("ipvs_conn_reuse_mode",), "net.ipv4.vs.conn_reuse_mode", int, _LAB),
+    Knob(("ipvs_conntrack",), "net.ipv4.vs.conntrack", int, _LAB),
+    Knob(("ipvs_expire_nodest_conn",), "net.ipv4.vs.expire_nodest_conn", int, _LAB),
 )
 
 
@@ -117,7 +122,8 @@ def missing(settings: Settings, forced: Mapping[str, str] | None = None) -> list
             refused += _missing_for_recycle(settings)
         elif how == "none" and not _comes_later(knob):
             message = f"this kernel has no {knob.sysctl}, which {name}={getattr(settings, name)} needs"
-            refused.append(CapabilityError(message, f"{name} is the {describe(name)}; {knob.remedy}", "no-such-sysctl"))
+            slug = "no-ipvs" if knob.sysctl.startswith(_IPVS) else "no-such-sysctl"
+            refused.append(CapabilityError(message, f"{name} is the {describe(name)}; {knob.remedy}", slug))
     return refused + _missing_congestion_control(settings)
 
 
@@ -189,7 +195,7 @@ class Tuning:
         first = FirstValues(self._node)
         with self._node.inside():
             for name, value in wanted.items():
-                if self._node.role == "gateway" or not name.startswith(_CONNTRACK):
+                if self._node.role == "gateway" or not name.startswith((_CONNTRACK, _IPVS)):
                     self.effective[name] = self._put(name, value, first)
                     if self.effective[name] is None and name in needed:
                         raise CapabilityError(f"{self._node.name}: this kernel has no {name}", _OTHER, "no-such-sysctl")

@@ -206,8 +206,13 @@ BASELINE: tuple[Pin, ...] = (
     Pin("net.netfilter.nf_conntrack_tcp_timeout_close", "10", "s after a RST; less than a host's TIME_WAIT"),
     Pin("net.netfilter.nf_conntrack_tcp_timeout_max_retrans", "300", "s; Linux's default"),
     Pin("net.netfilter.nf_conntrack_tcp_timeout_unacknowledged", "300", "s; Linux's default"),
+    Pin("net.netfilter.nf_flowtable_tcp_timeout", "30", "s; Linux's default, where there are flow tables"),
     Pin("net.netfilter.nf_conntrack_checksum", "1", "segments with a wrong checksum are INVALID"),
     Pin("net.netfilter.nf_conntrack_log_invalid", "0", "the machine's kernel log is not the lab's"),
+    # IP Virtual Server
+    Pin("net.ipv4.vs.conn_reuse_mode", "1", "Linux's default; kube-proxy up to 5.9 set 0"),
+    Pin("net.ipv4.vs.conntrack", "0", "Linux's default; kube-proxy sets 1"),
+    Pin("net.ipv4.vs.expire_nodest_conn", "0", "Linux's default; kube-proxy sets 1"),
 )
 
 
