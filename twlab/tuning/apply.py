@@ -88,6 +88,7 @@ KNOBS: tuple[Knob, ...] = (
     Knob(("sack",), "net.ipv4.tcp_sack"),
     Knob(("window_scaling",), "net.ipv4.tcp_window_scaling"),
     Knob(("syn_retries",), "net.ipv4.tcp_syn_retries"),
+    Knob(("syn_linear_timeouts",), "net.ipv4.tcp_syn_linear_timeouts"),
     Knob(("synack_retries",), "net.ipv4.tcp_synack_retries"),
     Knob(("syncookies",), "net.ipv4.tcp_syncookies"),
     Knob(("syn_backlog",), "net.ipv4.tcp_max_syn_backlog"),
@@ -95,6 +96,7 @@ KNOBS: tuple[Knob, ...] = (
     Knob(("invalid_ratelimit_ms",), "net.ipv4.tcp_invalid_ratelimit"),
     Knob(("nat_time_wait_s",), "net.netfilter.nf_conntrack_tcp_timeout_time_wait"),
     Knob(("nat_close_s",), "net.netfilter.nf_conntrack_tcp_timeout_close"),
+    Knob(("nat_close_wait_s",), "net.netfilter.nf_conntrack_tcp_timeout_close_wait"),
     Knob(("nat_be_liberal",), "net.netfilter.nf_conntrack_tcp_be_liberal"),
     Knob(("nat_loose",), "net.netfilter.nf_conntrack_tcp_loose"),
 )
