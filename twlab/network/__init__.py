@@ -1,9 +1,9 @@
 """The public interface for authors of topologies, and the networks made of them.
 
 A topology file imports from here, and from nowhere else in twlab: `Topology`, the roles of nodes
-(`Endpoint`, `WireNode`, `Router`, `Gateway`, `Proxy`, `Balancer`, `VirtualServer`), and the checks
-of options (`bounded`, `numbered`, `port_range`). These names stay. `topologies/pair.py` is the
-shortest example.
+(`Endpoint`, `Pod`, `UserStack`, `WireNode`, `Router`, `Gateway`, `Proxy`, `Balancer`,
+`VirtualServer`), and the checks of options (`bounded`, `numbered`, `port_range`, `endpoint_of`).
+These names stay. `topologies/pair.py` is the shortest example.
 
 - `topology`: `Topology`, a Mininet `Topo` with addresses and routes.
 - `files`: finds and loads topologies by name or path.
@@ -15,10 +15,11 @@ shortest example.
 from twlab.network.build import Network
 from twlab.network.files import load_topology, topology_names
 from twlab.network.nodes import Interface, Node
-from twlab.network.roles import Balancer, Endpoint, Gateway, Proxy, Router, VirtualServer, WireNode
-from twlab.network.topology import Topology, bounded, describe, numbered, port_range
+from twlab.network.roles import Balancer, Endpoint, Gateway, Pod, Proxy, Router, UserStack, VirtualServer, WireNode
+from twlab.network.topology import Topology, bounded, describe, endpoint_of, numbered, port_range
 
 __all__ = [
-    "Balancer", "Endpoint", "Gateway", "Interface", "Network", "Node", "Proxy", "Router", "Topology", "VirtualServer",
-    "WireNode", "bounded", "describe", "load_topology", "numbered", "port_range", "topology_names",
+    "Balancer", "Endpoint", "Gateway", "Interface", "Network", "Node", "Pod", "Proxy", "Router", "Topology",
+    "UserStack", "VirtualServer", "WireNode", "bounded", "describe", "endpoint_of", "load_topology", "numbered",
+    "port_range", "topology_names",
 ]  # fmt: skip

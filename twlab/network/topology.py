@@ -11,7 +11,7 @@ from mininet.topo import Topo
 
 from twlab.errors import UsageError
 from twlab.network.nodes import Node, Veth, ip6_of
-from twlab.network.roles import Balancer
+from twlab.network.roles import Balancer, Endpoint, UserStack
 from twlab.numerals import is_whole
 
 _LONGEST_NAME = 15  # of an interface, IFNAMSIZ - 1
@@ -174,6 +174,22 @@ def port_range(name: str, value: object) -> str:
         remedy = f"{name} is a range of ports, e.g. {name}=40000-40127"
         raise UsageError(f"{name}={value} is not possible in a topology", remedy, "bad-topology-option")
     return str(value)
+
+
+def endpoint_of(name: str, value: object) -> dict[str, Any]:
+    """Return the options of `addHost` for an endpoint with the TCP stack `value`.
+
+    That is ``linux``, the kernel's, or ``lwip``. `name` is the topology's option.
+
+    Raises:
+        UsageError: there is no such stack (``bad-topology-option``).
+    """
+    if value == "linux":
+        return {"cls": Endpoint}
+    if value == "lwip":
+        return {"cls": UserStack, "stack": value}
+    remedy = f"{name} is a TCP stack: linux or lwip"
+    raise UsageError(f"{name}={value} is not possible in a topology", remedy, "bad-topology-option")
 
 
 def broken_topology(message: str, remedy: str) -> UsageError:
