@@ -39,7 +39,6 @@ REACHES: dict[str, dict[str, str]] = {
         "s1": "proxy s2",
         "s2": "proxy s1",
     },
-    "pair,server=lwip": {"client": "", "server": ""},  # silent: what a lab would start there does not run
     "sidecar": {"pod": "server", "server": "pod"},
     "vip": {"client": "s1 s2", "s1": "client s2", "s2": "client s1"},
 }
