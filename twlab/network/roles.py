@@ -14,9 +14,9 @@ class Endpoint(Node):
 
 
 class UserStack(Endpoint):
-    """An endpoint whose TCP stack is a program: the kernel has no address on its interface.
+    """An endpoint whose TCP stack is a program.
 
-    It is silent until a lab starts that program, see `twlab.stacks`. Mininet's own command starts
+    The kernel has no address on its interface. The node is silent until a lab starts that program, see `twlab.stacks`. Mininet's own command starts
     none.
 
     Args:

@@ -1,4 +1,4 @@
-"""A device with lwIP restarts, and begins again with the port and number that it had."""
+"""A device with lwIP restarts, and begins with the port and number that it had."""
 
 from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
 from twlab.segment import match

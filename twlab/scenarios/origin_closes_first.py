@@ -1,4 +1,4 @@
-"""Let the origin close first: for which TCP stacks of the origin that is a way out."""
+"""The origin closes first: for which TCP stacks that is a way out."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,9 +1,9 @@
 """An application and a sidecar that share one range of ports."""
 
 from twlab import Arm, Lab, Observation, Settings, scenario
-from twlab.network import Pod
 
 PORTS, WANTED = 10, 20
+SIDECAR_PORT, SIDECAR_MARK = 15001, 1337  # as topologies/sidecar.py has them
 TABLE = "Requests that leave a pod with ten ports"
 
 
@@ -51,7 +51,7 @@ def sidecar_redirect(
     pod, server = lab["pod"], lab["server"]
     listener = server.listen(80, family=family)
     loopback = "::1" if family == 6 else "127.0.0.1"
-    inner = pod.listen(Pod.SIDECAR_PORT, family=family, address=loopback) if redirect else None
+    inner = pod.listen(SIDECAR_PORT, family=family, address=loopback) if redirect else None
     source = pod.node.addresses(family)[1] if own_source else None
 
     lab.step(f"The application opens {WANTED} connections, one after the other.")
@@ -64,9 +64,7 @@ def sidecar_redirect(
         opened = [attempt.connection]
         if inner:
             opened.append(inner.accept())
-            onward = pod.try_connect(
-                server, 80, source_address=source, mark=Pod.SIDECAR_MARK, family=family, timeout_s=2
-            )
+            onward = pod.try_connect(server, 80, source_address=source, mark=SIDECAR_MARK, family=family, timeout_s=2)
             if not onward.connection:
                 error = f"sidecar {onward.error}"
                 opened[1].abort()  # what the sidecar cannot serve it ends, and the application gets no answer

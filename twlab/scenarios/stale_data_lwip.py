@@ -33,7 +33,7 @@ HARM = Observation(delivered=1000, foreign_bytes=STALE, errors="")
 )
 def stale_data_lwip(lab: Lab, *, receiver: str = "linux", stray: bool = False, family: int = 4) -> Observation:
     """Timestamps keep a late segment of a dead connection from a Linux receiver; to one with lwIP
-    it is delivered, whatever its timestamp and its acknowledgement number say.
+    it is delivered, also with an older timestamp and a wrong acknowledgement number.
 
     What stands between a late segment and the reader, once its sequence number falls into the
     window: PAWS, where both ends use timestamps (control), and the check of the acknowledgement

@@ -33,7 +33,7 @@ def syn_into_lwip(lab: Lab, *, stack: str = "linux", family: int = 4) -> Observa
     with a reset, as RFC 9293 has it for a connection that is synchronized, but stays in TIME_WAIT;
     every other one with an acknowledgement, which a client answers with a reset, which lwIP ignores.
     It follows RFC 1337 in that, without a switch. So a client that comes back within 120 s cannot
-    get in, whatever it does. Timestamps make no difference, since lwIP has none.
+    get in. Timestamps make no difference, since lwIP has none.
 
     The SYNs are crafted, and so are the resets that follow; nothing of the answers reaches the
     client.

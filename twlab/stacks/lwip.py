@@ -1,8 +1,8 @@
 """lwIP on a node: the distribution's library, and a short C program of ours around it.
 
 The node (`twlab.network.UserStack`) has an interface, and no address of the kernel's on it. The
-program, `lwip.c`, reads and writes the interface's frames and answers for the node's addresses, IPv4 and IPv6.
-It is compiled at first use in a sandbox or boot, which takes about a second; the lab's clock stands
+program, `lwip.c`, reads and writes the interface's frames, and answers for the node's addresses,
+IPv4 and IPv6. It is compiled at first use in a sandbox or boot, which takes about a second; the lab's clock stands
 still meanwhile, where it is virtual.
 """
 
