@@ -16,8 +16,8 @@ class Endpoint(Node):
 class UserStack(Endpoint):
     """An endpoint whose TCP stack is a program.
 
-    The kernel has no address on its interface. The node is silent until a lab starts that program, see `twlab.stacks`. Mininet's own command starts
-    none.
+    The kernel has no address on its interface. The node is silent until a lab starts that program,
+    see `twlab.stacks`. Mininet's own command starts none.
 
     Args:
         stack: which one, e.g. ``lwip``.
