@@ -37,7 +37,7 @@ class UserStack(Endpoint):
 
 
 class Pod(Endpoint):
-    """An endpoint where an application and a sidecar proxy share one network namespace.
+    """An endpoint where an application and its sidecar share one network namespace.
 
     Args:
         redirect: connections to port 80 of other nodes go to the sidecar's port, `SIDECAR_PORT` on

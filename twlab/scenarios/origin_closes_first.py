@@ -1,6 +1,6 @@
 """The origin closes first: for which TCP stacks that is a way out."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
@@ -131,15 +131,23 @@ def origin_closes_first(
     )
     tally = LoadClient(client, lab.loop, load).run()
     lab.require(tally.worst_late_s < 0.5, "the load was put on as planned")
-    ports = [syn.source_port for syn in syns.segments]
-    seen: set[int] = set()
     facts = {
         "connected": sum(second.connected for second in tally.seconds),
         "failed": tally.failed.total(),
         "errors": ", ".join(sorted(tally.failed)),
         "hung": tally.failed["connect ETIMEDOUT"],
         "origin_time_wait": stack.status()["time_wait"] if stack else len(lab.time_wait("server")),
-        "before_reuse": next((at for at, port in enumerate(ports) if port in seen or seen.add(port)), len(ports)),
+        "before_reuse": before_reuse([syn.source_port for syn in syns.segments]),
     }
     lab.row(TABLE, stack=origin, ending=ending, **facts)
     return Observation(**facts)
+
+
+def before_reuse(ports: Sequence[int]) -> int:
+    """Return how many of `ports` come before the first that is there twice."""
+    seen: set[int] = set()
+    for at, port in enumerate(ports):
+        if port in seen:
+            return at
+        seen.add(port)
+    return len(ports)

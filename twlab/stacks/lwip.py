@@ -1,9 +1,9 @@
-"""lwIP on a node: the distribution's library, and a short C program of ours around it.
+"""lwIP on a node: the distribution's library in a short C program of ours.
 
 The node (`twlab.network.UserStack`) has an interface, and no address of the kernel's on it. The
 program, `lwip.c`, reads and writes the interface's frames, and answers for the node's addresses,
-IPv4 and IPv6. It is compiled at first use in a sandbox or boot, which takes about a second; the lab's clock stands
-still meanwhile, where it is virtual.
+IPv4 and IPv6. It is compiled at first use in a sandbox or boot, which takes about a second; where
+the lab's clock is virtual, it stands still meanwhile.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import socket
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from twlab.errors import CapabilityError, ScenarioError
 from twlab.traffic.program import Program
@@ -65,11 +65,11 @@ class LwipStack:
         lab.closing.callback(self.stop)
         lab.transcript.record("verb", "boots lwIP", name)
 
-    def listen(self, port: int, ending: Literal["close", "abort", "read"]) -> None:
+    def listen(self, port: int, ending: str) -> None:
         """Accept connections on `port`.
 
         Args:
-            ending: what is done with each: close or abort it at once, or read from it.
+            ending: what is done with each: ``close`` or ``abort`` it at once, or ``read`` from it.
         """
         self._lab.transcript.record("verb", f"listens on port {port}, to {ending}", self.name)
         self._carry_out(f"listen {port} {ending}")
