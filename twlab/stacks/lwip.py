@@ -75,7 +75,10 @@ class LwipStack:
         self._carry_out(f"listen {port} {ending}")
 
     def connect(self, address: str, port: int, timeout_s: float = 10.0) -> str:
-        """Connect, and wait for the outcome; return ``connected``, ``pending`` or an error's name."""
+        """Connect, and return ``connected``, ``pending`` or an error's name.
+
+        It waits for the outcome, at most `timeout_s`.
+        """
         self._carry_out(f"connect {address} {port}")
         self._lab.wait_until(lambda: self.status()["outcome"] != "pending", timeout_s)
         outcome = str(self.status()["outcome"])
