@@ -11,20 +11,21 @@ import sys
 
 sys.path.append("")  # for the system's own mn, run from the folder that holds twlab
 
-from twlab.network import Endpoint, Topology, WireNode, bounded
+from twlab.network import Topology, WireNode, bounded, endpoint_of
 
 
 class Pair(Topology):
-    def build(self, mtu: int = 1500) -> None:
+    def build(self, mtu: int = 1500, client: str = "linux", server: str = "linux") -> None:
         """Build the network.
 
         Args:
             mtu: of all links, in bytes (1280 to 65535).
+            client, server: their TCP stacks: linux, the kernel's, or lwip, which a lab starts.
         """
         bounded("mtu", mtu, 1280, 65535)
-        self.addHost("client", cls=Endpoint)
+        self.addHost("client", **endpoint_of("client", client))
         self.addHost("wire", cls=WireNode)
-        self.addHost("server", cls=Endpoint)
+        self.addHost("server", **endpoint_of("server", server))
         self.join("client", "wire", "10.0.1.0/24", mtu=mtu)
         self.join("server", "wire", "10.2.1.0/24", mtu=mtu)
 

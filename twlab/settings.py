@@ -59,6 +59,9 @@ class Settings:
     sack: bool | None = _knob("selective acknowledgements (RFC 2018)")
     window_scaling: bool | None = _knob("window scaling (RFC 7323)")
     syn_retries: int | None = _knob("how often a SYN is sent again before connect() gives up", 1, 127)
+    syn_linear_timeouts: int | None = _knob(
+        "how often a SYN is sent again after 1 s before the waits double (Linux 6.5 and later, where it is 4)", 0, 127
+    )
     synack_retries: int | None = _knob("how often a SYN-ACK is sent again", 0, 255)
     syncookies: int | None = _knob("SYN cookies: 0 never, 1 when the backlog is full, 2 always", 0, 2)
     syn_backlog: int | None = _knob(
@@ -78,6 +81,9 @@ class Settings:
     )
     nat_flow_s: int | None = _knob(
         "how long a gateway's flow table keeps a connection without segments, in seconds (Linux: 30)", 1, 86_400
+    )
+    nat_close_wait_s: int | None = _knob(
+        "how long a NAT gateway keeps a connection of which one half is closed, in seconds (Linux: 60)", 0, 86_400
     )
     nat_be_liberal: bool | None = _knob("conntrack accepts segments outside the window instead of calling them INVALID")
     nat_loose: bool | None = _knob("conntrack picks up connections in the middle")

@@ -191,7 +191,7 @@ def test_the_topologies_are_known_and_drawn() -> None:
     """Each that comes with twlab loads by its name, without options, and has a drawing that names
     its nodes.
     """
-    assert topology_names() == ["campus", "dnat", "ipvs", "nat", "pair", "proxy", "two-balancers", "vip"]
+    assert topology_names() == ["campus", "dnat", "ipvs", "nat", "pair", "proxy", "sidecar", "two-balancers", "vip"]
     for name in topology_names():
         topology = load_topology(name)
         text = sys.modules[type(topology).__module__].__doc__ or ""
@@ -223,7 +223,11 @@ def test_the_largest_of_each_has_no_two_subnets_alike(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "slug", "says"),
     [
-        ("star", "no-such-topology", "the topologies are: campus, dnat, ipvs, nat, pair, proxy, two-balancers, vip"),
+        (
+            "star",
+            "no-such-topology",
+            "the topologies are: campus, dnat, ipvs, nat, pair, proxy, sidecar, two-balancers, vip",
+        ),
         ("", "no-such-topology", "the topologies are"),
         ("nowhere/mine.py", "no-such-topology", "there is no file nowhere/mine.py"),
         ("nat,clients=0", "bad-topology-option", "clients is a whole number from 1 to 64"),
@@ -240,6 +244,8 @@ def test_the_largest_of_each_has_no_two_subnets_alike(text: str) -> None:
         ("nat,ports=1-99999", "bad-topology-option", "ports=1-99999"),
         ("nat,ports=} drop", "bad-topology-option", "range of ports"),
         ("nat,random_fully=2", "bad-topology-option", "from 0 to 1"),
+        ("sidecar,redirect=2", "bad-topology-option", "from 0 to 1"),
+        ("pair,server=bsd", "bad-topology-option", "linux or lwip"),
         ("pair,mtu=100", "bad-topology-option", "from 1280 to 65535"),
         ("vip,servers=1", "bad-topology-option", "from 2 to 64"),
         ("ipvs,scheduler=best", "bad-topology-option", "scheduler is one of: rr, wrr, lc, sh, mh"),
@@ -364,7 +370,7 @@ def pingall(mn: str, text: str) -> list[object]:
 
 @pytest.mark.host
 @pytest.mark.parametrize(
-    "text", ["pair", "proxy,clients=2,servers=2", "nat,clients=2", "campus", "vip", "dnat", "two-balancers"]
+    "text", ["pair", "proxy,clients=2,servers=2", "nat,clients=2", "campus", "vip", "sidecar", "dnat", "two-balancers"]
 )
 @pytest.mark.parametrize("mn", MN)
 def test_mininets_own_command_runs_the_same_files(in_sandbox: InSandbox, mn: str, text: str) -> None:

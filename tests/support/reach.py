@@ -39,6 +39,7 @@ REACHES: dict[str, dict[str, str]] = {
         "s1": "proxy s2",
         "s2": "proxy s1",
     },
+    "sidecar": {"pod": "server", "server": "pod"},
     "vip": {"client": "s1 s2", "s1": "client s2", "s2": "client s1"},
     "dnat": {"client": "s1 s2", "s1": "client s2", "s2": "client s1"},
     "dnat,servers=3,choice=hash,weights=0-2-1": {

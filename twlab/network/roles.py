@@ -13,6 +13,57 @@ class Endpoint(Node):
     """A node where applications run; it forwards nothing."""
 
 
+class UserStack(Endpoint):
+    """An endpoint whose TCP stack is a program.
+
+    The kernel has no address on its interface. The node is silent until a lab starts that program,
+    see `twlab.stacks`. Mininet's own command starts none.
+
+    Args:
+        stack: which one, e.g. ``lwip``.
+    """
+
+    def __init__(self, name: str, stack: str, **params: Any):
+        self.stack = stack
+        super().__init__(name, **params)
+
+    def requests(self) -> Iterator[rtnetlink.Message]:
+        yield rtnetlink.up(rtnetlink.LOOPBACK)
+        for interface in self.interfaces:
+            yield rtnetlink.up(interface.index)
+
+    def owned6(self) -> list[str]:
+        return []
+
+
+class Pod(Endpoint):
+    """An endpoint where an application and its sidecar share one network namespace.
+
+    Args:
+        redirect: connections to port 80 of other nodes go to the sidecar's port, `SIDECAR_PORT` on
+            the loopback address, unless they bear its mark, `SIDECAR_MARK`. Service meshes do so.
+    """
+
+    SIDECAR_PORT = 15001  # as Istio has it
+    SIDECAR_MARK = 1337
+
+    def __init__(self, name: str, redirect: bool = False, **params: Any):
+        self.redirect = redirect
+        super().__init__(name, **params)
+
+    def configure(self) -> None:
+        super().configure()
+        if self.redirect:
+            with self.inside():
+                nftables.apply(f"""
+                    table inet sidecar {{
+                        chain outward {{
+                            type nat hook output priority -100;
+                            meta mark != {self.SIDECAR_MARK} tcp dport 80 redirect to :{self.SIDECAR_PORT}
+                        }}
+                    }}""")
+
+
 class Router(Node):
     """A node that forwards IPv4 and IPv6."""
 

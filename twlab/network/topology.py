@@ -12,6 +12,7 @@ from mininet.topo import Topo
 from twlab.errors import UsageError
 from twlab.network.balancers import VirtualAddress
 from twlab.network.nodes import Node, Veth, ip6_of
+from twlab.network.roles import Endpoint, UserStack
 from twlab.numerals import is_whole
 
 _LONGEST_NAME = 15  # of an interface, IFNAMSIZ - 1
@@ -203,6 +204,22 @@ def whole_numbers(name: str, value: object, high: int) -> tuple[int, ...]:
         remedy = f"{name} is a number from 0 to {high} for each, e.g. {name}=1-0"
         raise UsageError(f"{name}={value} is not possible in a topology", remedy, "bad-topology-option")
     return tuple(map(int, parts))
+
+
+def endpoint_of(name: str, value: object) -> dict[str, Any]:
+    """Return the options of `addHost` for an endpoint with the TCP stack `value`.
+
+    That is ``linux``, the kernel's, or ``lwip``. `name` is the topology's option.
+
+    Raises:
+        UsageError: there is no such stack (``bad-topology-option``).
+    """
+    if value == "linux":
+        return {"cls": Endpoint}
+    if value == "lwip":
+        return {"cls": UserStack, "stack": value}
+    remedy = f"{name} is a TCP stack: linux or lwip"
+    raise UsageError(f"{name}={value} is not possible in a topology", remedy, "bad-topology-option")
 
 
 def broken_topology(message: str, remedy: str) -> UsageError:

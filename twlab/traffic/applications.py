@@ -210,6 +210,7 @@ class Host:
         source_port: int = 0,
         source_address: str | None = None,
         family: int = 4,
+        mark: int = 0,
         timeout_s: float = 130.0,
     ) -> Attempt:
         """Open a connection and wait for the outcome.
@@ -218,17 +219,27 @@ class Host:
             source_port: bind to this port first, with SO_REUSEADDR, as proxies do; 0: the kernel
                 chooses, as in connect() without bind().
             source_address: bind to this address first.
+            mark: SO_MARK, which the node's firewall can tell it by (socket(7)); 0: none.
             timeout_s: seconds after which to give up; with 6 SYN retries the kernel does after 127.
         """
-        return self.begin_connect(to, port, source_port=source_port, source_address=source_address, family=family).wait(
-            timeout_s
-        )
+        return self.begin_connect(
+            to, port, source_port=source_port, source_address=source_address, family=family, mark=mark
+        ).wait(timeout_s)
 
     def begin_connect(
-        self, to: Host, port: int, *, source_port: int = 0, source_address: str | None = None, family: int = 4
+        self,
+        to: Host,
+        port: int,
+        *,
+        source_port: int = 0,
+        source_address: str | None = None,
+        family: int = 4,
+        mark: int = 0,
     ) -> Connecting:
         """Begin `try_connect` without waiting for the outcome; other verbs let time pass."""
         sock = self._socket(family)
+        if mark:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         if source_port:
             # Without it, bind() of older kernels refuses a port that is in TIME_WAIT towards any
             # peer (seen on 6.1, not on 6.18).

@@ -172,6 +172,14 @@ class Connection:
         if self._sock and not self.closed_by_peer:
             self._loop.watch(self._sock, self._readable)
 
+    def keep_alive(self, every_s: int) -> None:
+        """Turn keep-alive on: a probe for each `every_s` seconds of silence (tcp(7))."""
+        self._note(f"turns keep-alive on, every {every_s} s")
+        sock = self._open_socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL):
+            sock.setsockopt(socket.IPPROTO_TCP, option, every_s)
+
     def finish(self) -> None:
         """Close the sending half (FIN), go on reading."""
         self._note("closes its sending half")

@@ -13,6 +13,7 @@ import os
 import resource
 import shutil
 import signal
+import socket
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -49,6 +50,7 @@ class Program:
         arguments: its path first; ``{folder}`` in them is replaced.
         files: name to text, to be put into the folder before it starts; ``{folder}`` is replaced in
             them, too.
+        handed: sockets that it inherits under the same numbers.
 
     Attributes:
         name: of the program.
@@ -59,7 +61,14 @@ class Program:
             while it runs.
     """
 
-    def __init__(self, node: Node, loop: Loop, arguments: Sequence[str], files: dict[str, str]):
+    def __init__(
+        self,
+        node: Node,
+        loop: Loop,
+        arguments: Sequence[str],
+        files: dict[str, str],
+        handed: Sequence[socket.socket] = (),
+    ):
         self.name = Path(arguments[0]).name
         self.folder = _new_folder(self.name)
         self._loop = loop
@@ -70,6 +79,8 @@ class Program:
         with node.inside():
             self.pid = os.fork()
             if self.pid == 0:
+                for one in handed:
+                    one.set_inheritable(True)
                 _child(words, self.folder, parent)
         self._ended = os.pidfd_open(self.pid)
         self.status: int | None = None

@@ -43,6 +43,9 @@ harm. Where a connection has no TIME_WAIT, the scenarios were run with one of 0.
 steps look for it. An empty cell: without timestamps the way does nothing, or the row is the other
 case.
 
+All origins here have Linux's TCP. `origin-closes-first` is a way out only where the origin's TCP
+opens its TIME_WAIT for a newer SYN; lwIP's does not ([stacks that are not Linux](stacks.md)).
+
 {table}
 {notes}"""
 
