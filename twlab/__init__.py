@@ -6,7 +6,7 @@ none of mininet, scapy and pyroute2.
 
 from twlab.errors import CapabilityError, EngineError, LabError, ScenarioError, UsageError
 from twlab.lab.lab import Lab
-from twlab.observation import Observation, about, at_least, at_most, between
+from twlab.observation import Observation, about, at_least, at_most, between, since
 from twlab.scenario import Arm, Scenario, Verdict, scenario
 from twlab.segment import match
 from twlab.settings import Settings
@@ -30,4 +30,5 @@ __all__ = [
     "between",
     "match",
     "scenario",
+    "since",
 ]
