@@ -56,9 +56,7 @@ def compare(
     from twlab.studies.compare.measure import FILE, Comparison
 
     if all_ == bool(names):
-        raise UsageError(
-            "name the scenarios to compare, or say --all", "see them with: twlab list", "nothing-to-run"
-        )
+        raise UsageError("name the scenarios to compare, or say --all", "see them with: twlab list", "nothing-to-run")
     if engine not in ("", "guest", HOST):
         raise UsageError(f"there is no engine called {engine!r}", "the engines are: guest, host", "no-such-engine")
     wanted = list(load_scenarios().items()) if all_ else [find(name) for name in dict.fromkeys(names or [])]

@@ -25,7 +25,9 @@ UNLIMITED = Settings(time_wait_s=1, invalid_ratelimit_ms=0)
         "unlimited": Arm(UNLIMITED, expect=Observation(**STORM, after=ENDLESS)),
         "ipv6": Arm(UNLIMITED, given={"family": 6}, expect=Observation(**STORM, after=ENDLESS)),
         "too-few-bytes": Arm(
-            UNLIMITED, given={"then": "few"}, expect=Observation(**STORM, after=since(SINCE, at_least(300), at_most(20)))
+            UNLIMITED,
+            given={"then": "few"},
+            expect=Observation(**STORM, after=since(SINCE, at_least(300), at_most(20))),
         ),
     },
     remedies={
@@ -38,7 +40,8 @@ UNLIMITED = Settings(time_wait_s=1, invalid_ratelimit_ms=0)
             expect=Observation(acked_unsent=STALE, storm=since(SINCE, ROUNDS, CALM)),
         ),
         "limit-100-ms": Arm(
-            Settings(time_wait_s=1, invalid_ratelimit_ms=100), expect=Observation(acked_unsent=STALE, storm=CALM, after=0)
+            Settings(time_wait_s=1, invalid_ratelimit_ms=100),
+            expect=Observation(acked_unsent=STALE, storm=CALM, after=0),
         ),
         "full-time-wait": Arm(
             Settings(time_wait_s=60, invalid_ratelimit_ms=0), expect=Observation(refused_by="EADDRNOTAVAIL", storm=0)
@@ -118,6 +121,4 @@ def ack_storm(lab: Lab, *, then: str = "nothing", family: int = 4) -> Observatio
     again.peer.abort()
     lab.sleep(0.1)
     end.stop()
-    return Observation(
-        acked_unsent=distance(again.syn.end_seq, acks[0].ack), storm=storm, after=after, left_bytes=left
-    )
+    return Observation(acked_unsent=distance(again.syn.end_seq, acks[0].ack), storm=storm, after=after, left_bytes=left)

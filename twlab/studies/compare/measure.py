@@ -59,13 +59,12 @@ class Comparison:
         self._seed, self._seeds, self._command = seed, seeds, command
         self._sources = {scenario.name: source for source, scenario in scenarios}
         digest = hashlib.sha256(json.dumps([scenario.digest for _, scenario in scenarios]).encode()).hexdigest()
-        compared = [column.as_dict() for column in columns]
-        identity = {"study": "compare", "columns": compared, "seed": seed, "seeds": seeds, "scenarios": digest}
-        self.progress = Progress(folder, {**identity, "names": list(self._sources)})
+        # Not the columns: a run of one says nothing about another, and one may be added.
+        identity = {"study": "compare", "seed": seed, "scenarios": digest, "names": list(self._sources)}
+        self.progress = Progress(folder, identity)
         self.progress.resume()
         self.total = len(columns) * sum(len(scenario.arms) for _, scenario in scenarios)
         self.done = 0
-        self._tasks = 0
 
     def measure(self, *, jobs: int, on_arm: OnArm) -> dict[str, Any]:
         """Run what is missing, decide, and write ``compare.json``; return its content.
@@ -91,7 +90,9 @@ class Comparison:
             "command": self._command,
             "seed": self._seed,
             "seeds": self._seeds,
-            "columns": [{**column.as_dict(), "kernel": self._release(column, outcomes)} for column in self._columns.values()],
+            "columns": [
+                {**column.as_dict(), "kernel": self._release(column, outcomes)} for column in self._columns.values()
+            ],
             "compared": {"scenarios": len(self._scenarios), "arms": len(arms)},
             "verdicts": [row for (name, arm), seen in arms.items() if (row := verdicts(name, arm, seen))],
             "folders": self._tidy(folders, {difference.scenario for difference in found}),
@@ -120,9 +121,7 @@ class Comparison:
         outcomes: dict[tuple[str, str, str], Outcome] = {}
         folders: dict[str, dict[str, str]] = {column: {} for column in self._columns}
         parts = self._parts() * len(self._columns)
-        for (column_name, place), part, result in zip(
-            places, parts, self._carry_out(tasks, jobs, on_arm), strict=True
-        ):
+        for (column_name, place), part, result in zip(places, parts, self._carry_out(tasks, jobs, on_arm), strict=True):
             for answer in result["answers"]:
                 if "folders" in answer:
                     folders[column_name] |= {name: str(place / folder) for name, folder in answer["folders"].items()}
@@ -159,7 +158,9 @@ class Comparison:
                     seen.setdefault((column_name, name, arm), []).append(outcome)
             for difference in found:
                 names = difference.open_columns()
-                values = {name: self._values(difference, seen[name, difference.scenario, difference.arm]) for name in names}
+                values = {
+                    name: self._values(difference, seen[name, difference.scenario, difference.arm]) for name in names
+                }
                 difference.look(values, look == self._seeds)
             before = look
 
@@ -172,23 +173,24 @@ class Comparison:
 
         A result is ``answers`` and ``error``. It is kept once its task is done as a whole.
         """
-        first, self._tasks = self._tasks, self._tasks + len(tasks)
-        results = self.progress.done
+        results, keys = self.progress.done, [_key(*task) for task in tasks]
         for host in (False, True):
-            numbers = [n for n, (column, _) in enumerate(tasks) if (column.name == HOST) == host and first + n not in results]
+            numbers = [
+                n for n, (column, _) in enumerate(tasks) if (column.name == HOST) == host and keys[n] not in results
+            ]
             answers: dict[int, list[Any]] = {number: [] for number in numbers}
             ordered = [tasks[number][1] for number in numbers]
             for index, answer in pool.answers(driver.DRIVER, ordered, 1 if host else jobs):
                 number = numbers[index]
                 column, task = tasks[number]
                 if isinstance(answer, pool.Ended):
-                    self.progress.record(first + number, {"answers": answers[number], "error": answer.error})
+                    self.progress.record(keys[number], {"answers": answers[number], "error": answer.error})
                     continue
                 answers[number].append(answer)
                 if "folders" not in answer:
                     self.done += 1
                     on_arm(column.name, _words(task, answer, len(answers[number]) - 1))
-        return iter([results[first + number] for number in range(len(tasks))])
+        return iter([results[key] for key in keys])
 
     def _parts(self) -> list[list[str]]:
         """Return the names of the scenarios, a list for each boot.
@@ -210,7 +212,9 @@ class Comparison:
 
     def _tidy(self, folders: dict[str, dict[str, str]], differing: set[str]) -> dict[str, dict[str, str]]:
         """Remove the folders of scenarios in which nothing differs; return the others."""
-        kept = {column: {name: path for name, path in of.items() if name in differing} for column, of in folders.items()}
+        kept = {
+            column: {name: path for name, path in of.items() if name in differing} for column, of in folders.items()
+        }
         for column, of in folders.items():
             for name, path in of.items():
                 if name not in kept[column]:
@@ -223,6 +227,12 @@ class Comparison:
     def _release(self, column: Column, outcomes: dict[tuple[str, str, str], Outcome]) -> str:
         said = (outcome.get("kernel") for (name, *_), outcome in outcomes.items() if name == column.name)
         return str(next(filter(None, said), column.release))
+
+
+def _key(column: Column, task: dict[str, Any]) -> int:
+    """Return the number by which the results of a task are kept; the same for the same runs."""
+    runs = [column.release, *(task.get(name) for name in ("engine", "kernel", "sources", "arms", "seed"))]
+    return int.from_bytes(hashlib.sha256(json.dumps(runs).encode()).digest()[:6])
 
 
 def _words(task: dict[str, Any], answer: dict[str, Any], number: int) -> str:
