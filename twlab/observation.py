@@ -123,7 +123,10 @@ class Observation(Mapping[str, Any]):
         return {name: _as_json(value) for name, value in self._facts.items()}
 
     def on(self, release: str) -> Observation:
-        """Return what is predicted on the kernel of `release`; all of it where it is not known."""
+        """Return what is predicted on the kernel of `release`.
+
+        Where that is empty, nothing is decided.
+        """
         known = {name: v.on(release) if isinstance(v, Since) and release else v for name, v in self._facts.items()}
         return Observation(**known)
 

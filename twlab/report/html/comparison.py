@@ -1,4 +1,4 @@
-"""The sections of a comparison: each arm in which columns differ, with its ladders side by side."""
+"""The sections of a comparison: arms that differ, with ladders side by side."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST = 40  # arms that are shown with their ladders; changes come first
 
 
 def sections(study: Study, page: Sections, anchor: str) -> list[Markup]:
-    """Return a section for each arm in which columns differ, as many as fit; changes first."""
+    """Return a section for each arm that differs, changes first, at most `MOST`."""
     arms: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in study.values["rows"]:
         arms.setdefault((row["scenario"], row["arm"]), []).append(row)

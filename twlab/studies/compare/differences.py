@@ -126,7 +126,7 @@ def verdicts(scenario: str, arm: str, outcomes: Mapping[str, Outcome]) -> dict[s
 
 
 def summary(values: Sequence[Any]) -> Any:
-    """Return values as one: one that they all are, numbers from low to high, else the first few."""
+    """Return values as one: the only one, numbers from low to high, or a few of them."""
     numbers = [value for value in values if isinstance(value, int | float) and not isinstance(value, bool)]
     if values and len(numbers) == len(values):
         low, high = min(numbers), max(numbers)

@@ -67,7 +67,7 @@ def probability(first: Sequence[Any], second: Sequence[Any]) -> float:
     keys = pooled if numbers else [json.dumps(value, sort_keys=True) for value in pooled]
     kinds = sorted(set(keys))
     column = np.array([kinds.index(key) for key in keys])
-    # A row for each value, a column for each kind: "is at most that" of numbers, "is that" of others.
+    # A row for each value, a column for each kind: at most that (numbers), or that (others).
     places = np.arange(len(kinds))
     marks = (column[:, None] <= places if numbers else column[:, None] == places).astype(np.int64)
     sign = np.repeat(np.array([[1, -1]], dtype=np.int64), [len(first), len(second)], axis=1)

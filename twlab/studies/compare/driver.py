@@ -29,7 +29,7 @@ def whole(column: Column, sources: Sequence[str], seed: int, folder: Path) -> di
 
 
 def repeated(column: Column, arms: Sequence[tuple[str, str]], seed: int) -> dict[str, Any]:
-    """Return the task that runs single arms (source, arm) and keeps nothing else of them."""
+    """Return the task that runs single arms, each a source and an arm's name."""
     return {**batch_task([(source, arm, ()) for source, arm in arms], seed), **_on(column)}
 
 

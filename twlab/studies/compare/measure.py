@@ -1,4 +1,7 @@
-"""Runs scenarios in every column, keeps each result as it comes, and decides what differs."""
+"""Runs scenarios in every column, and decides what differs.
+
+Each result is kept as it comes.
+"""
 
 from __future__ import annotations
 
