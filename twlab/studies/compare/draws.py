@@ -1,4 +1,4 @@
-"""Decides whether two columns differ in a fact by chance: a permutation test. Pure.
+"""Decides whether columns differ in a fact by chance: a permutation test. Pure.
 
 Both columns have observed the fact with the same seeds, which are fresh ones: the run that raised
 the question does not count. If both draw from one distribution, each way to deal the values to the
@@ -41,7 +41,7 @@ class Decision(StrEnum):
 
 
 def looks(seeds: int) -> list[int]:
-    """Return the numbers of seeds after which the test is looked at; the last is `seeds`."""
+    """Return the numbers of seeds after which the test is looked at, last `seeds`."""
     return [number for number in LOOKS if number < seeds] + [seeds] * (seeds > 0)
 
 
@@ -59,7 +59,7 @@ def decide(first: Sequence[Any], second: Sequence[Any], last: bool) -> Decision:
 
 
 def probability(first: Sequence[Any], second: Sequence[Any]) -> float:
-    """Return how likely values of one distribution lie as far apart as these, by chance."""
+    """Return how likely values of one distribution lie as far apart by chance."""
     import numpy as np
 
     pooled = [*first, *second]
