@@ -10,7 +10,7 @@ that show themselves in a notebook; see `twlab.notebook.functions`. They are loa
 
 from twlab.errors import CapabilityError, EngineError, LabError, ScenarioError, UsageError
 from twlab.lab.lab import Lab
-from twlab.observation import Observation, about, at_least, at_most, between
+from twlab.observation import Observation, about, at_least, at_most, between, since
 from twlab.scenario import Arm, Scenario, Verdict, scenario
 from twlab.segment import match
 from twlab.settings import Settings
@@ -34,6 +34,7 @@ __all__ = [
     "between",
     "match",
     "scenario",
+    "since",
 ]
 _FUNCTIONS = ("observe", "open", "plan", "run", "sweep")
 

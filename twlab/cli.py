@@ -18,6 +18,7 @@ from twlab import __version__
 from twlab.commands import (
     alternatives,
     ceiling,
+    compare,
     diagnose,
     doctor,
     grade,
@@ -55,6 +56,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "show": (results.show, "show runs/20260101-120000-stale-data --arm treatment"),
     "report": (results.report, "report runs --open"),
     "sweep": (sweep.sweep, "sweep stale-segment --grid time_wait_s=1,5,10 --grid delay_s=0.5,2,20 --out sweep.json"),
+    "compare": (compare.compare, "compare stale-data --kernel 6.12 --kernel 7.3"),
     "plan": (plan.plan, "plan --rate 500 --origins 2 --delay 10"),
     "diagnose": (diagnose.diagnose, "diagnose ss.txt nstat.txt"),
     "observe": (observe.observe, "observe capture.pcap --export flows"),

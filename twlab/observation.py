@@ -10,6 +10,7 @@ fact by fact, only those that it names, and a fact may be predicted as a range.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -56,10 +57,42 @@ def about(value: float, relative: float = 0.01) -> Range:
     return Range(value - abs(value) * relative, value + abs(value) * relative)
 
 
+@dataclass(frozen=True, slots=True)
+class Since:
+    """A predicted value that a release of Linux changed.
+
+    Attributes:
+        release: the first with it, as far as it matters: ``6.14``.
+        then: what is predicted from it on: a value or a `Range`.
+        before: what is predicted of older kernels.
+    """
+
+    release: str
+    then: Any
+    before: Any
+
+    def on(self, release: str) -> Any:
+        """Return what is predicted on the kernel of `release`, ``6.12.117-twlab``."""
+        return self.then if _numbers(release) >= _numbers(self.release) else self.before
+
+    def __str__(self) -> str:
+        return f"{plain(self.then)} since Linux {self.release}, {plain(self.before)} before"
+
+
+def since(release: str, then: Any, before: Any) -> Since:
+    """Predict `then` from a release of Linux on, and `before` on older ones."""
+    return Since(release, then, before)
+
+
+def _numbers(release: str) -> tuple[int, ...]:
+    found = re.match(r"\d+(\.\d+)*", release)
+    return tuple(map(int, found[0].split("."))) if found else ()
+
+
 class Observation(Mapping[str, Any]):
     """Named facts, in the order given.
 
-    A fact is a JSON value; in a prediction it may be a `Range`.
+    A fact is a JSON value; in a prediction it may be a `Range`, or a `Since`.
     """
 
     def __init__(self, **facts: Any):
@@ -82,8 +115,20 @@ class Observation(Mapping[str, Any]):
         return " ".join(f"{name}={plain(value)}" for name, value in self._facts.items())
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON values; a range becomes ``{"low": ..., "high": ...}``."""
-        return {name: {"low": v.low, "high": v.high} if isinstance(v, Range) else v for name, v in self._facts.items()}
+        """JSON values.
+
+        A range becomes ``{"low": ..., "high": ...}``; what depends on the kernel becomes
+        ``{"since": release, "then": ..., "before": ...}``.
+        """
+        return {name: _as_json(value) for name, value in self._facts.items()}
+
+    def on(self, release: str) -> Observation:
+        """Return what is predicted on the kernel of `release`.
+
+        Where that is empty, nothing is decided.
+        """
+        known = {name: v.on(release) if isinstance(v, Since) and release else v for name, v in self._facts.items()}
+        return Observation(**known)
 
     def mismatches(self, observed: Mapping[str, Any]) -> list[str]:
         """Return, in words, each predicted fact that differs from `observed`.
@@ -95,6 +140,14 @@ class Observation(Mapping[str, Any]):
             for name, wanted in self._facts.items()
             if name not in observed or not _agrees(wanted, observed[name])
         ]
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, Range):
+        return {"low": value.low, "high": value.high}
+    if isinstance(value, Since):
+        return {"since": value.release, "then": _as_json(value.then), "before": _as_json(value.before)}
+    return value
 
 
 def plain(value: object) -> str:

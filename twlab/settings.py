@@ -39,7 +39,7 @@ class Settings:
     )
     tw_reuse: int | None = _knob("tcp_tw_reuse: 0 off, 1 on, 2 for loopback only", 0, 2)
     tw_reuse_delay_ms: int | None = _knob(
-        "age at which tw_reuse may take a TIME_WAIT socket, in ms (Linux 6.14 and later)", 0, 60_000
+        "age at which tw_reuse may take a TIME_WAIT socket, in ms (Linux 6.14 and later)", 1, 60_000
     )
     tw_recycle: bool | None = _knob(
         "tcp_tw_recycle, removed in Linux 4.12: a sysctl in the lab kernel, emulated elsewhere"

@@ -25,6 +25,7 @@ import pytest
 from conftest import ROOT, as_user
 from leftovers import processes_of
 
+from twlab.catalogue import find_scenario
 from twlab.engines.guest import liveness, userspace
 from twlab.engines.guest.diagnosis import fault
 from twlab.engines.guest.engine import EPOCH_S, Guest, built_kernel, clock_of
@@ -32,7 +33,8 @@ from twlab.engines.kernel import Kernel, recipe
 from twlab.errors import CapabilityError, EngineError
 from twlab.grading import driver
 from twlab.overrides import Overrides
-from twlab.run.runner import AGENT
+from twlab.run import runner
+from twlab.run.runner import AGENT, Order
 
 pytestmark = pytest.mark.guest
 
@@ -244,13 +246,13 @@ def test_computing_before_the_steps_may_take_its_time(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize(
     ("own_s", "processes_s", "slug"),
-    [(3.1, 0.0, "guest-storms"), (2.9, 0.0, ""), (3.1, 0.5, ""), (3.1, 1.0, "guest-spins")],
+    [(3.1, 0.0, "guest-storms"), (3.1, 0.2, "guest-storms"), (2.9, 0.0, ""), (3.1, 0.5, ""), (3.1, 1.0, "guest-spins")],
 )
 def test_a_kernel_that_computes_alone_storms(
     monkeypatch: pytest.MonkeyPatch, own_s: float, processes_s: float, slug: str
 ) -> None:
-    """No process of the guest comes to run. It is what the figures say, whatever they come from:
-    here they are given.
+    """The processes of the guest do nothing but record it. It is what the figures say, whatever they
+    come from: here they are given.
     """
     figures = iter([liveness.Used(10.0, 5.0), liveness.Used(10.0 + own_s, 5.0 + processes_s)])
     monkeypatch.setattr(liveness, "used", lambda kernel: next(figures))
@@ -259,6 +261,22 @@ def test_a_kernel_that_computes_alone_storms(
     assert watch.look(0, True) is None
     found = watch.look(0, True)
     assert (found.slug if found else "") == slug
+
+
+def test_a_storm_is_told_as_one_and_costs_no_other_arm(tmp_path: Path) -> None:
+    """A real one, at one instant of virtual time, in the guest's kernel alone: an acknowledgement of
+    what was never sent is challenged since Linux 7.1, and nothing bounds it here.
+    """
+    if recipe.series(facts_of(built_kernel())["version"]) < (7, 1):
+        pytest.skip("needs a lab kernel of Linux 7.1 or later")
+    source = str(ROOT / "tests" / "data" / "storm.py")
+    (done,) = runner.run(Order([(source, find_scenario(source))], out=tmp_path), Guest(agent=AGENT))
+    arms = done.result.arms
+    assert (arms["control"].ok, arms["after-it"].ok) == (True, True)
+    assert arms["unlimited"].error is not None
+    assert arms["unlimited"].error["slug"] == "guest-storms"
+    assert "segments answer each other for ever" in arms["unlimited"].error["message"]
+    assert "invalid_ratelimit_ms" in arms["unlimited"].error["remedy"]
 
 
 def test_the_clock_is_read_from_outside(tmp_path: Path) -> None:

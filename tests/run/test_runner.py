@@ -34,6 +34,7 @@ class Answers:
     """
 
     name = "stand-in"
+    release = ""
 
     def __init__(self, **outcomes):
         self.outcomes = outcomes

@@ -25,7 +25,7 @@ def run_in_guest(function: Callable[..., Any], *arguments: Any, folder: Path, re
     answers: list[dict[str, Any]] = []
     request = {"module": function.__module__, "function": function.__name__, "arguments": arguments}
     Guest(agent=__name__).run(request, folder, answers.append, real_limit_s)
-    return next(told["answer"] for told in answers if told["event"] == "answer")  # a busy machine is told of, too
+    return next(event["answer"] for event in answers if event["event"] == "answer")  # on a busy machine: quiet, too
 
 
 def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:

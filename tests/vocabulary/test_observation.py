@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twlab import Observation, about, at_least, at_most, between
+from twlab import Observation, about, at_least, at_most, between, since
 
 values = st.one_of(st.booleans(), st.integers(), st.text(), st.floats(allow_nan=False))
 
@@ -51,3 +51,13 @@ def test_ranges_hold_inside_and_fail_outside(wanted, inside, outside):
 def test_ranges_become_json():
     """A range is written to the result as its two ends."""
     assert Observation(x=at_least(2), y=3).as_dict() == {"x": {"low": 2, "high": None}, "y": 3}
+
+
+def test_a_prediction_may_depend_on_the_kernel():
+    """By its release's numbers, with ranges in it; where the release is not known, it stays open."""
+    predicted = Observation(x=since("6.14", between(1, 2), before=0), y=1)
+    assert predicted.on("6.14").as_dict() == {"x": {"low": 1, "high": 2}, "y": 1}
+    assert predicted.on("6.8.12-twlab").as_dict() == {"x": 0, "y": 1}
+    assert predicted.on("10.0")["x"] == between(1, 2)
+    assert predicted.on("").as_dict()["x"] == {"since": "6.14", "then": {"low": 1, "high": 2}, "before": 0}
+    assert predicted.on("7.3.4").mismatches({"x": 3, "y": 1}) == ["x: predicted between 1 and 2, observed 3"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import select
 import subprocess
 import sys
@@ -30,6 +31,11 @@ class HostEngine:
 
     def __init__(self, *, agent: str):
         self._agent = agent
+
+    @property
+    def release(self) -> str:
+        """The release of this machine's kernel."""
+        return platform.release()
 
     def run(
         self, request: Mapping[str, Any], folder: Path, on_event: Callable[[dict[str, Any]], None], real_limit_s: float

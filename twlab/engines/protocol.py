@@ -65,6 +65,10 @@ class Engine(Protocol):
 
     name: str
 
+    @property
+    def release(self) -> str:
+        """The release of its kernel; empty where that is not known beforehand."""
+
     def run(self, request: Mapping[str, Any], folder: Path, on_event: OnEvent, real_limit_s: float) -> None:
         """Carry out `request`, call `on_event` for each event; see the engines for errors."""
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 import functools
 import math
 import os
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
@@ -228,7 +229,7 @@ def _described_arm(scenario: Scenario, arm: str) -> Event:
         check(wanted)
     return {
         "role": scenario.roles[arm],
-        "expect": scenario.arms[arm].expect.as_dict(),
+        "expect": scenario.arms[arm].expect.on(platform.release()).as_dict(),
         "given": {key: str(value) for key, value in scenario.arms[arm].given.items()},
         "nodes": {name: wanted.as_dict() for name, wanted in settings.items()},
     }

@@ -15,9 +15,20 @@ from typing import Any
 from twlab.errors import UsageError
 from twlab.report.text import tables
 
-FILES = ("ceiling.json", "alternatives.json", "sweep.json", "observe.json")  # looked for in a folder that is named
+FILES = (
+    "ceiling.json",
+    "alternatives.json",
+    "sweep.json",
+    "observe.json",
+    "compare.json",
+)  # looked for in a folder that is named
 _OUTCOMES = ("harmed", "delayed", "unharmed")
 _ABOUT = ("command", "kernel", "engine", "arm", "trials", "seed")
+_TITLES = {
+    "ceiling": "Ceilings: connections a second",
+    "observe": "Late segments of closed connections",
+    "compare": "Kernels side by side: facts that differ",
+}
 # What a column of a file is called on the page.
 _HEADINGS = {
     "name": "way",
@@ -62,9 +73,7 @@ class Study:
         """``How low: stale-segment``; ``Ceilings``."""
         if self.kind == "sweep":
             return f"How low is safe: {self.values['scenario']}"
-        return {"ceiling": "Ceilings: connections a second", "observe": "Late segments of closed connections"}.get(
-            self.kind, self.kind.capitalize()
-        )
+        return _TITLES.get(self.kind, self.kind.capitalize())
 
     @property
     def about(self) -> list[tuple[str, str]]:
@@ -79,8 +88,9 @@ class Study:
         for a cell.
         """
         rows = self.values["cells"] if self.kind == "sweep" else self.values["rows"]
+        above = set(_ABOUT) - ({"arm"} if self.kind == "compare" else set())
         shown: list[dict[str, Any]] = [
-            {key: _cell(value) for key, value in row.items() if key not in _ABOUT} for row in rows
+            {key: _cell(value) for key, value in row.items() if key not in above} for row in rows
         ]
         kept = [
             key
@@ -179,6 +189,7 @@ def read(path: Path) -> Study | None:
     try:
         _ = study.title, study.about, study.table, study.observations
         _ = study.maps() if kind == "sweep" else study.bars() if kind == "ceiling" else None
+        _ = kind == "compare" and (values["columns"], values["folders"], values["verdicts"])
     except (KeyError, TypeError, AttributeError, ValueError, ZeroDivisionError) as error:
         message = f"{path} lacks what a {kind} has: {type(error).__name__}: {error}"
         raise UsageError(message, "make it again", "broken-result") from error

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import io
+import platform
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -74,7 +75,9 @@ def run_arm(
             evidence = running.evidence
             evidence.given = scenario.given_in(arm, overrides)
             evidence.network = {"topology": described, **describe(topology)}
-            evidence.record(take_steps(scenario, scenario.prediction(arm, overrides), running.lab, evidence.given))
+            expect = scenario.prediction(arm, overrides)
+            expect = expect.on(platform.release()) if expect else None
+            evidence.record(take_steps(scenario, expect, running.lab, evidence.given))
     except EngineError as fault:  # what has been observed is no evidence then
         evidence.record(ArmOutcome(error=evidence.error or fault.as_dict()))
     return evidence

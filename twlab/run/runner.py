@@ -196,7 +196,9 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
             changed = overrides.for_arm(scenario.roles[arm], order.arms)
             expect = scenario.prediction(arm, changed)
             sizes = {} if expect else scenario.resized(arm, changed)
-            prediction = ArmPrediction(scenario.roles[arm], expect.as_dict() if expect else {}, sizes)
+            prediction = ArmPrediction(
+                scenario.roles[arm], expect.on(engine.release).as_dict() if expect else {}, sizes
+            )
             result.arms[arm] = ArmResult.of(prediction, ArmEvidence(error=_not_run()))
             jobs.append(_Job(result, folder, arm, source, changed))
         result.write(folder)

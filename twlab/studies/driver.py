@@ -15,7 +15,7 @@ from twlab.errors import LabError
 from twlab.run.runner import AGENT
 
 _REAL_LIMIT_S = 300.0  # for one arm
-_KEPT = ("observed", "ok", "mismatches", "error")
+KEPT = ("observed", "ok", "mismatches", "error")
 
 
 def carry_out(task: dict[str, Any], answer: Answer) -> None:
@@ -44,7 +44,7 @@ def carry_out(task: dict[str, Any], answer: Answer) -> None:
 
         def on_event(event: Event, numbered: tuple[int, Job] | None) -> None:
             if numbered and event["event"] == "arm":
-                kept = {name: event["result"].get(name) for name in _KEPT}
+                kept = {name: event["result"].get(name) for name in KEPT}
                 conclude(numbered[0], {**kept, "kernel": event.get("kernel")})
                 for file in Path(folder).glob("*.pcapng"):
                     file.unlink()

@@ -85,6 +85,13 @@ class Guest:
         self._clock = clock_of(self._kernel)
         self._more = (*VIRTUAL_TIME, *((BY_SECCOMP,) if self.by_seccomp else ()), *more)
 
+    @property
+    def release(self) -> str:
+        """The release of the lab kernel; empty of one that was not built here."""
+        from twlab.engines.kernel import Kernel
+
+        return str(Kernel(self._kernel).facts().get("version", ""))
+
     def run(self, request: Mapping[str, Any], folder: Path, on_event: OnEvent, real_limit_s: float) -> None:
         """Carry out `request` in one boot and call `on_event` for each event, as it comes.
 

@@ -29,7 +29,9 @@ SPIN_S = 4.0  # processor time of kernel and processes at one instant, without a
 # some hundred ns.
 STILL_NS = 500_000_000
 _IDLE = 0.05  # share of a core below which nothing runs
-_ALONE = 0.02  # share of the processor time below which no process of the guest has run
+# Share of the processor time below which the guest's processes do nothing but record: in a storm,
+# the capture of it. A process that computes or polls has more than half.
+_ALONE = 0.1
 
 
 def pulse(kernel: int, clock: int | None = None) -> str:
@@ -112,9 +114,8 @@ class StandstillWatch:
         spent = now - self._since
         if spent.own_s >= STORM_S and spent.processes_s <= _ALONE * spent.own_s:
             return EngineError(
-                "the guest storms: its kernel computes without end at one instant of virtual time, and no "
-                "process in it gets to run; "
-                "segments answer each other for ever",
+                f"the guest storms: {spent.own_s:.0f} s of its kernel's own processor time at one instant of virtual "
+                "time, while processes in it hardly run; segments answer each other for ever",
                 "see the last step; a least time between answers ends an ACK storm: invalid_ratelimit_ms of 1 or more",
                 "guest-storms",
             )

@@ -17,6 +17,7 @@ from markupsafe import Markup
 
 from twlab.errors import LabError, UsageError
 from twlab.report import studies
+from twlab.report.html import comparison
 from twlab.report.html.sections import Sections
 from twlab.results import files
 from twlab.results.result import FILE, Result, read_result
@@ -91,10 +92,14 @@ def write(paths: Sequence[Path], out: Path) -> Written:
         row.again = names[row.result.scenario] > 1
     full = sum(bool(row.section) for row in rows)
     shown = [(f"study-{number}", study) for number, study in enumerate(found, 1)]
+    compared = {
+        anchor: comparison.sections(study, sections, anchor) for anchor, study in shown if study.kind == "compare"
+    }
     sessions = sum(row.result.is_session for row in rows)
     values = {
         "rows": rows,
         "studies": shown,
+        "compared": compared,
         "unreadable": unreadable,
         "counts": counts,
         "sessions": sessions,

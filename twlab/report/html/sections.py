@@ -47,12 +47,12 @@ class Sections:
             KeyError, TypeError, AttributeError, ValueError, jinja2.TemplateError: the result holds
                 values that no result has.
         """
-        arms = [self._arm(name, arm, result, folder) for name, arm in result.arms.items()]
+        arms = [self.arm(name, arm, result, folder) for name, arm in result.arms.items()]
         more = {"networks": _networks(result), "tables": tables.of(result), "opened": _opened(result)}
         return self.render("run.html.j2", result=result, folder=folder, anchor=anchor, arms=arms, **more)
 
-    def _arm(self, name: str, arm: ArmResult, result: Result, folder: Path) -> dict[str, Any]:
-        """Return what the template shows of one arm beyond its fields."""
+    def arm(self, name: str, arm: ArmResult, result: Result, folder: Path) -> dict[str, Any]:
+        """Return what a template shows of one arm beyond its fields."""
         capture = folder / arm.capture if arm.capture else None
         appendix = self.render(
             "appendix.html.j2",

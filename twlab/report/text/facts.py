@@ -18,6 +18,8 @@ def word(value: Any) -> str:
     if is_range(value):
         low, high = ("" if value[end] is None else value[end] for end in ("low", "high"))
         return f"{low}..{high}"
+    if depends(value):
+        return f"{word(value['then'])}(before-{value['since']}:{word(value['before'])})"
     return "none" if value == "" else plain(value)
 
 
@@ -26,6 +28,9 @@ def sentence(value: Any) -> str:
 
     A range is ``58 to 62``, ``at least 58`` or ``at most 62``.
     """
+    if depends(value):
+        then, before = sentence(value["then"]), sentence(value["before"])
+        return f"{then} since Linux {value['since']}, {before} before"
     if not is_range(value):
         return plain(value)
     low, high = value["low"], value["high"]
@@ -37,3 +42,8 @@ def sentence(value: Any) -> str:
 def is_range(value: Any) -> bool:
     """Return whether a value is a range: an object with ``low`` and ``high``."""
     return isinstance(value, dict) and set(value) == {"low", "high"}
+
+
+def depends(value: Any) -> bool:
+    """Return whether a predicted value depends on the kernel's release."""
+    return isinstance(value, dict) and set(value) == {"since", "then", "before"}

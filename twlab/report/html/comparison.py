@@ -1,0 +1,46 @@
+"""The sections of a comparison: arms that differ, with ladders side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from markupsafe import Markup
+
+from twlab.errors import LabError
+from twlab.report.html.sections import Sections
+from twlab.report.studies import Study
+from twlab.results.result import read_result
+
+MOST = 40  # arms that are shown with their ladders; changes come first
+
+
+def sections(study: Study, page: Sections, anchor: str) -> list[Markup]:
+    """Return a section for each arm that differs, changes first, at most `MOST`."""
+    arms: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in study.values["rows"]:
+        arms.setdefault((row["scenario"], row["arm"]), []).append(row)
+    by_interest = sorted(arms.items(), key=lambda item: all(row["decided"] == "chance" for row in item[1]))
+    names = [str(column["name"]) for column in study.values["columns"]]
+    made = []
+    for number, ((scenario, arm), rows) in enumerate(by_interest[:MOST], 1):
+        panels = list(_panels(study, page, scenario, arm))
+        about = {"scenario": scenario, "arm": arm, "rows": rows, "names": names, "panels": panels}
+        made.append(page.render("comparison.html.j2", anchor=f"{anchor}-{number}", **about))
+    return made
+
+
+def _panels(study: Study, page: Sections, scenario: str, arm: str) -> Iterator[Mapping[str, Any]]:
+    """Yield what the page shows of the arm in each column that has left a folder."""
+    for column in study.values["columns"]:
+        place = study.values["folders"].get(column["name"], {}).get(scenario)
+        folder = study.path.parent / (place or "")
+        try:
+            result = read_result(folder) if place else None
+        except LabError:
+            result = None
+        about = {"column": column["name"], "kernel": column["kernel"]}
+        if result is None or arm not in result.arms:
+            yield {**about, "no_ladder": "This column left no folder.", "ladder": "", "ladder_packed": ""}
+        else:
+            yield {**about, **page.arm(arm, result.arms[arm], result, folder)}

@@ -1,0 +1,74 @@
+"""What is compared: lab kernels, and this machine's own kernel."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from twlab.engines import use_kernel
+from twlab.engines.guest.engine import built_kernel
+from twlab.engines.kernel.recipe import series
+from twlab.engines.kernel.store import Kernel, kept_kernels
+from twlab.errors import UsageError
+
+HOST = "host"
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One of the things compared.
+
+    Attributes:
+        name: ``7.3``, a program's name, or ``host``.
+        engine: ``guest`` or ``host``.
+        kernel: path of the lab kernel; empty for the host.
+        release: of the kernel, as far as it is known beforehand.
+    """
+
+    name: str
+    engine: str
+    kernel: str
+    release: str
+
+    def as_dict(self) -> dict[str, str]:
+        """Return what a comparison keeps of it."""
+        return {"name": self.name, "engine": self.engine, "kernel": self.release}
+
+
+def columns(kernels: Sequence[str], host: bool) -> list[Column]:
+    """Return the columns, from the oldest series to the newest, the host last.
+
+    Args:
+        kernels: series or paths of lab kernels; none: every series that has been built.
+        host: with this machine's own kernel.
+
+    Raises:
+        CapabilityError: a kernel has not been built (``no-lab-kernel``).
+        UsageError: a text names no kernel (``bad-kernel``), two columns are the same
+            (``same-column``), or there is only one (``nothing-to-compare``).
+    """
+    made = [_guest(wanted) for wanted in dict.fromkeys(kernels or (kernel.series for kernel in kept_kernels()))]
+    made.sort(key=lambda column: series(column.release) if column.release else (999, 0))
+    if host:
+        made.append(Column(HOST, HOST, "", platform.release()))
+    if twice := [name for name, count in Counter(column.name for column in made).items() if count > 1]:
+        raise UsageError(
+            f"two of the kernels are called {twice[0]}", "name each once; a path is called by its file", "same-column"
+        )
+    if len(made) < 2:
+        there = made[0].name if made else "no kernel"
+        raise UsageError(
+            f"there is only {there}, and nothing to compare it with",
+            "name two kernels, as in --kernel 6.12 --kernel 7.3, or add --engine host; build more: twlab kernel build",
+            "nothing-to-compare",
+        )
+    return made
+
+
+def _guest(wanted: str) -> Column:
+    use_kernel(wanted)
+    kernel = Kernel(built_kernel())
+    return Column(kernel.series or Path(wanted).name, "guest", str(kernel.path), str(kernel.facts().get("version", "")))
