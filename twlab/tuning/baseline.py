@@ -1,7 +1,7 @@
 """Pins each sysctl that matters for TCP at close, with the reason.
 
-Every arm starts from these values. They belong to a network namespace, so pinning them changes the
-lab's nodes only. Values are Linux's defaults unless the reason says otherwise. They are pinned all
+Every arm starts from these values, unless another world is asked for (``--defaults``). They belong
+to a network namespace, so pinning them changes the lab's nodes only. Values are Linux's defaults unless the reason says otherwise. They are pinned all
 the same: a namespace may inherit the values of the machine's administrator, and some defaults
 follow the machine's memory. Where a kernel lacks a sysctl it behaves as pinned (Linux 6.1 and
 later), so that kernels differ only where they are meant to.
@@ -23,11 +23,16 @@ class Pin(NamedTuple):
         sysctl: dotted name; a ``*`` stands for every interface, and for ``all`` and ``default``.
         value: as written to it.
         reason: why it is pinned, and to this value.
+        needed: whether the lab needs it, so that it is in force in every world (`twlab.world`).
     """
 
     sysctl: str
     value: str
     reason: str
+    needed: bool = False
+
+
+LAB_KERNEL_ONLY = ("net.ipv4.tcp_timewait_len", "net.ipv4.tcp_tw_recycle", "net.ipv4.tcp_timestamp_offset")
 
 
 BASELINE: tuple[Pin, ...] = (
@@ -67,6 +72,7 @@ BASELINE: tuple[Pin, ...] = (
         "net.ipv4.ip_unprivileged_port_start",
         "0",
         "Linux: 1024. A port range may begin anywhere, and a proxy without rights may listen on port 80",
+        needed=True,
     ),
     Pin(
         "net.ipv4.ip_local_port_range",
@@ -171,7 +177,7 @@ BASELINE: tuple[Pin, ...] = (
     Pin("net.ipv4.conf.*.accept_redirects", "0", "routes are the topology's"),
     Pin("net.ipv4.conf.*.send_redirects", "0", "nothing but what a scenario sends"),
     Pin("net.ipv4.conf.*.accept_source_route", "0", "no source routing; tcp_tw_recycle's check asks for that"),
-    Pin("net.ipv4.conf.*.log_martians", "0", "the machine's kernel log is not the lab's"),
+    Pin("net.ipv4.conf.*.log_martians", "0", "the machine's kernel log is not the lab's", needed=True),
     Pin("net.ipv6.conf.*.accept_redirects", "0", "routes are the topology's"),
     Pin("net.ipv6.conf.*.accept_ra", "0", "routes are the topology's"),
     Pin("net.ipv6.conf.*.autoconf", "0", "addresses are the topology's"),
@@ -207,7 +213,7 @@ BASELINE: tuple[Pin, ...] = (
     Pin("net.netfilter.nf_conntrack_tcp_timeout_max_retrans", "300", "s; Linux's default"),
     Pin("net.netfilter.nf_conntrack_tcp_timeout_unacknowledged", "300", "s; Linux's default"),
     Pin("net.netfilter.nf_conntrack_checksum", "1", "segments with a wrong checksum are INVALID"),
-    Pin("net.netfilter.nf_conntrack_log_invalid", "0", "the machine's kernel log is not the lab's"),
+    Pin("net.netfilter.nf_conntrack_log_invalid", "0", "the machine's kernel log is not the lab's", needed=True),
 )
 
 
