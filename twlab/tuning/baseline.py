@@ -1,10 +1,11 @@
 """Pins each sysctl that matters for TCP at close, with the reason.
 
 Every arm starts from these values, unless another world is asked for (``--defaults``). They belong
-to a network namespace, so pinning them changes the lab's nodes only. Values are Linux's defaults unless the reason says otherwise. They are pinned all
-the same: a namespace may inherit the values of the machine's administrator, and some defaults
-follow the machine's memory. Where a kernel lacks a sysctl it behaves as pinned (Linux 6.1 and
-later), so that kernels differ only where they are meant to.
+to a network namespace, so pinning them changes the lab's nodes only. Values are Linux's defaults
+unless the reason says otherwise. They are pinned all the same: a namespace may inherit the values
+of the machine's administrator, and some defaults follow the machine's memory. Where a kernel lacks
+a sysctl it behaves as pinned (Linux 6.1 and later), so that kernels differ only where they are
+meant to. `unpinned` has those that were looked at and left.
 
 Source: Linux Documentation/networking/ip-sysctl.rst, nf_conntrack-sysctl.rst.
 """
@@ -80,6 +81,11 @@ BASELINE: tuple[Pin, ...] = (
         f"{LINUX_PORT_COUNT} ports: the number in every statement on port exhaustion",
     ),
     Pin("net.ipv4.ip_local_reserved_ports", "", "none is left out of that range"),
+    Pin(
+        "net.ipv4.ip_local_port_step_width",
+        "0",
+        "newer than 6.18; off: ports are searched one after the other, as ever",
+    ),
     Pin("net.ipv4.ip_autobind_reuse", "0", "bind to port 0 does not share ports that are in use"),
     Pin("net.ipv4.ip_nonlocal_bind", "0", "only addresses that the node has"),
     Pin("net.ipv6.ip_nonlocal_bind", "0", "only addresses that the node has"),
@@ -111,6 +117,11 @@ BASELINE: tuple[Pin, ...] = (
     Pin("net.ipv4.tcp_rmem", "4096 131072 6291456", "the maximum follows the memory; it bounds the window"),
     Pin("net.ipv4.tcp_wmem", "4096 16384 4194304", "the maximum follows the memory"),
     Pin("net.ipv4.tcp_moderate_rcvbuf", "1", "the receive buffer grows with the flow"),
+    Pin(
+        "net.ipv4.tcp_rcvbuf_low_rtt",
+        "0",
+        "Linux: 1000 us, newer than 6.18. Off: a receive buffer grows with its flow on short paths, too, as before",
+    ),
     Pin("net.ipv4.tcp_adv_win_scale", "1", "share of the buffer that is offered as window, before 6.6"),
     Pin("net.ipv4.tcp_app_win", "31", "nothing of the window is kept back for the application"),
     Pin("net.ipv4.tcp_shrink_window", "0", "a window once offered stays offered"),
@@ -123,6 +134,7 @@ BASELINE: tuple[Pin, ...] = (
         "0",
         "Linux: 44. Every segment out of order is answered at once, so that a capture shows each reaction",
     ),
+    Pin("net.ipv4.tcp_comp_sack_rtt_percent", "33", "newer than 6.18: how long an answer may wait. None does here"),
     Pin("net.ipv4.tcp_backlog_ack_defer", "0", "Linux since 6.7: 1. As above"),
     Pin("net.ipv4.tcp_pingpong_thresh", "1", "one exchange makes a connection interactive, which delays its ACKs"),
     Pin(
@@ -164,6 +176,8 @@ BASELINE: tuple[Pin, ...] = (
         "Linux: 0. What one connection has learnt (RTT, window) must not change the next one",
     ),
     Pin("net.ipv4.tcp_ecn", "0", "Linux: 2, on request only. It is never requested here; no ECN flags in captures"),
+    Pin("net.ipv4.tcp_ecn_option", "0", "Linux since 6.18: 2. AccECN's option; without ECN none is sent"),
+    Pin("net.ipv4.tcp_ecn_option_beacon", "3", "since 6.18: how often that is sent at least"),
     Pin("net.ipv4.tcp_plb_enabled", "0", "flow labels do not change under way"),
     Pin("net.ipv4.tcp_mtu_probing", "0", "segments keep their size"),
     Pin("net.ipv4.ip_no_pmtu_disc", "0", "path MTU discovery as usual"),
