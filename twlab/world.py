@@ -60,5 +60,5 @@ def check_world(name: str) -> WorldName:
 
 
 def words(name: str) -> str:
-    """``the kernel's own defaults``; empty for the pinned world, which needs no mention."""
+    """Name the world in a few words; empty for the pinned one, which needs no mention."""
     return _WORDS.get(name, name)

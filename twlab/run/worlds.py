@@ -1,4 +1,4 @@
-"""Finds the world that an order names; this machine's is read here, outside the engine."""
+"""Finds the world that an order names, outside the engine: this machine is here."""
 
 from __future__ import annotations
 

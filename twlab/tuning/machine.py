@@ -15,7 +15,7 @@ _SHARED = ("net.ipv4.tcp_mem", "net.ipv4.tcp_max_orphans", "net.netfilter.nf_con
 
 
 def read_machine() -> World:
-    """Return the world ``machine``: the values of this machine, and what is left behind and why."""
+    """Return the values of this machine, and what is left behind and why."""
     values: dict[str, str] = {}
     left: dict[str, str] = {}
     for pin in BASELINE:
