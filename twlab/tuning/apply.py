@@ -197,9 +197,9 @@ class Tuning:
                 beside.append(how)
         first = FirstValues(self._node)
         with self._node.inside():
-            for name, value in wanted.items():
+            for name, start in wanted.items():
                 if self._node.role == "gateway" or not name.startswith(_CONNTRACK):
-                    self.effective[name] = self._put(name, value, first)
+                    self.effective[name] = self._put(name, start, first)
                     if self.effective[name] is None and name in needed:
                         raise CapabilityError(f"{self._node.name}: this kernel has no {name}", _OTHER, "no-such-sysctl")
         with ExitStack() as stack:
