@@ -33,7 +33,7 @@ from twlab.commands import (
     sweep,
     usage,
 )
-from twlab.commands.console import complain, kept
+from twlab.commands.console import Command, complain, kept
 from twlab.errors import NOTHING_KEPT, Interrupted, LabError
 
 INTERRUPTED = 130
@@ -88,7 +88,7 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
 
 
 for _name, (_function, _example) in COMMANDS.items():
-    app.command(_name, epilog=f"Example: {_PROGRAM} {_example}")(_stoppable(_function))
+    app.command(_name, cls=Command, epilog=f"Example: {_PROGRAM} {_example}")(_stoppable(_function))
 app.add_typer(kernel.kernel_app, name="kernel")
 
 

@@ -8,15 +8,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperCommand
 
 from twlab.catalogue import find_scenario
 from twlab.scenario import Scenario
+from twlab.world import WORLDS
 
 _PIPED = (
     None if sys.stdout and sys.stdout.isatty() else 160
@@ -29,12 +32,31 @@ SCHEDULER = Annotated[
     str, typer.Option(metavar="tcp://HOST:PORT", help="Of a Dask cluster, to run on its machines instead.")
 ]
 kept: list[Path] = []  # what a command has written: named where standard output fails to say it
+DefaultsOption = Annotated[
+    str,
+    typer.Option(
+        "--defaults",
+        metavar="[kernel|machine]",
+        help="Start from the kernel's own sysctls instead of the pinned ones; or from this machine's.",
+    ),
+]
 KernelOption = Annotated[
     str,
     typer.Option(
         "--kernel", metavar="SERIES|PATH", help="Which lab kernel: 7.3, or a path. Default: the newest that is built."
     ),
 ]
+
+
+class Command(TyperCommand):
+    """A command line whose ``--defaults`` may stand alone: it means the kernel's."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Give ``--defaults`` the value that it has without one, and parse."""
+        completed: list[str] = []
+        for word, after in pairwise([*args, ""]):
+            completed += [word, "kernel"] if word == "--defaults" and after not in WORLDS else [word]
+        return super().parse_args(ctx, completed)
 
 
 def complain(text: str) -> None:

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from twlab.catalogue import find_scenario, load_scenarios
-from twlab.commands.console import KernelOption, err, find, kept, out, paged
+from twlab.commands.console import DefaultsOption, KernelOption, err, find, kept, out, paged
 from twlab.commands.progress import Progress, bar
 from twlab.commands.verdict_table import show_table
 from twlab.engines import choose, use_kernel
@@ -27,6 +27,7 @@ from twlab.run.repeat import repeat
 from twlab.run.runner import Order
 from twlab.scenario import Scenario, Verdict
 from twlab.settings import describe
+from twlab.world import check_world
 
 
 def list_scenarios(as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array.")] = False) -> None:
@@ -117,6 +118,7 @@ def run(
         ),
     ] = "",
     kernel: KernelOption = "",
+    defaults: DefaultsOption = "pinned",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders are made.")] = Path(
         "runs"
@@ -147,7 +149,16 @@ def run(
         if all_
         else [find(name) for name in names or []]
     )
-    order = Order(scenarios=wanted, arms=arm or (), sets=set_ or (), seed=seed, out=out_dir, kernel=kernel, boots=jobs)
+    order = Order(
+        scenarios=wanted,
+        arms=arm or (),
+        sets=set_ or (),
+        seed=seed,
+        out=out_dir,
+        kernel=kernel,
+        boots=jobs,
+        world=check_world(defaults),
+    )
     runner.check(order)
     if times > 1:
         _repeat(order, choose(engine, agent=runner.AGENT), times, as_json)

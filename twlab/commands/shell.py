@@ -11,11 +11,12 @@ from typing import Annotated, Any
 
 import typer
 
-from twlab.commands.console import KernelOption, err
+from twlab.commands.console import DefaultsOption, KernelOption, err
 from twlab.commands.streams import has_input
 from twlab.engines.protocol import Engine
 from twlab.errors import NOTHING_KEPT, CapabilityError, EngineError, Interrupted, LabError, UsageError
 from twlab.overrides import Overrides
+from twlab.world import PINNED
 
 Lines = list[tuple[float | None, str]]
 _CLAIM = "A session at the shell: it claims nothing, and shows what was done."
@@ -32,6 +33,7 @@ def shell(
         str, typer.Option(help="guest: the lab kernel; host: this machine's kernel. Default: guest on x86-64.")
     ] = "",
     kernel: KernelOption = "",
+    defaults: DefaultsOption = "",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the session's folder is made.")] = Path(
         "runs"
@@ -52,6 +54,7 @@ def shell(
     from twlab.network import load_topology
     from twlab.results.folder import new_folder
     from twlab.run.provenance import describe_network, versions
+    from twlab.run.worlds import find_world
 
     overrides = Overrides.parse(list(set_ or ()), [])
     settings = overrides.settings.as_dict()
@@ -60,7 +63,8 @@ def shell(
     if replay:
         if topology:
             raise UsageError("a session is replayed on its own topology", "twlab shell --replay RUN", "bad-replay")
-        topology, recorded, recorded_on, engine, lines = _recorded(replay, engine)
+        topology, recorded, recorded_on, engine, lines, began_with = _recorded(replay, engine)
+        defaults = defaults or began_with
         settings = recorded | settings
         on = {node: recorded_on.get(node, {}) | on.get(node, {}) for node in {*recorded_on, *on}}
     elif not topology:
@@ -68,6 +72,7 @@ def shell(
     use_kernel(kernel, engine)
     topology = _absolute(topology)
     overrides.check_nodes(load_topology(topology).nodes(), topology)
+    world = find_world(defaults or PINNED.name)
     where = choose(engine, agent="twlab.shell.agent")
     if lines is None and not has_input():
         raise UsageError(
@@ -82,10 +87,11 @@ def shell(
     result = {
         "scenario": "shell", "hypothesis": _CLAIM, "reads": "", "topology": topology, "engine": where.name,
         "seed": seed, "command": shlex.join(words), "versions": versions(), "network": describe_network(topology),
+        "world": world.name, "not_carried": dict(world.left),
     }  # fmt: skip
     request = {
         "topology": topology, "settings": settings, "on": on, "seed": seed, "folder": str(folder.resolve()),
-        "result": result, "lines": lines, "terminal": -1,
+        "result": result, "lines": lines, "terminal": -1, "world": world.as_dict(),
     }  # fmt: skip
     session = _carry_out(where, request, folder)
     err.print(f"kept in {folder}; see it with: twlab show {folder}", markup=False)
@@ -148,7 +154,7 @@ class _Session:
             self.error = kinds.get(error.get("kind", ""), EngineError)(error["message"], error["remedy"], error["slug"])
 
 
-def _recorded(run: Path, engine: str) -> tuple[str, dict[str, Any], dict[str, Any], str, Lines]:
+def _recorded(run: Path, engine: str) -> tuple[str, dict[str, Any], dict[str, Any], str, Lines, str]:
     from twlab.results.result import read_result
 
     result = read_result(run)
@@ -162,7 +168,7 @@ def _recorded(run: Path, engine: str) -> tuple[str, dict[str, Any], dict[str, An
             f"{run} is damaged: its lines are no pairs of time and text", "name another session", "bad-replay"
         ) from error
     settings, on = dict(given.get("settings") or {}), dict(given.get("on") or {})
-    return result.topology, settings, on, engine or result.engine, lines
+    return result.topology, settings, on, engine or result.engine, lines, result.world
 
 
 def _absolute(topology: str) -> str:

@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from twlab.commands.console import SCHEDULER, KernelOption, complain, err, find, kept, out
+from twlab.commands.console import SCHEDULER, DefaultsOption, KernelOption, complain, err, find, kept, out
 from twlab.engines import use_kernel
 from twlab.errors import NOTHING_KEPT, Interrupted
 from twlab.results.files import check_file
+from twlab.world import check_world, words
 
 
 def sweep(
@@ -26,6 +27,7 @@ def sweep(
     jobs: Annotated[int, typer.Option(min=1, help="Lab kernels side by side.")] = os.cpu_count() or 1,
     arm: Annotated[str, typer.Option(help="The arm that the grid's settings change.")] = "treatment",
     kernel: KernelOption = "",
+    defaults: DefaultsOption = "pinned",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
     file: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="JSON; CSV beside it. Continued if it exists.")
@@ -44,7 +46,7 @@ def sweep(
 
     use_kernel(kernel)
     source, found = find(name)
-    table, wanted = plan(found, arm, grid or (), trials, seed)
+    table, wanted = plan(found, arm, grid or (), trials, seed, check_world(defaults))
     if not scheduler:
         table.kernel = lab_kernel()
     path = file.with_suffix(".json")
@@ -71,7 +73,8 @@ def sweep(
     table.write(path)
     files = [path, path.with_suffix(".csv")]
     if {"timestamps", "time_wait_s", "delay_s"} == set(table.axes) and table.done:
-        files += draw(table.rows(), f"{found.name}: {trials} trials a cell, Linux {table.kernel}", path)
+        ground = ", ".join(filter(None, [f"Linux {table.kernel}", words(table.world)]))
+        files += draw(table.rows(), f"{found.name}: {trials} trials a cell, {ground}", path)
     kept.extend(files)
     for written in files:
         out.print(str(written))

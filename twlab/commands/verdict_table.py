@@ -44,12 +44,17 @@ def show_table(finished: list[Finished]) -> None:
         _show_tables(run.result)
     for run in finished:
         _tell_story(run.result)
-    kernels = {
-        f"{run.result.engine} engine, Linux {run.result.kernel.split()[0]}" for run in finished if run.result.kernel
-    }
-    out.print(f"\n{'; '.join(sorted(kernels))}")
+    grounds = {run.result.ground for run in finished if run.result.kernel}
+    out.print(f"\n{'; '.join(sorted(grounds))}")
+    for line in {_not_carried(run.result) for run in finished if run.result.not_carried}:
+        out.print(line, markup=False)
     for run in finished:
         out.print(str(run.folder))
+
+
+def _not_carried(result: Result) -> str:
+    """Return the line that says which sysctls of this machine are not those of the lab."""
+    return f"not carried over from this machine, see result.json: {', '.join(result.not_carried)}"
 
 
 def _show_tables(result: Result) -> None:

@@ -22,6 +22,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, Protocol, TypedDict
 
+from twlab.world import PINNED, World
+
 Event = dict[str, Any]
 OnEvent = Callable[[Event], None]
 
@@ -52,12 +54,15 @@ class Request(TypedDict):
         seed: for everything random.
         engine: the engine's name.
         mechanisms: setting to mechanism, where it is not the engine's first choice.
+        world: what nodes start from, as `twlab.world.World.as_dict` returns it; without it, the
+            pinned world.
     """
 
     jobs: list[Job]
     seed: int
     engine: str
     mechanisms: dict[str, str]
+    world: NotRequired[dict[str, Any]]
 
 
 class Engine(Protocol):
@@ -74,7 +79,15 @@ class Engine(Protocol):
 
 
 def arms_request(
-    jobs: Sequence[Job], *, seed: int, engine: str = "guest", mechanisms: dict[str, str] | None = None
+    jobs: Sequence[Job],
+    *,
+    seed: int,
+    engine: str = "guest",
+    mechanisms: dict[str, str] | None = None,
+    world: World = PINNED,
 ) -> Request:
     """Build the request that runs `jobs`."""
-    return {"jobs": list(jobs), "seed": seed, "engine": engine, "mechanisms": mechanisms or {}}
+    request = Request(jobs=list(jobs), seed=seed, engine=engine, mechanisms=mechanisms or {})
+    if world != PINNED:
+        request["world"] = world.as_dict()
+    return request

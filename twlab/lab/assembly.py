@@ -25,6 +25,7 @@ from twlab.settings import Settings
 from twlab.tuning.apply import Tuning, check
 from twlab.wire.capture import Capture
 from twlab.wire.wire import Wire
+from twlab.world import PINNED, World
 
 _LISTED = 200  # sockets of a node, in the evidence
 
@@ -53,6 +54,7 @@ class RunningLab:
         tunings: node to its settings as they are applied.
         settings: node to the settings that were asked for.
         counts: samples the nodes' socket counts.
+        world: what the nodes started from.
         evidence: complete once the lab has ended; `gather` returns it meanwhile.
     """
 
@@ -61,6 +63,7 @@ class RunningLab:
     tunings: dict[str, Tuning]
     settings: dict[str, Settings]
     counts: SocketCounts
+    world: World = PINNED
     evidence: ArmEvidence = field(default_factory=ArmEvidence)
 
     def gather(self) -> ArmEvidence:
@@ -87,8 +90,10 @@ class RunningLab:
             CapabilityError: the kernel cannot do what they ask; those before stay.
         """
         check(settings)
-        self.tunings[name].__exit__()
-        tuning = Tuning(self.lab.network[name], settings, self.lab.loop, self.lab.transcript)
+        before = self.tunings[name]
+        before.__exit__()
+        node, world = self.lab.network[name], self.world
+        tuning = Tuning(node, settings, self.lab.loop, self.lab.transcript, world=world, before=before)
         self.tunings[name] = self.lab.closing.enter_context(tuning)
         self.settings[name] = settings
         self.evidence.settings[name] = settings.as_dict()
@@ -148,6 +153,7 @@ def assemble(
     *,
     seed: str,
     forced: Mapping[str, str] | None = None,
+    world: World = PINNED,
     listener: Callable[[Entry], object] | None = None,
     pulse: Callable[[ProgressFigures], object] | None = None,
 ) -> Iterator[RunningLab]:
@@ -158,6 +164,7 @@ def assemble(
         capture: the pcapng file.
         seed: for everything random.
         forced: setting to mechanism, if not the kernel's own.
+        world: what the nodes start from.
         listener: called with every transcript entry as it is made.
         pulse: called before that, and after a second in which figures have changed.
 
@@ -180,11 +187,11 @@ def assemble(
         if listener:
             transcript.subscribe(listener)
         stack.enter_context(counts)
-        tunings = _tune(stack, network, settings, loop, transcript, forced)
+        tunings = _tune(stack, network, settings, loop, transcript, forced, world)
         stack.enter_context(recorder)
         asked = dict(settings)
         lab = _lab(stack, network, loop, transcript, asked, seed, recorder)
-        running = RunningLab(lab, recorder, tunings, asked, counts)
+        running = RunningLab(lab, recorder, tunings, asked, counts, world)
         running.evidence.settings = {name: wanted.as_dict() for name, wanted in settings.items()}
         running.evidence.capture = capture.name
         yield running
@@ -197,7 +204,12 @@ def assemble(
 
 @contextmanager
 def assemble_unrecorded(
-    topology: Topology, settings: Mapping[str, Settings], *, seed: str, keeps: frozenset[EntryKind] | None = None
+    topology: Topology,
+    settings: Mapping[str, Settings],
+    *,
+    seed: str,
+    keeps: frozenset[EntryKind] | None = None,
+    world: World = PINNED,
 ) -> Iterator[Lab]:
     """Build a lab without capture and evidence, for the block.
 
@@ -205,6 +217,7 @@ def assemble_unrecorded(
         settings: of every node, by its name.
         seed: for everything random.
         keeps: kinds of transcript entries that are made; None: all.
+        world: what the nodes start from.
 
     Raises:
         CapabilityError: the kernel cannot do what the settings ask, or what the topology needs.
@@ -212,7 +225,7 @@ def assemble_unrecorded(
     with ExitStack() as stack:
         loop, network = _build(stack, topology, settings, None)
         transcript = Transcript(lambda: loop.now_s, keeps)
-        _tune(stack, network, settings, loop, transcript, None)
+        _tune(stack, network, settings, loop, transcript, None, world)
         yield _lab(stack, network, loop, transcript, dict(settings), seed, None)
 
 
@@ -250,10 +263,11 @@ def _tune(
     loop: Loop,
     transcript: Transcript,
     forced: Mapping[str, str] | None,
+    world: World = PINNED,
 ) -> dict[str, Tuning]:
     """Apply the settings that each node has."""
     return {
-        name: stack.enter_context(Tuning(network[name], wanted, loop, transcript, forced))
+        name: stack.enter_context(Tuning(network[name], wanted, loop, transcript, forced, world))
         for name, wanted in settings.items()
     }
 

@@ -23,6 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from twlab.world import WORLDS
+
 if TYPE_CHECKING:
     from twlab.lab.lab import Lab
     from twlab.network import Topology
@@ -40,6 +42,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--twlab-engine", default="", choices=["guest", "host"], help=engines)
     kernels = "Which lab kernel: its series, e.g. 7.3, or a path. Default: the newest that is built."
     group.addoption("--twlab-kernel", metavar="SERIES|PATH", default="", help=kernels)
+    worlds = (
+        "What labs start from instead of the pinned sysctls: kernel (alone, too), its own defaults; machine, those of "
+        "this machine."
+    )
+    group.addoption("--twlab-defaults", choices=WORLDS, nargs="?", const="kernel", default="pinned", help=worlds)
     group.addoption(
         "--twlab-seed", metavar="N", type=int, default=1, help="For everything random in a lab. Default: 1."
     )

@@ -4,7 +4,7 @@ Another pytest collects and runs the test here, where its labs are. Its reports 
 
 A request: ``{"arguments": of the pytest outside, "cwd": its folder, "path": its sys.path,
 "environment": {...}, "file": the test's file, "nodeid": the test, "folder": where evidence goes,
-"seed": ...}``.
+"seed": ..., "world": what labs start from}``.
 
 Events besides ``end``: ``report`` with a report as pytest serialises it, ``fault`` with a text
 where the test was not run, and ``arm`` with the name and the outcome of a lab that has ended.
@@ -23,6 +23,7 @@ from _pytest.config import _prepareconfig
 
 from twlab.pytest_plugin import INSIDE
 from twlab.pytest_plugin.inside import Inside
+from twlab.world import World
 
 # Options of the outer command line that concern the outer pytest alone.
 _NOT_INSIDE: dict[str, object] = {
@@ -48,7 +49,7 @@ def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
         if hasattr(config.option, name):
             setattr(config.option, name, value)
     config.args = [request["file"]]
-    config.stash[INSIDE] = Inside(folder, request["seed"], emit)
+    config.stash[INSIDE] = Inside(folder, request["seed"], emit, World.from_dict(request["world"]))
     config.pluginmanager.register(_Messenger(config, request["nodeid"], emit))
     config.hook.pytest_cmdline_main(config=config)
     config._ensure_unconfigure()

@@ -19,14 +19,16 @@ from twlab.pytest_plugin.naming import word
 from twlab.results.evidence import ArmEvidence
 from twlab.run.provenance import kernel
 from twlab.settings import Settings
+from twlab.world import PINNED, World
 
 
 class Inside:
     """Makes the labs of one test, and reports each when it ends."""
 
-    def __init__(self, folder: Path, seed: int, emit: Callable[[dict[str, Any]], None]):
+    def __init__(self, folder: Path, seed: int, emit: Callable[[dict[str, Any]], None], world: World = PINNED):
         self._folder = folder
         self._seed = seed
+        self._world = world
         self._emit = emit
         self._names: set[str] = set()
 
@@ -65,7 +67,8 @@ class Inside:
         settings = {node: on[node].over(base) if node in on else base for node in made.nodes()}
         evidence: ArmEvidence | None = None
         try:
-            with assemble(made, settings, self._folder / f"{name}.pcapng", seed=f"{self._seed} {name}") as running:
+            capture, seed = self._folder / f"{name}.pcapng", f"{self._seed} {name}"
+            with assemble(made, settings, capture, seed=seed, world=self._world) as running:
                 evidence = running.evidence
                 yield running.lab
         finally:

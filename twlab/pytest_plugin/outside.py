@@ -26,7 +26,9 @@ from twlab.results.folder import new_folder
 from twlab.results.result import ArmPrediction, ArmResult, Result
 from twlab.run.provenance import describe_network, versions
 from twlab.run.runner import AGENT, Order, run
+from twlab.run.worlds import find_world
 from twlab.scenario import Scenario, Verdict
+from twlab.world import PINNED
 
 if TYPE_CHECKING:
     from twlab.engines.protocol import Engine
@@ -55,6 +57,7 @@ def run_scenario(item: pytest.Item, scenario: Scenario) -> None:
             out=place,
             real_limit_s=REAL_LIMIT_S,
             kernel=options.twlab_kernel,
+            world=options.twlab_defaults,
         )
         (finished,) = run(order, _engine(item.config))
         result = finished.result
@@ -217,6 +220,7 @@ def _request(item: pytest.Item, folder: Path) -> dict[str, Any]:
         "nodeid": item.nodeid,
         "folder": str(folder),
         "seed": config.option.twlab_seed,
+        "world": find_world(config.option.twlab_defaults).as_dict(),
     }
 
 
@@ -229,7 +233,9 @@ def _record(item: pytest.Item, outcome: _Outcome, *, failed: bool) -> Result:
     for arm in outcome.arms.values():
         arm.ok = not failed
     option = item.config.option
+    world = find_world(option.twlab_defaults)
     chosen = f" --twlab-kernel {option.twlab_kernel}" if option.twlab_kernel else ""
+    chosen += f" --twlab-defaults={world.name}" if world != PINNED else ""
     return Result(
         scenario=word(item.name),
         hypothesis=" ".join(doc.partition("\n\n")[0].split()),
@@ -239,6 +245,8 @@ def _record(item: pytest.Item, outcome: _Outcome, *, failed: bool) -> Result:
         seed=option.twlab_seed,
         command=f"pytest {item.nodeid!r} --twlab-engine {outcome.engine}{chosen} --twlab-seed {option.twlab_seed}",
         kernel=outcome.kernel,
+        world=world.name,
+        not_carried=dict(world.left),
         versions=versions(),
         network=describe_network(outcome.topology) if outcome.topology else {},
         arms=outcome.arms,

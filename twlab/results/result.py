@@ -19,6 +19,7 @@ from twlab.results import filetypes
 from twlab.results.evidence import ArmEvidence
 from twlab.results.files import cannot_write, replacing
 from twlab.scenario import Verdict, judge
+from twlab.world import PINNED, words
 
 SCHEMA = 1
 _EXAMPLE, _AGAIN = "a folder that twlab run has made, e.g. runs/...", "run the scenario again"
@@ -77,6 +78,8 @@ class Result:
         kernel: release, version and machine of the kernel that TCP ran on; empty until an arm has
             been carried out.
         command: the command line that repeats the run.
+        world: the sysctls that arms started from, one of `twlab.world.WORLDS`.
+        not_carried: in the world ``machine``: sysctl to why it was not carried over.
         network: the topology, as the control has it: ``nodes``, name to role, and ``links``, pairs
             of names; empty where it could not be made.
         wall: what depends on the wall clock: ``started``, ``took_s``, and ``arms`` to seconds.
@@ -90,6 +93,8 @@ class Result:
     seed: int
     command: str
     kernel: str = ""
+    world: str = PINNED.name
+    not_carried: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     network: dict[str, Any] = field(default_factory=dict)
     arms: dict[str, ArmResult] = field(default_factory=dict)
@@ -101,6 +106,12 @@ class Result:
         return judge(
             {name: arm.role for name, arm in self.arms.items()}, {name: arm.ok for name, arm in self.arms.items()}
         )
+
+    @property
+    def ground(self) -> str:
+        """``guest engine, Linux 7.3.4-twlab``, and its sysctls where they are not pinned."""
+        kernel = f"Linux {self.kernel.split()[0]}" if self.kernel else "no kernel was booted"
+        return ", ".join(filter(None, [f"{self.engine} engine", kernel, words(self.world)]))
 
     @property
     def is_session(self) -> bool:
@@ -124,6 +135,7 @@ class Result:
             "verdict": str(self.verdict),
             "engine": self.engine,
             "kernel": self.kernel,
+            "world": self.world,
             "arms": {
                 name: {"predicted": arm.predicted, "observed": arm.observed, "ok": arm.ok, **arm.remarks()}
                 for name, arm in self.arms.items()

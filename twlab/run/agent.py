@@ -14,6 +14,7 @@ from twlab.engines.protocol import Event, Job, Request
 from twlab.overrides import Overrides
 from twlab.run.arm import as_dict, run_arm
 from twlab.run.provenance import kernel
+from twlab.world import World
 
 
 def carry_out(request: Request, emit: Callable[[Event], None]) -> None:
@@ -37,6 +38,7 @@ def _run(job: Job, index: int, request: Request, emit: Callable[[Event], None]) 
             seed=request["seed"],
             folder=Path(job["folder"]),
             forced=request.get("mechanisms", {}),
+            world=World.from_dict(request.get("world", {})),
             listener=lambda entry: emit({"event": "entry", "job": index, **entry.as_dict()}),
             pulse=lambda figures: emit({"event": "pulse", "job": index, **figures._asdict()}),
         )

@@ -25,6 +25,7 @@ from twlab.results.evidence import ArmEvidence, ArmOutcome
 from twlab.results.transcript import Entry
 from twlab.scenario import Scenario
 from twlab.settings import Settings
+from twlab.world import PINNED, World
 
 _MOST_PRINTS = 1000  # lines printed by the steps of an arm that the transcript keeps
 _LONGEST_PRINT = 2000  # characters of one
@@ -38,6 +39,7 @@ def run_arm(
     seed: int,
     folder: Path,
     forced: Mapping[str, str],
+    world: World = PINNED,
     listener: Callable[[Entry], object] | None = None,
     pulse: Callable[[ProgressFigures], object] | None = None,
 ) -> ArmEvidence:
@@ -49,6 +51,7 @@ def run_arm(
         seed: for everything random.
         folder: where the capture is written, as ``<arm>.pcapng``.
         forced: setting to mechanism, where another than the kernel's own is wanted.
+        world: what the nodes start from.
         listener: called with every transcript entry as it is made.
         pulse: see `twlab.lab.assembly.assemble`.
 
@@ -69,6 +72,7 @@ def run_arm(
             folder / f"{arm}.pcapng",
             seed=f"{seed} {arm}",
             forced=forced,
+            world=world,
             listener=listener,
             pulse=pulse,
         ) as running:

@@ -18,7 +18,9 @@ from twlab.results.folder import new_folder, now
 from twlab.results.result import ArmPrediction, ArmResult, Result
 from twlab.run import side_by_side
 from twlab.run.provenance import describe_network, versions
+from twlab.run.worlds import find_world
 from twlab.scenario import Scenario
+from twlab.world import PINNED, World, WorldName
 
 AGENT = "twlab.run.agent"  # runs arms inside an engine
 
@@ -39,6 +41,7 @@ class Order:
             which gives other random numbers.
         kernel: the lab kernel that was asked for, by its series or path; empty: none in particular.
             For the record: the engine has it.
+        world: the sysctls that arms start from, see `twlab.world`.
     """
 
     scenarios: Sequence[tuple[str, Scenario]]
@@ -50,6 +53,7 @@ class Order:
     mechanisms: dict[str, str] = field(default_factory=dict)
     kernel: str = ""
     boots: int = 0
+    world: WorldName = "pinned"
 
 
 @dataclass
@@ -83,9 +87,10 @@ def run(order: Order, engine: Engine, listener: Callable[[Event], None] = lambda
         CapabilityError: results cannot be written, or the engine cannot run on this machine.
         Interrupted: by Ctrl-C; it names the folders, which are kept.
     """
-    finished, waiting = _plan(order, engine)
+    world = find_world(order.world)
+    finished, waiting = _plan(order, engine, world)
     try:
-        _carry_out(order, engine, waiting, listener)
+        _carry_out(order, engine, waiting, listener, world)
     except KeyboardInterrupt as stop:
         raise Interrupted(kept(finished)) from stop
     except LabError:
@@ -111,7 +116,9 @@ def kept(finished: Sequence[Finished]) -> str:
     return "\n  ".join(lines)
 
 
-def _carry_out(order: Order, engine: Engine, waiting: list[_Job], listener: Callable[[Event], None]) -> None:
+def _carry_out(
+    order: Order, engine: Engine, waiting: list[_Job], listener: Callable[[Event], None], world: World
+) -> None:
     def on_event(event: Event, job: _Job | None) -> None:
         """Record what has been done, and pass the event on, with names instead of numbers."""
         if job:
@@ -128,12 +135,12 @@ def _carry_out(order: Order, engine: Engine, waiting: list[_Job], listener: Call
         def numbered(event: Event) -> None:
             on_event(event, waiting[event["job"]] if "job" in event else None)
 
-        request = _request(order, waiting, engine)
+        request = _request(order, waiting, engine, world)
         side_by_side.run(request, AGENT, parts, order.out.resolve(), order.real_limit_s, numbered, order.boots)
         return
 
     def boot(left: Sequence[_Job], on_boot_event: OnEvent) -> None:
-        request = _request(order, left, engine)
+        request = _request(order, left, engine, world)
         engine.run(request, _common_folder(left, order.out), on_boot_event, order.real_limit_s * len(left))
 
     jobs.carry_out(waiting, boot, on_event)
@@ -168,7 +175,7 @@ def check(order: Order) -> Overrides:
     return overrides
 
 
-def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
+def _plan(order: Order, engine: Engine, world: World) -> tuple[list[Finished], list[_Job]]:
     """Make folders and empty results.
 
     Returns:
@@ -186,6 +193,8 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
             engine=engine.name,
             seed=order.seed,
             command=_command(order, source, engine),
+            world=world.name,
+            not_carried=dict(world.left),
             versions=versions(),
             network=network,
             wall={"started": now().isoformat(timespec="seconds"), "arms": {}},
@@ -205,12 +214,12 @@ def _plan(order: Order, engine: Engine) -> tuple[list[Finished], list[_Job]]:
     return finished, jobs
 
 
-def _request(order: Order, jobs: Sequence[_Job], engine: Engine) -> Request:
+def _request(order: Order, jobs: Sequence[_Job], engine: Engine, world: World) -> Request:
     wanted = [
         Job(source=job.source, arm=job.arm, folder=str(job.folder.resolve()), set=job.overrides.as_dict())
         for job in jobs
     ]
-    return arms_request(wanted, seed=order.seed, engine=engine.name, mechanisms=order.mechanisms)
+    return arms_request(wanted, seed=order.seed, engine=engine.name, mechanisms=order.mechanisms, world=world)
 
 
 def _record(job: _Job, evidence: ArmEvidence, kernel: str) -> None:
@@ -229,6 +238,7 @@ def _not_run() -> dict[str, str]:
 def _command(order: Order, source: str, engine: Engine) -> str:
     words = ["twlab", "run", source, "--engine", engine.name, "--seed", str(order.seed)]
     words += ["--kernel", order.kernel] if order.kernel else []
+    words += ["--defaults", order.world] if order.world != PINNED.name else []
     for arm in order.arms:
         words += ["--arm", arm]
     for pair in order.sets:

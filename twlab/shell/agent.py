@@ -5,7 +5,8 @@ It sets up the lab, runs the shell on it, and writes the evidence.
 A request: ``{"topology", "settings": of all nodes, "on": node to its own, "seed", "folder",
 "result": the fields of `twlab.results.result.Result` that are known beforehand, "lines": [[at_s or
 null, text], ...], or null where a person types, "terminal": a file descriptor, or the path of a
-console, "size": its rows and columns, "environment": {"TERM": ...}}``.
+console, "size": its rows and columns, "environment": {"TERM": ...}, "world": what nodes
+start from, see `twlab.world.World.as_dict`}``.
 
 Events besides ``end``: ``output`` with a text, where the request has lines; ``ended`` with
 ``failed``, whether a line could not be carried out; and ``error`` with an error as a result keeps
@@ -33,6 +34,7 @@ from twlab.run.provenance import kernel
 from twlab.settings import Settings
 from twlab.shell.prompt import Prompt
 from twlab.shell.repl import Paper, Shell
+from twlab.world import World
 
 if TYPE_CHECKING:
     from twlab.report.ladder.ladder import Ladder
@@ -63,7 +65,8 @@ def _session(request: dict[str, Any], paper: Paper) -> bool:
     topology = load_topology(request["topology"])
     settings = Settings(**request["settings"])
     wanted = {name: Settings(**request.get("on", {}).get(name, {})).over(settings) for name in topology.nodes()}
-    with assemble(topology, wanted, folder / f"{ARM}.pcapng", seed=str(request["seed"])) as running:
+    world = World.from_dict(request.get("world", {}))
+    with assemble(topology, wanted, folder / f"{ARM}.pcapng", seed=str(request["seed"]), world=world) as running:
 
         def draw_ladder() -> Ladder:
             from twlab.report.ladder import ladder

@@ -1,4 +1,4 @@
-"""Applies the baseline and an arm's settings to a node.
+"""Applies the baseline, or another world, and an arm's settings to a node.
 
 A setting is a sysctl where the kernel has it. Two have a stand-in where it has not.
 `time_wait_reaper.py` ends TIME_WAIT sockets at the age asked for, over inet_diag.
@@ -21,6 +21,7 @@ from twlab.results.transcript import Transcript
 from twlab.settings import Settings, describe
 from twlab.tuning.baseline import BASELINE, pinned
 from twlab.tuning.first_values import FirstValues
+from twlab.world import PINNED, World
 
 if TYPE_CHECKING:
     from twlab.network import Node
@@ -140,16 +141,20 @@ def check(settings: Settings, forced: Mapping[str, str] | None = None) -> None:
 
 
 class Tuning:
-    """The baseline and `settings`, applied to `node` from entering to leaving.
+    """The world and `settings`, applied to `node` from entering to leaving.
 
     Sysctls are not restored: they end with the node.
 
     Args:
         forced: see `missing`.
+        world: what the node starts from.
+        before: the tuning of this node that this one replaces. What that one has written, and this
+            one does not, gets back the value that it had.
 
     Attributes:
-        effective: sysctl to the value read back after it was written; None where this kernel has no
-            such sysctl.
+        effective: sysctl of the baseline to the value in force, read back after it was written;
+            None where this kernel has no such sysctl.
+        first: sysctl that was written to the value that it had, interface by interface.
         mechanisms: setting to how it was applied, where there is more than one way. A mechanism
             that runs beside the lab adds its figures on leaving.
     """
@@ -161,13 +166,17 @@ class Tuning:
         loop: Loop,
         transcript: Transcript,
         forced: Mapping[str, str] | None = None,
+        world: World = PINNED,
+        before: Tuning | None = None,
     ):
         self._node = node
         self._settings = settings
         self._loop = loop
         self._transcript = transcript
         self._forced = forced
+        self._world = world
         self._beside = ExitStack()
+        self.first: dict[str, str] = dict(before.first) if before else {}
         self.effective: dict[str, str | None] = {}
         self.mechanisms: dict[str, str] = {}
 
@@ -179,7 +188,7 @@ class Tuning:
                 of `missing`.
         """
         check(self._settings, self._forced)
-        wanted = {pin.sysctl: pin.value for pin in BASELINE}
+        wanted = started_from(self._world)
         beside: list[str] = []
         needed: set[str] = set()
         for knob, value in _asked(self._settings):
@@ -196,9 +205,9 @@ class Tuning:
                 beside.append(how)
         first = FirstValues(self._node)
         with self._node.inside():
-            for name, value in wanted.items():
+            for name, start in wanted.items():
                 if self._node.role == "gateway" or not name.startswith((_CONNTRACK, _IPVS)):
-                    self.effective[name] = self._put(name, value, first)
+                    self.effective[name] = self._put(name, start, first)
                     if self.effective[name] is None and name in needed:
                         raise CapabilityError(f"{self._node.name}: this kernel has no {name}", _OTHER, "no-such-sysctl")
         with ExitStack() as stack:
@@ -214,18 +223,28 @@ class Tuning:
     def __exit__(self, *_: object) -> None:
         self._beside.close()
 
-    def _put(self, name: str, value: str, first: FirstValues) -> str | None:
-        """Write `value`, unless it is there already; return the value read back."""
+    def _put(self, name: str, value: str | None, first: FirstValues) -> str | None:
+        """Write `value`, unless it is there already; return the value read back.
+
+        None leaves the sysctl as the kernel has it. A value of this machine that the lab's kernel
+        does not take is left out, with a note.
+        """
         found: str | None = None
         for one, there in first.of(name):
             found = there
-            if found is None or found == value:
+            carried = value is not None and self._world.values.get(name) == value
+            wanted = self._world.values.get(one, value) if carried else value
+            wanted = self.first.get(one) if wanted is None else wanted
+            if found is None or wanted is None or found == wanted:
                 continue
+            self.first.setdefault(one, found)
             try:
-                sysctl.write(one, value)
+                sysctl.write(one, wanted)
             except OSError as error:
-                message = f"{self._node.name}: the kernel does not take {one}={value}: {error.strerror}"
-                raise CapabilityError(message, _OTHER, "sysctl-refused") from error
+                message = f"{self._node.name}: the kernel does not take {one}={wanted}: {error.strerror}"
+                if not carried:
+                    raise CapabilityError(message, _OTHER, "sysctl-refused") from error
+                self._transcript.record("note", f"{message}; it keeps {found}", self._node.name)
             found = sysctl.read(one)
         return found
 
@@ -250,6 +269,16 @@ class Tuning:
         self.mechanisms["tw_recycle"] = (
             f"emulated for incoming segments ({emulation.mechanism}), which counts PAWSPassive and ListenDrops"
         )
+
+
+def started_from(world: World) -> dict[str, str | None]:
+    """Map each sysctl of the baseline to the value that `world` has.
+
+    None: the value that the kernel gives it.
+    """
+    if world.name == "pinned":
+        return {pin.sysctl: pin.value for pin in BASELINE}
+    return {pin.sysctl: pin.value if pin.needed else world.values.get(pin.sysctl) for pin in BASELINE}
 
 
 def _asked(settings: Settings) -> list[tuple[Knob, str]]:

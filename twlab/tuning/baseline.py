@@ -1,10 +1,11 @@
 """Pins each sysctl that matters for TCP at close, with the reason.
 
-Every arm starts from these values. They belong to a network namespace, so pinning them changes the
-lab's nodes only. Values are Linux's defaults unless the reason says otherwise. They are pinned all
-the same: a namespace may inherit the values of the machine's administrator, and some defaults
-follow the machine's memory. Where a kernel lacks a sysctl it behaves as pinned (Linux 6.1 and
-later), so that kernels differ only where they are meant to.
+Every arm starts from these values, unless another world is asked for (``--defaults``). They belong
+to a network namespace, so pinning them changes the lab's nodes only. Values are Linux's defaults
+unless the reason says otherwise. They are pinned all the same: a namespace may inherit the values
+of the machine's administrator, and some defaults follow the machine's memory. Where a kernel lacks
+a sysctl it behaves as pinned (Linux 6.1 and later), so that kernels differ only where they are
+meant to. `unpinned` has those that were looked at and left.
 
 Source: Linux Documentation/networking/ip-sysctl.rst, nf_conntrack-sysctl.rst.
 """
@@ -23,11 +24,16 @@ class Pin(NamedTuple):
         sysctl: dotted name; a ``*`` stands for every interface, and for ``all`` and ``default``.
         value: as written to it.
         reason: why it is pinned, and to this value.
+        needed: whether the lab needs it, so that it is in force in every world (`twlab.world`).
     """
 
     sysctl: str
     value: str
     reason: str
+    needed: bool = False
+
+
+LAB_KERNEL_ONLY = ("net.ipv4.tcp_timewait_len", "net.ipv4.tcp_tw_recycle", "net.ipv4.tcp_timestamp_offset")
 
 
 BASELINE: tuple[Pin, ...] = (
@@ -67,6 +73,7 @@ BASELINE: tuple[Pin, ...] = (
         "net.ipv4.ip_unprivileged_port_start",
         "0",
         "Linux: 1024. A port range may begin anywhere, and a proxy without rights may listen on port 80",
+        needed=True,
     ),
     Pin(
         "net.ipv4.ip_local_port_range",
@@ -74,6 +81,11 @@ BASELINE: tuple[Pin, ...] = (
         f"{LINUX_PORT_COUNT} ports: the number in every statement on port exhaustion",
     ),
     Pin("net.ipv4.ip_local_reserved_ports", "", "none is left out of that range"),
+    Pin(
+        "net.ipv4.ip_local_port_step_width",
+        "0",
+        "newer than 6.18; off: ports are searched one after the other, as ever",
+    ),
     Pin("net.ipv4.ip_autobind_reuse", "0", "bind to port 0 does not share ports that are in use"),
     Pin("net.ipv4.ip_nonlocal_bind", "0", "only addresses that the node has"),
     Pin("net.ipv6.ip_nonlocal_bind", "0", "only addresses that the node has"),
@@ -105,6 +117,11 @@ BASELINE: tuple[Pin, ...] = (
     Pin("net.ipv4.tcp_rmem", "4096 131072 6291456", "the maximum follows the memory; it bounds the window"),
     Pin("net.ipv4.tcp_wmem", "4096 16384 4194304", "the maximum follows the memory"),
     Pin("net.ipv4.tcp_moderate_rcvbuf", "1", "the receive buffer grows with the flow"),
+    Pin(
+        "net.ipv4.tcp_rcvbuf_low_rtt",
+        "0",
+        "Linux: 1000 us, newer than 6.18. Off: a receive buffer grows with its flow on short paths, too, as before",
+    ),
     Pin("net.ipv4.tcp_adv_win_scale", "1", "share of the buffer that is offered as window, before 6.6"),
     Pin("net.ipv4.tcp_app_win", "31", "nothing of the window is kept back for the application"),
     Pin("net.ipv4.tcp_shrink_window", "0", "a window once offered stays offered"),
@@ -117,6 +134,7 @@ BASELINE: tuple[Pin, ...] = (
         "0",
         "Linux: 44. Every segment out of order is answered at once, so that a capture shows each reaction",
     ),
+    Pin("net.ipv4.tcp_comp_sack_rtt_percent", "33", "newer than 6.18: how long an answer may wait. None does here"),
     Pin("net.ipv4.tcp_backlog_ack_defer", "0", "Linux since 6.7: 1. As above"),
     Pin("net.ipv4.tcp_pingpong_thresh", "1", "one exchange makes a connection interactive, which delays its ACKs"),
     Pin(
@@ -158,6 +176,8 @@ BASELINE: tuple[Pin, ...] = (
         "Linux: 0. What one connection has learnt (RTT, window) must not change the next one",
     ),
     Pin("net.ipv4.tcp_ecn", "0", "Linux: 2, on request only. It is never requested here; no ECN flags in captures"),
+    Pin("net.ipv4.tcp_ecn_option", "0", "Linux since 6.18: 2. AccECN's option; without ECN none is sent"),
+    Pin("net.ipv4.tcp_ecn_option_beacon", "3", "since 6.18: how often that is sent at least"),
     Pin("net.ipv4.tcp_plb_enabled", "0", "flow labels do not change under way"),
     Pin("net.ipv4.tcp_mtu_probing", "0", "segments keep their size"),
     Pin("net.ipv4.ip_no_pmtu_disc", "0", "path MTU discovery as usual"),
@@ -171,7 +191,7 @@ BASELINE: tuple[Pin, ...] = (
     Pin("net.ipv4.conf.*.accept_redirects", "0", "routes are the topology's"),
     Pin("net.ipv4.conf.*.send_redirects", "0", "nothing but what a scenario sends"),
     Pin("net.ipv4.conf.*.accept_source_route", "0", "no source routing; tcp_tw_recycle's check asks for that"),
-    Pin("net.ipv4.conf.*.log_martians", "0", "the machine's kernel log is not the lab's"),
+    Pin("net.ipv4.conf.*.log_martians", "0", "the machine's kernel log is not the lab's", needed=True),
     Pin("net.ipv6.conf.*.accept_redirects", "0", "routes are the topology's"),
     Pin("net.ipv6.conf.*.accept_ra", "0", "routes are the topology's"),
     Pin("net.ipv6.conf.*.autoconf", "0", "addresses are the topology's"),
@@ -208,7 +228,7 @@ BASELINE: tuple[Pin, ...] = (
     Pin("net.netfilter.nf_conntrack_tcp_timeout_unacknowledged", "300", "s; Linux's default"),
     Pin("net.netfilter.nf_flowtable_tcp_timeout", "30", "s; Linux's default, where there are flow tables"),
     Pin("net.netfilter.nf_conntrack_checksum", "1", "segments with a wrong checksum are INVALID"),
-    Pin("net.netfilter.nf_conntrack_log_invalid", "0", "the machine's kernel log is not the lab's"),
+    Pin("net.netfilter.nf_conntrack_log_invalid", "0", "the machine's kernel log is not the lab's", needed=True),
     # IP Virtual Server
     Pin("net.ipv4.vs.conn_reuse_mode", "1", "Linux's default; kube-proxy up to 5.9 set 0"),
     Pin("net.ipv4.vs.conntrack", "0", "Linux's default; kube-proxy sets 1"),

@@ -56,9 +56,8 @@ class _Row:
 
     @property
     def ground(self) -> str:
-        """The engine and kernel that it ran on."""
-        kernel = self.result.kernel.split(" ")[0]
-        return f"{self.result.engine} engine, " + (f"Linux {kernel}" if kernel else "no kernel was booted")
+        """The engine, kernel and sysctls that it ran on."""
+        return self.result.ground
 
 
 def write(paths: Sequence[Path], out: Path) -> Written:

@@ -7,6 +7,7 @@ from typing import Any
 from twlab.report.text import facts
 from twlab.results.result import ArmResult, Result
 from twlab.scenario import Verdict
+from twlab.world import words
 
 _UNITS = {"_s": "s", "_ms": "ms", "_percent": "%"}
 
@@ -45,6 +46,11 @@ def verdict(result: Result) -> str:
         return f"Nothing follows from this run: {_listed(failed)} could not be carried out."
     why = next(iter(free.values())).no_prediction
     return f"No verdict, because there is {why}: {_listed(list(free))}. What was observed stands below."
+
+
+def world(result: Result) -> str:
+    """Return what the arms started from, in words; empty where it was the baseline."""
+    return words(result.world)
 
 
 def outcome(arm: ArmResult) -> str:

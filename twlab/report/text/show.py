@@ -83,7 +83,7 @@ def _lines(
     text = [
         f"{result.scenario}: {result.verdict}" if not result.is_session else result.scenario,
         result.hypothesis,
-        f"{result.engine} engine, Linux {result.kernel.split(' ')[0]}",
+        result.ground,
     ]
     text += [line for made in tables.of(result) for line in ("", *tables.text(made))]
     for name in wanted:

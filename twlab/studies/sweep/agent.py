@@ -18,17 +18,18 @@ from twlab.results.evidence import ArmOutcome
 from twlab.results.transcript import EntryKind
 from twlab.run.arm import as_dict, settings_of, take_steps
 from twlab.scenario import Scenario
+from twlab.world import World
 
 _KEPT_KINDS: frozenset[EntryKind] = frozenset({"step", "note"})
 
 
 def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> None:
     """Run every job of `request`; an error in one cell is that cell's result."""
+    world = World.from_dict(request.get("world", {}))
     for index, job in enumerate(request["jobs"]):
         try:
-            outcome = run_cell(
-                find_scenario(job["source"]), job["arm"], Overrides.from_dict(job["set"]), seed=job["seed"]
-            )
+            scenario, changed = find_scenario(job["source"]), Overrides.from_dict(job["set"])
+            outcome = run_cell(scenario, job["arm"], changed, seed=job["seed"], world=world)
         except Exception as error:  # before the steps began, or in the lab itself
             outcome = ArmOutcome(error=as_dict(error))
         reported = {name: value for name in ("observed", "error") if (value := getattr(outcome, name))}
@@ -36,7 +37,7 @@ def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
     emit({"event": "end"})
 
 
-def run_cell(scenario: Scenario, arm: str, overrides: Overrides, *, seed: str) -> ArmOutcome:
+def run_cell(scenario: Scenario, arm: str, overrides: Overrides, *, seed: str, world: World) -> ArmOutcome:
     """Run the steps of `arm` with its settings and `overrides`.
 
     Returns:
@@ -47,5 +48,5 @@ def run_cell(scenario: Scenario, arm: str, overrides: Overrides, *, seed: str) -
     """
     topology = load_topology(scenario.topology_in(arm, overrides.given))
     settings = settings_of(scenario, arm, topology.nodes(), overrides)
-    with assemble_unrecorded(topology, settings, seed=seed, keeps=_KEPT_KINDS) as lab:
+    with assemble_unrecorded(topology, settings, seed=seed, keeps=_KEPT_KINDS, world=world) as lab:
         return take_steps(scenario, scenario.prediction(arm, overrides), lab, scenario.given_in(arm, overrides))

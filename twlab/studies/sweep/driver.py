@@ -14,6 +14,7 @@ from twlab.engines import jobs
 from twlab.engines.guest.engine import Guest
 from twlab.engines.pool import Answer
 from twlab.engines.protocol import Event, Job, OnEvent, arms_request
+from twlab.world import World
 
 if TYPE_CHECKING:
     from twlab.studies.sweep.fill import SweepTask
@@ -38,7 +39,8 @@ def carry_out(task: SweepTask, answer: Answer) -> None:
             return Job(source=task["source"], arm=task["arm"], folder=folder, set=changed, seed=seed)
 
         def boot(numbers: Sequence[int], on_event: OnEvent) -> None:
-            request = arms_request([job(number) for number in numbers], seed=task["seed"])
+            world = World.from_dict(task.get("world", {}))
+            request = arms_request([job(number) for number in numbers], seed=task["seed"], world=world)
             guest = Guest(kernel, agent=AGENT, silence_s=_REAL_LIMIT_S)
             guest.run(request, Path(folder), on_event, _REAL_LIMIT_S * len(numbers))
 

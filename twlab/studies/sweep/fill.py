@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 from twlab.engines import pool
 from twlab.errors import UsageError, did_you_mean
 from twlab.overrides import Overrides
+from twlab.run.worlds import find_world
 from twlab.scenario import Scenario
 from twlab.studies.sweep.table import Cell, SweepTable, cells, deal
+from twlab.world import PINNED, WorldName
 
 DRIVER = "twlab.studies.sweep.driver"
 OnCell = Callable[[Cell], None]
@@ -24,6 +26,7 @@ class SweepTask(TypedDict):
         trials, seed: of each cell.
         cells: ``KEY=VALUE`` texts, a list for each cell.
         kernel: path of the lab kernel; empty: the one in use where the task is carried out.
+        world: what nodes start from, where it is not the pinned world.
     """
 
     source: str
@@ -32,13 +35,17 @@ class SweepTask(TypedDict):
     seed: int
     cells: list[list[str]]
     kernel: str
+    world: NotRequired[dict[str, Any]]
 
 
-def plan(scenario: Scenario, arm: str, axes: Sequence[str], trials: int, seed: int) -> tuple[SweepTable, list[Cell]]:
+def plan(
+    scenario: Scenario, arm: str, axes: Sequence[str], trials: int, seed: int, world: WorldName = "pinned"
+) -> tuple[SweepTable, list[Cell]]:
     """Return an empty table and the cells of its grid.
 
     Args:
         axes: ``KEY=VALUE,VALUE...`` each, see `twlab.studies.sweep.table.cells`.
+        world: what nodes start from.
 
     Raises:
         UsageError: the scenario takes no delay_s or trials (``not-sweepable``), there is no such
@@ -58,7 +65,7 @@ def plan(scenario: Scenario, arm: str, axes: Sequence[str], trials: int, seed: i
     for cell in wanted:
         Overrides.parse(list(cell), [scenario])
     keys = tuple(pair.partition("=")[0] for pair in wanted[0])
-    return SweepTable(scenario.name, trials, seed, arm, keys, scenario.digest), wanted
+    return SweepTable(scenario.name, trials, seed, arm, keys, scenario.digest, world), wanted
 
 
 def fill(
@@ -88,17 +95,16 @@ def fill(
 def tasks_for(table: SweepTable, source: str, wanted: Sequence[Cell], jobs: int, kernel: str = "") -> list[SweepTask]:
     """Return the cells of `wanted` that `table` lacks, in parts."""
     missing = [cell for cell in wanted if cell not in table.done]
-    return [
-        SweepTask(
-            source=source,
-            arm=table.arm,
-            trials=table.trials,
-            seed=table.seed,
-            cells=[list(cell) for cell in part],
-            kernel=kernel,
+    tasks = []
+    for part in deal(missing, jobs) if missing else []:
+        cells = [list(cell) for cell in part]
+        task = SweepTask(
+            source=source, arm=table.arm, trials=table.trials, seed=table.seed, cells=cells, kernel=kernel
         )
-        for part in (deal(missing, jobs) if missing else [])
-    ]
+        if table.world != PINNED.name:
+            task["world"] = find_world(table.world).as_dict()
+        tasks.append(task)
+    return tasks
 
 
 def take(answers: Any, table: SweepTable, tasks: Sequence[SweepTask], on_cell: OnCell) -> None:

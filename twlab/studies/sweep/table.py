@@ -15,9 +15,10 @@ from typing import Any
 
 from twlab.errors import UsageError
 from twlab.results import files
+from twlab.world import PINNED
 
 SCHEMA = 2
-IDENTITY = ("scenario", "arm", "steps", "axes", "trials", "seed")  # and the kernel, once it is known
+IDENTITY = ("scenario", "arm", "steps", "axes", "trials", "seed", "world")  # and the kernel, once it is known
 OUTCOMES = ("harmed", "delayed", "unharmed")
 DEFAULT_GRID = ("timestamps=0,1", "time_wait_s=1,2,5,10,15,30,60", "delay_s=0.5,1,2,5,10,20,40,80")
 Cell = tuple[str, ...]  # ``KEY=VALUE``, one for each axis of the grid
@@ -70,6 +71,7 @@ class SweepTable:
         trials, seed: of every cell.
         axes: the settings that the grid varies.
         steps: digest of the scenario's file.
+        world: what nodes started from, see `twlab.world`.
         kernel: release of the kernel that TCP ran on; empty until the first cell is done.
         done: cell to its observation: `OUTCOMES`, which add up to `trials`, and other facts that
         the
@@ -83,6 +85,7 @@ class SweepTable:
     arm: str = "treatment"
     axes: tuple[str, ...] = tuple(axis.partition("=")[0] for axis in DEFAULT_GRID)
     steps: str = ""
+    world: str = PINNED.name
     kernel: str = ""
     done: dict[Cell, dict[str, Any]] = field(default_factory=dict)
     failed: dict[Cell, str] = field(default_factory=dict)
@@ -135,6 +138,7 @@ class SweepTable:
             values = json.loads(path.read_text())
             done = dict(map(_finished, values["cells"]))
             other = {key: values.get(key) for key in self._identity()}
+            other["world"] = values.get("world", PINNED.name)
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -1,0 +1,44 @@
+"""Where nothing is set, the lab kernel's TCP is that of the unchanged source.
+
+`data/unchanged-7.3.json` is the record of a kernel made of Debian's linux-source-7.3 with the same
+options, and without the three changes to TCP (0001 to 0003).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import untouched
+from conftest import ROOT
+from in_guest import run_in_guest
+
+from twlab.engines.kernel.store import find
+
+pytestmark = pytest.mark.guest
+
+RECORD = ROOT / "tests" / "data" / "unchanged-7.3.json"
+
+
+def test_where_nothing_is_set_tcp_is_that_of_the_unchanged_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every sysctl of the first namespace and of a new one, but for the lab's own three; every
+    counter; the figures of RFC 1337 and the other conversations, segment by segment, with their times
+    and the counters that they move.
+    """
+    kernel = find("7.3")
+    if kernel is None:
+        pytest.skip("the record is one of Linux 7.3: twlab kernel build --version 7.3")
+    monkeypatch.setenv("TWLAB_KERNEL", str(kernel.path))
+    theirs, ours = json.loads(RECORD.read_text()), run_in_guest(untouched.untouched, folder=tmp_path)
+    for namespace, sysctls in ours["sysctls"].items():
+        assert [sysctls.pop(name, None) for name in untouched.OURS] == ["60000", "0", "0"], namespace
+    assert len(theirs["sysctls"]["new"]) > 500
+    assert ours["sysctls"] == theirs["sysctls"]
+    assert ours["counters"].pop("PAWSPassive") == 0  # tcp_tw_recycle's own
+    assert ours["counters"] == theirs["counters"]
+    assert list(ours["segments"]) == list(theirs["segments"])
+    for name, conversation in theirs["segments"].items():
+        assert ours["segments"][name] == conversation, name
