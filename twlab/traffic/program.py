@@ -28,6 +28,8 @@ _USER = 1000  # the user id that the program sees as its own
 _FILES = 16_384  # descriptors it may have open; servers make tables of that size
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE_S = 5.0
+# linux/capability.h: CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE, SYS_CHROOT
+_SERVER_CAPABILITIES = {0, 1, 3, 5, 6, 7, 10, 18}
 
 
 def find(name: str) -> str:
@@ -49,6 +51,8 @@ class Program:
         arguments: its path first; ``{folder}`` in them is replaced.
         files: name to text, to be put into the folder before it starts; ``{folder}`` is replaced in
             them, too.
+        as_root: it starts as root, with the capabilities that a server needs to open files, change
+            its root and become another user, and no others. False: as an ordinary user.
 
     Attributes:
         name: of the program.
@@ -59,7 +63,9 @@ class Program:
             while it runs.
     """
 
-    def __init__(self, node: Node, loop: Loop, arguments: Sequence[str], files: dict[str, str]):
+    def __init__(
+        self, node: Node, loop: Loop, arguments: Sequence[str], files: dict[str, str], *, as_root: bool = False
+    ):
         self.name = Path(arguments[0]).name
         self.folder = _new_folder(self.name)
         self._loop = loop
@@ -70,7 +76,7 @@ class Program:
         with node.inside():
             self.pid = os.fork()
             if self.pid == 0:
-                _child(words, self.folder, parent)
+                _child(words, self.folder, parent, as_root)
         self._ended = os.pidfd_open(self.pid)
         self.status: int | None = None
         loop.watch(self._ended, self._note_end)
@@ -137,7 +143,7 @@ def _new_folder(name: str) -> Path:
     raise AssertionError
 
 
-def _child(arguments: list[str], folder: Path, parent: int) -> NoReturn:
+def _child(arguments: list[str], folder: Path, parent: int, as_root: bool) -> NoReturn:
     """Run the child process up to the program's start."""
     try:
         os.chdir(folder)
@@ -147,8 +153,11 @@ def _child(arguments: list[str], folder: Path, parent: int) -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which Python ignores
         _allow_files()
         uid, gid = os.geteuid(), os.getegid()
-        syscalls.unshare(syscalls.CLONE_NEWUSER)
-        syscalls.map_user(_USER, uid, gid)
+        if as_root:
+            syscalls.drop_capabilities(keep=_SERVER_CAPABILITIES)
+        else:
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            syscalls.map_user(_USER, uid, gid)
         syscalls.die_with_parent()  # only now: a change of credentials clears it
         if os.getppid() == parent:
             os.execve(
