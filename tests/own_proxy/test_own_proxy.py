@@ -51,7 +51,7 @@ http {
         location / { proxy_pass http://app; }
         location ~ ^/api/v[0-9]+ { proxy_pass https://api.example; proxy_bind 192.0.2.3; }
         location /php { fastcgi_pass 127.0.0.1:9000; }
-        location /dynamic { proxy_pass http://$upstream; }
+        location /dynamic { set $upstream app1.example; proxy_pass http://$upstream; }
     }
 }
 stream {
@@ -123,7 +123,7 @@ def test_a_haproxy_cfg_is_read(tmp_path):
     assert reading.addresses == {"192.0.2.1", "192.0.2.2", "192.0.2.9"}
     assert reading.users == {"www-data2"}
     assert reading.folders >= {"/var/lib/haproxy", "/etc/haproxy/certs"}
-    absent = " ".join(entry.what for entry in reading.absent)
+    absent = " ".join(f"{entry.what} {entry.way_round}" for entry in reading.absent)
     assert all(word in absent for word in ("none.lua", "/run/app.sock", "app1.example", "site.pem"))
     assert list(made.names) == ["app1.example"]
 
@@ -326,9 +326,11 @@ def test_a_squid_conf_runs_on_this_machine_and_leaves_its_files_alone(tmp_path):
     """Bound first, tcp_tw_reuse does not help, on the host engine too; no log appears outside."""
     logs = Path("/var/log/squid")
     before = sorted(path.stat().st_mtime_ns for path in logs.iterdir()) if logs.is_dir() else []
-    done = ran(tmp_path, "squid.conf", SQUID, "--engine", "host", "--change", "tcp_tw_reuse=1", "--no-race")
+    done = ran(
+        tmp_path, "squid.conf", SQUID, "--engine", "host", "--change", "tcp_tw_reuse=1", "--no-race", "--no-ceiling"
+    )
     arms = arms_of(done)
-    assert set(arms[AS_IT_IS]["load"]["sees"]) == set(arms["tcp_tw_reuse=1"]["load"]["sees"]) == {"503"}
+    assert all(set(arms[name]["load"]["sees"]) & {"503", "504"} for name in (AS_IT_IS, "tcp_tw_reuse=1"))
     assert "commBind Cannot bind" in arms[AS_IT_IS]["load"]["complaint"]
     assert (sorted(path.stat().st_mtime_ns for path in logs.iterdir()) if logs.is_dir() else []) == before
 

@@ -59,7 +59,11 @@ def proxy(
     keep_alive: Annotated[
         bool, typer.Option("--keep-alive", help="Clients keep their connections. Default: one for each request.")
     ] = False,
+    client: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address of the clients, for rules that allow some only.")
+    ] = "",
     race: Annotated[bool, typer.Option("--race/--no-race", help="Run the keep-alive race, too.")] = True,
+    ceiling: Annotated[bool, typer.Option("--ceiling/--no-ceiling", help="Search the ceiling, too.")] = True,
     program: Annotated[str, typer.Option(help="haproxy, nginx or squid. Default: by the file.")] = "",
     engine: Annotated[str, typer.Option(help="guest or host.")] = "",
     kernel: KernelOption = "",
@@ -88,7 +92,9 @@ def proxy(
         path_asked=path,
         after=after,
         keep_alive=keep_alive,
+        client=client,
         race=race,
+        ceiling=ceiling,
         only=tuple(change or ()),
         seed=seed,
         command=own_command(),

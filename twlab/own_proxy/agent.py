@@ -105,6 +105,7 @@ def _setup(request: Mapping[str, Any]) -> Setup:
         complaint=request["complaint"],
         certificate=str(_WORK / "origin.pem") if request["certificate"] else "",
         keep_alive=request["keep_alive"],
+        client=request["client"],
     )
 
 
@@ -112,9 +113,12 @@ def _checked(request: Mapping[str, Any]) -> str:
     """Return what the program says of its configuration; empty where it accepts it."""
     words = [word.replace("{file}", request["file"]) for word in request["check"]]
     done = _ran([find(request["program"]), *words])
-    if done.returncode == 0 and any("cache_dir" in line for line in request["text"].splitlines()):
+    if done.returncode == 0 and any(
+        re.match(r"\s*cache_dir\s+(?!null)", line) for line in request["text"].splitlines()
+    ):
         _ran([find(request["program"]), "-z", "-N", "-f", request["file"]])
-    return done.stdout[-_SAID:] if done.returncode else ""
+    told = [line for line in done.stdout.splitlines() if "Processing: " not in line]
+    return "\n".join(told)[-_SAID:] if done.returncode else ""
 
 
 def _ran(words: list[str]) -> subprocess.CompletedProcess[str]:
@@ -142,8 +146,15 @@ def _way_through(setup: Setup, request: Mapping[str, Any]) -> tuple[Route | None
                     return route, tried
                 tried.append(f"{route.name}: {answer}")
         except LabError as error:
-            tried.append(f"{route.name}: {error.message}")
+            tried.append(f"{route.name}: {error.message}{_why(setup)}")
     return None, tried
+
+
+def _why(setup: Setup) -> str:
+    """Return the line of the program's logs that says why it ended, if there is one."""
+    texts = [path.read_text(errors="replace") for log in setup.logs if (path := Path(log)).is_file()]
+    lines = [line for text in texts for line in text.splitlines() if re.search(r"FATAL|\[emerg\]|\[ALERT\]", line)]
+    return f"; its log says: {lines[-1].strip()}" if lines else ""
 
 
 def _arm(setup: Setup, route: Route, arm: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:

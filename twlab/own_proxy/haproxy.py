@@ -33,7 +33,7 @@ class _Section:
 
 
 def read(path: Path) -> Reading:
-    """Read the configuration at `path`, tolerantly: what is not understood is passed over."""
+    """Read the configuration at `path`; pass over what is not understood."""
     reading = Reading("haproxy", str(path))
     sections = _sections(path.read_text(errors="replace"))
     _global(reading, sections)
@@ -176,24 +176,31 @@ def _wanted(section: _Section, condition: Sequence[str]) -> tuple[str, str]:
 def _route(
     reading: Reading, section: _Section, backend: _Section, listener: Place, host: str, path: str, mode: str
 ) -> Route:
-    origins, sources = [], []
+    origins, checks, sources = [], [], []
     for line in backend.all("source"):
         sources += line[:1]
     for words in backend.all("server"):
-        if len(words) < 2 or "disabled" in words or "backup" in words:
+        if len(words) < 2:
             continue
         text = re.sub(r"^(ipv4|ipv6|tcp4|tcp6|tcp)@", "", words[1])
         place = parse_place(text, listener.port, "ssl" in words)
         if place is None or text.startswith(("/", "unix@", "@", "fd@")):
             reading.lacks(f"server {words[0]} {words[1]}", "it is no address and port, so it takes no port; left alone")
             continue
-        reading.note_place(place)
+        reading.note_place(place)  # also of a server that is not used: HAProxy looks its name up
+        if "disabled" in words or "backup" in words:
+            continue
         origins.append(place)
-        sources += [after for word, after in pairwise(words) if word == "source"]
+        named = dict(pairwise(words))
+        if "check" in words and named.get("port", "").isdecimal():
+            checks.append(Place(place.host, int(named["port"])))
+        sources += [named["source"]] if "source" in named else []
     places = [place.host for source in sources if (place := parse_place(source, 1)) and place.host not in ANY]
     reading.addresses.update(filter(is_address, places))
     name = section.name if section is backend else f"{section.name}, backend {backend.name}"
-    return Route(f"{section.kind} {name}", listener, tuple(origins), host, path, tuple(places), mode=mode)
+    return Route(
+        f"{section.kind} {name}", listener, tuple(origins), host, path, tuple(places), tuple(checks), mode=mode
+    )
 
 
 def changes(

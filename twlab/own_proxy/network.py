@@ -1,4 +1,4 @@
-"""The network around a user's proxy, with the addresses that its configuration names.
+"""The network around a user's proxy, with the addresses that its file names.
 
     client ── proxy ── wire ── server
 
@@ -43,7 +43,7 @@ def home_of(network: Network, address: str, own: Collection[str]) -> Node:
 
 
 def add_addresses(network: Network, own: Collection[str], origins: Collection[str]) -> None:
-    """Give the proxy its `own` addresses and the server those of `origins`, with routes."""
+    """Give the proxy its `own` addresses, the server those of `origins`; add routes."""
     proxy, wire, server = network["proxy"], network["wire"], network["server"]
     for address in sorted(own):
         if not loopback(address):
@@ -54,6 +54,13 @@ def add_addresses(network: Network, own: Collection[str], origins: Collection[st
             _carry_out(server, [rtnetlink.address(rtnetlink.LOOPBACK, address, _whole(address))])
             _carry_out(proxy, _route(proxy, "wire", address))
             _carry_out(wire, _route(wire, "server", address))
+
+
+def add_client(network: Network, address: str) -> None:
+    """Give the client an `address` beside its own, with a route."""
+    client, proxy = network["client"], network["proxy"]
+    _carry_out(client, [rtnetlink.address(rtnetlink.LOOPBACK, address, _whole(address))])
+    _carry_out(proxy, _route(proxy, "client", address))
 
 
 def _carry_out(node: Node, messages: list[rtnetlink.Message] | Iterator[rtnetlink.Message]) -> None:

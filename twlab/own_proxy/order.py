@@ -1,4 +1,4 @@
-"""What the user asks of a run of the own configuration, and the request for its agent."""
+"""What the user asks of a run, and the request for its agent."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ class Order:
         host, path_asked: of the request; empty: as the configuration suggests.
         after: another configuration, to be set beside the first.
         keep_alive: clients keep their connections to the proxy.
-        race: whether the keep-alive race is run.
+        client: address that they have; empty: the lab's.
+        race, ceiling: whether the keep-alive race is run, and the ceiling searched.
         only: names of the changes that are run; empty: all.
         seed: for everything random.
         command: by which it was asked for.
@@ -60,7 +61,9 @@ class Order:
     path_asked: str = ""
     after: Path | None = None
     keep_alive: bool = False
+    client: str = ""
     race: bool = True
+    ceiling: bool = True
     only: Sequence[str] = ()
     seed: int = 1
     command: str = ""
@@ -92,7 +95,8 @@ class Prepared:
     """A configuration that has been read, and what will be run.
 
     Attributes:
-        arms: (change, settings in the lab, theory of its ceiling as asked for), the first unchanged.
+        arms: (change, settings in the lab, theory of its ceiling at full size), the first
+            unchanged.
     """
 
     reader: Reader
@@ -110,6 +114,8 @@ def prepare(order: Order) -> Prepared:
             (``no-such-change``); an ``--origin`` that is no address (``bad-origin``).
     """
     path = order.path.resolve()
+    if order.client and not is_address(order.client):
+        raise UsageError(f"--client {order.client} is no address", "e.g. --client 192.168.1.20", "bad-origin")
     reader, text = readers.reader_for(path, order.program)
     reading = readers.read(path, reader)
     routes = [route for route in reading.routes if order.listen in (0, route.listener.port)]
@@ -143,9 +149,11 @@ def _addresses_of(reading: Reading, given: Mapping[str, str]) -> dict[str, str]:
             )
     found = dict(given)
     free = (f"{_NAMES_FROM}{number}" for number in range(1, 255))
-    for name in sorted(reading.names - set(found) - {"localhost"}):
-        found[name] = next(free, "198.18.0.254")
-        reading.lacks(f"name {name}", f"the lab's hosts file has {found[name]}; --origin {name}=ADDRESS names another")
+    missing = sorted(reading.names - set(found) - {"localhost"})
+    found |= {name: next(free, "198.18.0.254") for name in missing}
+    if missing:
+        told = ", ".join(f"{name} {found[name]}" for name in missing)
+        reading.lacks("name server", f"the lab's hosts file has: {told}; --origin NAME=ADDRESS gives another")
     for certificate in sorted(reading.certificates):
         if not Path(certificate).exists():
             reading.lacks(
@@ -228,6 +236,7 @@ def request(order: Order, prepared: Prepared, engine: str) -> dict[str, Any]:
         "certificate": _certificate(reading) if tls else "",
         "names": prepared.names,
         "keep_alive": order.keep_alive,
+        "client": order.client,
         "rate_per_s": order.rate_per_s / scale,
         "duration_s": order.duration_s or 1.5 * order.hold_s,
         "hold_s": order.hold_s,
@@ -239,7 +248,7 @@ def request(order: Order, prepared: Prepared, engine: str) -> dict[str, Any]:
                 "settings": settings.as_dict(),
                 "origin_closes": bool(change.origin_closes),
                 "theory_per_s": theory / scale,
-                "ceiling": not change.origin_closes,
+                "ceiling": order.ceiling and not change.origin_closes,
                 "race": order.race and (change.name == AS_IT_IS or change.text is not None),
             }
             for change, settings, theory in prepared.arms

@@ -1,4 +1,4 @@
-"""Origins in the lab: HTTP/1.1, also over TLS, at whatever address a configuration names.
+"""Origins in the lab: HTTP/1.1, also over TLS, at the addresses that a file names.
 
 They answer every request with 200, and know one more trick: to meet a request on a connection that
 has been used before with its end, as an origin does whose idle timeout has just run out.
@@ -26,7 +26,10 @@ _BODY = b"hello\n"
 
 
 class Ends(StrEnum):
-    """How an origin meets the second request of a connection: answers it, or ends with FIN or RST."""
+    """How an origin meets the second request of a connection.
+
+    It answers, or ends the connection with FIN or RST.
+    """
 
     ANSWERS = "answers"
     FIN = "FIN"

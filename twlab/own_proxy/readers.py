@@ -11,6 +11,7 @@ from twlab.own_proxy.reading import Reader, Reading
 from twlab.own_proxy.squid import SQUID
 
 READERS = {reader.name: reader for reader in (NGINX, SQUID, HAPROXY)}
+_WHOLE = ("http", "stream")  # an nginx.conf has one of these blocks
 _MOST = 4 << 20  # bytes of a configuration
 
 
@@ -57,5 +58,8 @@ def read(path: Path, reader: Reader) -> Reading:
     if not reading.routes:
         lacking = "; ".join(absent.what for absent in reading.absent[:3])
         message = f"{path} has no listener that leads to an origin over TCP" + (f" ({lacking})" if lacking else "")
-        raise UsageError(message, "name the file that has both; included files are read too", "no-proxy-route")
+        remedy = "name the file that has both; included files are read too"
+        if reader.name == "nginx" and not any(f"{block} {{" in path.read_text(errors="replace") for block in _WHOLE):
+            remedy = "it is a part that an nginx.conf includes: name that one"
+        raise UsageError(message, remedy, "no-proxy-route")
     return reading

@@ -42,6 +42,7 @@ class Route:
         host: the name that clients ask for.
         path: of the request.
         sources: addresses that the proxy connects from; empty: the kernel's choice.
+        checks: other ports that the proxy asks for the origins' health.
         absolute: the request names the whole URL, as to a forward proxy.
         mode: ``http``, or ``tcp`` where bytes are passed on.
     """
@@ -52,6 +53,7 @@ class Route:
     host: str = "origin.example"
     path: str = "/"
     sources: tuple[str, ...] = ()
+    checks: tuple[Place, ...] = ()
     absolute: bool = False
     mode: str = "http"
 
@@ -132,7 +134,10 @@ class Reading:
             self.names.add(place.host)
 
     def path(self, text: str, base: str = "") -> str:
-        """Return `text` as an absolute path; relative ones start at `base` or the file's folder."""
+        """Return `text` as an absolute path.
+
+        A relative one starts at `base`, or at the file's folder.
+        """
         return str(Path(base or Path(self.file).parent, text))
 
     def as_request(self) -> dict[str, Any]:
@@ -189,6 +194,7 @@ def route_of(values: Mapping[str, Any]) -> Route:
             **values,
             "listener": place_of(values["listener"]),
             "origins": tuple(place_of(origin) for origin in values["origins"]),
+            "checks": tuple(place_of(check) for check in values["checks"]),
             "sources": tuple(values["sources"]),
         }
     )
@@ -204,9 +210,10 @@ def is_address(text: str) -> bool:
 
 
 def parse_place(text: str, port: int = 0, tls: bool = False) -> Place | None:
-    """Read ``ADDRESS:PORT``, ``[IPV6]:PORT``, ``:PORT``, ``PORT``, or an address alone.
+    """Read an address and port, as ``[IPV6]:PORT``, ``:PORT`` or ``PORT``.
 
-    None if there is no port in it and none is given, or it is no such thing.
+    An address alone has `port`. None if there is no port in it and none is given, or it is no such
+    thing.
     """
     text = text.strip()
     if text.isascii() and text.isdigit():

@@ -91,7 +91,7 @@ def _note(reading: Reading, name: str, values: Sequence[str]) -> None:
         file = first.partition(":")[2] if ":" in first else first
         if file.startswith("/"):
             reading.outputs.add(file)
-    elif name == "cache_dir" and len(values) > 1:
+    elif name == "cache_dir" and len(values) > 1 and first != "null":
         reading.folders.add(values[1])
         reading.lacks(
             f"cache_dir {values[1]}", "the lab's is empty, and is made with squid -z before the start, as on a machine"

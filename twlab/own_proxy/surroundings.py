@@ -1,4 +1,4 @@
-"""Files, users and names that a configuration expects, made in the engine's own file system.
+"""Files, users and names that a configuration expects, made in the engine.
 
 All of it stands in a layer over the machine's files (overlayfs), which ends with the engine. The
 machine's files themselves are read-only to the lab, on either engine.
@@ -7,7 +7,6 @@ machine's files themselves are read-only to the lab, on either engine.
 from __future__ import annotations
 
 import errno
-import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -56,11 +55,8 @@ class Surroundings:
             self.made.append(path)
 
     def folder(self, path: str) -> None:
-        """Have an empty folder at `path` that everybody may write to."""
-        place = Path(path)
-        if self._writable(place):
-            for entry in place.iterdir():
-                shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
+        """Have a folder at `path` that every user may write to; what is in it stays."""
+        self._writable(Path(path))
 
     def output(self, path: str) -> None:
         """Let a file at `path` be written, by any user; one that is there is removed."""

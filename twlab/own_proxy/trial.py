@@ -15,7 +15,7 @@ from twlab.lab.assembly import assemble_nodes
 from twlab.linux import tcp_sockets
 from twlab.loop import Loop
 from twlab.network import Network, Node
-from twlab.own_proxy.network import AroundProxy, add_addresses, home_of, loopback
+from twlab.own_proxy.network import AroundProxy, add_addresses, add_client, home_of, loopback
 from twlab.own_proxy.origins import Ends, Origin
 from twlab.own_proxy.reading import Place, Route
 from twlab.settings import Settings
@@ -43,6 +43,7 @@ class Setup:
         complaint: pattern of such a line.
         certificate: path of a PEM file for origins that speak TLS; empty: none do.
         keep_alive: clients keep their connections to the proxy.
+        client: address that they have; empty: the lab's.
     """
 
     program: str
@@ -53,6 +54,7 @@ class Setup:
     complaint: str
     certificate: str
     keep_alive: bool = False
+    client: str = ""
 
 
 @dataclass
@@ -96,7 +98,10 @@ class Trial:
     def ask(
         self, *, rate_per_s: float, duration_s: float, method: str = "GET", keep_alive: bool | None = None
     ) -> WebClients:
-        """Begin to ask at a steady rate; the caller lets time pass until the clients are done."""
+        """Begin to ask at a steady rate.
+
+        The caller lets time pass until the clients are done.
+        """
         node, address = self._target()
         tls = None
         if self._route.listener.tls:
@@ -114,6 +119,7 @@ class Trial:
             patience_s=_PATIENCE_S,
             request=self._request(method),
             tls=tls,
+            source=self._setup.client,
         )
 
     def load(self, *, rate_per_s: float, duration_s: float, until_failure: bool = False) -> Load:
@@ -236,8 +242,11 @@ def running(setup: Setup, route: Route, settings: Settings, *, origin_closes: bo
     """
     nodes = {"client": _CLIENT, "proxy": settings, "wire": Settings(), "server": Settings()}
     with assemble_nodes(AroundProxy(), nodes) as (loop, network), ExitStack() as stack:
-        resolved = {place: setup.names.get(place.host, place.host) for place in route.origins}
+        places = dict.fromkeys((*route.origins, *route.checks))
+        resolved = {place: setup.names.get(place.host, place.host) for place in places}
         add_addresses(network, setup.addresses, {*setup.names.values(), *resolved.values()})
+        if setup.client:
+            add_client(network, setup.client)
         origins = []
         for place, address in resolved.items():
             origin = Origin(
@@ -248,7 +257,8 @@ def running(setup: Setup, route: Route, settings: Settings, *, origin_closes: bo
                 closes=origin_closes,
             )
             stack.callback(origin.close)
-            origins.append(origin)
+            if place in route.origins:
+                origins.append(origin)
         trial = Trial(setup, route, network, loop, origins, origin_closes)
         for log in setup.logs:
             if Path(log).is_file():

@@ -1,4 +1,4 @@
-"""Runs a proxy through a short shortage of ports, and observes what it does afterwards."""
+"""Runs a proxy through a short shortage of ports, and observes what follows."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RETURNED_S = 0.2  # after TIME_WAIT the first ports are back, and more follow t
 def aftermath(
     lab: Lab, software: Software, way: str, *, origins: int, keep_alive: bool, calm_s: float, family: int = 4
 ) -> Observation:
-    """Have a burst use up the ports, then ask calmly, first without ports and then with.
+    """Have a burst use up the ports, then ask calmly, without ports and with.
 
     Args:
         way: one of `software.ways`.

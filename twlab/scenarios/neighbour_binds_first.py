@@ -1,4 +1,4 @@
-"""A program that binds before it connects takes its ports from all others on the machine."""
+"""A program that binds before it connects takes its ports from all others."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""nginx with two servers makes an outage of a shortage of ports, and what prevents it."""
+"""nginx with two servers makes an outage of a shortage, and what prevents it."""
 
 from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
 from twlab.proxies import NGINX

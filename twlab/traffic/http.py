@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from twlab.loop import Loop, Timer
+from twlab.traffic.options import bind_address_only
 
 if TYPE_CHECKING:
     from twlab.network import Node
@@ -125,6 +126,7 @@ class WebClients:
             closes it when it has its answer.
         patience_s: seconds after which a request counts as ``timeout``.
         request: the bytes of one; empty: a GET.
+        source: address to connect from; empty: the kernel's choice.
         tls: context of the client's side, and the server's name; None: plain HTTP.
 
     Attributes:
@@ -150,6 +152,7 @@ class WebClients:
         patience_s: float = 10.0,
         request: bytes = b"",
         tls: tuple[ssl.SSLContext, str] | None = None,
+        source: str = "",
     ):
         self.node = node
         self.answers: Counter[str] = Counter()
@@ -164,6 +167,7 @@ class WebClients:
         self._keep_alive = keep_alive
         self._idle: list[_Ask] = []
         self._under_way: dict[_Ask, None] = {}
+        self._source = source
         self._request, self._tls = request or request_of("GET"), tls
         self._began_s = loop.now_s
         self._arrive()
@@ -213,6 +217,9 @@ class WebClients:
         sock = self.node.socket(socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET)
         sock.setblocking(False)
         ask = _Ask(sock, now_s)
+        if self._source:
+            bind_address_only(sock)
+            sock.bind((self._source, 0))
         number = sock.connect_ex(self._address)
         if number in (0, errno.EINPROGRESS):
             self._loop.watch(sock, None, lambda: self._connected(ask))

@@ -28,7 +28,8 @@ _USER = 1000  # the user id that the program sees as its own
 _FILES = 16_384  # descriptors it may have open; servers make tables of that size
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE_S = 5.0
-# linux/capability.h: CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE, SYS_CHROOT
+# linux/capability.h: CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE and
+# SYS_CHROOT
 _SERVER_CAPABILITIES = {0, 1, 3, 5, 6, 7, 10, 18}
 
 
