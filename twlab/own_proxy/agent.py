@@ -52,14 +52,16 @@ def _work(request: Mapping[str, Any], emit: OnEvent) -> None:
     if refusal:
         emit({"event": "rejected", "output": refusal})
         return
-    route, tried = _way_through(setup, request)
-    if route is None:
+    number, tried = _way_through(setup, request)
+    if number is None:
         emit({"event": "no-way", "tried": tried})
         return
+    route = route_of(request["routes"][number])
     emit(
         {
             "event": "begins",
             "route": asdict(route),
+            "number": number,
             "version": _version(request["program"]),
             "kernel": " ".join(os.uname()[2:5]),
             "made": around.made,
@@ -71,7 +73,7 @@ def _work(request: Mapping[str, Any], emit: OnEvent) -> None:
         if arm["text"] is not None:
             around.write(request["file"], arm["text"], over=True)
         try:
-            result = _arm(setup, route, arm, request)
+            result = _arm(setup, route, {**arm, "theory_per_s": arm["theory_per_s"][number]}, request)
             emit({"event": "arm", "name": arm["name"], "result": result})
         except LabError as error:
             emit({"event": "arm", "name": arm["name"], "error": error.as_dict()})
@@ -81,6 +83,8 @@ def _work(request: Mapping[str, Any], emit: OnEvent) -> None:
 
 def _prepare(around: Surroundings, request: Mapping[str, Any]) -> list[str]:
     """Make what the configuration expects; return the users that were added."""
+    made = (*request["folders"], *request["outputs"], *request["certificates"], *request["files"])
+    around.cover([*made, request["file"], "/etc/hosts"])
     for folder in request["folders"]:
         around.folder(folder)
     for path in request["outputs"]:
@@ -133,17 +137,17 @@ def _version(program: str) -> str:
     return found[0] if found else ""
 
 
-def _way_through(setup: Setup, request: Mapping[str, Any]) -> tuple[Route | None, list[str]]:
+def _way_through(setup: Setup, request: Mapping[str, Any]) -> tuple[int | None, list[str]]:
     """Try the routes in turn; return the first by which an origin answers, and what was tried."""
     tried: list[str] = []
-    for values in request["routes"]:
+    for number, values in enumerate(request["routes"]):
         route = route_of(values)
         try:
             with running(setup, route, Settings(), origin_closes=False) as trial:
                 answer = trial.one()
                 arrived = sum(origin.connections for origin in trial.origins)
                 if answer == _GOOD and arrived:
-                    return route, tried
+                    return number, tried
                 tried.append(f"{route.name}: {answer}")
         except LabError as error:
             tried.append(f"{route.name}: {error.message}{_why(setup)}")

@@ -14,6 +14,7 @@ from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, is_ad
 
 Block = list[dict[str, Any]]
 
+_PREFIX = "/usr/share/nginx"  # of Debian's nginx: relative paths of logs and folders start here
 _OUTPUTS = {
     *("access_log", "error_log", "pid", "lock_file"),
 }
@@ -85,11 +86,11 @@ def _note(reading: Reading, directive: dict[str, Any]) -> None:
     if "$" in first and name in _OUTPUTS | _FOLDERS | _CERTIFICATES:
         reading.lacks(f"{name} {first}", "its path has a variable in it; left alone")
     elif name in _OUTPUTS and first not in ("off", "stderr", "") and ":" not in first:
-        reading.outputs.add(reading.path(first))
+        reading.outputs.add(reading.path(first, _PREFIX))
         if name == "error_log":
-            reading.logs.append(reading.path(first))
+            reading.logs.append(reading.path(first, _PREFIX))
     elif name in _FOLDERS:
-        reading.folders.add(reading.path(first, "/usr/share/nginx"))
+        reading.folders.add(reading.path(first, _PREFIX))
     elif name in _CERTIFICATES and not first.startswith(("data:", "engine:")):
         reading.certificates.add(reading.path(first))
     elif name == "auth_basic_user_file":

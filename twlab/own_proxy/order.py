@@ -10,7 +10,7 @@ from typing import Any
 
 from twlab.errors import UsageError
 from twlab.own_proxy import readers
-from twlab.own_proxy.network import SOURCES
+from twlab.own_proxy.network import SOURCES, loopback
 from twlab.own_proxy.reading import Change, Reader, Reading, Route, in_turn, is_address
 from twlab.planner.demand import Demand, late_s
 from twlab.ports import LINUX_PORTS, WIDEST_PORTS, PortChoice
@@ -95,15 +95,15 @@ class Prepared:
     """A configuration that has been read, and what will be run.
 
     Attributes:
-        arms: (change, settings in the lab, theory of its ceiling at full size), the first
-            unchanged.
+        arms: (change, settings in the lab, theory of its ceiling at full size by each route), the
+            first unchanged.
     """
 
     reader: Reader
     text: str
     reading: Reading
     names: dict[str, str]
-    arms: list[tuple[Change, Settings, float]]
+    arms: list[tuple[Change, Settings, list[float]]]
 
 
 def prepare(order: Order) -> Prepared:
@@ -133,7 +133,11 @@ def prepare(order: Order) -> Prepared:
             f"there is no change called {unknown[0]!r} here", f"the changes are: {known}", "no-such-change"
         )
     arms = [
-        (change, _in_lab(order, settings), _theory(order, reader, reading.routes[0], change, settings))
+        (
+            change,
+            _in_lab(order, settings),
+            [_theory(order, reader, route, change, settings) for route in reading.routes],
+        )
         for change in changes
         if change.name == AS_IT_IS or not order.only or change.name in order.only
         for settings in [_changed(order.settings, change)]
@@ -215,6 +219,7 @@ def _theory(order: Order, reader: Reader, route: Route, change: Change, settings
         time_wait_s=order.hold_s,
         tw_reuse=2 if settings.tw_reuse is None else settings.tw_reuse,
         timestamps=settings.timestamps != 0,
+        loopback=all(is_address(origin.host) and loopback(origin.host) for origin in route.origins),
         life_s=0,
     )
     return demand.four_tuples / demand.hold_s
@@ -247,7 +252,7 @@ def request(order: Order, prepared: Prepared, engine: str) -> dict[str, Any]:
                 "text": change.text,
                 "settings": settings.as_dict(),
                 "origin_closes": bool(change.origin_closes),
-                "theory_per_s": theory / scale,
+                "theory_per_s": [by_route / scale for by_route in theory],
                 "ceiling": order.ceiling and not change.origin_closes,
                 "race": order.race and (change.name == AS_IT_IS or change.text is not None),
             }

@@ -51,11 +51,19 @@ def engine_for(name: str) -> Engine:
 
 @dataclass
 class Outcome:
-    """What a run has found so far; `as_dict` is proxy.json."""
+    """What a run has found so far; `as_dict` is proxy.json.
+
+    Attributes:
+        about: all but the arms.
+        arms: by name.
+        refusal: the event that says why nothing ran.
+        number: of the route that was taken.
+    """
 
     about: dict[str, Any]
     arms: dict[str, dict[str, Any]] = field(default_factory=dict)
     refusal: Event | None = None
+    number: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return JSON values."""
@@ -80,13 +88,15 @@ def run(
         if event["event"] in ("rejected", "no-way"):
             outcome.refusal = event
         elif event["event"] == "begins":
+            outcome.number = event["number"]
             outcome.about |= {key: event[key] for key in ("route", "version", "kernel", "made", "refused")}
             outcome.about["absent"] += [
                 {"what": f"user or group {name}", "way_round": "the lab has one"} for name in event["users"]
             ]
         elif event["event"] == "arm":
             change, theory = known[event["name"]]
-            outcome.arms[change.name] = {**_described(prepared, change, theory), **_measured(event)}
+            by_route = theory[outcome.number]
+            outcome.arms[change.name] = {**_described(prepared, change, by_route), **_measured(event)}
             _write(folder, outcome, prepared, change)
         on_event(event)
 

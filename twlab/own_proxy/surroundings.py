@@ -44,6 +44,16 @@ class Surroundings:
                 if error.errno != errno.EINVAL:  # it is no mount of its own
                     raise
 
+    def cover(self, paths: Iterable[str]) -> None:
+        """Lay a layer over the folders in which `paths` will be made.
+
+        The outer folders come first: a layer that came later, further out, would hide
+        those within.
+        """
+        folders = {self._existing(Path(path)).resolve() for path in paths}
+        for folder in sorted(folders, key=lambda place: len(place.parts)):
+            self._writable(folder)
+
     def write(self, path: str, text: str, *, over: bool = False) -> None:
         """Have a file at `path`; one that is there stays, unless `over`."""
         place = Path(path)
@@ -56,13 +66,15 @@ class Surroundings:
 
     def folder(self, path: str) -> None:
         """Have a folder at `path` that every user may write to; what is in it stays."""
-        self._writable(Path(path))
+        if self._writable(Path(path)):
+            Path(path).chmod(0o777)
 
     def output(self, path: str) -> None:
         """Let a file at `path` be written, by any user; one that is there is removed."""
         place = Path(path)
         if self._writable(place.parent):
             place.unlink(missing_ok=True)
+            place.parent.chmod(0o777)
 
     def users(self, users: Iterable[str], groups: Iterable[str]) -> list[str]:
         """Add users and groups that the machine does not have; return their names."""
@@ -92,17 +104,20 @@ class Surroundings:
     def _writable(self, folder: Path) -> bool:
         """Make `folder`, in a layer over the machine's files; False where that is not possible."""
         try:
-            there = next(place for place in (folder, *folder.parents) if place.is_dir())
-            resolved = there.resolve()
+            resolved = self._existing(folder).resolve()
             own = Path("/run") in (resolved, *resolved.parents)
             if not own and not any(layer in (resolved, *resolved.parents) for layer in self._covered):
                 self._cover(resolved)
             folder.mkdir(parents=True, exist_ok=True)
-            folder.chmod(0o777)
             return True
         except OSError as error:
             self.refused[str(folder)] = error.strerror or str(error)
             return False
+
+    @staticmethod
+    def _existing(folder: Path) -> Path:
+        """Return `folder`, or the nearest one above it that is there."""
+        return next(place for place in (folder, *folder.parents) if place.is_dir())
 
     def _cover(self, place: Path) -> None:
         if place == Path("/"):
