@@ -341,6 +341,8 @@ def test_a_neighbour_that_binds_first_takes_ports_that_reuse_does_not_open():
     planned = ways(demand)
     assert planned["as-asked"].answer(400) is Answer.NOT
     assert planned["separate-range"].answer(400) is Answer.SUFFICES
+    assert planned["neighbour-no-port"].answer(400) is Answer.SUFFICES
+    assert "neighbour-no-port" not in ways(replace(demand, neighbour_per_s=0))
     assert "18,030 ports" in advice(rate_per_s=400, neighbour_per_s=300)
     assert ways(replace(demand, tw_reuse=1))["as-asked"].four_tuples == demand.ports
 

@@ -6,7 +6,7 @@ import ctypes
 import os
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -111,12 +111,17 @@ def be_prompt() -> None:
     _libc.syscall(_SYS_SCHED_SETATTR, 0, wanted, 0)
 
 
-def drop_capabilities() -> None:
+def drop_capabilities(keep: Container[int] = ()) -> None:
     """Give up all capabilities, for this process and its children, from the next exec.
 
     They cannot gain one again (capabilities(7)). Raises OSError.
+
+    Args:
+        keep: numbers of capabilities that are not given up.
     """
     for capability in range(_LAST_CAPABILITY + 1):
+        if capability in keep:
+            continue
         if _libc.prctl(_PR_CAPBSET_DROP, ctypes.c_ulong(capability), 0, 0, 0) != 0:
             break  # EINVAL: this kernel has no more of them
     _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, ctypes.c_ulong(1), 0, 0, 0), "prctl")

@@ -121,7 +121,8 @@ def _who_binds(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str]
         lines.append(
             f"Neighbours that bind first keep {demand.taken_by_neighbour:,} ports from every connect() of this "
             "machine, to any destination, until "
-            "their TIME_WAIT ends; tcp_tw_reuse does not open them. Have them set IP_BIND_ADDRESS_NO_PORT, or "
+            "their TIME_WAIT ends; tcp_tw_reuse does not open them "
+            "(scenario neighbour-binds-first). Have them set IP_BIND_ADDRESS_NO_PORT, or "
             "give either side a separate range: "
             "IP_LOCAL_PORT_RANGE, or named ports outside ip_local_port_range (then "
             f"{ways['separate-range'].ceiling_per_s:,.1f} a second)."

@@ -125,8 +125,16 @@ def _choices(demand: Demand) -> list[Way]:
         _way(replace(demand, choice=PortChoice.BIND), "bind-first"),
         _way(replace(demand, choice=PortChoice.NO_PORT), "bind-no-port"),
         _way(replace(demand, choice=PortChoice.RANGE), "socket-port-range"),
-        *([_way(replace(demand, neighbour_per_s=0.0), "separate-range")] if demand.neighbour_per_s else []),
+        *_without_neighbours(demand),
     ]
+
+
+def _without_neighbours(demand: Demand) -> list[Way]:
+    """Compute the ways that keep neighbours from taking ports, where there are any."""
+    if not demand.neighbour_per_s:
+        return []
+    freed = replace(demand, neighbour_per_s=0.0)
+    return [_way(freed, "neighbour-no-port"), _way(freed, "separate-range")]
 
 
 def _buckets(demand: Demand) -> Way:

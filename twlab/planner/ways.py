@@ -53,6 +53,11 @@ PLANNED: Mapping[str, Text] = {
         "the proxy's code (Linux 6.3), with IP_BIND_ADDRESS_NO_PORT where it binds an address; it narrows the "
         "range of a socket, cannot widen it, and saves the search past half of it",
     ),
+    "neighbour-no-port": Text(
+        "IP_BIND_ADDRESS_NO_PORT at the neighbours",
+        "the neighbours' code, or no source address in their configuration; they then share ports, "
+        "except towards the same origin",
+    ),
     "separate-range": Text(
         "a range that no neighbour uses",
         "IP_LOCAL_PORT_RANGE (Linux 6.3), or named ports outside ip_local_port_range, in either program",

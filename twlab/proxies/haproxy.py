@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from twlab.proxies.software import PORT, Software, Upstream
+from twlab.proxies.software import PORT, Software, Upstream, bracketed
 
 _TCP = """\
     # Passes bytes on and knows no requests: each client's connection has one to the origin. A client that is
@@ -41,8 +41,11 @@ def _write(way: str, upstream: Upstream) -> str:
             "    # Linux lets an application that names its port take it over from TIME_WAIT at once.\n"
         )
         sources = [f" source {upstream.sources[0]}:{upstream.ports[0]}-{upstream.ports[1]}"]
-    servers = [f"{address}:{port}{source}" for address, port in upstream.origins_for(way) for source in sources]
-    lines = "".join(f"    server origin-{number} {server}\n" for number, server in enumerate(servers, 1))
+    servers = [
+        f"{bracketed(address)}:{port}{source}" for address, port in upstream.origins_for(way) for source in sources
+    ]
+    check = " check inter 1s" if way == "check" else ""
+    lines = "".join(f"    server origin-{number} {server}{check}\n" for number, server in enumerate(servers, 1))
     return f"""\
 global
     log stdout format raw local0
@@ -74,6 +77,7 @@ HAPROXY = Software(
         "origins": "mode tcp, two origins",
         "origins-source": "mode tcp, two origins, the source address named",
         "sources": "mode tcp, several source addresses",
+        "check": "mode tcp, the origin checked every second",
         "port-range": "mode tcp, a range of ports of its own",
         "nolinger": "mode tcp, RST instead of FIN towards the origin",
     },

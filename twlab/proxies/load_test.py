@@ -11,7 +11,7 @@ from twlab.linux import tcp_sockets
 from twlab.network import Node
 from twlab.observation import Observation
 from twlab.proxies.software import PORT, Software, Upstream
-from twlab.traffic.http import WebClients, WebServer
+from twlab.traffic.http import WebClients, WebServer, request_of
 from twlab.traffic.program import Program, find
 
 _ORIGIN_PORTS = (80, 81)
@@ -29,6 +29,7 @@ def under_load(
     duration_s: float,
     keep_alive: bool = True,
     origin_closes: bool = False,
+    method: str = "GET",
 ) -> Observation:
     """Run `software` between ``client`` and ``server`` under a steady load.
 
@@ -41,6 +42,7 @@ def under_load(
             its own, which the client closes.
         origin_closes: the origin closes first where it is asked to close; False: it leaves that to
             the proxy.
+        method: of the requests, GET or POST.
 
     Returns:
         ``answered`` and ``refused`` requests; ``client_sees``: the status codes of those not
@@ -78,6 +80,7 @@ def under_load(
             rate_per_s=rate_per_s,
             duration_s=duration_s,
             keep_alive=keep_alive,
+            request=request_of(method),
         )
         lab.closing.callback(clients.close)
         until_s = lab.now_s + duration_s + clients.patience_s + 1

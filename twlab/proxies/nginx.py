@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from twlab.proxies.software import PORT, Software, Upstream
+from twlab.proxies.software import PORT, Software, Upstream, bracketed
 
 _POOL = "        # Idle connections that are kept for later requests, in each worker.\n        keepalive 32;\n"
 _LOCATION = {
@@ -16,7 +16,10 @@ _LOCATION = {
 
 
 def _write(way: str, upstream: Upstream) -> str:
-    servers = "".join(f"        server {address}:{port};\n" for address, port in upstream.origins_for(way))
+    limit = " max_fails=0" if way == "origins-never-down" else ""
+    servers = "".join(
+        f"        server {bracketed(address)}:{port}{limit};\n" for address, port in upstream.origins_for(way)
+    )
     split = ""
     if way == "sources":
         shares = [f"        {100 // len(upstream.sources)}%  {source};\n" for source in upstream.sources[:-1]]
@@ -74,6 +77,7 @@ NGINX = Software(
         "source": "the source address named, which changes nothing",
         "origins": "two origins",
         "origins-source": "two origins, the source address named",
+        "origins-never-down": "two origins, neither of which is taken out when connect fails",
         "sources": "several source addresses",
     },
     write=_write,

@@ -16,7 +16,7 @@ class Upstream:
     """The addresses of the origin, and of the proxy towards it.
 
     Attributes:
-        origins: (IPv4 address, port) of each. Ways that are not about several take the first one.
+        origins: (IP address, port) of each. Ways that are not about several take the first one.
         sources: the proxy's IPv4 addresses towards it, the main one first.
         ports: first and last port of a range of the proxy's own, for ways that take one. Outside
             the kernel's range.
@@ -70,3 +70,8 @@ class Software:
                 f"{self.name} has no way called {way!r}", f"its ways are: {', '.join(self.ways)}", "no-such-way"
             )
         return f"# {self.name}: {self.ways[way]}.\n" + self.write(way, upstream)
+
+
+def bracketed(address: str) -> str:
+    """Return an IP address as it stands before a port: IPv6 in brackets."""
+    return f"[{address}]" if ":" in address else address

@@ -3,10 +3,31 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+from functools import cache
 
 from twlab.proxies.software import PORT, Software, Upstream
 
+_ASKS_LATE = 6  # the first version whose tcp_outgoing_address sets IP_BIND_ADDRESS_NO_PORT
 _CHURN = "# Every request has a connection of its own; the default is on.\nserver_persistent_connections off\n"
+
+
+@cache
+def binds_first() -> bool:
+    """Return whether Squid, as installed, takes a port as soon as it binds an address.
+
+    Squid 5.7 does where `tcp_outgoing_address` names one; Squid 6.13 asks with
+    IP_BIND_ADDRESS_NO_PORT. Without Squid: as 5.7, which Debian 12 has.
+    """
+    program = shutil.which("squid", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    return takes_port_early(subprocess.run([program, "-v"], capture_output=True, text=True).stdout if program else "")
+
+
+def takes_port_early(version: str) -> bool:
+    """Return the same of a Squid that says `version` of itself."""
+    found = re.search(r"Version (\d+)", version)
+    return not found or int(found[1]) < _ASKS_LATE
 
 
 def _write(way: str, upstream: Upstream) -> str:

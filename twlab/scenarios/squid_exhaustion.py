@@ -7,15 +7,18 @@ from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
 from twlab.proxies import SQUID
 from twlab.proxies.load_test import under_load
 from twlab.proxies.sizes import at_size
+from twlab.proxies.squid import binds_first
 
 SCALED = {
     "proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059)
 }  # 60 ports / 2 s: 30 a second, where Linux has 470.5
+BINDS_FIRST = binds_first()  # it depends on Squid's version, and so do the predictions
 FINE = {"refused": 0, "client_sees": "200", "proxy_says": "nothing"}
 DEAD = Observation(refused=at_least(68), client_sees="502 503", proxy_says="TCP connection failed", taken_over=0)
 CANNOT_BIND = Observation(
     refused=at_least(68), client_sees="502 503", proxy_says="Cannot bind (98) Address already in use", taken_over=0
 )
+SHARED = Observation(**FINE, to_origin=at_least(200), in_time_wait=between(90, 106))
 
 
 def arm(way: str, expect: Observation, origin_closes: bool = False, settings: Settings | None = None) -> Arm:
@@ -23,7 +26,8 @@ def arm(way: str, expect: Observation, origin_closes: bool = False, settings: Se
     return Arm(settings or Settings(), on=SCALED, given={"way": way, "origin_closes": origin_closes}, expect=expect)
 
 
-FACTORS = {"close": 1, "never-dead": 1, "source": 1, "origins-source": 1, "origins": 2, "sources": 4, "as-it-comes": 0}
+FACTORS = {"close": 1, "never-dead": 1, "source": 1, "origins": 2, "sources": 4, "as-it-comes": 0}
+FACTORS["origins-source"] = 1 if BINDS_FIRST else 2
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
@@ -34,7 +38,7 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     way = given["way"]
     if way not in FACTORS or given["origin_closes"]:
         return None
-    bound = "source" in way and way != "sources"
+    bound = BINDS_FIRST and "source" in way and way != "sources"
     short = {"client_sees": "503", "proxy_says": "TCP connection failed", "taken_over": 0}
     if way != "never-dead":
         says = "Cannot bind (98) Address already in use" if bound else "TCP connection failed"
@@ -52,16 +56,17 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     ),
     treatment={
         "close": arm("close", DEAD),
-        "source": arm("source", CANNOT_BIND),
-        "origins-source": arm("origins-source", CANNOT_BIND),
+        "source": arm("source", CANNOT_BIND if BINDS_FIRST else DEAD),
+        **({"origins-source": arm("origins-source", CANNOT_BIND)} if BINDS_FIRST else {}),
     },
     remedies={
+        **({} if BINDS_FIRST else {"origins-source": arm("origins-source", SHARED)}),
         "as-it-comes": arm("as-it-comes", Observation(**FINE, to_origin=between(1, 20), in_time_wait=0)),
         "origin-closes": arm(
             "close", Observation(**FINE, to_origin=at_least(200), in_time_wait=between(0, 45)), origin_closes=True
         ),
-        "origins": arm("origins", Observation(**FINE, to_origin=at_least(200), in_time_wait=between(90, 106))),
-        "sources": arm("sources", Observation(**FINE, to_origin=at_least(200), in_time_wait=between(90, 106))),
+        "origins": arm("origins", SHARED),
+        "sources": arm("sources", SHARED),
         "never-dead": arm(
             "never-dead", Observation(client_sees="503", proxy_says="TCP connection failed", answered=between(112, 130))
         ),
@@ -96,6 +101,7 @@ def squid_exhaustion(
     `tcp_outgoing_address` makes things worse in Squid 5: it binds the address before it knows the
     destination, without IP_BIND_ADDRESS_NO_PORT, and then a port serves one connection to anybody.
     So a second origin no longer helps (`Cannot bind socket ... (98) Address already in use`);
-    several addresses still do.
+    several addresses still do. Squid 6 asks with IP_BIND_ADDRESS_NO_PORT, and a second origin helps:
+    the predictions follow the version that is installed.
     """
     return under_load(lab, SQUID, way, rate_per_s=rate_per_s, duration_s=duration_s, origin_closes=origin_closes)

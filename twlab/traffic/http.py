@@ -9,11 +9,13 @@ from __future__ import annotations
 import errno
 import re
 import socket
+import ssl
 from collections import Counter
 from functools import partial
 from typing import TYPE_CHECKING
 
 from twlab.loop import Loop, Timer
+from twlab.traffic.options import bind_address_only
 
 if TYPE_CHECKING:
     from twlab.network import Node
@@ -28,7 +30,8 @@ class WebServer:
     """Answers every request with 200 and `body`, until `close`.
 
     Args:
-        node: where it listens, on its main IPv4 address.
+        node: where it listens, on its main address.
+        family: 4 or 6: of that address.
         port: to listen on.
         body: of each answer.
         hangs_up: whether it closes first where a request wants the connection closed, as most
@@ -41,19 +44,28 @@ class WebServer:
         sources: connections by the address that they came from.
     """
 
-    def __init__(self, node: Node, loop: Loop, port: int = 80, *, body: bytes = b"hello\n", hangs_up: bool = True):
+    def __init__(
+        self,
+        node: Node,
+        loop: Loop,
+        port: int = 80,
+        *,
+        body: bytes = b"hello\n",
+        hangs_up: bool = True,
+        family: int = 4,
+    ):
         self.connections = self.requests = self.resets = 0
         self.sources: Counter[str] = Counter()
         self._loop = loop
         self._hangs_up = hangs_up
         self._body = body
         self._open: set[socket.socket] = set()
-        self._listener = node.socket()
+        self._listener = node.socket(socket.AF_INET6 if family == 6 else socket.AF_INET)
         self._listener.setblocking(False)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind((node.address(), port))
+        self._listener.bind((node.address(family), port))
         self._listener.listen(4096)
-        self.address = self._listener.getsockname()
+        self.address: tuple[str, int] = self._listener.getsockname()[:2]
         loop.watch(self._listener, self._arrivals)
 
     def close(self) -> None:
@@ -108,18 +120,22 @@ class WebClients:
 
     Args:
         node: where they are.
-        address: (IPv4 address, port) of the server.
+        address: (IP address, port) of the server.
         rate_per_s, duration_s: requests a second, and for how many seconds.
         keep_alive: a connection is used again once it is idle; False: every request opens one, and
             closes it when it has its answer.
         patience_s: seconds after which a request counts as ``timeout``.
+        request: the bytes of one; empty: a GET.
+        source: address to connect from; empty: the kernel's choice.
+        tls: context of the client's side, and the server's name; None: plain HTTP.
 
     Attributes:
         answers: requests by outcome: the status code as text, the name of an error, ``closed`` or
             ``timeout``.
         first_failure_s: seconds from the beginning to the first request that was sent and not
             answered with 200; None without one.
-        first_refusal: the answer to that request, e.g. the body of an error page.
+        last_failure_s: the same to the last of them.
+        first_refusal: the answer to the first, e.g. the body of an error page.
         connections: opened so far.
         asked: requests that have arrived so far.
     """
@@ -134,10 +150,14 @@ class WebClients:
         duration_s: float,
         keep_alive: bool = True,
         patience_s: float = 10.0,
+        request: bytes = b"",
+        tls: tuple[ssl.SSLContext, str] | None = None,
+        source: str = "",
     ):
         self.node = node
         self.answers: Counter[str] = Counter()
         self.first_failure_s: float | None = None
+        self.last_failure_s: float | None = None
         self.first_refusal = b""
         self.patience_s = patience_s
         self.connections = self.asked = 0
@@ -147,7 +167,8 @@ class WebClients:
         self._keep_alive = keep_alive
         self._idle: list[_Ask] = []
         self._under_way: dict[_Ask, None] = {}
-        self._request = b"GET / HTTP/1.1\r\nHost: origin\r\n\r\n"
+        self._source = source
+        self._request, self._tls = request or request_of("GET"), tls
         self._began_s = loop.now_s
         self._arrive()
 
@@ -193,9 +214,12 @@ class WebClients:
         The clients' ports may be used up, too.
         """
         self.connections += 1
-        sock = self.node.socket()
+        sock = self.node.socket(socket.AF_INET6 if ":" in self._address[0] else socket.AF_INET)
         sock.setblocking(False)
         ask = _Ask(sock, now_s)
+        if self._source:
+            bind_address_only(sock)
+            sock.bind((self._source, 0))
         number = sock.connect_ex(self._address)
         if number in (0, errno.EINPROGRESS):
             self._loop.watch(sock, None, lambda: self._connected(ask))
@@ -206,13 +230,35 @@ class WebClients:
         if number := ask.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self._end(ask, errno.errorcode.get(number, str(number)))
             return
+        if self._tls:
+            context, name = self._tls
+            self._loop.forget(ask.sock)
+            ask.sock = context.wrap_socket(ask.sock, server_hostname=name, do_handshake_on_connect=False)
+            self._loop.watch(ask.sock, lambda: self._shake_hands(ask))
+            self._shake_hands(ask)
+            return
         ask.sock.send(self._request)
+        self._loop.watch(ask.sock, lambda: self._read(ask))
+
+    def _shake_hands(self, ask: _Ask) -> None:
+        """Go on with the handshake of TLS; once it is done, send the request."""
+        assert isinstance(ask.sock, ssl.SSLSocket)
+        try:
+            ask.sock.do_handshake()
+            ask.sock.send(self._request)
+        except ssl.SSLWantReadError:
+            return
+        except OSError as error:
+            self._end(ask, "TLS: " + (getattr(error, "reason", "") or str(error)))
+            return
         self._loop.watch(ask.sock, lambda: self._read(ask))
 
     def _read(self, ask: _Ask) -> None:
         try:
             data = ask.sock.recv(_CHUNK)
-        except BlockingIOError:
+            while data and isinstance(ask.sock, ssl.SSLSocket) and ask.sock.pending():
+                data += ask.sock.recv(_CHUNK)
+        except (BlockingIOError, ssl.SSLWantReadError):
             return
         except OSError as error:
             self._end(ask, errno.errorcode.get(error.errno or 0, str(error)))
@@ -234,6 +280,8 @@ class WebClients:
     def _end(self, ask: _Ask, answer: str, keep: bool = False) -> None:
         """Count a request that has been answered or has failed."""
         self.answers[answer] += 1
+        if answer != "200":
+            self.last_failure_s = max(ask.asked_s, self.last_failure_s or 0.0)
         if answer != "200" and (self.first_failure_s is None or ask.asked_s < self.first_failure_s):
             self.first_failure_s, self.first_refusal = ask.asked_s, bytes(ask.unread)
         del self._under_way[ask]
@@ -264,6 +312,13 @@ class _Ask:
     def begin(self, asked_s: float) -> None:
         self.asked_s = asked_s
         self.unread = bytearray()
+
+
+def request_of(method: str) -> bytes:
+    """Return a request of `method`, with a short body where it is POST."""
+    body = b"hello" if method == "POST" else b""
+    length = b"Content-Length: %d\r\n" % len(body) if body else b""
+    return b"%s / HTTP/1.1\r\nHost: origin\r\n%s\r\n%s" % (method.encode(), length, body)
 
 
 def wants_close(head: bytes) -> bool:

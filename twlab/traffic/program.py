@@ -29,6 +29,9 @@ _USER = 1000  # the user id that the program sees as its own
 _FILES = 16_384  # descriptors it may have open; servers make tables of that size
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE_S = 5.0
+# linux/capability.h: CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE and
+# SYS_CHROOT
+_SERVER_CAPABILITIES = {0, 1, 3, 5, 6, 7, 10, 18}
 
 
 def find(name: str) -> str:
@@ -51,6 +54,8 @@ class Program:
         files: name to text, to be put into the folder before it starts; ``{folder}`` is replaced in
             them, too.
         handed: sockets that it inherits under the same numbers.
+        as_root: it starts as root, with the capabilities that a server needs to open files, change
+            its root and become another user, and no others. False: as an ordinary user.
 
     Attributes:
         name: of the program.
@@ -68,6 +73,8 @@ class Program:
         arguments: Sequence[str],
         files: dict[str, str],
         handed: Sequence[socket.socket] = (),
+        *,
+        as_root: bool = False,
     ):
         self.name = Path(arguments[0]).name
         self.folder = _new_folder(self.name)
@@ -81,7 +88,7 @@ class Program:
             if self.pid == 0:
                 for one in handed:
                     one.set_inheritable(True)
-                _child(words, self.folder, parent)
+                _child(words, self.folder, parent, as_root)
         self._ended = os.pidfd_open(self.pid)
         self.status: int | None = None
         loop.watch(self._ended, self._note_end)
@@ -148,7 +155,7 @@ def _new_folder(name: str) -> Path:
     raise AssertionError
 
 
-def _child(arguments: list[str], folder: Path, parent: int) -> NoReturn:
+def _child(arguments: list[str], folder: Path, parent: int, as_root: bool) -> NoReturn:
     """Run the child process up to the program's start."""
     try:
         os.chdir(folder)
@@ -158,8 +165,11 @@ def _child(arguments: list[str], folder: Path, parent: int) -> NoReturn:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which Python ignores
         _allow_files()
         uid, gid = os.geteuid(), os.getegid()
-        syscalls.unshare(syscalls.CLONE_NEWUSER)
-        syscalls.map_user(_USER, uid, gid)
+        if as_root:
+            syscalls.drop_capabilities(keep=_SERVER_CAPABILITIES)
+        else:
+            syscalls.unshare(syscalls.CLONE_NEWUSER)
+            syscalls.map_user(_USER, uid, gid)
         syscalls.die_with_parent()  # only now: a change of credentials clears it
         if os.getppid() == parent:
             os.execve(

@@ -1,0 +1,247 @@
+"""The command `twlab proxy`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from twlab.commands.console import KernelOption, err, kept, out, own_command
+from twlab.commands.progress import bar
+from twlab.engines import use_kernel
+from twlab.engines.protocol import Event
+from twlab.errors import Interrupted, UsageError
+from twlab.overrides import Overrides
+from twlab.own_proxy.order import AS_IT_IS, Order, prepare
+from twlab.own_proxy.outcome import FILE, Outcome, engine_for, run
+
+
+def proxy(
+    configuration: Annotated[Path, typer.Argument(metavar="FILE", help="haproxy.cfg, nginx.conf or squid.conf.")],
+    rate: Annotated[float, typer.Option(min=0.01, max=100_000, help="Requests a second.")] = 500,
+    duration: Annotated[
+        float | None,
+        typer.Option(metavar="SECONDS", help="Of each load. Default: 1.5 times TIME_WAIT.", min=1, max=3600),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Of the proxy's kernel, e.g. tw_reuse=1 (may be repeated)."),
+    ] = None,
+    ports: Annotated[str, typer.Option(metavar="LOW-HIGH", help="ip_local_port_range of the proxy.")] = "",
+    scale: Annotated[
+        int | None,
+        typer.Option(min=1, max=10_000, help="Divide ports and rate by it; 1: full size. Default: to some 600 ports."),
+    ] = None,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=ADDRESS", help="Address of an origin's name (may be repeated). Default: of the lab's."
+        ),
+    ] = None,
+    listen: Annotated[
+        int,
+        typer.Option(
+            metavar="PORT", min=0, max=65535, help="Ask this listener. Default: the first that leads to an origin."
+        ),
+    ] = 0,
+    host: Annotated[str, typer.Option(help="Ask for this host. Default: as the configuration suggests.")] = "",
+    path: Annotated[str, typer.Option(metavar="/PATH", help="Ask for this path. Default: likewise.")] = "",
+    after: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A changed configuration, to be set beside it.")
+    ] = None,
+    change: Annotated[
+        list[str] | None, typer.Option(help="Run only this change (may be repeated). Default: all that are proposed.")
+    ] = None,
+    keep_alive: Annotated[
+        bool, typer.Option("--keep-alive", help="Clients keep their connections. Default: one for each request.")
+    ] = False,
+    client: Annotated[
+        str, typer.Option(metavar="ADDRESS", help="Address of the clients, for rules that allow some only.")
+    ] = "",
+    race: Annotated[bool, typer.Option("--race/--no-race", help="Run the keep-alive race, too.")] = True,
+    ceiling: Annotated[bool, typer.Option("--ceiling/--no-ceiling", help="Search the ceiling, too.")] = True,
+    program: Annotated[str, typer.Option(help="haproxy, nginx or squid. Default: by the file.")] = "",
+    engine: Annotated[str, typer.Option(help="guest or host.")] = "",
+    kernel: KernelOption = "",
+    seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="For the folder with the result.")] = Path(
+        "runs"
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print proxy.json.")] = False,
+) -> None:
+    """Run your own proxy configuration in the lab, and what would help.
+
+    The file runs unchanged, in a lab with the addresses that it names. Then each change runs: of
+    the kernel's settings, of the origins, of the configuration. What the lab cannot provide is told
+    by name.
+    """
+    order = Order(
+        path=configuration,
+        program=program,
+        rate_per_s=rate,
+        duration_s=duration,
+        settings=Overrides.parse([*_of_ports(ports), *(sets or ())], []).settings,
+        scale=scale,
+        origins=_named(origin or ()),
+        listen=listen,
+        host=host,
+        path_asked=path,
+        after=after,
+        keep_alive=keep_alive,
+        client=client,
+        race=race,
+        ceiling=ceiling,
+        only=tuple(change or ()),
+        seed=seed,
+        command=own_command(),
+    )
+    prepared = prepare(order)
+    use_kernel(kernel, engine)
+    chosen = engine_for(engine)
+    done = 0
+    try:
+        with bar(err, "proxy") as advance:
+
+            def on_event(event: Event) -> None:
+                nonlocal done
+                if event["event"] == "arm":
+                    done += 1
+                    advance(done / len(prepared.arms), f"{done}/{len(prepared.arms)}  {event['name']}")
+
+            place, outcome = run(order, prepared, chosen, folder, on_event)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(
+            f"kept in {folder}: {done} of {len(prepared.arms)} arms" if done else "nothing is kept"
+        ) from stop
+    kept.append(place / FILE)
+    if as_json:
+        print(json.dumps(outcome.as_dict(), indent=1))
+    else:
+        _show(outcome)
+    (err if as_json else out).print(str(place / FILE), markup=False)
+    if any("error" in arm for arm in outcome.arms.values()):
+        raise typer.Exit(1)
+
+
+def _of_ports(text: str) -> list[str]:
+    if not text:
+        return []
+    low, sign, high = text.partition("-")
+    if not sign or not low.isdecimal() or not high.isdecimal():
+        raise UsageError(f"--ports {text} is no range of ports", "e.g. --ports 1024-65535", "bad-setting")
+    return [f"port_low={low}", f"port_high={high}"]
+
+
+def _named(pairs: tuple[()] | list[str]) -> dict[str, str]:
+    found = {}
+    for pair in pairs:
+        name, sign, address = pair.partition("=")
+        if not sign or not name:
+            raise UsageError(
+                f"--origin {pair} is not of the form NAME=ADDRESS", "e.g. --origin app=10.0.0.5", "bad-origin"
+            )
+        found[name] = address
+    return found
+
+
+def _show(outcome: Outcome) -> None:
+    about = outcome.about
+    route = about["route"]
+    listener = f"{route['listener']['host'] or '*'}:{route['listener']['port']}"
+    targets = ", ".join(f"{origin['host']}:{origin['port']}" for origin in route["origins"])
+    load = f"{about['rate_per_s']:g} requests a second for {about['duration_s']:g} s"
+    lines = [
+        ("asked", f"{listener}{' (TLS)' if route['listener']['tls'] else ''}, {route['host']}{route['path']}"),
+        ("leads to", f"{route['name']}: {targets}"),
+        ("load", f"{load}; {about['ports']:,} ports, TIME_WAIT {about['time_wait_s']:g} s"),
+    ]
+    if about["scale"] > 1:
+        lines.append(("", f"the lab divides ports and rate by {about['scale']}; the figures are multiplied back"))
+    lines += [("not here", f"{absent['what']}: {absent['way_round']}") for absent in about["absent"]]
+    out.print(f"[bold]{about['program']} {about['version']}[/bold], {escape(about['configuration'])}, unchanged")
+    for name, text in lines:
+        out.print(f"{name:11}{escape(text)}", soft_wrap=False)
+    out.print()
+    out.print(_table(outcome), soft_wrap=False)
+    _show_changes(outcome)
+
+
+def _table(outcome: Outcome) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("what runs", overflow="fold")
+    for column in ("answered", "ceiling, theory", "measured", "TIME_WAIT proxy", "origin"):
+        table.add_column(column, justify="right")
+    table.add_column("clients see", overflow="fold")
+    table.add_column("race: GET", overflow="fold")
+    table.add_column("POST", overflow="fold")
+    scale = outcome.about["scale"]
+    for arm in outcome.arms.values():
+        if "error" in arm:
+            table.add_row(escape(arm["name"]), "", "", "", "", "", escape(arm["error"]["message"][:200]))
+            continue
+        load = arm["load"]
+        held = load["in_time_wait"]
+        table.add_row(
+            escape(arm["name"]),
+            f"{load['answered'] / max(1, load['asked']):.1%}",
+            _theory(arm),
+            _ceiling(arm, scale, outcome.about["rate_per_s"]),
+            f"{held.get('proxy', 0) * scale:,}",
+            f"{held.get('origin', 0) * scale:,}",
+            escape(_sees(load)),
+            escape(_race(arm, "GET")),
+            escape(_race(arm, "POST")),
+        )
+    return table
+
+
+def _theory(arm: dict[str, Any]) -> str:
+    return (
+        f"{arm['theory_per_s']:,.1f}"
+        if arm["load"]["in_time_wait"].get("proxy") and not arm["origin_closes"]
+        else "none"
+    )
+
+
+def _ceiling(arm: dict[str, Any], scale: int, rate: float) -> str:
+    found = arm.get("ceiling")
+    if not found:
+        return f"at least {rate:,.6g}" if not arm["load"]["sees"] else f"below {rate:,.6g}"
+    low, high = found["sustained_per_s"], found["failing_per_s"]
+    if high is None:
+        return f"at least {low * scale:,.1f}"
+    return f"{(low or 0) * scale:,.1f} to {high * scale:,.1f}"
+
+
+def _sees(load: dict[str, Any]) -> str:
+    return ", ".join(f"{answer} x{count}" for answer, count in load["sees"].items()) or "200"
+
+
+def _race(arm: dict[str, Any], method: str) -> str:
+    races = [arm["race"][f"{method} {ends}"] for ends in ("FIN", "RST")] if "race" in arm else []
+    told = []
+    for ends, found in zip(("FIN", "RST"), races, strict=False):
+        again = " (sent again)" if found["sent"] > 1 else ""
+        told.append((ends, f"{found['sees']}{again}" if found["kept"] else "no connection is kept"))
+    if len({text for _, text in told}) == 1:
+        return told[0][1]
+    return ", ".join(f"{ends}: {text}" for ends, text in told)
+
+
+def _show_changes(outcome: Outcome) -> None:
+    arms = list(outcome.arms.values())
+    first = arms[0]
+    if complaint := first.get("load", {}).get("complaint"):
+        out.print(f"\nits log says, {first['load']['complaints']} times: {escape(complaint.strip())}")
+    out.print("\n[bold]what was changed[/bold]")
+    for arm in arms:
+        if arm["name"] == AS_IT_IS:
+            continue
+        out.print(f"{escape(arm['name'])}: {escape(arm['what'])}")
+        for line in arm["diff"][:12]:
+            if line.startswith(("+", "-")):
+                out.print(f"    {escape(line)}")

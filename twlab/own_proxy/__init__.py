@@ -1,0 +1,11 @@
+"""A user's own proxy configuration, run unchanged in a lab.
+
+- `reading`: what a configuration asks of its surroundings, whichever program it is for.
+- `haproxy`, `nginx`, `squid`: a tolerant reader for each, and the changes it proposes.
+- `readers`: finds out which program a file is for.
+- `order`: what the user asks; the request for the agent.
+- `outcome`: runs it on an engine; the result's files.
+- `agent`: carries out the request inside an engine: `trial` builds one lab and runs one load,
+  with `surroundings` (files, users, names), `network` (addresses) and `origins`.
+- `ceiling`: the highest rate that a configuration sustains.
+"""

@@ -1,0 +1,195 @@
+"""The agent inside an engine: runs a user's proxy configuration and its changes.
+
+Its request is that of `twlab.own_proxy.order.request`. Its events:
+
+    {"event": "rejected", "output": ...}       the program's own check refuses the configuration
+    {"event": "no-way", "tried": [...]}        no route leads to an origin
+    {"event": "begins", "route": ..., "version": ..., "made": [...], "refused": {...}, "users": [...]}
+    {"event": "arm", "name": ..., "result": ...}  or with ``error``
+    {"event": "end"}
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from twlab.engines.protocol import OnEvent
+from twlab.errors import LabError
+from twlab.own_proxy.ceiling import find_ceiling
+from twlab.own_proxy.origins import Ends
+from twlab.own_proxy.reading import Route, route_of
+from twlab.own_proxy.surroundings import Surroundings
+from twlab.own_proxy.trial import Setup, running
+from twlab.settings import Settings
+from twlab.traffic.program import find
+
+_WORK = Path("/run/own-proxy")
+_SAID = 2000  # characters of a program's output that an event keeps
+_CHECK_S = 60
+_GOOD = "200"
+
+
+def carry_out(request: dict[str, Any], emit: OnEvent) -> None:
+    """Run the configuration of `request` and its changes; emits the events above."""
+    _work(request, emit)
+    emit({"event": "end"})
+
+
+def _work(request: Mapping[str, Any], emit: OnEvent) -> None:
+    _WORK.mkdir()
+    around = Surroundings(_WORK)
+    if request["engine"] == "host":
+        around.protect()
+    users = _prepare(around, request)
+    setup = _setup(request)
+    refusal = _checked(request)
+    if refusal:
+        emit({"event": "rejected", "output": refusal})
+        return
+    number, tried = _way_through(setup, request)
+    if number is None:
+        emit({"event": "no-way", "tried": tried})
+        return
+    route = route_of(request["routes"][number])
+    emit(
+        {
+            "event": "begins",
+            "route": asdict(route),
+            "number": number,
+            "version": _version(request["program"]),
+            "kernel": " ".join(os.uname()[2:5]),
+            "made": around.made,
+            "refused": around.refused,
+            "users": users,
+        }
+    )
+    for arm in request["arms"]:
+        if arm["text"] is not None:
+            around.write(request["file"], arm["text"], over=True)
+        try:
+            result = _arm(setup, route, {**arm, "theory_per_s": arm["theory_per_s"][number]}, request)
+            emit({"event": "arm", "name": arm["name"], "result": result})
+        except LabError as error:
+            emit({"event": "arm", "name": arm["name"], "error": error.as_dict()})
+        if arm["text"] is not None:
+            around.write(request["file"], request["text"], over=True)
+
+
+def _prepare(around: Surroundings, request: Mapping[str, Any]) -> list[str]:
+    """Make what the configuration expects; return the users that were added."""
+    made = (*request["folders"], *request["outputs"], *request["certificates"], *request["files"])
+    around.cover([*made, request["file"], "/etc/hosts"])
+    for folder in request["folders"]:
+        around.folder(folder)
+    for path in request["outputs"]:
+        around.output(path)
+    for path in request["certificates"]:
+        around.write(path, request["certificate"])
+    for path, text in request["files"].items():
+        around.write(path, text)
+    around.hosts(request["names"])
+    if request["certificate"]:
+        (_WORK / "origin.pem").write_text(request["certificate"])
+    return around.users(request["users"], request["groups"])
+
+
+def _setup(request: Mapping[str, Any]) -> Setup:
+    return Setup(
+        program=request["program"],
+        arguments=tuple(word.replace("{file}", request["file"]) for word in request["run"]),
+        addresses=tuple(request["addresses"]),
+        names=request["names"],
+        logs=tuple(request["logs"]),
+        complaint=request["complaint"],
+        certificate=str(_WORK / "origin.pem") if request["certificate"] else "",
+        keep_alive=request["keep_alive"],
+        client=request["client"],
+    )
+
+
+def _checked(request: Mapping[str, Any]) -> str:
+    """Return what the program says of its configuration; empty where it accepts it."""
+    words = [word.replace("{file}", request["file"]) for word in request["check"]]
+    done = _ran([find(request["program"]), *words])
+    if done.returncode == 0 and any(
+        re.match(r"\s*cache_dir\s+(?!null)", line) for line in request["text"].splitlines()
+    ):
+        _ran([find(request["program"]), "-z", "-N", "-f", request["file"]])
+    told = [line for line in done.stdout.splitlines() if "Processing: " not in line]
+    return "\n".join(told)[-_SAID:] if done.returncode else ""
+
+
+def _ran(words: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_CHECK_S
+    )
+
+
+def _version(program: str) -> str:
+    said = _ran([find(program), "-v"]).stdout
+    found = re.search(r"\d+\.\d+(?:\.\d+)?", said)
+    return found[0] if found else ""
+
+
+def _way_through(setup: Setup, request: Mapping[str, Any]) -> tuple[int | None, list[str]]:
+    """Try the routes in turn; return the first by which an origin answers, and what was tried."""
+    tried: list[str] = []
+    for number, values in enumerate(request["routes"]):
+        route = route_of(values)
+        try:
+            with running(setup, route, Settings(), origin_closes=False) as trial:
+                answer = trial.one()
+                arrived = sum(origin.connections for origin in trial.origins)
+                if answer == _GOOD and arrived:
+                    return number, tried
+                tried.append(f"{route.name}: {answer}")
+        except LabError as error:
+            tried.append(f"{route.name}: {error.message}{_why(setup)}")
+    return None, tried
+
+
+def _why(setup: Setup) -> str:
+    """Return the line of the program's logs that says why it ended, if there is one."""
+    texts = [path.read_text(errors="replace") for log in setup.logs if (path := Path(log)).is_file()]
+    lines = [line for text in texts for line in text.splitlines() if re.search(r"FATAL|\[emerg\]|\[ALERT\]", line)]
+    return f"; its log says: {lines[-1].strip()}" if lines else ""
+
+
+def _arm(setup: Setup, route: Route, arm: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    """Run one load, the search for the ceiling, and the race."""
+    settings = Settings(**arm["settings"])
+    closes = arm["origin_closes"]
+    with running(setup, route, settings, origin_closes=closes) as trial:
+        load = trial.load(rate_per_s=request["rate_per_s"], duration_s=request["duration_s"])
+    result: dict[str, Any] = {"load": asdict(load)}
+    if arm["ceiling"] and load.in_time_wait.get("proxy"):
+        result["ceiling"] = find_ceiling(
+            lambda rate_per_s, duration_s: _fails(setup, route, settings, closes, rate_per_s, duration_s),
+            theory_per_s=arm["theory_per_s"],
+            most_per_s=2 * request["rate_per_s"],
+            duration_s=request["hold_s"] + request["late_s"] + 1,
+        )
+    if arm["race"]:
+        result["race"] = _races(setup, route, settings)
+    return result
+
+
+def _fails(setup: Setup, route: Route, settings: Settings, closes: bool, rate_per_s: float, duration_s: float) -> bool:
+    with running(setup, route, settings, origin_closes=closes) as trial:
+        load = trial.load(rate_per_s=rate_per_s, duration_s=duration_s, until_failure=True)
+    return bool(load.sees)
+
+
+def _races(setup: Setup, route: Route, settings: Settings) -> dict[str, Any]:
+    found = {}
+    with running(replace(setup, keep_alive=True), route, settings, origin_closes=False) as trial:
+        for method in ("GET", "POST"):
+            for ends in (Ends.FIN, Ends.RST):
+                found[f"{method} {ends.value}"] = trial.race(method, ends)
+    return found

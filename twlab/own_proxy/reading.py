@@ -1,0 +1,236 @@
+"""What a proxy's configuration asks of its surroundings."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+ANY = ("", "*", "0.0.0.0", "::", "[::]")
+
+
+@dataclass(frozen=True)
+class Place:
+    """An address and port, as the configuration names it.
+
+    Attributes:
+        host: an IP address, a name, or empty for all addresses.
+        port: of TCP.
+        tls: whether TLS is spoken there.
+    """
+
+    host: str
+    port: int
+    tls: bool = False
+
+    @property
+    def is_address(self) -> bool:
+        """Whether `host` is an IP address."""
+        return is_address(self.host)
+
+
+@dataclass(frozen=True)
+class Route:
+    """A way from a listener through the proxy to its origins.
+
+    Attributes:
+        name: in the configuration's words, e.g. ``frontend www, backend app``.
+        listener: where the clients' requests arrive.
+        origins: where they are sent on to; empty: wherever the request says.
+        host: the name that clients ask for.
+        path: of the request.
+        sources: addresses that the proxy connects from; empty: the kernel's choice.
+        checks: other ports that the proxy asks for the origins' health.
+        absolute: the request names the whole URL, as to a forward proxy.
+        mode: ``http``, or ``tcp`` where bytes are passed on.
+    """
+
+    name: str
+    listener: Place
+    origins: tuple[Place, ...]
+    host: str = "origin.example"
+    path: str = "/"
+    sources: tuple[str, ...] = ()
+    checks: tuple[Place, ...] = ()
+    absolute: bool = False
+    mode: str = "http"
+
+
+@dataclass(frozen=True)
+class Absent:
+    """Something that the lab cannot provide as it is.
+
+    Attributes:
+        what: by name, e.g. ``certificate /etc/ssl/site.pem``.
+        way_round: what the lab does instead, or what the user can do.
+    """
+
+    what: str
+    way_round: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change to the configuration, the kernel's settings, or the origins.
+
+    Attributes:
+        name: short, as the table shows it.
+        what: in words.
+        text: the changed configuration; None: unchanged.
+        settings: KEY=VALUE texts for the proxy's kernel, over the user's own.
+        origin_closes: the origins close first where they are asked to close.
+        before: what `text` is to be compared with, where it is laid out anew; None: the file.
+    """
+
+    name: str
+    what: str
+    text: str | None = None
+    settings: tuple[str, ...] = ()
+    origin_closes: bool | None = None
+    before: str | None = None
+
+
+@dataclass
+class Reading:
+    """What was read of a configuration.
+
+    Attributes:
+        program: its name, and Debian's package.
+        file: absolute path of the configuration.
+        routes: in the order in which they are tried.
+        addresses: of the proxy: listeners and sources.
+        certificates, files, folders, outputs: absolute paths that the program wants to read as
+            certificates with their keys, to read as files, to have as folders, and to write.
+        users, groups: names that it looks up.
+        names: host names that it looks up.
+        absent: what the lab cannot provide as it is.
+        logs: files in which it complains.
+    """
+
+    program: str
+    file: str
+    routes: list[Route] = field(default_factory=list)
+    addresses: set[str] = field(default_factory=set)
+    certificates: set[str] = field(default_factory=set)
+    files: dict[str, str] = field(default_factory=dict)
+    folders: set[str] = field(default_factory=set)
+    outputs: set[str] = field(default_factory=set)
+    users: set[str] = field(default_factory=set)
+    groups: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    absent: list[Absent] = field(default_factory=list)
+    logs: list[str] = field(default_factory=list)
+
+    def lacks(self, what: str, way_round: str) -> None:
+        """Note what the lab cannot provide as it is; the same only once."""
+        if all(absent.what != what for absent in self.absent):
+            self.absent.append(Absent(what, way_round))
+
+    def note_place(self, place: Place) -> None:
+        """Note the name of an origin, if it has one."""
+        if place.host and not place.is_address:
+            self.names.add(place.host)
+
+    def path(self, text: str, base: str = "") -> str:
+        """Return `text` as an absolute path.
+
+        A relative one starts at `base`, or at the file's folder.
+        """
+        return str(Path(base or Path(self.file).parent, text))
+
+    def as_request(self) -> dict[str, Any]:
+        """Return JSON values for the agent."""
+        return {
+            "program": self.program,
+            "file": self.file,
+            "routes": [asdict(route) for route in self.routes],
+            "addresses": sorted(self.addresses),
+            "certificates": sorted(self.certificates),
+            "files": dict(self.files),
+            "folders": sorted(self.folders),
+            "outputs": sorted(self.outputs),
+            "users": sorted(self.users),
+            "groups": sorted(self.groups),
+            "names": sorted(self.names),
+            "logs": list(self.logs),
+        }
+
+
+@dataclass(frozen=True)
+class Reader:
+    """A program whose configurations are read.
+
+    Attributes:
+        name: of the program, and of Debian's package.
+        recognizes: whether a file, by name and text, is its configuration.
+        read: path to what the configuration asks.
+        check: arguments that have the program check ``{file}``.
+        run: arguments that run it in the foreground; given the text.
+        changes: reading, text, route, first and last of a range of ports of the proxy's own, and
+            its addresses towards origins, to proposed changes.
+        complaint: pattern of a log line that tells of the missing port.
+    """
+
+    name: str
+    recognizes: Callable[[str, str], bool]
+    read: Callable[[Path], Reading]
+    check: tuple[str, ...]
+    run: Callable[[str], tuple[str, ...]]
+    changes: Callable[[Reading, str, Route, tuple[int, int], Sequence[str]], list[Change]]
+    complaint: str
+
+
+def place_of(values: Mapping[str, Any]) -> Place:
+    """Read what `asdict` made of a place."""
+    return Place(**values)
+
+
+def route_of(values: Mapping[str, Any]) -> Route:
+    """Read what `asdict` made of a route."""
+    return Route(
+        **{
+            **values,
+            "listener": place_of(values["listener"]),
+            "origins": tuple(place_of(origin) for origin in values["origins"]),
+            "checks": tuple(place_of(check) for check in values["checks"]),
+            "sources": tuple(values["sources"]),
+        }
+    )
+
+
+def is_address(text: str) -> bool:
+    """Return whether `text` is an IP address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def parse_place(text: str, port: int = 0, tls: bool = False) -> Place | None:
+    """Read an address and port, as ``[IPV6]:PORT``, ``:PORT`` or ``PORT``.
+
+    An address alone has `port`. None if there is no port in it and none is given, or it is no such
+    thing.
+    """
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        host, given = "", text
+    elif text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        given = rest.removeprefix(":")
+    elif text.count(":") > 1:
+        host, _, given = text.rpartition(":") if not is_address(text) else (text, "", "")
+    else:
+        host, _, given = text.partition(":")
+    if given and not (given.isascii() and given.isdigit()):
+        return None
+    number = int(given or port)
+    return Place("" if host in ANY else host, number, tls) if 0 < number < 65536 else None
+
+
+def in_turn(routes: Iterable[Route], host: str, path: str) -> list[Route]:
+    """Return the routes, asked for another host or path where the user names one."""
+    return [replace(route, host=host or route.host, path=path or route.path) for route in routes]
