@@ -6,10 +6,26 @@ Finds how each connection was opened and closed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from twlab.observe.packets import ACK, AGAIN, FIN, RST, STRAY, SYN, Array, Packets, grouped, mixed, put_first, steps
+from twlab.observe.packets import (
+    ACK,
+    AGAIN,
+    FIN,
+    RST,
+    STRAY,
+    SYN,
+    Array,
+    Packets,
+    after_last,
+    grouped,
+    mixed,
+    put_first,
+    steps,
+)
 
 UNKNOWN = -1
 OPEN, BY_FIN, BY_RST, ONE_SIDE = (
@@ -22,11 +38,25 @@ _NEAR = 1 << 20  # the farthest that a RST of the connection is from its last pa
 _BACK = 64
 
 
+class Column:
+    """A column of sorted packets, of which only the rows that are asked for are looked up."""
+
+    __slots__ = ("_column", "_order")
+
+    def __init__(self, column: Array, order: Array):
+        self._column, self._order = column, order
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self._column[self._order[rows]]
+
+
 class Sorted:
     """Packets sorted by four-tuple, within each in the order of the file.
 
-    A column is sorted when it is first needed.
+    Columns that are used whole are sorted when they are first needed.
     """
+
+    _WHOLE = ("key", "bits", "flags", "seq", "ln")
 
     def __init__(self, packets: Packets):
         self.packets = packets
@@ -35,10 +65,16 @@ class Sorted:
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getattr__(self, name: str) -> Array:
-        column: Array = getattr(self.__dict__["packets"], name)[self.__dict__["order"]]
+    def __getattr__(self, name: str) -> Any:
+        column = getattr(self.__dict__["packets"], name)
+        column = column[self.order] if name in self._WHOLE else Column(column, self.order)
         self.__dict__[name] = column  # from now on found without this method
         return column
+
+    @cached_property
+    def end(self) -> Array:
+        """The sequence number after the last one that a packet occupies."""
+        return after_last(self.seq, self.ln, self.flags)
 
 
 @dataclass

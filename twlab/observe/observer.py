@@ -126,7 +126,7 @@ class Observer:
             held, places, nearest = held[kept], places[kept], nearest[kept]
         rows = Sorted(packets)
         made = split(rows)
-        elsewhere = suspects.out_of_place(rows, places[rows.order], nearest[rows.order])
+        elsewhere = suspects.out_of_place(rows, places, nearest)
         self._judge(rows, made, original, held, elsewhere)
         self._count(rows, made, last)
         if not last:
@@ -327,7 +327,7 @@ class Observer:
         These are all recent ones, and those that show how connections began and ended.
         """
         now = int(np.median(self._rows.t[max(0, self._used - 1000) : self._used]))
-        keep = rows.t > now - self._remember_ns
+        keep = rows.t[:] > now - self._remember_ns
         followed = np.zeros(len(made), bool)
         followed[made.previous[made.previous >= 0]] = True
         current = np.nonzero(~followed)[0]
