@@ -17,10 +17,11 @@ from twlab.observe.frames import number
 from twlab.observe.packets import Array
 
 _FEW = 256  # records that are followed one by one first: a short chain needs no lanes
-_LANES = 512
+_LANES = 256
 _LEAST_LANE = 4096  # bytes
 _ROUNDS = 4  # guesses for a lane
-_LEFT = 16  # lanes that are still under way when following in step is given up
+_STRIDE = 16  # steps between two looks at how many lanes are still under way
+_LEFT = 16  # so few that the rest is followed one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def follow(data: bytearray, start: int, end: int, form: Format) -> tuple[Array, 
         rest, at = _one_by_one(data, at, end, form, end) if len(first) == _FEW else ([], at)
         return np.array(first + rest, np.int64), at
     begins = _guess(data, at, end, form)
-    visited, here = _in_step(data, begins, end, form)
+    places, whole, here = _in_step(data, begins, end, form)
     sure = np.zeros(len(begins), bool)
     between: list[int] = []
     lane_at = {begin: lane for lane, begin in enumerate(begins.tolist())}
@@ -69,8 +70,8 @@ def follow(data: bytearray, start: int, end: int, form: Format) -> tuple[Array, 
             break
         between += one
         at = behind
-    lanes = visited.T if sure.all() else visited.T[sure]
-    found = np.concatenate([np.array(first + between, np.int64), lanes[lanes >= 0]])
+    whole &= sure
+    found = np.concatenate([np.array(first + between, np.int64), places.T[whole.T]])
     return np.sort(found) if between else found, at
 
 
@@ -117,22 +118,27 @@ def _guess(data: bytearray, at: int, end: int, form: Format) -> Array:
     return np.sort(np.concatenate(found))
 
 
-def _in_step(data: bytearray, begins: Array, end: int, form: Format) -> tuple[Array, Array]:
+def _in_step(data: bytearray, begins: Array, end: int, form: Format) -> tuple[Array, Array, Array]:
     """Follow all lanes, each up to where the next one begins.
 
     Returns:
-        The records of each lane: a row a step, a column a lane, -1 where the lane has come to its
-        end. Where each lane has come to.
+        The places of each lane: a row a step, a column a lane. Whether a record begins there. Where
+        each lane has come to.
     """
-    sizes = np.ndarray((len(data) - 3,), f"{form.order}u4", data, strides=(1,))[form.field :]
-    here, until = begins, np.append(begins[1:], end)
-    visited = []
-    while True:
-        size = sizes[here] + np.int64(form.more)
-        behind = here + size
-        going = (here < until) & (behind <= end) & (size >= form.least) & (size <= form.most)
-        if np.count_nonzero(going) <= _LEFT:
-            break
-        visited.append(np.where(going, here, -1))
-        here = np.where(going, behind, here)
-    return np.array(visited, np.int64).reshape(-1, len(begins)), here
+    sizes = np.ndarray((len(data) - form.field - 3,), f"{form.order}u4", data, offset=form.field, strides=(1,))
+    here, until = begins.copy(), np.append(begins[1:], end)
+    places = [begins]
+    going = len(begins)
+    while going > _LEFT:
+        before = here.copy()
+        for _ in range(_STRIDE):
+            here = here + sizes[here]
+            here += form.more
+            np.minimum(here, end + 1, out=here)  # behind the end there are zero bytes, so lengths of zero
+            places.append(here)
+        going = np.count_nonzero((here < until) & (here > before))
+    all_places = np.array(places)
+    size = np.diff(all_places, axis=0)
+    whole = (all_places[:-1] < until) & (all_places[1:] <= end) & (size >= form.least) & (size <= form.most)
+    np.logical_and.accumulate(whole, axis=0, out=whole)
+    return all_places[:-1], whole, all_places[whole.sum(0), np.arange(len(begins))]

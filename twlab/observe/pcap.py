@@ -12,7 +12,7 @@ import numpy as np
 
 from twlab.observe.chain import Format, follow
 from twlab.observe.files import DamagedError, Stream
-from twlab.observe.frames import LARGEST, Frames, Interface, number
+from twlab.observe.frames import LARGEST, Frames, Interface, rows
 
 # magic number, as its bytes stand in the file: byte order, nanoseconds of a unit, bytes of a
 # record's header
@@ -51,6 +51,7 @@ class PcapReader:
         link = (
             unpack_from(f"{self.order}I", stream.data, stream.start + 20)[0] & 0xFFFF
         )  # above: bits about the frame check sequence
+        self._header = np.dtype([(name, f"{self.order}u4") for name in ("s", "fraction", "kept", "length")])
         stream.start += _HEADER
         self.interfaces = [Interface(link)]
         self.frames = 0
@@ -87,12 +88,10 @@ class PcapReader:
             damage = f"frame {self.frames + 1} claims {claimed:,} bytes" if claimed > LARGEST else ""
         if not count:
             return None, damage
-        stamp, half = number(data, at, f"{order}u8"), np.uint64(32)
-        parts = stamp & np.uint64(0xFFFFFFFF), stamp >> half
-        s, fraction = (part.astype(np.int64) for part in (parts if order == "<" else parts[::-1]))
-        t = s * 1_000_000_000 + fraction * self._unit
-        kept = np.diff(at, append=stream.start) - record
-        length = number(data, at + 12, f"{order}u4").astype(np.int64)
+        header = rows(data, at, self._header)
+        kept, length = header["kept"].astype(np.int64), header["length"].astype(np.int64)
+        t = header["s"].astype(np.int64) * 1_000_000_000
+        t += header["fraction"].astype(np.int64) * self._unit
         place, link = np.zeros(count, np.uint16), self.interfaces[0].link
         return Frames(
             data, at + record, kept, length, t, np.arange(first, self.frames), place, link, stream.offset
