@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from ipaddress import ip_address
+from socket import inet_ntoa
 
 import numpy as np
 
@@ -116,7 +117,8 @@ class Tables:
 
     def address(self, value: int, six: bool) -> str:
         """Return an address as text."""
-        return str(ip_address(self.packed(value, six)))
+        packed = self.packed(value, six)
+        return str(ip_address(packed)) if six else inet_ntoa(packed)
 
 
 class _Found:

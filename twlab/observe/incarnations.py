@@ -56,11 +56,11 @@ class Sorted:
     Columns that are used whole are sorted when they are first needed.
     """
 
-    _WHOLE = ("key", "bits", "flags", "seq", "ln")
+    _WHOLE = ("bits", "flags", "seq", "ln")
 
     def __init__(self, packets: Packets):
         self.packets = packets
-        self.order = grouped(packets.key)
+        self.order, self.key = grouped(packets.key)
 
     def __len__(self) -> int:
         return len(self.order)
@@ -163,31 +163,30 @@ def _boundaries(rows: Sorted, first: Array) -> tuple[Array, tuple[Array, Array]]
         Whether each packet begins one; the SYNs and SYN/ACKs that open connections, with whether
         each is a SYN.
     """
-    plain = (rows.flags & (SYN | FIN | RST)) == SYN
-    at = np.nonzero(plain & ((rows.bits & (AGAIN | STRAY)) == 0))[0]
-    group = np.cumsum(first)[at]
+    plain = ((rows.flags & (SYN | FIN | RST)) == SYN) & ((rows.bits & (AGAIN | STRAY)) == 0)
+    at = np.nonzero(plain)[0]
+    key = rows.key[at]
     pure = (rows.flags[at] & ACK) == 0
     boundary = first.copy()
-    syn, syn_group = at[pure], group[pure]
+    syn, syn_key = at[pure], key[pure]
     number = rows.seq[syn].astype(np.int64) << 1 | (rows.bits[syn] & 1)
-    same_group = np.concatenate([[False], syn_group[1:] == syn_group[:-1]]) if len(syn) else np.zeros(0, bool)
-    repeated = np.concatenate([[False], number[1:] == number[:-1]]) & same_group if len(syn) else same_group
-    stray = ~_first_of_kind(rows.key[syn], number) & ~repeated
+    repeated = np.zeros(len(syn), bool)
+    repeated[1:] = (syn_key[1:] == syn_key[:-1]) & (number[1:] == number[:-1])
+    stray = ~_first_of_kind(syn_key, number) & ~repeated
     boundary[syn[~stray & ~repeated]] = True
     _mark(rows, syn[stray], STRAY)
     good = syn[~stray]
-    answer, answer_group = at[~pure], group[~pure]
+    answer, answer_key = at[~pure], key[~pure]
     last = np.searchsorted(good, answer) - 1
-    known = (last >= 0) & (np.append(syn_group[~stray], -1)[last] == answer_group)
     asked = np.append(good, 0)[last]
+    known = (last >= 0) & (rows.key[asked] == answer_key)
     matches = (
         known & (rows.seq[asked] + np.uint32(1) == rows.ack[answer]) & ((rows.bits[asked] ^ rows.bits[answer]) & 1 == 1)
     )
-    alone = answer[~known]
-    alone_group, isn = answer_group[~known], rows.seq[alone]
-    if len(alone):
-        fresh = np.concatenate([[True], (alone_group[1:] != alone_group[:-1]) | (isn[1:] != isn[:-1])])
-        boundary[alone[fresh]] = True
+    alone, alone_key, isn = answer[~known], answer_key[~known], rows.seq[answer[~known]]
+    fresh = np.ones(len(alone), bool)
+    fresh[1:] = (alone_key[1:] != alone_key[:-1]) | (isn[1:] != isn[:-1])
+    boundary[alone[fresh]] = True
     _mark(rows, answer[known & ~matches], STRAY)
     openers = np.concatenate([good, answer[matches], alone])
     pure = np.concatenate([np.ones(len(good), bool), np.zeros(len(openers) - len(good), bool)])
@@ -198,9 +197,9 @@ def _boundaries(rows: Sorted, first: Array) -> tuple[Array, tuple[Array, Array]]
 def _first_of_kind(key: Array, number: Array) -> Array:
     """Flag each SYN that is the first of its four-tuple with this number."""
     code = mixed(key ^ (number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
-    order = grouped(code)
+    order, ordered = grouped(code)
     first = np.ones(len(code), bool)
-    first[order[1:]] = code[order][1:] != code[order][:-1]
+    first[order[1:]] = ordered[1:] != ordered[:-1]
     return first
 
 

@@ -136,12 +136,8 @@ class Observer:
         chosen = suspects.pick(rows, made, held, elsewhere)
         if not len(chosen):
             return
-        rank = np.empty(len(rows), np.int64)
-        rank[rows.order] = np.arange(len(rows))
-        first = original[rows.order]
-        first = np.where(first >= 0, rank[first], -1)
         history = History(rows, made)
-        judge = Judge(rows, made, history, first, held[rows.order], elsewhere)
+        judge = Judge(rows, made, history, _first_sightings(rows, original, chosen), held, elsewhere)
         for row in chosen.tolist():
             verdict = judge.decide(row)
             if not verdict.kind:
@@ -233,7 +229,7 @@ class Observer:
         Args:
             number: of the frame, counted from 0 over all files.
         """
-        at = int(np.searchsorted(self._starts, number, "right")) - 1
+        at = bisect(self._starts, number) - 1
         names = self.findings.files
         return Frame(names[at][0] if at < len(names) else self.current, number - self._starts[at] + 1)
 
@@ -371,6 +367,21 @@ class Observer:
         dropped = np.zeros(len(rows), bool)
         dropped[ranges(made.start[given_up], made.stop[given_up])] = True
         return dropped
+
+
+def _first_sightings(rows: Sorted, original: Array, chosen: Array) -> dict[int, int]:
+    """Return the row of the first sighting of those of the rows `chosen` that are further ones.
+
+    Args:
+        original: the first sighting of each packet, in the packets' own order; -1 without.
+    """
+    first = original[rows.order[chosen]]
+    chosen, first = chosen[first >= 0], first[first >= 0]
+    wanted = np.zeros(len(rows), bool)
+    wanted[first] = True
+    at = np.nonzero(wanted[rows.order])[0]
+    row_of = dict(zip(rows.order[at].tolist(), at.tolist(), strict=True))
+    return {row: row_of[packet] for row, packet in zip(chosen.tolist(), first.tolist(), strict=True)}
 
 
 def _words(rows: Sorted, row: int) -> str:

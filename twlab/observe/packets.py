@@ -143,10 +143,13 @@ def mixed(value: Array) -> Array:
     return value
 
 
-def grouped(keys: Array) -> Array:
-    """Return indices that make equal `keys` neighbours, and keep these in their order.
+def grouped(keys: Array) -> tuple[Array, Array]:
+    """Sort so that equal `keys` become neighbours, and stay in their order.
 
     The order of different keys is arbitrary.
+
+    Returns:
+        The index of each, and the keys in this order.
     """
     high, order = _by_upper_bits(keys)
     ordered = keys[order]
@@ -154,7 +157,8 @@ def grouped(keys: Array) -> Array:
     if clash.any():
         at = np.nonzero(np.isin(high, high[1:][clash]))[0]
         order[at] = order[at][np.lexsort((order[at], ordered[at], high[at]))]
-    return order
+        ordered[at] = keys[order[at]]
+    return order, ordered
 
 
 def repeated(keys: Array) -> Array:
@@ -163,9 +167,11 @@ def repeated(keys: Array) -> Array:
     alike = high[1:] == high[:-1]
     some = np.nonzero(np.append(alike, False) | np.append(False, alike))[0]
     at = order[some]
-    at = at[grouped(keys[at])] if len(at) else at
-    alike = keys[at[1:]] == keys[at[:-1]]
-    return at[np.append(alike, False) | np.append(False, alike)] if len(at) else at
+    if not len(some):
+        return some
+    inner, ordered = grouped(keys[at])
+    alike = ordered[1:] == ordered[:-1]
+    return at[inner][np.append(alike, False) | np.append(False, alike)]
 
 
 def _by_upper_bits(keys: Array) -> tuple[Array, Array]:

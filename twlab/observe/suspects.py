@@ -75,7 +75,9 @@ def _out_of_sequence(rows: Sorted, made: Incarnations, at: Array) -> Array:
     answer without a socket, and count elsewhere.
     """
     identity, inc = rows.ipid[at], made.of[at]
-    at, identity, inc = (column[identity != 0] for column in (at, identity, inc))
+    counted = identity != 0
+    if not counted.all():
+        at, identity, inc = at[counted], identity[counted], inc[counted]
     if len(at) < 4:
         return at[:0]
 
