@@ -49,7 +49,7 @@ class Observer:
         tables: Tables,
         *,
         remember_s: float = 120.0,
-        batch: int = 1 << 20,
+        batch: int = 1 << 21,
         keep: int = 1 << 20,
         most_listed: int = 100_000,
     ):
