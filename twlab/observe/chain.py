@@ -136,7 +136,7 @@ def _in_step(data: bytearray, begins: Array, end: int, form: Format) -> tuple[Ar
             here += form.more
             np.minimum(here, end + 1, out=here)  # behind the end there are zero bytes, so lengths of zero
             places.append(here)
-        going = np.count_nonzero((here < until) & (here > before))
+        going = int(np.count_nonzero((here < until) & (here > before)))
     all_places = np.array(places)
     size = np.diff(all_places, axis=0)
     whole = (all_places[:-1] < until) & (all_places[1:] <= end) & (size >= form.least) & (size <= form.most)
