@@ -22,6 +22,7 @@ _LEAST_LANE = 4096  # bytes
 _ROUNDS = 4  # guesses for a lane
 _STRIDE = 16  # steps between two looks at how many lanes are still under way
 _LEFT = 16  # so few that the rest is followed one by one
+_MOST_STEPS = 1024  # so many, too: a lane that begins at a wrong guess may lead anywhere
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +130,7 @@ def _in_step(data: bytearray, begins: Array, end: int, form: Format) -> tuple[Ar
     here, until = begins.copy(), np.append(begins[1:], end)
     places = [begins]
     going = len(begins)
-    while going > _LEFT:
+    while going > _LEFT and len(places) < _MOST_STEPS:
         before = here.copy()
         for _ in range(_STRIDE):
             here = here + sizes[here]
