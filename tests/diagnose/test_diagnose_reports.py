@@ -178,6 +178,27 @@ def test_a_neighbour_takes_the_ports_of_others():
     assert (pool.blocked, pool.taken, pool.bind.verdict) == (8000, 9000, "no")
 
 
+@pytest.mark.parametrize("low", [40_000, 10_000])
+def test_a_program_with_a_range_of_its_own(low):
+    """IP_LOCAL_PORT_RANGE, or HAProxy's `source ADDRESS:LOW-HIGH`: 1,000 ports inside the system's
+    range or outside of it, all in use. The system's range has room, and the program has none.
+    """
+    ports = list(range(low, low + 1000))
+    full = judged([*listening(80), *waiting("10.0.0.1", "10.1.0.1", 443, ports, 16)])
+    found = finding(full, "own-port-range")
+    assert found.weight == "fault" and full.answer == found.text
+    assert f"from {low} to {low + 999} only, and 1,000 of these 1,000 are in use" in found.text
+    some = judged([*listening(80), *waiting("10.0.0.1", "10.1.0.1", 443, ports[::3], 6)])
+    assert finding(some, "own-port-range").weight == "note"
+    assert some.measured.pools[0].as_dict()["own_range"] == {"low": low, "high": low + 999, "used": 334}
+
+
+def test_ports_of_connect_near_each_other_are_no_range_of_its_own():
+    """connect() goes on from the port before, in steps of two: a narrow band of one parity."""
+    part = judged([*listening(80), *waiting("10.0.0.1", "10.1.0.1", 443, range(LOW + 500, LOW + 2500, 2), 16)])
+    assert "own-port-range" not in causes(part)
+
+
 def test_tw_reuse_at_work_is_no_fault():
     """Every port in TIME_WAIT, but tcp_tw_reuse=1 gives them away again after a second: nothing
     fails.

@@ -10,29 +10,13 @@ from pathlib import Path
 
 import planted
 import pytest
-from planted import Plan
+from planted import KINDS, Plan
 
 from twlab.errors import UsageError
 from twlab.observe import publish
 from twlab.observe.distribution import Distribution
 from twlab.observe.findings import Findings
 from twlab.observe.reading import observe
-
-KINDS = {
-    "both directions": Plan(copies=0.01),
-    "without timestamps": Plan(copies=0.01, timestamps=False),
-    "client's packets only": Plan(copies=0.02, sides=(0,)),
-    "server's packets only": Plan(copies=0.02, sides=(1,)),
-    "SPAN port": Plan(copies=0.01, twice_us=20.0),
-    "SPAN port, clock set back": Plan(copies=0.01, twice_us=20.0, steps=(1,)),
-    "offloaded segments": Plan(copies=0.02, big=14_480),
-    "clock set back twice": Plan(copies=0.01, steps=(1, 2)),
-    "retransmitted FINs": Plan(copies=0.0, retransmissions=0.05),
-    "retransmitted FINs without timestamps": Plan(copies=0.0, retransmissions=0.05, timestamps=False),
-    "delayed": Plan(copies=0.0, delayed=0.05),
-    "delayed without timestamps": Plan(copies=0.0, delayed=0.05, timestamps=False),
-    "all at once": Plan(copies=0.01, retransmissions=0.02, delayed=0.02),
-}
 
 
 def made(plan: Plan, path: Path, **how: object) -> planted.Capture:

@@ -11,7 +11,7 @@ IP_LOCAL_PORT_RANGE, has either parity.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ _SHARED_LEAST = 10  # ports that destinations should share, for their absence to
 _STRAYS = 10  # ports of the other parity that may have been named
 _ASSUMED = ", if the range begins at an even port"
 _NARROW = 0.5  # of the range: a program that spans less has a range to itself
+_EVEN = 0.2  # of the ports: a difference between the parities that is none
 YES, NO, MIXED, UNKNOWN = "yes", "no", "some", "cannot tell"
 
 
@@ -75,6 +76,38 @@ class Range:
         return int(np.count_nonzero((ports & self.usable)[first::2]))
 
 
+class Band(NamedTuple):
+    """The ports between which all of a pool's lie, and how many of them are in use."""
+
+    low: int
+    high: int
+    used: int
+
+    @property
+    def size(self) -> int:
+        """Count the ports of the band."""
+        return self.high - self.low + 1
+
+
+def own_range(ports: NDArray[np.bool_], span: Range) -> Band | None:
+    """Find the range that a program has to itself; None if nothing shows one.
+
+    connect() takes the ports of a destination near each other, too, but of one parity. With
+    IP_LOCAL_PORT_RANGE, and where a program names ports of a range, both parities are in use.
+
+    Args:
+        ports: of the pool, a flag each, those outside of `span` included.
+    """
+    used = np.flatnonzero(ports)
+    if len(used) < FEWEST or span.step_width > 1:
+        return None
+    band = Band(int(used[0]), int(used[-1]), len(used))
+    odd = int(np.count_nonzero(used & 1))
+    if band.size >= _NARROW * (span.high - span.low) or abs(2 * odd - len(used)) >= _EVEN * len(used):
+        return None
+    return band
+
+
 def judge(
     ports: NDArray[np.bool_],
     blocked: NDArray[np.bool_],
@@ -113,7 +146,7 @@ def judge(
     if connect_spills or bind_spills:
         return found(UNKNOWN, "half of the range is used up: from there on both kinds of program use both parities")
     used = np.flatnonzero(ports & span.usable)
-    if used[-1] - used[0] < _NARROW * (span.high - span.low) and abs(of_bind - of_connect) < 0.2 * count:
+    if used[-1] - used[0] < _NARROW * (span.high - span.low) and abs(of_bind - of_connect) < _EVEN * count:
         only = f"ports of both parities between {used[0]} and {used[-1]} only"
         return found(UNKNOWN, f"{only}: the program has a range to itself")
     if min(of_bind, of_connect) < max(_STRAYS, 0.1 * count):

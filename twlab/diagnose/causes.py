@@ -63,6 +63,7 @@ def of_pools(place: Namespace, measured: Measured) -> Iterator[Finding]:
             yield from _fullness(pool, place)
         shared |= {pool.source} if pool.binds else set()
         yield from _half_full(pool, measured, place)
+        yield from _own_range(pool, place)
         yield from _peer_without_timestamps(pool, place)
     yield from _bind_first(measured, place)
     yield from _neighbours(measured, place)
@@ -166,6 +167,29 @@ def _half_full(pool: Pool, measured: Measured, place: Namespace) -> Iterator[Fin
         "as system time."
     )
     yield Finding("half-full-range", WARNING, text, facts, remedy, (), pool.name)
+
+
+def _own_range(pool: Pool, place: Namespace) -> Iterator[Finding]:
+    """Find pools whose program has a range of ports to itself."""
+    band = pool.own_range
+    if band is None:
+        return
+    full = band.used >= FULL * band.size
+    text = (
+        f"{_who([pool])} takes its ports to {pool.name} from {band.low} to {band.high} only, and {band.used:,} "
+        f"of these {band.size:,} are in use{': they are used up, if its range ends there' if full else ''}."
+    )
+    facts = (
+        Evidence("both parities alike, where connect() over the whole range keeps to one (sure)", place.socket_source),
+        Evidence("ports that were in use before are not seen: its range may be wider (likely not)", place.socket_source)
+        if full
+        else Evidence("its range may be wider than the ports that are in use now", place.socket_source),
+    )
+    remedy = (
+        "Widen the range in the program (IP_LOCAL_PORT_RANGE; HAProxy: source ADDRESS:LOW-HIGH); "
+        "net.ipv4.ip_local_port_range does nothing for it."
+    )
+    yield Finding("own-port-range", FAULT if full else NOTE, text, facts, remedy if full else "", (), pool.name)
 
 
 def _peer_without_timestamps(pool: Pool, place: Namespace) -> Iterator[Finding]:

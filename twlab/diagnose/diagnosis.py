@@ -20,6 +20,7 @@ _PORTS = (
     "bind-before-connect",
     "neighbour-binds-first",
     "live-connections-fill-ports",
+    "own-port-range",
     "time-wait-will-fill-ports",
 )
 _SHOWN_POOLS = 50  # in JSON; the terminal shows fewer

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twlab.diagnose import bind_first
-from twlab.diagnose.bind_first import Bind, Range
+from twlab.diagnose.bind_first import Band, Bind, Range
 from twlab.diagnose.rate import Forecast, Rate
 from twlab.diagnose.snapshot import endpoint
 
@@ -43,6 +43,7 @@ class Pool:
         sharers: pools that share their ports with this one, itself included.
         held: ports that are taken for another reason than TIME_WAIT.
         joint_per_s: closes a second of all sharers.
+        own_range: a range that its program has to itself, as far as the ports in use show it.
         peer_timestamps: `timestamps` of the destination's other ports, if this one has no live
             socket.
     """
@@ -70,6 +71,7 @@ class Pool:
     sharers: int = 1
     held: int = 0
     joint_per_s: float = 0.0
+    own_range: Band | None = None
     peer_timestamps: tuple[int, int] = (0, 0)
 
     @property
@@ -149,6 +151,7 @@ class Pool:
             "tw_reuse_applies": self.reusable,
             "closes_first": self.closes_first,
             "bind_first": self.bind.as_dict(),
+            "own_range": self.own_range._asdict() if self.own_range else None,
             "timestamps": {"with": self.timestamps[0], "sampled": self.timestamps[1]},
             "owners": self.owners,
         }

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from twlab.diagnose import bind_first, rate
-from twlab.diagnose.bind_first import Range
+from twlab.diagnose.bind_first import Range, own_range
 from twlab.diagnose.columns import peer_key
 from twlab.diagnose.pool import Measured, Pool, Served
 from twlab.diagnose.snapshot import UNKNOWN, Namespace, Sockets, shown
@@ -130,6 +130,7 @@ def _pool(sockets: Sockets, place: Namespace, span: Range) -> Pool:
         (int(np.count_nonzero(known)), len(known)),
         _owners(sockets, place),
         any(address.startswith("127.") or address == "::1" for address in (source, destination)),
+        own_range=own_range(flags, span),
     )
 
 

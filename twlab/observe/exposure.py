@@ -67,13 +67,9 @@ def weigh(
     return found
 
 
-def _scale(rows: Sorted, one: Past, other: Past) -> int:
-    """Return the shift of windows that `one` sends: its own, if both ends offered one."""
-    shifts = []
-    for past in (one, other):
-        syn = past.rows[(rows.flags[past.rows] & SYN) != 0] if len(past.rows) else past.rows
-        shifts.append(int(rows.scale[syn[0]]) if len(syn) else NO_SCALE)
-    return min(shifts[0], _LARGEST_SCALE) if NO_SCALE not in shifts else 0
+def _scale(one: Past, other: Past) -> int:
+    """Return the shift of the windows that `one` sends: its own, if both ends offered one."""
+    return min(one.scale, _LARGEST_SCALE) if NO_SCALE not in (one.scale, other.scale) else 0
 
 
 def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str]:
@@ -90,7 +86,7 @@ def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str
         return False, "a SYN draws a challenge ACK"
     base = _furthest((sender.base + int(sender.end[sent].max())) % _CIRCLE, receiver, told, rows)
     last = receiver.rows[told][-1]
-    window = int(rows.win[last]) << (0 if rows.flags[last] & SYN else _scale(rows, receiver, sender))
+    window = int(rows.win[last]) << (0 if rows.flags[last] & SYN else _scale(receiver, sender))
     length = int(rows.ln[row]) + bool(rows.flags[row] & FIN)
     ahead = (int(rows.seq[row]) - base + _HALF) % _CIRCLE - _HALF
     if rows.flags[row] & RST:
@@ -106,7 +102,7 @@ def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str
         limit = _furthest((receiver.base + int(receiver.end[told].max())) % _CIRCLE, sender, sent, rows)
         past_limit = (int(rows.ack[row]) - limit + _HALF) % _CIRCLE - _HALF
         windows = sender.rows[sent][(rows.flags[sender.rows[sent]] & SYN) == 0]
-        largest = int(rows.win[windows].max()) << _scale(rows, sender, receiver) if len(windows) else 0
+        largest = int(rows.win[windows].max()) << _scale(sender, receiver) if len(windows) else 0
         acked = rows.ack[sender.rows[sent][-1]]
         before = (int(rows.ack[row]) - int(acked) + _HALF) % _CIRCLE - _HALF
         if past_limit > 0 or before < -largest:
@@ -139,7 +135,7 @@ def _hypothetical(row: int, old: int, closed: int, rows: Sorted, made: Incarnati
         return None
     sender, receiver = history.past(old, side), history.past(old, 1 - side)
     opened = int(sender.t[0])
-    window = int(rows.win[receiver.rows[-1]]) << _scale(rows, receiver, sender)
+    window = int(rows.win[receiver.rows[-1]]) << _scale(receiver, sender)
     position = (int(rows.seq[row]) - sender.base) % _CIRCLE
     found = []
     for length_s in lengths_s:

@@ -41,7 +41,7 @@ class Stream:
             (``no-decompressor``).
     """
 
-    def __init__(self, path: str, size: int = 8 << 20):
+    def __init__(self, path: str, size: int = 4 << 20):
         self.name = "standard input" if path == STANDARD_INPUT else path
         self.data = bytearray(size + _SLACK)
         self._view = memoryview(self.data)

@@ -66,4 +66,4 @@ def number(data: bytearray, at: Array, kind: str) -> Array:
 def rows(data: bytearray, at: Array, kind: np.dtype) -> Array:
     """Copy the records of the structured dtype `kind` at the positions `at`."""
     size = kind.itemsize
-    return np.ndarray((len(data) - size + 1, size), np.uint8, data, strides=(1, 1))[at].view(kind)[:, 0]
+    return np.ndarray((len(data) - size + 1,), f"V{size}", data, strides=(1,))[at].view(kind)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from ipaddress import ip_address
+from socket import inet_ntoa
 
 import numpy as np
 
@@ -48,14 +49,11 @@ _TCP = np.dtype(
     ]
 )
 _TCP_PROTOCOL, _UDP = 6, 17
-_TUNNELS_4 = (4, 41, 47)
+_IS_TUNNEL_4 = np.isin(np.arange(256), (4, 41, 47))  # by protocol
 _TUNNELS_6 = (0, 4, 41, 43, 44, 47, 51, 60, 135)
 _UDP_TUNNELS = (4789, 8472, 6081, 3544)
-_USUAL, _USUAL_SYN, _USUAL_SACK = (
-    0x0101080A,
-    0x0402080A,
-    0x0101,
-)  # NOP NOP timestamp; SACK permitted, timestamp; NOP NOP
+_USUAL = np.frombuffer(b"\x01\x01\x08\x0a", np.uint32)[0]  # NOP NOP timestamp, in this machine's byte order
+_USUAL_SYN, _USUAL_SACK = 0x0402080A, 0x0101  # SACK permitted, timestamp; NOP NOP
 _LEAST = 16  # bytes of a TCP header that must be there: up to the window
 NO_SCALE = 255
 _MOST_NETS = 65_535
@@ -116,17 +114,23 @@ class Tables:
 
     def address(self, value: int, six: bool) -> str:
         """Return an address as text."""
-        return str(ip_address(self.packed(value, six)))
+        packed = self.packed(value, six)
+        return str(ip_address(packed)) if six else inet_ntoa(packed)
 
 
 class _Found:
     """The TCP headers of a batch.
 
     For each: index of the frame, where IP and TCP begin, whether it is IPv6, the virtual network.
+    And from its frame: where its captured bytes end, and where its bytes on the wire would.
     """
 
-    def __init__(self, frame: Array, ip: Array, tcp: Array, six: Array, net: Array):
+    def __init__(self, frames: Frames, frame: Array, ip: Array, tcp: Array, six: Array, net: Array):
         self.frame, self.ip, self.tcp, self.six, self.net = frame, ip, tcp, six, net
+        # A frame has one TCP header at most, so as many headers as frames are those of all frames in their order.
+        self.which = slice(None) if len(frame) == len(frames) else frame
+        start = frames.start[self.which]
+        self.kept_end, self.wire_end = start + frames.kept[self.which], start + frames.length[self.which]
 
 
 def read(frames: Frames, tables: Tables, places: Array) -> Packets:
@@ -151,10 +155,10 @@ def locate(frames: Frames, tables: Tables, places: Array) -> tuple[Packets, Arra
         tables.counts["unknown_link"] += len(frames)
         return Packets(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
     found, sizes = _find(frames, tables)
-    good = found.tcp + _LEAST <= frames.start[found.frame] + frames.kept[found.frame]
+    good = found.tcp + _LEAST <= found.kept_end
     tables.counts["cut"] += int(len(good) - good.sum())
     if not good.all():
-        found = _Found(*(column[good] for column in (found.frame, found.ip, found.tcp, found.six, found.net)))
+        found = _Found(frames, *(column[good] for column in (found.frame, found.ip, found.tcp, found.six, found.net)))
     packets, whole = _columns(frames, found, tables, places, sizes)
     tables.counts["malformed"] += int(len(whole) - whole.sum())
     tables.counts["tcp"] += int(whole.sum())
@@ -170,12 +174,14 @@ def _find(frames: Frames, tables: Tables) -> tuple[_Found, dict[int, int]]:
     """
     data, end = frames.data, frames.start + frames.kept
     at, net, kind = link.ip_headers(frames)
-    four = np.nonzero((kind == 4) & (at + 20 <= end))[0]
-    header = rows(data, at[four], _IP4)
+    is_four = (kind == 4) & (at + 20 <= end)
+    four = np.nonzero(is_four)[0]
+    at_four = at if is_four.all() else at[four]
+    header = rows(data, at_four, _IP4)
     size, protocol = (header["vihl"] & 15).astype(np.int64) * 4, header["protocol"]
     whole = (header["part"] & 0x3FFF) == 0
     plain = (protocol == _TCP_PROTOCOL) & whole & (size >= 20)
-    odd = (np.isin(protocol, _TUNNELS_4) | ~whole) & ~plain
+    odd = (_IS_TUNNEL_4[protocol] | ~whole) & ~plain
     datagram = np.nonzero((protocol == _UDP) & whole)[0]
     if len(datagram):
         ports = at[four[datagram]] + size[datagram]
@@ -183,26 +189,28 @@ def _find(frames: Frames, tables: Tables) -> tuple[_Found, dict[int, int]]:
         odd[datagram] |= np.isin(number(data, ports + 2, ">u2"), _UDP_TUNNELS) | (
             number(data, ports, ">u2") == tunnels.TEREDO
         )
+    rare_four = four[odd]
     six = np.nonzero((kind == 6) & (at + 40 <= end))[0]
     plain_six, odd_six = six[:0], six[:0]
     if len(six):
         protocol = number(data, at[six] + 6, "u1")
         plain_six = six[protocol == _TCP_PROTOCOL]
         odd_six = six[np.isin(protocol, _TUNNELS_6)]
-    frame, ip, tcp = four[plain], at[four[plain]], at[four[plain]] + size[plain]
-    found = _Found(frame, ip, tcp, np.zeros(len(frame), bool), net[frame])
-    rare = np.concatenate([four[odd], odd_six, np.nonzero(kind > 6)[0]])
+    if not plain.all():
+        four, at_four, size = four[plain], at_four[plain], size[plain]
+    found = four, at_four, at_four + size, np.zeros(len(four), bool), net[four]
+    rare = np.concatenate([rare_four, odd_six, np.nonzero(kind > 6)[0]])
     if not len(rare) and not len(plain_six):
-        return found, {}
+        return _Found(frames, *found), {}
     looked, sizes = _look(frames, np.sort(rare), at, kind, net, tables)
     parts = [
-        (found.frame, found.ip, found.tcp, found.six, found.net),
+        found,
         (plain_six, at[plain_six], at[plain_six] + 40, np.ones(len(plain_six), bool), net[plain_six]),
         looked,
     ]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     order = np.argsort(columns[0], kind="stable")
-    return _Found(*(column[order] for column in columns)), sizes
+    return _Found(frames, *(column[order] for column in columns)), sizes
 
 
 def _look(
@@ -241,15 +249,14 @@ def _columns(
     data, frame = frames.data, found.frame
     tcp = rows(data, found.tcp, _TCP)
     packets = Packets(len(frame))
-    packets.t, packets.n = frames.t[frame], frames.n[frame]
-    packets.off = frames.base + frames.start[frame]
-    packets.iface = places[frames.place[frame]]
+    packets.t, packets.n = frames.t[found.which], frames.n[found.which]
+    packets.off = frames.base + frames.start[found.which]
+    packets.iface = places[frames.place[found.which]]
     for name in ("seq", "ack", "sport", "dport", "win"):
         setattr(packets, name, tcp[name].astype(tcp[name].dtype.newbyteorder("=")))
     packets.flags = tcp["flags"].copy()
     packets.bits = np.zeros(len(frame), np.uint8)
-    wire_end = frames.start[frame] + frames.length[frame]
-    end = _addresses(frames, found, packets, tables, wire_end)
+    end = _addresses(frames, found, packets, tables)
     size = (tcp["size"] >> 4).astype(np.int64) * 4
     length = end - found.tcp - size
     for index, behind in sizes.items():
@@ -257,20 +264,15 @@ def _columns(
         if row < len(frame) and frame[row] == index:
             length[row], end[row] = behind - size[row], found.tcp[row]
             packets.bits[row] |= PARTIAL
-    whole = (
-        (size >= 20)
-        & (length >= 0)
-        & (length < 1 << 24)
-        & (end <= np.maximum(wire_end, frames.start[frame] + frames.kept[frame]))
-    )
+    whole = (size >= 20) & (length >= 0) & (length < 1 << 24) & (end <= np.maximum(found.wire_end, found.kept_end))
     packets.ln = np.where(whole, length, 0).astype(np.uint32)
-    _options(data, found.tcp, size, frames.start[frame] + frames.kept[frame], tcp, packets)
+    _options(data, found.tcp, size, found.kept_end, tcp, packets)
     _keys(packets, found.net)
     packets.net = tables.net_indices(found.net)
     return packets, whole
 
 
-def _addresses(frames: Frames, found: _Found, packets: Packets, tables: Tables, wire_end: Array) -> Array:
+def _addresses(frames: Frames, found: _Found, packets: Packets, tables: Tables) -> Array:
     """Fill in the fields of the IP headers.
 
     Returns:
@@ -281,7 +283,9 @@ def _addresses(frames: Frames, found: _Found, packets: Packets, tables: Tables, 
     four = slice(None) if all_four else np.nonzero(~six)[0]
     header = rows(data, found.ip[four], _IP4)
     size = header["length"].astype(np.int64)
-    end = np.where(size == 0, wire_end[four], found.ip[four] + size)  # 0: segmentation was left to the network card
+    end = np.where(
+        size == 0, found.wire_end[four], found.ip[four] + size
+    )  # 0: segmentation was left to the network card
     if all_four:
         packets.src, packets.dst = header["src"].astype(np.uint32), header["dst"].astype(np.uint32)
         packets.ttl, packets.ipid = header["ttl"].copy(), header["id"].astype(np.uint16)
@@ -296,23 +300,28 @@ def _addresses(frames: Frames, found: _Found, packets: Packets, tables: Tables, 
     all_ends = np.empty(len(six), np.int64)
     all_ends[four] = end
     size = header["length"].astype(np.int64)
-    all_ends[which] = np.where(size == 0, wire_end[which], found.ip[which] + 40 + size)
+    all_ends[which] = np.where(size == 0, found.wire_end[which], found.ip[which] + 40 + size)
     return all_ends
 
 
 def _options(data: bytearray, at: Array, size: Array, end: Array, tcp: Array, packets: Packets) -> None:
     """Fill in timestamps and window scales."""
     room = np.minimum(at + size, end) - at
-    usual = (tcp["o20"] == _USUAL) & (room >= 32)
-    usual_syn = (tcp["o24"] == _USUAL_SYN) & (room >= 40) & ((tcp["flags"] & SYN) != 0)
-    stamped = usual | usual_syn
-    packets.tsval = np.where(usual, tcp["o24"], np.where(usual_syn, tcp["o28"], 0)).astype(np.uint32)
-    packets.tsecr = np.where(usual, tcp["o28"], np.where(usual_syn, tcp["o32"], 0)).astype(np.uint32)
-    packets.scale = np.where(usual_syn, tcp["o39"], NO_SCALE).astype(np.uint8)
-    packets.bits |= np.where(stamped, STAMPED, 0).astype(np.uint8)
-    packets.bits |= np.where(at + size > end, PARTIAL, 0).astype(np.uint8)
-    sack_alone = (tcp["o20"] >> 16 == _USUAL_SACK) & ((tcp["o20"] >> 8 & 255) == 5) & (tcp["o20"] & 255 == size - 22)
-    for row in np.nonzero((room > 20) & ~stamped & ~sack_alone)[0].tolist():
+    stamped = (tcp["o20"].view(np.uint32) == _USUAL) & (room >= 32)
+    packets.tsval, packets.tsecr = tcp["o24"].astype(np.uint32), tcp["o28"].astype(np.uint32)
+    packets.scale = np.full(len(at), NO_SCALE, np.uint8)
+    other = np.nonzero(~stamped)[0]
+    head, space = tcp[other], room[other]
+    usual_syn = (head["o24"] == _USUAL_SYN) & (space >= 40) & ((head["flags"] & SYN) != 0)
+    packets.tsval[other] = np.where(usual_syn, head["o28"], 0)
+    packets.tsecr[other] = np.where(usual_syn, head["o32"], 0)
+    packets.scale[other[usual_syn]] = head["o39"][usual_syn]
+    stamped[other] = usual_syn
+    packets.bits |= stamped.view(np.uint8) * np.uint8(STAMPED)
+    packets.bits |= (at + size > end).view(np.uint8) * np.uint8(PARTIAL)
+    first = head["o20"]
+    sack_alone = (first >> 16 == _USUAL_SACK) & ((first >> 8 & 255) == 5) & ((first & 255) == size[other] - 22)
+    for row in other[(space > 20) & ~usual_syn & ~sack_alone].tolist():
         begin = int(at[row])
         for kind, body in _each_option(data[begin + 20 : begin + int(room[row])]):
             if kind == 8 and len(body) == 8:

@@ -5,12 +5,13 @@ Compares a packet's numbers, timestamp and identification with it.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import cached_property
 
 import numpy as np
 
+from twlab.observe.headers import NO_SCALE
 from twlab.observe.incarnations import UNKNOWN, Incarnations, Sorted
-from twlab.observe.packets import AGAIN, FIN, RST, SIX, STAMPED, STRAY, SYN, Array
+from twlab.observe.packets import AGAIN, FIN, FORWARD, RST, SIX, STAMPED, STRAY, SYN, Array
 
 CIRCLE, HALF = 1 << 32, 1 << 31
 SLACK_IDS = 64  # identifications that may be missing in a row
@@ -19,24 +20,85 @@ _DEPTH = 16  # connections of a four-tuple to look back
 _WINDOW = 1 << 20  # the farthest that a packet of an open connection is from the others
 
 
-class Past(NamedTuple):
+class Past:
     """One direction of a connection: its packets without strays and copies.
 
-    Sequence numbers count from `base`.
+    What is derived from them is worked out when it is first needed.
+
+    Attributes:
+        rows: indices of the packets.
+        base: the number that sequence numbers count from.
     """
 
-    base: int
-    rows: Array
-    seq: Array
-    end: Array
-    ipid: Array
-    tsval: Array
-    t: Array
-    stamped: bool
-    last: int  # the number after the last byte, or FIN, counted from base
-    counting: bool  # the identification counts; it is neither zero nor constant
-    orderly: bool  # it goes up in small steps
-    ticking: bool  # the timestamp moved while the connection was open
+    def __init__(self, packets: Sorted, rows: Array, isn: int):
+        self._packets, self.rows, self._isn = packets, rows, isn
+        self.base = isn if isn >= 0 else int(packets.seq[rows[0]]) if len(rows) else 0
+
+    @cached_property
+    def seq(self) -> Array:
+        """The first number of each packet."""
+        seq = (self._packets.seq[self.rows] - np.uint32(self.base)).astype(np.int64)
+        if self._isn >= 0:
+            return seq
+        return (seq + HALF) % CIRCLE - HALF  # the first packet seen need not be the lowest
+
+    @cached_property
+    def end(self) -> Array:
+        """The number after the last one of each packet."""
+        flags = self._packets.flags[self.rows]
+        return self.seq + self._packets.ln[self.rows] + ((flags & SYN) != 0) + ((flags & FIN) != 0)
+
+    @cached_property
+    def last(self) -> int:
+        """The number after the last byte, or after the FIN."""
+        good = self.end[self.end < HALF]
+        return int(good.max()) if len(good) else 0
+
+    @cached_property
+    def ipid(self) -> Array:
+        """The identifications."""
+        return self._packets.ipid[self.rows]
+
+    @cached_property
+    def tsval(self) -> Array:
+        """The timestamps."""
+        return self._packets.tsval[self.rows]
+
+    @cached_property
+    def t(self) -> Array:
+        """The times, in ns since 1970."""
+        return self._packets.t[self.rows]
+
+    @cached_property
+    def used(self) -> Array:
+        """The identifications that are not zero."""
+        return self.ipid[self.ipid != 0].astype(np.int64)
+
+    @cached_property
+    def counting(self) -> bool:
+        """The identification counts; it is neither zero nor constant."""
+        return len(self.used) > 1 and bool((self.used != self.used[0]).any())
+
+    @cached_property
+    def orderly(self) -> bool:
+        """The identification goes up in small steps."""
+        return len(self.used) > 1 and bool(((np.diff(self.used) % 32_768) <= _LARGEST_STEP).all())
+
+    @cached_property
+    def stamped(self) -> bool:
+        """There are timestamps."""
+        return bool(((self._packets.bits[self.rows] & STAMPED) != 0).any())
+
+    @cached_property
+    def ticking(self) -> bool:
+        """The timestamp moved while the connection was open."""
+        return self.stamped and bool((self.tsval != self.tsval[0]).any())
+
+    @cached_property
+    def scale(self) -> int:
+        """The shift that the SYN offers for later windows; 255: none."""
+        syn = self.rows[(self._packets.flags[self.rows] & SYN) != 0]
+        return int(self._packets.scale[syn[0]]) if len(syn) else NO_SCALE
 
 
 class History:
@@ -59,28 +121,11 @@ class History:
 
     def _make_past(self, inc: int, side: int) -> Past:
         rows, made = self._rows, self._made
-        start, stop = int(made.start[inc]), int(made.stop[inc])
-        closed = int(made.closed_at[inc])
+        start, stop, closed = int(made.start[inc]), int(made.stop[inc]), int(made.closed_at[inc])
         stop = closed + 1 if closed >= 0 else stop
-        bits = rows.bits[start:stop]
-        own = ((bits & 1) == side) & ((bits & (AGAIN | STRAY)) == 0) & ((rows.flags[start:stop] & RST) == 0)
-        at = start + np.nonzero(own)[0]
-        isn = int(made.isn[inc, side])
-        base = isn if isn >= 0 else int(rows.seq[at[0]]) if len(at) else 0
-        seq = (rows.seq[at] - np.uint32(base)).astype(np.int64)
-        if isn < 0:  # the first packet seen need not be the lowest
-            seq = (seq + HALF) % CIRCLE - HALF
-        flags = rows.flags[at]
-        end = seq + rows.ln[at] + ((flags & SYN) != 0) + ((flags & FIN) != 0)
-        ipid, tsval = rows.ipid[at], rows.tsval[at]
-        good = end < HALF if len(end) else end
-        last = int(end[good].max()) if len(end) and good.any() else 0
-        used = ipid[ipid != 0].astype(np.int64)
-        orderly = len(used) > 1 and bool(((np.diff(used) % 32_768) <= _LARGEST_STEP).all())
-        stamped = bool(len(at)) and bool(((rows.bits[at] & STAMPED) != 0).any())
-        ticking = stamped and bool((tsval != tsval[0]).any())
-        counting = len(used) > 1 and bool((used != used[0]).any())
-        return Past(base, at, seq, end, ipid, tsval, rows.t[at], stamped, last, counting, orderly, ticking)
+        own = (rows.bits[start:stop] & (FORWARD | AGAIN | STRAY)) == side
+        own &= (rows.flags[start:stop] & RST) == 0
+        return Past(rows, start + np.nonzero(own)[0], int(made.isn[inc, side]))
 
     def forget(self, inc: int) -> None:
         """Drop what is known of a connection, so that it is assembled anew.
@@ -157,7 +202,7 @@ class History:
 
     def id_fits(self, identity: int, past: Past) -> bool:
         """Tell whether `identity` is between the first and the last that were used."""
-        used = past.ipid[past.ipid != 0].astype(np.int64)
+        used = past.used
         if not past.orderly or not identity or not len(used):
             return False
         span = int(((used - used[0]) % 65536).max())

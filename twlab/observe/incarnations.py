@@ -6,10 +6,26 @@ Finds how each connection was opened and closed.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
-from twlab.observe.packets import ACK, AGAIN, FIN, RST, STRAY, SYN, Array, Packets, grouped, mixed, put_first, steps
+from twlab.observe.packets import (
+    ACK,
+    AGAIN,
+    FIN,
+    RST,
+    STRAY,
+    SYN,
+    Array,
+    Packets,
+    after_last,
+    grouped,
+    mixed,
+    put_first,
+    steps,
+)
 
 UNKNOWN = -1
 OPEN, BY_FIN, BY_RST, ONE_SIDE = (
@@ -22,23 +38,43 @@ _NEAR = 1 << 20  # the farthest that a RST of the connection is from its last pa
 _BACK = 64
 
 
+class Column:
+    """A column of sorted packets, of which only the rows that are asked for are looked up."""
+
+    __slots__ = ("_column", "_order")
+
+    def __init__(self, column: Array, order: Array):
+        self._column, self._order = column, order
+
+    def __getitem__(self, rows: Any) -> Any:
+        return self._column[self._order[rows]]
+
+
 class Sorted:
     """Packets sorted by four-tuple, within each in the order of the file.
 
-    A column is sorted when it is first needed.
+    Columns that are used whole are sorted when they are first needed.
     """
+
+    _WHOLE = ("bits", "flags", "seq", "ln")
 
     def __init__(self, packets: Packets):
         self.packets = packets
-        self.order = grouped(packets.key)
+        self.order, self.key = grouped(packets.key)
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getattr__(self, name: str) -> Array:
-        column: Array = getattr(self.__dict__["packets"], name)[self.__dict__["order"]]
+    def __getattr__(self, name: str) -> Any:
+        column = getattr(self.__dict__["packets"], name)
+        column = column[self.order] if name in self._WHOLE else Column(column, self.order)
         self.__dict__[name] = column  # from now on found without this method
         return column
+
+    @cached_property
+    def end(self) -> Array:
+        """The sequence number after the last one that a packet occupies."""
+        return after_last(self.seq, self.ln, self.flags)
 
 
 @dataclass
@@ -127,31 +163,30 @@ def _boundaries(rows: Sorted, first: Array) -> tuple[Array, tuple[Array, Array]]
         Whether each packet begins one; the SYNs and SYN/ACKs that open connections, with whether
         each is a SYN.
     """
-    plain = (rows.flags & (SYN | FIN | RST)) == SYN
-    at = np.nonzero(plain & ((rows.bits & (AGAIN | STRAY)) == 0))[0]
-    group = np.cumsum(first)[at]
+    plain = ((rows.flags & (SYN | FIN | RST)) == SYN) & ((rows.bits & (AGAIN | STRAY)) == 0)
+    at = np.nonzero(plain)[0]
+    key = rows.key[at]
     pure = (rows.flags[at] & ACK) == 0
     boundary = first.copy()
-    syn, syn_group = at[pure], group[pure]
+    syn, syn_key = at[pure], key[pure]
     number = rows.seq[syn].astype(np.int64) << 1 | (rows.bits[syn] & 1)
-    same_group = np.concatenate([[False], syn_group[1:] == syn_group[:-1]]) if len(syn) else np.zeros(0, bool)
-    repeated = np.concatenate([[False], number[1:] == number[:-1]]) & same_group if len(syn) else same_group
-    stray = ~_first_of_kind(rows.key[syn], number) & ~repeated
+    repeated = np.zeros(len(syn), bool)
+    repeated[1:] = (syn_key[1:] == syn_key[:-1]) & (number[1:] == number[:-1])
+    stray = ~_first_of_kind(syn_key, number) & ~repeated
     boundary[syn[~stray & ~repeated]] = True
     _mark(rows, syn[stray], STRAY)
     good = syn[~stray]
-    answer, answer_group = at[~pure], group[~pure]
+    answer, answer_key = at[~pure], key[~pure]
     last = np.searchsorted(good, answer) - 1
-    known = (last >= 0) & (np.append(syn_group[~stray], -1)[last] == answer_group)
     asked = np.append(good, 0)[last]
+    known = (last >= 0) & (rows.key[asked] == answer_key)
     matches = (
         known & (rows.seq[asked] + np.uint32(1) == rows.ack[answer]) & ((rows.bits[asked] ^ rows.bits[answer]) & 1 == 1)
     )
-    alone = answer[~known]
-    alone_group, isn = answer_group[~known], rows.seq[alone]
-    if len(alone):
-        fresh = np.concatenate([[True], (alone_group[1:] != alone_group[:-1]) | (isn[1:] != isn[:-1])])
-        boundary[alone[fresh]] = True
+    alone, alone_key, isn = answer[~known], answer_key[~known], rows.seq[answer[~known]]
+    fresh = np.ones(len(alone), bool)
+    fresh[1:] = (alone_key[1:] != alone_key[:-1]) | (isn[1:] != isn[:-1])
+    boundary[alone[fresh]] = True
     _mark(rows, answer[known & ~matches], STRAY)
     openers = np.concatenate([good, answer[matches], alone])
     pure = np.concatenate([np.ones(len(good), bool), np.zeros(len(openers) - len(good), bool)])
@@ -162,9 +197,9 @@ def _boundaries(rows: Sorted, first: Array) -> tuple[Array, tuple[Array, Array]]
 def _first_of_kind(key: Array, number: Array) -> Array:
     """Flag each SYN that is the first of its four-tuple with this number."""
     code = mixed(key ^ (number.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)))
-    order = grouped(code)
+    order, ordered = grouped(code)
     first = np.ones(len(code), bool)
-    first[order[1:]] = code[order][1:] != code[order][:-1]
+    first[order[1:]] = ordered[1:] != ordered[:-1]
     return first
 
 

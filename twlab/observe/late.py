@@ -56,25 +56,24 @@ class Judge:
     """Decides about the packets of one batch.
 
     Args:
-        original: of copies and of held packets: the row of the first sighting, by row; -1
-            elsewhere.
-        held: rows that were held between two places.
+        first: of rows that are copies, or were held: the row of the packet's first sighting.
+        held: packets that were held between two places, in the packets' own order.
         elsewhere: rows that did not pass where their direction is seen first.
     """
 
     def __init__(
-        self, rows: Sorted, made: Incarnations, history: History, original: Array, held: Array, elsewhere: Array
+        self, rows: Sorted, made: Incarnations, history: History, first: dict[int, int], held: Array, elsewhere: Array
     ):
-        self._rows, self._made, self._original, self._held, self._elsewhere = rows, made, original, held, elsewhere
+        self._rows, self._made, self._first, self._held, self._elsewhere = rows, made, first, held, elsewhere
         self._history = history
 
     def decide(self, row: int) -> Verdict:
         """Decide what the packet in `row` is."""
         rows, made = self._rows, self._made
         inc, side = int(made.of[row]), int(rows.bits[row] & 1)
-        if self._held[row]:
+        if self._held[rows.order[row]]:
             return self._held_between(row)
-        if self._original[row] >= 0:
+        if row in self._first:
             return self._again(row, side)
         closed = int(made.closed_at[inc])
         after = 0 <= closed < row
@@ -142,12 +141,12 @@ class Judge:
     # What it is
 
     def _held_between(self, row: int) -> Verdict:
-        rows, first = self._rows, int(self._original[row])
+        rows, first = self._rows, self._first[row]
         took = int(rows.t[row] - rows.t[first])
         return Verdict(DELAYED, "held between two interfaces", row, [first], int(self._made.of[first]), took)
 
     def _again(self, row: int, side: int) -> Verdict:
-        rows, first = self._rows, int(self._original[row])
+        rows, first = self._rows, self._first[row]
         old = int(self._made.of[first])
         past, age = self._history.past(old, side), int(rows.t[row] - rows.t[first])
         made = Verdict(COPY, "", row, [first], old, age)

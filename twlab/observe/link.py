@@ -42,8 +42,12 @@ def ip_headers(frames: Frames) -> tuple[Array, Array, Array]:
     else:
         return start, net, np.zeros(len(frames), np.uint16)
     at, kind = _without_tags(frames, at, kind, net)
-    version = np.where(kind == _IP4, 4, np.where(kind == _IP6, 6, np.where((kind == MPLS) | (kind == PPPOE), kind, 0)))
-    return at, net, np.where(at < start + frames.kept, version, 0)
+    version = np.where(kind == _IP4, 4, 0)
+    if not version.all():
+        known = (kind == MPLS) | (kind == PPPOE)
+        version = np.where(kind == _IP6, 6, np.where(known, kind, version))
+    version *= at < start + frames.kept
+    return at, net, version
 
 
 def _without_tags(frames: Frames, at: Array, kind: Array, net: Array) -> tuple[Array, Array]:

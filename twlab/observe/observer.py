@@ -49,7 +49,7 @@ class Observer:
         tables: Tables,
         *,
         remember_s: float = 120.0,
-        batch: int = 1 << 20,
+        batch: int = 1 << 21,
         keep: int = 1 << 20,
         most_listed: int = 100_000,
     ):
@@ -126,7 +126,7 @@ class Observer:
             held, places, nearest = held[kept], places[kept], nearest[kept]
         rows = Sorted(packets)
         made = split(rows)
-        elsewhere = suspects.out_of_place(rows, places[rows.order], nearest[rows.order])
+        elsewhere = suspects.out_of_place(rows, places, nearest)
         self._judge(rows, made, original, held, elsewhere)
         self._count(rows, made, last)
         if not last:
@@ -136,12 +136,8 @@ class Observer:
         chosen = suspects.pick(rows, made, held, elsewhere)
         if not len(chosen):
             return
-        rank = np.empty(len(rows), np.int64)
-        rank[rows.order] = np.arange(len(rows))
-        first = original[rows.order]
-        first = np.where(first >= 0, rank[first], -1)
         history = History(rows, made)
-        judge = Judge(rows, made, history, first, held[rows.order], elsewhere)
+        judge = Judge(rows, made, history, _first_sightings(rows, original, chosen), held, elsewhere)
         for row in chosen.tolist():
             verdict = judge.decide(row)
             if not verdict.kind:
@@ -233,7 +229,7 @@ class Observer:
         Args:
             number: of the frame, counted from 0 over all files.
         """
-        at = int(np.searchsorted(self._starts, number, "right")) - 1
+        at = bisect(self._starts, number) - 1
         names = self.findings.files
         return Frame(names[at][0] if at < len(names) else self.current, number - self._starts[at] + 1)
 
@@ -327,7 +323,7 @@ class Observer:
         These are all recent ones, and those that show how connections began and ended.
         """
         now = int(np.median(self._rows.t[max(0, self._used - 1000) : self._used]))
-        keep = rows.t > now - self._remember_ns
+        keep = rows.t[:] > now - self._remember_ns
         followed = np.zeros(len(made), bool)
         followed[made.previous[made.previous >= 0]] = True
         current = np.nonzero(~followed)[0]
@@ -371,6 +367,21 @@ class Observer:
         dropped = np.zeros(len(rows), bool)
         dropped[ranges(made.start[given_up], made.stop[given_up])] = True
         return dropped
+
+
+def _first_sightings(rows: Sorted, original: Array, chosen: Array) -> dict[int, int]:
+    """Return the row of the first sighting of those of the rows `chosen` that are further ones.
+
+    Args:
+        original: the first sighting of each packet, in the packets' own order; -1 without.
+    """
+    first = original[rows.order[chosen]]
+    chosen, first = chosen[first >= 0], first[first >= 0]
+    wanted = np.zeros(len(rows), bool)
+    wanted[first] = True
+    at = np.nonzero(wanted[rows.order])[0]
+    row_of = dict(zip(rows.order[at].tolist(), at.tolist(), strict=True))
+    return {row: row_of[packet] for row, packet in zip(chosen.tolist(), first.tolist(), strict=True)}
 
 
 def _words(rows: Sorted, row: int) -> str:

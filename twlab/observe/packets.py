@@ -102,10 +102,10 @@ class Packets:
         """1 where the sender is the lower of the two ends, otherwise 0."""
         return self.bits & FORWARD
 
-    @property
-    def end(self) -> Array:
-        """The sequence number after the last one that a packet occupies."""
-        return self.seq + self.ln + ((self.flags & FIN) != 0) + ((self.flags & SYN) != 0).astype(np.uint32)
+
+def after_last(seq: Array, length: Array, flags: Array) -> Array:
+    """Return the sequence number after the last one that each packet occupies."""
+    return seq + length + ((flags & FIN) != 0) + ((flags & SYN) != 0).astype(np.uint32)
 
 
 def joined(parts: Iterable[Packets]) -> Packets:
@@ -143,21 +143,50 @@ def mixed(value: Array) -> Array:
     return value
 
 
-def grouped(keys: Array) -> Array:
-    """Return indices that make equal `keys` neighbours, and keep these in their order.
+def grouped(keys: Array) -> tuple[Array, Array]:
+    """Sort so that equal `keys` become neighbours, and stay in their order.
 
     The order of different keys is arbitrary.
 
-    It takes one sort of 64-bit integers: the upper bits of the key above the index. If different
-    keys agree in the upper bits, all are sorted by their whole keys instead.
+    Returns:
+        The index of each, and the keys in this order.
     """
-    bits = max(1, int(len(keys) - 1).bit_length()) if len(keys) else 1
-    low = np.uint64((1 << bits) - 1)
-    packed = (keys & ~low) | np.arange(len(keys), dtype=np.uint64)
-    packed.sort()
-    order = (packed & low).astype(np.int64)
-    high = packed >> np.uint64(bits)
+    high, order = _by_upper_bits(keys)
     ordered = keys[order]
-    if np.any((high[1:] == high[:-1]) & (ordered[1:] != ordered[:-1])):
-        return np.argsort(keys, kind="stable")
-    return order
+    clash = (high[1:] == high[:-1]) & (ordered[1:] != ordered[:-1])
+    if clash.any():
+        at = np.nonzero(np.isin(high, high[1:][clash]))[0]
+        order[at] = order[at][np.lexsort((order[at], ordered[at], high[at]))]
+        ordered[at] = keys[order[at]]
+    return order, ordered
+
+
+def repeated(keys: Array) -> Array:
+    """Return the indices of `keys` that occur more than once, as `grouped` orders them."""
+    high, order = _by_upper_bits(keys)
+    alike = high[1:] == high[:-1]
+    some = np.nonzero(np.append(alike, False) | np.append(False, alike))[0]
+    at = order[some]
+    if not len(some):
+        return some
+    inner, ordered = grouped(keys[at])
+    alike = ordered[1:] == ordered[:-1]
+    return at[inner][np.append(alike, False) | np.append(False, alike)]
+
+
+def _by_upper_bits(keys: Array) -> tuple[Array, Array]:
+    """Sort 64-bit integers by those of their bits that leave room for an index.
+
+    It takes one sort of integers: these bits above the index.
+
+    Returns:
+        The bits, sorted; the index of each.
+    """
+    bits = np.uint64(max(1, int(len(keys) - 1).bit_length()) if len(keys) else 1)
+    low = (np.uint64(1) << bits) - np.uint64(1)
+    packed = keys & ~low
+    packed |= np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
+    order = (packed & low).view(np.int64)
+    packed >>= bits
+    return packed, order

@@ -5,12 +5,12 @@ The format is that of IETF draft-ietf-opsawg-pcap: microseconds or nanoseconds, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from struct import Struct, unpack_from
-from typing import Any
+from collections.abc import Iterator
+from struct import unpack_from
 
 import numpy as np
 
+from twlab.observe.chain import Format, follow
 from twlab.observe.files import DamagedError, Stream
 from twlab.observe.frames import LARGEST, Frames, Interface, rows
 
@@ -75,40 +75,24 @@ class PcapReader:
 
     def _batch(self) -> tuple[Frames | None, str]:
         """Return the whole records in the buffer, and why the one after them cannot be one."""
-        stream, record = self._stream, self._record
-        at = np.array(
-            _walk(stream.data, stream.start, stream.end, record, Struct(f"{self.order}I").unpack_from), np.int64
-        )
-        header = rows(stream.data, at, self._header)
-        kept = header["kept"].astype(np.int64)
-        whole = (kept <= LARGEST) & (at + record + kept <= stream.end)
-        count = len(at) if whole.all() else int(np.argmin(whole))
-        damage = (
-            f"frame {self.frames + count + 1} claims {int(kept[count]):,} bytes"
-            if count < len(at) and kept[count] > LARGEST
-            else ""
-        )
+        stream, record, order = self._stream, self._record, self.order
+        data, begin = stream.data, stream.start
+        high = 2 if order == "<" else 0  # of the seconds: the bytes that change every 18 hours
+        form = Format(order, 8, record, record, record + LARGEST, bytes(data[begin + high : begin + high + 2]), high)
+        at, stream.start = follow(data, begin, stream.end, form)
+        first, count = self.frames, len(at)
+        self.frames += count
+        damage = ""
+        if stream.start + record <= stream.end:
+            claimed = unpack_from(f"{order}I", data, stream.start + 8)[0]
+            damage = f"frame {self.frames + 1} claims {claimed:,} bytes" if claimed > LARGEST else ""
         if not count:
             return None, damage
-        at, kept, header = at[:count], kept[:count], header[:count]
-        stream.start = int(at[-1] + record + kept[-1])
-        first, self.frames = self.frames, self.frames + count
-        t = header["s"].astype(np.int64) * 1_000_000_000 + header["fraction"].astype(np.int64) * self._unit
+        header = rows(data, at, self._header)
+        kept, length = header["kept"].astype(np.int64), header["length"].astype(np.int64)
+        t = header["s"].astype(np.int64) * 1_000_000_000
+        t += header["fraction"].astype(np.int64) * self._unit
         place, link = np.zeros(count, np.uint16), self.interfaces[0].link
-        length = header["length"].astype(np.int64)
         return Frames(
-            stream.data, at + record, kept, length, t, np.arange(first, self.frames), place, link, stream.offset
+            data, at + record, kept, length, t, np.arange(first, self.frames), place, link, stream.offset
         ), damage
-
-
-def _walk(data: bytearray, start: int, end: int, record: int, unpack: Callable[..., Any]) -> list[int]:
-    """Return where each record between `start` and `end` begins.
-
-    The last one may reach beyond `end`.
-    """
-    starts: list[int] = []
-    append, last = starts.append, end - record
-    while start <= last:
-        append(start)
-        start += record + unpack(data, start + 8)[0]
-    return starts

@@ -7,10 +7,11 @@ byte order.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from struct import Struct, unpack_from
+from struct import pack, unpack_from
 
 import numpy as np
 
+from twlab.observe.chain import Format, follow
 from twlab.observe.files import DamagedError, Stream
 from twlab.observe.frames import Frames, Interface, number
 from twlab.observe.packets import Array
@@ -22,6 +23,7 @@ _ORDER = {b"\x4d\x3c\x2b\x1a": "<", b"\x1a\x2b\x3c\x4d": ">"}
 _MOST_INTERFACES = 60_000
 _LATEST_NS = 1 << 62
 _HEADER = 28  # of an enhanced packet block: type, length, interface, time, kept, length
+_LEAST_BLOCK, _LEAST_PACKET = 12, 32  # bytes of any block, of an enhanced packet block
 
 
 class PcapngReader:
@@ -55,65 +57,72 @@ class PcapngReader:
                 more = stream.fill()
             except DamagedError as why:
                 more, fault = False, str(why)
-            before = -1
-            while stream.start != before:
-                before = stream.start
-                try:
-                    starts = self._packets()
-                    yield from self._batch(starts)
-                    if stream.start == before:
-                        self._other_block()
-                except DamagedError as why:
-                    fault = str(why)
-                    break
+            try:
+                yield from self._blocks()
+            except DamagedError as why:
+                fault = str(why)
         if not fault and stream.end > stream.start:
             fault = f"it ends in the middle of a block, after frame {self.frames}"
         if fault:
             raise DamagedError(fault)
 
-    def _packets(self) -> list[int]:
-        """Skip the enhanced packet blocks in the buffer, up to a block of another kind.
+    def _blocks(self) -> Iterator[Frames]:
+        """Read the whole blocks in the buffer."""
+        stream, before = self._stream, -1
+        while stream.start != before:
+            before, order = stream.start, self.order
+            form = Format(order, 4, 0, _LEAST_BLOCK, stream.capacity, pack(f"{order}I", _PACKET), 0)
+            at, end = follow(stream.data, before, stream.end, form)
+            edges, kinds = np.append(at, end), number(stream.data, at, f"{order}u4")
+            done = 0
+            for mark in np.nonzero((kinds == _SECTION) | (kinds == _INTERFACE))[0].tolist():
+                yield from self._packets(edges[done : mark + 1])
+                if kinds[mark] == _SECTION and self._order_at(int(at[mark])) != order:
+                    break  # from here on, lengths have the other byte order
+                self._mark(int(at[mark]), int(edges[mark + 1] - at[mark]), int(kinds[mark]))
+                done = mark + 1
+            else:
+                yield from self._packets(edges[done:])
+            self._where_it_stopped()
 
-        Returns:
-            Where each of them begins.
+    def _packets(self, edges: Array) -> Iterator[Frames]:
+        """Read blocks between which no section and no interface begins.
+
+        Args:
+            edges: where each begins, and where the last one ends.
         """
-        stream = self._stream
-        starts: list[int] = []
-        append, unpack = starts.append, Struct(f"{self.order}II").unpack_from
-        data, at, end = stream.data, stream.start, stream.end
-        while at + 12 <= end:
-            kind, size = unpack(data, at)
-            if kind != _PACKET or size < 32 or at + size > end:
-                break
-            append(at)
-            at += size
-        stream.start = at
-        return starts
-
-    def _batch(self, starts: list[int]) -> Iterator[Frames]:
-        if not starts:
+        if len(edges) < 2:
             return
         data, order = self._stream.data, self.order
-        at = np.array(starts, np.int64)
-        size = number(data, at + 4, f"{order}u4").astype(np.int64)
+        at, size = edges[:-1], np.diff(edges)
+        kind = number(data, at, f"{order}u4")
+        packet, counted = kind == _PACKET, (kind == _PACKET) | (kind == _SIMPLE) | (kind == _OBSOLETE)
         kept = number(data, at + 20, f"{order}u4").astype(np.int64)
         place = number(data, at + 8, f"{order}u4").astype(np.int64) + self._first
-        good = (size % 4 == 0) & (kept <= size - 32) & (place < len(self.interfaces))
-        good &= number(data, np.where(good, at + size - 4, at), f"{order}u4") == size
+        good = (size % 4 == 0) & (number(data, edges[1:] - 4, f"{order}u4") == size)
+        good &= ~packet | ((kept <= size - _LEAST_PACKET) & (place < len(self.interfaces)))
         count = len(at) if good.all() else int(np.argmin(good))
-        at, kept, place = at[:count], kept[:count], place[:count]
-        ticks = number(data, at + 12, f"{order}u4").astype(np.uint64) << np.uint64(32) | number(
-            data, at + 16, f"{order}u4"
-        )
-        length = number(data, at + 24, f"{order}u4").astype(np.int64)
-        yield from self._frames(at + _HEADER, kept, length, ticks, place)
-        if count < len(starts):
-            raise DamagedError(f"the block of frame {self.frames + 1} is damaged")
+        numbers = self.frames + np.cumsum(counted[:count]) - 1
+        self.frames += int(counted[:count].sum())
+        self.bad_times += int(
+            (counted[:count] & ~packet[:count]).sum()
+        )  # no longer written; a simple block has no time
+        which = np.nonzero(packet[:count])[0]
+        if len(which):
+            at, kept, place = at[which], kept[which], place[which]
+            high, low = (number(data, at + field, f"{order}u4").astype(np.uint64) for field in (12, 16))
+            length = number(data, at + 24, f"{order}u4").astype(np.int64)
+            ticks = high << np.uint64(32) | low
+            yield from self._frames(at + _HEADER, kept, length, ticks, place, numbers[which])
+        self._stream.start = int(edges[count])
+        if count < len(good):
+            which_one = f"of frame {self.frames + 1}" if counted[count] else f"after frame {self.frames}"
+            raise DamagedError(f"the block {which_one} is damaged")
 
-    def _frames(self, start: Array, kept: Array, length: Array, ticks: Array, place: Array) -> Iterator[Frames]:
+    def _frames(
+        self, start: Array, kept: Array, length: Array, ticks: Array, place: Array, numbers: Array
+    ) -> Iterator[Frames]:
         """Yield the frames by link type, without those whose time is out of range."""
-        numbers = np.arange(self.frames, self.frames + len(start))
-        self.frames += len(start)
         t = np.empty(len(start), np.int64)
         for one in np.unique(place):
             mine = place == one
@@ -127,43 +136,42 @@ class PcapngReader:
                 yield Frames(self._stream.data, start[which], kept[which], length[which], t[which], numbers[which],
                              place[which].astype(np.uint16), int(link), self._stream.offset)  # fmt: skip
 
-    def _other_block(self) -> None:
-        """Read the block at the front of the buffer if it is whole.
+    def _mark(self, at: int, size: int, kind: int) -> None:
+        """Read a block that begins a section, or describes an interface."""
+        if size % 4 or unpack_from(f"{self.order}I", self._stream.data, at + size - 4)[0] != size:
+            raise DamagedError(f"the block after frame {self.frames} is damaged")
+        if kind == _INTERFACE:
+            self._interface(at, size)
+        else:
+            self._first = len(self.interfaces)
+        self._stream.start = at + size
 
-        Skips a block that is not needed.
+    def _where_it_stopped(self) -> None:
+        """Look at the block where the chain has stopped.
+
+        It is not whole yet, or too large, or it is a section in the other byte order.
         """
         stream = self._stream
         at, left = stream.start, stream.end - stream.start
-        if left < 12:
+        if left < _LEAST_BLOCK:
             return
         if stream.data[at : at + 4] == MAGIC:
-            self._section(at)
+            self.order = self._order_at(at)
         kind, size = unpack_from(f"{self.order}II", stream.data, at)
-        if size < 12 or size % 4:
+        if size < _LEAST_BLOCK or size % 4:
             raise DamagedError(f"the block after frame {self.frames} has a length of {size:,} bytes")
         if size > stream.capacity:
             if kind in (_SECTION, _INTERFACE, _OBSOLETE, _PACKET) or size > 1 << 30:
                 raise DamagedError(f"the block after frame {self.frames} claims {size:,} bytes")
             stream.skip(size)
-            return
-        if size > left:
-            return
-        if unpack_from(f"{self.order}I", stream.data, at + size - 4)[0] != size:
-            raise DamagedError(f"the block after frame {self.frames} is damaged")
-        stream.start += size
-        if kind == _INTERFACE:
-            self._interface(at, size)
-        elif kind in (_OBSOLETE, _SIMPLE):
-            self.frames += 1  # neither is written any more; a simple block has no time
-            self.bad_times += 1
-        elif kind == _PACKET:
-            raise DamagedError(f"the block of frame {self.frames + 1} is too short")
+        elif size <= left:
+            self._mark(at, size, kind)
 
-    def _section(self, at: int) -> None:
-        order = _ORDER.get(bytes(self._stream.data[at + 8 : at + 12]))
-        if order is None:
-            raise DamagedError(f"the section after frame {self.frames} has no byte order")
-        self.order, self._first = order, len(self.interfaces)
+    def _order_at(self, at: int) -> str:
+        """Return the byte order of the section that begins at `at`."""
+        if order := _ORDER.get(bytes(self._stream.data[at + 8 : at + 12])):
+            return order
+        raise DamagedError(f"the section after frame {self.frames} has no byte order")
 
     def _interface(self, at: int, size: int) -> None:
         if size < 20 or len(self.interfaces) >= _MOST_INTERFACES:

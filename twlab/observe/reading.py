@@ -71,7 +71,7 @@ def observe(
     title: str = "",
     lengths_s: Sequence[float] = LENGTHS_S,
     remember_s: float = 120.0,
-    batch: int = 1 << 20,
+    batch: int = 1 << 21,
     keep: int = 1 << 20,
     progress: Callable[[int], None] | None = None,
 ) -> Findings:
@@ -119,7 +119,7 @@ def _read(
             if len(numbers) < len(reader.interfaces):
                 numbers = _places(reader.interfaces, places, found)
             packets = headers.read(frames, tables, numbers)
-            packets.n += base
+            packets.n = packets.n + base
             observer.add(packets)
             if progress:
                 progress(base + reader.frames)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from twlab.observe.packets import AGAIN, SEEN, Array, Packets, grouped
+from twlab.observe.packets import AGAIN, SEEN, Array, Packets, repeated
 
 SAME_MOMENT_NS = 1_000_000  # the same packet at the same place within this time is a capture's duplicate
 _ADJACENT = 64  # frames: over a step of the clock, duplicates are no farther apart
@@ -54,18 +54,14 @@ def find(packets: Packets, steps: Array) -> Sightings:
     found = Sightings(np.full(count, -1), np.zeros(count, bool), np.zeros(count, bool), places, packets.iface.copy())
     if not count:
         return found
-    order = grouped(packets.same)
-    equal = packets.same[order][1:] == packets.same[order][:-1]
-    if not equal.any():
+    at = repeated(packets.same)
+    if not len(at):
         return found
-    chained = np.zeros(count, bool)
-    chained[1:] |= equal
-    chained[:-1] |= equal
-    begins = np.ones(count, bool)
-    begins[1:] = ~equal
-    members = np.nonzero(chained)[0]
-    at, chain = order[members], np.cumsum(begins[members])
-    head = at[np.nonzero(begins[members])[0]][chain - 1]
+    same = packets.same[at]
+    begins = np.ones(len(at), bool)
+    begins[1:] = same[1:] != same[:-1]
+    chain = np.cumsum(begins)
+    head = at[begins][chain - 1]
     moment = np.full(len(at), SAME_MOMENT_NS)
     passing = _passings(packets, at, chain, steps, moment)
     moment = _duplicates_within(packets, at, head, passing)
@@ -107,8 +103,7 @@ def _duplicates_within(packets: Packets, at: Array, head: Array, passing: Array)
     keys = np.unique(key[slow])
     of = np.minimum(np.searchsorted(keys, key), len(keys) - 1)
     mine = keys[of] == key
-    where = np.minimum(np.searchsorted(keys, packets.key), len(keys) - 1)
-    totals = np.bincount(where[keys[where] == packets.key], minlength=len(keys))
+    totals = _occurrences(keys, packets.key)
     twice = np.bincount(of[mine & again], minlength=len(keys))
     often = np.bincount(of[slow & ((packets.bits[at] & SEEN) == 0)], minlength=len(keys))
     longest = np.zeros(len(keys), np.int64)
@@ -120,6 +115,16 @@ def _duplicates_within(packets: Packets, at: Array, head: Array, passing: Array)
     allowed = np.where(twice * 3 >= totals, allowed, SAME_MOMENT_NS)
     moment[mine] = allowed[of[mine]]
     return moment
+
+
+def _occurrences(keys: Array, among: Array) -> Array:
+    """Count how often each of a few sorted `keys` occurs in a long array."""
+    low = np.uint64(0xFFFF)
+    marked = np.zeros(int(low) + 1, bool)
+    marked[keys & low] = True
+    some = among[marked[among & low]]
+    where = np.minimum(np.searchsorted(keys, some), len(keys) - 1)
+    return np.bincount(where[keys[where] == some], minlength=len(keys))
 
 
 def _leaders(at: Array, chain: Array, passing: Array, leads: Array) -> Array:

@@ -46,12 +46,13 @@ def out_of_place(rows: Sorted, places: Array, nearest: Array) -> Array:
     are not rare in a direction, the capture itself misses packets, and none of them is flagged.
 
     Args:
-        places, nearest: where each packet was seen, and where first, by row; see
-            `twlab.observe.sightings.Sightings`.
+        places, nearest: where each packet was seen, and where first, in the packets' own order;
+            see `twlab.observe.sightings.Sightings`.
     """
     count = len(rows)
     if not count or (nearest == nearest[0]).all():
         return np.zeros(count, bool)
+    places, nearest = places[rows.order], nearest[rows.order]
     begins = np.ones(count, bool)
     begins[1:] = rows.key[1:] != rows.key[:-1]
     way = np.cumsum(begins) * 2 + (rows.bits & 1)
@@ -74,7 +75,9 @@ def _out_of_sequence(rows: Sorted, made: Incarnations, at: Array) -> Array:
     answer without a socket, and count elsewhere.
     """
     identity, inc = rows.ipid[at], made.of[at]
-    at, identity, inc = (column[identity != 0] for column in (at, identity, inc))
+    counted = identity != 0
+    if not counted.all():
+        at, identity, inc = at[counted], identity[counted], inc[counted]
     if len(at) < 4:
         return at[:0]
 
