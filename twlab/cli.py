@@ -27,6 +27,7 @@ from twlab.commands import (
     plan,
     results,
     scenarios,
+    serve,
     shell,
     streams,
     sweep,
@@ -61,6 +62,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "ceiling": (ceiling.ceiling, "ceiling --time-wait 10 --ports 1024-65535"),
     "alternatives": (alternatives.alternatives, "alternatives tw-reuse more-sources"),
     "grade": (grade.grade, "grade submissions --assignment assignment.toml --out grades.json"),
+    "serve": (serve.serve, "serve"),
     "doctor": (doctor.doctor, "doctor"),
 }
 
