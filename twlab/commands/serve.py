@@ -26,9 +26,9 @@ def serve(
 ) -> None:
     """Serve the lab to browsers: turn a knob, predict, and see the kernel answer.
 
-    Runs until Ctrl-C. Never as root: started by root it becomes the user who called sudo, or
-    nobody. Browsers choose among the scenarios and settings that there are; no code comes from
-    them, and every lab kernel is confined. Needs the extra web: pip install twlab[web].
+    Runs until Ctrl-C. Never as root: started by root it becomes the user who called sudo, or one
+    who owns nothing. Browsers choose among the scenarios and settings that there are; no code comes
+    from them, and every lab kernel is confined. Needs the extra web: pip install twlab[web].
     """
     try:
         from twlab.web import server

@@ -1,4 +1,4 @@
-"""The agent in the server's guests: runs arms, and lets their packets be seen on the way.
+"""Runs arms in the server's guests, and shows their packets on the way.
 
 It is that of `twlab.run.agent` for a guest without a folder: its events ``capture`` bring the
 capture out, at each step so far as it goes, and whole at the end of an arm. They have ``job``, and

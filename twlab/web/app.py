@@ -16,7 +16,10 @@ from starlette.routing import Route
 from twlab import paths
 from twlab.errors import LabError, UsageError
 from twlab.report.ladder import svg
+from twlab.web.classroom import Classroom
 from twlab.web.guard import Guard, Rate
+from twlab.web.how_low import HowLow
+from twlab.web.proxy import Proxy
 from twlab.web.scenario_pages import ScenarioPages
 from twlab.web.site import Site, static
 
@@ -51,8 +54,10 @@ def build(site: Site, hosts: Iterable[str], rate: Rate, posts: Rate) -> Starlett
         said = UsageError("there is no such page", "the catalogue has them all", "no-result")
         return site.problem(request, said, status)
 
+    runs = ScenarioPages(site)
+    pages = [runs, HowLow(site), Proxy(site), Classroom(site, runs)]
     return Starlette(
-        routes=[*_files(), *ScenarioPages(site).routes()],
+        routes=[*_files(), *(route for page in pages for route in page.routes())],
         middleware=[Middleware(Guard, secret=site.secret, hosts=hosts, rate=rate, posts=posts)],
         exception_handlers={LabError: wrong, HTTPException: missing},
         lifespan=lifespan,

@@ -1,8 +1,9 @@
-"""Drives the server's guests, in a worker process: one warm guest, one run, the next guest.
+"""Drives the server's guests: one warm guest, one run, the next guest.
 
-A task is ``{"kind": "warm"}`` or ``{"kind": "run", "scenario", "arms", "sets", "seed", "folder",
-"key"}``. The answers to a run are events (`twlab.engines.protocol`, with names of arms), ``{"event":
-"ladder", "arm", "svg"}`` while it grows, and at last ``{"event": "finished", "summary", "page", "captures"}``.
+A task is ``{"kind": "warm", "folder"}`` or ``{"kind": "run", "folder", "key", "scenario", "arms",
+"sets", "seed"}``. The answers to a run are events: ``start``, ``entry`` and ``arm`` as in
+`twlab.engines.protocol`, with names of arms; ``ladder`` while one grows, with ``arm`` and ``svg``;
+at last ``finished``, with ``summary``, ``page`` and ``captures``.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ _engines: dict[Path, WarmGuests] = {}
 
 
 def carry_out(task: dict[str, Any], answer: Answer) -> None:
-    """Carry out `task`; raises CapabilityError: this machine cannot run a confined guest."""
+    """Carry out `task`; raises CapabilityError: no confined guest can run here."""
     folder = Path(task["folder"])
     if folder not in _engines:
         # The folder is this worker's alone. What a worker before it left was left by a kill -9.

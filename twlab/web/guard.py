@@ -1,4 +1,4 @@
-"""What stands before every page: limits, cookies, tokens against forged requests, headers."""
+"""Stands before every page: limits, cookies, tokens against forged forms, headers."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 MOST_BODY = 16 << 10  # bytes of a form
+LONG_FORMS = {"/proxy/diagnose": 768 << 10}  # ... and of those that carry a text
 _MOST_FIELDS = 80
 _BODY_S = 10.0  # within which a form has to arrive
 _LIFE_S = 12 * 3600  # of a token
@@ -41,7 +42,7 @@ _HEADERS = {
 
 
 class Secret:
-    """The server's secret, in a file that only its user reads; signs cookies and tokens."""
+    """The server's secret, in a file; it signs cookies and tokens."""
 
     def __init__(self, path: Path):
         if not path.exists():
@@ -92,7 +93,7 @@ class Rate:
 
 
 class Guard:
-    """The middleware. What passes it has ``visitor``, ``token`` and, after a POST, ``form``.
+    """The middleware: what passes it has ``visitor``, ``token`` and ``form``.
 
     Args:
         app: what it stands before.
@@ -132,7 +133,7 @@ class Guard:
         refused = self._refused(scope, headers)
         form: dict[str, str] = {}
         if not refused and scope["method"] == "POST":
-            refused, form = await self._form(headers, receive, known)
+            refused, form = await self._form(scope["path"], headers, receive, known)
         if refused:
             await refused(scope, receive, sent)
             return
@@ -151,18 +152,21 @@ class Guard:
             return _refusal(429, "too many requests from one address; wait a few seconds", {"retry-after": "5"})
         return None
 
-    async def _form(self, headers: Headers, receive: Receive, visitor: str) -> tuple[Response | None, dict[str, str]]:
+    async def _form(
+        self, path: str, headers: Headers, receive: Receive, visitor: str
+    ) -> tuple[Response | None, dict[str, str]]:
         """Return why the form is refused, or its fields, each once."""
+        most = LONG_FORMS.get(path, MOST_BODY)
         origin = headers.get("origin", "")
         if origin and (origin == "null" or urlsplit(origin).netloc != headers.get("host")):
             return _refusal(403, "a form of another site"), {}
         if headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
             return _refusal(415, "only forms are taken"), {}
         length = headers.get("content-length", "0")
-        if not length.isdecimal() or len(length) > 9 or int(length) > MOST_BODY:
-            return _refusal(413, f"a form has at most {MOST_BODY} bytes"), {}
+        if not length.isdecimal() or len(length) > 9 or int(length) > most:
+            return _refusal(413, f"a form has at most {most} bytes"), {}
         try:
-            body = await asyncio.wait_for(_body(receive), _BODY_S)
+            body = await asyncio.wait_for(_body(receive, most), _BODY_S)
             pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
         except TimeoutError:
             return _refusal(408, f"the form did not arrive within {_BODY_S:g} s"), {}
@@ -174,7 +178,7 @@ class Guard:
         return None, form
 
 
-async def _body(receive: Receive) -> bytes:
+async def _body(receive: Receive, most: int) -> bytes:
     """Return the body; raises ValueError: it is larger than a form may be."""
     parts, size = [], 0
     while True:
@@ -183,7 +187,7 @@ async def _body(receive: Receive) -> bytes:
             raise ValueError("the visitor has left")
         part = message.get("body", b"")
         size += len(part)
-        if size > MOST_BODY:
+        if size > most:
             raise ValueError("too large")
         parts.append(part)
         if not message.get("more_body", False):

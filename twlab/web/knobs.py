@@ -51,7 +51,7 @@ class Knob:
 
 
 def of(scenario: Scenario) -> list[Knob]:
-    """Return the knobs of the settings that tell the scenario's arms apart, and of its arguments."""
+    """Return the knobs of what its arms set, and of its steps' arguments."""
     shared: set[str] = {"time_wait_s"}
     single: dict[str, set[str]] = {}
     for arm in scenario.arms.values():
@@ -66,7 +66,9 @@ def of(scenario: Scenario) -> list[Knob]:
 
 
 def pairs(scenario: Scenario, form: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the ``KEY=VALUE`` texts of a form's fields ``set.KEY``, sorted; blank ones are left out.
+    """Return the ``KEY=VALUE`` texts of a form, sorted.
+
+    They are its fields ``set.KEY``; blank ones are left out.
 
     Raises:
         UsageError: no such knob (``no-such-setting``), or a value out of its bounds

@@ -121,7 +121,9 @@ def try_guest(state: Path) -> None:
 
 
 def give_up_root(state: Path | None) -> str:
-    """As root, become the user who called sudo, or the one who owns nothing; return its name.
+    """As root, become an unprivileged user; return its name.
+
+    It is the user who called sudo, or else the one who owns nothing.
 
     Args:
         state: a folder that this user will write to.

@@ -1,4 +1,4 @@
-"""What all pages share: the store, the queue, the scenarios, and how a page is made."""
+"""Holds what all pages share: store, queue, scenarios, templates."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Site:
         """Return the scenario that comes with twlab by that name, and no other.
 
         Raises:
-            UsageError: there is none (``no-such-scenario``).
+            UsageError: there is no such scenario (``no-such-scenario``).
         """
         if name not in self.scenarios:
             message = f"there is no scenario called {name[:40]!r}"
@@ -81,7 +81,9 @@ class Site:
         return self.scenarios[name]
 
     def asked(self, scenario: Scenario, form: Mapping[str, str]) -> Asked:
-        """Return the order of a scenario's form: ``arm``, ``control``, ``set.KEY``, ``seed``.
+        """Return the order of a scenario's form.
+
+        Its fields are ``arm``, ``control``, ``set.KEY`` and ``seed``.
 
         Raises:
             UsageError: a value that cannot be.

@@ -1,4 +1,4 @@
-"""What the server keeps, in one SQLite file: orders, answers, predictions, classes.
+"""Keeps orders, answers, predictions and classes, in one SQLite file.
 
 An answer is kept under its order's key: the lab kernel, twlab, the scenario's text, arms, settings
 and seed. A lab gives the same answer to the same order, so a key that is known needs no lab.

@@ -48,8 +48,8 @@ class GuestProcess:
         handover: a socket that is at its end of file once the last process of the guest is gone.
         clock: address of the guest's clock in its kernel, see `twlab.engines.guest.liveness`; None:
             unknown.
-        exchange: the folder into which a guest's request goes that comes after its boot; -1: there
-            is none.
+        exchange: the folder into which a guest's request goes that comes after its boot; -1: it
+            has no such folder.
     """
 
     process: subprocess.Popen[bytes]

@@ -18,7 +18,9 @@ from twlab.errors import EngineError
 
 
 class WarmGuest:
-    """A guest that waits for its one request. Made by `twlab.engines.guest.engine.Guest.warm`.
+    """A guest that waits for its one request.
+
+    `twlab.engines.guest.engine.Guest.warm` makes it.
 
     Attributes:
         seed: of its kernel.
