@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -55,9 +55,14 @@ def build(site: Site, hosts: Iterable[str], rate: Rate, posts: Rate) -> Starlett
         return site.problem(request, said, status)
 
     runs = ScenarioPages(site)
-    pages = [runs, HowLow(site), Proxy(site), Classroom(site, runs)]
     return Starlette(
-        routes=[*_files(), *(route for page in pages for route in page.routes())],
+        routes=[
+            *_files(),
+            *runs.routes(),
+            *HowLow(site).routes(),
+            *Proxy(site).routes(),
+            *Classroom(site, runs).routes(),
+        ],
         middleware=[Middleware(Guard, secret=site.secret, hosts=hosts, rate=rate, posts=posts)],
         exception_handlers={LabError: wrong, HTTPException: missing},
         lifespan=lifespan,
@@ -74,10 +79,10 @@ def _files() -> list[Route]:
     ]
 
 
-def _file(text: str, kind: str) -> Callable[[Request], Response]:
+def _file(text: str, kind: str) -> Callable[[Request], Awaitable[Response]]:
     body = text.encode()
 
-    def handler(request: Request) -> Response:
+    async def handler(request: Request) -> Response:
         return Response(body, media_type=kind, headers=_CACHED)
 
     return handler

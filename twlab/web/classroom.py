@@ -152,7 +152,7 @@ class Classroom:
         return StreamingResponse(stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
     async def sheet(self, request: Request) -> Response:
-        """Return each student's predictions beside what was observed, as CSV; for the teacher."""
+        """Return the sheet of all students as CSV, for the teacher."""
         found = self._taught(request)
         asks, observed = self.site.questions(self.site.scenario(found.asked.scenario)), self._observed(found)
         text = class_sheets.table(asks, self._classes.students(found.code), observed)

@@ -85,11 +85,9 @@ class Proxy:
         )
 
     def _plan(self, request: Request) -> Markup:
-        numbers: dict[str, Any] = values(SLIDERS, request.query_params)
-        demand = Demand(
-            **{name: int(value) if name in _WHOLE else value for name, value in numbers.items()},
-            **_chosen(request.query_params),
-        )
+        numbers: dict[str, Any] = {**values(SLIDERS, request.query_params), **_chosen(request.query_params)}
+        numbers |= {name: int(numbers[name]) for name in _WHOLE}
+        demand = Demand(**numbers)
         return self.site.render(request, "plan_part.html.j2", **plan_page.values(make(demand)), shows=self.shows)
 
     def shows(self, text: str) -> dict[str, str] | None:

@@ -84,7 +84,7 @@ class Answer:
 
 
 class Store:
-    """The file. One process opens it.
+    """The file. One process opens it, and one thread of it at a time.
 
     Raises:
         CapabilityError: it cannot be opened (``cannot-write``).
@@ -93,7 +93,7 @@ class Store:
     def __init__(self, path: Path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            self.db = sqlite3.connect(path, isolation_level=None)
+            self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self.db.execute("pragma journal_mode = wal")
             self.db.execute("pragma synchronous = normal")
             self.db.execute("pragma secure_delete = on")
