@@ -19,9 +19,7 @@ def site(tmp_path):
 
 def open_class(application, **fields):
     teacher = Visitor(application)
-    answer = teacher.post(
-        "/class/open", page="/class", scenario="stale-data", arm="treatment", control="on", **fields
-    )
+    answer = teacher.post("/class/open", page="/class", scenario="stale-data", arm="treatment", control="on", **fields)
     return teacher, answer.headers["location"]
 
 

@@ -100,7 +100,7 @@ def test_a_run_that_was_lost_can_be_made_again(site, visitor):
 
 def test_the_queue_is_bounded_and_tells_its_length(tmp_path):
     """A visitor has three at most, all together as many as there is room for."""
-    site, application = make_site(tmp_path, most_waiting=5)
+    _, application = make_site(tmp_path, most_waiting=5)
     greedy = Visitor(application)
     statuses = [greedy.order(set__time_wait_s=str(number)).status_code for number in range(1, 6)]
     assert statuses == [303, 303, 303, 503, 503]
@@ -135,8 +135,7 @@ def test_following_a_run_ends_with_over(site):
         seen = []
 
         async def follow():
-            async for event in runs.follow("k" * 20):
-                seen.append(event)
+            seen.extend([event async for event in runs.follow("k" * 20)])
 
         task = asyncio.create_task(follow())
         await asyncio.sleep(0)

@@ -15,7 +15,7 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen at. One that others can reach makes a teacher's token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0: any that is free.")] = 8000,
     state: Annotated[
         Path | None,
         typer.Option("--state", metavar="DIR", help="Where answers and classes are kept. Default: the user's state."),
@@ -39,11 +39,11 @@ def serve(
     served = server.Served(host=host, port=port, state=state, workers=workers)
     if user := server.give_up_root(state):
         out.print(f"as user {user}", markup=False)
-    folder = state or server.default_state()
+    at = server.bind(served)
     made, site = server.make(served)
-    server.try_guest(folder)
-    shown = "localhost" if not served.public else host
-    out.print(f"http://{shown}:{port}/", markup=False)
+    server.try_guest(state or server.default_state())
+    shown = host if served.public else "localhost"
+    out.print(f"http://{shown}:{at.getsockname()[1]}/", markup=False)
     if site.teacher_token:
         out.print(f"the teacher's token: {site.teacher_token}", markup=False)
-    server.listen(served, made)
+    server.listen(at, made)

@@ -8,6 +8,7 @@ at last ``finished``, with ``summary``, ``page`` and ``captures``.
 
 from __future__ import annotations
 
+import atexit
 import base64
 import re
 import shutil
@@ -100,6 +101,7 @@ def carry_out(task: dict[str, Any], answer: Answer) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         _engines[folder] = WarmGuests(folder)
+        atexit.register(_engines[folder].end)
     engine = _engines[folder]
     if task["kind"] == "warm":
         engine.warm()

@@ -7,6 +7,7 @@ import ipaddress
 import os
 import pwd
 import secrets
+import socket
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,16 +75,26 @@ def make(served: Served) -> tuple[Starlette, Site]:
     return app.build(site, () if served.public else _LOCAL, rate, posts), site
 
 
-def listen(served: Served, made: Starlette) -> None:
-    """Serve until SIGINT or SIGTERM.
+def bind(served: Served) -> socket.socket:
+    """Return the socket to listen at.
 
     Raises:
         UsageError: the port is taken, or there is no such address (``bad-address``).
     """
+    host = served.host.strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, served.port), family=family, backlog=1024)
+    except (OSError, UnicodeError) as error:
+        message = f"{served.host} port {served.port} cannot be listened at: {error}"
+        remedy = "choose another with --host or --port, or end the program that has it"
+        raise UsageError(message, remedy, "bad-address") from error
+
+
+def listen(at: socket.socket, made: Starlette) -> None:
+    """Serve until SIGINT or SIGTERM."""
     config = uvicorn.Config(
         made,
-        host=served.host,
-        port=served.port,
         http=_Timed,
         ws="none",
         lifespan="on",
@@ -95,14 +106,7 @@ def listen(served: Served, made: Starlette) -> None:
         timeout_keep_alive=15,
         timeout_graceful_shutdown=1,
     )
-    try:
-        config_socket = config.bind_socket()
-    except (SystemExit, OSError) as error:
-        message = f"{served.host} port {served.port} cannot be listened at"
-        raise UsageError(
-            message, "choose another with --port, or end the program that has it", "bad-address"
-        ) from error
-    uvicorn.Server(config).run(sockets=[config_socket])
+    uvicorn.Server(config).run(sockets=[at])
 
 
 def try_guest(state: Path) -> None:
