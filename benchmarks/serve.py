@@ -26,7 +26,7 @@ from pathlib import Path
 import httpx2
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests"), str(Path(__file__).parent.parent / "tests" / "support")]
-from serving import Serving, serving, state  # noqa: E402
+from serving import Serving, place, serving, state  # noqa: E402
 
 WITHIN_S = 10.0  # the class clicks
 VISITORS = 400
@@ -202,7 +202,7 @@ async def measure(server: Serving, count: int, students: int, runs: int) -> None
 
 def main() -> None:
     count, students, runs = (int(text) for text in (*sys.argv[1:4], *("20", "40", "500")[len(sys.argv) - 1 :]))
-    with tempfile.TemporaryDirectory() as folder, serving(Path(folder) / "state") as server:
+    with place() as folder, serving(folder) as server:
         asyncio.run(measure(server, count, students, runs))
 
 

@@ -5,11 +5,12 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from conftest import ROOT, let_everyone_reach
+from conftest import ROOT
 from leftovers import wait_for
 
 
@@ -66,9 +67,19 @@ def _status(pid: int) -> str:
 
 
 @contextmanager
+def place() -> Iterator[Path]:
+    """A folder for the server's state that every user reaches: as root, the server is another user.
+
+    It is not pytest's own, which each session of pytest closes to others again.
+    """
+    with tempfile.TemporaryDirectory(prefix="twlab-serving-") as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder) / "state"
+
+
+@contextmanager
 def serving(folder: Path, *options: str, user: tuple[str, ...] = ()) -> Iterator[Serving]:
     """Start the server, with its state in `folder`; at the end it is asked to stop, and does."""
-    let_everyone_reach(folder)  # as root, the server is another user
     command = [*user, sys.executable, "-m", "twlab", "serve", "--port", "0", "--state", str(folder), *options]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ, "COLUMNS": "200"}

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import ROOT
 from leftovers import wait_for
-from serving import serving
+from serving import place, serving
 
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
@@ -33,8 +33,8 @@ def browser():
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    with serving(tmp_path_factory.mktemp("state")) as under_way:
+def server():
+    with place() as folder, serving(folder) as under_way:
         yield under_way
 
 
