@@ -147,7 +147,7 @@ apt_install() {
 }
 
 make_venv() {
-    local extras=''
+    local extras='[web]'
     [[ $LEVEL != test ]] || extras='[test]'
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
         fail 3 "$PYTHON is not Python 3.11 or later" "name one that is: make PYTHON=/path/to/python3 $LEVEL"

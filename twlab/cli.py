@@ -29,6 +29,7 @@ from twlab.commands import (
     proxy,
     results,
     scenarios,
+    serve,
     shell,
     streams,
     sweep,
@@ -65,6 +66,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "proxy": (proxy.proxy, "proxy haproxy.cfg --rate 800"),
     "alternatives": (alternatives.alternatives, "alternatives tw-reuse more-sources"),
     "grade": (grade.grade, "grade submissions --assignment assignment.toml --out grades.json"),
+    "serve": (serve.serve, "serve"),
     "doctor": (doctor.doctor, "doctor"),
 }
 

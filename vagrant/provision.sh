@@ -66,6 +66,7 @@ twlab: experiments on TCP's TIME_WAIT, on real Linux TCP stacks.
     twlab doctor            what this machine can do
     twlab run stale-data    a first experiment: two seconds, no root
     twlab list              everything there is to run
+    twlab serve --host 0.0.0.0    all of it in your browser: http://localhost:8000
 
 The handouts are in /opt/twlab/docs/handouts ($HANDOUTS). Results go to the folder "runs" where you are.
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from twlab import user_file
 from twlab.errors import EngineError, LabError, ScenarioError, did_you_mean
-from twlab.lab.assembly import ProgressFigures, assemble
+from twlab.lab.assembly import ProgressFigures, RunningLab, assemble
 from twlab.lab.lab import Lab
 from twlab.network import describe, load_topology
 from twlab.observation import Observation
@@ -42,6 +42,7 @@ def run_arm(
     world: World = PINNED,
     listener: Callable[[Entry], object] | None = None,
     pulse: Callable[[ProgressFigures], object] | None = None,
+    attend: Callable[[RunningLab], object] | None = None,
 ) -> ArmEvidence:
     """Run one arm of `scenario`; return its evidence.
 
@@ -54,6 +55,7 @@ def run_arm(
         world: what the nodes start from.
         listener: called with every transcript entry as it is made.
         pulse: see `twlab.lab.assembly.assemble`.
+        attend: called with the lab before its first step.
 
     Raises:
         CapabilityError: the kernel cannot do what the settings ask; nothing has been built then.
@@ -76,6 +78,8 @@ def run_arm(
             listener=listener,
             pulse=pulse,
         ) as running:
+            if attend:
+                attend(running)
             evidence = running.evidence
             evidence.given = scenario.given_in(arm, overrides)
             evidence.network = {"topology": described, **describe(topology)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from twlab import loop
@@ -37,6 +37,7 @@ class Order:
         out: where the runs' folders are made.
         real_limit_s: real seconds for one arm to take.
         mechanisms: setting to mechanism, where another than the engine's own is wanted.
+        keep_control: the control keeps its settings, also where `arms` names it.
         boots: lab kernels that may run side by side where there are many arms; 0: all in one boot,
             which gives other random numbers.
         kernel: the lab kernel that was asked for, by its series or path; empty: none in particular.
@@ -52,6 +53,7 @@ class Order:
     real_limit_s: float = 300.0
     mechanisms: dict[str, str] = field(default_factory=dict)
     kernel: str = ""
+    keep_control: bool = False
     boots: int = 0
     world: WorldName = "pinned"
 
@@ -202,7 +204,7 @@ def _plan(order: Order, engine: Engine, world: World) -> tuple[list[Finished], l
         folder = new_folder(order.out, scenario.name)
         finished.append(Finished(result, folder))
         for arm in scenario.chosen(order.arms):
-            changed = overrides.for_arm(scenario.roles[arm], order.arms)
+            changed = overrides.for_arm(scenario.roles[arm], () if order.keep_control else order.arms)
             expect = scenario.prediction(arm, changed)
             sizes = {} if expect else scenario.resized(arm, changed)
             prediction = ArmPrediction(
@@ -236,6 +238,10 @@ def _not_run() -> dict[str, str]:
 
 
 def _command(order: Order, source: str, engine: Engine) -> str:
+    if order.keep_control and order.sets and "control" in order.arms:  # two runs then, for one would change it, too
+        alone = replace(order, arms=["control"], sets=())
+        others = replace(order, arms=[arm for arm in order.arms if arm != "control"])
+        return " && ".join(_command(part, source, engine) for part in (alone, others) if part.arms)
     words = ["twlab", "run", source, "--engine", engine.name, "--seed", str(order.seed)]
     words += ["--kernel", order.kernel] if order.kernel else []
     words += ["--defaults", order.world] if order.world != PINNED.name else []

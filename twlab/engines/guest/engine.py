@@ -16,15 +16,17 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from twlab import paths
 from twlab.engines.events import EventReader
 from twlab.engines.guest.confinement import enclosure
-from twlab.engines.guest.diagnosis import fault, said
+from twlab.engines.guest.diagnosis import said
 from twlab.engines.guest.process import under_way
 from twlab.engines.guest.userspace import BY_SECCOMP, FELL_BACK, fell_back, knows_seccomp
+from twlab.engines.guest.warm import WarmGuest, concluded
 from twlab.engines.protocol import Event, OnEvent
 from twlab.errors import CapabilityError, EngineError
 
@@ -112,16 +114,6 @@ class Guest:
         """
         folder = folder.resolve()
         log = folder / self._log
-
-        def arguments(exchange: str) -> list[str]:
-            seed = int(request.get("seed", 1)) % 2**64
-            return command_line(
-                exchange,
-                memory_mib=self._memory_mib,
-                consoles=("null,fd:1",),
-                more=(*self._more, f"random.seed={seed}"),
-            )
-
         by_seccomp = self.by_seccomp
 
         def heard(event: Event) -> None:
@@ -132,17 +124,12 @@ class Guest:
             on_event(event)
 
         try:
-            told = orders(self._agent, request, None if self._processor_s else folder)
-            if self._processor_s:
-                told |= {
-                    "cwd": "/",
-                    "enclosure": enclosure(self._kernel, memory_mib=self._memory_mib, processor_s=self._processor_s),
-                }
+            told = self._orders(request, folder)
             writable, opened = (None, _opened_for_stranger(log)) if self._processor_s else (folder, _opened(log))
             with opened as output:
                 text = start_and_follow(
                     self._kernel,
-                    arguments,
+                    partial(self._arguments, int(request.get("seed", 1))),
                     told,
                     heard,
                     folder=writable,
@@ -158,6 +145,38 @@ class Guest:
             raise
         if not said(text):
             log.unlink()
+
+    @contextmanager
+    def warm(self, log: Path, seed: int, boot_limit_s: float) -> Iterator[WarmGuest]:
+        """Boot a guest for a stranger's code, stop it before its request; yield it.
+
+        Args:
+            log: keeps what the kernel and the agent say.
+            seed: of the kernel.
+            boot_limit_s: real seconds that the boot may take.
+
+        Raises:
+            CapabilityError, EngineError: as `run`.
+        """
+        with _opened_for_stranger(log) as output:
+            told = {**self._orders({}, None), "awaits": True}
+            started = under_way(
+                self._kernel, partial(self._arguments, seed), told, folder=None, output=output, clock=self._clock
+            )
+            with started as guest:
+                warm = WarmGuest(guest, output, seed, self._silence_s)
+                warm.boot(boot_limit_s)
+                yield warm
+
+    def _arguments(self, seed: int, exchange: str) -> list[str]:
+        more = (*self._more, f"random.seed={seed % 2**64}")
+        return command_line(exchange, memory_mib=self._memory_mib, consoles=("null,fd:1",), more=more)
+
+    def _orders(self, request: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
+        if not self._processor_s:
+            return orders(self._agent, request, folder)
+        enclosed = enclosure(self._kernel, memory_mib=self._memory_mib, processor_s=self._processor_s)
+        return {**orders(self._agent, request, None), "cwd": "/", "enclosure": enclosed}
 
 
 def start_and_follow(
@@ -189,10 +208,7 @@ def start_and_follow(
     started = under_way(kernel, arguments, orders, folder=folder, output=output, terminal=terminal, clock=clock)
     with started as guest:
         status = guest.follow(reader, real_limit_s=real_limit_s, silence_s=silence_s)
-    text = os.pread(output, os.fstat(output).st_size, 0).rstrip(b"\0").decode(errors="replace")
-    if found := fault(text, status, garbled=reader.garbled, ended=reader.ended):
-        raise EngineError(found.message, slug=found.slug)
-    return text
+    return concluded(output, status, reader)
 
 
 def command_line(exchange: str, *, memory_mib: int, consoles: Sequence[str], more: Sequence[str] = ()) -> list[str]:

@@ -8,7 +8,10 @@ guest by switching it off.
 The orders, ``orders.json`` in the exchange folder:
 
     {"folder": the one writable folder, or empty, "cwd": ..., "path": sys.path, "executable": ..., "environment": {...},
-     "agent": "twlab.run.agent", "request": {...}}
+     "agent": "twlab.run.agent", "request": {...}, "awaits": whether the request comes later}
+
+A guest that awaits its request imports its agent, emits the event ``ready``, and looks for
+``request.json`` in the exchange folder, until the host has put it there.
 
 The agent is a module with ``carry_out(request, emit)``. What it emits goes to the file ``events``,
 one JSON object a line; its standard output and standard error are the console.
@@ -34,6 +37,9 @@ _MCL_CURRENT = 1
 _RB_POWER_OFF = 0x4321FEDC
 _PR_SET_TIMERSLACK = 29
 
+_CLOCK_MONOTONIC, _TIMER_ABSTIME = 1, 1
+_GOES_ON_S = 5  # since boot, where the request comes after it: more than boot and imports take
+
 _MOST_HELD = 16  # events
 _HOST_NAME = b"lab-kernel"
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -46,7 +52,7 @@ def main() -> None:
         # order to save power.
         _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
         _libc.sethostname(_HOST_NAME, len(_HOST_NAME))
-        orders, events = _open_exchange(Path(__file__).parent)
+        orders, events, exchange = _open_exchange(Path(__file__).parent)
         _mount_all(orders["folder"])
         # The agent is the one process that must not be sacrificed: a guest short of memory says so,
         # and ends.
@@ -58,7 +64,7 @@ def main() -> None:
         os.chdir(orders["cwd"])
         sys.path[:] = orders["path"]
         sys.executable = orders["executable"]
-        _carry_out(orders, events)
+        _carry_out(orders, events, exchange)
         events.flush()
     except BaseException:
         traceback.print_exc()
@@ -67,7 +73,7 @@ def main() -> None:
         _libc.reboot(_RB_POWER_OFF)
 
 
-def _open_exchange(exchange: Path) -> tuple[dict[str, Any], TextIO]:
+def _open_exchange(exchange: Path) -> tuple[dict[str, Any], TextIO, int]:
     _mount("none", str(exchange), "hostfs", _NOSUID | _NODEV, str(exchange))
     orders = json.loads((exchange / "orders.json").read_text())
     events = (exchange / "events").open("w")
@@ -75,7 +81,7 @@ def _open_exchange(exchange: Path) -> tuple[dict[str, Any], TextIO]:
     # killed leaves nothing in it.
     for file in exchange.iterdir():
         file.unlink()
-    return orders, events
+    return orders, events, os.open(exchange, os.O_RDONLY | os.O_DIRECTORY)
 
 
 def _mount_all(folder: str) -> None:
@@ -101,13 +107,18 @@ def _mount_all(folder: str) -> None:
         _mount("none", folder, "hostfs", quiet, folder)
 
 
+def _sleep_until(since_boot_s: int) -> None:
+    """Sleep until the guest is so old: how long it has spun then makes no difference."""
+    _libc.clock_nanosleep(_CLOCK_MONOTONIC, _TIMER_ABSTIME, (ctypes.c_long * 2)(since_boot_s, 0), None)
+
+
 def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> None:
     if _libc.mount(source.encode(), target.encode(), kind.encode(), ctypes.c_ulong(flags), data.encode()) != 0:
         number = ctypes.get_errno()
         raise OSError(number, f"mount {kind} on {target}: {os.strerror(number)}")
 
 
-def _carry_out(orders: dict[str, Any], events: TextIO) -> None:
+def _carry_out(orders: dict[str, Any], events: TextIO, exchange: int) -> None:
     held = 0
 
     def emit(event: dict[str, Any]) -> None:
@@ -124,11 +135,30 @@ def _carry_out(orders: dict[str, Any], events: TextIO) -> None:
     gc.disable()
     agent = importlib.import_module(orders["agent"])
     gc.enable()
+    if orders.get("awaits"):
+        gc.collect()
+        emit({"event": "ready"})
+        orders["request"] = _awaited(exchange)
+        _sleep_until(_GOES_ON_S)
     # TCP notes in which second since boot it saw a timestamp, and takes 0 for never: in the first
     # one there is no PAWS and no reuse of TIME_WAIT. So begin in the second one, which takes no
     # real time.
     select.select([], [], [], 1)
     agent.carry_out(orders["request"], emit)
+
+
+def _awaited(exchange: int) -> dict[str, Any]:
+    """Return the request that the host puts into the folder `exchange`.
+
+    It spins: a sleep would take all the virtual time that there is. Spinning takes next to none,
+    for only readings of the clock move it on. The host stops the whole guest meanwhile.
+    """
+    while True:
+        try:
+            with os.fdopen(os.open("request.json", os.O_RDONLY, dir_fd=exchange)) as file:
+                return json.load(file)
+        except FileNotFoundError:
+            continue
 
 
 if __name__ == "__main__":

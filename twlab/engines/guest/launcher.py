@@ -7,7 +7,8 @@ It is the last step before the kernel, and leaves it one folder to write to. It 
 
 Standard input is the orders for the guest. The launcher puts them into the folder EXCHANGE, beside
 the program that the guest begins with and an empty file for events. It hands that file, open, to
-the caller over the Unix socket HANDOVER_FD. In the sandbox, EXCHANGE is on a tmpfs that no other
+the caller over the Unix socket HANDOVER_FD; with it, for a guest that awaits its request, the
+folder. In the sandbox, EXCHANGE is on a tmpfs that no other
 process sees and that ends with the sandbox. So even ``kill -9`` leaves nothing behind.
 
 The guest's root file system is the host's, as far as this user may read it. The guest mounts it
@@ -38,7 +39,8 @@ def main(arguments: list[str]) -> None:
     """Prepare mounts and exchange, then become the kernel. Raises OSError."""
     handover, folder, exchange, kernel, *rest = arguments
     orders = sys.stdin.buffer.read()
-    enclosure = json.loads(orders).get("enclosure")
+    wanted = json.loads(orders)
+    enclosure = wanted.get("enclosure")
     if enclosure:
         enclose(enclosure["view"], enclosure["memory_mib"])
     elif os.getpid() == 1:
@@ -51,7 +53,8 @@ def main(arguments: list[str]) -> None:
     (place / "orders.json").write_bytes(orders)
     caller = socket.socket(fileno=int(handover))
     with (place / "events").open("xb+") as events:
-        socket.send_fds(caller, [b"events"], [events.fileno()])
+        folder_fd = [os.open(place, os.O_RDONLY | os.O_DIRECTORY)] if wanted.get("awaits") else []
+        socket.send_fds(caller, [b"events"], [events.fileno(), *folder_fd])
     # It stays open in the kernel and its children: its end tells the caller that the last is gone.
     caller.detach()
     _stay_on_one_cpu()

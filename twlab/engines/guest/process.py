@@ -19,7 +19,7 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,6 +48,8 @@ class GuestProcess:
         handover: a socket that is at its end of file once the last process of the guest is gone.
         clock: address of the guest's clock in its kernel, see `twlab.engines.guest.liveness`; None:
             unknown.
+        exchange: the folder into which a guest's request goes that comes after its boot; -1: it
+            has no such folder.
     """
 
     process: subprocess.Popen[bytes]
@@ -55,12 +57,21 @@ class GuestProcess:
     events: int
     handover: socket.socket
     clock: int | None = None
+    exchange: int = -1
     _offset: int = 0
 
-    def follow(self, reader: EventReader, *, real_limit_s: float = math.inf, silence_s: float = math.inf) -> int:
+    def follow(
+        self,
+        reader: EventReader,
+        *,
+        real_limit_s: float = math.inf,
+        silence_s: float = math.inf,
+        until: Callable[[], bool] = lambda: False,
+    ) -> int | None:
         """Hand on events until the guest is gone; return its exit status.
 
-        The status is negative, or 128 and more, for a signal.
+        The status is negative, or 128 and more, for a signal. It is None when `until` holds after
+        an event; the guest goes on then, and can be followed again.
 
         Raises:
             EngineError: it was silent for `silence_s` seconds, or not done in `real_limit_s`
@@ -98,6 +109,8 @@ class GuestProcess:
                     os.read(watch, 1 << 16)
                 if self._read(reader):
                     heard_s, quiet_s = loop.monotonic_s(), first_quiet_s
+                    if until():
+                        return None
                 if pidfd in ready:
                     return self.process.wait()
         finally:
@@ -121,8 +134,32 @@ class GuestProcess:
         with contextlib.suppress(OSError):
             self.handover.recv(1)
         self.handover.close()
-        if self.events >= 0:
-            os.close(self.events)
+        for fd in (self.events, self.exchange):
+            if fd >= 0:
+                os.close(fd)
+
+    def stop(self) -> None:
+        """Stop the guest where it is; `give` has it go on.
+
+        Only its kernel is stopped: its processes go no further than to their next system call.
+        """
+        os.kill(self._kernel(), signal.SIGSTOP)
+
+    def give(self, request: Mapping[str, Any]) -> None:
+        """Give its request to a guest that awaits it and has been stopped.
+
+        Raises:
+            EngineError: the guest is gone (``guest-ended-early``).
+        """
+        made = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        try:
+            with os.fdopen(os.open("request", made, 0o644, dir_fd=self.exchange), "w") as file:
+                json.dump(request, file)
+            os.rename("request", "request.json", src_dir_fd=self.exchange, dst_dir_fd=self.exchange)
+            os.kill(self._kernel(), signal.SIGCONT)
+        except OSError as error:
+            message = f"the guest was gone before it had its request: {error.strerror}"
+            raise EngineError(message, slug="guest-ended-early") from error
 
     def _kernel(self) -> int:
         kernel = self.process.pid
@@ -211,5 +248,5 @@ def _start(sandboxed: bool, command: list[str], orders: dict[str, Any], output: 
     with contextlib.suppress(BrokenPipeError):  # its exit status says why
         process.stdin.write(json.dumps(orders).encode())
         process.stdin.close()
-    fds = socket.recv_fds(ours, 16, 1)[1]
-    return GuestProcess(process, sandboxed, fds[0] if fds else -1, ours)
+    events, exchange = (*socket.recv_fds(ours, 16, 2)[1], -1, -1)[:2]
+    return GuestProcess(process, sandboxed, events, ours, exchange=exchange)

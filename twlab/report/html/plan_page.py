@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -51,6 +52,11 @@ def write(plan: Plan, out: Path) -> None:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    files.write_all({out: environment.get_template("plan.html.j2").render(**values(plan))})
+
+
+def values(plan: Plan) -> dict[str, Any]:
+    """Return what the templates ``plan.html.j2`` and ``plan_body.html.j2`` show of `plan`."""
     named = {hazard.name for way in (plan.asked, *plan.ways) for hazard in way.hazards}
     limits = [way.ceiling_per_s for way in (plan.asked, *plan.ways) if math.isfinite(way.ceiling_per_s)]
     most = math.log1p(max(limits, default=1.0))
@@ -68,14 +74,13 @@ def write(plan: Plan, out: Path) -> None:
         }
         for way in (plan.asked, *plan.ways)
     ]
-    text = environment.get_template("plan.html.j2").render(
-        plan=plan,
-        rate=f"{plan.demand.rate_per_s:,.6g}",
-        demand=[
+    return {
+        "plan": plan,
+        "rate": f"{plan.demand.rate_per_s:,.6g}",
+        "demand": [
             (_WORDS.get(spec.name, spec.name.replace("_", " ")), _plain(getattr(plan.demand, spec.name)))
             for spec in fields(plan.demand)
         ],
-        ways=ways,
-        kinds=[(name, kind) for name, kind in KINDS.items() if name in named],
-    )
-    files.write_all({out: text})
+        "ways": ways,
+        "kinds": [(name, kind) for name, kind in KINDS.items() if name in named],
+    }

@@ -94,9 +94,23 @@ def read(folder: Path, arm: str) -> Ladder:
             "name a folder that twlab run has made",
             "foreign-result",
         )
-    crossed = transits(read_capture((folder if folder.is_dir() else folder.parent) / capture), found.settings)
-    rows = fold(arrange(parted(arrows(crossed)), captions(found), follow(crossed, found)))
-    return Ladder(result.scenario, arm, found.role, columns(crossed, found, rows), tuple(paused(rows)), found.settings)
+    return draw_up(result.scenario, arm, found, (folder if folder.is_dir() else folder.parent) / capture)
+
+
+def draw_up(scenario: str, name: str, arm: ArmResult, capture: Path) -> Ladder:
+    """Return the ladder of an arm, which may be under way still.
+
+    Args:
+        scenario, name: what it is called.
+        arm: its settings and its transcript, as far as there are any.
+        capture: the packets so far.
+
+    Raises:
+        UsageError: as `twlab.results.pcapng.read_capture`.
+    """
+    crossed = transits(read_capture(capture), arm.settings)
+    rows = fold(arrange(parted(arrows(crossed)), captions(arm), follow(crossed, arm)))
+    return Ladder(scenario, name, arm.role, columns(crossed, arm, rows), tuple(paused(rows)), arm.settings)
 
 
 def captions(arm: ArmResult) -> list[Caption]:

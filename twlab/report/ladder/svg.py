@@ -39,13 +39,13 @@ STYLE = """
 """.strip()
 
 
-def draw(ladder: Ladder) -> str:
-    """Return the <svg> element.
+def draw(ladder: Ladder, styled: bool = True) -> str:
+    """Return the <svg> element; not `styled`, for a page that has `STYLE`.
 
     Each row is a group with a class: ``arrow`` and its mark, ``fold``, ``step``, ``verb``, ``end``,
     ``state``, ``break``. Folded segments stay folded; ``draw(ladder.unfolded())`` has each of them.
     """
-    return _Pen(ladder).svg(ladder.rows, heading=True, styled=True)
+    return _Pen(ladder).svg(ladder.rows, heading=True, styled=styled)
 
 
 def mark_percent(ladder: Ladder) -> float:

@@ -1,0 +1,210 @@
+"""What `twlab serve` costs: clicks, a class, a page that many look at, an idle server, many runs.
+
+    .venv/bin/python benchmarks/serve.py [CLICKS] [STUDENTS] [RUNS]
+
+It starts the server on a free port of loopback and talks to it as browsers do: a form, the stream of
+events, the page. CLICKS (default 20) one after the other, each an order of its own, with a warm lab
+kernel; beside each the same order by `twlab run`, in turns. Then STUDENTS (default 40) that click
+within ten seconds, five hostile visitors among them; 400 visitors of one page; and RUNS (default
+500) runs, with what the server holds after a tenth of them and after all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import httpx2
+
+sys.path[:0] = [str(Path(__file__).parent.parent / "tests"), str(Path(__file__).parent.parent / "tests" / "support")]
+from serving import Serving, place, serving, state  # noqa: E402
+
+WITHIN_S = 10.0  # the class clicks
+VISITORS = 400
+HOSTILE = ("huge", "forged", "replayed", "slow", "stranger")
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Browser:
+    """A visitor: its cookie, its token."""
+
+    def __init__(self, url: str):
+        self.client = httpx2.AsyncClient(base_url=url, timeout=600)
+
+    async def token(self) -> str:
+        found = re.search(r'name="token" value="([^"]+)"', (await self.client.get("/scenario/stale-data")).text)
+        assert found
+        return found[1]
+
+    async def click(self, token: str, time_wait_s: float) -> tuple[float, str]:
+        """Order one arm, follow it, load its page: seconds, and the page."""
+        began_s = time.monotonic()
+        form = {"token": token, "arm": "treatment", "set.time_wait_s": f"{time_wait_s:g}"}
+        answer = await self.client.post("/scenario/stale-data/run", data=form)
+        link = answer.headers["location"]
+        async with self.client.stream("GET", f"{link}/events") as events:
+            async for line in events.aiter_lines():
+                if '"event": "over"' in line:
+                    break
+        page = (await self.client.get(link)).text
+        assert f"time_wait_s={time_wait_s:g}" in page and 'class="outcome"' in page, answer.status_code
+        return time.monotonic() - began_s, link
+
+
+async def clicks(server: Serving, count: int) -> None:
+    """One visitor, alone; beside the command line, in turns."""
+    browser = Browser(server.url)
+    token = await browser.token()
+    warm, cold, stored = [], [], []
+    with tempfile.TemporaryDirectory() as out:
+        for number in range(count):
+            await asyncio.to_thread(server.wait_until_warm, 2)
+            took_s, link = await browser.click(token, 0.5 + number / 100)
+            warm.append(took_s)
+            for _ in range(10):
+                began_s = time.monotonic()
+                await browser.client.get(link)
+                stored.append(time.monotonic() - began_s)
+            began_s = time.monotonic()
+            pair = f"time_wait_s={0.5 + number / 100:g}"
+            command = [sys.executable, "-m", "twlab", "run", "stale-data", "--arm", "treatment", "--set", pair]
+            await asyncio.to_thread(subprocess.run, [*command, "--out", out], capture_output=True, check=False)
+            cold.append(time.monotonic() - began_s)
+    print(f"click to verdict, warm   {shares(warm)}")
+    print(f"twlab run, in turns      {shares(cold)}   ratio of medians {ratio(warm, cold):.2f}")
+    print(f"page from the store      {shares(stored)}")
+
+
+async def class_of(server: Serving, students: int) -> None:
+    """Students who click within ten seconds, each with settings of his own; five hostile visitors."""
+    browsers = [Browser(server.url) for _ in range(students)]
+    tokens = [await browser.token() for browser in browsers]
+    began_s = time.monotonic()
+
+    async def student(number: int) -> str:
+        await asyncio.sleep(random.Random(number).uniform(0, WITHIN_S))
+        return (await browsers[number].click(tokens[number], 2 + number / 50))[1]
+
+    attacks = [hostile(server.url, kind, tokens[0]) for kind in HOSTILE]
+    found = await asyncio.gather(*(student(number) for number in range(students)), *attacks)
+    took_s = time.monotonic() - began_s
+    links, refused = found[:students], found[students:]
+    print(f"class of {students}: the last has its verdict after {took_s:.1f} s, {len(set(links))} results, none lost")
+    print("hostile: " + ", ".join(f"{kind} {status}" for kind, status in zip(HOSTILE, refused, strict=True)))
+
+
+async def hostile(url: str, kind: str, token: str) -> str:
+    """Return how the server answered."""
+    async with httpx2.AsyncClient(base_url=url, timeout=60) as client:
+        await client.get("/")
+        if kind == "huge":
+            return str(
+                (await client.post("/scenario/stale-data/run", data={"token": token, "x": "a" * 100_000})).status_code
+            )
+        if kind == "forged":
+            return str((await client.get("/run/0123456789abcdef0123")).status_code)
+        if kind == "replayed":
+            return str((await client.post("/scenario/stale-data/run", data={"token": token, "arm": "all"})).status_code)
+        if kind == "stranger":
+            return str((await client.get("/class/ZZZZZ/sheet.csv")).status_code)
+    reader, writer = await asyncio.open_connection("localhost", int(url.rpartition(":")[2]))
+    writer.write(b"GET / HTTP/1.1\r\nHost: local")
+    await writer.drain()
+    began_s = time.monotonic()
+    await reader.read()
+    writer.close()
+    return f"closed after {time.monotonic() - began_s:.0f} s"
+
+
+async def same_page(server: Serving) -> None:
+    """Many visitors of one run that is in the store."""
+    browser = Browser(server.url)
+    _, link = await browser.click(await browser.token(), 0.5)
+    limits = httpx2.Limits(max_connections=64)
+    async with httpx2.AsyncClient(base_url=server.url, timeout=600, limits=limits) as client:
+        began_s, used_s = time.monotonic(), cpu_s(server.process.pid)
+        answers = await asyncio.gather(*(client.get(link) for _ in range(VISITORS)))
+        took_s, used_s = time.monotonic() - began_s, cpu_s(server.process.pid) - used_s
+    assert all(answer.status_code == 200 for answer in answers)
+    print(
+        f"{VISITORS} visitors of one page  {VISITORS / took_s:.0f} a second; "
+        f"{1000 * used_s / VISITORS:.2f} ms of the server's processor each"
+    )
+
+
+async def idle(server: Serving) -> None:
+    """Processor time while nothing is asked."""
+    await asyncio.to_thread(server.wait_until_warm, 2)
+    before = [cpu_s(pid) for pid in (server.process.pid, *server.below())]
+    await asyncio.sleep(10)
+    after = [cpu_s(pid) for pid in (server.process.pid, *server.below())]
+    print(f"idle for 10 s            {1000 * (sum(after) - sum(before)):.0f} ms of processor")
+
+
+async def many(server: Serving, runs: int) -> None:
+    """What the server holds after a tenth of the runs, and after all."""
+    for number in range(runs):
+        browser = Browser(server.url)
+        await browser.click(await browser.token(), 5 + number / 100)
+        await browser.client.aclose()
+        if number + 1 in (max(1, runs // 10), runs):
+            await asyncio.to_thread(server.wait_until_warm, 2)
+            pids = [server.process.pid, *server.workers()]
+            held = sum(resident_mib(pid) for pid in pids)
+            fds = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
+            guests = sum(state(pid) == "T" for pid in server.guests())
+            print(
+                f"after {number + 1:4} runs          {held:.0f} MiB, {fds} descriptors, "
+                f"{len(server.below())} processes, {guests} warm"
+            )
+
+
+def shares(times_s: list[float]) -> str:
+    ordered = sorted(times_s)
+    return (
+        f"p50 {statistics.median(ordered):.3f} s   p95 {ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]:.3f} s"
+    )
+
+
+def ratio(one: list[float], other: list[float]) -> float:
+    return statistics.median(one) / statistics.median(other)
+
+
+def cpu_s(pid: int) -> float:
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def resident_mib(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
+
+
+async def measure(server: Serving, count: int, students: int, runs: int) -> None:
+    print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
+    await idle(server)
+    await clicks(server, count)
+    await same_page(server)
+    await class_of(server, students)
+    await many(server, runs)
+
+
+def main() -> None:
+    count, students, runs = (int(text) for text in (*sys.argv[1:4], *("20", "40", "500")[len(sys.argv) - 1 :]))
+    with place() as folder, serving(folder) as server:
+        asyncio.run(measure(server, count, students, runs))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""`twlab serve` with lab kernels and a real browser: from the click to the verdict."""
+
+import re
+import shutil
+import subprocess
+import sys
+from urllib.parse import urlsplit
+
+import pytest
+from conftest import ROOT
+from leftovers import wait_for
+from serving import place, serving
+
+CHROMIUM = shutil.which("chromium")
+FLAGS = (
+    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+WIDTHS = (390, 1100, 1600)
+SOON_MS = 300_000  # generous: the machine may be busy
+
+pytestmark = [pytest.mark.guest, pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with place() as folder, serving(folder) as under_way:
+        yield under_way
+
+
+@pytest.fixture
+def visit(browser, server):
+    """Opens pages of the server, each for a visitor of his own. Afterwards: the console said
+    nothing, and no other host was asked for anything.
+    """
+    contexts, complaints, asked = [], [], []
+
+    def opened(path, **options):
+        context = browser.new_context(base_url=server.url, **options)
+        context.set_default_timeout(SOON_MS)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(f"{page.url}: {message.text}"))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path)
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert complaints == []
+    assert {urlsplit(url).netloc for url in asked if not url.startswith("data:")} <= {urlsplit(server.url).netloc}
+
+
+def run(page, arm="", predict=None, **knobs):
+    """Fill in a scenario's form, send it, and wait for the verdict."""
+    if arm:
+        page.check(f"input[name=arm][value={arm}]")
+    for name, value in knobs.items():
+        page.fill(f"[name='set.{name}']", value)
+    for fact, value in (predict or {}).items():
+        if value in ("yes", "no"):
+            page.check(f"input[name='fact.{fact}'][value={value}]")
+        else:
+            page.fill(f"[name='fact.{fact}']", value)
+    page.get_by_role("button", name="Run it").click()
+    page.wait_for_selector(".outcome")
+    return page.locator(".outcome").inner_text()
+
+
+def test_from_the_click_to_the_verdict(visit, server):
+    """Predicted first; the ladder and the verdict beside the prediction; the same link shows the
+    same run again, to another visitor from the store.
+    """
+    server.wait_until_warm()
+    page = visit("/scenario/stale-data")
+    outcome = run(page, predict={"reopened": "yes", "foreign_bytes": "0"})
+    assert "SUPPORTED" in outcome and "foreign bytes 400" in outcome
+    assert page.locator("tr.right").count() == 1 and page.locator(".outcome tr.wrong").count() == 1
+    ladder = page.locator("[role=tabpanel]:not([hidden]) .rungs")
+    assert ladder.is_visible() and "copied by the wire" in ladder.inner_html()
+    again = visit(urlsplit(page.url).path)
+    assert "From the store" in again.locator(".outcome").inner_text()
+    shown = [re.sub(r"(?s)Run\s+\S+, .*", "", each.locator("section.run").inner_html()) for each in (page, again)]
+    assert shown[0] == shown[1]
+
+
+def test_the_run_is_shown_while_it_goes_on(visit):
+    """Steps with the lab's time and the wall's come over the stream of events, and a ladder."""
+    page = visit("/scenario/stale-data")
+    events = []
+    page.on("response", lambda answer: events.append(answer) if answer.url.endswith("/events") else None)
+    run(page, arm="all", time_wait_s="7")
+    text = page.request.get(events[0].url).text()
+    assert text.count('"event": "start"') == 7 and '"event": "over"' in text
+    assert '"kind": "step"' in text and '"real_s"' in text and '"svg": "<svg' in text
+
+
+def test_warm_guests_give_the_same_answer_to_the_byte(tmp_path):
+    """How long a guest has waited for its request makes no difference to what it does."""
+    script = """if True:
+        import hashlib, json, sys, time
+        from pathlib import Path
+        from twlab.engines.guest.engine import Guest
+        guest = Guest(agent="twlab.web.agent", memory_mib=320, processor_s=60)
+        job = {"source": "stale-data", "arm": "treatment", "folder": "/run", "set": {}}
+        for parked_s in (0, 0.4):
+            with guest.warm(Path(sys.argv[1]), 1, 60) as warm:
+                time.sleep(parked_s)
+                events = []
+                warm.run({"jobs": [job], "seed": 1, "engine": "guest", "mechanisms": {}}, events.append, 60)
+            print(hashlib.sha256(json.dumps(events).encode()).hexdigest())
+    """
+    said = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "log")], capture_output=True, text=True, check=True, cwd=ROOT
+    ).stdout.split()
+    assert len(said) == 2 and said[0] == said[1]
+
+
+def test_by_keyboard_alone(visit, server):
+    """The skip link, the form, the button: all are reached by Tab, in order, and seen when they
+    are.
+    """
+    page = visit("/scenario/stale-segment")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    seen = []
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        seen.append(page.evaluate("document.activeElement.name || document.activeElement.className"))
+        if page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "none":
+            raise AssertionError(f"no focus is seen at {seen[-1]}")
+        if seen[-1] == "set.time_wait_s":
+            page.keyboard.type("2")
+        if seen[-1] == "go":
+            break
+    assert seen.index("arm") < seen.index("set.time_wait_s") < seen.index("fact.harmed") < seen.index("go")
+    page.keyboard.press("Enter")
+    page.wait_for_selector(".outcome")
+    assert "time_wait_s=2" in page.locator(".order-of").inner_text()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_page_at_every_width(visit, scheme):
+    """Nothing is cut off, every field has a name, text and paper are far apart, on a phone and on
+    a wide screen.
+    """
+    page = visit("/scenario/stale-data", color_scheme=scheme)
+    run(page)
+    link = urlsplit(page.url).path
+    for path in (
+        "/",
+        "/scenario/port-exhaustion",
+        link,
+        f"/beside/{link[5:]}/{link[5:]}",
+        "/how-low",
+        "/proxy",
+        "/class",
+    ):
+        page.goto(path)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (path, width)
+        assert page.evaluate(NAMELESS) == [], path
+        assert page.locator("h1").count() == 1 and page.locator("main").count() == 1
+        paper, ink = page.evaluate(
+            "[getComputedStyle(document.body).backgroundColor, getComputedStyle(document.body).color]"
+        )
+        assert (
+            (int(re.findall(r"\d+", paper)[0]) > 200) == (scheme == "light") == (int(re.findall(r"\d+", ink)[0]) < 90)
+        )
+
+
+NAMELESS = """[...document.querySelectorAll('input:not([type=hidden]), select, textarea, button, a')].filter(each =>
+    !(each.labels && each.labels.length) && !each.getAttribute('aria-label') && !each.textContent.trim()).map(each => each.outerHTML)"""  # noqa: E501
+
+
+def test_a_class_in_three_browsers(visit):
+    """The teacher's page counts, the students' phones show the distribution and the run by
+    themselves.
+    """
+    teacher = visit("/class")
+    teacher.get_by_role("button", name="Open the class").click()
+    code = teacher.locator(".code").inner_text()
+    students = []
+    for number in range(2):
+        student = visit("/class", viewport={"width": 390, "height": 800})
+        student.fill("#code", code)
+        student.fill("#nickname", f"student {number}")
+        student.get_by_role("button", name="Join").click()
+        student.check("input[name='fact.reopened'][value=yes]")
+        student.get_by_role("button", name="That is my prediction").click()
+        student.wait_for_selector(".notice")
+        students.append(student)
+    assert wait_for(lambda: "2 predicted" in teacher.locator("[data-counts]").inner_text(), 30)
+    teacher.get_by_role("button", name="Close the predictions").click()
+    for page in (*students, teacher):
+        page.wait_for_selector(".outcome")
+        assert "2 of 2" in page.locator(".bars").first.inner_text()
+    assert "You said" in students[0].locator(".outcome").inner_text()
+
+
+def test_the_third_handout_in_the_browser(visit):
+    """Its runs, in its order, give what it says."""
+    page = visit("/scenario/stale-data")
+    assert "SUPPORTED" in run(page, arm="treatment")
+    page.get_by_role("link", name="Turn another knob").click()
+    assert "foreign bytes 0" in run(page, arm="timestamps")
+    page.get_by_role("link", name="Put another run beside it").click()
+    run(page, arm="treatment", time_wait_s="60")
+    page.wait_for_function("document.querySelectorAll('.outcome').length === 2")
+    assert "/beside/" in page.url and page.locator(".outcome .REFUTED").count() == 1
+    page.goto("/scenario/stale-data-unrelated-isn")
+    assert "as theory yes" in run(page, arm="sequence")
+    page.goto("/scenario/stale-data")
+    assert "foreign bytes 400" in run(page, arm="timestamp-lost")
+    page.goto("/how-low")
+    page.get_by_role("button", name="run TIME_WAIT 1 s, segment 5 s late").click()
+    page.wait_for_selector(".outcome")
+    page.goto("/how-low")
+    assert page.get_by_role("link", name="harmed").count() == 1

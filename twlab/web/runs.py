@@ -1,0 +1,310 @@
+"""The queue of runs, and the worker processes that carry them out.
+
+Everything here belongs to the server's event loop. A worker that dies costs the run that it had.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from twlab import paths
+from twlab.errors import EngineError
+from twlab.web.store import Answer, Asked, Store
+
+DRIVER = "twlab.web.driver"
+_LONGEST_LINE = 64 << 20  # bytes of a worker's answer
+_MOST_EVENTS = 2000  # of one run, that a browser is shown
+_REMEMBERED = 64  # runs that are over, and answers, kept in memory
+_AGAIN_S = 5.0  # between two tries to start a worker that does not come up
+LOST = {
+    "slug": "worker-ended-early",
+    "message": "the process that carried out this run has ended",
+    "remedy": "run it again",
+}
+
+
+class QueueFull(Exception):  # noqa: N818
+    """The queue takes no more: of all visitors (`whose` is ""), or of this one.
+
+    Args:
+        length: how many wait.
+    """
+
+    def __init__(self, length: int, whose: str = ""):
+        super().__init__(length, whose)
+        self.length = length
+        self.whose = whose
+
+
+@dataclass(eq=False)
+class Run:
+    """A run that waits, is under way, or is over.
+
+    Attributes:
+        key, asked: the order.
+        visitor: who asked first.
+        state: ``waiting``, ``running``, ``done`` or ``failed``.
+        events: what a browser shows of it, in order.
+        answer: once it is done.
+        error: slug, message, remedy, if it failed.
+    """
+
+    key: str
+    asked: Asked
+    visitor: str
+    state: str = "waiting"
+    events: list[dict[str, Any]] = field(default_factory=list)
+    answer: Answer | None = None
+    error: dict[str, str] | None = None
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def over(self) -> bool:
+        return self.state in ("done", "failed")
+
+    def tell(self) -> None:
+        """Wake those who follow it."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    def add(self, event: dict[str, Any]) -> None:
+        """Add an event for those who follow it."""
+        if len(self.events) < _MOST_EVENTS:
+            self.events.append(event)
+        self.tell()
+
+    async def changed(self, within_s: float) -> None:
+        """Wait for the next event or state, for at most `within_s` seconds."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._changed.wait(), within_s)
+
+
+class Runs:
+    """The queue and the workers.
+
+    Args:
+        store: of answers.
+        folder: each worker gets a folder of its own in it.
+        workers: how many, and so how many guests are kept warm.
+        most_waiting: runs in the queue.
+        most_of_one: of these, of one visitor.
+    """
+
+    def __init__(self, store: Store, folder: Path, *, workers: int = 2, most_waiting: int = 200, most_of_one: int = 3):
+        self._store = store
+        self._folder = folder
+        self._workers = workers
+        self._most = most_waiting
+        self._most_of_one = most_of_one
+        self._queue: deque[Run] = deque()
+        self._queued = asyncio.Event()
+        self._open: dict[str, Run] = {}
+        self._over: OrderedDict[str, Run] = OrderedDict()
+        self._answers: OrderedDict[str, Answer] = OrderedDict()
+        self._tasks: list[asyncio.Task[None]] = []
+        self.warm = 0
+        self.made = 0
+
+    @property
+    def waiting(self) -> int:
+        """How many runs wait."""
+        return len(self._queue)
+
+    def position(self, run: Run) -> int:
+        """Return the run's place in the queue, from 1; 0 if it does not wait."""
+        return self._queue.index(run) + 1 if run in self._queue else 0
+
+    def start(self) -> None:
+        """Start the workers."""
+        self._tasks = [asyncio.create_task(self._work(number)) for number in range(self._workers)]
+
+    async def stop(self) -> None:
+        """End the workers, and with them their guests."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for run in list(self._open.values()):
+            self._end(run, error=LOST)
+
+    def answer(self, key: str) -> Answer | None:
+        """Return the answer of that key, from memory or the store."""
+        found = self._answers.get(key) or self._store.answer(key)
+        if found:
+            _remember(self._answers, key, found)
+        return found
+
+    def find(self, key: str) -> Run | None:
+        """Return the run of that key which waits, is under way, or failed of late."""
+        return self._open.get(key) or self._over.get(key)
+
+    def ask(self, key: str, asked: Asked, visitor: str) -> None:
+        """Put an order into the queue, unless its answer is known or it is there.
+
+        Raises:
+            QueueFull: there is no room.
+        """
+        if key in self._open or self.answer(key):
+            return
+        if len(self._queue) >= self._most:
+            raise QueueFull(len(self._queue))
+        if sum(run.visitor == visitor for run in self._open.values()) >= self._most_of_one:
+            raise QueueFull(len(self._queue), visitor)
+        self._over.pop(key, None)
+        self._open[key] = run = Run(key, asked, visitor)
+        self._queue.append(run)
+        self._queued.set()
+
+    async def follow(self, key: str) -> AsyncIterator[dict[str, Any] | None]:
+        """Yield the events of a run, its place in the queue, and at last ``over``.
+
+        None is yielded where nothing has happened for a while.
+        """
+        run = self.find(key)
+        told, place = 0, 0
+        while run and not run.over:
+            if (at := self.position(run)) != place and at:
+                place = at
+                yield {"event": "queued", "position": at, "length": len(self._queue)}
+            ready, told = run.events[told:], len(run.events)
+            for event in ready:
+                yield event
+            if not ready and not run.over:
+                await run.changed(15)
+                if told == len(run.events) and not run.over and self.position(run) == place:
+                    yield None
+        for event in run.events[told:] if run else ():
+            yield event
+        yield {"event": "over"}
+
+    async def _work(self, number: int) -> None:
+        while True:
+            try:
+                async with _Worker(self._folder / f"worker-{number}") as worker:
+                    while True:
+                        await worker.warm()
+                        self.warm += 1
+                        try:
+                            run = await self._next()
+                        finally:
+                            self.warm -= 1
+                        await self._carry_out(worker, run)
+            except (OSError, EngineError, ValueError) as error:
+                print(f"twlab: a worker ended: {error}", file=sys.stderr)
+                await asyncio.sleep(_AGAIN_S)
+
+    async def _next(self) -> Run:
+        while not self._queue:
+            self._queued.clear()
+            await self._queued.wait()
+        run = self._queue.popleft()
+        for other in self._queue:
+            other.tell()
+        return run
+
+    async def _carry_out(self, worker: _Worker, run: Run) -> None:
+        run.state = "running"
+        run.tell()
+        try:
+            async for event in worker.run(run):
+                if event["event"] != "finished":
+                    run.add(event)
+                    continue
+                run.answer = Answer(event["summary"], event["page"])
+                broken = [
+                    arm
+                    for arm in event["summary"]["arms"].values()
+                    if (arm["error"] or {}).get("kind") == "EngineError"
+                ]
+                if not broken:  # what an engine did not survive is not the answer to the order
+                    self._store.keep(run.key, event["summary"], event["page"], event["captures"])
+                    _remember(self._answers, run.key, run.answer)
+            self._end(run)
+        except EngineError as error:
+            self._end(run, error=error.as_dict())
+            if not worker.alive:
+                raise
+        except BaseException:
+            self._end(run, error=LOST)
+            raise
+
+    def _end(self, run: Run, error: dict[str, str] | None = None) -> None:
+        run.error = error
+        run.state = "done" if run.answer else "failed"
+        self._open.pop(run.key, None)
+        _remember(self._over, run.key, run)
+        self.made += 1
+        run.tell()
+
+
+class _Worker:
+    """A worker process, while it is entered."""
+
+    def __init__(self, folder: Path):
+        self._folder = str(folder)
+
+    async def __aenter__(self) -> _Worker:
+        self._process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-P", "-m", "twlab.engines.pool", DRIVER),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            limit=_LONGEST_LINE,
+            start_new_session=True,
+            env={**os.environ, "PYTHONPATH": str(paths.IMPORT_FROM)},
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.terminate()
+        await self._process.wait()
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def warm(self) -> None:
+        """Have it make a guest ready."""
+        async for _ in self._said({"kind": "warm", "folder": self._folder}):
+            pass
+
+    async def run(self, run: Run) -> AsyncIterator[dict[str, Any]]:
+        """Have it carry out `run`; yields its events."""
+        asked = run.asked
+        task = {"kind": "run", "folder": self._folder, "key": run.key, "seed": asked.seed}
+        task |= {"scenario": asked.scenario, "arms": list(asked.arms), "sets": list(asked.sets)}
+        async for event in self._said(task):
+            yield event
+
+    async def _said(self, task: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        assert self._process.stdin and self._process.stdout
+        try:
+            self._process.stdin.write(json.dumps(task).encode() + b"\n")
+            await self._process.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the end of its output says so, too
+        while line := await self._process.stdout.readline():
+            said = json.loads(line)
+            if "answer" in said:
+                yield said["answer"]
+                continue
+            if error := said["ended"]:
+                raise EngineError(error["message"], error["remedy"], error["slug"])
+            return
+        await self._process.wait()
+        raise EngineError(LOST["message"], LOST["remedy"], LOST["slug"])
+
+
+def _remember(kept: OrderedDict[str, Any], key: str, value: Any) -> None:
+    kept[key] = value
+    kept.move_to_end(key)
+    while len(kept) > _REMEMBERED:
+        kept.popitem(last=False)
