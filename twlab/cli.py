@@ -17,6 +17,7 @@ import typer
 from twlab import __version__
 from twlab.commands import (
     alternatives,
+    atlas,
     ceiling,
     diagnose,
     doctor,
@@ -60,6 +61,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "observe": (observe.observe, "observe capture.pcap --export flows"),
     "ceiling": (ceiling.ceiling, "ceiling --time-wait 10 --ports 1024-65535"),
     "alternatives": (alternatives.alternatives, "alternatives tw-reuse more-sources"),
+    "atlas": (atlas.atlas, "atlas haproxy nginx --only short"),
     "grade": (grade.grade, "grade submissions --assignment assignment.toml --out grades.json"),
     "doctor": (doctor.doctor, "doctor"),
 }

@@ -69,11 +69,13 @@ def _close(subject: Subject, seed: str, _real: bool) -> Facts:
     for manner in manners:
         with station(subject, seed=seed, manner=manner) as one, one.watched() as segments:
             answer = one.ask()
+            answered_s = one.lab.now_s
             one.lab.sleep(_SETTLES_S)
             _require(one, bool(one.origin.requests), [answer])
-            ended = endings(segments, ORIGIN_PORT)
+            last = (endings(segments, ORIGIN_PORT) or [Ending()])[-1]
             asks = any(request.asks for request in one.origin.requests)
-        found[manner] = (ended[-1] if ended else Ending()).words() + " (asked to)" * (asks and manner == "keeps")
+        late = f" after {last.at_s - answered_s:.0f} s" if last.at_s - answered_s >= 1 else ""
+        found[manner] = last.words() + late + " (asked to)" * (asks and manner == "keeps")
     return found
 
 
@@ -136,7 +138,9 @@ def _short(subject: Subject, seed: str, _real: bool) -> Facts:
         page = one.page
         failed = sum(answer != "200" for answer in answers)
         found: Facts = {"answered": REQUESTS - failed, "asked": REQUESTS, "sees": _runs(answers)}
-        found["time_wait"] = sum(entry.remote_port == ORIGIN_PORT for entry in tcp_sockets.table(one.lab.network["proxy"]))
+        found["time_wait"] = sum(
+            entry.remote_port == ORIGIN_PORT for entry in tcp_sockets.table(one.lab.network["proxy"])
+        )
         calls = trace.failures(one.trace())
         if one.traced:
             found["calls"] = dict(Counter(calls))
@@ -157,7 +161,7 @@ def _back(one: Station) -> float | None:
     while (at_s := one.lab.now_s - began_s) < _BACK_WITHIN_S:
         if one.ask() == "200":
             return round(at_s, 1)
-        one.lab.sleep(_BACK_STEP_S)
+        one.lab.sleep(1.0 if one.subject.runs == "once" else _BACK_STEP_S)
     return None
 
 

@@ -8,9 +8,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from twlab.atlas import trace
+from twlab.atlas import programs, trace
 from twlab.atlas.origin import Manner, Origin
-from twlab.atlas.subject import ORIGIN_PORT, PORT, Place, Subject
+from twlab.atlas.subject import PORT, Place, Subject
 from twlab.atlas.visitor import Visitor
 from twlab.errors import LabError
 from twlab.lab.assembly import assemble_unrecorded
@@ -112,16 +112,16 @@ class Station:
 
     def _run(self) -> Program:
         subject = self.subject
-        words = [find_program(subject), *subject.arguments(self.place)]
+        if lack := programs.missing(subject):
+            raise lack
+        words = [programs.path(subject), *subject.arguments(self.place)]
         if self.traced:
             # As a grandchild (-D), so that the process is the program's own, and ends when it is told to.
             tracer = [find("strace"), "-D", "-f", "-qq", "-o", "{folder}/trace", "-e", f"trace={trace.CALLS}"]
             words = [*tracer, "-e", "signal=none", *words]
         files = dict(subject.files(self.place))
         if subject.prepares:
-            prepared = Program(
-                self._node, self.lab.loop, ["/bin/sh", "-c", subject.prepares + "; exec sleep 0"], files
-            )
+            prepared = Program(self._node, self.lab.loop, ["/bin/sh", "-c", subject.prepares + "; exec sleep 0"], files)
             self.lab.wait_until(lambda: prepared.status is not None, _READY_S)
             files |= {path.name: path.read_text() for path in prepared.folder.glob("*.pem")}
             prepared.stop()
@@ -154,6 +154,8 @@ class Station:
         program.stop()
         if not ended:
             return "timeout"
+        if status == 0 and not self.subject.succeeds.search(self.page):
+            return "failed, exit 0"
         return "200" if status == 0 else self.subject.statuses.get(status or 0, f"exit {status}")
 
 
@@ -178,23 +180,6 @@ def station(
         lab.closing.callback(made.stop)
         made.start()
         yield made
-
-
-def find_program(subject: Subject) -> str:
-    """Return the path of its program.
-
-    Raises:
-        CapabilityError: it is not installed (``no-program``).
-    """
-    import sys
-
-    from twlab.atlas.programs import missing
-
-    if subject.program == "python":
-        return sys.executable
-    if lack := missing(subject):
-        raise lack
-    return find(subject.program)
 
 
 def _straces() -> bool:

@@ -62,6 +62,8 @@ class Subject:
         log: its own file of complaints.
         complaint: matches its line about a missing port. Its group is what is the same each time.
         statuses: what exit statuses of a client mean; others are ``exit N``.
+        succeeds: matches what a client that is run for each request prints when it has its answer,
+            where its exit status does not tell.
         needs: Python modules of a client.
         methods: that it can send or pass on.
         relays: it passes bytes on, and has a connection to the origin for each of a visitor's, so
@@ -80,8 +82,11 @@ class Subject:
     source: str = ""
     version: tuple[str, ...] = ("--version",)
     log: str = "output"
-    complaint: re.Pattern[str] = re.compile("([Cc]annot assign requested address|[Aa]ddress already in use)")
+    complaint: re.Pattern[str] = re.compile(
+        r"([Cc]annot assign requested address|[Aa]ddress already in use|(?:connect|bind) EADDR\w+)"
+    )
     statuses: Mapping[int, str] = field(default_factory=dict)
+    succeeds: re.Pattern[str] = re.compile("")
     needs: tuple[str, ...] = ()
     methods: tuple[str, ...] = ("GET", "POST")
     relays: bool = False

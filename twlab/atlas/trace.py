@@ -11,9 +11,7 @@ _LINE = re.compile(r"^(?:(\d+)\s+)?(?:<\.\.\. (\w+) resumed>)?(.*)$")
 _CALL = re.compile(r"^(\w+)\((\d+), (.*)\)\s+= (-?\d+)(?: (E[A-Z]+))?")
 _SOCKET = re.compile(r"^socket\(AF_INET6?, SOCK_STREAM.*= (\d+)$")
 _OPTION = re.compile(r"SOL?_?\w*, (\w+), ")
-_ADDRESS = re.compile(
-    r"port=htons\((\d+)\).*?(?:inet_addr\(\"([^\"]+)\"\)|inet_pton\(AF_INET6, \"([^\"]+)\")"
-)
+_ADDRESS = re.compile(r"port=htons\((\d+)\).*?(?:inet_addr\(\"([^\"]+)\"\)|inet_pton\(AF_INET6, \"([^\"]+)\")")
 _OPTIONS = {
     "IP_BIND_ADDRESS_NO_PORT": "NO_PORT",
     "SO_REUSEADDR": "REUSEADDR",
@@ -87,8 +85,8 @@ def before_connect(text: str, origin: str) -> list[str]:
             made.setdefault(call.socket, []).append(call.what + f" ({call.error})" * bool(call.error))
         elif call.name == "bind":
             made.setdefault(call.socket, []).append(f"bind({call.what})" + f" {call.error}" * bool(call.error))
-        elif call.what == origin:
-            found.append(" ".join(dict.fromkeys(made.pop(call.socket, []))) or "nothing")
+        elif call.what == origin and call.socket in made:  # not again, to see whether it is done
+            found.append(" ".join(dict.fromkeys(made.pop(call.socket))) or "nothing")
     return found
 
 

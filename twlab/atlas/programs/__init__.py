@@ -9,11 +9,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import pkgutil
+import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from twlab.atlas.subject import Subject
 from twlab.errors import CapabilityError, UsageError, did_you_mean
-from twlab.traffic.program import find
+from twlab.linux.programs import find_program
 
 
 def subjects() -> dict[str, Subject]:
@@ -40,14 +42,20 @@ def chosen(names: Sequence[str]) -> list[Subject]:
     return list(found.values())
 
 
+def path(subject: Subject) -> str:
+    """Return the path of its program: of the system, or beside this Python; empty: there is none."""
+    if subject.program == "python":
+        return sys.executable
+    beside = Path(sys.executable).with_name(subject.program)
+    return find_program(subject.program) or (str(beside) if beside.exists() else "")
+
+
 def missing(subject: Subject) -> CapabilityError | None:
     """Return the error (``no-program``) that names the package, if the program is not installed."""
-    remedy = f"{subject.package}, or: setup/install.sh atlas"
-    remedy = remedy if subject.package.startswith(("pip ", "npm ")) else f"apt-get install {remedy}"
-    if subject.program != "python":
-        try:
-            find(subject.program)
-        except CapabilityError:
-            return CapabilityError(f"{subject.program} is not installed", remedy, "no-program")
+    remedy = subject.package
+    if not remedy.startswith(("pip ", "npm ")):
+        remedy = f"apt-get install {remedy}, or: setup/install.sh atlas"
     lacking = [name for name in subject.needs if not importlib.util.find_spec(name)]
+    if not path(subject):
+        lacking.insert(0, subject.program)
     return CapabilityError(f"{lacking[0]} is not installed", remedy, "no-program") if lacking else None

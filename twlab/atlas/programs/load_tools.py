@@ -1,7 +1,9 @@
 """Tools that make load: ab, h2load, hey, siege; one request each, a connection for it.
 
-``wrk`` cannot be told to send one request: it is told to stop after a second.
+They exit with 0 also when the request has failed. ``wrk`` is not here: it cannot send one request.
 """
+
+import re
 
 from twlab.atlas.subject import Place, Subject
 
@@ -33,7 +35,23 @@ SUBJECTS = (
         version=("-V",),
         methods=("GET",),
     ),
-    _tool("h2load", "nghttp2-client", "--h1", "-n", "1", "-c", "1"),
-    _tool("hey", "hey", "-n", "1", "-c", "1", "-disable-keepalive", version=()),
-    _tool("siege", "siege", "--once", "--concurrent=1", "--quiet", "--reps=1"),
+    _tool("h2load", "nghttp2-client", "--h1", "-n", "1", "-c", "1", succeeds=re.compile(r"\b1 succeeded")),
+    _tool(
+        "hey",
+        "hey",
+        "-n",
+        "1",
+        "-c",
+        "1",
+        "-disable-keepalive",
+        version=(),
+        succeeds=re.compile(r"\[200\]\s+1 responses"),
+    ),
+    _tool(
+        "siege",
+        "siege",
+        "--concurrent=1",
+        "--reps=1",
+        succeeds=re.compile(r"successful_transactions\":\s+1|Successful transactions:\s+1\b"),
+    ),
 )

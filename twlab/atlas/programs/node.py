@@ -11,7 +11,8 @@ _COMMON = """\
 const [orders, url, source] = process.argv.slice(2);
 const lines = require('readline').createInterface({input: require('fs').createReadStream(orders)});
 const say = (text) => process.stdout.write(text + '\\n');
-const words = (error) => { while (error.cause) error = error.cause; return (error.code || error.name) + ' ' + error.message; };
+const last = (error) => error.cause ? last(error.cause) : error;
+const words = (error) => (last(error).code || last(error).name) + ' ' + last(error).message;
 lines.on('line', (method) => ask(method).then(say, (error) => say(words(error))));
 """
 _HTTP = """\

@@ -3,7 +3,7 @@
 https://www.rutschle.net/tech/sslh/README.html.
 """
 
-from twlab.atlas.subject import PORT, Place, Subject
+from twlab.atlas.subject import PORT, Subject
 
 SUBJECTS = (
     Subject(

