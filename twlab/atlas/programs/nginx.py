@@ -1,4 +1,4 @@
-"""nginx with one server, with two, and with a pool.
+"""nginx with one server, with two that are or are not given up, and with a pool.
 
 https://nginx.org/en/docs/http/ngx_http_upstream_module.html: ``max_fails``, ``keepalive``; and
 ``proxy_bind`` of ngx_http_proxy_module.
@@ -11,7 +11,7 @@ from twlab.atlas.subject import PORT, Place, Subject
 _POOL = 'proxy_http_version 1.1; proxy_set_header Connection "";'
 
 
-def _files(servers: int, pool: bool) -> Callable[[Place], dict[str, str]]:
+def _files(servers: int, pool: bool, more: str) -> Callable[[Place], dict[str, str]]:
     def files(place: Place) -> dict[str, str]:
         folders = "\n".join(
             f"    {name}_temp_path {{folder}}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
@@ -26,7 +26,7 @@ http {{
     access_log off;
 {folders}
     upstream origins {{
-        {f"server {place.address}; " * servers}
+        {f"server {place.address}{more}; " * servers}
         {"keepalive 32; keepalive_timeout 300s;" * pool}
     }}
     server {{
@@ -50,10 +50,15 @@ SUBJECTS = tuple(
         program="nginx",
         package="nginx",
         arguments=lambda _: ("-p", "{folder}", "-e", "{folder}/error.log", "-c", "{folder}/nginx.conf"),
-        files=_files(servers, pool),
+        files=_files(servers, pool, more),
         source="proxy_bind ADDRESS",
         version=("-v",),
         log="error.log",
     )
-    for name, servers, pool in (("nginx-one", 1, False), ("nginx-two", 2, False), ("nginx-keepalive", 1, True))
+    for name, servers, pool, more in (
+        ("nginx-one", 1, False, ""),
+        ("nginx-two", 2, False, ""),
+        ("nginx-two-max-fails-0", 2, False, " max_fails=0"),
+        ("nginx-keepalive", 1, True, ""),
+    )
 )
