@@ -132,7 +132,7 @@ def _race(subject: Subject, seed: str, _real: bool) -> Facts:
 
 
 def _short(subject: Subject, seed: str, _real: bool) -> Facts:
-    """Without a free port: what is seen, what fails, and whether it outlasts the shortage."""
+    """Measure what is seen and fails without a free port, and for how long."""
     with _narrow(subject, seed) as one:
         answers = _ask_all(one)
         page = one.page
@@ -154,7 +154,7 @@ def _short(subject: Subject, seed: str, _real: bool) -> Facts:
 
 
 def _back(one: Station) -> float | None:
-    """Give ports back, and return the seconds until a request is answered; None: none was."""
+    """Give ports back; return the seconds until an answer; None: there was none."""
     with one.lab.network["proxy"].inside():
         sysctl.write("net.ipv4.ip_local_port_range", f"{OTHER_PORTS[0]} {OTHER_PORTS[1]}")
     began_s = one.lab.now_s
@@ -208,7 +208,7 @@ def _runs(answers: Sequence[str]) -> str:
 
 
 def _require(one: Station, holds: bool, answers: Sequence[str]) -> None:
-    """Raise ScenarioError (``premise-failed``) with the program's own words, unless it `holds`."""
+    """Raise ScenarioError (``premise-failed``) unless it `holds`."""
     if not holds:
         said = " | ".join([*one.log().splitlines()[-3:], one.page.strip()[-200:]])
         raise ScenarioError(f"{one.subject.name} answered {_runs(answers)}: {said}", slug="premise-failed")

@@ -1,4 +1,4 @@
-"""Drives the boots of the atlas: a boot for each program, an answer for each column."""
+"""Drives the boots of the atlas: one for each program, an answer for each column."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ def carry_out(task: dict[str, Any], answer: Answer) -> None:
     Raises:
         CapabilityError, EngineError: of the engine.
     """
+    engine = choose(task["engine"], agent=AGENT)
 
     def on_event(event: Event) -> None:
         if event["event"] == "cell":
-            answer(event)
+            answer({**event, "engine": engine.name})
 
     with tempfile.TemporaryDirectory(prefix="twlab-atlas-") as folder:
-        engine = choose(task["engine"], agent=AGENT)
         engine.run({**task, "engine": engine.name}, Path(folder), on_event, _REAL_LIMIT_S)

@@ -33,7 +33,7 @@ class Ending:
 
 
 def endings(segments: Iterable[Segment], origin_port: int) -> list[Ending]:
-    """Return how each connection to `origin_port` ended, in the order of their first segments."""
+    """Return how each connection to `origin_port` ended, in order of their beginning."""
     found: list[Ending] = []
     newest: dict[Flow, int] = {}
     for segment in segments:

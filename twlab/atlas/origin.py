@@ -139,7 +139,7 @@ class Origin:
 
 
 def whole(unread: bytes | bytearray) -> int:
-    """Return the length of the request that `unread` begins with, 0 if it is not complete."""
+    """Return the length of the request that `unread` begins with; 0: it is not whole."""
     begin = unread.find(_END)
     if begin < 0:
         return 0

@@ -80,7 +80,7 @@ class Station:
             self._orders = -1
 
     def ask(self, method: str = "GET", *, keep: bool = False) -> str:
-        """Have the program ask the origin once; return the status, or what was seen instead.
+        """Have the program ask the origin once; return the status or what was seen.
 
         Args:
             keep: a visitor keeps its connection to a proxy for the next call.

@@ -39,8 +39,8 @@ def chosen_columns(names: Sequence[str]) -> list[Column]:
 
 def measure(
     subjects: Sequence[Subject], columns: Sequence[Column], *, engine: str, seed: int, jobs: int, on_cell: OnCell
-) -> tuple[list[Row], str]:
-    """Measure `columns` of `subjects`; return a row for each program, and the kernel.
+) -> tuple[list[Row], dict[str, str]]:
+    """Measure `columns` of `subjects`; return rows, and ``kernel`` and ``engine``.
 
     A row has the text of each cell under the column's name; ``facts`` and ``commands`` by column;
     ``error``, empty if all went well. The columns of a program that is not installed are empty.
@@ -50,16 +50,17 @@ def measure(
         on_cell: called with program, column and text, as they come.
     """
     rows = [_row(subject, columns) for subject in subjects]
-    there = [number for number, row in enumerate(rows) if not row["error"]]
+    there = [number for number, row in enumerate(rows) if row["installed"]]
     wanted = [column.name for column in columns]
     tasks = [{"subject": subjects[n].name, "columns": wanted, "engine": engine, "seed": seed} for n in there]
-    kernel = ""
+    about = {"kernel": "", "engine": engine}
     for index, answer in pool.answers(DRIVER, tasks, jobs):
         row = rows[there[index]]
         if isinstance(answer, pool.Ended):
             row["error"] = row["error"] or (answer.error or {}).get("message", "")
             continue
-        kernel, column = answer["kernel"], answer["column"]
+        column = answer["column"]
+        about |= {"kernel": answer["kernel"], "engine": answer["engine"]}
         if "facts" in answer:
             row["facts"][column] = answer["facts"]
             row[column] = words.cell(column, answer["facts"])
@@ -67,7 +68,7 @@ def measure(
             row[column] = "could not be measured"
             row["error"] = row["error"] or f"{column}: {answer['error']['message']}"
         on_cell(row["name"], column, row[column])
-    return rows, kernel
+    return rows, about
 
 
 def _row(subject: Subject, columns: Sequence[Column]) -> Row:
@@ -78,6 +79,7 @@ def _row(subject: Subject, columns: Sequence[Column]) -> Row:
         "role": "client" if subject.is_client else "proxy",
         "version": "" if lack else versions.version(subject),
         "package": subject.package,
+        "installed": lack is None,
         **dict.fromkeys((column.name for column in columns), ""),
         "facts": {},
         "commands": {name: f"twlab atlas {subject.name} --only {name}" for name in applying},
@@ -114,7 +116,7 @@ def as_csv(rows: Sequence[Row], columns: Sequence[Column]) -> str:
 
 
 def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[str]:
-    """List the cells in which two tables (``atlas.json``) differ, as ``nginx-one short: A, B``."""
+    """List the cells in which two tables differ, as ``nginx-one short: A, B``."""
     others = {row["name"]: row for row in other["rows"]}
     names = [column.name for column in COLUMNS]
     return [

@@ -41,7 +41,7 @@ class Call:
 
 
 def calls(text: str) -> Iterator[Call]:
-    """Yield the calls in strace's output `text` (``strace -f``); ``socket`` with an empty `what`."""
+    """Yield the calls in what ``strace -f`` wrote; ``socket`` has an empty `what`."""
     begun: dict[str, str] = {}
     for line in text.splitlines():
         found = _LINE.match(line)

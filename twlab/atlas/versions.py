@@ -13,7 +13,7 @@ _LIMIT_S = 20.0
 
 
 def version(subject: Subject) -> str:
-    """Return the version of an installed program, e.g. ``2.6.12-1``; empty if it does not say."""
+    """Return a program's version, e.g. ``2.6.12-1``; empty if it does not say."""
     program = programs.path(subject)
     query = ["dpkg-query", "--show", "--showformat=${Version}", subject.package]
     return first_version(_said([program, *subject.version] if program and subject.version else query))

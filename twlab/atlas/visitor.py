@@ -164,7 +164,7 @@ class Visitor:
 
 
 def _has_ended(sock: socket.socket) -> bool:
-    """Return whether the proxy has closed a connection that was kept, as any client looks first."""
+    """Return whether the proxy has closed a connection that was kept."""
     try:
         return not sock.recv(1)
     except (BlockingIOError, ssl.SSLWantReadError):

@@ -50,8 +50,8 @@ def atlas(
     lacks = [lack for lack in map(missing, subjects) if lack]
     if lacks and len(lacks) == len(subjects):
         raise lacks[0]
-    cells = [(subject, column) for subject in subjects for column in columns if column.applies(subject)]
-    total, count = len([1 for subject, _ in cells if not missing(subject)]), 0
+    installed = [subject for subject in subjects if not missing(subject)]
+    total, count = sum(column.applies(subject) for subject in installed for column in columns), 0
     with bar(err, "atlas") as advance:
 
         def on_cell(name: str, column: str, text: str) -> None:
@@ -59,24 +59,17 @@ def atlas(
             count += 1
             advance(count / max(total, 1), f"{count}/{total}  {name} {column}: {text}")
 
-        rows, release = measure(subjects, columns, engine=engine, seed=seed, jobs=jobs, on_cell=on_cell)
-    about: Mapping[str, Any] = {
-        "command": own_command(),
-        "engine": engine or "default",
-        "kernel": release,
-        "seed": seed,
-    }
-    written = write(folder, rows, columns, **about)
+        rows, ran_on = measure(subjects, columns, engine=engine, seed=seed, jobs=jobs, on_cell=on_cell)
+    written = write(folder, rows, columns, command=own_command(), seed=seed, **ran_on)
     kept.extend(written)
     if as_json:
         print(written[0].read_text(), end="")
     else:
         _show(rows, columns)
-        out.print(
-            f"\nLinux {release.split()[0] if release else 'not booted'}; {folder}/atlas.json, .csv, .md", markup=False
-        )
+        release = ran_on["kernel"].split(" ")[0] or "not booted"
+        out.print(f"\n{ran_on['engine']} engine, Linux {release}; {folder}/atlas.json, .csv, .md", markup=False)
         out.print("a cell alone: twlab atlas PROGRAM --only COLUMN", markup=False)
-    if any(row["error"] and row["version"] + "".join(row["facts"]) for row in rows):
+    if any(row["error"] and row["installed"] for row in rows):
         raise typer.Exit(1)
 
 

@@ -26,7 +26,7 @@ def subjects() -> dict[str, Subject]:
 
 
 def chosen(names: Sequence[str]) -> list[Subject]:
-    """Return those called `names`, also by the first part of a name; all, without names.
+    """Return those called `names`, or by the first part of one; all, without names.
 
     Raises:
         UsageError: there is no such program (``no-such-program``).
@@ -43,7 +43,10 @@ def chosen(names: Sequence[str]) -> list[Subject]:
 
 
 def path(subject: Subject) -> str:
-    """Return the path of its program: of the system, or beside this Python; empty: there is none."""
+    """Return the path of its program; empty: there is none.
+
+    It is looked for in the system, and beside this Python.
+    """
     if subject.program == "python":
         return sys.executable
     beside = Path(sys.executable).with_name(subject.program)
@@ -51,7 +54,10 @@ def path(subject: Subject) -> str:
 
 
 def missing(subject: Subject) -> CapabilityError | None:
-    """Return the error (``no-program``) that names the package, if the program is not installed."""
+    """Return the error (``no-program``) if the program is not installed.
+
+    It names the package.
+    """
     remedy = subject.package
     if not remedy.startswith(("pip ", "npm ")):
         remedy = f"apt-get install {remedy}, or: setup/install.sh atlas"

@@ -1,4 +1,6 @@
-"""Envoy with one host, with and without a retry policy; Debian 12 does not have it.
+"""Envoy with one host, with and without a retry policy.
+
+Debian 12 does not have it.
 
 https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/cluster/v3/cluster.proto:
 ``upstream_bind_config``.

@@ -1,4 +1,4 @@
-"""Tools that make load: ab, h2load, hey, siege; one request each, a connection for it.
+"""Tools that make load: ab, h2load, hey, siege; one request each.
 
 They exit with 0 also when the request has failed. ``wrk`` is not here: it cannot send one request.
 """
