@@ -16,8 +16,8 @@ readonly LEVEL=${1:-lab}
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT PYTHON VENV=$ROOT/.venv STAMP=$ROOT/.venv/setup.stamp LOG=$ROOT/build/setup.log PACKAGES=$ROOT/setup/packages.txt
 # Debian's package, or package:service where the service has another name.
-readonly SERVERS=(haproxy nginx squid apache2 apache2:apache-htcacheclean varnish varnish:varnishncsa lighttpd trafficserver caddy h2o nghttp2-proxy:nghttpx tinyproxy privoxy
-    stunnel4 sslh hitch dante-server:danted microsocks)
+readonly SERVERS=(haproxy nginx squid apache2 apache2:apache-htcacheclean varnish varnish:varnishncsa lighttpd trafficserver caddy h2o
+    nghttp2-proxy:nghttpx tinyproxy privoxy stunnel4 sslh hitch dante-server:danted microsocks)
 readonly POLICY=${POLICY_RC_D:-/usr/sbin/policy-rc.d} OURS="put here by the set-up of twlab"
 HELD=()
 as_root=()

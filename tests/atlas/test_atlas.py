@@ -55,7 +55,7 @@ def test_a_program_is_brought_by_the_set_up_or_by_pip(name: str) -> None:
 def test_a_program_is_found_by_the_first_part_of_its_name() -> None:
     """``nginx`` means its three; a wrong name gets a suggestion."""
     assert [each.name for each in chosen(["nginx", "curl"])] == [
-        *("nginx-one", "nginx-two", "nginx-keepalive", "curl", "curl-local-port")
+        *("nginx-one", "nginx-two", "nginx-two-max-fails-0", "nginx-keepalive", "curl", "curl-local-port")
     ]
     assert list(EVERY.values()) == chosen([])
     with pytest.raises(UsageError, match="did you mean 'nginx-two'"):
@@ -86,6 +86,8 @@ def test_calls_are_read_from_a_trace() -> None:
     assert trace.before_connect(THREADS, "10.2.1.1:80") == ["nothing"]
     assert trace.failures(THREADS) == ["connect EADDRNOTAVAIL"]
     assert trace.before_connect(NGINX, "10.2.1.1:81") == []
+    listener = NGINX.replace("sin_port=htons(0)", "sin_port=htons(8080)")
+    assert trace.failures(listener) == []
 
 
 def test_a_second_connect_on_a_socket_is_no_other_connection() -> None:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from twlab.atlas.subject import PORT
+
 CALLS = "socket,bind,connect,setsockopt"
 _LINE = re.compile(r"^(?:(\d+)\s+)?(?:<\.\.\. (\w+) resumed>)?(.*)$")
 _CALL = re.compile(r"^(\w+)\((\d+), (.*)\)\s+= (-?\d+)(?: (E[A-Z]+))?")
@@ -91,5 +93,10 @@ def before_connect(text: str, origin: str) -> list[str]:
 
 
 def failures(text: str) -> list[str]:
-    """List the calls that failed for want of a port, e.g. ``connect EADDRNOTAVAIL``."""
-    return [f"{call.name} {call.error}" for call in calls(text) if call.error in SHORT]
+    """List the calls that failed for want of a port, e.g. ``connect EADDRNOTAVAIL``.
+
+    Those of a listener are not among them.
+    """
+    listener = f":{PORT}"
+    short = [call for call in calls(text) if call.error in SHORT and not call.what.endswith(listener)]
+    return [f"{call.name} {call.error}" for call in short]

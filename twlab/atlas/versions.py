@@ -8,7 +8,7 @@ import subprocess
 from twlab.atlas import programs
 from twlab.atlas.subject import Subject
 
-_VERSION = re.compile(r"\d+\.\d+[\w.]*(?:-\d+)?")
+_VERSION = re.compile(r"\d+\.\d+(?:[\w.]*\w)?(?:-\d+)?")
 _LIMIT_S = 20.0
 
 

@@ -1,4 +1,4 @@
-"""Node: its http module, with and without kept connections, and its fetch (undici).
+"""Node: its http module, with and without kept connections; its fetch (undici).
 
 https://nodejs.org/api/http.html: ``localAddress``, ``keepAlive``.
 """

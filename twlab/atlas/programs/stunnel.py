@@ -3,6 +3,8 @@
 https://www.stunnel.org/static/stunnel.html: ``connect``, ``local``.
 """
 
+import re
+
 from twlab.atlas.subject import CERTIFICATE, PORT, Place, Subject
 
 
@@ -30,6 +32,7 @@ SUBJECTS = (
         speaks="tls",
         source="local = ADDRESS",
         version=("-version",),
+        complaint=re.compile(r"((?:s_connect|bind \(ephemeral port\)).*: (?:Cannot assign|Address already).*\w)"),
         prepares=CERTIFICATE,
     ),
 )
