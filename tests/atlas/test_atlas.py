@@ -1,6 +1,4 @@
-"""The atlas: every program's file is whole, evidence is read as it was recorded, and programs that
-are known are told apart in the lab kernel.
-"""
+"""The atlas: the files of its programs, recorded evidence, and programs in the lab kernel."""
 
 import json
 import subprocess
@@ -74,7 +72,7 @@ def test_a_program_that_is_missing_is_told_with_its_package() -> None:
     assert lack and lack.remedy == "pip install requests"
 
 
-# As strace 6.1 writes it: nginx with proxy_bind, then two of Caddy's threads whose lines are interleaved.
+# As strace 6.1 writes it: nginx with proxy_bind; two of Caddy's threads, interleaved.
 NGINX = (ROOT / "tests" / "data" / "atlas" / "nginx.trace").read_text()
 THREADS = (ROOT / "tests" / "data" / "atlas" / "threads.trace").read_text()
 

@@ -116,7 +116,7 @@ class Station:
             raise lack
         words = [programs.path(subject), *subject.arguments(self.place)]
         if self.traced:
-            # As a grandchild (-D), so that the process is the program's own, and ends when it is told to.
+            # As a grandchild (-D): the process is the program's own, and ends when it is told to.
             tracer = [find("strace"), "-D", "-f", "-qq", "-o", "{folder}/trace", "-e", f"trace={trace.CALLS}"]
             words = [*tracer, "-e", "signal=none", *words]
         files = dict(subject.files(self.place))

@@ -43,7 +43,7 @@ def chosen(names: Sequence[str]) -> list[Subject]:
 
 
 def path(subject: Subject) -> str:
-    """Return the path of its program; empty: there is none.
+    """Return the path of its program, or an empty text.
 
     It is looked for in the system, and beside this Python.
     """

@@ -32,7 +32,9 @@ SUBJECTS = (
         speaks="tls",
         source="local = ADDRESS",
         version=("-version",),
-        complaint=re.compile(r"((?:s_connect|bind \(ephemeral port\)).*: (?:Cannot assign|Address already).*\w)"),
+        complaint=re.compile(
+            r"((?:s_connect|bind \(ephemeral port\)).*: (?:Cannot assign requested address|Address already in use))"
+        ),
         prepares=CERTIFICATE,
     ),
 )
