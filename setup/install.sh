@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets twlab up: the distribution's packages, the virtual environment, the lab kernel. Does only what is missing.
 #
-#   setup/install.sh [lab|test]      test: also what the tests need
+#   setup/install.sh [lab|atlas|test]    atlas: also the programs of `twlab atlas`; test: those, and what the tests need
 #
 # PYTHON names the interpreter of the virtual environment (3.11 or later; default /usr/bin/python3).
 # How it works: a stamp in the virtual environment holds a digest of everything that set-up depends on, and it is written last.
@@ -15,7 +15,10 @@ PYTHON=${PYTHON:-/usr/bin/python3}
 readonly LEVEL=${1:-lab}
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT PYTHON VENV=$ROOT/.venv STAMP=$ROOT/.venv/setup.stamp LOG=$ROOT/build/setup.log PACKAGES=$ROOT/setup/packages.txt
-readonly SERVERS=(haproxy nginx squid) POLICY=${POLICY_RC_D:-/usr/sbin/policy-rc.d} OURS="put here by the set-up of twlab"
+# Debian's package, or package:service where the service has another name.
+readonly SERVERS=(haproxy nginx squid apache2 apache2:apache-htcacheclean varnish varnish:varnishncsa lighttpd trafficserver caddy h2o
+    nghttp2-proxy:nghttpx tinyproxy privoxy stunnel4 sslh hitch dante-server:danted microsocks)
+readonly POLICY=${POLICY_RC_D:-/usr/sbin/policy-rc.d} OURS="put here by the set-up of twlab"
 HELD=()
 as_root=()
 
@@ -69,6 +72,7 @@ missing_packages() {
             '['*) section=$package && continue ;;
         esac
         [[ $section != '[test]' || $LEVEL == test ]] || continue
+        [[ $section != '[atlas]' || $LEVEL != lab ]] || continue
         [[ $section != '[guest]' ]] || on_x86 || continue
         (eval "$probe") </dev/null >/dev/null 2>&1 || printf '%-24s%s\n' "$package" "${reason# }"
     done <"$PACKAGES"
@@ -103,9 +107,11 @@ $missing" "see packages.txt in $ROOT/setup for how each is looked for, and $LOG"
 # shall not start, neither when they are installed (policy-rc.d, which is asked first) nor at the next boot. One that was here before is
 # not among them, and stays as it is; so does a policy-rc.d of the administrator's, who then decides.
 hold_services() {
-    local name
+    local name server
     for name; do
-        [[ " ${SERVERS[*]} " != *" $name "* ]] || HELD+=("$name")
+        for server in "${SERVERS[@]}"; do
+            [[ ${server%%:*} != "$name" ]] || HELD+=("${server##*:}")
+        done
     done
     ((${#HELD[@]})) || return 0
     trap let_services_go EXIT
@@ -127,6 +133,8 @@ let_services_go() {
     for name in "${HELD[@]}"; do
         # Not yet installed, where it was interrupted before: nothing to switch off.
         "${as_root[@]}" update-rc.d "$name" disable >>"$LOG" 2>&1 || true
+        # One without a script in /etc/init.d, which update-rc.d does not know.
+        "${as_root[@]}" env DPKG_MAINTSCRIPT_PACKAGE="$name" deb-systemd-helper disable "$name.service" >>"$LOG" 2>&1 || true
     done
     HELD=()
     ! grep -qs "$OURS" "$POLICY" || "${as_root[@]}" rm -f "$POLICY"
@@ -148,7 +156,7 @@ apt_install() {
 
 make_venv() {
     local extras='[web]'
-    [[ $LEVEL != test ]] || extras='[test]'
+    [[ $LEVEL == lab ]] || extras="[web,$LEVEL]"
     "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null ||
         fail 3 "$PYTHON is not Python 3.11 or later" "name one that is: make PYTHON=/path/to/python3 $LEVEL"
     # One that was moved, half made, or made by another Python is made anew.
@@ -169,7 +177,7 @@ build_kernel() {
 }
 
 main() {
-    [[ $LEVEL == lab || $LEVEL == test ]] || fail 2 "there is no set-up called $LEVEL" "setup/install.sh [lab|test]"
+    [[ $LEVEL =~ ^(lab|atlas|test)$ ]] || fail 2 "there is no set-up called $LEVEL" "setup/install.sh [lab|atlas|test]"
     is_ready && return
     local kernel
     [[ -w $ROOT ]] || fail 3 "twlab is not set up in $ROOT, and this user cannot write there" "have its owner run: make $LEVEL"

@@ -17,6 +17,7 @@ import typer
 from twlab import __version__
 from twlab.commands import (
     alternatives,
+    atlas,
     ceiling,
     compare,
     diagnose,
@@ -65,6 +66,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "ceiling": (ceiling.ceiling, "ceiling --time-wait 10 --ports 1024-65535"),
     "proxy": (proxy.proxy, "proxy haproxy.cfg --rate 800"),
     "alternatives": (alternatives.alternatives, "alternatives tw-reuse more-sources"),
+    "atlas": (atlas.atlas, "atlas haproxy nginx --only short"),
     "grade": (grade.grade, "grade submissions --assignment assignment.toml --out grades.json"),
     "serve": (serve.serve, "serve"),
     "doctor": (doctor.doctor, "doctor"),

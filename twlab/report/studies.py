@@ -15,13 +15,8 @@ from typing import Any
 from twlab.errors import UsageError
 from twlab.report.text import tables
 
-FILES = (
-    "ceiling.json",
-    "alternatives.json",
-    "sweep.json",
-    "observe.json",
-    "compare.json",
-)  # looked for in a folder that is named
+# Looked for in a folder that is named.
+FILES = ("ceiling.json", "alternatives.json", "sweep.json", "observe.json", "compare.json", "atlas.json")
 _OUTCOMES = ("harmed", "delayed", "unharmed")
 _ABOUT = ("command", "kernel", "engine", "arm", "trials", "seed")
 _TITLES = {
