@@ -15,7 +15,10 @@ _FUNCTIONS = "twlab.notebook.functions"  # imported at the first call: it import
 
 
 class CallablePackage(ModuleType):
-    """A package that passes calls on to the function of its name in `twlab.notebook.functions`."""
+    """A package that passes calls on to the function of its name.
+
+    The function is in `twlab.notebook.functions`.
+    """
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         function = getattr(importlib.import_module(_FUNCTIONS), self.__name__.rpartition(".")[2])

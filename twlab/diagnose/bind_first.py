@@ -23,7 +23,7 @@ _SHARED_LEAST = 10  # ports that destinations should share, for their absence to
 _STRAYS = 10  # ports of the other parity that may have been named
 _ASSUMED = ", if the range begins at an even port"
 _NARROW = 0.5  # of the range: a program that spans less has a range to itself
-_EVEN = 0.2  # of the ports: a difference between the parities that is none
+_EVEN = 0.2  # of the ports: a difference between the parities that says nothing
 YES, NO, MIXED, UNKNOWN = "yes", "no", "some", "cannot tell"
 
 

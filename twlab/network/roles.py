@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from twlab.errors import CapabilityError
-from twlab.linux import nftables
+from twlab.linux import nftables, rtnetlink
 from twlab.network.nodes import Node, Role
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 
 def table(rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> Any:
-    """Return `rows` as a DataFrame, or as a list of dicts where pandas is not installed.
+    """Return `rows` as a DataFrame, or as a list of dicts without pandas.
 
     Args:
         rows: column to value.

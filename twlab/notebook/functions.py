@@ -105,7 +105,9 @@ def sweep(
     out: str | os.PathLike[str] | None = None,
     progress: bool | None = None,
 ) -> Sweep:
-    """Run a grid of settings: ``twlab.sweep("stale-segment", {"time_wait_s": [1, 10, 60]})``.
+    """Run a grid of settings.
+
+    For example ``twlab.sweep("stale-segment", {"time_wait_s": [1, 10, 60]})``.
 
     Args:
         scenario: one with the arguments delay_s and trials, or the path of a file that holds one.
@@ -142,7 +144,9 @@ def sweep(
 
 
 def plan(**demand: Any) -> PlanView:
-    """Compute ports needed and left, and the ways out: ``twlab.plan(rate_per_s=800, origins=2)``.
+    """Compute ports needed and left, and the ways out.
+
+    For example ``twlab.plan(rate_per_s=800, origins=2)``.
 
     Args:
         demand: see `twlab.planner.demand.Demand`; ``rate_per_s`` is 500 where it is not given.

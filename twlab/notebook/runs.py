@@ -32,7 +32,7 @@ _PACKETS = (
 
 
 class LadderView(Shown):
-    """The ladder of an arm: segments between the nodes over time, with what the lab did to them."""
+    """The ladder of an arm: segments over time, with what the lab did to them."""
 
     template = "ladder.html.j2"
 
@@ -124,7 +124,9 @@ class RunArm(Shown):
 
     @cached_property
     def packets(self) -> Any:
-        """Each TCP segment at each interface: a DataFrame, or a list of dicts without pandas.
+        """Each TCP segment at each interface, a row each.
+
+        It is a DataFrame, or a list of dicts without pandas.
 
         Columns: number in the capture, ``at_s`` since the arm began, interface, outbound, addresses
         and ports, flags, seq, ack, length, window, tsval, tsecr (None without timestamps), and the

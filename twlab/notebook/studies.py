@@ -104,7 +104,7 @@ class PlanView(Shown):
 
     @property
     def ways(self) -> Any:
-        """The ways out, the present one first: a DataFrame, or a list of dicts without pandas."""
+        """The ways out, the present one first, a row each."""
         return table([self._row(way) for way in (self.plan.asked, *self.plan.ways)])
 
     def _row(self, way: Way) -> dict[str, Any]:

@@ -48,7 +48,7 @@ class Format:
 
 
 def follow(data: bytearray, start: int, end: int, form: Format) -> tuple[Array, int]:
-    """Return where each whole record from `start` on begins, and where the last one ends.
+    """Return where each whole record from `start` on begins, and the last ends.
 
     The chain stops at the first record that is not whole at `end`, or whose length is out of
     bounds.

@@ -127,7 +127,8 @@ class _Found:
 
     def __init__(self, frames: Frames, frame: Array, ip: Array, tcp: Array, six: Array, net: Array):
         self.frame, self.ip, self.tcp, self.six, self.net = frame, ip, tcp, six, net
-        # A frame has one TCP header at most, so as many headers as frames are those of all frames in their order.
+        # A frame has one TCP header at most, so as many headers as frames are those of all frames
+        # in their order.
         self.which = slice(None) if len(frame) == len(frames) else frame
         start = frames.start[self.which]
         self.kept_end, self.wire_end = start + frames.kept[self.which], start + frames.length[self.which]

@@ -39,7 +39,7 @@ _BACK = 64
 
 
 class Column:
-    """A column of sorted packets, of which only the rows that are asked for are looked up."""
+    """A column of sorted packets; only rows that are asked for are looked up."""
 
     __slots__ = ("_column", "_order")
 

@@ -162,7 +162,9 @@ def grouped(keys: Array) -> tuple[Array, Array]:
 
 
 def repeated(keys: Array) -> Array:
-    """Return the indices of `keys` that occur more than once, as `grouped` orders them."""
+    """Return the indices of `keys` that occur more than once, grouped.
+
+    The order is that of `grouped`."""
     high, order = _by_upper_bits(keys)
     alike = high[1:] == high[:-1]
     some = np.nonzero(np.append(alike, False) | np.append(False, alike))[0]

@@ -7,7 +7,7 @@ from twlab.traffic.load_client import Load, LoadClient, LoadServer
 PORTS = 10
 TABLE = "Connections within one pod, by the addresses and the call that takes the port"
 # To which address, and from which; None: the kernel chooses.
-WAYS = {
+WAYS: dict[str, dict[int, tuple[str, str | None]]] = {
     "loopback": {4: ("127.0.0.1", None), 6: ("::1", None)},
     "127.0.0.6": {4: ("127.0.0.1", "127.0.0.6")},
     "own": {4: ("", None), 6: ("", None)},

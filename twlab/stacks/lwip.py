@@ -137,6 +137,6 @@ def compiled(program: Path) -> Path:
     except FileNotFoundError:
         fault = "there is no C compiler"
     if fault:
-        remedy = "apt-get install gcc libc6-dev liblwip-dev, or: setup/install.sh test"
+        remedy = "apt-get install gcc libc6-dev liblwip-dev, or: setup/install.sh"
         raise CapabilityError(f"lwIP cannot be compiled: {fault}", remedy, "no-lwip")
     return program

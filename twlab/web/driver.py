@@ -59,6 +59,11 @@ class WarmGuests:
         self._stack = ExitStack()
         self._warm: WarmGuest | None = None
 
+    @property
+    def release(self) -> str:
+        """The release of the lab kernel."""
+        return self._guest.release
+
     def warm(self, seed: int = SEED) -> None:
         """Have a guest ready, with a kernel of `seed`."""
         if self._warm and self._warm.seed == seed and self._warm.alive:

@@ -56,7 +56,7 @@ def write(plan: Plan, out: Path) -> None:
 
 
 def values(plan: Plan) -> dict[str, Any]:
-    """Return what the templates ``plan.html.j2`` and ``plan_body.html.j2`` show of `plan`."""
+    """Return what ``plan.html.j2`` and ``plan_body.html.j2`` show of `plan`."""
     named = {hazard.name for way in (plan.asked, *plan.ways) for hazard in way.hazards}
     limits = [way.ceiling_per_s for way in (plan.asked, *plan.ways) if math.isfinite(way.ceiling_per_s)]
     most = math.log1p(max(limits, default=1.0))
