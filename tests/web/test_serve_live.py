@@ -219,7 +219,7 @@ def test_the_third_handout_in_the_browser(visit):
     assert "foreign bytes 0" in run(page, arm="timestamps")
     page.get_by_role("link", name="Put another run beside it").click()
     run(page, arm="treatment", time_wait_s="60")
-    page.wait_for_function("document.querySelectorAll('.outcome').length === 2")
+    page.locator(".outcome").nth(1).wait_for()
     assert "/beside/" in page.url and page.locator(".outcome .REFUTED").count() == 1
     page.goto("/scenario/stale-data-unrelated-isn")
     assert "as theory yes" in run(page, arm="sequence")
