@@ -22,10 +22,12 @@ SOLUTIONS = ROOT / "docs" / "teachers" / "solutions"
 HANDOUTS = sorted(FOLDER.glob("[1-8]-*.md"))
 ASSIGNMENTS = sorted(FOLDER.glob("[1-8]-*.toml"))
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-# What is no result: a standard's number, a duration of the lesson, a year, a name with digits in
-# it.
+# What is no result: a standard's number, a duration of the lesson, a year, a power of two, a name
+# with digits in it.
 NO_RESULT = re.compile(
-    r"RFC \d+|section [\d.]+|\d+ min\b|`[^`]*`|\]\([^)]*\)|^#.*$|Linux [\d.]+|Debian \d+|in (?:19|20)\d\d", re.MULTILINE
+    r"RFC \d+|section [\d.]+|\d+ min\b|`[^`]*`|\]\([^)]*\)|^#.*$|Linux [\d.]+|2\^\d+|Debian \d+"
+    r"|in (?:19|20)\d\d",
+    re.MULTILINE,
 )
 
 

@@ -15,6 +15,7 @@ from twlab.observe.history import SLACK_IDS
 from twlab.observe.reading import observe
 from twlab.results.pcapng import Sighting, read_capture
 from twlab.results.result import read_result
+from twlab.segment import distance
 
 RUN = ROOT / "tests" / "data" / "runs" / "stale-data"
 Identity = tuple[object, ...]
@@ -49,9 +50,18 @@ def forged_throughout(sightings: list[Sighting]) -> set[object]:
 
 
 def hidden(made: Sighting, sightings: list[Sighting]) -> bool:
-    """Whether an injected segment is one that its host could have sent: an ACK without data, with an
-    identification that happens to follow the host's own. No vantage point could tell.
+    """Whether an injected segment is one that its host could have sent. No vantage point could tell.
+
+    It is an ACK without data, with an identification that happens to follow the host's own. Or it is
+    IPv6 without timestamps, the next in order, and the host sent nothing else in its place.
     """
+    if not made.ip_id and made.segment.timestamp is None and ":" in made.segment.source:
+        same = [each for each in sightings if each.segment.flow == made.segment.flow and not each.comment]
+        before = [each.segment.end_seq for each in same if each.number < made.number]
+        after = [each.segment for each in same if each.number > made.number]
+        end = made.segment.end_seq
+        if before and before[-1] == made.segment.seq:
+            return not any(distance(end, one.seq) > 0 and distance(one.end_seq, made.segment.seq) > 0 for one in after)
     own = [
         each.ip_id
         for each in sightings

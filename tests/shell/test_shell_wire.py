@@ -11,7 +11,12 @@ from test_shell import ENGINES, run
 from twlab.network import topology_names
 
 # Who connects to whom across a wire, and which wire that is where there are two.
-ENDS = {"campus": ("proxy", "server", " at wire2"), "proxy": ("proxy", "server", ""), "vip": ("client", "s1", "")}
+ENDS = {
+    "campus": ("proxy", "server", " at wire2"),
+    "proxy": ("proxy", "server", ""),
+    "sidecar": ("pod", "server", ""),
+    **dict.fromkeys(("dnat", "ipvs", "two-balancers", "vip"), ("client", "s1", "")),
+}
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -23,7 +28,7 @@ def test_a_wire_that_delays_everything_delays_and_no_more(tmp_path: Path, engine
     client, server, at = ENDS.get(topology, ("client", "server", ""))
     script = f"listen {server} 80\ndelay any{at} after 0.01 count all\nconnect {client} {server} 80\n"
     # Ends never bear a node's name: they are a1 and b1 where nodes are called c1 or s1.
-    near, far = ("a1", "b1") if topology in ("campus", "vip") else ("c1", "s1")
+    near, far = ("a1", "b1") if topology == "campus" or server == "s1" else ("c1", "s1")
     script += f"send {near} there\nread {far}\nsend {far} back\nsleep 1\nread {near}\n"
     said, _ = run(tmp_path, script, topology, "--engine", engine)
     assert f"{near} and {far}: open" in said

@@ -27,6 +27,8 @@ def pairs(topology):
         return [*((client, "proxy") for client in clients), *(("proxy", server) for server in servers)]
     if name == "proxy":
         return [("proxy", server) for server in servers]
+    if name == "sidecar":
+        return [("pod", "server")]
     return [(client, server) for client in clients for server in servers]
 
 

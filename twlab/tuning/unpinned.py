@@ -55,7 +55,12 @@ UNPINNED: tuple[tuple[str, str], ...] = (
     ("net.ipv4.route.*", "the routes' MTU is the links'; nothing expires within a scenario"),
     ("net.ipv4.neigh.*", "all neighbours are entered beforehand, for good"),
     ("net.ipv4.udp_*", "no UDP"),
-    ("net.ipv4.vs.*", "of IPVS, which only its own scenarios use"),
+    ("net.ipv4.vs.[!ce]*", "of IPVS; its scenarios use what is pinned"),
+    ("net.ipv4.vs.cache_bypass", "of IPVS; its scenarios use what is pinned"),
+    ("net.ipv4.vs.conn_*factor", "of IPVS, the size of its table"),
+    ("net.ipv4.vs.conn_max", "of IPVS, the size of its table"),
+    ("net.ipv4.vs.est_*", "of IPVS, its estimator's processors"),
+    ("net.ipv4.vs.expire_quiescent_template", "of IPVS; its scenarios use what is pinned"),
     ("net.ipv4.conf.*.accept_local", "no node receives from its own addresses"),
     ("net.ipv4.conf.*.arp_*", "all neighbours are entered beforehand, for good"),
     ("net.ipv4.conf.*.bc_forwarding", "no broadcasts"),
@@ -136,7 +141,7 @@ UNPINNED: tuple[tuple[str, str], ...] = (
     ("net.netfilter.nf_conntrack_max", "belongs to the whole machine"),
     ("net.netfilter.nf_conntrack_sctp_*", "TCP only"),
     ("net.netfilter.nf_conntrack_udp_*", "TCP only"),
-    ("net.netfilter.nf_flowtable_*", "of flow tables, which only their own scenarios use"),
+    ("net.netfilter.nf_flowtable_udp_*", "TCP only"),
     ("net.netfilter.nf_log*", "no rule logs"),
 )
 
