@@ -35,6 +35,8 @@ _CONSTANT_S = 60  # include/net/tcp.h, TCP_TIMEWAIT_LEN
 _COOKIES_ALWAYS = 2
 _CONNTRACK = "net.netfilter."
 _IPVS = "net.ipv4.vs."
+_FLOWS = "net.netfilter.nf_flowtable_"
+_PARTS = {_IPVS: "no-ipvs", _FLOWS: "no-flow-table"}  # of a kernel that has been left out: slug of the error
 _STAND_INS = {"net.ipv4.tcp_timewait_len": "inet_diag", "net.ipv4.tcp_tw_recycle": "emulation"}
 
 
@@ -125,7 +127,7 @@ def missing(settings: Settings, forced: Mapping[str, str] | None = None) -> list
             refused += _missing_for_recycle(settings)
         elif how == "none" and not _comes_later(knob):
             message = f"this kernel has no {knob.sysctl}, which {name}={getattr(settings, name)} needs"
-            slug = "no-ipvs" if knob.sysctl.startswith(_IPVS) else "no-such-sysctl"
+            slug = next((slug for start, slug in _PARTS.items() if knob.sysctl.startswith(start)), "no-such-sysctl")
             refused.append(CapabilityError(message, f"{name} is the {describe(name)}; {knob.remedy}", slug))
     return refused + _missing_congestion_control(settings)
 
