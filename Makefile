@@ -5,7 +5,8 @@
 
 PYTHON ?= /usr/bin/python3
 OUT ?= runs
-PYTEST_ARGS ?=
+# Two tests at a time; those that share a boot of the lab kernel stay together.
+PYTEST_ARGS ?= -n 2 --dist loadgroup
 export PYTHON
 
 .PHONY: lab atlas test
