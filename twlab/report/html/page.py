@@ -74,14 +74,14 @@ def write(paths: Sequence[Path], out: Path) -> Written:
     """
     files.check_file(out)
     rows, found, unreadable = _read(_expanded(paths))
+    sections = Sections(out)
+    unreadable += _fill(rows, sections)
     if not rows and not found:
         raise (
             unreadable[0]
             if unreadable
             else UsageError("there are no runs to report on", "name folders that twlab run has made", "no-result")
         )
-    sections = Sections(out)
-    unreadable += _fill(rows, sections)
     counts = {
         verdict: sum(row.result.verdict is verdict and not row.result.is_session for row in rows) for verdict in Verdict
     }
