@@ -41,7 +41,7 @@ BLOCK_128, BLOCK_256, ONE = {"ports": "40000-40127"}, {"ports": "40000-40255"}, 
         "rests-128": Arm(
             Settings(),
             given=BLOCK_128 | {"connects": 256, "rest": True, "patience_s": 0.05},
-            # In real time a connect or two may be quicker than what puts the port to rest.
+            # A connect or two may be quicker than what puts the port to rest.
             expect=Observation(opened=between(128, 132), unanswered=between(124, 128), evicted=at_most(4), tracked=128),
         ),
         "one-port": Arm(
