@@ -8,7 +8,7 @@ TABLE = "A closed connection's port at the gateway, and the second client"
 
 REMEMBERS = {"same_port": False, "syns": 1}
 STUMBLES = {"same_port": True, "syns": 2}
-BY_KERNEL = {(6, 12): REMEMBERS, (7, 3): STUMBLES}
+BY_KERNEL = {(6, 12): REMEMBERS, (7, 2): STUMBLES}
 FLOWTABLE = {"flowtable": 1}
 
 

@@ -1,27 +1,30 @@
 """Short connections through a gateway with a flow table and few ports."""
 
-from twlab import Arm, Lab, Observation, Settings, scenario
+from twlab import Arm, Lab, Observation, Settings, at_most, between, scenario
 from twlab.linux.kernel_series import since
 
 TABLE = "60 short connections at once through 16 ports, and 16 more later"
 
 # Of 60 at once, after RST and after FINs, and of 16 more 45 s later.
-RESET = {(6, 12): {"served": 16, "later": 0}, (7, 3): {"served": 16, "later": 16}}
-FINS = {(6, 12): {"served": 60, "later": 16}, (7, 3): {"served": 16, "later": 16}}
-ALL = {"served": 60, "later": 16}
+RESET = {(6, 12): {"served": 16, "later": 0}, (7, 2): {"served": 16, "later": 16}}
+FINS = {(6, 12): {"served": 60, "later": 16}, (7, 2): {"served": 16, "later": 16}}
+ALL = {"served": between(58, 60), "later": between(14, 16)}
+CHANCE = 2  # connects at most that meet only entries whose sequence numbers are ahead of theirs
 FLOWTABLE = {"flowtable": 1}
 
 
 @scenario(
     topology="nat,ports=40000-40015,flowtable={flowtable}",
-    control=Arm(Settings(), given={"pause_s": 1.0}, expect=Observation(**ALL, dropped=0)),
+    control=Arm(Settings(), given={"pause_s": 1.0}, expect=Observation(**ALL, dropped=at_most(CHANCE))),
     treatment={
-        "reset": Arm(Settings(), given=FLOWTABLE, expect=Observation(as_this_kernel=True, served=16)),
+        "reset": Arm(Settings(), given=FLOWTABLE, expect=Observation(as_this_kernel=True, served=between(16, 18))),
         "reset-ipv6": Arm(
-            Settings(), given=FLOWTABLE | {"family": 6}, expect=Observation(as_this_kernel=True, served=16)
+            Settings(), given=FLOWTABLE | {"family": 6}, expect=Observation(as_this_kernel=True, served=between(16, 18))
         ),
         "reset-liberal": Arm(
-            Settings(nat_be_liberal=True), given=FLOWTABLE, expect=Observation(as_this_kernel=True, served=16)
+            Settings(nat_be_liberal=True),
+            given=FLOWTABLE,
+            expect=Observation(as_this_kernel=True, served=between(16, 18)),
         ),
         "fins": Arm(
             Settings(),
@@ -30,7 +33,9 @@ FLOWTABLE = {"flowtable": 1}
         ),
     },
     remedies={
-        "fins-without": Arm(Settings(), given={"ending": "fins", "pause_s": 1.0}, expect=Observation(**ALL, dropped=0))
+        "fins-without": Arm(
+            Settings(), given={"ending": "fins", "pause_s": 1.0}, expect=Observation(**ALL, dropped=at_most(CHANCE))
+        )
     },
     reads="Linux net/netfilter/nf_flow_table_core.c (flow_offload_teardown, flow_offload_fixup_ct), nf_flow_table_ip.c "
     "(nf_flow_state_check), nf_conntrack_proto_tcp.c (the RST's sequence number), "
@@ -48,10 +53,10 @@ def flowtable_reset(
 
     Linux 6.12 ends the flow at the RST or FIN, and hands the segment to connection tracking. FINs are
     believed. The RST is not, because its number is not what was seen last, and the entry stays
-    ESTABLISHED, 300 s long; `be_liberal` makes no difference. Linux 7.3 leaves the flow in the table
+    ESTABLISHED, 300 s long; `be_liberal` makes no difference. Linux 7.2 leaves the flow in the table
     for its 30 s without segments, however the connection ends, and then has the entry in CLOSE for
     10 s. So 16 are served at once in either, and of 16 more 45 s later none with 6.12 and all with
-    7.3. `RESET` and `FINS` in the scenario's file hold the predictions by kernel series.
+    7.2. `RESET` and `FINS` in the scenario's file hold the predictions by kernel series.
     """
     client, server = lab["client"], lab["server"]
     listener = server.listen(80, family=family)
@@ -82,5 +87,6 @@ def flowtable_reset(
     lab.sleep(pause_s)
     facts = {"served": served, "later": sum(used() for _ in range(16))}
     expected = since(RESET if ending == "reset" else FINS)
+    as_expected = all(abs(facts[name] - count) <= CHANCE for name, count in expected.items())
     lab.row(TABLE, flowtable=bool(flowtable), ended_by=ending, pause_s=pause_s, entries=", ".join(states), **facts)
-    return Observation(**facts, as_this_kernel=facts == expected, dropped=dropped)
+    return Observation(**facts, as_this_kernel=as_expected, dropped=dropped)
