@@ -136,6 +136,7 @@ UNPINNED: tuple[tuple[str, str], ...] = (
     ("net.netfilter.nf_conntrack_events", "who is told of changes"),
     ("net.netfilter.nf_conntrack_expect_max", "no helpers"),
     ("net.netfilter.nf_conntrack_frag6_*", "no fragments"),
+    ("net.netfilter.nf_conntrack_dccp_*", "TCP only"),
     ("net.netfilter.nf_conntrack_generic_timeout", "TCP only"),
     ("net.netfilter.nf_conntrack_icmp*_timeout", "TCP only"),
     ("net.netfilter.nf_conntrack_max", "belongs to the whole machine"),
