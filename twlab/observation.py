@@ -64,7 +64,7 @@ class Since:
     Attributes:
         release: the first with it, as far as it matters: ``6.14``.
         then: what is predicted from it on: a value or a `Range`.
-        before: what is predicted of older kernels.
+        before: what is predicted of older kernels; it may depend on a still older release.
     """
 
     release: str
@@ -73,14 +73,21 @@ class Since:
 
     def on(self, release: str) -> Any:
         """Return what is predicted on the kernel of `release`, ``6.12.117-twlab``."""
-        return self.then if _numbers(release) >= _numbers(self.release) else self.before
+        if _numbers(release) >= _numbers(self.release):
+            return self.then
+        return self.before.on(release) if isinstance(self.before, Since) else self.before
 
     def __str__(self) -> str:
-        return f"{plain(self.then)} since Linux {self.release}, {plain(self.before)} before"
+        before = str(self.before) if isinstance(self.before, Since) else f"{plain(self.before)} before"
+        return f"{plain(self.then)} since Linux {self.release}, {before}"
 
 
 def since(release: str, then: Any, before: Any) -> Since:
-    """Predict `then` from a release of Linux on, and `before` on older ones."""
+    """Predict `then` from a release of Linux on, and `before` on older ones.
+
+    With two changes the older one is the newer one's `before`:
+    ``since("7.2", 16, before=since("6.12", 0, before=16))``.
+    """
     return Since(release, then, before)
 
 

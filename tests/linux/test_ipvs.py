@@ -1,13 +1,10 @@
-"""The kernel's load balancer, configured and listed; ports that a gateway keeps at rest; and
-predictions that depend on the kernel.
-"""
+"""The kernel's load balancer, configured and listed; and ports that a gateway keeps at rest."""
 
 import pytest
 from in_guest import run_in_guest
 
 from twlab.errors import CapabilityError, UsageError
 from twlab.linux import conntrack, ipvs
-from twlab.linux.kernel_series import since
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
@@ -82,11 +79,3 @@ def rested():
 def test_ports_rest_once_their_connections_are_closed(tmp_path):
     """Each entry that comes to TIME_WAIT is fixed, once."""
     assert run_in_guest(rested, folder=tmp_path) == [3, [["TIME_WAIT", True]] * 3]
-
-
-def test_the_newest_series_reached_decides():
-    """Of a table by series: this kernel's row; the oldest for an older kernel."""
-    table = {(6, 12): "old", (7, 3): "new"}
-    assert [since(table, release) for release in ("6.1.0", "6.12.117-twlab", "6.18.44", "7.3.4", "7.10-rc1")] == [
-        *("old", "old", "old", "new", "new")
-    ]

@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from twlab import Observation, about, at_least, at_most, between, since
+from twlab.report.text import facts
 
 values = st.one_of(st.booleans(), st.integers(), st.text(), st.floats(allow_nan=False))
 
@@ -61,3 +62,18 @@ def test_a_prediction_may_depend_on_the_kernel():
     assert predicted.on("10.0")["x"] == between(1, 2)
     assert predicted.on("").as_dict()["x"] == {"since": "6.14", "then": {"low": 1, "high": 2}, "before": 0}
     assert predicted.on("7.3.4").mismatches({"x": 3, "y": 1}) == ["x: predicted between 1 and 2, observed 3"]
+
+
+def test_a_prediction_may_change_twice():
+    """The older change stands in the newer one's ``before``."""
+    predicted = Observation(x=since("7.2", 16, before=since("6.12", at_most(2), before=16)))
+    releases = ("6.1.0", "6.12.117-twlab", "6.18.44", "7.2.12", "7.10-rc1")
+    assert [predicted.on(release)["x"] for release in releases] == [16, at_most(2), at_most(2), 16, 16]
+    assert str(predicted["x"]) == "16 since Linux 7.2, at most 2 since Linux 6.12, 16 before"
+    written = predicted.as_dict()["x"]
+    assert written == {
+        "since": "7.2",
+        "then": 16,
+        "before": {"since": "6.12", "then": {"low": None, "high": 2}, "before": 16},
+    }
+    assert facts.sentence(written) == str(predicted["x"])

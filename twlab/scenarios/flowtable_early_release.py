@@ -1,14 +1,12 @@
 """A gateway with a flow table, and the next client on a port that it forgot."""
 
-from twlab import Arm, Lab, Observation, Settings, between, scenario
-from twlab.linux.kernel_series import since
+from twlab import Arm, Lab, Observation, Settings, between, scenario, since
 from twlab.segment import match
 
 TABLE = "A closed connection's port at the gateway, and the second client"
 
 REMEMBERS = {"same_port": False, "syns": 1}
-STUMBLES = {"same_port": True, "syns": 2}
-BY_KERNEL = {(6, 12): REMEMBERS, (7, 2): STUMBLES}
+STUMBLES = {"same_port": since("7.2", True, before=False), "syns": since("7.2", 2, before=1)}
 FLOWTABLE = {"flowtable": 1}
 
 
@@ -21,9 +19,9 @@ FLOWTABLE = {"flowtable": 1}
         expect=Observation(entry="TIME_WAIT", timer_s=between(118, 120), **REMEMBERS, connected=True),
     ),
     treatment={
-        "flowtable": Arm(Settings(), given=FLOWTABLE, expect=Observation(as_this_kernel=True, connected=True)),
+        "flowtable": Arm(Settings(), given=FLOWTABLE, expect=Observation(**STUMBLES, connected=True)),
         "flowtable-ipv6": Arm(
-            Settings(), given=FLOWTABLE | {"family": 6}, expect=Observation(as_this_kernel=True, connected=True)
+            Settings(), given=FLOWTABLE | {"family": 6}, expect=Observation(**STUMBLES, connected=True)
         ),
     },
     remedies={
@@ -46,7 +44,7 @@ def flowtable_early_release(lab: Lab, *, flowtable: int = 0, rest_s: float = 45.
     10 ms, and where a firewall drops one of these, an outage (`nat-second-client`).
 
     Linux 6.12 ends the flow at the first FIN, connection tracking sees the rest, and the entry is in
-    TIME_WAIT for its 120 s. `BY_KERNEL` in the scenario's file holds the predictions by series.
+    TIME_WAIT for its 120 s.
 
     A flow that is kept for 60 s without segments outlives the server's TIME_WAIT (remedy
     `flow-60-s`: nf_flowtable_tcp_timeout).
@@ -81,5 +79,4 @@ def flowtable_early_release(lab: Lab, *, flowtable: int = 0, rest_s: float = 45.
         timer_s=entry.remaining_s,
         **facts,
         connected=bool(attempt),
-        as_this_kernel=facts == since(BY_KERNEL),
     )

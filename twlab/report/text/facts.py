@@ -30,7 +30,7 @@ def sentence(value: Any) -> str:
     """
     if depends(value):
         then, before = sentence(value["then"]), sentence(value["before"])
-        return f"{then} since Linux {value['since']}, {before} before"
+        return f"{then} since Linux {value['since']}, {before}" + ("" if depends(value["before"]) else " before")
     if not is_range(value):
         return plain(value)
     low, high = value["low"], value["high"]
