@@ -14,11 +14,12 @@ from rich.markup import escape
 from rich.table import Table
 
 from twlab.catalogue import load_scenarios
-from twlab.commands.console import err, find, kept, out, own_command
+from twlab.commands.console import DefaultsOption, err, find, kept, out, own_command
 from twlab.commands.progress import bar
 from twlab.errors import NOTHING_KEPT, Interrupted, UsageError
 from twlab.report.text import facts
 from twlab.results import files
+from twlab.world import PINNED, check_world
 
 _COLOURS = {"change": "bold red", "undecided": "yellow", "chance": "dim"}
 
@@ -35,6 +36,7 @@ def compare(
         ),
     ] = None,
     engine: Annotated[str, typer.Option(help="host: with this machine's own kernel as one more column.")] = "",
+    defaults: DefaultsOption = PINNED.name,
     seed: Annotated[int, typer.Option(help="Of the first runs, for everything random.")] = 1,
     seeds: Annotated[
         int, typer.Option(min=0, max=20, help="The most repetitions, to decide between change and chance.")
@@ -47,12 +49,14 @@ def compare(
 ) -> None:
     """Run scenarios on several kernels, and tell what differs between them.
 
+    With --defaults, on one kernel: in the pinned world, and with its own defaults.
+
     Every fact that differs is shown, and decided: an arm is repeated with other seeds until it is
     clear whether the difference is a change or chance. After an interrupt, the same command goes
     on where it was. Exit status: 0 every arm has the same verdict on all; 1 one has not.
     """
     from twlab.report.html import page
-    from twlab.studies.compare.columns import HOST, columns
+    from twlab.studies.compare.columns import HOST, columns, worlds
     from twlab.studies.compare.measure import FILE, Comparison
 
     if all_ == bool(names):
@@ -60,7 +64,8 @@ def compare(
     if engine not in ("", "guest", HOST):
         raise UsageError(f"there is no engine called {engine!r}", "the engines are: guest, host", "no-such-engine")
     wanted = list(load_scenarios().items()) if all_ else [find(name) for name in dict.fromkeys(names or [])]
-    compared = columns(kernels or [], engine == HOST)
+    world, of_host = check_world(defaults), engine == HOST
+    compared = columns(kernels or [], of_host) if world == PINNED.name else worlds(kernels or [], of_host, world)
     files.check_folder(folder)
     comparison = Comparison(folder, wanted, compared, seed=seed, seeds=seeds, command=own_command())
     try:

@@ -13,18 +13,21 @@ from twlab.engines.pool import Answer
 from twlab.engines.protocol import Event, Job, OnEvent, arms_request
 from twlab.errors import LabError
 from twlab.run.runner import AGENT
+from twlab.run.worlds import find_world
+from twlab.world import PINNED
 
 _REAL_LIMIT_S = 300.0  # for one arm
 KEPT = ("observed", "ok", "mismatches", "error")
 
 
 def carry_out(task: dict[str, Any], answer: Answer) -> None:
-    """Run the arms of `task`, made by `twlab.studies.batch.task`.
+    """Run the arms of `task`, made by `twlab.studies.batch.task`; it may name a ``world``.
 
     An arm that cannot be found or set has its error as its outcome, and so has one that the engine
     does not survive. The arms after it get a fresh boot.
     """
     engine = choose(task["engine"], agent=AGENT)
+    world = find_world(task.get("world", PINNED.name))
     outcomes: dict[int, dict[str, Any]] = {}
     answered = 0
 
@@ -39,7 +42,7 @@ def carry_out(task: dict[str, Any], answer: Answer) -> None:
     with tempfile.TemporaryDirectory(prefix="twlab-arms-") as folder:
 
         def boot(left: Sequence[tuple[int, Job]], on_event: OnEvent) -> None:
-            request = arms_request([job for _, job in left], seed=task["seed"], engine=engine.name)
+            request = arms_request([job for _, job in left], seed=task["seed"], engine=engine.name, world=world)
             engine.run(request, Path(folder), on_event, _REAL_LIMIT_S * len(left))
 
         def on_event(event: Event, numbered: tuple[int, Job] | None) -> None:

@@ -1,18 +1,18 @@
-"""What is compared: lab kernels, and this machine's own kernel."""
+"""What is compared: lab kernels, this machine's own kernel, or one kernel in two worlds."""
 
 from __future__ import annotations
 
 import platform
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from twlab.engines import use_kernel
 from twlab.engines.guest.engine import built_kernel
 from twlab.engines.kernel.recipe import series
 from twlab.engines.kernel.store import Kernel, kept_kernels
 from twlab.errors import UsageError
+from twlab.world import PINNED, WorldName
 
 HOST = "host"
 
@@ -22,20 +22,23 @@ class Column:
     """One of the things compared.
 
     Attributes:
-        name: ``7.3``, a program's name, or ``host``.
+        name: ``7.3``, a program's name, or ``host``; of one kernel in two worlds, the world's.
         engine: ``guest`` or ``host``.
         kernel: path of the lab kernel; empty for the host.
         release: of the kernel, as far as it is known beforehand.
+        world: what its nodes start from.
     """
 
     name: str
     engine: str
     kernel: str
     release: str
+    world: WorldName = PINNED.name
 
     def as_dict(self) -> dict[str, str]:
         """Return what a comparison keeps of it."""
-        return {"name": self.name, "engine": self.engine, "kernel": self.release}
+        about = {"name": self.name, "engine": self.engine, "kernel": self.release}
+        return about if self.world == PINNED.name else {**about, "world": self.world}
 
 
 def columns(kernels: Sequence[str], host: bool) -> list[Column]:
@@ -50,10 +53,7 @@ def columns(kernels: Sequence[str], host: bool) -> list[Column]:
         UsageError: a text names no kernel (``bad-kernel``), two columns are the same
             (``same-column``), or there is only one (``nothing-to-compare``).
     """
-    made = [_guest(wanted) for wanted in dict.fromkeys(kernels or (kernel.series for kernel in kept_kernels()))]
-    made.sort(key=lambda column: series(column.release) if column.release else (999, 0))
-    if host:
-        made.append(Column(HOST, HOST, "", platform.release()))
+    made = _named(kernels or [kernel.series for kernel in kept_kernels()], host)
     if twice := [name for name, count in Counter(column.name for column in made).items() if count > 1]:
         raise UsageError(
             f"two of the kernels are called {twice[0]}", "name each once; a path is called by its file", "same-column"
@@ -68,7 +68,38 @@ def columns(kernels: Sequence[str], host: bool) -> list[Column]:
     return made
 
 
+def worlds(kernels: Sequence[str], host: bool, world: WorldName) -> list[Column]:
+    """Return two columns of one kernel: the pinned world, and `world`.
+
+    Args:
+        kernels: at most one lab kernel; without one, and without `host`, the one that runs use.
+        host: this machine's own kernel.
+        world: what the nodes of the second column start from.
+
+    Raises:
+        CapabilityError: the kernel has not been built (``no-lab-kernel``).
+        UsageError: a text names no kernel (``bad-kernel``), or there is more than one
+            (``defaults-of-one-kernel``).
+    """
+    made = _named(kernels or [""] * (not host), host)
+    if len(made) > 1:
+        raise UsageError(
+            f"--defaults compares one kernel with itself, and there are {len(made)}: "
+            + ", ".join(column.name for column in made),
+            "name one with --kernel, or --engine host alone; without --defaults kernels are compared",
+            "defaults-of-one-kernel",
+        )
+    return [replace(made[0], name=name, world=name) for name in (PINNED.name, world)]
+
+
+def _named(kernels: Sequence[str], host: bool) -> list[Column]:
+    """Return a column for each kernel, from the oldest series to the newest, the host last."""
+    made = [_guest(wanted) for wanted in dict.fromkeys(kernels)]
+    made.sort(key=lambda column: series(column.release) if column.release else (999, 0))
+    return [*made, Column(HOST, HOST, "", platform.release())] if host else made
+
+
 def _guest(wanted: str) -> Column:
     use_kernel(wanted)
     kernel = Kernel(built_kernel())
-    return Column(kernel.series or Path(wanted).name, "guest", str(kernel.path), str(kernel.facts().get("version", "")))
+    return Column(kernel.series or kernel.path.name, "guest", str(kernel.path), str(kernel.facts().get("version", "")))

@@ -13,6 +13,7 @@ from typing import Any
 
 from twlab.catalogue import find_scenario
 from twlab.engines import choose, use_kernel
+from twlab.engines.kernel.store import Kernel
 from twlab.engines.pool import Answer
 from twlab.engines.protocol import Event
 from twlab.run import runner
@@ -34,7 +35,7 @@ def repeated(column: Column, arms: Sequence[tuple[str, str]], seed: int) -> dict
 
 
 def _on(column: Column) -> dict[str, Any]:
-    return {"engine": column.engine, "kernel": column.kernel, "name": column.name}
+    return {"engine": column.engine, "kernel": column.kernel, "name": column.name, "world": column.world}
 
 
 def carry_out(task: dict[str, Any], answer: Answer) -> None:
@@ -53,7 +54,13 @@ def carry_out(task: dict[str, Any], answer: Answer) -> None:
     folder = Path(task["folder"])
     shutil.rmtree(folder, ignore_errors=True)  # of an attempt that was interrupted
     scenarios = [(source, find_scenario(source)) for source in task["sources"]]
-    order = runner.Order(scenarios=scenarios, seed=task["seed"], out=folder, kernel=task["kernel"] and task["name"])
+    order = runner.Order(
+        scenarios=scenarios,
+        seed=task["seed"],
+        out=folder,
+        kernel=task["kernel"] and (Kernel(Path(task["kernel"])).series or task["kernel"]),
+        world=task["world"],
+    )
 
     def on_event(event: Event) -> None:
         if event["event"] == "arm":

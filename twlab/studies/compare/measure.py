@@ -179,7 +179,7 @@ class Comparison:
         results, keys = self.progress.done, [_key(*task) for task in tasks]
         for host in (False, True):
             numbers = [
-                n for n, (column, _) in enumerate(tasks) if (column.name == HOST) == host and keys[n] not in results
+                n for n, (column, _) in enumerate(tasks) if (column.engine == HOST) == host and keys[n] not in results
             ]
             answers: dict[int, list[Any]] = {number: [] for number in numbers}
             ordered = [tasks[number][1] for number in numbers]
@@ -234,7 +234,7 @@ class Comparison:
 
 def _key(column: Column, task: dict[str, Any]) -> int:
     """Return the number by which the results of a task are kept; the same for the same runs."""
-    runs = [column.release, *(task.get(name) for name in ("engine", "kernel", "sources", "arms", "seed"))]
+    runs = [column.release, *(task.get(name) for name in ("engine", "kernel", "world", "sources", "arms", "seed"))]
     return int.from_bytes(hashlib.sha256(json.dumps(runs).encode()).digest()[:6])
 
 

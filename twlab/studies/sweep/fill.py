@@ -98,9 +98,7 @@ def tasks_for(table: SweepTable, source: str, wanted: Sequence[Cell], jobs: int,
     tasks = []
     for part in deal(missing, jobs) if missing else []:
         cells = [list(cell) for cell in part]
-        task = SweepTask(
-            source=source, arm=table.arm, trials=table.trials, seed=table.seed, cells=cells, kernel=kernel
-        )
+        task = SweepTask(source=source, arm=table.arm, trials=table.trials, seed=table.seed, cells=cells, kernel=kernel)
         if table.world != PINNED.name:
             task["world"] = find_world(table.world).as_dict()
         tasks.append(task)
