@@ -19,7 +19,8 @@ from twlab.errors import UsageError
 from twlab.report.html import page
 from twlab.studies.compare import columns as columns_module
 from twlab.studies.compare import draws
-from twlab.studies.compare.columns import Column, columns
+from twlab.studies.compare import driver as compare_driver
+from twlab.studies.compare.columns import Column, columns, worlds
 from twlab.studies.compare.differences import Difference, Step, differences, summary, verdicts
 from twlab.studies.compare.draws import Decision, decide, looks, probability
 from twlab.studies.compare.measure import Comparison
@@ -220,6 +221,41 @@ def test_two_columns_are_needed_and_each_once(monkeypatch: pytest.MonkeyPatch) -
     known["again"] = NEW
     with pytest.raises(UsageError, match="same-column"):
         columns(["7.3", "again"], False)
+
+
+def test_one_kernel_in_two_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both columns are of one kernel, and each run is asked for in its world."""
+    monkeypatch.setattr(columns_module, "_guest", lambda wanted: {"": NEW, "7.3": NEW, "6.12": OLD}[wanted])
+    made = worlds([], False, "kernel")
+    assert made == worlds(["7.3"], False, "kernel")
+    assert [(column.name, column.kernel, column.world) for column in made] == [
+        ("pinned", "/new", "pinned"),
+        ("kernel", "/new", "kernel"),
+    ]
+    assert [column.as_dict().get("world") for column in made] == [None, "kernel"]
+    assert [column.engine for column in worlds([], True, "machine")] == ["host", "host"]
+    tasks = [compare_driver.repeated(column, [("claim", "control")], 2) for column in made]
+    assert [task["world"] for task in tasks] == ["pinned", "kernel"]
+    for kernels, host in ((["7.3", "6.12"], False), (["7.3"], True)):
+        with pytest.raises(UsageError, match="defaults-of-one-kernel"):
+            worlds(kernels, host, "kernel")
+
+
+@pytest.mark.guest
+def test_a_fact_that_follows_a_pin_is_found(tmp_path: Path) -> None:
+    """The kernel's own world differs in the sysctl that the control reads, in the repetition, too."""
+    command = [sys.executable, "-m", "twlab", "compare", "tests/data/pinned.py", "--defaults", "--seeds", "1", "--json"]
+    done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 1, done.stderr
+    made = json.loads(done.stdout)
+    assert [(row["arm"], row["fact"], row["pinned"], row["kernel"]) for row in made["rows"]] == [
+        ("control", "value", "0", "1")
+    ]
+    assert made["rows"][0]["seen"] == {"pinned": "0", "kernel": "1"}
+    assert [column.get("world") for column in made["columns"]] == [None, "kernel"]
+    assert made["verdicts"] == [
+        {"scenario": "pinned", "arm": "control", "pinned": "as predicted", "kernel": "not as predicted"}
+    ]
 
 
 @pytest.mark.guest
