@@ -230,7 +230,7 @@ def test_one_kernel_in_two_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert made == worlds(["7.3"], False, "kernel")
     assert [(column.name, column.kernel, column.world) for column in made] == [
         ("pinned", "/new", "pinned"),
-        ("kernel", "/new", "kernel"),
+        ("defaults", "/new", "kernel"),
     ]
     assert [column.as_dict().get("world") for column in made] == [None, "kernel"]
     assert [column.engine for column in worlds([], True, "machine")] == ["host", "host"]
@@ -248,13 +248,13 @@ def test_a_fact_that_follows_a_pin_is_found(tmp_path: Path) -> None:
     done = subprocess.run([*command, "--out", str(tmp_path)], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 1, done.stderr
     made = json.loads(done.stdout)
-    assert [(row["arm"], row["fact"], row["pinned"], row["kernel"]) for row in made["rows"]] == [
+    assert [(row["arm"], row["fact"], row["pinned"], row["defaults"]) for row in made["rows"]] == [
         ("control", "value", "0", "1")
     ]
-    assert made["rows"][0]["seen"] == {"pinned": "0", "kernel": "1"}
+    assert made["rows"][0]["seen"] == {"pinned": "0", "defaults": "1"}
     assert [column.get("world") for column in made["columns"]] == [None, "kernel"]
     assert made["verdicts"] == [
-        {"scenario": "pinned", "arm": "control", "pinned": "as predicted", "kernel": "not as predicted"}
+        {"scenario": "pinned", "arm": "control", "pinned": "as predicted", "defaults": "not as predicted"}
     ]
 
 

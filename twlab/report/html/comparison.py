@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
@@ -15,18 +16,39 @@ from twlab.results.result import read_result
 MOST = 40  # arms that are shown with their ladders; changes come first
 
 
-def sections(study: Study, page: Sections, anchor: str) -> list[Markup]:
-    """Return a section for each arm that differs, changes first, at most `MOST`."""
+@dataclass(frozen=True)
+class Differing:
+    """An arm that differs.
+
+    Attributes:
+        scenario, arm: of it.
+        rows: the facts.
+        anchor: of its section.
+        section: empty for those past `MOST`.
+    """
+
+    scenario: str
+    arm: str
+    rows: list[dict[str, Any]]
+    anchor: str
+    section: Markup
+
+
+def sections(study: Study, page: Sections, anchor: str) -> list[Differing]:
+    """Return each arm that differs, changes first, at most `MOST` with a section."""
     arms: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for row in study.values["rows"]:
         arms.setdefault((row["scenario"], row["arm"]), []).append(row)
     by_interest = sorted(arms.items(), key=lambda item: all(row["decided"] == "chance" for row in item[1]))
     names = [str(column["name"]) for column in study.values["columns"]]
     made = []
-    for number, ((scenario, arm), rows) in enumerate(by_interest[:MOST], 1):
-        panels = list(_panels(study, page, scenario, arm))
-        about = {"scenario": scenario, "arm": arm, "rows": rows, "names": names, "panels": panels}
-        made.append(page.render("comparison.html.j2", anchor=f"{anchor}-{number}", **about))
+    for number, ((scenario, arm), rows) in enumerate(by_interest, 1):
+        place, section = f"{anchor}-{number}", Markup()
+        if number <= MOST:
+            panels = list(_panels(study, page, scenario, arm))
+            about = {"scenario": scenario, "arm": arm, "rows": rows, "names": names, "panels": panels}
+            section = page.render("comparison.html.j2", anchor=place, **about)
+        made.append(Differing(scenario, arm, rows, place, section))
     return made
 
 

@@ -15,6 +15,7 @@ from twlab.errors import UsageError
 from twlab.world import PINNED, WorldName
 
 HOST = "host"
+OWN = {"kernel": "defaults"}  # world to its column, where that is called otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,8 @@ def worlds(kernels: Sequence[str], host: bool, world: WorldName) -> list[Column]
             "name one with --kernel, or --engine host alone; without --defaults kernels are compared",
             "defaults-of-one-kernel",
         )
-    return [replace(made[0], name=name, world=name) for name in (PINNED.name, world)]
+    named: dict[str, WorldName] = {PINNED.name: PINNED.name, OWN.get(world, world): world}
+    return [replace(made[0], name=name, world=of) for name, of in named.items()]
 
 
 def _named(kernels: Sequence[str], host: bool) -> list[Column]:

@@ -15,6 +15,7 @@ The test is looked at after each number of seeds in `LOOKS`, and at the end:
 change      a distance like this comes by chance at most once in a thousand times (`CHANGE`); for
             values that do not overlap at all, that takes 8 seeds
 chance      it comes by chance in half of all cases (`CHANCE`), or all seeds are used up
+undecided   all seeds are used up, and they were too few for any change to be seen: up to 6
 
 So of a thousand facts that do not differ, a few are called a change; a change smaller than what the
 seeds can show is called chance.
@@ -25,6 +26,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from enum import StrEnum
+from math import comb
 from typing import Any
 
 CHANGE, CHANCE = 0.001, 0.5
@@ -55,7 +57,8 @@ def decide(first: Sequence[Any], second: Sequence[Any], last: bool) -> Decision:
     likely = probability(first, second)
     if likely <= CHANGE:
         return Decision.CHANGE
-    return Decision.CHANCE if last or likely >= CHANCE else Decision.UNDECIDED
+    enough = 2 / comb(2 * len(first), len(first)) <= CHANGE  # if they did not overlap, it would be seen
+    return Decision.CHANCE if likely >= CHANCE or (last and enough) else Decision.UNDECIDED
 
 
 def probability(first: Sequence[Any], second: Sequence[Any]) -> float:
