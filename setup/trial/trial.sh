@@ -76,7 +76,7 @@ main() {
     local suite root status=0 target began
     while [[ ${1:-} == --* ]]; do
         case $1 in
-            --test) LEVEL=test ;;
+            --test) LEVEL="test" ;;
             --kernels) KERNELS=$(realpath -e "${2:-}") || fail 2 "--kernels needs a folder" "--kernels /var/cache/twlab" && shift ;;
             *) fail 2 "there is no option $1" "setup/trial/trial.sh [--test] [--kernels FOLDER] SUITE FOLDER" ;;
         esac
