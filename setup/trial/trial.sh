@@ -14,7 +14,7 @@
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
-readonly HERE PROJECT=/root/twlab
+readonly HERE PROJECT=/srv/twlab
 KERNELS='' LEVEL=lab
 
 say() { printf 'trial: %s\n' "$*" >&2; }
@@ -69,7 +69,7 @@ enter() {
         cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
         if [ -n "$kernels" ]; then mkdir -p "$root/var/cache/twlab" && mount --bind "$kernels" "$root/var/cache/twlab"; fi
         exec chroot "$root" "$@"' sh "$root" "$KERNELS" \
-        env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TERM=dumb "$@"
+        env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 TERM=dumb "$@"
 }
 
 main() {
@@ -99,7 +99,7 @@ main() {
         tail -n 3 "$root/make-$target.log"
     done
     # shellcheck disable=SC2016  # expanded inside
-    enter "$root" sh -c '. /etc/os-release; echo "$PRETTY_NAME, $(/usr/bin/python3 --version), $(/root/twlab/.venv/bin/twlab kernel info | head -n 1)"'
+    enter "$root" sh -c '. /etc/os-release; echo "$PRETTY_NAME, $(/usr/bin/python3 --version), $(/srv/twlab/.venv/bin/twlab kernel info | head -n 1)"'
     return "$status"
 }
 

@@ -185,9 +185,7 @@ def gone_in_the_end() -> bool:
     network = Network(load_topology("proxy,clients=3,servers=3"))
     with network, Path("/proc/self/ns/net").open() as here:
         tale = rtnetlink.End("tale", 0, "02:01:00:00:00:02", network["proxy"].namespace)
-        rtnetlink.carry_out(
-            [rtnetlink.veth(rtnetlink.End("tell", 0, "02:01:00:00:00:01", here.fileno()), tale, 1500)]
-        )
+        rtnetlink.carry_out([rtnetlink.veth(rtnetlink.End("tell", 0, "02:01:00:00:00:01", here.fileno()), tale, 1500)])
     return wait_for(lambda: all(name != "tell" for _, name in socket.if_nameindex()), 60)
 
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from twlab.catalogue import find_scenario
 from twlab.engines.protocol import Event, Job, Request
+from twlab.lab.again import run_undisturbed
 from twlab.overrides import Overrides
 from twlab.results.evidence import ArmEvidence
-from twlab.run.again import run_undisturbed
 from twlab.run.arm import as_dict, run_arm
 from twlab.run.provenance import kernel
 from twlab.world import World
