@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from twlab.lab.again import MOST_RUNS, run_undisturbed
-
 from twlab.linux.processor import waited_s
 from twlab.results.evidence import ArmEvidence
 from twlab.results.result import ArmPrediction, ArmResult
