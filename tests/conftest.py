@@ -132,8 +132,10 @@ def run_in_sandbox(
         arguments=json.dumps(arguments),
         calm_s=calm_s,
     )
-    # iptables keeps its lock in /run, which belongs to the machine's root.
-    inside = ["sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh", sys.executable, "-c", script]
+    # iptables keeps its lock in /run, which belongs to the machine's root; Squids share names in
+    # /dev/shm.
+    mounts = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /dev/shm"
+    inside = ["sh", "-c", f'{mounts} && exec "$@"', "sh", sys.executable, "-c", script]
     finished = subprocess.run(
         [*as_user(user), *_UNSHARE, *inside], capture_output=True, text=True, timeout=timeout_s, cwd="/", check=False
     )
