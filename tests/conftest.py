@@ -33,18 +33,6 @@ hypothesis.settings.load_profile("any-machine")
 # the tests of Ctrl-C would then press it in vain.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-
-@pytest.fixture(autouse=True)
-def _kernel_of_one_test() -> Generator[None, None, None]:
-    """A kernel that a test has chosen is chosen for that test alone."""
-    before = os.environ.get("TWLAB_KERNEL")
-    yield
-    if before is None:
-        os.environ.pop("TWLAB_KERNEL", None)
-    else:
-        os.environ["TWLAB_KERNEL"] = before
-
-
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 
@@ -85,6 +73,17 @@ for last in 0, 0, 0, 0, 1:
 answers.write(json.dumps(answer))
 answers.flush()
 """
+
+
+@pytest.fixture(autouse=True)
+def _kernel_of_one_test() -> Generator[None, None, None]:
+    """A kernel that a test has chosen is chosen for that test alone."""
+    before = os.environ.get("TWLAB_KERNEL")
+    yield
+    if before is None:
+        os.environ.pop("TWLAB_KERNEL", None)
+    else:
+        os.environ["TWLAB_KERNEL"] = before
 
 
 class InSandbox(Protocol):
