@@ -51,13 +51,25 @@ _UNSHARE = (
 _CALL = """
 import importlib.util, json, os, sys
 sys.path[:0] = {path!r}
+from twlab.linux.processor import waited_s
+from twlab.linux.syscalls import be_prompt
+be_prompt()  # as a lab is
 spec = importlib.util.spec_from_file_location({module!r}, {file!r})
 module = importlib.util.module_from_spec(spec)
 sys.modules[{module!r}] = module
 spec.loader.exec_module(module)
 answers = os.fdopen(os.dup(1), "w")
 os.dup2(2, 1)
-answer = getattr(module, {function!r})(*json.loads({arguments!r}))
+for last in 0, 0, 0, 0, 1:
+    before_s = waited_s()
+    try:
+        answer = getattr(module, {function!r})(*json.loads({arguments!r}))
+    except Exception:
+        if last or waited_s() - before_s < {calm_s!r}:
+            raise
+    else:
+        if waited_s() - before_s < {calm_s!r}:
+            break
 answers.write(json.dumps(answer))
 answers.flush()
 """
@@ -78,11 +90,22 @@ class InSandbox(Protocol):
     """`in_sandbox(function, *arguments, user="")`: what the function returned."""
 
     def __call__(
-        self, function: Callable[..., Any], *arguments: Any, user: str = "", timeout_s: float = 60.0
+        self,
+        function: Callable[..., Any],
+        *arguments: Any,
+        user: str = "",
+        timeout_s: float = 300.0,
+        calm_s: float = 1e9,
     ) -> Any: ...
 
 
-def run_in_sandbox(function: Callable[..., Any], *arguments: Any, user: str = "", timeout_s: float = 60.0) -> Any:
+def run_in_sandbox(
+    function: Callable[..., Any],
+    *arguments: Any,
+    user: str = "",
+    timeout_s: float = 300.0,
+    calm_s: float = 1e9,
+) -> Any:
     """Call `function(*arguments)` in user, network, mount and pid namespaces of its own, as root
     there, and return what it returns.
 
@@ -92,6 +115,9 @@ def run_in_sandbox(function: Callable[..., Any], *arguments: Any, user: str = ""
         arguments: JSON values; what is returned is one too.
         user: run as this user of the machine (only root can); empty: as whoever runs the tests.
         timeout_s: real seconds after which the sandbox is killed and the test fails.
+        calm_s: for a function that measures real time. Where the processes of the sandbox have
+            waited as long as this for a processor, it is called again, up to five times in all:
+            what it measured was the machine.
     """
     assert function.__qualname__ == function.__name__, (
         "the sandbox imports the function by name: define it at the top level of its module"
@@ -103,9 +129,12 @@ def run_in_sandbox(function: Callable[..., Any], *arguments: Any, user: str = ""
         file=file,
         function=function.__name__,
         arguments=json.dumps(arguments),
+        calm_s=calm_s,
     )
-    # iptables keeps its lock in /run, which belongs to the machine's root.
-    inside = ["sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$@"', "sh", sys.executable, "-c", script]
+    # iptables keeps its lock in /run, which belongs to the machine's root; Squids share names in
+    # /dev/shm.
+    mounts = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /dev/shm"
+    inside = ["sh", "-c", f'{mounts} && exec "$@"', "sh", sys.executable, "-c", script]
     finished = subprocess.run(
         [*as_user(user), *_UNSHARE, *inside], capture_output=True, text=True, timeout=timeout_s, cwd="/", check=False
     )

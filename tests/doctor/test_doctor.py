@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -65,13 +64,13 @@ def test_an_ordinary_user_gets_the_same_answers(ordinary_user: str) -> None:
 
 @pytest.mark.host
 def test_examining_changes_nothing_and_is_quick() -> None:
-    """The machine's own network is the same before and after, and it takes less than two seconds
-    (four are given to a busy machine).
+    """The machine's own network is the same before and after, and it computes for less than two
+    seconds, all probes together.
     """
     before = machine_network()
-    start_s = time.monotonic()
+    start_s = sum(os.times()[:4])
     examine()
-    assert time.monotonic() - start_s < 4
+    assert sum(os.times()[:4]) - start_s < 2
     assert machine_network() == before
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from leftovers import machine_state, processes_of, wait_for
 
+from twlab.engines.host_init import keep_shared_memory_apart
+
 pytestmark = pytest.mark.host
 
 CALLER = """
@@ -85,3 +87,15 @@ def test_the_exit_status_comes_through():
             [sys.executable, "-m", "twlab.engines.sandbox", str(os.getpid()), "/bin/sh", "-c", script], check=False
         )
         assert done.returncode == status  # pid 1 does not hear signals from inside its own namespace
+
+
+def shared_memory_before_and_in_a_lab() -> list[list[str]]:
+    (Path("/dev/shm") / "another-lab").touch()
+    before = os.listdir("/dev/shm")
+    keep_shared_memory_apart()
+    return [before, os.listdir("/dev/shm")]
+
+
+def test_a_lab_has_shared_memory_of_its_own(in_sandbox):
+    """What another lab's Squid keeps there under the same name is not seen."""
+    assert in_sandbox(shared_memory_before_and_in_a_lab) == [["another-lab"], []]

@@ -40,7 +40,7 @@ def test_each_change_is_kept_once(in_sandbox, family):
     """One row for each change: the client's sockets at each word of it, the server's TIME_WAIT at
     the next second; IPv6 alike. No file stays open.
     """
-    series, open_files = in_sandbox(count_three_connections, family)
+    series, open_files = in_sandbox(count_three_connections, family, calm_s=0.1)
     counts = {name: [tuple(row[1:]) for row in rows] for name, rows in series.items()}
     assert counts["client"] == [(0, 0), (1, 0), (0, 0)]
     assert counts["server"] == [(0, 0), (1, 3)]

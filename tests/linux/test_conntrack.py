@@ -127,7 +127,7 @@ def check_timers(seen):
 @pytest.mark.host
 def test_timers_are_set_and_read_back_from_the_entries(in_sandbox):
     """What was written as a sysctl is what each entry has left, by its state; and it runs down."""
-    check_timers(in_sandbox(timers))
+    check_timers(in_sandbox(timers, calm_s=0.1))
 
 
 @pytest.mark.guest

@@ -104,12 +104,14 @@ EVERYTHING = ["venv", "pip", "kernel"] if os.uname().machine == "x86_64" else ["
 
 
 def test_the_first_run_does_everything_and_the_second_nothing_in_under_a_second(project: Project) -> None:
-    """A virtual environment, the packages, the kernel; then a stamp, and silence."""
+    """A virtual environment, the packages, the kernel; then a stamp, and silence. The second is of
+    processor time.
+    """
     first = project.set_up()
     assert (first.returncode, project.done()) == (0, EVERYTHING), first.stderr
-    start_s = time.monotonic()
+    start_s = sum(os.times()[2:4])
     second = project.set_up()
-    assert time.monotonic() - start_s < 1
+    assert sum(os.times()[2:4]) - start_s < 1
     assert (second.returncode, second.stdout, second.stderr, project.done()) == (0, "", "", [])
 
 

@@ -38,7 +38,7 @@ def processes_of(tag: str) -> list[int]:
     return found
 
 
-def wait_for(condition: Callable[[], T], seconds: float = 10.0) -> T:
+def wait_for(condition: Callable[[], T], seconds: float = 60.0) -> T:
     """What `condition()` says once it is true, or after so many seconds."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:

@@ -192,7 +192,7 @@ def shorten(length_s):
                 second, _ = listener.accept()
                 first.close()
                 second.close()
-            loop.wait_until(lambda: tcp_sockets.count(client), 1)
+            loop.wait_until(lambda: tcp_sockets.count(client), 10)
             began_s = loop.now_s
             while tcp_sockets.count(client):
                 loop.sleep(0.001)
@@ -205,7 +205,7 @@ def test_a_short_time_wait_is_in_force_on_endpoints(in_sandbox):
     """Asked for 0.3 s, a TIME_WAIT lasts 0.3 s; the mechanism is on record; nodes without
     connections need none.
     """
-    lasted_s, running, stopped, elsewhere = in_sandbox(shorten, 0.3)
+    lasted_s, running, stopped, elsewhere = in_sandbox(shorten, 0.3, calm_s=0.05)
     assert 0.28 <= lasted_s <= 0.4
     assert running == "sockets ended over inet_diag at 0.300 s"
     assert stopped.startswith(f"{running}: 1 ended, at most ")
@@ -228,7 +228,7 @@ def recycle(family):
             listener.listen()
             listener.setblocking(False)
             outcome["first"] = exchange(loop, client, listener, kind, server.address(family))
-            loop.wait_until(lambda: tcp_sockets.count(server), 1)
+            loop.wait_until(lambda: tcp_sockets.count(server), 10)
             began_s = loop.now_s
             loop.wait_until(lambda: not tcp_sockets.count(server) or loop.sleep(0.005), 3)
             outcome["time_wait_s"] = loop.now_s - began_s
@@ -259,7 +259,7 @@ def exchange(loop, client, listener, kind, address):
         if not loop.wait_until(take, 0.5):
             return False
         accepted[0].close()
-        loop.wait_until(lambda: closed_by_peer(first) or loop.sleep(0.002), 1)
+        loop.wait_until(lambda: closed_by_peer(first) or loop.sleep(0.002), 10)
     loop.sleep(0.02)
     return True
 
@@ -279,7 +279,7 @@ def test_recycle_is_emulated_where_the_kernel_lacks_it(in_sandbox, request, ordi
     is not; counted, and labelled.
     """
     user = request.getfixturevalue("ordinary_user") if ordinary else ""
-    outcome, at_client, at_server = in_sandbox(recycle, family, user=user)
+    outcome, at_client, at_server = in_sandbox(recycle, family, user=user, calm_s=0.05)
     assert (outcome["first"], outcome["again"], outcome["without"]) == (True, True, False)
     assert 0.6 <= outcome["time_wait_s"] <= 0.9
     assert outcome["moved"] == {"PAWSPassive": 1, "ListenDrops": 1}

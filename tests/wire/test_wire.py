@@ -128,7 +128,7 @@ def test_delays_are_kept_exactly(in_sandbox):
     """A delayed segment arrives when it should, not before, and with little after (this machine may
     be busy).
     """
-    outcome = in_sandbox(row, 4, ("delay", {"payload": True}, 0.3))
+    outcome = in_sandbox(row, 4, ("delay", {"payload": True}, 0.3), calm_s=0.05)
     assert all(0.3 <= late_s < 0.4 for late_s in outcome["late_s"])
 
 
@@ -158,7 +158,7 @@ def bound_while_armed():
         near, far = lab.connected()
         near.send(b"x")
         far.receive(1)
-        lab.loop.wait_until(lambda: not once.armed, 1)
+        lab.loop.wait_until(lambda: not once.armed, 10)
         lab.loop.turn(lab.loop.now_s + 0.05)
         seen.append(lab.tapped())
         return seen
@@ -172,11 +172,11 @@ def test_the_queue_is_bound_only_while_something_is_armed(in_sandbox):
 
 
 def repaired(lab):
-    """Segments that TCP had to send again because they were missing. Probes that it sends when a
-    busy machine keeps it waiting do not count.
+    """Segments that came behind a gap, and that TCP sent again because of one. What it sends again
+    when a busy machine keeps it waiting, by probe or timer, fills no gap.
     """
-    counted = counters.read(lab.network["client"])
-    return sum(counted[name] for name in ("TCPFastRetrans", "TCPSlowStartRetrans", "TCPLossProbeRecovery"))
+    client, server = (counters.read(lab.network[name]) for name in ("client", "server"))
+    return server["TCPOFOQueue"] + client["TCPFastRetrans"]
 
 
 def bulk(count):
@@ -346,9 +346,9 @@ def inject_many(count):
         _, server = lab.endpoints()
         prepared = lab.crafted(1)
         lab.wire.inject(prepared)
-        began_s = time.perf_counter()
+        began_s = time.process_time()
         released = [lab.wire.inject(prepared) for _ in range(count)]
-        took_s = time.perf_counter() - began_s
+        took_s = time.process_time() - began_s
         lab.loop.sleep(0.1)
         return {
             "us": took_s / count * 1e6,
@@ -387,7 +387,7 @@ def raw_handshake(family):
         ours.close()
         ours.close()
         resets = counters.read(client)["TcpOutRsts"]
-        given_back = lab.loop.wait_until(lambda: far.error, 3)
+        given_back = lab.loop.wait_until(lambda: far.error, 10)
         seen = {"ack": acknowledged.ack, "length": data.length, "echo": data.timestamp[1]}
         return {**seen, "read": read, "quiet": quiet, "resets": resets, "given_back": given_back}
 

@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from twlab.doctor import machine
 from twlab.engines import sandbox
 from twlab.errors import UsageError
 from twlab.linux import sysctl
@@ -40,6 +41,10 @@ _EXTRAS = {
 
 # Probe: what it is called here, and what to do when it fails.
 _PROBED = {
+    "setting": (
+        "sysctls",
+        "mount /proc/sys for writing (a container: --security-opt systempaths=unconfined); or use the guest engine",
+    ),
     "links": ("virtual links", "load the module: modprobe veth; programs: apt-get install iproute2"),
     "translation": ("NAT", "load the modules: modprobe -a nf_tables nft_masq; library: apt-get install libnftables1"),
     "queueing": (
@@ -64,6 +69,17 @@ _SOME_NEED = {
         "load the modules: modprobe -a nf_flow_table_inet nft_flow_offload; or use the guest engine",
     ),
 }
+
+
+# Where the kernel is not this system's own, no module can be loaded from within.
+_ELSEWHERE = {
+    "WSL2": "on WSL2 a module that its kernel lacks takes a kernel of one's own (kernel= in .wslconfig)",
+    "container": "in a container, load modules on the machine that runs it",
+}
+_CONTAINER_RIGHTS = (
+    "give the container the right: --privileged, or --security-opt seccomp=unconfined --security-opt "
+    "apparmor=unconfined --security-opt systempaths=unconfined"
+)
 
 
 @dataclass(frozen=True)
@@ -91,7 +107,7 @@ def examine() -> list[Finding]:
 
     Never raises: a failed check is a finding, too.
     """
-    return [_python(), _packages(), _nftables(), *_space(), *_guest(), *_host(), *_extras()]
+    return [_machine(), _python(), _packages(), _nftables(), *_space(), *_guest(), *_host(), *_extras()]
 
 
 def usable_engines(findings: list[Finding]) -> list[str]:
@@ -105,6 +121,10 @@ def usable_engines(findings: list[Finding]) -> list[str]:
 
 def _finding(name: str, needed_for: NeededFor, ok: bool, detail: str, remedy: str) -> Finding:
     return Finding(name, ok, detail, "" if ok else remedy, needed_for)
+
+
+def _machine() -> Finding:
+    return _finding("kind of machine", "extra", True, machine.kind()[1], "")
 
 
 def _python() -> Finding:
@@ -172,6 +192,7 @@ def _guest() -> list[Finding]:
     return [
         _finding("processor", "guest", True, machine, ""),
         _finding("lab kernel", "guest", built is not None, detail, "twlab kernel build"),
+        *_processes(),
         _balancing_guest(built.facts().get("options", []) if built else []),
         _finding(
             "building the lab kernel",
@@ -179,6 +200,34 @@ def _guest() -> list[Finding]:
             not lacking,
             f"missing: {', '.join(lacking)}" if lacking else "compilers and source are there",
             f"apt-get install {' '.join(lacking)}",
+        ),
+    ]
+
+
+def _processes() -> list[Finding]:
+    """Check whether a guest can have processes, and whether a stranger's code can be one."""
+    refused = machine.ways_to_run_a_guest()
+    ways = [name for name, why in refused.items() if not why]
+    allow = (
+        _CONTAINER_RIGHTS
+        if machine.kind()[0] == "container"
+        else "allow it: sysctl kernel.yama.ptrace_scope=1, and no filter of system calls around twlab"
+    )
+    slow = "" if "seccomp" in ways else "; without seccomp it needs a third more processor time"
+    return [
+        _finding(
+            "processes in the lab kernel",
+            "guest",
+            bool(ways),
+            f"by {ways[0]}{slow}" if ways else "; ".join(refused.values()),
+            f"{allow}; or use the host engine",
+        ),
+        _finding(
+            "grading of untrusted code",
+            "extra",
+            not refused["ptrace"],
+            refused["ptrace"] or "a guest's processes can be traced",
+            allow,
         ),
     ]
 
@@ -192,8 +241,8 @@ def _balancing_guest(options: list[str]) -> Finding:
     return _finding(name, "extra", not lacking, detail, "twlab kernel build")
 
 
-def _host() -> list[Finding]:
-    found = [_ordinary_users()] if os.getuid() == 0 else []
+def _ask_probes() -> tuple[dict[str, tuple[bool, str]], str]:
+    """Return what the probes found, and without a sandbox, nothing and why."""
     command = [
         sys.executable,
         "-m",
@@ -207,10 +256,15 @@ def _host() -> list[Finding]:
         finished = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False
         )
-        answers = json.loads(finished.stdout) if finished.returncode == 0 else {}
-        reason = finished.stderr
+        return (json.loads(finished.stdout) if finished.returncode == 0 else {}), finished.stderr
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        answers, reason = {}, str(error)
+        return {}, str(error)
+
+
+def _host() -> list[Finding]:
+    found = [_ordinary_users()] if os.getuid() == 0 else []
+    kind, _ = machine.kind()
+    answers, reason = _ask_probes()
     refusal = sandbox.explain_refusal(reason)
     found.append(
         _finding(
@@ -218,15 +272,16 @@ def _host() -> list[Finding]:
             "host",
             bool(answers),
             "user, network, mount, pid" if answers else refusal.message,
-            refusal.remedy,
+            f"{_CONTAINER_RIGHTS}; or use the guest engine" if kind == "container" else refusal.remedy,
         )
     )
-    for probe, (name, remedy) in _PROBED.items():
-        ok, detail = answers.get(probe, (False, "cannot be tried without namespaces"))
-        found.append(_finding(name, "host", ok, detail, remedy))
-    for probe, (name, remedy) in _SOME_NEED.items():
-        ok, detail = answers.get(probe, (False, "cannot be tried without namespaces"))
-        found.append(_finding(name, "extra", ok, detail, remedy))
+    tried: list[tuple[NeededFor, dict[str, tuple[str, str]]]] = [("host", _PROBED), ("extra", _SOME_NEED)]
+    for needed_for, probes in tried:
+        for probe, (name, remedy) in probes.items():
+            ok, detail = answers.get(probe, (False, "cannot be tried without namespaces"))
+            if kind in _ELSEWHERE and "modprobe" in remedy:
+                remedy = f"{remedy}; {_ELSEWHERE[kind]}"
+            found.append(_finding(name, needed_for, ok, detail, remedy))
     return found
 
 

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 
 from twlab.errors import CapabilityError
-from twlab.linux import ipvs, nftables, tcp_sockets
+from twlab.linux import ipvs, nftables, sysctl, tcp_sockets
 from twlab.linux.programs import find_program
 
 _ETH_P_ALL = 3
@@ -42,6 +42,12 @@ def main() -> None:
         sys.exit("the probes change the network they run in: they run in a sandbox only, see twlab doctor")
     answers = {name: _try(probe) for name, probe in PROBES.items()}
     json.dump(answers, sys.stdout)
+
+
+def setting() -> str:
+    """Write a sysctl of a new network namespace."""
+    sysctl.write("net.ipv4.tcp_sack", "1")
+    return "/proc/sys/net"
 
 
 def links() -> str:
@@ -114,6 +120,7 @@ def offloading() -> str:
 
 
 PROBES: dict[str, Callable[[], str]] = {
+    "setting": setting,
     "links": links,
     "translation": translation,
     "queueing": queueing,

@@ -14,12 +14,16 @@ import os
 import sys
 
 from twlab.engines.protocol import Event
+from twlab.linux import syscalls
 from twlab.linux.syscalls import be_prompt
+
+_SHARED_MEMORY = "/dev/shm"
 
 
 def main() -> None:
     """Run the agent named on the command line."""
     be_prompt()  # what the lab does late on a busy machine, it shows late
+    keep_shared_memory_apart()
     events = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
 
@@ -29,6 +33,16 @@ def main() -> None:
 
     request = json.load(sys.stdin)
     importlib.import_module(sys.argv[1]).carry_out(request, emit)
+
+
+def keep_shared_memory_apart() -> None:
+    """Give the lab shared memory of its own, where the machine has any.
+
+    Squid names its segments alike in every process that has no service name of its own
+    (``/squid-cf__metadata.shm``). Two labs at one time would meet there.
+    """
+    if os.path.isdir(_SHARED_MEMORY):
+        syscalls.mount("tmpfs", _SHARED_MEMORY, "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV)
 
 
 if __name__ == "__main__":

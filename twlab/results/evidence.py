@@ -56,6 +56,8 @@ class ArmEvidence(ArmOutcome):
         capture: name of the pcapng file beside the result; ``captured`` and ``lost`` count its
             packets.
         virtual_s: seconds that passed in the lab.
+        repeated: runs of the arm before this one that a busy machine may have disturbed
+            (`twlab.lab.again`): ``{"waited_s", "observed", "mismatches", "error"}``.
     """
 
     network: dict[str, Any] = field(default_factory=dict)
@@ -74,6 +76,7 @@ class ArmEvidence(ArmOutcome):
     captured: int = 0
     lost: int = 0
     virtual_s: float = 0.0
+    repeated: list[dict[str, Any]] = field(default_factory=list)
 
     def record(self, outcome: ArmOutcome) -> None:
         """Take over what the steps showed."""

@@ -57,7 +57,8 @@ class ArmResult(ArmEvidence, ArmPrediction):
         """The outcome of the arm, in a few words."""
         if self.ok is None and self.no_prediction and not self.error:
             return self.no_prediction
-        return {True: "as predicted", False: "not as predicted", None: "could not be carried out"}[self.ok]
+        words = {True: "as predicted", False: "not as predicted", None: "could not be carried out"}[self.ok]
+        return f"{words}, in run {len(self.repeated) + 1} of it on a busy machine" if self.repeated else words
 
     def remarks(self) -> dict[str, Any]:
         """Return why the arm has no verdict: ``error``, ``unpredicted``, or neither."""

@@ -11,7 +11,9 @@ from typing import Any
 
 from twlab.catalogue import find_scenario
 from twlab.engines.protocol import Event, Job, Request
+from twlab.lab.again import run_undisturbed
 from twlab.overrides import Overrides
+from twlab.results.evidence import ArmEvidence
 from twlab.run.arm import as_dict, run_arm
 from twlab.run.provenance import kernel
 from twlab.world import World
@@ -31,17 +33,23 @@ def carry_out(request: Request, emit: Callable[[Event], None]) -> None:
 def _run(job: Job, index: int, request: Request, emit: Callable[[Event], None]) -> dict[str, Any]:
     try:
         scenario = find_scenario(job["source"])
-        evidence = run_arm(
-            scenario,
-            job["arm"],
-            Overrides.from_dict(job["set"]),
-            seed=request["seed"],
-            folder=Path(job["folder"]),
-            forced=request.get("mechanisms", {}),
-            world=World.from_dict(request.get("world", {})),
-            listener=lambda entry: emit({"event": "entry", "job": index, **entry.as_dict()}),
-            pulse=lambda figures: emit({"event": "pulse", "job": index, **figures._asdict()}),
-        )
+
+        def run(remark: str) -> ArmEvidence:
+            return run_arm(
+                scenario,
+                job["arm"],
+                Overrides.from_dict(job["set"]),
+                seed=request["seed"],
+                folder=Path(job["folder"]),
+                forced=request.get("mechanisms", {}),
+                world=World.from_dict(request.get("world", {})),
+                listener=lambda entry: emit({"event": "entry", "job": index, **entry.as_dict()}),
+                pulse=lambda figures: emit({"event": "pulse", "job": index, **figures._asdict()}),
+                attend=(lambda running: running.lab.note(remark)) if remark else None,
+            )
+
+        # In virtual time nothing is late.
+        evidence = run_undisturbed(run) if request["engine"] == "host" else run("")
         return evidence.as_dict()
     except Exception as error:  # before the steps began, or in the lab itself: the other arms still run
         return {"error": as_dict(error)}
