@@ -6,6 +6,7 @@ Every error becomes one message on standard error and an exit status.
 from __future__ import annotations
 
 import functools
+import importlib
 import os
 import signal
 import sys
@@ -13,63 +14,36 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from twlab import __version__
-from twlab.commands import (
-    alternatives,
-    atlas,
-    ceiling,
-    compare,
-    diagnose,
-    doctor,
-    grade,
-    kernel,
-    new,
-    observe,
-    plan,
-    proxy,
-    results,
-    scenarios,
-    serve,
-    shell,
-    streams,
-    sweep,
-    usage,
-)
+from twlab.commands import streams, usage
 from twlab.commands.console import Command, complain, kept
 from twlab.errors import NOTHING_KEPT, Interrupted, LabError
 
 INTERRUPTED = 130
 _PROGRAM = "twlab"
 
-app = typer.Typer(
-    help="Experiments on TCP's TIME_WAIT, on real Linux TCP stacks.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
-    "list": (scenarios.list_scenarios, "list"),
-    "explain": (scenarios.explain, "explain stale-data"),
-    "run": (scenarios.run, "run stale-data --arm treatment --set time_wait_s=0.5"),
-    "new": (new.new, "new late-reset --topology nat,clients=2"),
-    "shell": (shell.shell, "shell nat,clients=2 --set time_wait_s=10"),
-    "show": (results.show, "show runs/20260101-120000-stale-data --arm treatment"),
-    "report": (results.report, "report runs --open"),
-    "sweep": (sweep.sweep, "sweep stale-segment --grid time_wait_s=1,5,10 --grid delay_s=0.5,2,20 --out sweep.json"),
-    "compare": (compare.compare, "compare stale-data --kernel 6.12 --kernel 7.3"),
-    "plan": (plan.plan, "plan --rate 500 --origins 2 --delay 10"),
-    "diagnose": (diagnose.diagnose, "diagnose ss.txt nstat.txt"),
-    "observe": (observe.observe, "observe capture.pcap --export flows"),
-    "ceiling": (ceiling.ceiling, "ceiling --time-wait 10 --ports 1024-65535"),
-    "proxy": (proxy.proxy, "proxy haproxy.cfg --rate 800"),
-    "alternatives": (alternatives.alternatives, "alternatives tw-reuse more-sources"),
-    "atlas": (atlas.atlas, "atlas haproxy nginx --only short"),
-    "grade": (grade.grade, "grade submissions --assignment assignment.toml --out grades.json"),
-    "serve": (serve.serve, "serve"),
-    "doctor": (doctor.doctor, "doctor"),
+COMMANDS: dict[str, tuple[str, str]] = {  # the function in `twlab.commands`, and an example
+    "list": ("scenarios.list_scenarios", "list"),
+    "explain": ("scenarios.explain", "explain stale-data"),
+    "run": ("scenarios.run", "run stale-data --arm treatment --set time_wait_s=0.5"),
+    "new": ("new.new", "new late-reset --topology nat,clients=2"),
+    "shell": ("shell.shell", "shell nat,clients=2 --set time_wait_s=10"),
+    "show": ("results.show", "show runs/20260101-120000-stale-data --arm treatment"),
+    "report": ("results.report", "report runs --open"),
+    "sweep": ("sweep.sweep", "sweep stale-segment --grid time_wait_s=1,5,10 --grid delay_s=0.5,2,20 --out sweep.json"),
+    "compare": ("compare.compare", "compare stale-data --kernel 6.12 --kernel 7.3"),
+    "plan": ("plan.plan", "plan --rate 500 --origins 2 --delay 10"),
+    "diagnose": ("diagnose.diagnose", "diagnose ss.txt nstat.txt"),
+    "observe": ("observe.observe", "observe capture.pcap --export flows"),
+    "ceiling": ("ceiling.ceiling", "ceiling --time-wait 10 --ports 1024-65535"),
+    "proxy": ("proxy.proxy", "proxy haproxy.cfg --rate 800"),
+    "alternatives": ("alternatives.alternatives", "alternatives tw-reuse more-sources"),
+    "atlas": ("atlas.atlas", "atlas haproxy nginx --only short"),
+    "grade": ("grade.grade", "grade submissions --assignment assignment.toml --out grades.json"),
+    "serve": ("serve.serve", "serve"),
+    "doctor": ("doctor.doctor", "doctor"),
 }
 
 
@@ -93,9 +67,44 @@ def _stoppable(command: Callable[..., None]) -> Callable[..., None]:
     return carried_out
 
 
-for _name, (_function, _example) in COMMANDS.items():
-    app.command(_name, cls=Command, epilog=f"Example: {_PROGRAM} {_example}")(_stoppable(_function))
-app.add_typer(kernel.kernel_app, name="kernel")
+def load(name: str) -> Callable[..., None]:
+    """Import the function that carries out a command."""
+    module, _, function = COMMANDS[name][0].partition(".")
+    found: Callable[..., None] = getattr(importlib.import_module(f"twlab.commands.{module}"), function)
+    return found
+
+
+class _Commands(TyperGroup):
+    """The commands. Each is imported when it is used: together they take longer than most runs."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all, in the order of the help."""
+        return [*COMMANDS, "help", "kernel"]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return the command with this name; None if there is no such command."""
+        if cmd_name in self.commands or cmd_name not in self.list_commands(ctx):
+            return super().get_command(ctx, cmd_name)
+        if cmd_name == "kernel":
+            made = importlib.import_module("twlab.commands.kernel").kernel_app
+        else:
+            made = typer.Typer(add_completion=False, rich_markup_mode=None)
+            example = f"Example: {_PROGRAM} {COMMANDS[cmd_name][1]}"
+            made.command(cmd_name, cls=Command, epilog=example)(_stoppable(load(cmd_name)))
+        self.commands[cmd_name] = command = typer.main.get_command(made)
+        command.name = cmd_name
+        return command
+
+
+app = typer.Typer(
+    cls=_Commands,
+    help="Experiments on TCP's TIME_WAIT, on real Linux TCP stacks.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 def _say_version(wanted: bool) -> None:
@@ -127,6 +136,7 @@ def main() -> None:
     Every error becomes one message and an exit status, never a traceback.
     """
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy would start threads that no command needs
     status = _status_of(_carry_out)
     streams.discard()
     sys.exit(status)
@@ -134,7 +144,8 @@ def main() -> None:
 
 def _carry_out() -> int:
     streams.prepare()
-    usage.check_numbers({name: function for name, (function, _) in COMMANDS.items()}, sys.argv[1:])
+    if sys.argv[1:2] and sys.argv[1] in COMMANDS:
+        usage.check_numbers(load(sys.argv[1]), sys.argv[1:])
     status = app(standalone_mode=False, prog_name=_PROGRAM)
     streams.finish()
     if status == INTERRUPTED:

@@ -13,7 +13,10 @@ from rich.table import Table
 from twlab.commands.console import KernelOption, err, out
 
 kernel_app = typer.Typer(
-    help="The lab kernel: build it, look at it, boot it.", no_args_is_help=True, rich_markup_mode=None
+    help="The lab kernel: build it, look at it, boot it.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
 )
 
 

@@ -44,7 +44,7 @@ def as_usage_error(error: Any, path: str) -> UsageError:
         return UsageError(f"{path} has no option {error.option_name}{near}", remedy, "no-such-option")
     if text.startswith("No such command"):
         wrong = text.partition("'")[2].partition("'")[0]
-        near = did_you_mean(wrong, getattr(context.command, "commands", ()) if context else ())
+        near = did_you_mean(wrong, context.command.list_commands(context) if context else ())
         return UsageError(f"{path} has no command {wrong!r}{near}", remedy, "no-such-command")
     if kind == "MissingParameter" or text.startswith("Missing command"):
         return UsageError(f"{path}: {_lower(text)}", remedy, "missing-argument")
@@ -56,22 +56,19 @@ def as_usage_error(error: Any, path: str) -> UsageError:
     return UsageError(f"{path}: {_lower(text)}", remedy, "bad-usage")
 
 
-def check_numbers(functions: dict[str, Callable[..., Any]], arguments: Sequence[str]) -> None:
+def check_numbers(function: Callable[..., Any], arguments: Sequence[str]) -> None:
     """Refuse an option's number in digits of another script.
 
     The parser would accept it.
 
     Args:
-        functions: command to the function that carries it out, whose annotations say which options
-            are numbers.
+        function: carries out the command; its annotations say which options are numbers.
         arguments: the command line, without the program.
 
     Raises:
         UsageError: a value is a number for Python, and not one of digits 0 to 9 (``bad-value``).
     """
-    if not arguments or arguments[0] not in functions:
-        return
-    numeric = _numeric_options(functions[arguments[0]])
+    numeric = _numeric_options(function)
     for word, after in itertools.pairwise([*arguments[1:], ""]):
         option, sign, value = word.partition("=")
         value = value if sign else after

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+_FEW = 64
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 
@@ -165,15 +166,28 @@ def repeated(keys: Array) -> Array:
     """Return the indices of `keys` that occur more than once, grouped.
 
     The order is that of `grouped`."""
-    high, order = _by_upper_bits(keys)
-    alike = high[1:] == high[:-1]
-    some = np.nonzero(np.append(alike, False) | np.append(False, alike))[0]
-    at = order[some]
+    some = _perhaps_repeated(keys)
     if not len(some):
         return some
-    inner, ordered = grouped(keys[at])
+    order, ordered = grouped(keys[some])
     alike = ordered[1:] == ordered[:-1]
-    return at[inner][np.append(alike, False) | np.append(False, alike)]
+    return some[order][np.append(alike, False) | np.append(False, alike)]
+
+
+def _perhaps_repeated(keys: Array) -> Array:
+    """Return the indices, in order, of the `keys` of which another has the same lower half.
+
+    Where they are few. Otherwise the indices of all.
+    """
+    half = keys.astype(np.uint32)
+    ordered = np.sort(half)
+    alike = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(alike) > len(keys) // _FEW:
+        return np.arange(len(keys))
+    marked = np.zeros(1 << 16, bool)
+    marked[alike & 0xFFFF] = True
+    some = np.nonzero(marked[half & np.uint32(0xFFFF)])[0]
+    return some[np.isin(half[some], alike)]
 
 
 def _by_upper_bits(keys: Array) -> tuple[Array, Array]:

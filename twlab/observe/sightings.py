@@ -16,6 +16,7 @@ SAME_MOMENT_NS = 1_000_000  # the same packet at the same place within this time
 _ADJACENT = 64  # frames: over a step of the clock, duplicates are no farther apart
 SLOW_MOMENT_NS = 100_000_000  # likewise, where a capture holds most packets of a connection twice
 _LEAST = 3
+_PLACES = np.left_shift(np.uint64(1), np.arange(64, dtype=np.uint64))
 HELD_NS = 1_000_000_000  # above the usual time between two places: a packet that took longer was held between them
 
 
@@ -50,7 +51,7 @@ def find(packets: Packets, steps: Array) -> Sightings:
         steps: numbers of the frames before which the clock was set back by over 1 s.
     """
     count = len(packets)
-    places: Array = np.left_shift(np.uint64(1), (packets.iface & np.uint16(63)).astype(np.uint64))
+    places: Array = _PLACES[packets.iface & np.uint16(63)]
     found = Sightings(np.full(count, -1), np.zeros(count, bool), np.zeros(count, bool), places, packets.iface.copy())
     if not count:
         return found

@@ -81,18 +81,16 @@ def _out_of_sequence(rows: Sorted, made: Incarnations, at: Array) -> Array:
     if len(at) < 4:
         return at[:0]
 
-    def near(ahead: slice, behind: slice) -> Array:
+    step = (identity[1:] - identity[:-1]) & ID_BITS
+    leap = (step > _FAR) & (step < ID_BITS - _FAR) & (inc[1:] == inc[:-1])  # from each packet to the next
+    some = np.nonzero(leap[1:-1] & leap[2:])[0] + 2
+
+    def near(ahead: Array, behind: Array) -> Array:
         step = (identity[ahead] - identity[behind]) & ID_BITS
         return (step > 0) & (step <= _STEP) & (inc[ahead] == inc[behind])
 
-    step = (identity[1:] - identity[:-1]) & ID_BITS
-    leap = (step > _FAR) & (step < ID_BITS - _FAR) & (inc[1:] == inc[:-1])  # from each packet to the next
-    if not leap.any():
-        return at[:0]
-    chosen = leap[:-1] & leap[1:] & near(slice(2, None), slice(None, -2))  # from the packet before to the one behind
-    chosen[1:] &= near(slice(1, -2), slice(None, -3))  # the two packets before it follow each other
-    chosen[0] = False
-    return at[1:-1][chosen]
+    # From the packet before to the one behind; and the two packets before it follow each other.
+    return at[some[near(some + 1, some - 1) & near(some - 1, some - 2)]]
 
 
 def _unfit(rows: Sorted, made: Incarnations, side: int, at: Array) -> Array:
