@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from functools import cache
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
