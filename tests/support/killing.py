@@ -105,7 +105,8 @@ class Campaign:
             )
         assert wait_for(lambda: gone(victims), 60), "guests are left"
         self._sound(server)
-        return f"after {at_s:.2f} s: {len(victims)} lab kernel of {len(guests)}; the run {'was lost, and says so' if lost else 'was made'}"
+        fate = "was lost, and says so" if lost else "was made"
+        return f"after {at_s:.2f} s: {len(victims)} lab kernel of {len(guests)}; the run {fate}"
 
     def _kill_browser(self, server: Serving) -> str:
         with self._visitor(server, "killer") as visitor, chromium() as browse:

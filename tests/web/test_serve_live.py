@@ -299,11 +299,23 @@ def test_a_class_in_three_browsers(visit):
 
 
 def test_the_third_handout_in_the_browser(visit):
-    """Its runs, in its order, give what it says."""
-    page = visit("/scenario/stale-data")
-    assert "SUPPORTED" in run(page, arm="treatment")
-    page.get_by_role("link", name="Turn another knob").click()
-    assert "foreign bytes 0" in run(page, arm="timestamps")
+    """From top to bottom, as a student goes: predicts the three cases and runs them, looks at the
+    ladder, makes it fail, counts luck, finds the hole, answers the questions.
+    """
+    page = visit("/")
+    page.get_by_role("link", name="Start here").click()
+    for arm, said, wrong in (
+        ("control", {"reopened": "no", "foreign_bytes": "0"}, 0),
+        ("treatment", {"reopened": "yes", "foreign_bytes": "0"}, 1),
+        ("timestamps", {"reopened": "yes", "foreign_bytes": "0"}, 0),
+    ):
+        run(page, arm=arm, predict=said)
+        assert page.locator(".outcome tr.wrong").count() == wrong, arm
+        if arm == "treatment":
+            ladder = page.locator("[role=tabpanel]:not([hidden]) .rungs").text_content()
+            assert "copy of #" in ladder and "TIME-WAIT 1 s" in ladder and "(gone)" in ladder
+        page.get_by_role("link", name="Turn another knob").click()
+    page.go_back()
     page.get_by_role("link", name="Put another run beside it").click()
     run(page, arm="treatment", time_wait_s="60")
     page.locator(".outcome").nth(1).wait_for()
@@ -317,3 +329,6 @@ def test_the_third_handout_in_the_browser(visit):
     page.wait_for_selector(".outcome")
     page.goto("/how-low")
     assert page.get_by_role("link", name="harmed").count() == 1
+    for arm, knobs, harmed in (("timestamps-in-full", {}, 0), ("treatment", {"time_wait_s": "1"}, 10)):
+        page.goto("/scenario/stale-segment")
+        assert f"harmed {harmed};" in run(page, arm=arm, delay_s="3", trials="10", **knobs)
