@@ -13,12 +13,8 @@ from pathlib import Path
 
 import httpx2
 from leftovers import processes_of, wait_for
-from serving import Serving, program, serving
+from serving import CHROMIUM_FLAGS, Serving, program, serving
 
-FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --remote-debugging-port=0"
-)
 VICTIMS = ("server", "guest", "browser")
 SOON_S = 300  # generous: the machine may be busy
 _LATEST_S = 2.0  # after an order, so late at most is the moment
@@ -178,7 +174,14 @@ def chromium() -> Iterator[Callable[[str], tuple[str, "subprocess.Popen[bytes]"]
             assert program_of
             tag = f"TWLAB_BROWSER={profile}"
             process = subprocess.Popen(
-                [program_of, *FLAGS.split(), f"--user-data-dir={profile}", url],
+                [
+                    program_of,
+                    *CHROMIUM_FLAGS,
+                    "--headless=new",
+                    "--remote-debugging-port=0",
+                    f"--user-data-dir={profile}",
+                    url,
+                ],
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env={**os.environ, "TWLAB_BROWSER": profile},

@@ -10,13 +10,9 @@ from urllib.parse import urlsplit
 import pytest
 from conftest import ROOT
 from leftovers import wait_for
-from serving import place, serving
+from serving import CHROMIUM_FLAGS, place, serving
 
 CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 WIDTHS = (390, 1100, 1600)
 SOON_MS = 300_000  # generous: the machine may be busy
 
@@ -28,7 +24,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
 
@@ -160,7 +156,11 @@ def test_every_page_at_every_width(visit, scheme):
     page = visit("/scenario/stale-data", color_scheme=scheme)
     run(page)
     link = urlsplit(page.url).path
+    page.goto("/class")
+    page.get_by_role("button", name="Open the class").click()
+    page.wait_for_selector(".code")
     for path in (
+        urlsplit(page.url).path,
         "/",
         "/scenario/port-exhaustion",
         link,
