@@ -58,7 +58,10 @@ const follow = place => {
         part("story").append(line);
       }
     }
-    if (event.event === "ladder") part("ladder").innerHTML = event.svg;
+    if (event.event === "ladder") {
+      part("ladder").innerHTML = event.svg;
+      part("whose").textContent = `The ladder of ${event.arm}, as it grows:`;
+    }
     if (event.event === "over") renew();
   });
 };
