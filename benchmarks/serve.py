@@ -4,7 +4,7 @@
 
 It starts the server on a free port of loopback and talks to it as browsers do: a form, the stream of
 events, the page. CLICKS (default 20) one after the other, each an order of its own, with a warm lab
-kernel; beside each the same order by `twlab run`, in turns. Then STUDENTS (default 40) that click
+kernel; beside each the same order by `twlab run`, in turns. As many in Chromium. Then STUDENTS (default 40) that click
 within ten seconds, five hostile visitors among them; 400 visitors of one page; and RUNS (default
 500) runs, with what the server holds after a tenth of them and after all.
 """
@@ -16,17 +16,19 @@ import os
 import random
 import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
 
 sys.path[:0] = [str(Path(__file__).parent.parent / "tests"), str(Path(__file__).parent.parent / "tests" / "support")]
-from serving import Serving, place, serving, state  # noqa: E402
+from serving import CHROMIUM_FLAGS, Serving, place, serving, state  # noqa: E402
 
 WITHIN_S = 10.0  # the class clicks
 VISITORS = 400
@@ -82,6 +84,27 @@ async def clicks(server: Serving, count: int) -> None:
     print(f"click to verdict, warm   {shares(warm)}")
     print(f"twlab run, in turns      {shares(cold)}   ratio of medians {ratio(warm, cold):.2f}")
     print(f"page from the store      {shares(stored)}")
+
+
+async def seen(server: Serving, count: int) -> None:
+    """From the click to the verdict on the screen of a real browser, on the same machine."""
+    from playwright.async_api import async_playwright
+
+    took = []
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
+        page = await browser.new_page()
+        for number in range(count):
+            await asyncio.to_thread(server.wait_until_warm, 2)
+            await page.goto(f"{server.url}/scenario/stale-data")
+            await page.uncheck("input[name=control]")
+            await page.fill("[name='set.time_wait_s']", f"{0.3 + number / 1000:g}")
+            began_s = time.monotonic()
+            await page.get_by_role("button", name="Run it").click(no_wait_after=True)
+            await page.wait_for_selector(".outcome")
+            took.append(time.monotonic() - began_s)
+        await browser.close()
+    print(f"... in Chromium          {shares(took)}")
 
 
 async def class_of(server: Serving, students: int) -> None:
@@ -150,22 +173,32 @@ async def idle(server: Serving) -> None:
     print(f"idle for 10 s            {1000 * (sum(after) - sum(before)):.0f} ms of processor")
 
 
-async def many(server: Serving, runs: int) -> None:
-    """What the server holds after a tenth of the runs, and after all."""
-    for number in range(runs):
-        browser = Browser(server.url)
-        await browser.click(await browser.token(), 5 + number / 100)
-        await browser.client.aclose()
-        if number + 1 in (max(1, runs // 10), runs):
-            await asyncio.to_thread(server.wait_until_warm, 2)
-            pids = [server.process.pid, *server.workers()]
-            held = sum(resident_mib(pid) for pid in pids)
-            fds = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
-            guests = sum(state(pid) == "T" for pid in server.guests())
-            print(
-                f"after {number + 1:4} runs          {held:.0f} MiB, {fds} descriptors, "
-                f"{len(server.below())} processes, {guests} warm"
-            )
+async def many(server: Serving, runs: int, folder: Path) -> None:
+    """What the server holds after a tenth of the runs, and after all: two visitors at a time."""
+
+    async def visit(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            browser = Browser(server.url)
+            await browser.click(await browser.token(), 5 + number / 100)
+            await browser.client.aclose()
+
+    early = max(1, runs // 10)
+    for begin, until in ((0, early), (early, runs)):
+        numbers = iter(range(begin, until))  # the two share it
+        await asyncio.gather(visit(numbers), visit(numbers))
+        await asyncio.to_thread(server.wait_until_warm, 2)
+        print(f"after {until:4} runs          {held(server, folder)}")
+
+
+def held(server: Serving, folder: Path) -> str:
+    """What the server and its workers hold, and what lies in the state's folder and in /dev/shm."""
+    pids = [server.process.pid, *server.workers()]
+    memory_mib = sum(resident_mib(pid) for pid in pids)
+    descriptors = sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)
+    warm = sum(state(pid) == "T" for pid in server.guests())
+    files = sum(path.is_file() for place in (folder, Path("/dev/shm")) for path in place.rglob("*"))
+    processes = len(server.below())
+    return f"{memory_mib:.0f} MiB, {descriptors} descriptors, {processes} processes, {warm} of them warm, {files} files"
 
 
 def shares(times_s: list[float]) -> str:
@@ -191,19 +224,21 @@ def resident_mib(pid: int) -> float:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * resource.getpagesize() / 2**20
 
 
-async def measure(server: Serving, count: int, students: int, runs: int) -> None:
+async def measure(server: Serving, folder: Path, count: int, students: int, runs: int) -> None:
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
     await idle(server)
     await clicks(server, count)
+    if shutil.which("chromium"):
+        await seen(server, count)
     await same_page(server)
     await class_of(server, students)
-    await many(server, runs)
+    await many(server, runs, folder)
 
 
 def main() -> None:
     count, students, runs = (int(text) for text in (*sys.argv[1:4], *("20", "40", "500")[len(sys.argv) - 1 :]))
     with place() as folder, serving(folder) as server:
-        asyncio.run(measure(server, count, students, runs))
+        asyncio.run(measure(server, folder, count, students, runs))
 
 
 if __name__ == "__main__":

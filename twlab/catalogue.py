@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,8 @@ def find_scenario(name: str) -> Scenario:
                 f"{path} holds no scenario called {wanted!r}{near}", f"it holds: {', '.join(found)}", "no-such-scenario"
             )
         return found[wanted] if wanted else next(iter(found.values()))
+    if own := _in_own_module(name):
+        return own
     known = load_scenarios()
     if name not in known:
         near = did_you_mean(name.replace("_", "-"), known)
@@ -47,6 +50,17 @@ def find_scenario(name: str) -> Scenario:
             f"there is no scenario called {name!r}{near}", f"the scenarios are: {', '.join(known)}", "no-such-scenario"
         )
     return known[name]
+
+
+def _in_own_module(name: str) -> Scenario | None:
+    """Return the scenario whose file bears its name, without loading the others.
+
+    In a guest that takes a tenth of the time.
+    """
+    module = f"twlab.scenarios.{name.replace('-', '_')}"
+    if not name.replace("-", "_").isidentifier() or not importlib.util.find_spec(module):
+        return None
+    return next((s for s in _scenarios_in(importlib.import_module(module)) if s.name == name), None)
 
 
 def parse_overrides(source: str, pairs: Sequence[str]) -> Overrides:

@@ -170,8 +170,12 @@ class Segment:
         return f"{ends} {self.flags or '-'} seq {advance(self.seq, -own)}{ack} len {self.length}{stamp}"
 
 
-def parse(packet: bytes, at_s: float) -> Segment | None:
-    """Read an IPv4 or IPv6 packet; None if not TCP, a fragment, or cut short."""
+def parse(packet: bytes, at_s: float, missing: int = 0) -> Segment | None:
+    """Read an IPv4 or IPv6 packet; None if not TCP, a fragment, or cut short.
+
+    Args:
+        missing: bytes at its end that a capture has not kept.
+    """
     try:
         if packet[0] >> 4 == 4:
             header = (packet[0] & 15) * 4
@@ -193,7 +197,7 @@ def parse(packet: bytes, at_s: float) -> Segment | None:
     except (IndexError, ValueError, error):
         return None
     data = header + (bits >> 12) * 4
-    if data < header + 20 or not data <= end <= len(packet):
+    if data < header + 20 or not data <= end <= len(packet) + missing:
         return None
     timestamp = None
     if packet[header + 20 : header + 24] == _USUAL_TIMESTAMP and data >= header + 32:

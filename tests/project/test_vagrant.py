@@ -1,5 +1,6 @@
 """The VM for students: what can be said without booting it. `vagrant/trial/up.sh` boots it."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -7,6 +8,8 @@ from collections.abc import Sequence
 
 import pytest
 from conftest import ROOT, as_user
+
+from twlab.commands.serve import serve
 
 VAGRANT = ROOT / "vagrant"
 VAGRANTFILE = (VAGRANT / "Vagrantfile").read_text()
@@ -26,6 +29,19 @@ def test_each_provider_is_given_memory_and_processors(provider: str) -> None:
     block = VAGRANTFILE.split(f"provider(:{provider})")[1].split("config.vm.provi")[0]
     assert "MEMORY_MB" in block
     assert "CPUS" in block
+
+
+def test_the_server_is_reached_from_the_hosts_browser_alone() -> None:
+    """`twlab serve` listens at the port that is forwarded, on the host's loopback only. README and
+    the greeting say the same command and address; the VM has what the server needs.
+    """
+    port = inspect.signature(serve).parameters["port"].default
+    [forwarded] = re.findall(r'network "forwarded_port", (.*)', VAGRANTFILE)
+    assert forwarded == f'guest: {port}, host: {port}, host_ip: "127.0.0.1", auto_correct: true'
+    for name in ("README.md", "provision.sh"):
+        text = (VAGRANT / name).read_text()
+        assert "twlab serve --host 0.0.0.0" in text and f"http://localhost:{port}" in text
+    assert re.search(r"extras=.\[web\]", (ROOT / "setup" / "install.sh").read_text())
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,11 @@ from pathlib import Path
 from conftest import ROOT
 from leftovers import wait_for
 
+CHROMIUM_FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"),
+    *("--disable-component-update", "--disable-sync"),
+)
+
 
 class Serving:
     """The server under way: its process, its address, and the processes below it."""

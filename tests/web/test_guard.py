@@ -1,8 +1,11 @@
 """What the server refuses: forged, replayed, huge, too many, from elsewhere."""
 
+import socket
+
 import pytest
 from visiting import Visitor, make_site
 
+from twlab.web import server
 from twlab.web.guard import MOST_BODY, POLICY, Rate, Secret
 
 RUN = "/scenario/stale-data/run"
@@ -37,6 +40,14 @@ def test_a_form_without_a_token_is_refused(site, visitor):
         assert answer.status_code == 403
     assert site[0].runs.waiting == 0
     assert visitor.client.post(RUN, data={"token": visitor.token(), "arm": "treatment"}).status_code == 303
+
+
+def test_no_connection_waits_for_acknowledgements():
+    """Nagle would hold the body of a page until its head is acknowledged: 40 ms each."""
+    with server.bind(server.Served(port=0)) as at, socket.create_connection(at.getsockname()):
+        accepted, _ = at.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_a_token_is_old_after_a_day(tmp_path, monkeypatch):

@@ -1,19 +1,17 @@
 """`twlab serve`, killed with SIGKILL at random moments: nothing is left, and what was kept is there."""
 
 import os
-import random
 import re
+import shutil
 import signal
 from contextlib import contextmanager
 
 import httpx2
 import pytest
+from killing import VICTIMS, Campaign, finished
 from leftovers import wait_for
-from serving import place, program, serving
+from serving import place, serving
 
-from twlab.web.store import Store
-
-KILLS = 3  # of each; a random moment each
 pytestmark = pytest.mark.guest
 
 
@@ -21,11 +19,6 @@ pytestmark = pytest.mark.guest
 def folder():
     with place() as made:
         yield made
-
-
-def gone(pids):
-    """Whether none of `pids` is there any more; a process that is a zombie has ended."""
-    return not [pid for pid in pids if program(pid)]
 
 
 @contextmanager
@@ -43,36 +36,11 @@ def order(client, time_wait_s):
     return answer.headers["location"]
 
 
-def finished(client, link):
-    """Follow a run to its end; return its page."""
-    with client.stream("GET", f"{link}/events") as events:
-        for line in events.iter_lines():
-            if '"event": "over"' in line:
-                break
-    return client.get(link).text
-
-
 @pytest.mark.slow
-def test_kill_9_of_the_server_leaves_nothing(folder):
-    """Its workers and lab kernels end with it; answers, predictions and links are there again
-    afterwards, and the folders of workers are empty.
-    """
-    chance = random.Random(18)
-    with serving(folder) as server, ordered(server.url, 1.5) as (client, link):
-        assert 'class="outcome"' in finished(client, link)
-    for kill in range(KILLS):
-        with serving(folder) as server, ordered(server.url, 2 + kill):
-            wait_for(lambda: False, chance.uniform(0, 2))
-            below = server.below()
-            os.kill(server.process.pid, signal.SIGKILL)
-            assert wait_for(lambda below=below: gone(below), 60)
-    assert [path for path in (folder / "workers").rglob("*.pcapng") if "first" not in path.parts] == []
-    store = Store(folder / "serve.sqlite")
-    assert store.answer(link[5:])
-    store.close()
-    with serving(folder) as server:
-        page = httpx2.get(server.url + link).text
-        assert "From the store" in page
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="no chromium here")
+def test_kill_9_leaves_nothing_and_loses_nothing(folder):
+    """Of the server, a lab kernel, a browser, one each; `benchmarks/kills.py` does it 50 times."""
+    Campaign(folder).run(len(VICTIMS))
 
 
 def test_kill_9_of_a_guest_or_a_worker_costs_one_run(folder):

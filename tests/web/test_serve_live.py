@@ -4,18 +4,15 @@ import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 from urllib.parse import urlsplit
 
 import pytest
 from conftest import ROOT
 from leftovers import wait_for
-from serving import place, serving
+from serving import CHROMIUM_FLAGS, place, serving
 
 CHROMIUM = shutil.which("chromium")
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
 WIDTHS = (390, 1100, 1600)
 SOON_MS = 300_000  # generous: the machine may be busy
 
@@ -27,7 +24,7 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS.split())
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
         yield browser
         browser.close()
 
@@ -159,7 +156,11 @@ def test_every_page_at_every_width(visit, scheme):
     page = visit("/scenario/stale-data", color_scheme=scheme)
     run(page)
     link = urlsplit(page.url).path
+    page.goto("/class")
+    page.get_by_role("button", name="Open the class").click()
+    page.wait_for_selector(".code")
     for path in (
+        urlsplit(page.url).path,
         "/",
         "/scenario/port-exhaustion",
         link,
@@ -184,6 +185,92 @@ def test_every_page_at_every_width(visit, scheme):
 
 NAMELESS = """[...document.querySelectorAll('input:not([type=hidden]), select, textarea, button, a')].filter(each =>
     !(each.labels && each.labels.length) && !each.getAttribute('aria-label') && !each.textContent.trim()).map(each => each.outerHTML)"""  # noqa: E501
+
+
+def test_what_a_screen_reader_finds(visit):
+    """On every page: the same landmarks, one title, headings that skip no level, and a name for
+    all that can be reached or is drawn.
+    """
+    page = visit("/scenario/stale-data")
+    run(page, predict={"reopened": "yes"})
+    link = urlsplit(page.url).path
+    check_tree(page)
+    for path in (
+        "/",
+        "/scenario/nat-leak",
+        f"/beside/{link[5:]}/{link[5:]}",
+        "/how-low",
+        "/proxy",
+        "/class",
+    ):
+        page.goto(path)
+        check_tree(page)
+    page.goto("/class")
+    page.get_by_role("button", name="Open the class").click()
+    page.wait_for_selector(".code")
+    check_tree(page)
+
+
+def check_tree(page):
+    """Check the accessibility tree as Chromium hands it to screen readers."""
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    nodes = [
+        (node["role"]["value"], node.get("name", {}).get("value", ""), properties(node))
+        for node in tree
+        if not node["ignored"]
+    ]
+    roles = [role for role, _, _ in nodes]
+    assert [roles.count(role) for role in ("banner", "main", "contentinfo")] == [1, 1, 1], page.url
+    assert [name for role, name, _ in nodes if role == "navigation"] == ["Pages"]
+    levels = [about["level"] for role, _, about in nodes if role == "heading"]
+    assert levels[0] == 1 and levels.count(1) == 1, page.url
+    assert all(later <= earlier + 1 for earlier, later in pairwise(levels)), (page.url, levels)
+    assert [(role, about) for role, name, about in nodes if role in NAMED and not name] == [], page.url
+    assert page.title().startswith("twlab")
+
+
+def properties(node):
+    return {each["name"]: each["value"].get("value") for each in node.get("properties", [])}
+
+
+NAMED = (
+    *("link", "button", "textbox", "radio", "checkbox", "slider", "spinbutton", "combobox", "tab", "tabpanel", "meter"),
+    *("heading", "region", "tablist", "radiogroup", "image", "img", "log", "columnheader", "rowheader"),
+)
+
+
+def test_what_a_screen_reader_says(visit):
+    """While a run goes on: where it waits, its arms, its steps; then the verdict. Never the clocks,
+    never the ladder. Where sliders move: the answer, in one sentence.
+    """
+    page = visit("/scenario/stale-data")
+    page.add_init_script(RECORD)
+    run(page, arm="treatment", time_wait_s="0.9")
+    page.wait_for_selector("#said:not(:empty)", state="attached")
+    said = page.evaluate("window.said")
+    assert [text for text in said if text.startswith("It runs: ")] == ["It runs: control.", "It runs: treatment."]
+    assert sum("treatment: The client opens the same four-tuple again" in text for text in said) == 1
+    assert said[-1].startswith("SUPPORTED") and "<svg" not in str(said)
+    assert not [text for text in said if re.fullmatch(r"[0-9.]+ s", text)]
+    for path, name, words in (("/proxy", "time_wait_s", "suffice"), ("/how-low", "delay_s", "Connections harmed")):
+        page.goto(path)
+        page.fill(f"#{name}", "20")
+        page.wait_for_selector("#said:not(:empty)", state="attached")
+        [text] = page.evaluate("window.said")
+        assert words in text and len(text) < 400
+
+
+RECORD = """
+window.said = [];
+new MutationObserver(changes => {
+  for (const change of changes) {
+    const place = change.target.nodeType === Node.TEXT_NODE ? change.target.parentElement : change.target;
+    const live = place?.closest?.("[role=status], [role=log], [aria-live=polite], [aria-live=assertive]");
+    if (!live) continue;
+    for (const node of change.addedNodes) window.said.push(node.textContent.trim());
+  }
+}).observe(document, { subtree: true, childList: true, characterData: true });
+"""
 
 
 def test_a_class_in_three_browsers(visit):
@@ -212,11 +299,23 @@ def test_a_class_in_three_browsers(visit):
 
 
 def test_the_third_handout_in_the_browser(visit):
-    """Its runs, in its order, give what it says."""
-    page = visit("/scenario/stale-data")
-    assert "SUPPORTED" in run(page, arm="treatment")
-    page.get_by_role("link", name="Turn another knob").click()
-    assert "foreign bytes 0" in run(page, arm="timestamps")
+    """From top to bottom, as a student goes: predicts the three cases and runs them, looks at the
+    ladder, makes it fail, counts luck, finds the hole, answers the questions.
+    """
+    page = visit("/")
+    page.get_by_role("link", name="Start here").click()
+    for arm, said, wrong in (
+        ("control", {"reopened": "no", "foreign_bytes": "0"}, 0),
+        ("treatment", {"reopened": "yes", "foreign_bytes": "0"}, 1),
+        ("timestamps", {"reopened": "yes", "foreign_bytes": "0"}, 0),
+    ):
+        run(page, arm=arm, predict=said)
+        assert page.locator(".outcome tr.wrong").count() == wrong, arm
+        if arm == "treatment":
+            ladder = page.locator("[role=tabpanel]:not([hidden]) .rungs").text_content()
+            assert "copy of #" in ladder and "TIME-WAIT 1 s" in ladder and "(gone)" in ladder
+        page.get_by_role("link", name="Turn another knob").click()
+    page.go_back()
     page.get_by_role("link", name="Put another run beside it").click()
     run(page, arm="treatment", time_wait_s="60")
     page.locator(".outcome").nth(1).wait_for()
@@ -230,3 +329,6 @@ def test_the_third_handout_in_the_browser(visit):
     page.wait_for_selector(".outcome")
     page.goto("/how-low")
     assert page.get_by_role("link", name="harmed").count() == 1
+    for arm, knobs, harmed in (("timestamps-in-full", {}, 0), ("treatment", {"time_wait_s": "1"}, 10)):
+        page.goto("/scenario/stale-segment")
+        assert f"harmed {harmed};" in run(page, arm=arm, delay_s="3", trials="10", **knobs)

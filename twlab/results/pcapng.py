@@ -26,6 +26,7 @@ _COMMENT, _HARDWARE, _SYSTEM, _APPLICATION = 1, 2, 3, 4
 _NAME, _RESOLUTION, _FLAGS = 2, 9, 2
 _ETHERNET, _ETHERNET_BYTES = 1, 14
 _INBOUND, _OUTBOUND = 1, 2
+_HEADER_BYTES = 160  # more than the headers of a segment take
 _LONGEST = 1 << 20  # bytes of a packet: twice the longest of Linux (GSO_MAX_SIZE); a damaged length is far above
 _ORIGIN = re.compile(r"t=0 is (\d+)\.(\d{6}) s since 1970")
 
@@ -199,7 +200,9 @@ def _sightings(path: Path, data: bytes) -> Iterator[Sighting]:
             if not kept <= length <= _LONGEST:
                 raise _broken(path, f"packet {number} says that it is {length} bytes long, {kept} of them kept")
             packet = body[20 + _ETHERNET_BYTES : 20 + kept]
-            segment = parse(packet + bytes(length - kept), ((high << 32 | low) - origin_ns) / 1e9)
+            cut = length - kept
+            header = min(cut, _HEADER_BYTES)  # a header that was cut reads as zeros
+            segment = parse(packet + bytes(header), ((high << 32 | low) - origin_ns) / 1e9, cut - header)
             if segment is None:
                 continue
             options = dict(_parsed_options(body, 20 + kept + -kept % 4))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twlab.catalogue import load_scenarios
+from twlab.catalogue import find_scenario
 from twlab.engines.protocol import Event, Job, Request
 from twlab.lab.assembly import RunningLab
 from twlab.overrides import Overrides
@@ -24,8 +24,6 @@ from twlab.run.provenance import kernel
 _FOLDER = Path("/run")  # of the guest's own
 _MOST_LIVE = 1 << 20  # bytes of a capture that is shown while it grows
 _MOST = 6 << 20  # bytes of a capture that leaves the guest, compressed
-
-_SCENARIOS = load_scenarios()  # before there is a request: it takes most of the time
 
 
 def carry_out(request: Request, emit: Callable[[Event], None]) -> None:
@@ -51,7 +49,7 @@ def _run(job: Job, index: int, request: Request, emit: Callable[[Event], None]) 
 
     try:
         evidence = run_arm(
-            _SCENARIOS[job["source"]],
+            find_scenario(job["source"]),
             job["arm"],
             Overrides.from_dict(job["set"]),
             seed=request["seed"],

@@ -37,6 +37,7 @@ _PROCESSOR_S = 60  # of the lab kernel, and of each process in it
 _REAL_S = 120.0  # of one run
 _BOOT_S = 60.0
 _DRAWN_EACH_S = 0.25  # at most so often is a ladder that grows drawn
+_DRAWING = 0.2  # ... and at most this share of the time: meanwhile nothing else is shown
 _MOST_CAPTURE = 64 << 20  # bytes of a capture, unpacked
 _KEPT = ("at_s", "kind", "text", "node")
 _STYLE = re.compile(r' style="max-width:([0-9.]+)px"')
@@ -58,6 +59,7 @@ class WarmGuests:
         self._guest = Guest(agent="twlab.web.agent", memory_mib=_MEMORY_MIB, processor_s=_PROCESSOR_S)
         self._stack = ExitStack()
         self._warm: WarmGuest | None = None
+        self.packed: dict[str, str] = {}  # captures by arm, as `twlab.web.agent` packs them
 
     @property
     def release(self) -> str:
@@ -77,12 +79,16 @@ class WarmGuests:
         self._stack.close()
 
     def run(self, request: Mapping[str, Any], folder: Path, on_event: OnEvent, real_limit_s: float) -> None:
-        """Carry out `request` as `twlab.engines.protocol.Engine` says, then end the guest."""
+        """Carry out `request` as `twlab.engines.protocol.Engine` says.
+
+        The guest is used up then; `end` or the next `warm` ends it.
+        """
         arms = [job["arm"] for job in request["jobs"]]
         jobs = [{**job, "folder": "/run"} for job in request["jobs"]]
 
         def heard(event: Event) -> None:
             if event["event"] == "capture":
+                self.packed[arms[event["job"]]] = event["data"]
                 unpacked = zlib.decompressobj().decompress(base64.b64decode(event["data"]), _MOST_CAPTURE)
                 (folder / f"{arms[event['job']]}.pcapng").write_bytes(unpacked)
             on_event(event)
@@ -92,7 +98,7 @@ class WarmGuests:
         try:
             self._warm.run({**request, "jobs": jobs}, heard, real_limit_s)
         finally:
-            self.end()
+            self._warm = None
 
 
 _engines: dict[Path, WarmGuests] = {}
@@ -114,6 +120,8 @@ def carry_out(task: dict[str, Any], answer: Answer) -> None:
     try:
         answer(_run(task, engine, folder, answer))
     finally:
+        engine.end()
+        engine.packed = {}
         shutil.rmtree(folder / "runs", ignore_errors=True)
 
 
@@ -130,15 +138,11 @@ def _run(task: dict[str, Any], engine: WarmGuests, folder: Path, answer: Answer)
     )
     live = _Live(scenario.name, folder / "runs", answer)
     [finished] = runner.run(order, engine, live.heard)
-    captures = {
-        path.stem: base64.b64encode(zlib.compress(path.read_bytes(), 6)).decode()
-        for path in sorted(finished.folder.glob("*.pcapng"))
-    }
     return {
         "event": "finished",
         "summary": _summary(finished),
         "page": _page(finished, task["key"]),
-        "captures": captures,
+        "captures": engine.packed,
     }
 
 
@@ -150,7 +154,7 @@ class _Live:
         self._out = out
         self._answer = answer
         self._began_s = loop.monotonic_s()
-        self._drawn_s = 0.0
+        self._next_s = self._began_s + _DRAWN_EACH_S
         self._arms: dict[str, ArmResult] = {}
 
     def heard(self, event: Event) -> None:
@@ -162,9 +166,10 @@ class _Live:
             arm.transcript.append(entry)
             if entry["kind"] in ("step", "verb"):
                 self._answer({"event": "entry", "arm": event["arm"], "real_s": real_s, **entry})
-        elif event["event"] == "capture" and loop.monotonic_s() - self._drawn_s > _DRAWN_EACH_S:
+        elif event["event"] == "capture" and (began_s := loop.monotonic_s()) > self._next_s:
             self._draw(event["arm"], arm)
-            self._drawn_s = loop.monotonic_s()
+            took_s = loop.monotonic_s() - began_s
+            self._next_s = loop.monotonic_s() + max(_DRAWN_EACH_S, took_s / _DRAWING)
         elif event["event"] in ("start", "arm"):
             shown = {name: event[name] for name in ("ok", "outcome") if name in event}
             self._answer({"event": event["event"], "arm": event["arm"], "real_s": real_s, **shown})

@@ -23,7 +23,7 @@ from twlab.web.store import Answer, Asked, Store
 DRIVER = "twlab.web.driver"
 _LONGEST_LINE = 64 << 20  # bytes of a worker's answer
 _MOST_EVENTS = 2000  # of one run, that a browser is shown
-_REMEMBERED = 64  # runs that are over, and answers, kept in memory
+_REMEMBERED = 32  # runs that are over, and answers, kept in memory
 _AGAIN_S = 5.0  # between two tries to start a worker that does not come up
 LOST = {
     "slug": "worker-ended-early",

@@ -84,11 +84,15 @@ def bind(served: Served) -> socket.socket:
     host = served.host.strip("[]")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, served.port), family=family, backlog=1024)
+        at = socket.create_server((host, served.port), family=family, backlog=1024)
     except (OSError, UnicodeError) as error:
         message = f"{served.host} port {served.port} cannot be listened at: {error}"
         remedy = "choose another with --host or --port, or end the program that has it"
         raise UsageError(message, remedy, "bad-address") from error
+    # Connections inherit it. asyncio would set it, but not on a socket whose protocol reads 0 (TCP by
+    # default) as this one's does; and Nagle holds the body of each page until its head is acknowledged.
+    at.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return at
 
 
 def listen(at: socket.socket, made: Starlette) -> None:

@@ -7,7 +7,7 @@ its clock stands still, as it does while anything in it computes.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from twlab.engines.events import EventReader
@@ -46,25 +46,26 @@ class WarmGuest:
         Raises:
             EngineError: it did not come up; see `twlab.engines.guest.engine.Guest.run`.
         """
-        self._follow(real_limit_s, until_ready=True)
+        self._follow(real_limit_s, lambda: self._ready)
         self._guest.stop()
 
     def run(self, request: Mapping[str, Any], on_event: OnEvent, real_limit_s: float) -> None:
         """Carry out `request`; call `on_event` for each event, as it comes.
+
+        It returns with the event ``end``, and does not wait until the guest has switched itself
+        off.
 
         Raises:
             EngineError: as `twlab.engines.guest.engine.Guest.run`.
         """
         self._on_event = on_event
         self._guest.give(request)
-        self._follow(real_limit_s)
+        self._follow(real_limit_s, lambda: self._reader.ended)
+        concluded(self._output, 0, self._reader)
 
-    def _follow(self, real_limit_s: float, until_ready: bool = False) -> None:
+    def _follow(self, real_limit_s: float, until: Callable[[], bool]) -> None:
         status = self._guest.follow(
-            self._reader,
-            real_limit_s=real_limit_s,
-            silence_s=self._silence_s,
-            until=lambda: until_ready and self._ready,
+            self._reader, real_limit_s=real_limit_s, silence_s=self._silence_s, until=until
         )
         if status is not None:
             concluded(self._output, status, self._reader)

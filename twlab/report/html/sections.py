@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,14 +26,7 @@ class Sections:
     """Makes sections for the page `out`, as long as there is room on it."""
 
     def __init__(self, out: Path):
-        self.environment = Environment(
-            loader=PackageLoader("twlab.report.html"),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self.environment.globals.update(words=wording, ladder_style=Markup(ladder_svg.STYLE))
+        self.environment = environment()
         self._out = out
         self._room = Room()
 
@@ -88,6 +82,20 @@ class Sections:
             why = f"No room for it on this page: twlab show {folder} --arm {name}"
         plain, packed = placed or ("", "")
         return {"ladder": Markup(plain), "ladder_packed": packed, "no_ladder": "" if placed else why}
+
+
+@cache
+def environment() -> Environment:
+    """Return what fills in this package's templates, each of which it compiles once."""
+    made = Environment(
+        loader=PackageLoader("twlab.report.html"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.globals.update(words=wording, ladder_style=Markup(ladder_svg.STYLE))
+    return made
 
 
 def _opened(result: Result) -> str:

@@ -13,16 +13,40 @@ const link = place => {
     number.addEventListener("input", event => { if (event.isTrusted && number.value) slider.value = number.value; });
   }
 };
+// Streams of events that the page listens to.
+const sources = new Set();
+const listen = (path, hear) => {
+  const source = new EventSource(path);
+  source.addEventListener("message", message => hear(JSON.parse(message.data)));
+  sources.add(source);
+};
+// A screen reader says what changed, in the words that the page has for it.
+const say = place => {
+  const words = [...place.querySelectorAll("[data-said]")].map(one => one.textContent.trim());
+  if (words.length) document.getElementById("said").textContent = words.join(" ");
+};
+// The page as it is now, without loading all of it anew.
+const renew = async () => {
+  sources.forEach(source => source.close());
+  sources.clear();
+  const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
+  const main = document.adoptNode(page.querySelector("main"));
+  document.querySelector("main").replaceWith(main);
+  document.title = page.title;
+  begin(main);
+  complete(main);
+  say(main);
+};
 // A run that is under way: its steps and its ladder, as they come; at the end the whole page.
 const follow = place => {
   const began = performance.now();
   const part = name => place.querySelector(`[data-${name}]`);
   const clock = (name, seconds) => { place.querySelector(`[data-clock=${name}]`).textContent = `${seconds.toFixed(3)} s`; };
-  const ticking = setInterval(() => clock("wall", (performance.now() - began) / 1000), 50);
-  const source = new EventSource(`/run/${place.dataset.follow}/events`);
+  const ticking = setInterval(() => {
+    if (place.isConnected) clock("wall", (performance.now() - began) / 1000); else clearInterval(ticking);
+  }, 50);
   let arm = "";
-  source.addEventListener("message", message => {
-    const event = JSON.parse(message.data);
+  listen(`/run/${place.dataset.follow}/events`, event => {
     if (event.event === "queued") part("state").textContent = `It waits: number ${event.position} of ${event.length}.`;
     if (event.event === "start") { arm = event.arm; part("state").textContent = `It runs: ${arm}.`; clock("lab", 0); }
     if (event.event === "entry") {
@@ -34,8 +58,11 @@ const follow = place => {
         part("story").append(line);
       }
     }
-    if (event.event === "ladder") part("ladder").innerHTML = event.svg;
-    if (event.event === "over") { source.close(); clearInterval(ticking); location.reload(); }
+    if (event.event === "ladder") {
+      part("ladder").innerHTML = event.svg;
+      part("whose").textContent = `The ladder of ${event.arm}, as it grows:`;
+    }
+    if (event.event === "over") renew();
   });
 };
 // Forms whose answer is computed while they change.
@@ -50,28 +77,30 @@ const recompute = form => {
       if (mine !== latest) return;
       place.innerHTML = await answer.text();
       dress(place);
+      say(place);
       history.replaceState(null, "", `${location.pathname}?${asked}`);
     }, 120);
   });
 };
 // A class: the page is fetched anew when it has changed, unless its reader is filling in a form.
 const attend = place => {
-  const source = new EventSource(`/class/${place.dataset.class}/events`);
   let waiting = 0;
-  source.addEventListener("message", message => {
-    const event = JSON.parse(message.data);
+  listen(`/class/${place.dataset.class}/events`, event => {
     if (event.stage === place.dataset.stage && place.querySelector("form.predict")) return;
     clearTimeout(waiting);
     waiting = setTimeout(async () => {
       if (event.stage !== place.dataset.stage) return location.reload();
       const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
       const fresh = page.querySelector("[data-counts]"), old = place.querySelector("[data-counts]");
-      if (fresh && old) old.replaceWith(document.adoptNode(fresh));
+      if (fresh && old) old.innerHTML = fresh.innerHTML;
     }, 300);
   });
 };
-dress(document);
-link(document);
-document.querySelectorAll("[data-follow]").forEach(follow);
-document.querySelectorAll("form[data-from]").forEach(recompute);
-document.querySelectorAll("[data-class]").forEach(attend);
+const begin = place => {
+  dress(place);
+  link(place);
+  place.querySelectorAll("[data-follow]").forEach(follow);
+  place.querySelectorAll("form[data-from]").forEach(recompute);
+  place.querySelectorAll("[data-class]").forEach(attend);
+};
+begin(document);

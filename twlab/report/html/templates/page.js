@@ -1,5 +1,5 @@
 "use strict";
-for (const run of document.querySelectorAll("section.run")) {
+const tabbed = run => {
   const tabs = [...run.querySelectorAll("[role=tab]")];
   const panel = tab => document.getElementById(tab.getAttribute("aria-controls"));
   const beside = run.querySelector(".beside");
@@ -27,7 +27,7 @@ for (const run of document.querySelectorAll("section.run")) {
   });
   beside.addEventListener("click", () => { beside.setAttribute("aria-pressed", String(beside.getAttribute("aria-pressed") !== "true")); show(); });
   if (chosen) show();
-}
+};
 const unpack = async place => {
   const packed = Uint8Array.from(atob(place.dataset.packed), letter => letter.charCodeAt(0));
   delete place.dataset.packed;
@@ -35,10 +35,12 @@ const unpack = async place => {
   place.insertAdjacentHTML("beforeend", await new Response(opened).text());
 };
 addEventListener("toggle", event => { if (event.target.open && event.target.dataset.packed) unpack(event.target); }, true);
-(async () => {
-  for (const place of document.querySelectorAll("div[data-packed]")) await unpack(place);
+const complete = async whole => {
+  whole.querySelectorAll("section.run").forEach(tabbed);
+  for (const place of whole.querySelectorAll("div[data-packed]")) await unpack(place);
   document.documentElement.dataset.whole = "";
-})();
+};
+complete(document);
 let folded = [];
 addEventListener("beforeprint", () => { folded = [...document.querySelectorAll("details:not([open], .fold)")]; folded.forEach(one => { one.open = true; }); });
 addEventListener("afterprint", () => folded.forEach(one => { one.open = false; }));
