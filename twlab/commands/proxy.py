@@ -12,7 +12,7 @@ from rich.table import Table
 
 from twlab.commands import proxy_options as options
 from twlab.commands.console import KernelOption, err, kept, out, own_command
-from twlab.commands.progress import bar
+from twlab.commands.progress import bar, is_live
 from twlab.engines import use_kernel
 from twlab.engines.protocol import Event
 from twlab.errors import Interrupted
@@ -96,6 +96,8 @@ def _run(order: Order, prepared: Prepared, engine: str, folder: Path) -> tuple[P
                 if event["event"] == "arm":
                     done += 1
                     advance(done / total, f"{done}/{total}  {event['name']}")
+                elif event["event"] == "progress" and is_live(err):
+                    advance(done / total, f"{done}/{total}  a load: {event['share']:.0%}")
 
             return run(order, prepared, chosen, folder, on_event)
     except KeyboardInterrupt as stop:
@@ -156,7 +158,7 @@ def _table(outcome: Outcome) -> Table:
 def _theory(arm: dict[str, Any]) -> str:
     return (
         f"{arm['theory_per_s']:,.1f}"
-        if arm["load"]["in_time_wait"].get("proxy") and not arm["origin_closes"]
+        if arm["load"]["in_time_wait"].get("proxy") and (arm["load"]["sees"] or not arm["origin_closes"])
         else "none"
     )
 

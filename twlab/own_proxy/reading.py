@@ -107,6 +107,8 @@ class Reading:
         names: host names that it looks up.
         absent: what the lab cannot provide as it is.
         logs: files in which it complains.
+        private: files of the folder that is its home, by relative path; an empty text: the lab's
+            certificate and key.
     """
 
     program: str
@@ -122,6 +124,7 @@ class Reading:
     names: set[str] = field(default_factory=set)
     absent: list[Absent] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
+    private: dict[str, str] = field(default_factory=dict)
 
     def lacks(self, what: str, way_round: str) -> None:
         """Note what the lab cannot provide as it is; the same only once."""
@@ -155,6 +158,7 @@ class Reading:
             "groups": sorted(self.groups),
             "names": sorted(self.names),
             "logs": list(self.logs),
+            "private": dict(self.private),
         }
 
 
@@ -171,6 +175,8 @@ class Reader:
         changes: reading, text, route, first and last of a range of ports of the proxy's own, and
             its addresses towards origins, to proposed changes.
         complaint: pattern of a log line that tells of the missing port.
+        version: arguments that have it print its version.
+        package: what brings it; empty: Debian's package of its name.
     """
 
     name: str
@@ -180,6 +186,8 @@ class Reader:
     run: Callable[[str], tuple[str, ...]]
     changes: Callable[[Reading, str, Route, tuple[int, int], Sequence[str]], list[Change]]
     complaint: str
+    version: tuple[str, ...] = ("-v",)
+    package: str = ""
 
 
 def place_of(values: Mapping[str, Any]) -> Place:

@@ -14,6 +14,7 @@ import resource
 import shutil
 import signal
 import socket
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -34,15 +35,19 @@ _PATIENCE_S = 5.0
 _SERVER_CAPABILITIES = {0, 1, 3, 5, 6, 7, 10, 18}
 
 
-def find(name: str) -> str:
-    """Return the path of the program `name`.
+def find(name: str, package: str = "") -> str:
+    """Return the path of the program `name`, of the system or beside this Python.
+
+    Args:
+        package: the command that installs it; empty: Debian's package of that name does.
 
     Raises:
         CapabilityError: it is not installed (``no-program``).
     """
-    if path := shutil.which(name, path=_PATH):
+    if path := shutil.which(name, path=f"{_PATH}:{Path(sys.executable).parent}"):
         return path
-    raise CapabilityError(f"{name} is not installed", f"apt-get install {name}, or: setup/install.sh", "no-program")
+    remedy = package or f"apt-get install {name}, or: setup/install.sh"
+    raise CapabilityError(f"{name} is not installed", remedy, "no-program")
 
 
 class Program:
@@ -80,6 +85,7 @@ class Program:
         self.folder = _new_folder(self.name)
         self._loop = loop
         for name, text in files.items():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_text(text.replace("{folder}", str(self.folder)))
         words = [word.replace("{folder}", str(self.folder)) for word in arguments]
         parent = os.getpid()
