@@ -276,6 +276,15 @@ def test_a_caddyfile_is_read_as_caddy_reads_it(tmp_path):
     assert "a certificate of shop.example by ACME" in [entry.what for entry in made.reading.absent]
 
 
+def test_variables_of_the_environment_are_handed_on(tmp_path, monkeypatch):
+    """Those that are not set are told by name."""
+    monkeypatch.setenv("SITE", "shop.example")
+    text = ":8080 {\n    header Site {$SITE}\n    header Other {$OTHER}\n    reverse_proxy 10.1.1.1:80\n}\n"
+    reading = prepared(tmp_path, "Caddyfile", text)[1].reading
+    assert reading.environment == {"SITE": "shop.example"}
+    assert "the variable OTHER" in [entry.what for entry in reading.absent]
+
+
 def changed(made, name):
     return next(change.text for change, _, _ in made.arms if change.name == name)
 

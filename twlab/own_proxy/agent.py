@@ -104,6 +104,7 @@ def _setup(request: Mapping[str, Any]) -> Setup:
     return Setup(
         program=find(request["program"], request["package"]),
         private={name: text or request["certificate"] for name, text in request["private"].items()},
+        environment=request["environment"],
         arguments=tuple(word.replace("{file}", request["file"]) for word in request["run"]),
         addresses=tuple(request["addresses"]),
         names=request["names"],
@@ -119,7 +120,7 @@ def _checked(request: Mapping[str, Any]) -> str:
     """Return what the program says of its configuration; empty where it accepts it."""
     words = [word.replace("{file}", request["file"]) for word in request["check"]]
     program = find(request["program"], request["package"])
-    done = _ran([program, *words])
+    done = _ran([program, *words], request["environment"])
     if done.returncode == 0 and any(
         re.match(r"\s*cache_dir\s+(?!null)", line) for line in request["text"].splitlines()
     ):
@@ -128,9 +129,15 @@ def _checked(request: Mapping[str, Any]) -> str:
     return "\n".join(told)[-_SAID:] if done.returncode else ""
 
 
-def _ran(words: list[str]) -> subprocess.CompletedProcess[str]:
+def _ran(words: list[str], environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_CHECK_S
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=_CHECK_S,
+        env={**os.environ, **(environment or {})},
     )
 
 

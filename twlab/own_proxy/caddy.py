@@ -14,6 +14,7 @@ from twlab.linux.programs import find_program
 from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, is_address, parse_place
 
 _PROXY = re.compile(r"(?m)^([ \t]*)(reverse_proxy\b[^{\n#]*?)[ \t]*(\{)?[ \t]*(?:#.*)?$")
+_VARIABLE = re.compile(r"\{\$(\w+)\}")  # one with a default, {$NAME:DEFAULT}, needs none
 _IN_STORAGE = ".local/share/caddy/certificates/acme-v02.api.letsencrypt.org-directory"
 _META = '{"sans": ["%s"], "issuer_data": {"url": "https://acme.invalid/1"}}\n'
 _LIMIT_S = 20.0
@@ -27,6 +28,7 @@ def read(path: Path) -> Reading:
         UsageError: it does not accept the file (``proxy-rejects-configuration``).
     """
     reading = Reading("caddy", str(path))
+    reading.note_variables(dict.fromkeys(_VARIABLE.findall(path.read_text(errors="replace"))))
     adapted = _adapted(path)
     for values in _every(adapted):
         _note(reading, values)

@@ -40,6 +40,7 @@ class Setup:
     Attributes:
         program: its path.
         private: files of the folder that is its home, by relative path.
+        environment: variables beside those that every program of a lab has.
         arguments: to run it, with the file's path in them.
         addresses: of the proxy.
         names: host name to address.
@@ -52,6 +53,7 @@ class Setup:
 
     program: str
     private: Mapping[str, str]
+    environment: Mapping[str, str]
     arguments: tuple[str, ...]
     addresses: tuple[str, ...]
     names: Mapping[str, str]
@@ -280,7 +282,10 @@ def running(setup: Setup, route: Route, settings: Settings, *, origin_closes: bo
         for log in setup.logs:
             if Path(log).is_file():
                 Path(log).unlink()
-        program = Program(network["proxy"], loop, [setup.program, *setup.arguments], dict(setup.private), as_root=True)
+        words = [setup.program, *setup.arguments]
+        program = Program(
+            network["proxy"], loop, words, dict(setup.private), as_root=True, environment=setup.environment
+        )
         stack.callback(program.stop)
         trial.program = program
         _wait_ready(program, network["proxy"], route.listener)

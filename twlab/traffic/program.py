@@ -15,7 +15,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -61,6 +61,7 @@ class Program:
         handed: sockets that it inherits under the same numbers.
         as_root: it starts as root, with the capabilities that a server needs to open files, change
             its root and become another user, and no others. False: as an ordinary user.
+        environment: variables beside PATH, LC_ALL, HOME and TMPDIR.
 
     Attributes:
         name: of the program.
@@ -80,6 +81,7 @@ class Program:
         handed: Sequence[socket.socket] = (),
         *,
         as_root: bool = False,
+        environment: Mapping[str, str] | None = None,
     ):
         self.name = Path(arguments[0]).name
         self.folder = _new_folder(self.name)
@@ -94,7 +96,7 @@ class Program:
             if self.pid == 0:
                 for one in handed:
                     one.set_inheritable(True)
-                _child(words, self.folder, parent, as_root)
+                _child(words, self.folder, parent, as_root, environment or {})
         self._ended = os.pidfd_open(self.pid)
         self.status: int | None = None
         loop.watch(self._ended, self._note_end)
@@ -161,7 +163,7 @@ def _new_folder(name: str) -> Path:
     raise AssertionError
 
 
-def _child(arguments: list[str], folder: Path, parent: int, as_root: bool) -> NoReturn:
+def _child(arguments: list[str], folder: Path, parent: int, as_root: bool, environment: Mapping[str, str]) -> NoReturn:
     """Run the child process up to the program's start."""
     try:
         os.chdir(folder)
@@ -178,9 +180,8 @@ def _child(arguments: list[str], folder: Path, parent: int, as_root: bool) -> No
             syscalls.map_user(_USER, uid, gid)
         syscalls.die_with_parent()  # only now: a change of credentials clears it
         if os.getppid() == parent:
-            os.execve(
-                arguments[0], arguments, {"PATH": _PATH, "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)}
-            )
+            ours = {"PATH": _PATH, "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)}
+            os.execve(arguments[0], arguments, {**environment, **ours})
     except OSError as error:
         os.write(2, f"{arguments[0]}: {error}\n".encode())
     finally:
