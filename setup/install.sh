@@ -17,7 +17,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT PYTHON VENV=$ROOT/.venv STAMP=$ROOT/.venv/setup.stamp LOG=$ROOT/build/setup.log PACKAGES=$ROOT/setup/packages.txt
 # Debian's package, or package:service where the service has another name.
 readonly SERVERS=(haproxy nginx squid apache2 apache2:apache-htcacheclean varnish varnish:varnishncsa lighttpd trafficserver caddy h2o
-    nghttp2-proxy:nghttpx tinyproxy privoxy stunnel4 sslh hitch dante-server:danted microsocks)
+    nghttp2-proxy:nghttpx tinyproxy privoxy stunnel4 sslh hitch dante-server:danted microsocks pgbouncer)
 readonly POLICY=${POLICY_RC_D:-/usr/sbin/policy-rc.d} OURS="put here by the set-up of twlab"
 HELD=()
 as_root=()
@@ -45,7 +45,7 @@ on_x86() { [[ $(uname -m) == x86_64 ]]; }
 digest() {
     {
         printf '%s\n' "$1" "$ROOT" "$(readlink -f "$PYTHON")" "$(stat -Lc %s "$PYTHON" 2>/dev/null)"
-        cd "$ROOT" && cat pyproject.toml setup/packages.txt setup/install.sh
+        cd "$ROOT" && cat pyproject.toml setup/packages.txt setup/install.sh twlab/atlas/programs/go_client.go
         find twlab/engines/kernel -type f -not -name '*.pyc' -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0r cat
     } | sha256sum | cut -d' ' -f1
 }
@@ -169,6 +169,14 @@ make_venv() {
         fail 3 "pip could not install what pyproject.toml asks for: $(grep -a '^ERROR' "$LOG" | tail -n 1)" "see $LOG"
 }
 
+# The atlas's client with Go's net/http, of Go's own library only.
+build_go_client() {
+    [[ $LEVEL != lab ]] || return 0
+    logged "building the client in Go" env GO111MODULE=off GOCACHE="$ROOT/build/go" GOFLAGS= CGO_ENABLED=0 \
+        go build -o "$VENV/bin/twlab-go-client" "$ROOT/twlab/atlas/programs/go_client.go" ||
+        fail 3 "the atlas's client in Go could not be built" "see $LOG"
+}
+
 # Prints the path of the lab kernel, or none.
 build_kernel() {
     on_x86 || { echo none && return; }
@@ -190,6 +198,7 @@ main() {
     rm -f "$STAMP"
     install_packages
     make_venv
+    build_go_client
     # The lab kernel's guest runs these modules and cannot write: what is not compiled here, each boot would compile.
     "$VENV/bin/python" -m compileall -q "$ROOT/twlab" "$ROOT/topologies" >>"$LOG" 2>&1 || true
     kernel=$(build_kernel)

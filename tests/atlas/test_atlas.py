@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from conftest import ROOT
 
-from twlab.atlas import driver, trace, words
+from twlab.atlas import driver, postgres, trace, words
 from twlab.atlas.columns import COLUMNS, _runs
 from twlab.atlas.endings import Ending, endings
 from twlab.atlas.origin import whole
@@ -134,6 +134,17 @@ def test_a_request_is_whole_with_its_body(unread: bytes, length: int) -> None:
     assert whole(unread) == length
 
 
+def test_answers_of_postgresql_are_read() -> None:
+    """A server that is ready, one that refuses, and a message that is not whole yet."""
+    ready = b"R\0\0\0\x08\0\0\0\0" + b"Z\0\0\0\x05I"
+    assert postgres.outcome(ready) == "200"
+    assert postgres.outcome(ready[:-1]) == ""
+    said = b"SFATAL\0VFATAL\0C08P01\0Mserver login has been failing\0\0"
+    refusal = b"E" + (len(said) + 4).to_bytes(4, "big") + said
+    assert postgres.outcome(refusal) == "error 08P01"
+    assert postgres.outcome(refusal[:-1]) == ""
+
+
 def test_facts_are_told_in_words() -> None:
     """Each column's words say what its facts do."""
     assert _runs(["200", "200", "503", "200"]) == "200 x2, 503 x1, 200 x1"
@@ -195,6 +206,16 @@ def test_nginx_sends_a_get_again_and_not_a_post() -> None:
     race = measured("nginx-keepalive", "race")["race"]
     assert race["get_fin"] == race["get_rst"] == {"answer": "200", "sent": 2, "met": True}
     assert race["post_fin"] == race["post_rst"] == {"answer": "502", "sent": 1, "met": True}
+
+
+@pytest.mark.guest
+def test_pgbouncer_waits_for_its_login_to_be_tried_again() -> None:
+    """Without a pool it closes first, and two failed connects keep queries out for seconds."""
+    found = measured("pgbouncer-once", "close", "short")
+    assert (found["close"]["keeps"], found["close"]["closes"]) == ("program FIN", "origin FIN")
+    assert found["short"]["answered"] == 10
+    assert found["short"]["calls"]["connect EADDRNOTAVAIL"] < 5
+    assert found["short"]["back_after_s"] > 2
 
 
 @pytest.mark.guest

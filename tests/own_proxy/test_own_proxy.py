@@ -65,6 +65,80 @@ tcp_outgoing_address 192.0.2.7
 server_persistent_connections off
 http_access allow all
 """
+ENVOY = """\
+static_resources:
+  listeners:
+  - address: { socket_address: { address: 192.0.2.1, port_value: 10000 } }
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: web
+          access_log:
+          - name: file
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog
+              path: /var/log/envoy/access.log
+          route_config:
+            virtual_hosts:
+            - name: shop
+              domains: ["shop.example"]
+              routes:
+              - match: { prefix: "/api" }
+                route: { cluster: app }
+          http_filters:
+          - name: router
+            typed_config: { "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router }
+  - address: { socket_address: { address: "::", port_value: 5432 } }
+    filter_chains:
+    - filters:
+      - name: tcp
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy
+          stat_prefix: sql
+          cluster: sql
+  clusters:
+  - name: app
+    type: STRICT_DNS
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        common_http_protocol_options: { max_requests_per_connection: 1 }
+        explicit_http_config: { http_protocol_options: {} }
+    load_assignment:
+      cluster_name: app
+      endpoints:
+      - lb_endpoints:
+        - endpoint: { address: { socket_address: { address: app.internal, port_value: 8080 } } }
+  - name: sql
+    type: STATIC
+    upstream_bind_config: { source_address: { address: 192.0.2.9, port_value: 0 } }
+    load_assignment:
+      cluster_name: sql
+      endpoints:
+      - lb_endpoints:
+        - endpoint: { address: { socket_address: { address: 10.4.4.4, port_value: 5432 } } }
+"""
+CADDYFILE = """\
+shop.example {
+    log {
+        output file /var/log/caddy/access.log
+    }
+    handle /api/* {
+        reverse_proxy https://api.internal
+    }
+    reverse_proxy app1.internal:8080 10.1.1.1:8080 {
+        fail_duration 10s
+        transport http {
+            keepalive off
+        }
+    }
+}
+:8081 {
+    reverse_proxy 127.0.0.1:9000 # the old one
+}
+"""
 EXHAUSTED = """\
 defaults
     mode tcp
@@ -79,8 +153,18 @@ backend origins
 """
 
 
+def installed(name):
+    """Skip the test where the program for a file of that name is not installed."""
+    try:
+        find("caddy" if name == "Caddyfile" else name.partition(".")[0])
+    except CapabilityError as error:
+        pytest.skip(error.message)
+
+
 def prepared(tmp_path, name, text, **options):
     """The file, read; with what will be run."""
+    if name == "Caddyfile":
+        installed(name)  # Caddy itself reads it
     path = tmp_path / name
     path.write_text(text)
     order = Order(path=path, **options)
@@ -156,6 +240,51 @@ def test_a_squid_conf_is_read(tmp_path):
     assert (route.host, route.absolute, route.origins) == ("www.example", False, (Place("10.1.2.3", 8080),))
 
 
+def test_an_envoy_yaml_is_read(tmp_path):
+    """Listeners, hosts, paths and clusters; what is passed on as bytes; logs and sources."""
+    _, made = prepared(tmp_path, "envoy.yaml", ENVOY)
+    web, sql = made.reading.routes
+    assert (web.listener, web.host, web.path, web.origins) == (
+        *(Place("192.0.2.1", 10000), "shop.example", "/api", (Place("app.internal", 8080),)),
+    )
+    assert (sql.listener, sql.mode, sql.origins, sql.sources) == (
+        *(Place("", 5432), "tcp", (Place("10.4.4.4", 5432),), ("192.0.2.9",)),
+    )
+    assert made.reading.addresses == {"192.0.2.1", "192.0.2.9"}
+    assert made.reading.outputs == {"/var/log/envoy/access.log"}
+    assert list(made.names) == ["app.internal"]
+
+
+def test_what_an_envoy_yaml_gets_from_elsewhere_is_told(tmp_path):
+    """A management server, discovered endpoints and TLS, by name."""
+    elsewhere = ENVOY.replace("type: STATIC", "type: EDS") + "dynamic_resources: {}\n"
+    absent = " ".join(entry.what for entry in prepared(tmp_path, "envoy.yaml", elsewhere)[1].reading.absent)
+    assert all(word in absent for word in ("dynamic_resources", "cluster sql (EDS)"))
+
+
+def test_a_caddyfile_is_read_as_caddy_reads_it(tmp_path):
+    """TLS by automatic HTTPS, with a certificate in Caddy's storage; hosts and paths."""
+    _, made = prepared(tmp_path, "Caddyfile", CADDYFILE)
+    api, shop, plain = made.reading.routes
+    assert (api.listener, api.path, api.origins) == (Place("", 443, True), "/api/", (Place("api.internal", 443, True),))
+    assert (shop.host, shop.origins) == ("shop.example", (Place("app1.internal", 8080), Place("10.1.1.1", 8080)))
+    assert (plain.listener, plain.origins) == (Place("", 8081), (Place("127.0.0.1", 9000),))
+    assert made.reading.logs == ["/var/log/caddy/access.log"]
+    assert [Path(name).name for name in made.reading.private] == [
+        f"shop.example.{end}" for end in ("crt", "key", "json")
+    ]
+    assert "a certificate of shop.example by ACME" in [entry.what for entry in made.reading.absent]
+
+
+def test_variables_of_the_environment_are_handed_on(tmp_path, monkeypatch):
+    """Those that are not set are told by name."""
+    monkeypatch.setenv("SITE", "shop.example")
+    text = ":8080 {\n    header Site {$SITE}\n    header Other {$OTHER}\n    reverse_proxy 10.1.1.1:80\n}\n"
+    reading = prepared(tmp_path, "Caddyfile", text)[1].reading
+    assert reading.environment == {"SITE": "shop.example"}
+    assert "the variable OTHER" in [entry.what for entry in reading.absent]
+
+
 def changed(made, name):
     return next(change.text for change, _, _ in made.arms if change.name == name)
 
@@ -178,6 +307,16 @@ def test_changes_change_what_they_say_and_nothing_else(tmp_path):
     _, made = prepared(tmp_path, "squid.conf", SQUID)
     assert "server_persistent_connections on" in changed(made, "persistent")
     assert "#tcp_outgoing_address 192.0.2.7" in changed(made, "no tcp_outgoing_address")
+    _, made = prepared(tmp_path, "envoy.yaml", ENVOY)
+    assert "max_requests_per_connection" not in changed(made, "kept connections")
+    assert changed(made, "retry").count("retry_on: connect-failure,reset") == 1
+    assert changed(made, "source address").count("upstream_bind_config") == 2
+    _, made = prepared(tmp_path, "Caddyfile", CADDYFILE)
+    assert changed(made, "keepalive") == CADDYFILE.replace("            keepalive off\n", "")
+    assert changed(made, "no fail_duration") == CADDYFILE.replace("        fail_duration 10s\n", "")
+    patient = changed(made, "lb_try_duration")
+    assert patient.count("lb_try_duration 5s") == 3
+    assert "reverse_proxy 127.0.0.1:9000 {\n        lb_try_duration 5s\n    }\n" in patient
 
 
 def test_theory_and_the_division_of_ports(tmp_path):
@@ -198,7 +337,9 @@ def test_theory_and_the_division_of_ports(tmp_path):
     ("name", "text", "options", "slug"),
     [
         ("other.conf", "hello", {}, "no-proxy-reader"),
-        ("haproxy.cfg", EXHAUSTED, {"program": "envoy"}, "no-proxy-reader"),
+        ("haproxy.cfg", EXHAUSTED, {"program": "relayd"}, "no-proxy-reader"),
+        ("envoy.yaml", "static_resources: {", {}, "no-proxy-route"),
+        ("Caddyfile", ":80 {\n    no_such_thing\n}\n", {}, "proxy-rejects-configuration"),
         ("haproxy.cfg", "frontend x\n    bind :80\n", {}, "no-proxy-route"),
         ("haproxy.cfg", EXHAUSTED, {"listen": 81}, "no-proxy-route"),
         ("haproxy.cfg", EXHAUSTED, {"origins": {"a": "b"}}, "bad-origin"),
@@ -237,10 +378,7 @@ def test_a_ceiling_is_found_near_theory_and_far_from_it(edge, most, found):
 
 def ran(tmp_path, name, text, *options):
     """``twlab proxy`` of a file, as JSON; skipped where the program is not installed."""
-    try:
-        find(name.partition(".")[0])
-    except CapabilityError as error:
-        pytest.skip(error.message)
+    installed(name)
     (tmp_path / name).write_text(text)
     small = ["--set", "time_wait_s=2", "--ports", "40000-40059", "--rate", "50", "--duration", "4"]
     command = [sys.executable, "-m", "twlab", "proxy", name, *small, "--out", "runs", "--json", *options]
@@ -319,6 +457,24 @@ def test_a_configuration_that_the_program_refuses_is_told_in_its_words(tmp_path)
     assert done.returncode == 2
     assert "no_such_thing" in done.stderr
     assert "[proxy-rejects-configuration]" in done.stderr
+
+
+@pytest.mark.guest
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "text", "change", "failures"),
+    [("envoy.yaml", ENVOY, "kept connections", {"503"}), ("Caddyfile", CADDYFILE, "keepalive", {"502", "503"})],
+)
+def test_envoy_and_caddy_run_unchanged_and_changed(tmp_path, name, text, change, failures):
+    """Without ports they answer with errors; with kept connections they need hardly any."""
+    text = text.replace("    handle /api/* {\n        reverse_proxy https://api.internal\n    }\n", "")
+    text = text.replace(" 10.1.1.1:8080", "")
+    arms = arms_of(ran(tmp_path, name, text, "--change", change, "--no-ceiling"))
+    assert set(arms[AS_IT_IS]["load"]["sees"]) <= failures
+    assert sum(arms[AS_IT_IS]["load"]["sees"].values()) >= 60
+    assert arms[change]["load"]["sees"] == {}
+    assert arms[AS_IT_IS]["race"]["GET FIN"]["kept"] is False
+    assert arms[change]["race"]["GET FIN"]["kept"] is True
 
 
 @pytest.mark.host

@@ -41,11 +41,22 @@ class Request:
 
 
 @dataclass
-class _Open:
+class Open:
+    """An open connection.
+
+    Attributes:
+        number: of it, from 1.
+        sock: its socket.
+        unread: what has arrived and is not yet a whole message.
+        requests: that have arrived on it.
+        greeted: whether a protocol that begins with a greeting is past it.
+    """
+
     number: int
     sock: socket.socket
     unread: bytearray = field(default_factory=bytearray)
     requests: int = 0
+    greeted: bool = False
 
 
 class Origin:
@@ -67,7 +78,7 @@ class Origin:
         self.requests: list[Request] = []
         self.sources: list[tuple[str, int]] = []
         self._loop = loop
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, Open] = {}
         self._listener = node.socket()
         self._listener.setblocking(False)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -96,11 +107,11 @@ class Origin:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.sources.append(source)
-            end = _Open(len(self.sources), sock)
+            end = Open(len(self.sources), sock)
             self._open[end.number] = end
             self._loop.watch(sock, partial(self._read, end))
 
-    def _read(self, end: _Open) -> None:
+    def _read(self, end: Open) -> None:
         try:
             data = end.sock.recv(1 << 16)
         except BlockingIOError:
@@ -111,20 +122,30 @@ class Origin:
             self._end(end)
             return
         end.unread += data
-        while end.number in self._open and (length := whole(end.unread)):
-            head = bytes(end.unread[: end.unread.index(_END)])
+        while end.number in self._open and (length := self._whole(end)):
+            message = bytes(end.unread[:length])
             del end.unread[:length]
-            self._serve(end, head)
+            self._serve(end, message)
 
-    def _serve(self, end: _Open, head: bytes) -> None:
+    def _whole(self, end: Open) -> int:
+        return whole(end.unread)
+
+    def _trapped(self, end: Open, method: str, *, asks: bool) -> bool:
+        """Count a request; return whether it met the end of its connection."""
         end.requests += 1
+        self.requests.append(Request(method, end.number, end.requests, asks))
+        if not self.trap or end.requests == 1:
+            return False
+        if self.trap == "RST":
+            end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
+        self.trap = ""
+        self._end(end)
+        return True
+
+    def _serve(self, end: Open, message: bytes) -> None:
+        head = message.partition(_END)[0]
         asks = wants_close(head)
-        self.requests.append(Request(head.split(None, 1)[0].decode("latin-1"), end.number, end.requests, asks))
-        if self.trap and end.requests > 1:
-            if self.trap == "RST":
-                end.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_0)
-            self.trap = ""
-            self._end(end)
+        if self._trapped(end, head.split(None, 1)[0].decode("latin-1"), asks=asks):
             return
         says = asks or self.manner != "keeps"
         close = b"Connection: close\r\n" if says else b""
@@ -132,7 +153,7 @@ class Origin:
         if self.manner == "closes" or (self.manner == "keeps" and asks):
             self._end(end)
 
-    def _end(self, end: _Open) -> None:
+    def _end(self, end: Open) -> None:
         self._open.pop(end.number, None)
         self._loop.forget(end.sock)
         end.sock.close()

@@ -10,6 +10,7 @@ from typing import Any
 
 from twlab.atlas import programs, trace
 from twlab.atlas.origin import Manner, Origin
+from twlab.atlas.postgres import PostgresOrigin
 from twlab.atlas.subject import PORT, Place, Subject
 from twlab.atlas.visitor import Visitor
 from twlab.errors import LabError
@@ -174,7 +175,8 @@ def station(
     base = {"tw_reuse": 0, **proxy}
     settings = {name: Settings(**(base if name == "proxy" else {})) for name in ("client", "proxy", "server")}
     with assemble_unrecorded(topology, settings, seed=seed) as lab:
-        origin = Origin(lab.network["server"], lab.loop, manner)
+        served_by = PostgresOrigin if subject.speaks == "postgres" else Origin
+        origin = served_by(lab.network["server"], lab.loop, manner)
         lab.closing.callback(origin.close)
         made = Station(subject, lab, origin, source=source)
         lab.closing.callback(made.stop)

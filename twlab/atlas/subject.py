@@ -9,7 +9,7 @@ from typing import Literal
 
 PORT = 8080  # where visitors find a proxy
 ORIGIN_PORT = 80
-Speaks = Literal["http", "forward", "tls", "socks"]
+Speaks = Literal["http", "forward", "tls", "socks", "postgres"]
 Runs = Literal["proxy", "once", "orders"]
 
 
@@ -56,7 +56,7 @@ class Subject:
         runs: ``proxy``; or a client: ``once``, started for each request, or ``orders``, see
             `Place.orders`.
         speaks: how visitors speak to a proxy: ``http``, ``forward`` (a whole URL in the request),
-            ``tls``, ``socks``.
+            ``tls``, ``socks``; ``postgres``, which is also how a client speaks to the origin.
         source: how a source address is named; empty: it cannot.
         version: arguments that have the version printed.
         log: its own file of complaints.
@@ -64,7 +64,7 @@ class Subject:
         statuses: what exit statuses of a client mean; others are ``exit N``.
         succeeds: matches what a client that is run for each request prints when it has its answer,
             where its exit status does not tell.
-        needs: Python modules of a client.
+        needs: Python modules of a client, or absolute paths.
         methods: that it can send or pass on.
         relays: it passes bytes on, and has a connection to the origin for each of a visitor's, so
             that nothing can be said about a pool.

@@ -8,6 +8,7 @@ import socket
 import ssl
 from typing import TYPE_CHECKING
 
+from twlab.atlas import postgres
 from twlab.atlas.subject import PORT, Place, Speaks
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ class Visitor:
             keep: the connection is kept for the next call, where the proxy allows that.
 
         Returns:
-            ``200``; ``closed``, ``reset``, ``refused``, ``timeout``; or how SOCKS or TLS failed.
+            ``200``; ``closed``, ``reset``, ``refused``, ``timeout``; or how SOCKS, TLS or a query
+            failed.
         """
         sock, self._kept = self._kept, None
         if sock and _has_ended(sock):
@@ -51,7 +53,7 @@ class Visitor:
         try:
             if sock is None:
                 sock = self._connected(until_s)
-            self._send(sock, self._request(method, keep), until_s)
+            self._send(sock, self._request(method), until_s)
             answer, stays = self._answer(sock, until_s)
         except (ConnectionResetError, BrokenPipeError):
             answer, stays = "reset", False
@@ -71,7 +73,9 @@ class Visitor:
             self._kept.close()
             self._kept = None
 
-    def _request(self, method: str, keep: bool) -> bytes:
+    def _request(self, method: str) -> bytes:
+        if self._speaks == "postgres":
+            return postgres.QUERY
         target = self._place.url if self._speaks == "forward" else "/"
         body = b"hello\n" if method == "POST" else b""
         lines = [f"{method} {target} HTTP/1.1", f"Host: {self._place.address}"]
@@ -89,6 +93,11 @@ class Visitor:
             self._wait(lambda: _is_connected(sock), until_s)
             if self._speaks == "socks":
                 self._greet(sock, until_s)
+            elif self._speaks == "postgres":
+                self._send(sock, postgres.STARTUP, until_s)
+                answer, _ = self._result(sock, until_s)
+                if answer != "200":
+                    raise ConnectionError(answer)
             elif self._speaks == "tls":
                 sock = _tls(sock)
                 self._wait(lambda: _shaken(sock), until_s)
@@ -109,6 +118,8 @@ class Visitor:
 
     def _answer(self, sock: socket.socket, until_s: float) -> tuple[str, bool]:
         """Return the status, and whether the connection may be used again."""
+        if self._speaks == "postgres":
+            return self._result(sock, until_s)
         got = b""
         while True:
             head, found, body = got.partition(_END)
@@ -121,6 +132,16 @@ class Visitor:
                 self.page = got
                 return (head.split(None, 2)[1].decode() if found else "closed"), False
             got += data
+
+    def _result(self, sock: socket.socket, until_s: float) -> tuple[str, bool]:
+        """Return how a server of PostgreSQL answered, and whether the connection stays."""
+        self.page = b""
+        while not (found := postgres.outcome(self.page)):
+            data = self._some(sock, until_s)
+            if not data:
+                return "closed", False
+            self.page += data
+        return found, found == "200"
 
     def _send(self, sock: socket.socket, data: bytes, until_s: float) -> None:
         def send() -> bool:

@@ -4,74 +4,46 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
+from twlab.commands import proxy_options as options
 from twlab.commands.console import KernelOption, err, kept, out, own_command
-from twlab.commands.progress import bar
+from twlab.commands.progress import bar, is_live
 from twlab.engines import use_kernel
 from twlab.engines.protocol import Event
-from twlab.errors import Interrupted, UsageError
+from twlab.errors import Interrupted
 from twlab.overrides import Overrides
-from twlab.own_proxy.order import AS_IT_IS, Order, prepare
+from twlab.own_proxy.order import AS_IT_IS, Order, Prepared, prepare
 from twlab.own_proxy.outcome import FILE, Outcome, engine_for, run
 
 
 def proxy(
-    configuration: Annotated[Path, typer.Argument(metavar="FILE", help="haproxy.cfg, nginx.conf or squid.conf.")],
-    rate: Annotated[float, typer.Option(min=0.01, max=100_000, help="Requests a second.")] = 500,
-    duration: Annotated[
-        float | None,
-        typer.Option(metavar="SECONDS", help="Of each load. Default: 1.5 times TIME_WAIT.", min=1, max=3600),
-    ] = None,
-    sets: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Of the proxy's kernel, e.g. tw_reuse=1 (may be repeated)."),
-    ] = None,
-    ports: Annotated[str, typer.Option(metavar="LOW-HIGH", help="ip_local_port_range of the proxy.")] = "",
-    scale: Annotated[
-        int | None,
-        typer.Option(min=1, max=10_000, help="Divide ports and rate by it; 1: full size. Default: to some 600 ports."),
-    ] = None,
-    origin: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME=ADDRESS", help="Address of an origin's name (may be repeated). Default: of the lab's."
-        ),
-    ] = None,
-    listen: Annotated[
-        int,
-        typer.Option(
-            metavar="PORT", min=0, max=65535, help="Ask this listener. Default: the first that leads to an origin."
-        ),
-    ] = 0,
-    host: Annotated[str, typer.Option(help="Ask for this host. Default: as the configuration suggests.")] = "",
-    path: Annotated[str, typer.Option(metavar="/PATH", help="Ask for this path. Default: likewise.")] = "",
-    after: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="A changed configuration, to be set beside it.")
-    ] = None,
-    change: Annotated[
-        list[str] | None, typer.Option(help="Run only this change (may be repeated). Default: all that are proposed.")
-    ] = None,
-    keep_alive: Annotated[
-        bool, typer.Option("--keep-alive", help="Clients keep their connections. Default: one for each request.")
-    ] = False,
-    client: Annotated[
-        str, typer.Option(metavar="ADDRESS", help="Address of the clients, for rules that allow some only.")
-    ] = "",
-    race: Annotated[bool, typer.Option("--race/--no-race", help="Run the keep-alive race, too.")] = True,
-    ceiling: Annotated[bool, typer.Option("--ceiling/--no-ceiling", help="Search the ceiling, too.")] = True,
-    program: Annotated[str, typer.Option(help="haproxy, nginx or squid. Default: by the file.")] = "",
-    engine: Annotated[str, typer.Option(help="guest or host.")] = "",
+    configuration: options.FileArgument,
+    rate: options.RateOption = 500,
+    duration: options.DurationOption = None,
+    sets: options.SetOption = None,
+    ports: options.PortsOption = "",
+    scale: options.ScaleOption = None,
+    origin: options.OriginOption = None,
+    listen: options.ListenOption = 0,
+    host: options.HostOption = "",
+    path: options.PathOption = "",
+    after: options.AfterOption = None,
+    change: options.ChangeOption = None,
+    keep_alive: options.KeepAliveOption = False,
+    client: options.ClientOption = "",
+    race: options.RaceOption = True,
+    ceiling: options.CeilingOption = True,
+    program: options.ProgramOption = "",
+    engine: options.EngineOption = "",
     kernel: KernelOption = "",
-    seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
-    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="For the folder with the result.")] = Path(
-        "runs"
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print proxy.json.")] = False,
+    seed: options.SeedOption = 1,
+    folder: options.OutOption = Path("runs"),
+    as_json: options.JsonOption = False,
 ) -> None:
     """Run your own proxy configuration in the lab, and what would help.
 
@@ -84,9 +56,9 @@ def proxy(
         program=program,
         rate_per_s=rate,
         duration_s=duration,
-        settings=Overrides.parse([*_of_ports(ports), *(sets or ())], []).settings,
+        settings=Overrides.parse([*options.settings_of_ports(ports), *(sets or ())], []).settings,
         scale=scale,
-        origins=_named(origin or ()),
+        origins=options.named_addresses(origin or ()),
         listen=listen,
         host=host,
         path_asked=path,
@@ -101,22 +73,7 @@ def proxy(
     )
     prepared = prepare(order)
     use_kernel(kernel, engine)
-    chosen = engine_for(engine)
-    done = 0
-    try:
-        with bar(err, "proxy") as advance:
-
-            def on_event(event: Event) -> None:
-                nonlocal done
-                if event["event"] == "arm":
-                    done += 1
-                    advance(done / len(prepared.arms), f"{done}/{len(prepared.arms)}  {event['name']}")
-
-            place, outcome = run(order, prepared, chosen, folder, on_event)
-    except KeyboardInterrupt as stop:
-        raise Interrupted(
-            f"kept in {folder}: {done} of {len(prepared.arms)} arms" if done else "nothing is kept"
-        ) from stop
+    place, outcome = _run(order, prepared, engine, folder)
     kept.append(place / FILE)
     if as_json:
         print(json.dumps(outcome.as_dict(), indent=1))
@@ -127,25 +84,24 @@ def proxy(
         raise typer.Exit(1)
 
 
-def _of_ports(text: str) -> list[str]:
-    if not text:
-        return []
-    low, sign, high = text.partition("-")
-    if not sign or not low.isdecimal() or not high.isdecimal():
-        raise UsageError(f"--ports {text} is no range of ports", "e.g. --ports 1024-65535", "bad-setting")
-    return [f"port_low={low}", f"port_high={high}"]
+def _run(order: Order, prepared: Prepared, engine: str, folder: Path) -> tuple[Path, Outcome]:
+    """Run it, with progress; return the folder of the result, and the outcome."""
+    chosen = engine_for(engine)
+    done, total = 0, len(prepared.arms)
+    try:
+        with bar(err, "proxy") as advance:
 
+            def on_event(event: Event) -> None:
+                nonlocal done
+                if event["event"] == "arm":
+                    done += 1
+                    advance(done / total, f"{done}/{total}  {event['name']}")
+                elif event["event"] == "progress" and is_live(err):
+                    advance(done / total, f"{done}/{total}  a load: {event['share']:.0%}")
 
-def _named(pairs: tuple[()] | list[str]) -> dict[str, str]:
-    found = {}
-    for pair in pairs:
-        name, sign, address = pair.partition("=")
-        if not sign or not name:
-            raise UsageError(
-                f"--origin {pair} is not of the form NAME=ADDRESS", "e.g. --origin app=10.0.0.5", "bad-origin"
-            )
-        found[name] = address
-    return found
+            return run(order, prepared, chosen, folder, on_event)
+    except KeyboardInterrupt as stop:
+        raise Interrupted(f"kept in {folder}: {done} of {total} arms" if done else "nothing is kept") from stop
 
 
 def _show(outcome: Outcome) -> None:
@@ -202,7 +158,7 @@ def _table(outcome: Outcome) -> Table:
 def _theory(arm: dict[str, Any]) -> str:
     return (
         f"{arm['theory_per_s']:,.1f}"
-        if arm["load"]["in_time_wait"].get("proxy") and not arm["origin_closes"]
+        if arm["load"]["in_time_wait"].get("proxy") and (arm["load"]["sees"] or not arm["origin_closes"])
         else "none"
     )
 

@@ -5,6 +5,7 @@ Its request is that of `twlab.own_proxy.order.request`. Its events:
     {"event": "rejected", "output": ...}       the program's own check refuses the configuration
     {"event": "no-way", "tried": [...]}        no route leads to an origin
     {"event": "begins", "route": ..., "version": ..., "made": [...], "refused": {...}, "users": [...]}
+    {"event": "progress", "share": ...}        of a load, now and then
     {"event": "arm", "name": ..., "result": ...}  or with ``error``
     {"event": "end"}
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +63,7 @@ def _work(request: Mapping[str, Any], emit: OnEvent) -> None:
             "event": "begins",
             "route": asdict(route),
             "number": number,
-            "version": _version(request["program"]),
+            "version": _version(request),
             "kernel": " ".join(os.uname()[2:5]),
             "made": around.made,
             "refused": around.refused,
@@ -73,7 +74,7 @@ def _work(request: Mapping[str, Any], emit: OnEvent) -> None:
         if arm["text"] is not None:
             around.write(request["file"], arm["text"], over=True)
         try:
-            result = _arm(setup, route, {**arm, "theory_per_s": arm["theory_per_s"][number]}, request)
+            result = _arm(setup, route, {**arm, "theory_per_s": arm["theory_per_s"][number]}, request, emit)
             emit({"event": "arm", "name": arm["name"], "result": result})
         except LabError as error:
             emit({"event": "arm", "name": arm["name"], "error": error.as_dict()})
@@ -101,7 +102,9 @@ def _prepare(around: Surroundings, request: Mapping[str, Any]) -> list[str]:
 
 def _setup(request: Mapping[str, Any]) -> Setup:
     return Setup(
-        program=request["program"],
+        program=find(request["program"], request["package"]),
+        private={name: text or request["certificate"] for name, text in request["private"].items()},
+        environment=request["environment"],
         arguments=tuple(word.replace("{file}", request["file"]) for word in request["run"]),
         addresses=tuple(request["addresses"]),
         names=request["names"],
@@ -116,23 +119,30 @@ def _setup(request: Mapping[str, Any]) -> Setup:
 def _checked(request: Mapping[str, Any]) -> str:
     """Return what the program says of its configuration; empty where it accepts it."""
     words = [word.replace("{file}", request["file"]) for word in request["check"]]
-    done = _ran([find(request["program"]), *words])
+    program = find(request["program"], request["package"])
+    done = _ran([program, *words], request["environment"])
     if done.returncode == 0 and any(
         re.match(r"\s*cache_dir\s+(?!null)", line) for line in request["text"].splitlines()
     ):
-        _ran([find(request["program"]), "-z", "-N", "-f", request["file"]])
+        _ran([program, "-z", "-N", "-f", request["file"]])
     told = [line for line in done.stdout.splitlines() if "Processing: " not in line]
     return "\n".join(told)[-_SAID:] if done.returncode else ""
 
 
-def _ran(words: list[str]) -> subprocess.CompletedProcess[str]:
+def _ran(words: list[str], environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False, timeout=_CHECK_S
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=_CHECK_S,
+        env={**os.environ, **(environment or {})},
     )
 
 
-def _version(program: str) -> str:
-    said = _ran([find(program), "-v"]).stdout
+def _version(request: Mapping[str, Any]) -> str:
+    said = _ran([find(request["program"], request["package"]), *request["version"]]).stdout
     found = re.search(r"\d+\.\d+(?:\.\d+)?", said)
     return found[0] if found else ""
 
@@ -161,16 +171,22 @@ def _why(setup: Setup) -> str:
     return f"; its log says: {lines[-1].strip()}" if lines else ""
 
 
-def _arm(setup: Setup, route: Route, arm: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+def _arm(
+    setup: Setup, route: Route, arm: Mapping[str, Any], request: Mapping[str, Any], emit: OnEvent
+) -> dict[str, Any]:
     """Run one load, the search for the ceiling, and the race."""
     settings = Settings(**arm["settings"])
+
+    def told(share: float) -> None:
+        emit({"event": "progress", "share": round(share, 4)})
+
     closes = arm["origin_closes"]
     with running(setup, route, settings, origin_closes=closes) as trial:
-        load = trial.load(rate_per_s=request["rate_per_s"], duration_s=request["duration_s"])
+        load = trial.load(rate_per_s=request["rate_per_s"], duration_s=request["duration_s"], on_progress=told)
     result: dict[str, Any] = {"load": asdict(load)}
     if arm["ceiling"] and load.in_time_wait.get("proxy"):
         result["ceiling"] = find_ceiling(
-            lambda rate_per_s, duration_s: _fails(setup, route, settings, closes, rate_per_s, duration_s),
+            lambda rate_per_s, duration_s: _fails(setup, route, settings, closes, rate_per_s, duration_s, told),
             theory_per_s=arm["theory_per_s"],
             most_per_s=2 * request["rate_per_s"],
             duration_s=request["hold_s"] + request["late_s"] + 1,
@@ -180,9 +196,17 @@ def _arm(setup: Setup, route: Route, arm: Mapping[str, Any], request: Mapping[st
     return result
 
 
-def _fails(setup: Setup, route: Route, settings: Settings, closes: bool, rate_per_s: float, duration_s: float) -> bool:
+def _fails(
+    setup: Setup,
+    route: Route,
+    settings: Settings,
+    closes: bool,
+    rate_per_s: float,
+    duration_s: float,
+    told: Callable[[float], object],
+) -> bool:
     with running(setup, route, settings, origin_closes=closes) as trial:
-        load = trial.load(rate_per_s=rate_per_s, duration_s=duration_s, until_failure=True)
+        load = trial.load(rate_per_s=rate_per_s, duration_s=duration_s, until_failure=True, on_progress=told)
     return bool(load.sees)
 
 

@@ -35,7 +35,9 @@ class _Section:
 def read(path: Path) -> Reading:
     """Read the configuration at `path`; pass over what is not understood."""
     reading = Reading("haproxy", str(path))
-    sections = _sections(path.read_text(errors="replace"))
+    text = path.read_text(errors="replace")
+    reading.note_variables(dict.fromkeys(re.findall(r"\$\{(\w+)\}", text)))
+    sections = _sections(re.sub(r"\$\{(\w+)\}", lambda found: reading.environment.get(found[1], ""), text))
     _global(reading, sections)
     mode = "tcp"
     backends = {section.name: section for section in sections if section.kind in ("backend", "listen")}

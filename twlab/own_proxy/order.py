@@ -228,7 +228,9 @@ def _theory(order: Order, reader: Reader, route: Route, change: Change, settings
 def request(order: Order, prepared: Prepared, engine: str) -> dict[str, Any]:
     """Return the request for the agent."""
     reading = prepared.reading
-    tls = bool(reading.certificates) or any(origin.tls for route in reading.routes for origin in route.origins)
+    tls = bool(reading.certificates or reading.private) or any(
+        origin.tls for route in reading.routes for origin in route.origins
+    )
     scale = order.divided_by
     return {
         "seed": order.seed,
@@ -238,6 +240,8 @@ def request(order: Order, prepared: Prepared, engine: str) -> dict[str, Any]:
         "check": list(prepared.reader.check),
         "run": list(prepared.reader.run(prepared.text)),
         "complaint": prepared.reader.complaint,
+        "version": list(prepared.reader.version),
+        "package": prepared.reader.package,
         "certificate": _certificate(reading) if tls else "",
         "names": prepared.names,
         "keep_alive": order.keep_alive,

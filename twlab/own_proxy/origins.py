@@ -12,15 +12,13 @@ import ssl
 import struct
 from collections import Counter
 from enum import StrEnum
-from functools import partial
 
 from twlab.loop import Loop
 from twlab.network import Node
 from twlab.traffic.http import wants_close
+from twlab.traffic.listener import HttpListener
 
-_CHUNK = 1 << 16
-_END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_PROXY_LINE = re.compile(rb"^PROXY [^\r\n]*\r\n")  # as HAProxy's send-proxy puts it before the first request
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
 _BODY = b"hello\n"
 # Not to be stored: where it finds no port, Squid answers from its store, and hides the shortage.
@@ -38,7 +36,7 @@ class Ends(StrEnum):
     RST = "RST"
 
 
-class Origin:
+class Origin(HttpListener):
     """Answers HTTP requests at one address, until `close`.
 
     Args:
@@ -49,93 +47,29 @@ class Origin:
 
     Attributes:
         second: how it meets the second request of a connection from now on.
-        connections: accepted so far.
+        connections, resets: see `HttpListener`.
         requests: answered so far, by method.
         raced: requests that were met by the connection's end, by method.
-        resets: connections that ended in a RST from the other end.
     """
 
     def __init__(self, node: Node, loop: Loop, address: tuple[str, int], *, tls: ssl.SSLContext | None, closes: bool):
         self.second = Ends.ANSWERS
-        self.connections = self.resets = 0
         self.requests: Counter[str] = Counter()
         self.raced: Counter[str] = Counter()
-        self._loop, self._tls, self._closes = loop, tls, closes
-        self._open: set[socket.socket] = set()
-        self._listener = node.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
-        self._listener.setblocking(False)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if ":" in address[0]:
-            self._listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        self._listener.bind(address)
-        self._listener.listen(4096)
-        loop.watch(self._listener, self._arrivals)
+        self._closes = closes
+        super().__init__(node, loop, address, tls=tls)
 
-    def close(self) -> None:
-        """Stop listening, and close every connection."""
-        for sock in (self._listener, *self._open):
-            self._loop.forget(sock)
-            sock.close()
-        self._open.clear()
-
-    def _arrivals(self) -> None:
-        while True:
-            try:
-                sock = self._listener.accept()[0]
-            except BlockingIOError:
-                return
-            self.connections += 1
-            sock.setblocking(False)
-            if self._tls:
-                sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-            self._open.add(sock)
-            self._loop.watch(sock, partial(self._serve, sock, bytearray(), Counter()))
-
-    def _serve(self, sock: socket.socket, unread: bytearray, served: Counter[str]) -> None:
-        data = self._read(sock)
-        if data is None:
-            return
-        unread += data
-        while data and _END in unread:
-            head, _, rest = bytes(unread).partition(_END)
-            length = _LENGTH.search(head)
-            if length and len(rest) < int(length[1]):
-                return
-            unread[:] = rest[int(length[1]) if length else 0 :]
-            method = head.rpartition(b"PROXY ")[2].split(None, 1)[0].decode("ascii", "replace")
-            if served.total() and self.second is not Ends.ANSWERS:
-                self.raced[method] += 1
-                if self.second is Ends.RST:
-                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
-                data = b""
-                break
-            served[method] += 1
-            self.requests[method] += 1
-            if self._answer(sock, wants_close(head)):
-                data = b""
-        if not data:
-            self._loop.forget(sock)
-            self._open.discard(sock)
-            sock.close()
-
-    def _read(self, sock: socket.socket) -> bytes | None:
-        """Return what has arrived; empty at the connection's end, None where it is nothing yet."""
+    def _answer(self, sock: socket.socket, head: bytes, nth: int) -> bool:
+        method = _PROXY_LINE.sub(b"", head).split(None, 1)[0].decode("ascii", "replace")
+        if nth > 1 and self.second is not Ends.ANSWERS:
+            self.raced[method] += 1
+            if self.second is Ends.RST:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            return False
+        self.requests[method] += 1
+        last = wants_close(head)
         try:
-            data = sock.recv(_CHUNK)
-            while data and isinstance(sock, ssl.SSLSocket) and sock.pending():
-                data += sock.recv(_CHUNK)
-            return data
-        except (BlockingIOError, ssl.SSLWantReadError):
-            return None
+            sock.send(_ANSWER % (len(_BODY), b"Connection: close\r\n" * last, _BODY))
         except OSError:
-            self.resets += 1
-            return b""
-
-    def _answer(self, sock: socket.socket, last: bool) -> bool:
-        """Answer a request; return whether the connection is closed now."""
-        close = b"Connection: close\r\n" * last
-        try:
-            sock.send(_ANSWER % (len(_BODY), close, _BODY))
-        except OSError:
-            return True
-        return last and self._closes
+            return False
+        return not (last and self._closes)

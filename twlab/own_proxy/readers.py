@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from twlab.errors import UsageError
+from twlab.own_proxy.caddy import CADDY
+from twlab.own_proxy.envoy import ENVOY
 from twlab.own_proxy.haproxy import HAPROXY
 from twlab.own_proxy.nginx import NGINX
 from twlab.own_proxy.reading import Reader, Reading
 from twlab.own_proxy.squid import SQUID
 
-READERS = {reader.name: reader for reader in (NGINX, SQUID, HAPROXY)}
+READERS = {reader.name: reader for reader in (NGINX, SQUID, ENVOY, CADDY, HAPROXY)}
 _WHOLE = ("http", "stream")  # an nginx.conf has one of these blocks
 _MOST = 4 << 20  # bytes of a configuration
 
@@ -31,7 +33,9 @@ def reader_for(path: Path, program: str = "") -> tuple[Reader, str]:
         text = path.read_text(errors="replace")
     except OSError as error:
         message = f"{path} cannot be read: {error.strerror}"
-        raise UsageError(message, "name a haproxy.cfg, nginx.conf or squid.conf", "no-configuration") from error
+        raise UsageError(
+            message, "name a haproxy.cfg, nginx.conf, squid.conf, envoy.yaml or Caddyfile", "no-configuration"
+        ) from error
     known = ", ".join(READERS)
     if program:
         if program not in READERS:
@@ -39,7 +43,7 @@ def reader_for(path: Path, program: str = "") -> tuple[Reader, str]:
             raise UsageError(message, f"it reads those of: {known}; see docs/guides/your-proxy.md", "no-proxy-reader")
         return READERS[program], text
     for reader in READERS.values():
-        if path.name.startswith(reader.name) and reader.recognizes(path.name, text):
+        if path.name.lower().startswith(reader.name) and reader.recognizes(path.name, text):
             return reader, text
     for reader in READERS.values():
         if reader.recognizes("", text):

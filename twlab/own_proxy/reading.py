@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -107,6 +108,9 @@ class Reading:
         names: host names that it looks up.
         absent: what the lab cannot provide as it is.
         logs: files in which it complains.
+        environment: variables that it reads, with their values here.
+        private: files of the folder that is its home, by relative path; an empty text: the lab's
+            certificate and key.
     """
 
     program: str
@@ -122,11 +126,21 @@ class Reading:
     names: set[str] = field(default_factory=set)
     absent: list[Absent] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
+    private: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
     def lacks(self, what: str, way_round: str) -> None:
         """Note what the lab cannot provide as it is; the same only once."""
         if all(absent.what != what for absent in self.absent):
             self.absent.append(Absent(what, way_round))
+
+    def note_variables(self, names: Iterable[str]) -> None:
+        """Hand on variables of this process's environment; tell of those that it does not have."""
+        for name in names:
+            if name in os.environ:
+                self.environment[name] = os.environ[name]
+            else:
+                self.lacks(f"the variable {name}", f"it is not set here, and is empty: {name}=VALUE twlab proxy ...")
 
     def note_place(self, place: Place) -> None:
         """Note the name of an origin, if it has one."""
@@ -155,6 +169,8 @@ class Reading:
             "groups": sorted(self.groups),
             "names": sorted(self.names),
             "logs": list(self.logs),
+            "private": dict(self.private),
+            "environment": dict(self.environment),
         }
 
 
@@ -171,6 +187,8 @@ class Reader:
         changes: reading, text, route, first and last of a range of ports of the proxy's own, and
             its addresses towards origins, to proposed changes.
         complaint: pattern of a log line that tells of the missing port.
+        version: arguments that have it print its version.
+        package: what brings it; empty: Debian's package of its name.
     """
 
     name: str
@@ -180,6 +198,8 @@ class Reader:
     run: Callable[[str], tuple[str, ...]]
     changes: Callable[[Reading, str, Route, tuple[int, int], Sequence[str]], list[Change]]
     complaint: str
+    version: tuple[str, ...] = ("-v",)
+    package: str = ""
 
 
 def place_of(values: Mapping[str, Any]) -> Place:

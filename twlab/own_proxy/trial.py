@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +20,15 @@ from twlab.own_proxy.origins import Ends, Origin
 from twlab.own_proxy.reading import Place, Route
 from twlab.settings import Settings
 from twlab.traffic.http import WebClients
-from twlab.traffic.program import Program, find
+from twlab.traffic.program import Program
 
 _LISTEN = "LISTEN"
 _READY_S = 60.0
 _PATIENCE_S = 10.0
-_TOLD_EVERY_S = 1.0
+_COUNTED_EVERY_S, _COUNTS = 1.0, 30  # TIME_WAIT sockets: listing them at full size takes a while
+# Past the ceiling at full size each connect() looks at up to 28,232 ports: seconds of the kernel's
+# own time at an instant of virtual time. Progress in between tells that from a guest that hangs.
+_TOLD_EVERY_S, _TOLD_EVERY = 1.0, 50
 _FORGIVEN_S = 11.0  # a server that was taken out for one failure is asked again (nginx: fail_timeout=10s)
 _CLIENT = Settings(tw_reuse=1, port_low=1024, port_high=65_535)  # its own ports are not the matter
 
@@ -35,7 +38,9 @@ class Setup:
     """What a trial runs.
 
     Attributes:
-        program: its name.
+        program: its path.
+        private: files of the folder that is its home, by relative path.
+        environment: variables beside those that every program of a lab has.
         arguments: to run it, with the file's path in them.
         addresses: of the proxy.
         names: host name to address.
@@ -47,6 +52,8 @@ class Setup:
     """
 
     program: str
+    private: Mapping[str, str]
+    environment: Mapping[str, str]
     arguments: tuple[str, ...]
     addresses: tuple[str, ...]
     names: Mapping[str, str]
@@ -122,11 +129,19 @@ class Trial:
             source=self._setup.client,
         )
 
-    def load(self, *, rate_per_s: float, duration_s: float, until_failure: bool = False) -> Load:
+    def load(
+        self,
+        *,
+        rate_per_s: float,
+        duration_s: float,
+        until_failure: bool = False,
+        on_progress: Callable[[float], object] = lambda _: None,
+    ) -> Load:
         """Ask at a steady rate, and observe.
 
         Args:
             until_failure: end with the first request that fails.
+            on_progress: called now and then with the share of the requests that have been sent.
         """
         clients = self.ask(rate_per_s=rate_per_s, duration_s=duration_s)
         most: dict[str, int] = {}
@@ -135,10 +150,14 @@ class Trial:
         def over() -> bool:
             return clients.done or (until_failure and clients.first_failure_s is not None)
 
+        counted_s, told_every_s = self._loop.now_s, min(_TOLD_EVERY_S, _TOLD_EVERY / rate_per_s)
         while not over() and self._loop.now_s < ends_s:
-            self._loop.wait_until(over, _TOLD_EVERY_S)
-            for name, count in self._in_time_wait().items():
-                most[name] = max(count, most.get(name, 0))
+            self._loop.wait_until(over, told_every_s)
+            on_progress(min(1.0, clients.asked / (rate_per_s * duration_s)))
+            if over() or self._loop.now_s >= counted_s + max(_COUNTED_EVERY_S, duration_s / _COUNTS):
+                counted_s = self._loop.now_s
+                for name, count in self._in_time_wait().items():
+                    most[name] = max(count, most.get(name, 0))
         answers = clients.answers
         clients.close()
         lines = self._complaints()
@@ -263,7 +282,10 @@ def running(setup: Setup, route: Route, settings: Settings, *, origin_closes: bo
         for log in setup.logs:
             if Path(log).is_file():
                 Path(log).unlink()
-        program = Program(network["proxy"], loop, [find(setup.program), *setup.arguments], {}, as_root=True)
+        words = [setup.program, *setup.arguments]
+        program = Program(
+            network["proxy"], loop, words, dict(setup.private), as_root=True, environment=setup.environment
+        )
         stack.callback(program.stop)
         trial.program = program
         _wait_ready(program, network["proxy"], route.listener)

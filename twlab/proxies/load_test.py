@@ -124,10 +124,11 @@ def running(lab: Lab, node: Node, software: Software, way: str, upstream: Upstre
 
     The transcript has its configuration. Raises as `under_load`.
     """
-    program = find(software.name)
-    text = software.configuration(way, upstream)
-    lab.transcript.record("verb", f"{software.name} is started with {software.file}", node.name, file=text)
-    started = Program(node, lab.loop, [program, *software.arguments], {software.file: text})
+    program = find(software.name, software.package)
+    text, more = software.configuration(way, upstream), software.more.get(way, ())
+    told = " ".join((software.file, *more))
+    lab.transcript.record("verb", f"{software.name} is started with {told}", node.name, file=text)
+    started = Program(node, lab.loop, [program, *software.arguments, *more], {software.file: text})
     try:
         started.wait_until(lambda: any(s.state == _LISTEN and s.local_port == PORT for s in tcp_sockets.sockets(node)))
         yield started

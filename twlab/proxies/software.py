@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from twlab.errors import UsageError
 
@@ -39,7 +39,7 @@ class Software:
     """A proxy's software.
 
     Attributes:
-        name: its program, and Debian's package.
+        name: its program, and Debian's package unless `package` says how to install it.
         file: name of its configuration.
         arguments: of the program, to run in the foreground; ``{folder}`` stands for the folder with
             its files.
@@ -49,6 +49,8 @@ class Software:
         write: (way, upstream) to the configuration; its ``{folder}`` stands for the same.
         log: file in which it complains that it cannot connect.
         complaint: such a complaint. Its group is what is the same each time.
+        package: the command that installs it.
+        more: way to arguments beside `arguments`.
     """
 
     name: str
@@ -59,6 +61,8 @@ class Software:
     write: Callable[[str, Upstream], str]
     log: str
     complaint: re.Pattern[str]
+    package: str = ""
+    more: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def configuration(self, way: str, upstream: Upstream) -> str:
         """Write the configuration for one of the ways.

@@ -11,10 +11,10 @@ import re
 import socket
 import ssl
 from collections import Counter
-from functools import partial
 from typing import TYPE_CHECKING
 
 from twlab.loop import Loop, Timer
+from twlab.traffic.listener import HttpListener
 from twlab.traffic.options import bind_address_only
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 
 
-class WebServer:
+class WebServer(HttpListener):
     """Answers every request with 200 and `body`, until `close`.
 
     Args:
@@ -38,9 +38,8 @@ class WebServer:
             servers do; False: the other end closes, and then has the TIME_WAIT.
 
     Attributes:
-        connections: accepted so far.
+        connections, resets, address: see `HttpListener`.
         requests: answered so far.
-        resets: connections that ended in a RST.
         sources: connections by the address that they came from.
     """
 
@@ -54,63 +53,24 @@ class WebServer:
         hangs_up: bool = True,
         family: int = 4,
     ):
-        self.connections = self.requests = self.resets = 0
+        self.requests = 0
         self.sources: Counter[str] = Counter()
-        self._loop = loop
         self._hangs_up = hangs_up
         self._body = body
-        self._open: set[socket.socket] = set()
-        self._listener = node.socket(socket.AF_INET6 if family == 6 else socket.AF_INET)
-        self._listener.setblocking(False)
-        self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self._listener.bind((node.address(family), port))
-        self._listener.listen(4096)
-        self.address: tuple[str, int] = self._listener.getsockname()[:2]
-        loop.watch(self._listener, self._arrivals)
+        super().__init__(node, loop, (node.address(family), port))
 
-    def close(self) -> None:
-        """Stop listening, and close every connection."""
-        for sock in (self._listener, *self._open):
-            self._loop.forget(sock)
-            sock.close()
-        self._open.clear()
+    def _accepted(self, source: str) -> None:
+        super()._accepted(source)
+        self.sources[source] += 1
 
-    def _arrivals(self) -> None:
-        while True:
-            try:
-                sock, (source, *_) = self._listener.accept()
-            except BlockingIOError:
-                return
-            self.connections += 1
-            self.sources[source] += 1
-            sock.setblocking(False)
-            self._open.add(sock)
-            self._loop.watch(sock, partial(self._serve, sock, bytearray()))
-
-    def _serve(self, sock: socket.socket, unread: bytearray) -> None:
-        try:
-            data = sock.recv(_CHUNK)
-        except BlockingIOError:
-            return
-        except OSError:
-            self.resets += 1
-            data = b""
-        unread += data
-        ends = not data
-        while not ends and _END in unread:
-            head, _, rest = bytes(unread).partition(_END)
-            unread[:] = rest
-            last = wants_close(head)
-            sock.send(
-                b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s"
-                % (len(self._body), b"Connection: close\r\n" * last, self._body)
-            )
-            self.requests += 1
-            ends = last and self._hangs_up
-        if ends:
-            self._loop.forget(sock)
-            self._open.discard(sock)
-            sock.close()
+    def _answer(self, sock: socket.socket, head: bytes, nth: int) -> bool:
+        last = wants_close(head)
+        sock.send(
+            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s"
+            % (len(self._body), b"Connection: close\r\n" * last, self._body)
+        )
+        self.requests += 1
+        return not (last and self._hangs_up)
 
 
 class WebClients:

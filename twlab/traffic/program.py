@@ -14,7 +14,8 @@ import resource
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -34,15 +35,19 @@ _PATIENCE_S = 5.0
 _SERVER_CAPABILITIES = {0, 1, 3, 5, 6, 7, 10, 18}
 
 
-def find(name: str) -> str:
-    """Return the path of the program `name`.
+def find(name: str, package: str = "") -> str:
+    """Return the path of the program `name`, of the system or beside this Python.
+
+    Args:
+        package: the command that installs it; empty: Debian's package of that name does.
 
     Raises:
         CapabilityError: it is not installed (``no-program``).
     """
-    if path := shutil.which(name, path=_PATH):
+    if path := shutil.which(name, path=f"{_PATH}:{Path(sys.executable).parent}"):
         return path
-    raise CapabilityError(f"{name} is not installed", f"apt-get install {name}, or: setup/install.sh", "no-program")
+    remedy = package or f"apt-get install {name}, or: setup/install.sh"
+    raise CapabilityError(f"{name} is not installed", remedy, "no-program")
 
 
 class Program:
@@ -56,6 +61,7 @@ class Program:
         handed: sockets that it inherits under the same numbers.
         as_root: it starts as root, with the capabilities that a server needs to open files, change
             its root and become another user, and no others. False: as an ordinary user.
+        environment: variables beside PATH, LC_ALL, HOME and TMPDIR.
 
     Attributes:
         name: of the program.
@@ -75,11 +81,13 @@ class Program:
         handed: Sequence[socket.socket] = (),
         *,
         as_root: bool = False,
+        environment: Mapping[str, str] | None = None,
     ):
         self.name = Path(arguments[0]).name
         self.folder = _new_folder(self.name)
         self._loop = loop
         for name, text in files.items():
+            (self.folder / name).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / name).write_text(text.replace("{folder}", str(self.folder)))
         words = [word.replace("{folder}", str(self.folder)) for word in arguments]
         parent = os.getpid()
@@ -88,7 +96,7 @@ class Program:
             if self.pid == 0:
                 for one in handed:
                     one.set_inheritable(True)
-                _child(words, self.folder, parent, as_root)
+                _child(words, self.folder, parent, as_root, environment or {})
         self._ended = os.pidfd_open(self.pid)
         self.status: int | None = None
         loop.watch(self._ended, self._note_end)
@@ -155,7 +163,7 @@ def _new_folder(name: str) -> Path:
     raise AssertionError
 
 
-def _child(arguments: list[str], folder: Path, parent: int, as_root: bool) -> NoReturn:
+def _child(arguments: list[str], folder: Path, parent: int, as_root: bool, environment: Mapping[str, str]) -> NoReturn:
     """Run the child process up to the program's start."""
     try:
         os.chdir(folder)
@@ -172,9 +180,8 @@ def _child(arguments: list[str], folder: Path, parent: int, as_root: bool) -> No
             syscalls.map_user(_USER, uid, gid)
         syscalls.die_with_parent()  # only now: a change of credentials clears it
         if os.getppid() == parent:
-            os.execve(
-                arguments[0], arguments, {"PATH": _PATH, "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)}
-            )
+            ours = {"PATH": _PATH, "LC_ALL": "C", "HOME": str(folder), "TMPDIR": str(folder)}
+            os.execve(arguments[0], arguments, {**environment, **ours})
     except OSError as error:
         os.write(2, f"{arguments[0]}: {error}\n".encode())
     finally:

@@ -61,7 +61,12 @@ def missing(subject: Subject) -> CapabilityError | None:
     remedy = subject.package
     if not remedy.startswith(("pip ", "npm ")):
         remedy = f"apt-get install {remedy}, or: setup/install.sh atlas"
-    lacking = [name for name in subject.needs if not importlib.util.find_spec(name)]
+    lacking = [name for name in subject.needs if not _is_there(name)]
     if not path(subject):
         lacking.insert(0, subject.program)
     return CapabilityError(f"{lacking[0]} is not installed", remedy, "no-program") if lacking else None
+
+
+def _is_there(name: str) -> bool:
+    """Return whether there is a path, or a Python module, of that name."""
+    return Path(name).exists() if name.startswith("/") else importlib.util.find_spec(name) is not None

@@ -1,6 +1,8 @@
 """Tools that make load: ab, h2load, hey, siege; one request each.
 
-They exit with 0 also when the request has failed. ``wrk`` is not here: it cannot send one request.
+They exit with 0 also when the request has failed. ``wrk`` sends requests for a second at least; a
+script stops it after the first. It tries the address with a connection of its own before, and opens
+another one when the answer says close.
 """
 
 import re
@@ -10,6 +12,11 @@ from twlab.atlas.subject import Place, Subject
 
 def _ab(place: Place) -> tuple[str, ...]:
     return ("-q", "-n", "1", "-c", "1", *(("-B", place.source) if place.source else ()), place.url)
+
+
+_WRK = """\
+function response() wrk.thread:stop() end
+"""
 
 
 def _tool(name: str, package: str, *arguments: str, **more: object) -> Subject:
@@ -53,5 +60,17 @@ SUBJECTS = (
         "--concurrent=1",
         "--reps=1",
         succeeds=re.compile(r"successful_transactions\":\s+1|Successful transactions:\s+1\b"),
+    ),
+    Subject(
+        name="wrk",
+        program="wrk",
+        package="wrk",
+        arguments=lambda place: ("-c", "1", "-t", "1", "-d", "1s", "-s", "{folder}/one.lua", place.url),
+        files=lambda _: {"one.lua": _WRK},
+        runs="once",
+        version=("-v",),
+        methods=("GET",),
+        statuses={1: "exit 1 (unable to connect)"},
+        succeeds=re.compile(r"\b1 requests in"),
     ),
 )
