@@ -46,7 +46,7 @@ digest() {
     {
         printf '%s\n' "$1" "$ROOT" "$(readlink -f "$PYTHON")" "$(stat -Lc %s "$PYTHON" 2>/dev/null)"
         cd "$ROOT" && cat pyproject.toml setup/packages.txt setup/install.sh
-        find twlab/engines/kernel -type f -not -name '*.pyc' -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0r cat
+        find twlab/engines/kernel twlab/stacks/gvisor.go -type f -not -name '*.pyc' -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0r cat
     } | sha256sum | cut -d' ' -f1
 }
 
@@ -74,7 +74,7 @@ missing_packages() {
         [[ $section != '[test]' || $LEVEL == test ]] || continue
         [[ $section != '[atlas]' || $LEVEL != lab ]] || continue
         [[ $section != '[guest]' ]] || on_x86 || continue
-        (eval "$probe") </dev/null >/dev/null 2>&1 || printf '%-24s%s\n' "$package" "${reason# }"
+        (eval "$probe") </dev/null >/dev/null 2>&1 || printf '%-28s%s\n' "$package" "${reason# }"
     done <"$PACKAGES"
 }
 
@@ -192,6 +192,9 @@ main() {
     make_venv
     # The lab kernel's guest runs these modules and cannot write: what is not compiled here, each boot would compile.
     "$VENV/bin/python" -m compileall -q "$ROOT/twlab" "$ROOT/topologies" >>"$LOG" 2>&1 || true
+    # Without it set-up is of use, too: the few arms that need it say so.
+    logged "compiling the program around gVisor's TCP stack" "$VENV/bin/python" -m twlab.stacks.gvisor ||
+        say "that failed, see $LOG"
     kernel=$(build_kernel)
     printf '%s\n' "$(digest "$LEVEL")" "$kernel" >"$STAMP.new"
     mv "$STAMP.new" "$STAMP"
