@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 
 def boot(lab: Lab, name: str) -> FarEnd | None:
-    """Start the TCP stack that the topology gave to node `name`; None: it is the kernel's.
+    """Start the TCP stack that the topology gave to a node.
+
+    None: it is the kernel's.
 
     Raises:
         CapabilityError: it cannot be run on this machine (``no-lwip``, ``no-gvisor``).
