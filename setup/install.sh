@@ -45,8 +45,9 @@ on_x86() { [[ $(uname -m) == x86_64 ]]; }
 digest() {
     {
         printf '%s\n' "$1" "$ROOT" "$(readlink -f "$PYTHON")" "$(stat -Lc %s "$PYTHON" 2>/dev/null)"
-        cd "$ROOT" && cat pyproject.toml setup/packages.txt setup/install.sh twlab/atlas/programs/go_client.go
-        find twlab/engines/kernel -type f -not -name '*.pyc' -print0 2>/dev/null | LC_ALL=C sort -z | xargs -0r cat
+        cd "$ROOT" && cat pyproject.toml setup/packages.txt setup/install.sh
+        find twlab/engines/kernel twlab/atlas/programs/go_client.go twlab/stacks/gvisor.go -type f -not -name '*.pyc' -print0 2>/dev/null |
+            LC_ALL=C sort -z | xargs -0r cat
     } | sha256sum | cut -d' ' -f1
 }
 
@@ -74,7 +75,7 @@ missing_packages() {
         [[ $section != '[test]' || $LEVEL == test ]] || continue
         [[ $section != '[atlas]' || $LEVEL != lab ]] || continue
         [[ $section != '[guest]' ]] || on_x86 || continue
-        (eval "$probe") </dev/null >/dev/null 2>&1 || printf '%-24s%s\n' "$package" "${reason# }"
+        (eval "$probe") </dev/null >/dev/null 2>&1 || printf '%-28s%s\n' "$package" "${reason# }"
     done <"$PACKAGES"
 }
 
@@ -201,6 +202,9 @@ main() {
     build_go_client
     # The lab kernel's guest runs these modules and cannot write: what is not compiled here, each boot would compile.
     "$VENV/bin/python" -m compileall -q "$ROOT/twlab" "$ROOT/topologies" >>"$LOG" 2>&1 || true
+    # Without it set-up is of use, too: the few arms that need it say so.
+    logged "compiling the program around gVisor's TCP stack" "$VENV/bin/python" -m twlab.stacks.gvisor ||
+        say "that failed, see $LOG"
     kernel=$(build_kernel)
     printf '%s\n' "$(digest "$LEVEL")" "$kernel" >"$STAMP.new"
     mv "$STAMP.new" "$STAMP"

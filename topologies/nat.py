@@ -15,7 +15,7 @@ import sys
 
 sys.path.append("")  # for the system's own mn, run from the folder that holds twlab
 
-from twlab.network import Endpoint, Gateway, Topology, WireNode, bounded, numbered, port_range
+from twlab.network import Endpoint, Gateway, Topology, WireNode, bounded, endpoint_of, numbered, port_range
 
 
 class Nat(Topology):
@@ -27,6 +27,7 @@ class Nat(Topology):
         addresses: int = 1,
         random_fully: int = 0,
         flowtable: int = 0,
+        server: str = "linux",
         mtu: int = 1500,
     ) -> None:
         """Build the network.
@@ -38,6 +39,8 @@ class Nat(Topology):
             addresses: that the gateway translates to, 1 to 200.
             random_fully: 1 has the gateway choose ports at random.
             flowtable: 1 lets established connections pass by the gateway's rules, in a flow table.
+            server: the servers' TCP stack: linux, the kernel's, or lwip or gvisor, which a lab
+                starts.
             mtu: of all links, in bytes (1280 to 65535).
         """
         bounded("mtu", mtu, 1280, 65535)
@@ -58,7 +61,7 @@ class Nat(Topology):
         for number, name in enumerate(client_names, 1):
             self.join(name, "nat", f"10.0.{number}.0/24", mtu=mtu)
         for number, name in enumerate(server_names, 1):
-            self.addHost(name, cls=Endpoint)
+            self.addHost(name, **endpoint_of("server", server))
             self.join(name, "wire", f"10.2.{number}.0/24", mtu=mtu)
 
 

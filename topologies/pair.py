@@ -20,7 +20,7 @@ class Pair(Topology):
 
         Args:
             mtu: of all links, in bytes (1280 to 65535).
-            client, server: their TCP stacks: linux, the kernel's, or lwip, which a lab starts.
+            client, server: their TCP stacks: linux, the kernel's, or lwip or gvisor, which a lab starts.
         """
         bounded("mtu", mtu, 1280, 65535)
         self.addHost("client", **endpoint_of("client", client))

@@ -245,7 +245,7 @@ def test_the_largest_of_each_has_no_two_subnets_alike(text: str) -> None:
         ("nat,ports=} drop", "bad-topology-option", "range of ports"),
         ("nat,random_fully=2", "bad-topology-option", "from 0 to 1"),
         ("sidecar,redirect=2", "bad-topology-option", "from 0 to 1"),
-        ("pair,server=bsd", "bad-topology-option", "linux or lwip"),
+        ("pair,server=bsd", "bad-topology-option", "linux, lwip or gvisor"),
         ("pair,mtu=100", "bad-topology-option", "from 1280 to 65535"),
         ("vip,servers=1", "bad-topology-option", "from 2 to 64"),
         ("ipvs,scheduler=best", "bad-topology-option", "scheduler is one of: rr, wrr, lc, sh, mh"),

@@ -22,7 +22,7 @@ from conftest import ROOT, as_user
 # What the script and its stand-in use, and then the programs by which packages are known to be
 # there.
 TOOLS = """bash cat chmod cut dirname env find flock grep ln ls mkdir mv readlink rm sed setpriv sh sha256sum sleep sort stat tail tee touch uname
-xargs gcc ldconfig unshare ip iptables mnexec make flex bison bc xz patch tshark git nft ping haproxy nginx squid"""  # noqa: E501
+xargs gcc ldconfig unshare ip iptables mnexec make flex bison bc xz patch tshark git nft ping haproxy nginx squid go"""  # noqa: E501
 ATLAS = """apache2 caddy curl danted h2load h2o hey hitch lighttpd microsocks nghttpx node privoxy siege socat sslh strace stunnel4
 tinyproxy traffic_server varnishd wget"""  # noqa: E501
 PYTHON = """#!/bin/sh

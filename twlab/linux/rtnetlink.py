@@ -38,6 +38,8 @@ _NEW, _SET = netlink.CREATE | netlink.EXCL, netlink.CREATE | netlink.REPLACE
 _IFF_UP, _IFF_NOARP, _IFF_MULTICAST = 0x1, 0x80, 0x1000
 _IFA_F_NODAD, _IFA_F_PERMANENT = 0x02, 0x80
 _NUD_PERMANENT = 0x80
+_RTM_NEWRULE, _FRA_FWMARK, _FRA_TABLE, _FR_ACT_TO_TBL = 32, 10, 15, 1  # linux/fib_rules.h
+_RT_SCOPE_HOST = 254
 _RT_TABLE_MAIN, _RTPROT_STATIC, _RTN_UNICAST, _RTN_LOCAL = 254, 4, 1, 2
 _IFLA_OPERSTATE, _IF_OPER_UP = 16, 6
 _RTA_OIF = 4
@@ -135,6 +137,30 @@ def route(index: int, destination: str, prefix: int, via: str) -> Message:
     }
     return Message(
         f"add route {destination}/{prefix} via {via}", _RTM_NEWROUTE, _SET, _encoded(rtmsg, attributes, **fields)
+    )
+
+
+@cache
+def local_if_marked(mark: int, table: int) -> tuple[Message, Message]:
+    """Have IPv4 packets with `mark` delivered to this node, whatever their destination.
+
+    That takes two requests: a rule that looks such packets up in `table`, and a route there.
+    """
+    attributes = netlink.attribute(_FRA_FWMARK, struct.pack("=I", mark))
+    attributes += netlink.attribute(_FRA_TABLE, struct.pack("=I", table))
+    rule = struct.pack("=8BI", socket.AF_INET, 0, 0, 0, 0, 0, 0, _FR_ACT_TO_TBL, 0) + attributes
+    everywhere = _encoded(
+        rtmsg,
+        [("RTA_OIF", LOOPBACK)],
+        family=socket.AF_INET,
+        table=table,
+        proto=_RTPROT_STATIC,
+        scope=_RT_SCOPE_HOST,
+        type=_RTN_LOCAL,
+    )
+    return (
+        Message(f"add a rule for mark {mark}", _RTM_NEWRULE, netlink.CREATE, rule),
+        Message(f"add a local route in table {table}", _RTM_NEWROUTE, _SET, everywhere),
     )
 
 

@@ -43,14 +43,22 @@ class Pod(Endpoint):
     Args:
         redirect: connections to port 80 of other nodes go to the sidecar's port, `SIDECAR_PORT` on
             the loopback address, unless they bear its mark, `SIDECAR_MARK`. Service meshes do so.
+        tproxy: connections from other nodes to port 80 go to the sidecar's port, `INBOUND_PORT`,
+            untranslated. Over IPv4 the sidecar may connect to the application from their source
+            addresses, with its mark: the answers then stay in the pod.
     """
 
-    SIDECAR_PORT = 15001  # as Istio has it
-    SIDECAR_MARK = 1337
+    SIDECAR_PORT, INBOUND_PORT = 15001, 15006  # as Istio has them
+    SIDECAR_MARK, TABLE = 1337, 133
 
-    def __init__(self, name: str, redirect: bool = False, **params: Any):
-        self.redirect = redirect
+    def __init__(self, name: str, redirect: bool = False, tproxy: bool = False, **params: Any):
+        self.redirect, self.tproxy = redirect, tproxy
         super().__init__(name, **params)
+
+    def requests(self) -> Iterator[rtnetlink.Message]:
+        yield from super().requests()
+        if self.tproxy:
+            yield from rtnetlink.local_if_marked(self.SIDECAR_MARK, self.TABLE)
 
     def configure(self) -> None:
         super().configure()
@@ -61,6 +69,16 @@ class Pod(Endpoint):
                         chain outward {{
                             type nat hook output priority -100;
                             meta mark != {self.SIDECAR_MARK} tcp dport 80 redirect to :{self.SIDECAR_PORT}
+                        }}
+                    }}""")
+        if self.tproxy:
+            self.write_sysctl("net.ipv4.tcp_fwmark_accept", 1)  # what the application answers has the SYN's mark
+            with self.inside():
+                nftables.apply(f"""
+                    table inet inbound {{
+                        chain inward {{
+                            type filter hook prerouting priority mangle;
+                            iifname != "lo" tcp dport 80 tproxy to :{self.INBOUND_PORT}
                         }}
                     }}""")
 

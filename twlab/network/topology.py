@@ -209,16 +209,16 @@ def whole_numbers(name: str, value: object, high: int) -> tuple[int, ...]:
 def endpoint_of(name: str, value: object) -> dict[str, Any]:
     """Return the options of `addHost` for an endpoint with the TCP stack `value`.
 
-    That is ``linux``, the kernel's, or ``lwip``. `name` is the topology's option.
+    That is ``linux``, the kernel's, ``lwip`` or ``gvisor``. `name` is the topology's option.
 
     Raises:
         UsageError: there is no such stack (``bad-topology-option``).
     """
     if value == "linux":
         return {"cls": Endpoint}
-    if value == "lwip":
+    if value in ("lwip", "gvisor"):
         return {"cls": UserStack, "stack": value}
-    remedy = f"{name} is a TCP stack: linux or lwip"
+    remedy = f"{name} is a TCP stack: linux, lwip or gvisor"
     raise UsageError(f"{name}={value} is not possible in a topology", remedy, "bad-topology-option")
 
 

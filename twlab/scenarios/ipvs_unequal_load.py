@@ -18,6 +18,7 @@ ALL_TO_ONE = {"served": 40, "busiest": 40}
             Settings(ipvs_conn_reuse_mode=0), given={"drained": True, "family": 6}, expect=Observation(**ALL_TO_ONE)
         ),
         "persistent": Arm(Settings(), given={"persistent_s": 300}, expect=Observation(**ALL_TO_ONE)),
+        "persistent-ipv6": Arm(Settings(), given={"persistent_s": 300, "family": 6}, expect=Observation(**ALL_TO_ONE)),
         "mode-0-lasts": Arm(
             Settings(ipvs_conn_reuse_mode=0),
             given={"drained": True, "pause_s": 10.0},

@@ -1,13 +1,13 @@
-"""Stale data at a receiver with lwIP, which checks less than Linux does."""
+"""Stale data at a receiver with lwIP or gVisor, which check less than Linux does."""
 
 from twlab import Arm, Lab, Observation, Settings, scenario
 from twlab.segment import advance, match
-from twlab.stacks.lwip import LwipStack
+from twlab.stacks import FarEnd, boot
 
 STALE = 400  # bytes of the segment that arrives late
 ASTRAY = -(1 << 30)  # how far off an acknowledgement number is that has nothing to do with the connection
 TABLE = "A late segment with a fitting sequence number, by the receiver's TCP stack"
-LWIP = {"receiver": "lwip"}
+LWIP, GVISOR = {"receiver": "lwip"}, {"receiver": "gvisor"}
 HARM = Observation(delivered=1000, foreign_bytes=STALE, errors="")
 
 
@@ -19,6 +19,9 @@ HARM = Observation(delivered=1000, foreign_bytes=STALE, errors="")
         "lwip": Arm(Settings(), given=LWIP, expect=HARM),
         "lwip-ipv6": Arm(Settings(), given=LWIP | {"family": 6}, expect=HARM),
         "lwip-stray-acknowledgement": Arm(Settings(), given=LWIP | {"stray": True}, expect=HARM),
+        "gvisor": Arm(Settings(), given=GVISOR, expect=HARM),
+        "gvisor-ipv6": Arm(Settings(), given=GVISOR | {"family": 6}, expect=HARM),
+        "gvisor-stray-acknowledgement": Arm(Settings(), given=GVISOR | {"stray": True}, expect=HARM),
         "no-timestamps": Arm(Settings(timestamps=0), expect=HARM),
     },
     remedies={
@@ -48,12 +51,11 @@ def stale_data_lwip(lab: Lab, *, receiver: str = "linux", stray: bool = False, f
     present one, as chance would fit them; its timestamp stays as it was.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
-    stack, listener = None, None
-    if receiver == "linux":
-        listener = server.listen(80, family=family)
-    else:
-        stack = LwipStack(lab, "server")
+    stack, listener = boot(lab, "server"), None
+    if stack:
         stack.listen(80, "read")
+    else:
+        listener = server.listen(80, family=family)
     from_client = match(source=client.address(family), payload=True)
 
     lab.step("A connection, which the client closes first; the wire keeps a copy of its last segment.")
@@ -105,6 +107,6 @@ def stale_data_lwip(lab: Lab, *, receiver: str = "linux", stray: bool = False, f
     )
 
 
-def _since(stack: LwipStack, before: dict[str, int | str], name: str) -> int:
+def _since(stack: FarEnd, before: dict[str, int | str], name: str) -> int:
     """Return how far a count of the stack has moved."""
     return int(stack.status().get(name, 0)) - int(before.get(name, 0))

@@ -1,11 +1,12 @@
 /* lwIP as the TCP stack of a node: raw Ethernet frames on one descriptor, orders on another.
  *
- *   lwip FRAMES ORDERS MAC NEXT-MAC ADDRESS ADDRESS6
+ *   lwip FRAMES ORDERS MAC NEXT-MAC ADDRESS ADDRESS6 POOL
  *
  * FRAMES is a packet socket bound to the node's interface, ORDERS a SOCK_SEQPACKET socket: one order
  * a message, and one answer to each. The kernel has no address on that interface, so that lwIP is
  * the only one to answer. All packets go to the neighbour with the address NEXT-MAC, as on the lab's
- * other nodes, whose neighbours are fixed. The library is the distribution's, as it is.
+ * other nodes, whose neighbours are fixed. The library is the distribution's, as it is: it takes
+ * control blocks from the heap. POOL other than 0 is how many there are for TCP connections.
  *
  *   listen PORT close|abort|read   accept on PORT; close or abort as soon as accepted, or read
  *   connect ADDRESS PORT           begin to connect; `status` tells the outcome
@@ -13,7 +14,9 @@
  *   status                         what there is, as NAME=VALUE words
  */
 
+#define _GNU_SOURCE /* RTLD_NEXT */
 #include <arpa/inet.h>
+#include <dlfcn.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +25,7 @@
 #include <unistd.h>
 
 #include "lwip/etharp.h"
+#include "lwip/memp.h"
 #include "lwip/netif.h"
 #include "lwip/priv/tcp_priv.h"
 #include "lwip/tcp.h"
@@ -41,6 +45,29 @@ static unsigned long accepted, received, by_byte[BYTES];
 static const char *outcome = "none";
 static u32_t first_sequence_number;
 static u16_t local_port;
+
+static unsigned pool, taken; /* control blocks for TCP connections: how many there are, 0 for no end; in use */
+
+/* In place of the library's own: it finds this one first. For a TCP_PCB lwIP's lock is held. */
+void *memp_malloc(memp_t kind) {
+    static void *(*own)(memp_t);
+    void *block;
+    if (!own)
+        own = (void *(*)(memp_t))dlsym(RTLD_NEXT, "memp_malloc");
+    if (kind == MEMP_TCP_PCB && pool && taken >= pool)
+        return NULL;
+    block = own(kind);
+    taken += kind == MEMP_TCP_PCB && block;
+    return block;
+}
+
+void memp_free(memp_t kind, void *block) {
+    static void (*own)(memp_t, void *);
+    if (!own)
+        own = (void (*)(memp_t, void *))dlsym(RTLD_NEXT, "memp_free");
+    taken -= kind == MEMP_TCP_PCB && block;
+    own(kind, block);
+}
 
 static err_t send_frame(struct netif *to, struct pbuf *packet) {
     static unsigned char frame[FRAME];
@@ -209,13 +236,14 @@ int main(int count, char **words) {
     pthread_t receiver;
     char order[ORDER], answer[ANSWER];
     ssize_t length;
-    if (count != 7 || !read_mac(words[3], &mac) || !read_mac(words[4], &next_mac) ||
+    if (count != 8 || !read_mac(words[3], &mac) || !read_mac(words[4], &next_mac) ||
         !ip4addr_aton(words[5], &address) || !ip6addr_aton(words[6], &address6)) {
-        fprintf(stderr, "usage: lwip FRAMES ORDERS MAC NEXT-MAC ADDRESS ADDRESS6\n");
+        fprintf(stderr, "usage: lwip FRAMES ORDERS MAC NEXT-MAC ADDRESS ADDRESS6 POOL\n");
         return 2;
     }
     frames = atoi(words[1]);
     orders = atoi(words[2]);
+    pool = (unsigned)atoi(words[7]);
     IP4_ADDR(&netmask, 255, 255, 255, 0);
     tcpip_init(NULL, NULL);
     LOCK_TCPIP_CORE();

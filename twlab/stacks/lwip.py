@@ -1,125 +1,45 @@
-"""lwIP on a node: the distribution's library in a short C program of ours.
+"""lwIP on a node: the distribution's library in a short C program of ours, `lwip.c`.
 
-The node (`twlab.network.UserStack`) has an interface, and no address of the kernel's on it. The
-program, `lwip.c`, reads and writes the interface's frames, and answers for the node's addresses,
-IPv4 and IPv6. It is compiled at first use in a sandbox or boot, which takes about a second; where
-the lab's clock is virtual, it stands still meanwhile.
+It is compiled at first use in a sandbox or boot, which takes about a second; where the lab's clock
+is virtual, it stands still meanwhile.
 """
 
 from __future__ import annotations
 
-import socket
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twlab.errors import CapabilityError, ScenarioError
-from twlab.traffic.program import Program
+from twlab.errors import CapabilityError
+from twlab.stacks.far_end import FarEnd
 
 if TYPE_CHECKING:
     from twlab.lab.lab import Lab
 
 TIME_WAIT_S = 120  # 2 * TCP_MSL, which is a minute (lwip/priv/tcp_priv.h)
 SOURCE = Path(__file__).with_name("lwip.c")
-_ALL_PROTOCOLS = 3  # ETH_P_ALL
-_BUFFER = 1 << 22  # bytes of frames that wait for the program
-_PATIENCE_S = 10.0
 
 
-class LwipStack:
+class LwipStack(FarEnd):
     """lwIP, running on a node until the arm ends or `stop`.
 
-    Each start is a boot of the device: the stack begins anew, with the same first sequence number
-    and the same first port, as lwIP does without a source of randomness.
+    It boots with the same first sequence number and the same first port each time, as lwIP does
+    without a source of randomness.
 
     Args:
         name: of the node, which is a `UserStack`.
+        pool: control blocks that there are for TCP connections (lwIP's MEMP_NUM_TCP_PCB); 0: they
+            come from the heap, as in Debian's build.
 
     Raises:
         CapabilityError: there is no C compiler, or no library (``no-lwip``).
-        ScenarioError: the node has a stack of the kernel's (``no-such-stack``).
+        ScenarioError: the node has another stack (``no-such-stack``).
     """
 
-    def __init__(self, lab: Lab, name: str):
-        node = lab.network[name]
-        if getattr(node, "stack", "") != "lwip":
-            raise ScenarioError(
-                f"{name} has the kernel's own TCP stack",
-                f"the topology has to say so: pair,{name}=lwip",
-                "no-such-stack",
-            )
-        program = compiled(Path("/run/twlab-lwip"))
-        interface = node.interfaces[0]
-        with node.inside():
-            self._frames = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
-        self._frames.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER)
-        self._frames.bind((interface.name, _ALL_PROTOCOLS))
-        self._orders, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._orders.settimeout(_PATIENCE_S)
-        words = [str(program), str(self._frames.fileno()), str(theirs.fileno()), interface.mac]
-        words += [interface.peer.mac, node.ip4, node.ip6]
-        self.program = Program(node, lab.loop, words, {}, handed=(self._frames, theirs))
-        theirs.close()
-        self.name = name
-        self._lab = lab
-        lab.closing.callback(self.stop)
-        lab.transcript.record("verb", "boots lwIP", name)
+    stack, title = "lwip", "lwIP"
 
-    def listen(self, port: int, ending: str) -> None:
-        """Accept connections on `port`.
-
-        Args:
-            ending: what is done with each: ``close`` or ``abort`` it at once, or ``read`` from it.
-        """
-        self._lab.transcript.record("verb", f"listens on port {port}, to {ending}", self.name)
-        self._carry_out(f"listen {port} {ending}")
-
-    def connect(self, address: str, port: int, timeout_s: float = 10.0) -> str:
-        """Connect, and return ``connected``, ``pending`` or an error's name.
-
-        It waits for the outcome, at most `timeout_s`.
-        """
-        self._carry_out(f"connect {address} {port}")
-        self._lab.wait_until(lambda: self.status()["outcome"] != "pending", timeout_s)
-        outcome = str(self.status()["outcome"])
-        self._lab.transcript.record("verb", f"connects to {address} port {port}: {outcome}", self.name)
-        return outcome
-
-    def close(self) -> None:
-        """Close the connection that was read from or connected."""
-        self._lab.transcript.record("verb", "closes", self.name)
-        self._carry_out("close")
-
-    def status(self) -> dict[str, int | str]:
-        """Return what the stack reports of itself.
-
-        ``time_wait`` and ``active`` are its control blocks; ``accepted`` connections and
-        ``received`` bytes are counted since it booted, the latter by their value, too (``byte_110``
-        for n); ``outcome``, ``port`` and ``first`` (sequence number) are of the last connect.
-        """
-        words = dict(word.split("=", 1) for word in self._ask("status").split())
-        return {name: int(value) if value.isdigit() else value for name, value in words.items()}
-
-    def stop(self) -> None:
-        """Switch the device off: nothing is sent. May be called again."""
-        self.program.stop()
-        self._orders.close()
-        self._frames.close()
-
-    def _carry_out(self, order: str) -> None:
-        if (answer := self._ask(order)) != "ok":
-            raise ScenarioError(f"lwIP at {self.name}, asked to {order}: {answer}", slug="no-such-stack")
-
-    def _ask(self, order: str) -> str:
-        try:
-            self._orders.send(order.encode())
-            return self._orders.recv(4096).decode()
-        except OSError as error:
-            raise ScenarioError(
-                f"lwIP at {self.name} does not answer ({error}): {self.program.last_words()}",
-                "see the transcript",
-                "program-ended",
-            ) from error
+    def __init__(self, lab: Lab, name: str, pool: int = 0):
+        super().__init__(lab, name, compiled(Path("/run/twlab-lwip")), [str(pool)])
 
 
 def compiled(program: Path) -> Path:

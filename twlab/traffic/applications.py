@@ -17,7 +17,7 @@ from twlab.loop import Loop
 from twlab.results.connect_facts import PENDING, ConnectFact
 from twlab.results.transcript import Transcript
 from twlab.traffic.connection import Connection
-from twlab.traffic.options import bind_address_only
+from twlab.traffic.options import allow_foreign_addresses, bind_address_only
 
 if TYPE_CHECKING:
     from twlab.network import Node
@@ -174,15 +174,24 @@ class Host:
         """Return the node's main address, IPv4 (4) or IPv6 (6)."""
         return self.node.address(family)
 
-    def listen(self, port: int, *, family: int = 4, address: str | None = None, backlog: int = 4096) -> Listener:
+    def listen(
+        self,
+        port: int,
+        *,
+        family: int = 4,
+        address: str | None = None,
+        backlog: int = 4096,
+        transparent: bool = False,
+    ) -> Listener:
         """Listen on `port`.
 
         Args:
             family: 4 or 6.
             address: the address to listen on; None: the node's main one.
             backlog: longest queue of connections not yet accepted.
+            transparent: also for connections to others that the firewall hands over (TPROXY).
         """
-        sock = self._socket(family)
+        sock = self._socket(family, transparent)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((address or self.address(family), port))
         sock.listen(backlog)
@@ -211,6 +220,7 @@ class Host:
         source_address: str | None = None,
         family: int = 4,
         mark: int = 0,
+        transparent: bool = False,
         timeout_s: float = 130.0,
     ) -> Attempt:
         """Open a connection and wait for the outcome.
@@ -220,10 +230,17 @@ class Host:
                 chooses, as in connect() without bind().
             source_address: bind to this address first.
             mark: SO_MARK, which the node's firewall can tell it by (socket(7)); 0: none.
+            transparent: `source_address` is another node's (IP_TRANSPARENT, ip(7)).
             timeout_s: seconds after which to give up; with 6 SYN retries the kernel does after 127.
         """
         return self.begin_connect(
-            to, port, source_port=source_port, source_address=source_address, family=family, mark=mark
+            to,
+            port,
+            source_port=source_port,
+            source_address=source_address,
+            family=family,
+            mark=mark,
+            transparent=transparent,
         ).wait(timeout_s)
 
     def begin_connect(
@@ -235,9 +252,10 @@ class Host:
         source_address: str | None = None,
         family: int = 4,
         mark: int = 0,
+        transparent: bool = False,
     ) -> Connecting:
         """Begin `try_connect` without waiting for the outcome; other verbs let time pass."""
-        sock = self._socket(family)
+        sock = self._socket(family, transparent)
         if mark:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, mark)
         if source_port:
@@ -251,7 +269,9 @@ class Host:
         connecting.start(bind_to, (to.address(family), port))
         return connecting
 
-    def _socket(self, family: int) -> socket.socket:
+    def _socket(self, family: int, transparent: bool = False) -> socket.socket:
         sock = self.node.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_STREAM)
+        if transparent:
+            allow_foreign_addresses(sock)
         sock.setblocking(False)
         return sock
