@@ -14,7 +14,7 @@ import resource
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -56,6 +56,7 @@ class Program:
         handed: sockets that it inherits under the same numbers.
         as_root: it starts as root, with the capabilities that a server needs to open files, change
             its root and become another user, and no others. False: as an ordinary user.
+        may: numbers of more capabilities that it has as root.
 
     Attributes:
         name: of the program.
@@ -75,6 +76,7 @@ class Program:
         handed: Sequence[socket.socket] = (),
         *,
         as_root: bool = False,
+        may: Set[int] = frozenset(),
     ):
         self.name = Path(arguments[0]).name
         self.folder = _new_folder(self.name)
@@ -88,7 +90,7 @@ class Program:
             if self.pid == 0:
                 for one in handed:
                     one.set_inheritable(True)
-                _child(words, self.folder, parent, as_root)
+                _child(words, self.folder, parent, _SERVER_CAPABILITIES | may if as_root else None)
         self._ended = os.pidfd_open(self.pid)
         self.status: int | None = None
         loop.watch(self._ended, self._note_end)
@@ -155,8 +157,12 @@ def _new_folder(name: str) -> Path:
     raise AssertionError
 
 
-def _child(arguments: list[str], folder: Path, parent: int, as_root: bool) -> NoReturn:
-    """Run the child process up to the program's start."""
+def _child(arguments: list[str], folder: Path, parent: int, capabilities: Set[int] | None) -> NoReturn:
+    """Run the child process up to the program's start.
+
+    Args:
+        capabilities: of root; None: as an ordinary user.
+    """
     try:
         os.chdir(folder)
         output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -165,8 +171,8 @@ def _child(arguments: list[str], folder: Path, parent: int, as_root: bool) -> No
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which Python ignores
         _allow_files()
         uid, gid = os.geteuid(), os.getegid()
-        if as_root:
-            syscalls.drop_capabilities(keep=_SERVER_CAPABILITIES)
+        if capabilities is not None:
+            syscalls.drop_capabilities(keep=capabilities)
         else:
             syscalls.unshare(syscalls.CLONE_NEWUSER)
             syscalls.map_user(_USER, uid, gid)
