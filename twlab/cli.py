@@ -36,6 +36,7 @@ COMMANDS: dict[str, tuple[str, str]] = {  # the function in `twlab.commands`, an
     "compare": ("compare.compare", "compare stale-data --kernel 6.12 --kernel 7.3"),
     "plan": ("plan.plan", "plan --rate 500 --origins 2 --delay 10"),
     "diagnose": ("diagnose.diagnose", "diagnose ss.txt nstat.txt"),
+    "symptom": ("symptom.symptom", "symptom 1s"),
     "observe": ("observe.observe", "observe capture.pcap --export flows"),
     "ceiling": ("ceiling.ceiling", "ceiling --time-wait 10 --ports 1024-65535"),
     "proxy": ("proxy.proxy", "proxy haproxy.cfg --rate 800"),

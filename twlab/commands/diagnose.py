@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -82,7 +83,7 @@ def diagnose(
 
         out.print(render(made, out.width), soft_wrap=False)
     if show_me:
-        _show(made, engine, out_dir, as_json)
+        show_in_lab(made.shows, _own_settings(made.parts[0].place), engine, out_dir, as_json)
 
 
 def _diagnosis(texts: list[str], every_s: float) -> Diagnosis:
@@ -97,7 +98,11 @@ def _diagnosis(texts: list[str], every_s: float) -> Diagnosis:
     read_from = "standard input" if texts == ["-"] else ", ".join(Path(text).name or text for text in texts)
     made = judge(snapshot(read(texts), read_from))
     if not any(
-        part.place.socket_source or part.place.counters or part.place.settings or part.place.gateway
+        part.place.socket_source
+        or part.place.counters
+        or part.place.settings
+        or part.place.gateway
+        or part.place.balanced
         for part in made.parts
     ):
         raise UsageError(
@@ -108,10 +113,14 @@ def _diagnosis(texts: list[str], every_s: float) -> Diagnosis:
     return made
 
 
-def _show(made: Diagnosis, engine: str, out_dir: Path, as_json: bool) -> None:
-    """Run the scenarios that show the findings.
+def show_in_lab(
+    shows: tuple[str, ...], settings: Sequence[tuple[str, int]], engine: str, out_dir: Path, as_json: bool
+) -> None:
+    """Run the scenarios of `shows`, e.g. ``port-exhaustion --arm above``.
 
-    This machine's settings apply where the scenario leaves them open.
+    Args:
+        settings: names and values that apply where the scenario leaves them open.
+        as_json: standard output is for JSON: print no table there.
     """
     from twlab.commands.console import find
     from twlab.commands.progress import Progress
@@ -119,13 +128,13 @@ def _show(made: Diagnosis, engine: str, out_dir: Path, as_json: bool) -> None:
     from twlab.engines import choose
     from twlab.run import runner
 
-    if not made.shows:
+    if not shows:
         (err if as_json else out).print("\nnothing was found that a scenario shows")
-    for words in map(shlex.split, made.shows):
+    for words in map(shlex.split, shows):
         source, scenario = find(words[0])
         arms = ["control", *words[2::2]] if len(words) > 1 else []
         fixed = {name for arm in scenario.arms.values() for name in arm.settings.over(scenario.base).as_dict()}
-        sets = [f"{name}={value}" for name, value in _own_settings(made.parts[0].place) if name not in fixed]
+        sets = [f"{name}={value}" for name, value in settings if name not in fixed]
         err.print(
             "twlab run " + shlex.join([*words, *(word for pair in sets for word in ("--set", pair))]), markup=False
         )

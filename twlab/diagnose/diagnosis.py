@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from twlab.diagnose import advice, bind_first, causes, machine_causes
+from twlab.diagnose import advice, balancer_causes, bind_first, causes, machine_causes
 from twlab.diagnose.advice import Advice
 from twlab.diagnose.causes import FAULT, NOTE, WARNING, Finding
 from twlab.diagnose.pool import Measured
@@ -116,7 +116,11 @@ def diagnose(snapshot: Snapshot) -> Diagnosis:
 def _part(place: Namespace, live: bool) -> Part:
     measured = measure(place)
     findings = sorted(
-        (*causes.of_pools(place, measured), *machine_causes.of_machine(place, measured)),
+        (
+            *causes.of_pools(place, measured),
+            *machine_causes.of_machine(place, measured),
+            *balancer_causes.of_balancers(place),
+        ),
         key=lambda finding: (
             _ORDER[finding.weight],
             _PORTS.index(finding.cause) if finding.cause in _PORTS else len(_PORTS),

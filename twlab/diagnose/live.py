@@ -12,7 +12,7 @@ from collections.abc import Callable
 from twlab.diagnose import columns, owners, permission, places
 from twlab.diagnose.places import Place
 from twlab.diagnose.snapshot import Namespace, Snapshot, Sockets
-from twlab.diagnose.texts import counters, proc_net_tcp
+from twlab.diagnose.texts import conntrack, counters, ipvs, proc_net_tcp
 from twlab.diagnose.texts.gathered import Gathered
 from twlab.linux.syscalls import read_file
 from twlab.loop import monotonic_s
@@ -34,6 +34,7 @@ _SETTINGS = (
         "tcp_timewait_len",
         "tcp_tw_timeout",
     ),
+    *("vs/conn_reuse_mode", "vs/conntrack", "vs/expire_nodest_conn"),
 )
 _CONNTRACK = (("conntrack", "nf_conntrack_count"), ("conntrack_max", "nf_conntrack_max"))
 
@@ -98,6 +99,7 @@ def _read(place: Place, reason: str) -> Namespace | None:
     made.counters = _counters(place)
     made.counter_source = "/proc/net/netstat and snmp"
     made.gauges |= _gauges(place)
+    _balancer(place, made)
     made.time_wait_s = _time_wait_s(made)
     return made
 
@@ -106,7 +108,7 @@ def _settings(made: Namespace) -> None:
     for name in _SETTINGS:
         text = _text(f"/proc/sys/net/ipv4/{name}")
         if text:
-            made.settings[f"net.ipv4.{name}"] = " ".join(text.split())
+            made.settings[f"net.ipv4.{name.replace('/', '.')}"] = " ".join(text.split())
     for gauge, name in _CONNTRACK:
         text = _text(f"/proc/sys/net/netfilter/{name}").strip()
         if text.isdecimal():
@@ -139,17 +141,8 @@ def _counters(place: Place) -> dict[str, int]:
         folder = "/proc/thread-self/net" if there else place.net
         for name in ("netstat", "snmp"):
             counters.pairs(_text(f"{folder}/{name}").splitlines(), into)
-        _conntrack(_text(f"{folder}/stat/nf_conntrack"), into)
+        conntrack.processors(_text(f"{folder}/stat/nf_conntrack").splitlines(), into)
     return into.counters
-
-
-def _conntrack(text: str, into: Gathered) -> None:
-    """Add a line of names, then one of hexadecimal values for each processor."""
-    names, *processors = [line.split() for line in text.splitlines()] or [[]]
-    for column, name in enumerate(names):
-        if name in ("insert_failed", "drop", "early_drop", "invalid"):
-            key = "Conntrack" + name.title().replace("_", "")
-            into.counters[key] = sum(int(values[column], 16) for values in processors if column < len(values))
 
 
 def _gauges(place: Place) -> dict[str, int]:
@@ -157,6 +150,16 @@ def _gauges(place: Place) -> dict[str, int]:
     with place.inside() as there:
         counters.sockstat(_text(f"{'/proc/thread-self/net' if there else place.net}/sockstat").splitlines(), into)
     return into.gauges
+
+
+def _balancer(place: Place, made: Namespace) -> None:
+    """Read what an IP Virtual Server remembers; nothing where there is none."""
+    into = Gathered()
+    with place.inside() as there:
+        folder = "/proc/thread-self/net" if there else place.net
+        ipvs.services(_text(f"{folder}/ip_vs").splitlines(), into)
+        ipvs.connections(_text(f"{folder}/ip_vs_conn").splitlines(), into)
+    made.balanced, made.balancer_entries = into.balanced, into.balancer_entries
 
 
 def _text(path: str) -> str:

@@ -236,13 +236,18 @@ def _conntrack(place: Namespace, _measured: Measured) -> Iterator[Finding]:
         else "conntrack could not insert connections."
     )
     remedy = "Raise nf_conntrack_max, or shorten its timers of closed connections (nf_conntrack_tcp_timeout_time_wait)."
+    shows: tuple[str, ...] = ("nat-port-scarcity",)
+    if dropped and not full:
+        text = "conntrack dropped new connections with room in its table: no outside port was found for them."
+        remedy = "Widen the range that the gateway translates to, twice as large as is needed, or add addresses."
+        shows = ("snat-full-range", *shows)
     yield Finding(
         "conntrack-full" if full else "conntrack-insert-failed",
         FAULT if full else WARNING,
         text,
         tuple(facts),
         remedy,
-        ("nat-port-scarcity",),
+        shows,
     )
 
 

@@ -102,6 +102,27 @@ class Sockets:
         return Sockets(*(getattr(self, name)[chosen] for name in self.__dataclass_fields__))
 
 
+class BalancedServer(NamedTuple):
+    """A server of an IP Virtual Server; addresses are packed, with their ports."""
+
+    service: tuple[bytes, int]
+    server: tuple[bytes, int]
+    forwarding: str
+    weight: int
+    active: int
+    inactive: int
+
+
+class BalancerEntry(NamedTuple):
+    """A connection that an IP Virtual Server remembers."""
+
+    client: tuple[bytes, int]
+    service: tuple[bytes, int]
+    server: tuple[bytes, int]
+    state: str
+    remaining_s: int
+
+
 @dataclass
 class Namespace:
     """One network namespace as it was read.
@@ -119,6 +140,8 @@ class Namespace:
         haproxy: rows of HAProxy's `show stat`.
         gateway: NAT entries of conntrack as (outside address, port, remote, port, state, remaining
             s).
+        balanced: servers of an IP Virtual Server here.
+        balancer_entries: connections that it remembers.
         missing: what could not be read, and the command that would show it.
         time_wait_s: length of TIME_WAIT of this kernel.
     """
@@ -135,6 +158,8 @@ class Namespace:
     gauges: dict[str, int] = field(default_factory=dict)
     haproxy: list[dict[str, str]] = field(default_factory=list)
     gateway: list[tuple[bytes, int, bytes, int, str, int]] = field(default_factory=list)
+    balanced: list[BalancedServer] = field(default_factory=list)
+    balancer_entries: list[BalancerEntry] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
     time_wait_s: float = TIME_WAIT_S
 

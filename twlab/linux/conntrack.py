@@ -150,6 +150,7 @@ class PortRest:
 
     Args:
         node: the gateway.
+        rest_s: for how long, in s; 0: for as long as the gateway's own timer of TIME_WAIT has it.
 
     Attributes:
         channel: readable when there are events for `serve`.
@@ -159,12 +160,13 @@ class PortRest:
         CapabilityError: the kernel has no ctnetlink (``no-conntrack-netlink``).
     """
 
-    def __init__(self, node: NodeNamespace):
+    def __init__(self, node: NodeNamespace, rest_s: int = 0):
         with _channel(node) as channel:
             self.channel = channel.dup()
         self.channel.bind((0, _UPDATES))
         self.channel.setblocking(False)
         self.rested = 0
+        self._rest_s = rest_s
         self._node = node
 
     def serve(self) -> None:
@@ -186,8 +188,10 @@ class PortRest:
     def _fix(self, entry: Entry) -> None:
         status = (entry.status | _FIXED_TIMEOUT).to_bytes(4, "big")
         with _channel(self._node) as channel:
-            original = entry.name  # the kernel finds it by tuple and id
-            _send(channel, _NEW, netlink.ACK, _family(entry), original + netlink.attribute(_STATUS, status))
+            body = entry.name + netlink.attribute(_STATUS, status)  # the kernel finds it by tuple and id
+            if self._rest_s:  # which the kernel sets first: it refuses to for a fixed entry
+                body += netlink.attribute(_TIMEOUT, self._rest_s.to_bytes(4, "big"))
+            _send(channel, _NEW, netlink.ACK, _family(entry), body)
             try:
                 list(_answers(channel, until_done=False))
                 self.rested += 1

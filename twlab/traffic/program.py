@@ -15,7 +15,7 @@ import shutil
 import signal
 import socket
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -62,6 +62,7 @@ class Program:
         as_root: it starts as root, with the capabilities that a server needs to open files, change
             its root and become another user, and no others. False: as an ordinary user.
         environment: variables beside PATH, LC_ALL, HOME and TMPDIR.
+        may: numbers of more capabilities that it has as root.
 
     Attributes:
         name: of the program.
@@ -82,6 +83,7 @@ class Program:
         *,
         as_root: bool = False,
         environment: Mapping[str, str] | None = None,
+        may: Set[int] = frozenset(),
     ):
         self.name = Path(arguments[0]).name
         self.folder = _new_folder(self.name)
@@ -96,7 +98,8 @@ class Program:
             if self.pid == 0:
                 for one in handed:
                     one.set_inheritable(True)
-                _child(words, self.folder, parent, as_root, environment or {})
+                capabilities = _SERVER_CAPABILITIES | may if as_root else None
+                _child(words, self.folder, parent, capabilities, environment or {})
         self._ended = os.pidfd_open(self.pid)
         self.status: int | None = None
         loop.watch(self._ended, self._note_end)
@@ -163,8 +166,14 @@ def _new_folder(name: str) -> Path:
     raise AssertionError
 
 
-def _child(arguments: list[str], folder: Path, parent: int, as_root: bool, environment: Mapping[str, str]) -> NoReturn:
-    """Run the child process up to the program's start."""
+def _child(
+    arguments: list[str], folder: Path, parent: int, capabilities: Set[int] | None, environment: Mapping[str, str]
+) -> NoReturn:
+    """Run the child process up to the program's start.
+
+    Args:
+        capabilities: of root; None: as an ordinary user.
+    """
     try:
         os.chdir(folder)
         output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -173,8 +182,8 @@ def _child(arguments: list[str], folder: Path, parent: int, as_root: bool, envir
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which Python ignores
         _allow_files()
         uid, gid = os.geteuid(), os.getegid()
-        if as_root:
-            syscalls.drop_capabilities(keep=_SERVER_CAPABILITIES)
+        if capabilities is not None:
+            syscalls.drop_capabilities(keep=capabilities)
         else:
             syscalls.unshare(syscalls.CLONE_NEWUSER)
             syscalls.map_user(_USER, uid, gid)

@@ -12,7 +12,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from twlab.diagnose.snapshot import Namespace, Row, Snapshot, Sockets, whole
-from twlab.diagnose.texts import conntrack, counters, haproxy_stat, netstat, proc_net_tcp, recognize, settings, ss
+from twlab.diagnose.texts import (
+    conntrack,
+    counters,
+    haproxy_stat,
+    ipvs,
+    netstat,
+    proc_net_tcp,
+    recognize,
+    settings,
+    ss,
+)
 from twlab.diagnose.texts.gathered import Gathered
 from twlab.linux import inet_diag
 
@@ -28,6 +38,9 @@ _PARSERS: dict[str, _Parser] = {
     "sysctl": settings.parse,
     "conntrack": conntrack.entries,
     "conntrack-s": conntrack.statistics,
+    "conntrack-stat": conntrack.processors,
+    "ipvs": ipvs.services,
+    "ipvs-conn": ipvs.connections,
     "haproxy": haproxy_stat.parse,
 }
 _SOURCES = {"ss": "ss", "netstat": "netstat", "proc": "/proc/net/tcp"}
@@ -91,6 +104,8 @@ def _assemble(name: str, gathered: Gathered) -> Namespace:
         gauges=gathered.gauges,
         haproxy=gathered.haproxy,
         gateway=gathered.gateway,
+        balanced=list(dict.fromkeys(gathered.balanced)),
+        balancer_entries=list({entry[:3]: entry for entry in gathered.balancer_entries}.values()),
     )
     for gauge, sysctl in (("conntrack", "nf_conntrack_count"), ("conntrack_max", "nf_conntrack_max")):
         text = made.settings.get(f"net.netfilter.{sysctl}", "")

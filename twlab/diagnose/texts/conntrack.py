@@ -1,4 +1,4 @@
-"""Reads `conntrack -L` (also -o extended, nf_conntrack) and `conntrack -S`."""
+"""Reads `conntrack -L` (also -o extended, nf_conntrack), `conntrack -S` and /proc/net/stat."""
 
 from __future__ import annotations
 
@@ -43,3 +43,17 @@ def statistics(lines: Iterable[str], into: Gathered, _heading: str = "") -> None
         if line.startswith("cpu="):
             total.update({name: whole(value) for name, value in _CPU.findall(line) if name != "cpu"})
     into.counters |= {"Conntrack" + name.title().replace("_", ""): value for name, value in total.items()}
+
+
+def processors(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
+    """Add /proc/net/stat/nf_conntrack: names, then hexadecimal values for each processor."""
+    names: list[str] = []
+    total: Counter[str] = Counter()
+    for line in lines:
+        words = line.split()
+        if words[:1] == ["entries"]:
+            names = words
+        elif all(re.fullmatch(r"[0-9a-f]{8}", word, re.ASCII) for word in words):
+            total.update({name: int(word, 16) for name, word in zip(names, words, strict=False)})
+    kept = ("insert_failed", "drop", "early_drop", "invalid")
+    into.counters |= {"Conntrack" + name.title().replace("_", ""): total[name] for name in kept if name in total}

@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from twlab.diagnose.snapshot import Row, packed, whole
+from twlab.diagnose.snapshot import BalancedServer, BalancerEntry, Row, packed, whole
 from twlab.linux import inet_diag
 
 # ss's names, in the kernel's order
@@ -38,6 +38,8 @@ class Gathered:
     owners: dict[int, str] = field(default_factory=dict)
     haproxy: list[dict[str, str]] = field(default_factory=list)
     gateway: list[tuple[bytes, int, bytes, int, str, int]] = field(default_factory=list)
+    balanced: list[BalancedServer] = field(default_factory=list)
+    balancer_entries: list[BalancerEntry] = field(default_factory=list)
     unread: dict[str, int] = field(default_factory=lambda: defaultdict(int))
 
     def inode_of(self, owner: str, inode: int) -> int:

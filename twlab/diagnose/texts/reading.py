@@ -17,8 +17,8 @@ from twlab.errors import UsageError
 _LONGEST = 1 << 30  # bytes of one text
 _MOST_FILES = 200  # of a folder that is no sos report, all of which are read
 _WANTED = re.compile(
-    r"(^|/)(ss|netstat|nstat|sysctl|conntrack|haproxy|show_stat|ip_netns_exec_\S+?_(ss|netstat|nstat|sysctl|conntrack))(_-|_|\.|-|$)[^/]*$"
-    r"|(^|/)proc/(\d+/)?net/(tcp6?|netstat|snmp|sockstat|nf_conntrack)$|(^|/)sysctl_-a$"
+    r"(^|/)(ss|netstat|nstat|sysctl|conntrack|ipvsadm|haproxy|show_stat|ip_netns_exec_\S+?_(ss|netstat|nstat|sysctl|conntrack))(_-|_|\.|-|$)[^/]*$"
+    r"|(^|/)proc/(\d+/)?net/(tcp6?|netstat|snmp|sockstat|nf_conntrack|stat/nf_conntrack|ip_vs|ip_vs_conn)$|(^|/)sysctl_-a$"
 )
 
 

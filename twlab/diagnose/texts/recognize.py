@@ -17,6 +17,12 @@ _KINDS = [
     ("proc", r"\s*(\d+: [0-9A-F]{8,32}:|sl  local_address)"),
     ("conntrack", r"(ipv[46]\s+\d+\s+)?tcp\s+6\s.*\bsrc="),
     ("conntrack-s", r"cpu=\d+\s"),
+    ("conntrack-stat", r"entries +(clashres|searched) +found |[0-9a-f]{8}  ?[0-9a-f]{8} "),
+    ("ipvs", r"IP Virtual Server version|Prot LocalAddress:Port|TCP +\S+:\w+ +[a-z]+\b"),
+    (
+        "ipvs-conn",
+        r"IPVS connection|pro expire state|Pro FromIP|TCP +\d+:\d\d +[A-Z]|TCP \S+ [0-9A-F]{4} \S+ [0-9A-F]{4} ",
+    ),
     (
         "netstat",
         r"(Active Internet|Active UNIX|Proto Recv-Q|Proto RefCnt|(tcp|udp|raw)6?\s+\d+\s+\d+\s(?!.*\bsrc=)|unix\s+\d)",
