@@ -18,10 +18,10 @@ from twlab.network import Node
 from twlab.traffic.http import wants_close
 from twlab.traffic.listener import HttpListener
 
-_PROXY_LINE = re.compile(rb"^PROXY [^\r\n]*\r\n")  # as HAProxy's send-proxy puts it before the first request
+_PROXY_LINE = re.compile(rb"^PROXY [^\r\n]*\r\n")  # of HAProxy's send-proxy
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
 _BODY = b"hello\n"
-# Not to be stored: Squid answers from its store where it finds no port, and the shortage is not seen.
+# Not to be stored: Squid answers from its store where it finds no port, which hides the shortage.
 _ANSWER = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: %d\r\n%s\r\n%s"
 
 
