@@ -21,7 +21,7 @@ from twlab.traffic.listener import HttpListener
 _PROXY_LINE = re.compile(rb"^PROXY [^\r\n]*\r\n")  # of HAProxy's send-proxy
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
 _BODY = b"hello\n"
-# Not to be stored: Squid answers from its store where it finds no port, which hides the shortage.
+# Not to be stored: where it finds no port, Squid answers from its store, and hides the shortage.
 _ANSWER = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: %d\r\n%s\r\n%s"
 
 
