@@ -34,7 +34,9 @@ set.
   with both.
 
 A program that only passes bytes on, or is started for each request, keeps nothing for a later
-request: there the middle columns are empty.
+request: there the middle columns are empty. PgBouncer and psql speak PostgreSQL's protocol, with an
+origin that does: a GET stands for a query, 200 for its answer, and no origin says that it will
+close.
 """
 
 

@@ -1,4 +1,4 @@
-"""PostgreSQL's protocol, version 3.0, as far as a pooler between two ends needs it.
+"""PostgreSQL's protocol, version 3.0, as far as the atlas needs it.
 
 https://www.postgresql.org/docs/15/protocol-message-formats.html. A query counts as a request, and
 one that is answered as ``200``.
@@ -45,7 +45,10 @@ def messages(unread: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def outcome(unread: bytes) -> str:
-    """Return ``200`` once a server is ready, the error's SQLSTATE, or an empty text before that."""
+    """Return how a server has answered.
+
+    ``200`` once it is ready, or an error's SQLSTATE; an empty text before that.
+    """
     for kind, body in messages(unread):
         if kind == b"E":
             state = _STATE.search(body)

@@ -1,7 +1,8 @@
 """A user's own proxy configuration, run unchanged in a lab.
 
 - `reading`: what a configuration asks of its surroundings, whichever program it is for.
-- `haproxy`, `nginx`, `squid`: a tolerant reader for each, and the changes it proposes.
+- `haproxy`, `nginx`, `squid`, `envoy`, `caddy`: a tolerant reader for each, and the changes it
+  proposes.
 - `readers`: finds out which program a file is for.
 - `order`: what the user asks; the request for the agent.
 - `outcome`: runs it on an engine; the result's files.

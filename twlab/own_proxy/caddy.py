@@ -29,7 +29,7 @@ def read(path: Path) -> Reading:
     """
     reading = Reading("caddy", str(path))
     reading.note_variables(dict.fromkeys(_VARIABLE.findall(path.read_text(errors="replace"))))
-    adapted = _adapted(path)
+    adapted = _adapted(path, reading)
     for values in _every(adapted):
         _note(reading, values)
     for server in adapted.get("apps", {}).get("http", {}).get("servers", {}).values():
@@ -48,7 +48,7 @@ def read(path: Path) -> Reading:
     return reading
 
 
-def _adapted(path: Path) -> dict[str, Any]:
+def _adapted(path: Path, reading: Reading) -> dict[str, Any]:
     """Return the configuration as JSON, as Caddy reads it."""
     program = find_program("caddy")
     if program is None:
@@ -63,9 +63,9 @@ def _adapted(path: Path) -> dict[str, Any]:
     )
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
-        raise UsageError(
-            f"caddy does not accept {path}:\n{said[0]}", "see that caddy accepts it here", "proxy-rejects-configuration"
-        )
+        unset = "; ".join(f"{absent.what}: {absent.way_round}" for absent in reading.absent)
+        remedy = unset or "see that caddy accepts it on this machine"
+        raise UsageError(f"caddy does not accept {path}:\n{said[0]}", remedy, "proxy-rejects-configuration")
     adapted: dict[str, Any] = json.loads(done.stdout)
     return adapted
 

@@ -18,7 +18,7 @@ from twlab.network import Node
 from twlab.traffic.http import wants_close
 from twlab.traffic.listener import HttpListener
 
-_PROXY_LINE = re.compile(rb"^PROXY [^\r\n]*\r\n")  # as HAProxy's send-proxy puts it before the first request
+_PROXY_LINE = re.compile(rb"^PROXY [^\r\n]*\r\n")  # of HAProxy's send-proxy
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
 _BODY = b"hello\n"
 # Not to be stored: where it finds no port, Squid answers from its store, and hides the shortage.

@@ -135,7 +135,7 @@ class Reading:
             self.absent.append(Absent(what, way_round))
 
     def note_variables(self, names: Iterable[str]) -> None:
-        """Hand on variables of this process's environment; tell of those that it does not have."""
+        """Hand on variables of this process's environment, and tell of those it lacks."""
         for name in names:
             if name in os.environ:
                 self.environment[name] = os.environ[name]

@@ -1,4 +1,4 @@
-"""A listener for HTTP/1.1: accepts connections, and hands over one request after the other."""
+"""A listener for HTTP/1.1, which hands over one request after the other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Go's net/http, with and without kept connections: a program of ours, which set-up builds.
+"""Go's net/http, with and without kept connections.
+
+The program is ours, and set-up builds it: ``go_client.go``.
 
 https://pkg.go.dev/net/http: ``Transport.DisableKeepAlives``; https://pkg.go.dev/net:
 ``Dialer.LocalAddr``.

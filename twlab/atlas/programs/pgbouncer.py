@@ -1,4 +1,4 @@
-"""PgBouncer between clients and a server of PostgreSQL: as it comes, and without a pool.
+"""PgBouncer in front of PostgreSQL: as it comes, and without a pool.
 
 https://www.pgbouncer.org/config.html: ``server_lifetime``, ``server_login_retry``. It cannot name a
 source address.
