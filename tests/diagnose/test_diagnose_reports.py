@@ -255,6 +255,23 @@ def test_conntrack_is_full():
     assert "conntrack-full" in causes(judged(listening(80), more=more), "fault")
 
 
+def test_conntrack_could_not_insert():
+    """`conntrack -S`, added up over the processors: some connections had no place in the table."""
+    more = [
+        Text(
+            "conntrack_-S",
+            [
+                "cpu=0   \tfound=3 invalid=1 insert=0 insert_failed=17 drop=17 early_drop=0 error=0 search_restart=2\n",
+                "cpu=1   \tfound=1 invalid=0 insert=0 insert_failed=25 drop=20 early_drop=0 error=0 search_restart=0\n",
+            ],
+        )
+    ]
+    part = judged(listening(80), more=more)
+    assert "conntrack-insert-failed" in causes(part, "warning")
+    evidence = finding(part, "conntrack-insert-failed").evidence
+    assert [fact.text for fact in evidence] == ["insert_failed 42, drop 37"]
+
+
 def test_reserved_ports_are_no_capacity():
     """ip_local_reserved_ports takes ports from the range."""
     part = judged(

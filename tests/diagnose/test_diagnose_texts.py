@@ -284,6 +284,13 @@ def test_headings_name_what_follows():
     ]
 
 
+def test_a_source_is_named_in_short():
+    """A heading may be a command line of any length; what is shown of it is its beginning."""
+    heading = f"==> grep -s . {'/proc/sys/net/ipv4/tcp_tw_reuse ' * 20}<==\n"
+    (place,) = snapshot([Text("all", [heading, "/proc/sys/net/ipv4/tcp_tw_reuse:2\n"])], "all").namespaces
+    assert place.setting_source == "sysctl (grep -s . /proc/sys/net/ipv4/tcp_tw_reuse /proc/sys/net/ ...)"
+
+
 def test_columns_stay_together():
     """Every column has an element for each socket."""
     found = parsed(lines("ss-7.3.txt")).sockets

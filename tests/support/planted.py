@@ -237,9 +237,9 @@ def _pick(rows: dict[str, Any], which: Any) -> dict[str, Any]:
     return {name: column[which] for name, column in rows.items()}
 
 
-def frames(rows: dict[str, Any], *, timestamps: bool = True, snaplen: int = 0) -> tuple[Any, Any, Any]:
-    """The packets as Ethernet frames: all bytes one behind the other, where each begins, and the
-    length of each on the wire.
+def frames(rows: dict[str, Any], *, timestamps: bool = True, snaplen: int = 0, before: int = 0) -> tuple[Any, Any, Any]:
+    """The packets as Ethernet frames: all bytes one behind the other, with `before` free ones in
+    front of each; where these begin, and the length of each frame on the wire.
     """
     count = len(rows["t"])
     header = 66 if timestamps else 54
@@ -264,16 +264,22 @@ def frames(rows: dict[str, Any], *, timestamps: bool = True, snaplen: int = 0) -
         _put(head, 62, 4, rows["tsecr"])
     length = header + rows["ln"].astype(np.int64)
     kept = np.minimum(length, snaplen) if snaplen else length
-    start = np.concatenate([[0], np.cumsum(kept)])
-    out = np.repeat(rows["fill"].astype(np.uint8), kept)
-    out[(start[:-1, None] + np.arange(header)).ravel()] = head.ravel()
+    start = np.concatenate([[0], np.cumsum(kept + before)])
+    out = np.repeat(rows["fill"].astype(np.uint8), kept + before)
+    _scatter(out, start[:-1] + before, head)
     return out, start, length
 
 
+def _scatter(out: Any, at: Any, heads: Any) -> None:
+    """Write each row of `heads` into `out` at its place."""
+    kind = f"V{heads.shape[1]}"
+    if len(heads):
+        np.ndarray((len(out) - heads.shape[1] + 1,), kind, out, strides=(1,))[at] = heads.view(kind)[:, 0]
+
+
 def _put(head: Any, at: int, size: int, values: Any) -> None:
-    values = np.asarray(values).astype(np.int64)
-    for byte in range(size):
-        head[:, at + byte] = values >> 8 * (size - 1 - byte) & 255
+    eight = np.asarray(values).astype(">i8").view(np.uint8).reshape(-1, 8)
+    head[:, at : at + size] = eight[:, 8 - size :]
 
 
 def pcap(plan: Plan, write: Any, *, nanoseconds: bool = True, order: str = "<", snaplen: int = 0) -> Capture:
@@ -281,12 +287,13 @@ def pcap(plan: Plan, write: Any, *, nanoseconds: bool = True, order: str = "<", 
     capture = Capture(plan)
     write(struct.pack(f"{order}IHHiIII", 0xA1B23C4D if nanoseconds else 0xA1B2C3D4, 2, 4, 0, 0, 262_144, 1))
     for rows in capture.batches():
-        data, start, length = frames(rows, timestamps=plan.timestamps, snaplen=snaplen)
-        kept = np.diff(start)
+        out, start, length = frames(rows, timestamps=plan.timestamps, snaplen=snaplen, before=16)
+        kept = np.diff(start) - 16
         time = START_NS + (rows["t"] * 1e9).astype(np.int64)
         fraction = time % 10**9 if nanoseconds else time % 10**9 // 1000
         head = np.stack([time // 10**9, fraction, kept, length], 1).astype(f"{order}u4").view(np.uint8).reshape(-1, 16)
-        write(_interleaved(head, data, start))
+        _scatter(out, start[:-1], head)
+        write(out)
     return capture
 
 
@@ -315,14 +322,3 @@ def pcapng(plan: Plan, write: Any) -> Capture:
         out[(block[1:, None] - 4 + np.arange(4)).ravel()] = size.astype("<u4").view(np.uint8)
         write(out.tobytes())
     return capture
-
-
-def _interleaved(head: Any, data: Any, start: Any) -> bytes:
-    """Each record's header in front of its bytes."""
-    size = head.shape[1]
-    kept = np.diff(start)
-    out = np.empty(len(data) + head.size, np.uint8)
-    at = start[:-1] + size * np.arange(len(kept))
-    out[np.arange(len(data)) + np.repeat(size * (np.arange(len(kept)) + 1), kept)] = data
-    out[(at[:, None] + np.arange(size)).ravel()] = head.ravel()
-    return out.tobytes()

@@ -99,8 +99,6 @@ def _captures(names: Sequence[str]) -> list[tuple[str, list[str]]]:
 
     All captures that are named make one observation. Each arm of a run makes one by itself.
     """
-    from twlab.results.result import FILE, read_result
-
     files: list[str] = []
     found: list[tuple[str, list[str]]] = []
     for name in names:
@@ -108,6 +106,8 @@ def _captures(names: Sequence[str]) -> list[tuple[str, list[str]]]:
         if name == "-" or not path.is_dir():
             files.append(name)
             continue
+        from twlab.results.result import FILE, read_result
+
         folders = [path] if (path / FILE).exists() else [inner.parent for inner in sorted(path.glob(f"*/{FILE}"))]
         if not folders:
             raise UsageError(

@@ -5,7 +5,8 @@ Compares a packet's numbers, timestamp and identification with it.
 
 from __future__ import annotations
 
-from functools import cached_property
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,22 @@ SLACK_IDS = 64  # identifications that may be missing in a row
 _LARGEST_STEP = 1024
 _DEPTH = 16  # connections of a four-tuple to look back
 _WINDOW = 1 << 20  # the farthest that a packet of an open connection is from the others
+
+
+class Once:
+    """Makes a property that is worked out once.
+
+    functools.cached_property has a lock, which costs more.
+    """
+
+    def __init__(self, work: Callable[[Any], Any]):
+        self._work, self._name, self.__doc__ = work, work.__name__, work.__doc__
+
+    def __get__(self, instance: Any, owner: type) -> Any:
+        if instance is None:
+            return self
+        value = instance.__dict__[self._name] = self._work(instance)
+        return value
 
 
 class Past:
@@ -34,7 +51,7 @@ class Past:
         self._packets, self.rows, self._isn = packets, rows, isn
         self.base = isn if isn >= 0 else int(packets.seq[rows[0]]) if len(rows) else 0
 
-    @cached_property
+    @Once
     def seq(self) -> Array:
         """The first number of each packet."""
         seq = (self._packets.seq[self.rows] - np.uint32(self.base)).astype(np.int64)
@@ -42,59 +59,59 @@ class Past:
             return seq
         return (seq + HALF) % CIRCLE - HALF  # the first packet seen need not be the lowest
 
-    @cached_property
+    @Once
     def end(self) -> Array:
         """The number after the last one of each packet."""
         flags = self._packets.flags[self.rows]
         return self.seq + self._packets.ln[self.rows] + ((flags & SYN) != 0) + ((flags & FIN) != 0)
 
-    @cached_property
+    @Once
     def last(self) -> int:
         """The number after the last byte, or after the FIN."""
         good = self.end[self.end < HALF]
         return int(good.max()) if len(good) else 0
 
-    @cached_property
+    @Once
     def ipid(self) -> Array:
         """The identifications."""
         return self._packets.ipid[self.rows]
 
-    @cached_property
+    @Once
     def tsval(self) -> Array:
         """The timestamps."""
         return self._packets.tsval[self.rows]
 
-    @cached_property
+    @Once
     def t(self) -> Array:
         """The times, in ns since 1970."""
         return self._packets.t[self.rows]
 
-    @cached_property
+    @Once
     def used(self) -> Array:
         """The identifications that are not zero."""
         return self.ipid[self.ipid != 0].astype(np.int64)
 
-    @cached_property
+    @Once
     def counting(self) -> bool:
         """The identification counts; it is neither zero nor constant."""
         return len(self.used) > 1 and bool((self.used != self.used[0]).any())
 
-    @cached_property
+    @Once
     def orderly(self) -> bool:
         """The identification goes up in small steps."""
         return len(self.used) > 1 and bool(((np.diff(self.used) % 32_768) <= _LARGEST_STEP).all())
 
-    @cached_property
+    @Once
     def stamped(self) -> bool:
         """There are timestamps."""
         return bool(((self._packets.bits[self.rows] & STAMPED) != 0).any())
 
-    @cached_property
+    @Once
     def ticking(self) -> bool:
         """The timestamp moved while the connection was open."""
         return self.stamped and bool((self.tsval != self.tsval[0]).any())
 
-    @cached_property
+    @Once
     def scale(self) -> int:
         """The shift that the SYN offers for later windows; 255: none."""
         syn = self.rows[(self._packets.flags[self.rows] & SYN) != 0]

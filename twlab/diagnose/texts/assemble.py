@@ -49,6 +49,7 @@ _NETNS = re.compile(
     r"|nsenter \S* ?-t ?(\d+)"
 )
 _MAIN = "this machine"
+_LONGEST_NAME = 60  # letters of a heading, which may be a long command line
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,8 @@ def _assemble(name: str, gathered: Gathered) -> Namespace:
 
 
 def _names(files: list[str]) -> str:
-    return ", ".join(files[:2]) + (f" and {len(files) - 2} more" if len(files) > 2 else "")
+    short = [name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 4]} ..." for name in files[:2]]
+    return ", ".join(short) + (f" and {len(files) - 2} more" if len(files) > 2 else "")
 
 
 def _best(rows: dict[str, list[Row]]) -> tuple[str, list[Row]]:
