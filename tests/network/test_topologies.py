@@ -246,6 +246,8 @@ def test_the_largest_of_each_has_no_two_subnets_alike(text: str) -> None:
         ("nat,random_fully=2", "bad-topology-option", "from 0 to 1"),
         ("sidecar,redirect=2", "bad-topology-option", "from 0 to 1"),
         ("pair,server=bsd", "bad-topology-option", "linux, lwip or gvisor"),
+        ("nat,server=bsd", "bad-topology-option", "server is a TCP stack"),
+        ("sidecar,tproxy=2", "bad-topology-option", "tproxy is a whole number from 0 to 1"),
         ("pair,mtu=100", "bad-topology-option", "from 1280 to 65535"),
         ("vip,servers=1", "bad-topology-option", "from 2 to 64"),
         ("ipvs,scheduler=best", "bad-topology-option", "scheduler is one of: rr, wrr, lc, sh, mh"),

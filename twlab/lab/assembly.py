@@ -8,6 +8,7 @@ nodes: `assemble_nodes`.
 from __future__ import annotations
 
 import random
+import resource
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -251,6 +252,8 @@ def _build(
     """Check the settings, and build the network."""
     for wanted in settings.values():
         check(wanted, forced)
+    # A scenario may hold more sockets open than the 1,024 files that a process has to begin with.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     loop = Loop()
     stack.callback(loop.close)
     return loop, stack.enter_context(Network(topology))

@@ -142,7 +142,7 @@ def route(index: int, destination: str, prefix: int, via: str) -> Message:
 
 @cache
 def local_if_marked(mark: int, table: int) -> tuple[Message, Message]:
-    """Have IPv4 packets with `mark` delivered to this node, whatever their destination.
+    """Have IPv4 packets with `mark` delivered here, to any destination.
 
     That takes two requests: a rule that looks such packets up in `table`, and a route there.
     """

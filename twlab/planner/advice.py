@@ -187,8 +187,9 @@ def _how_low(demand: Demand, asked: Way, longest_s: float) -> list[str]:
     if demand.closes_first != "proxy":
         text = (
             "The length of TIME_WAIT does not matter to the proxy's ports, since the origin closes first. That holds "
-            "for origins whose TCP opens a TIME_WAIT for a newer SYN, as Linux does. One with lwIP keeps it for "
-            "120 s, and connects to it hang (scenario origin-closes-first)."
+            "for origins whose TCP opens a TIME_WAIT for a newer SYN, as Linux and gVisor do. One with lwIP keeps it "
+            "for 120 s, unless its pool of control blocks is small, and connects to it hang (scenario "
+            "origin-closes-first)."
         )
         return [text]
     if demand.kept_s < demand.time_wait_s:

@@ -123,7 +123,7 @@ RECOMMENDED: Mapping[str, str] = {
     "origin-closes-first": "the TIME_WAIT is then at the origin, whose listening port it does not use up. The origin "
     "has to close at once: asked to by a header, nginx and many others close too, and whichever is first has the "
     "TIME_WAIT, which is luck (docs/findings/proxies.md). And its TCP has to open a TIME_WAIT for a newer SYN, as "
-    "Linux does; devices with lwIP do not (docs/findings/stacks.md)",
+    "Linux and gVisor do; devices with lwIP do not, unless its pool is small (docs/findings/stacks.md)",
 }
 
 

@@ -1,9 +1,9 @@
 """A sidecar that connects to its application from its callers' addresses (TPROXY)."""
 
 from twlab import Arm, Lab, Observation, Settings, scenario
-from twlab.network import Pod
 
 PORTS, WANTED, HELD, FIRST_PORT = 10, 20, 4, 40_000
+INBOUND_PORT, SIDECAR_MARK = 15006, 1337  # as topologies/sidecar.py has them
 ELSEWHERE = 20_000  # a caller's ports that are none of the pod's
 TABLE = "Requests through a sidecar that keeps its callers' addresses, with ten ports"
 POD = {"pod": Settings(port_low=FIRST_PORT, port_high=FIRST_PORT + PORTS - 1)}
@@ -69,7 +69,7 @@ def sidecar_tproxy(lab: Lab, *, callers: int = 2, held_from: int = 0, app_closes
     """
     pod, outside = lab["pod"], lab["server"]
     app = pod.listen(80)
-    sidecar = pod.listen(Pod.INBOUND_PORT, address="0.0.0.0", transparent=True)
+    sidecar = pod.listen(INBOUND_PORT, address="0.0.0.0", transparent=True)
     sources = outside.node.addresses()[:callers]
     requests = [(sources[n % callers], (held_from or ELSEWHERE) + n // callers) for n in range(WANTED)]
     callers_ends = []
@@ -88,7 +88,7 @@ def sidecar_tproxy(lab: Lab, *, callers: int = 2, held_from: int = 0, app_closes
             lab.sleep(1.1)
         near = callers_ends[number] if held_from else outside.connect(pod, 80, source_address=source, source_port=port)
         taken = sidecar.accept()
-        onward = pod.try_connect(pod, 80, source_address=source, mark=Pod.SIDECAR_MARK, transparent=True, timeout_s=1)
+        onward = pod.try_connect(pod, 80, source_address=source, mark=SIDECAR_MARK, transparent=True, timeout_s=1)
         if onward.connection:
             served += 1
             served_end = app.accept()

@@ -2,7 +2,8 @@
 
 from twlab import Arm, Lab, Observation, Settings, scenario
 from twlab.segment import advance, match
-from twlab.stacks import FarEnd, boot
+from twlab.stacks import boot
+from twlab.stacks.far_end import FarEnd
 
 STALE = 400  # bytes of the segment that arrives late
 ASTRAY = -(1 << 30)  # how far off an acknowledgement number is that has nothing to do with the connection

@@ -1,8 +1,8 @@
-"""gVisor's netstack on a node: the distribution's packages in a short Go program of ours.
+"""gVisor's netstack on a node.
 
-The program is `gvisor.go`. Go takes a quarter of a minute for it, so that it is compiled when twlab
-is set up, by ``python -m twlab.stacks.gvisor``, and kept beside the Python environment, where the
-lab kernel's guest finds it, too.
+The distribution's packages are in a short Go program of ours, `gvisor.go`. Go takes a quarter of a
+minute for it, so that it is compiled when twlab is set up (``python -m twlab.stacks.gvisor``), and
+kept beside the Python environment, where the lab kernel's guest finds it, too.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""lwIP on a node: the distribution's library in a short C program of ours, `lwip.c`.
+"""lwIP on a node: the distribution's library in a C program of ours, `lwip.c`.
 
 It is compiled at first use in a sandbox or boot, which takes about a second; where the lab's clock
 is virtual, it stands still meanwhile.

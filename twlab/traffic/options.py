@@ -22,7 +22,7 @@ def bind_address_only(sock: socket.SocketType) -> None:
 
 
 def allow_foreign_addresses(sock: socket.SocketType) -> None:
-    """Set IP_TRANSPARENT: the socket may have addresses that are not the node's (ip(7))."""
+    """Set IP_TRANSPARENT: the socket may have foreign addresses (ip(7))."""
     if sock.family == socket.AF_INET6:
         sock.setsockopt(socket.IPPROTO_IPV6, _IPV6_TRANSPARENT, 1)
     else:

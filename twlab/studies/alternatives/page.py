@@ -44,7 +44,8 @@ steps look for it. An empty cell: without timestamps the way does nothing, or th
 case.
 
 All origins here have Linux's TCP. `origin-closes-first` is a way out only where the origin's TCP
-opens its TIME_WAIT for a newer SYN; lwIP's does not ([stacks that are not Linux](stacks.md)).
+opens its TIME_WAIT for a newer SYN. gVisor's does; lwIP's does not, unless it has a small pool of
+control blocks ([stacks that are not Linux](stacks.md)).
 
 {table}
 {notes}"""
