@@ -171,7 +171,7 @@ class Segment:
 
 
 def parse(packet: bytes, at_s: float, missing: int = 0) -> Segment | None:
-    """Read an IPv4 or IPv6 packet, `missing` bytes short; None if not TCP, a fragment, or cut."""
+    """Read an IP packet that lacks `missing` bytes; None: no TCP, a fragment, cut."""
     try:
         if packet[0] >> 4 == 4:
             header = (packet[0] & 15) * 4
