@@ -171,11 +171,7 @@ class Segment:
 
 
 def parse(packet: bytes, at_s: float, missing: int = 0) -> Segment | None:
-    """Read an IPv4 or IPv6 packet; None if not TCP, a fragment, or cut short.
-
-    Args:
-        missing: bytes at its end that a capture has not kept.
-    """
+    """Read an IP packet that lacks `missing` bytes; None: no TCP, a fragment, cut."""
     try:
         if packet[0] >> 4 == 4:
             header = (packet[0] & 15) * 4

@@ -89,8 +89,8 @@ def bind(served: Served) -> socket.socket:
         message = f"{served.host} port {served.port} cannot be listened at: {error}"
         remedy = "choose another with --host or --port, or end the program that has it"
         raise UsageError(message, remedy, "bad-address") from error
-    # Connections inherit it. asyncio would set it, but not on a socket whose protocol reads 0 (TCP by
-    # default) as this one's does; and Nagle holds the body of each page until its head is acknowledged.
+    # Connections inherit it. asyncio would set it, but not where the socket's protocol reads 0, TCP
+    # by default, as here. And Nagle holds the body of a page until its head is acknowledged.
     at.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return at
 
