@@ -12,7 +12,8 @@ APART_S = 45.0
 IDLE_S = 2.5  # between the first client and the second
 TABLE = "Second clients on the TIME_WAIT of first ones, and the 95 % interval of the share that is hurt"
 APART_FOR_GOOD = {"behind_s": 3600.0}  # further behind than the client's kernel is patient
-# For 60 s and 6 retries: the kernel gives up after 6 to 7 s, when a TIME_WAIT that is not renewed is over.
+# For 60 s and 6 retries: the kernel gives up after 6 to 7 s, when a TIME_WAIT that is not renewed
+# is over.
 SMALL = Settings(time_wait_s=4, syn_retries=2)
 LOSSES = {"reset": match(destination_port=80, having="R"), "ack": match(source_port=80, flags="A")}
 HICCUP = {"same_port": 1, "connected": 1, "refused_as_old": 1, "resets": 1, "syns": 2, "time_waits": 1, "rearmed": 0}
