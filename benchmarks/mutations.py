@@ -2,7 +2,7 @@
 
     .venv/bin/python benchmarks/mutations.py [FILES] [FIRST_SEED]
 
-Half of them are pcap, half pcapng; the damage is made by seed (tests/support/mutate.py). Counted is
+Half of them are pcap, half pcapng; the damage is made by seed (tests/support/mutations.py). Counted is
 how often a fault was said, how often a file was refused, and how many frames were read before the
 fault. Memory is that of reading the whole file, and what one more batch may take.
 """
@@ -10,6 +10,7 @@ fault. Memory is that of reading the whole file, and what one more batch may tak
 from __future__ import annotations
 
 import io
+import random
 import resource
 import sys
 import tempfile
@@ -21,7 +22,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 
-from mutate import mutated  # noqa: E402
+from mutations import of_capture  # noqa: E402
 from planted import Plan, pcap, pcapng  # noqa: E402
 
 from twlab.errors import LabError  # noqa: E402
@@ -46,7 +47,9 @@ def main() -> None:
             whole = io.BytesIO()
             write(PLAN, whole.write)
             for seed in range(first - 1, first + files // 2):  # the first one whole, to know the memory
-                path.write_bytes(mutated(whole.getvalue(), seed) if seed >= first else whole.getvalue())
+                path.write_bytes(
+                    of_capture(whole.getvalue(), random.Random(seed)) if seed >= first else whole.getvalue()
+                )
                 try:
                     found = observe([str(path)], batch=1 << 14, keep=1 << 14)
                 except LabError:

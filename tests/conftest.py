@@ -33,18 +33,6 @@ hypothesis.settings.load_profile("any-machine")
 # the tests of Ctrl-C would then press it in vain.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-
-@pytest.fixture(autouse=True)
-def _kernel_of_one_test() -> Generator[None, None, None]:
-    """A kernel that a test has chosen is chosen for that test alone."""
-    before = os.environ.get("TWLAB_KERNEL")
-    yield
-    if before is None:
-        os.environ.pop("TWLAB_KERNEL", None)
-    else:
-        os.environ["TWLAB_KERNEL"] = before
-
-
 ROOT = Path(__file__).resolve().parent.parent
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
 
@@ -73,6 +61,17 @@ answer = getattr(module, {function!r})(*json.loads({arguments!r}))
 answers.write(json.dumps(answer))
 answers.flush()
 """
+
+
+@pytest.fixture(autouse=True)
+def _kernel_of_one_test() -> Generator[None, None, None]:
+    """A kernel that a test has chosen is chosen for that test alone."""
+    before = os.environ.get("TWLAB_KERNEL")
+    yield
+    if before is None:
+        os.environ.pop("TWLAB_KERNEL", None)
+    else:
+        os.environ["TWLAB_KERNEL"] = before
 
 
 class InSandbox(Protocol):

@@ -11,7 +11,7 @@ from struct import pack_into, unpack_from
 
 import pytest
 from conftest import ROOT
-from mutate import mutated
+from mutations import of_capture
 from planted import KINDS, Plan, pcap, pcapng
 
 from twlab.observe import chain
@@ -60,7 +60,7 @@ def test_random_chains(form: Format, order: str, seed: int) -> None:
     dice = random.Random(seed)
     data = records(form, dice, dice.choice((1, 300, 3000)))
     for damage in (False, True):
-        data = bytearray(mutated(bytes(data), seed)) if damage else data
+        data = bytearray(of_capture(bytes(data), random.Random(seed))) if damage else data
         end = len(data) if dice.random() < 0.5 else dice.randrange(len(data) + 1)
         at, behind = follow(data + SLACK, 0, end, form)
         assert (at.tolist(), behind) == one_by_one(data + SLACK, 0, end, form)
@@ -83,7 +83,7 @@ def test_results_are_the_same_of_damaged_captures(write, seed: int, tmp_path: Pa
     """Frames, faults and findings."""
     file = io.BytesIO()
     write(Plan(tuples=30, windows=1, copies=0.05), file.write)
-    (tmp_path / "x").write_bytes(mutated(file.getvalue(), seed))
+    (tmp_path / "x").write_bytes(of_capture(file.getvalue(), random.Random(seed)))
     _compare(tmp_path / "x", monkeypatch)
 
 

@@ -15,7 +15,7 @@ from struct import pack
 
 import pytest
 from conftest import ROOT
-from mutate import mutated
+from mutations import of_capture
 from planted import Plan, pcap, pcapng
 
 from twlab.errors import UsageError
@@ -78,7 +78,7 @@ def test_mutated_files(form: str, tmp_path: Path) -> None:
     """Some hundred; benchmarks/mutations.py has 10,000. What is left is read without a traceback."""
     original = blob(form, Plan(tuples=6, windows=1, window_s=20.0, copies=0.05))
     for seed in range(MUTATIONS):
-        read(tmp_path / "x", mutated(original, seed))
+        read(tmp_path / "x", of_capture(original, random.Random(seed)))
 
 
 @pytest.mark.parametrize("form", ["gzip", "zstd", "lz4"])

@@ -1,6 +1,6 @@
 """Damaged and hostile variants of valid inputs, the same for the same seed.
 
-`of_bytes`, `of_text` and `of_json` change a few places of what they are given. They know nothing of
+`of_bytes`, `of_capture`, `of_text` and `of_json` change a few places of what they are given. They know nothing of
 the reader that will get it.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 NUMBERS = (-1, 0, 1 << 31, 1 << 63, 1 << 70, -(1 << 63), 1e308, float("inf"), float("nan"), 0.5)
 VALUES: tuple[Any, ...] = (*NUMBERS, None, True, "", "x" * 5000, "\u0660", "%s", "../../x", "\x1b[31m", [], {}, [[]])
 WORDS = ("\x00", "9" * 300, "-", "=", ",", ":", "[", "{", '"', "\u0660", "\xff", "%n", "\t", "\n", "1e999", "nan", "..")
+_FIELDS = (b"\xff\xff\xff\xff", b"\0\0\0\0", b"\xff\xff\xff\x7f", b"\0\0\0\x80")
 _DEEP = 40_000  # levels: more than any parser recurses
 
 
@@ -38,6 +39,27 @@ def of_bytes(data: bytes, dice: random.Random) -> bytes:
         elif how == 5 and dice.random() < 0.3:
             del out[at:]
     return bytes(out)
+
+
+def of_capture(capture: bytes, dice: random.Random) -> bytes:
+    """Damage a capture in 1, 3, 30 or 300 places, and leave most of its length, so that records follow
+    the damage.
+    """
+    data = bytearray(capture)
+    for _ in range(dice.choice((1, 3, 30, 300))):
+        at = dice.randrange(len(data))
+        what = dice.randrange(5)
+        if what == 0:
+            data[at] ^= 1 << dice.randrange(8)
+        elif what == 1:
+            data[at] = dice.choice((0, 1, 0x7F, 0x80, 0xFF))
+        elif what == 2:
+            data[at : at + 4] = dice.choice(_FIELDS)
+        elif what == 3:
+            del data[at : at + dice.randrange(40)]
+        else:
+            data[at:at] = data[at : at + dice.randrange(80)]
+    return bytes(data)
 
 
 def of_text(text: str, dice: random.Random) -> str:

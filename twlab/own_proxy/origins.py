@@ -23,7 +23,7 @@ _END = b"\r\n\r\n"
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
 _BODY = b"hello\n"
-# Not to be stored: Squid answers from its store where it finds no port, and the shortage is not seen.
+# Not to be stored: where it finds no port, Squid answers from its store, and hides the shortage.
 _ANSWER = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: %d\r\n%s\r\n%s"
 
 
