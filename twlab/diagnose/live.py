@@ -153,7 +153,7 @@ def _gauges(place: Place) -> dict[str, int]:
 
 
 def _balancer(place: Place, made: Namespace) -> None:
-    """Read what an IP Virtual Server remembers; nothing where there is none."""
+    """Read the tables of an IP Virtual Server, where there is one."""
     into = Gathered()
     with place.inside() as there:
         folder = "/proc/thread-self/net" if there else place.net

@@ -347,7 +347,7 @@ class Lab:
         return tracking.table(self.network[gateway])
 
     def rest_ports(self, gateway: str, rest_s: int = 0) -> None:
-        """Have a gateway keep each port at rest after use; `rest_s`: 0 takes its own timer."""
+        """Have a gateway keep each port at rest after use; `rest_s` 0: by its own timer."""
         rest = tracking.PortRest(self.network[gateway], rest_s)
         self.closing.callback(rest.close)
         self.loop.watch(rest.channel, rest.serve)

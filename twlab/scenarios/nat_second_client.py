@@ -12,7 +12,8 @@ APART_S = 45.0
 IDLE_S = 2.5  # between the first client and the second
 TABLE = "Second clients on the TIME_WAIT of first ones, and the 95 % interval of the share that is hurt"
 APART_FOR_GOOD = {"behind_s": 3600.0}  # further behind than the client's kernel is patient
-# For 60 s and 6 retries: the kernel gives up after 6 to 7 s, when a TIME_WAIT that is not renewed is over.
+# For 60 s and 6 retries: the kernel gives up after 6 to 7 s, when a TIME_WAIT that is not renewed
+# is over.
 SMALL = Settings(time_wait_s=4, syn_retries=2)
 LOSSES = {"reset": match(destination_port=80, having="R"), "ack": match(source_port=80, flags="A")}
 HICCUP = {"same_port": 1, "connected": 1, "refused_as_old": 1, "resets": 1, "syns": 2, "time_waits": 1, "rearmed": 0}
@@ -202,10 +203,7 @@ def nat_second_client(
     left_s = {entry.remote_port: entry.remaining_s for entry in lab.time_wait("server")}
     lab.require(len(left_s) == pairs, "the server is in TIME_WAIT for each of them")
     syns, resets = lab.wire.watch(match(flags="S")), lab.wire.watch(match(destination_port=80, having="R"))
-    if lost and lost not in LOSSES:
-        raise UsageError(
-            f"lost={lost} is not possible: reset or ack is wanted", "for example: --set lost=ack", "bad-setting"
-        )
+    check(lost)
     connected = hurt = rearmed = 0
     error, gave_up_s = "", 0.0
     took_s: list[float] = []
@@ -227,9 +225,7 @@ def nat_second_client(
                 entry.remaining_s > left_s[outside] for entry in lab.time_wait("server") if entry.remote_port == outside
             )
     if pairs > 1:
-        low, high = interval(hurt, pairs)
-        shares = {"hurt_share": hurt / pairs, "from_share": low, "to_share": high, "expected_share": 0.5}
-        lab.row(TABLE, pairs=pairs, connected=connected, **shares, worst_ms=max(took_s, default=0) * 1000)
+        lab.row(TABLE, pairs=pairs, connected=connected, **shares(hurt, pairs), worst_ms=max(took_s, default=0) * 1000)
     used = {syn.source_port for syn in opening.segments}
     return Observation(
         same_port=len(used & {syn.source_port for syn in syns.segments}),
@@ -245,6 +241,20 @@ def nat_second_client(
         time_waits=len(lab.time_wait("server")),
         rearmed=rearmed,
     )
+
+
+def check(lost: str) -> None:
+    """Raise UsageError (``bad-setting``) if no such segment can be lost."""
+    if lost and lost not in LOSSES:
+        raise UsageError(
+            f"lost={lost} is not possible: reset or ack is wanted", "for example: --set lost=ack", "bad-setting"
+        )
+
+
+def shares(hurt: int, pairs: int) -> dict[str, float]:
+    """Return the share that is hurt, its interval, and theory's."""
+    low, high = interval(hurt, pairs)
+    return {"hurt_share": hurt / pairs, "from_share": low, "to_share": high, "expected_share": 0.5}
 
 
 def interval(hits: int, of: int, z: float = 1.96) -> tuple[float, float]:

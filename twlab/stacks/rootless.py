@@ -1,4 +1,4 @@
-"""The gateway of a rootless container: slirp4netns or pasta, as a rootless engine starts it.
+"""The gateway of a rootless container: slirp4netns or pasta.
 
 A container without root has no link to the outside. A program of the user's makes a TAP device in
 the container's network namespace, and opens a socket on the host for each connection that it sees

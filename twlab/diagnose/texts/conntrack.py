@@ -1,4 +1,4 @@
-"""Reads `conntrack -L` (also -o extended, nf_conntrack), `conntrack -S` and /proc/net/stat."""
+"""Reads `conntrack -L` and `-S`, and the kernel's files of the same."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def statistics(lines: Iterable[str], into: Gathered, _heading: str = "") -> None
 
 
 def processors(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
-    """Add /proc/net/stat/nf_conntrack: names, then hexadecimal values for each processor."""
+    """Add /proc/net/stat/nf_conntrack: names, then a line for each processor."""
     names: list[str] = []
     total: Counter[str] = Counter()
     for line in lines:

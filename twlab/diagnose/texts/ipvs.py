@@ -1,4 +1,4 @@
-"""Reads IP Virtual Server: `ipvsadm -Ln` and `-Lnc`, /proc/net/ip_vs and ip_vs_conn.
+"""Reads `ipvsadm -Ln` and `-Lnc`, /proc/net/ip_vs and ip_vs_conn.
 
 The tool prints numbers in decimal, the kernel's files in hexadecimal.
 """
