@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from twlab.engines.protocol import Job, arms_request
 from twlab.lab.again import run_undisturbed
 from twlab.results.evidence import ArmEvidence
 from twlab.run import agent
@@ -31,9 +32,9 @@ def test_a_disturbed_arm_runs_again_on_the_host_engine(
     waits = iter([0.0, 1.0, 1.0, 1.0])
     monkeypatch.setattr(agent, "run_arm", run_arm)
     monkeypatch.setattr(agent, "run_undisturbed", partial(run_undisturbed, waited=lambda: next(waits)))
-    job = {"source": "stale-data", "arm": "control", "folder": str(tmp_path), "set": {}}
+    job = Job(source="stale-data", arm="control", folder=str(tmp_path), set={})
     events: list[dict[str, Any]] = []
-    agent.carry_out({"jobs": [job], "seed": 1, "engine": engine, "mechanisms": {}}, events.append)  # type: ignore[typeddict-item]
+    agent.carry_out(arms_request([job], seed=1, engine=engine), events.append)
     result = events[1]["result"]
     assert (result["ok"], len(result["repeated"]) + 1, len(noted) + 1) == (runs == 2, runs, runs)
     assert all(remark.startswith("run 2 of this arm") for remark in noted)
