@@ -31,7 +31,7 @@ def takes_port_early(version: str) -> bool:
 
 
 def connect_failed() -> str:
-    """Return what `complaint` finds in the log where a connect to the origin has failed.
+    """Return what `complaint` finds in the log after a failed connect.
 
     Squid 5.7 writes "TCP connection to ... failed", Squid 6.13 "ERROR: Connection to ... failed".
     """
