@@ -1,4 +1,4 @@
-"""Says what kind of machine this is, and whether it lets a lab kernel run its processes."""
+"""Says what kind of machine this is, and how a guest can have processes here."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def kind(root: Path = Path("/"), release: str = "", pids: str = "") -> tuple[Kin
 
 
 def ways_to_run_a_guest() -> dict[str, str]:
-    """Return why each way of running a guest's processes is refused here; empty where it works.
+    """Return each way of running a guest's processes, and why it is refused.
 
-    The ways are ``seccomp`` and ``ptrace`` (`twlab.engines.guest.userspace`).
+    The reason is empty where the way works. The ways are ``seccomp`` and ``ptrace`` (`twlab.engines.guest.userspace`).
     """
     try:
         done = subprocess.run(

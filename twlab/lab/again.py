@@ -1,4 +1,4 @@
-"""Repeats an arm that a busy machine may have disturbed, and keeps the record of it.
+"""Repeats an arm that a busy machine may have disturbed, and tells it.
 
 On the host engine the lab needs the processor in time: the wire is a process, and a segment that
 waits in it too long is sent again by its sender. Nothing in the claim is about that. So an arm that
@@ -20,7 +20,9 @@ MOST_RUNS = 3
 
 
 def run_undisturbed(run: Callable[[str], ArmEvidence], waited: Callable[[], float] = waited_s) -> ArmEvidence:
-    """Run an arm, again where the machine may have disturbed it; return its last evidence.
+    """Run an arm, again if the machine may have disturbed it.
+
+    It returns the evidence of the last run.
 
     Args:
         run: runs it once; it is given a remark for the transcript, empty the first time.

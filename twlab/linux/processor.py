@@ -12,10 +12,10 @@ _PROC = Path("/proc")
 
 
 def waited_s(proc: Path = _PROC) -> float:
-    """Return how long the processes of this pid namespace could have run, and did not, in seconds.
+    """Return the seconds that processes here could have run, and did not.
 
-    It is the sum over the threads that there are now, since each began. Inside a sandbox these are
-    the lab's. Where the kernel does not count (CONFIG_SCHEDSTATS), it is 0.
+    It is a sum over the threads of this pid namespace, since each began. Where the kernel does not
+    count (CONFIG_SCHEDSTATS), it is 0.
     """
     total_ns = 0
     for file in proc.glob("[0-9]*/task/*/schedstat"):

@@ -30,6 +30,14 @@ def takes_port_early(version: str) -> bool:
     return not found or int(found[1]) < _ASKS_LATE
 
 
+def connect_failed() -> str:
+    """Return what `complaint` finds in the log after a failed connect.
+
+    Squid 5.7 writes "TCP connection to ... failed", Squid 6.13 "ERROR: Connection to ... failed".
+    """
+    return "TCP connection failed" if binds_first() else "Connection failed"
+
+
 def _write(way: str, upstream: Upstream) -> str:
     lines = "" if way == "as-it-comes" else _CHURN
     if way in ("source", "origins-source"):
@@ -79,5 +87,7 @@ SQUID = Software(
     },
     write=_write,
     log="cache.log",
-    complaint=re.compile(r"commBind (Cannot bind) socket FD \d+ to \S+: (.*)|(TCP connection) to \S+ (failed)"),
+    complaint=re.compile(
+        r"commBind (Cannot bind) socket FD \d+ to \S+: (.*)|(TCP connection|Connection) to \S+ (failed)"
+    ),
 )

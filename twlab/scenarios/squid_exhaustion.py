@@ -7,14 +7,14 @@ from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
 from twlab.proxies import SQUID
 from twlab.proxies.load_test import under_load
 from twlab.proxies.sizes import at_size
-from twlab.proxies.squid import binds_first
+from twlab.proxies.squid import binds_first, connect_failed
 
 SCALED = {
     "proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059)
 }  # 60 ports / 2 s: 30 a second, where Linux has 470.5
 BINDS_FIRST = binds_first()  # it depends on Squid's version, and so do the predictions
 FINE = {"refused": 0, "client_sees": "200", "proxy_says": "nothing"}
-DEAD = Observation(refused=at_least(68), client_sees="502 503", proxy_says="TCP connection failed", taken_over=0)
+DEAD = Observation(refused=at_least(68), client_sees="502 503", proxy_says=connect_failed(), taken_over=0)
 CANNOT_BIND = Observation(
     refused=at_least(68), client_sees="502 503", proxy_says="Cannot bind (98) Address already in use", taken_over=0
 )
@@ -39,9 +39,9 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     if way not in FACTORS or given["origin_closes"]:
         return None
     bound = BINDS_FIRST and "source" in way and way != "sources"
-    short = {"client_sees": "503", "proxy_says": "TCP connection failed", "taken_over": 0}
+    short = {"client_sees": "503", "proxy_says": connect_failed(), "taken_over": 0}
     if way != "never-dead":
-        says = "Cannot bind (98) Address already in use" if bound else "TCP connection failed"
+        says = "Cannot bind (98) Address already in use" if bound else connect_failed()
         short |= {"client_sees": "502 503", "proxy_says": says}
     return at_size(at("proxy"), given, factor=FACTORS[way], fine=FINE, short=short, lasting=way != "never-dead")
 
@@ -68,7 +68,7 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
         "origins": arm("origins", SHARED),
         "sources": arm("sources", SHARED),
         "never-dead": arm(
-            "never-dead", Observation(client_sees="503", proxy_says="TCP connection failed", answered=between(112, 130))
+            "never-dead", Observation(client_sees="503", proxy_says=connect_failed(), answered=between(112, 130))
         ),
         "tw-reuse": arm(
             "close",
@@ -92,7 +92,7 @@ def squid_exhaustion(
     60 ports and a TIME_WAIT of 2 s stand for 28,232 and 60 s, so the ceiling is 30 connections a
     second. As it comes, Squid needs a handful of connections. With `server_persistent_connections
     off` each request has its own, and Squid closes first if the origin does not. Its log says no
-    more than `TCP connection to ... failed`; the errno (99) is on the error page only.
+    more than `Connection to ... failed`; the errno (99) is on the error page only.
 
     After ten failures in a row it declares the origin dead, and answers 502 without trying until a
     probe succeeds, though ports come free all the time: a shortage becomes an outage.

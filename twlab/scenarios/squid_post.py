@@ -3,6 +3,7 @@
 from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
 from twlab.proxies import SQUID
 from twlab.proxies.load_test import under_load
+from twlab.proxies.squid import connect_failed
 
 SCALED = {"proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059)}
 FINE = {"refused": 0, "client_sees": "200", "proxy_says": "nothing"}
@@ -17,7 +18,7 @@ def arm(method: str, expect: Observation, settings: Settings | None = None) -> A
 @scenario(
     topology="proxy",
     control=arm("GET", Observation(**FINE, to_origin=between(1, 20), in_time_wait=0)),
-    treatment=arm("POST", Observation(refused=at_least(68), client_sees="502 503", proxy_says="TCP connection failed")),
+    treatment=arm("POST", Observation(refused=at_least(68), client_sees="502 503", proxy_says=connect_failed())),
     remedies={
         "tw-reuse": arm("POST", Observation(**FINE, to_origin=at_least(200)), Settings(tw_reuse=1)),
         "fewer": Arm(
