@@ -129,6 +129,13 @@ def test_a_probability_is_that_of_the_exact_test() -> None:
     assert probability(list(range(6)), list(range(6, 12))) > draws.CHANGE
 
 
+def test_too_few_seeds_decide_nothing() -> None:
+    """With six a change cannot be seen, so what does not overlap is not called chance."""
+    assert decide([1] * 6, [3] * 6, last=True) is Decision.UNDECIDED
+    assert decide([1] * 7, [3] * 7, last=True) is Decision.CHANGE
+    assert decide([1, 2, 3], [2, 3, 1], last=True) is Decision.CHANCE
+
+
 def test_looks_end_with_the_seeds_that_are_allowed() -> None:
     """None without repetitions: then every difference stays undecided."""
     assert (looks(20), looks(8), looks(2), looks(0)) == ([4, 8, 12, 20], [4, 8], [2], [])

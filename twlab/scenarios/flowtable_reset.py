@@ -6,15 +6,15 @@ TABLE = "60 short connections at once through 16 ports, and 16 more later"
 
 EVICTS = "6.5"  # Linux: nf_nat_used_tuple_harder gives away the port of an entry that is closed
 STAYS = "7.2"  # Linux: a flow stays in its table when the connection ends
-CLOSED_S = "6.12"  # Linux: a RST that leaves the entry ESTABLISHED no longer cuts its timer to 10 s
-# Of 60 at once and of 16 more later. Two at most meet only entries whose numbers are ahead of theirs.
+RST_KEEPS = "6.12"  # Linux: a RST that is not believed no longer cuts the timer to 10 s
+# Of 60 at once, and of 16 later. Two at most meet only entries whose numbers are ahead.
 ALL, LATER, FEW = between(58, 60), between(14, 16), between(16, 18)
 ALL_SERVED = Observation(
     served=since(EVICTS, ALL, before=16),
     later=since(EVICTS, LATER, before=0),
     dropped=since(EVICTS, at_most(2), before=44),
 )
-RESET = Observation(served=FEW, later=since(STAYS, LATER, before=since(CLOSED_S, at_most(2), before=16)))
+RESET = Observation(served=FEW, later=since(STAYS, LATER, before=since(RST_KEEPS, at_most(2), before=16)))
 FINS = Observation(served=since(STAYS, FEW, before=since(EVICTS, ALL, before=16)), later=since(EVICTS, LATER, before=0))
 FLOWTABLE = {"flowtable": 1}
 

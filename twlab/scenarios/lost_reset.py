@@ -17,7 +17,7 @@ TRACKING = """
         chain arriving { type filter hook input priority filter; ct state invalid drop; };
         chain passing { type filter hook forward priority filter - 1; ct state invalid drop; };
     };"""
-# For 60 s, 6 and 4: SYNs at 0, 1, 2 s, and given up after 4. Only where a SYN is lost does the last of them matter.
+# For 60 s, 6 and 4: SYNs at 0, 1, 2 s, and given up after 4.
 SMALL = Settings(timestamps=2, time_wait_s=1.6, syn_retries=1)
 SYNS = Settings(syn_linear_timeouts=2)
 CLEARED = {"connected": True, "error": "", "took_s": between(0.005, 0.5), "syns": 2}

@@ -22,8 +22,9 @@ FAILS = Observation(error="connect EADDRNOTAVAIL", **FULL)
 # second are in need of 20, with tcp_tw_reuse.
 NEXT_DOOR = Settings(tw_reuse=1, time_wait_s=10)
 NEIGHBOUR = {"neighbour": "bind", "rate_per_s": 20.0, "duration_s": 2.0}
-# Ten ports serve half a second, and come back after one. Before 6.14 all come back when the clock's second changes, and
-# that instant decides how many of the forty fail: 10 if it is in the middle of the load's, 20 if it is at its start.
+# Ten ports serve half a second, and come back after one. Before 6.14 all come back when the clock's
+# second changes. That instant decides how many of the forty fail: 10 if it is in the middle of the
+# load's second, 20 if it is at the start.
 SHORT = Observation(error="connect EADDRNOTAVAIL", failed=since("6.14", between(15, 25), before=between(8, 25)))
 
 

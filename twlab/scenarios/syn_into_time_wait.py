@@ -7,8 +7,9 @@ from twlab.segment import advance, distance, match
 # and its timestamp, counted from the last one seen.
 STARTS = {"before": -1, "next": 0, "after": 1}
 CLOCKS = {"none": None, "older": -1, "equal": 0, "newer": 1}
-# TIME_WAIT starts the new connection so far above the last sequence number that the old one has sent. From 4.15 to 6.9
-# tcp_v4_fill_cb forgot the number, and the clock of initial sequence numbers chose it.
+# TIME_WAIT starts the new connection so far above the last sequence number that the old one has
+# sent. From 4.15 to 6.9 tcp_v4_fill_cb forgot the number, and the clock of initial sequence numbers
+# chose it.
 ABOVE = since("6.10", 65_537, before="each differs")
 
 NO, YES = "ACK", "SYN-ACK"

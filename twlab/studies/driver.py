@@ -21,8 +21,9 @@ KEPT = ("observed", "ok", "mismatches", "error")
 
 
 def carry_out(task: dict[str, Any], answer: Answer) -> None:
-    """Run the arms of `task`, made by `twlab.studies.batch.task`; it may name a ``world``.
+    """Run the arms of `task`, made by `twlab.studies.batch.task`.
 
+    It may name the ``world`` that the nodes start from.
     An arm that cannot be found or set has its error as its outcome, and so has one that the engine
     does not survive. The arms after it get a fresh boot.
     """

@@ -1,4 +1,4 @@
-"""The same scenarios on several kernels side by side, on this machine's own, or in two worlds.
+"""The same scenarios on several kernels side by side, or in two worlds.
 
 - `columns`: what is compared.
 - `differences`: the facts that differ, and how each is decided. Pure.

@@ -1,4 +1,4 @@
-"""What is compared: lab kernels, this machine's own kernel, or one kernel in two worlds."""
+"""What is compared: kernels side by side, or one kernel in two worlds."""
 
 from __future__ import annotations
 
