@@ -54,7 +54,8 @@ def kind(root: Path = Path("/"), release: str = "", pids: str = "") -> tuple[Kin
 def ways_to_run_a_guest() -> dict[str, str]:
     """Return each way of running a guest's processes, and why it is refused.
 
-    The reason is empty where the way works. The ways are ``seccomp`` and ``ptrace`` (`twlab.engines.guest.userspace`).
+    The reason is empty where the way works. ``seccomp`` and ``ptrace`` are the two ways
+    (`twlab.engines.guest.userspace`).
     """
     try:
         done = subprocess.run(
