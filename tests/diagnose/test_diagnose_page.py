@@ -10,6 +10,8 @@ import pytest
 from command_lines import parsed
 from conftest import ROOT
 
+from twlab.diagnose.symptom_table import BY_NAME
+
 PAGE = (ROOT / "docs" / "guides" / "is-it-time-wait.md").read_text()
 SESSIONS = re.findall(r"^    \$ (twlab diagnose .+)\n((?:    .*\n)+)", PAGE, re.MULTILINE)
 COMMANDS = sorted(set(re.findall(r"`twlab (diagnose[^`]*)`", PAGE)))
@@ -51,4 +53,7 @@ def test_every_cause_stands_in_the_table_and_no_other():
             first = node.args[0]
             found |= {part.value for part in ast.walk(first) if isinstance(part, ast.Constant)}
     found |= {"close-wait", "fin-wait2", "syn-sent"}
-    assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", PAGE, re.MULTILINE)) == found
+    balancers = ast.parse((ROOT / "twlab" / "diagnose" / "balancer_causes.py").read_text())
+    found |= {part.value for part in ast.walk(balancers) if isinstance(part, ast.Constant)} & set(BY_NAME)
+    rows = re.findall(r"^\| (`[a-z0-9-]+`(?:, `[a-z0-9-]+`)*) \|", PAGE, re.MULTILINE)
+    assert {name for row in rows for name in re.findall(r"[a-z0-9-]+", row)} == found

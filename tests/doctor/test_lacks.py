@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +13,7 @@ import pytest
 
 from twlab.doctor import checks, machine, probes
 from twlab.doctor.checks import Finding, examine, usable_engines
-from twlab.linux import nftables, sysctl, tcp_sockets
+from twlab.linux import nftables, sysctl, tcp_sockets, tun
 
 ALL_WELL = dict.fromkeys(probes.PROBES, (True, "works"))
 GUEST_HAS = [Finding("lab kernel", True, "built", "", "guest")]
@@ -177,8 +176,11 @@ def test_what_the_kernel_says_of_tracing_is_understood(monkeypatch: pytest.Monke
     assert all(why for why in machine.ways_to_run_a_guest().values())
 
 
-def test_without_a_tun_device_nothing_is_missing() -> None:
-    """Nothing in twlab opens /dev/net/tun, neither engine: so the doctor does not look for it."""
-    opened = re.compile(r"dev/net/tun")
-    package = Path(checks.__file__).parents[1]
-    assert not [file for file in package.rglob("*.py") if opened.search(file.read_text())]
+def test_no_tun_device(look: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both engines can run: only gateways of rootless containers need it, and only on the host engine."""
+    monkeypatch.setattr(tun, "DEVICE", "/nonexistent/tun")
+    ok, why = probes._try(probes.tapping)
+    found = look(tapping=why)
+    name = "TAP devices on the host engine"
+    assert (ok, engines(found), lacking(found)) == (False, ["guest", "host"], {name})
+    assert "modprobe tun" in found[name].remedy

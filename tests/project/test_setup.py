@@ -22,9 +22,10 @@ from conftest import ROOT, as_user
 # What the script and its stand-in use, and then the programs by which packages are known to be
 # there.
 TOOLS = """bash cat chmod cut dirname env find flock grep ln ls mkdir mv readlink rm sed setpriv sh sha256sum sleep sort stat tail tee touch uname
-xargs gcc ldconfig unshare ip iptables mnexec make flex bison bc xz patch tshark git nft ping haproxy nginx squid go"""  # noqa: E501
-ATLAS = """apache2 caddy curl danted h2load h2o hey hitch lighttpd microsocks nghttpx node privoxy siege socat sslh strace stunnel4
-tinyproxy traffic_server varnishd wget"""  # noqa: E501
+xargs gcc ldconfig unshare ip iptables mnexec make flex bison bc xz patch tshark git nft ping haproxy nginx squid varnishd
+slirp4netns"""  # noqa: E501
+ATLAS = """apache2 caddy curl danted h2load h2o hey hitch lighttpd microsocks nghttpx node pgbouncer privoxy psql siege socat sslh strace
+stunnel4 tinyproxy traffic_server wget wrk"""  # noqa: E501
 PYTHON = """#!/bin/sh
 # Stands in for Python: answers what set-up asks of it, and notes it in the journal.
 self=$0
@@ -68,6 +69,7 @@ class Project:
         for name in TOOLS.split():
             if path := shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin"):
                 (self.tools / name).symlink_to(path)
+        (self.tools / "go").symlink_to("/bin/true")  # compiles nothing
 
     def environment(self, **more: str) -> dict[str, str]:
         here = {"JOURNAL": self.journal, "KERNEL": self.kernel, "PYTHON": self.python, "PATH": self.tools}
@@ -119,7 +121,7 @@ def test_a_set_up_for_tests_serves_the_labs_but_not_the_other_way_round(project:
     """`make test` after `make lab` adds what tests need; `make lab` after `make test` has nothing
     to do.
     """
-    for program in ("shellcheck", "chromium", "ab", "busybox", "tcptrace", "wrk", *ATLAS.split()):
+    for program in ("shellcheck", "chromium", "ab", "busybox", "tcptrace", "pasta", *ATLAS.split()):
         (project.tools / program).symlink_to("/bin/true")
     project.set_up("lab")
     assert project.done() == EVERYTHING

@@ -5,6 +5,7 @@ import pytest
 from twlab.catalogue import load_scenarios
 from twlab.engines import choose
 from twlab.errors import CapabilityError, UsageError
+from twlab.linux import tun
 from twlab.run.runner import AGENT, Order, run
 from twlab.scenario import Verdict
 from twlab.stacks import rootless
@@ -47,7 +48,7 @@ def test_a_program_that_is_none_is_told():
 
 def test_without_a_tap_device_the_message_names_the_way_out(monkeypatch):
     """Load the module, or take the lab kernel."""
-    monkeypatch.setattr(rootless, "TUN", "/nonexistent/tun")
+    monkeypatch.setattr(tun, "DEVICE", "/nonexistent/tun")
     with pytest.raises(CapabilityError, match="cannot be opened") as raised:
-        rootless.check_tun()
+        tun.check()
     assert raised.value.slug == "no-tun" and "--engine guest" in raised.value.remedy

@@ -68,6 +68,10 @@ _SOME_NEED = {
         "flow tables on the host engine",
         "load the modules: modprobe -a nf_flow_table_inet nft_flow_offload; or use the guest engine",
     ),
+    "tapping": (
+        "TAP devices on the host engine",
+        "load the module: modprobe tun, and allow this user to open /dev/net/tun; or use the guest engine",
+    ),
 }
 
 

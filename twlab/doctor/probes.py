@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable
 
 from twlab.errors import CapabilityError
-from twlab.linux import ipvs, nftables, sysctl, tcp_sockets
+from twlab.linux import ipvs, nftables, sysctl, tcp_sockets, tun
 from twlab.linux.programs import find_program
 
 _ETH_P_ALL = 3
@@ -119,6 +119,12 @@ def offloading() -> str:
     return "carries nat,flowtable=1"
 
 
+def tapping() -> str:
+    """Open the device that makes TAP interfaces."""
+    tun.check()
+    return f"{tun.DEVICE} opens"
+
+
 PROBES: dict[str, Callable[[], str]] = {
     "setting": setting,
     "links": links,
@@ -128,6 +134,7 @@ PROBES: dict[str, Callable[[], str]] = {
     "capturing": capturing,
     "balancing": balancing,
     "offloading": offloading,
+    "tapping": tapping,
 }
 
 

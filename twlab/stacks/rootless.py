@@ -16,14 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twlab.errors import CapabilityError, UsageError
-from twlab.linux import rtnetlink, syscalls
+from twlab.linux import rtnetlink, syscalls, tun
 from twlab.traffic.program import Program, find
 
 if TYPE_CHECKING:
     from twlab.lab.lab import Lab
 
 PACKAGES = {"slirp4netns": "slirp4netns", "pasta": "passt"}
-TUN = "/dev/net/tun"
 _TAP = "tap0"
 # The container's address, and the gateway's, as slirp4netns has them.
 _CONTAINER, _GATEWAY = "10.0.2.100", "10.0.2.2"
@@ -55,7 +54,7 @@ class RootlessGateway:
         self.program_name = program
         inside = lab.network[container]
         path = find(program)
-        check_tun()
+        tun.check()
         self._place = _mounted(inside.namespace)
         lab.closing.callback(self._leave)
         words = [path, *_words(program, str(self._place), lab.network[host].interfaces[0].name)]
@@ -93,19 +92,6 @@ def _words(program: str, namespace: str, outward: str) -> list[str]:
     address = ("--address", _CONTAINER, "--netmask", "24", "--gateway", _GATEWAY)
     closed = ("--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none")
     return [*own, *place, *address, *closed]
-
-
-def check_tun() -> None:
-    """Raise CapabilityError (``no-tun``) unless this process may make a TAP device."""
-    try:
-        with Path(TUN).open("rb"):
-            return
-    except OSError as error:
-        raise CapabilityError(
-            f"{TUN} cannot be opened: {error.strerror}",
-            "modprobe tun, and allow this user to open it; or run it in the lab kernel: --engine guest",
-            "no-tun",
-        ) from error
 
 
 def _mounted(namespace: int) -> Path:

@@ -1,0 +1,22 @@
+"""The device through which a program makes TAP interfaces (Linux Documentation/networking/tuntap.rst)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twlab.errors import CapabilityError
+
+DEVICE = "/dev/net/tun"
+
+
+def check() -> None:
+    """Raise CapabilityError (``no-tun``) unless this process may make a TAP device."""
+    try:
+        with Path(DEVICE).open("rb"):
+            return
+    except OSError as error:
+        raise CapabilityError(
+            f"{DEVICE} cannot be opened: {error.strerror}",
+            "modprobe tun, and allow this user to open it; or run it in the lab kernel: --engine guest",
+            "no-tun",
+        ) from error
