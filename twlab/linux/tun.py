@@ -1,4 +1,4 @@
-"""The device through which a program makes TAP interfaces (Linux Documentation/networking/tuntap.rst)."""
+"""Checks for the device that makes TAP interfaces (Documentation/networking/tuntap.rst)."""
 
 from __future__ import annotations
 
