@@ -1,4 +1,7 @@
-"""Checks for the device that makes TAP interfaces (Documentation/networking/tuntap.rst)."""
+"""Checks for the device that makes TAP interfaces.
+
+Source: Linux Documentation/networking/tuntap.rst.
+"""
 
 from __future__ import annotations
 
