@@ -37,6 +37,7 @@ def out_of_order(sightings, nodes, genuine_until_s=math.inf):
     interfaces = {sighting.interface for sighting in sightings}
     others = {f"{a}-{b}": f"{b}-{a}" for a in nodes for b in nodes}
     sent, highest, wrong, genuine = defaultdict(int), defaultdict(list), [], True
+    balanced = "balancer" in nodes
     for sighting in sightings:
         segment, here = sighting.segment, sighting.interface
         key = (segment.seq, segment.ack, segment.flags, segment.length, sighting.ip_id)
@@ -53,9 +54,10 @@ def out_of_order(sightings, nodes, genuine_until_s=math.inf):
             and segment.at_s < genuine_until_s
             and not any(word in sighting.comment for word in ("injected", "copy of", "sent by", "impaired"))
         )
-        seen = highest[
-            here, segment.flow.reversed()
-        ]  # of each connection of the four-tuple: an old one may still be answered for
+        # Of each connection of the four-tuple: an old one may still be answered for.
+        seen = highest[here, segment.flow.reversed()]
+        if balanced:
+            seen = [end for key, ends in highest.items() if _may_be_answered(key, here, segment) for end in ends]
         if (
             genuine
             and "A" in segment.flags
@@ -70,6 +72,15 @@ def out_of_order(sightings, nodes, genuine_until_s=math.inf):
         elif distance(ends[-1], segment.end_seq) > 0:
             ends[-1] = segment.end_seq
     return wrong
+
+
+def _may_be_answered(key, here, segment):
+    """Whether `segment` may answer for the connection: a balancer puts a server's answer to one
+    connection into that of the same port to the virtual address.
+    """
+    there, flow = key
+    back = segment.flow.reversed()
+    return there == here and (flow.source, flow.source_port) == (back.source, back.source_port)
 
 
 def _kernel(ends, arm):
