@@ -133,7 +133,7 @@ def run_in_sandbox(
     )
     # iptables keeps its lock in /run, which belongs to the machine's root; Squids share names in
     # /dev/shm.
-    mounts = "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /dev/shm"
+    mounts = "mount -t tmpfs tmpfs /dev/shm && mount -t tmpfs tmpfs /run"  # /run last: mount leaves a file there
     inside = ["sh", "-c", f'{mounts} && exec "$@"', "sh", sys.executable, "-c", script]
     finished = subprocess.run(
         [*as_user(user), *_UNSHARE, *inside], capture_output=True, text=True, timeout=timeout_s, cwd="/", check=False

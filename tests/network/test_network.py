@@ -170,7 +170,7 @@ def interfaces_outside() -> list[object]:
         names(),
         int(outside_s),
         descriptors - len(os.listdir("/proc/self/fd")),
-        list(Path("/run").iterdir()),
+        [str(path) for path in Path("/run").iterdir()],
     ]
 
 
