@@ -203,7 +203,7 @@ main() {
     # The lab kernel's guest runs these modules and cannot write: what is not compiled here, each boot would compile.
     "$VENV/bin/python" -m compileall -q "$ROOT/twlab" "$ROOT/topologies" >>"$LOG" 2>&1 || true
     # Without it set-up is of use, too: the few arms that need it say so.
-    logged "compiling the program around gVisor's TCP stack" "$VENV/bin/python" -m twlab.stacks.gvisor ||
+    logged "compiling the program around gVisor's TCP stack" "$VENV/bin/python" -c 'from twlab.stacks import gvisor; gvisor.main()' ||
         say "that failed, see $LOG"
     kernel=$(build_kernel)
     printf '%s\n' "$(digest "$LEVEL")" "$kernel" >"$STAMP.new"

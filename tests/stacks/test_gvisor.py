@@ -1,5 +1,7 @@
 """gVisor as a far end: what is missing for it is told in one message."""
 
+import os
+
 import pytest
 
 from twlab.errors import CapabilityError
@@ -15,6 +17,17 @@ def test_without_go_there_is_one_message(tmp_path, monkeypatch):
     assert caught.value.slug == "no-gvisor"
     assert "there is no Go" in str(caught.value)
     assert "golang-gvisor-gvisor-dev" in caught.value.remedy
+
+
+def test_what_go_says_is_told(tmp_path, monkeypatch):
+    """Its first line that is not the package's name."""
+    go = tmp_path / "go"
+    go.write_text("#!/bin/sh\necho '# command-line-arguments' >&2; echo 'gvisor.go:1:1: no' >&2; exit 1\n")
+    go.chmod(0o755)
+    monkeypatch.setattr(gvisor, "kept", lambda: tmp_path / "libexec" / "program")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(CapabilityError, match=r"compiled: gvisor\.go:1:1: no"):
+        gvisor.compiled()
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):

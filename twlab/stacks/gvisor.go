@@ -114,12 +114,17 @@ func boot(frames int, words []string) *device {
 	return &device{Stack: s, byValue: map[byte]uint64{}, outcome: "none"}
 }
 
+// address reads it out of a header: an Address is a string in gVisor of 2022, and a struct in that of 2024.
 func address(text string) tcpip.Address {
 	parsed := net.ParseIP(text)
 	if short := parsed.To4(); short != nil {
-		return tcpip.Address(short)
+		packet := make([]byte, header.IPv4MinimumSize)
+		copy(packet[12:], short)
+		return header.IPv4(packet).SourceAddress()
 	}
-	return tcpip.Address(parsed)
+	packet := make([]byte, header.IPv6MinimumSize)
+	copy(packet[8:], parsed)
+	return header.IPv6(packet).SourceAddress()
 }
 
 // listen accepts connections on port, and closes, aborts or reads each.
@@ -223,7 +228,7 @@ func (d *device) conclude(fault tcpip.Error) {
 // connect begins to connect; the outcome is told by status.
 func (d *device) connect(to tcpip.Address, port uint16) string {
 	protocol := header.IPv4ProtocolNumber
-	if len(to) == net.IPv6len {
+	if strings.Contains(to.String(), ":") {
 		protocol = header.IPv6ProtocolNumber
 	}
 	var queue waiter.Queue

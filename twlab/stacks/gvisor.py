@@ -1,8 +1,8 @@
 """gVisor's netstack on a node.
 
 The distribution's packages are in a short Go program of ours, `gvisor.go`. Go takes a quarter of a
-minute for it, so that it is compiled when twlab is set up (``python -m twlab.stacks.gvisor``), and
-kept beside the Python environment, where the lab kernel's guest finds it, too.
+minute for it, so that it is compiled when twlab is set up (`main`), and kept beside the Python
+environment, where the lab kernel's guest finds it, too.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def compiled() -> Path:
                 ["go", "build", "-trimpath", "-o", str(fresh), str(SOURCE)],
                 env=os.environ | own, capture_output=True, text=True, check=False,
             )  # fmt: skip
-            fault = made.stderr.strip().partition("\n")[0] if made.returncode else ""
+            said = [line for line in made.stderr.splitlines() if not line.startswith("#")]  # that names the package
+            fault = next(iter(said), "go says nothing") if made.returncode else ""
         except FileNotFoundError:
             fault = "there is no Go"
         except OSError as error:
@@ -86,7 +87,8 @@ def _cannot(message: str) -> CapabilityError:
     return CapabilityError(message, remedy, "no-gvisor")
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Compile it, and print its path; exit with a message where that cannot be."""
     try:
         print(compiled())
     except CapabilityError as error:
