@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from twlab.report.html import wording
-from twlab.report.ladder import svg as ladder_svg
+from twlab.report.html.filling import environment
 
 
 class Shown:
@@ -41,18 +38,6 @@ class Shown:
 
 def render(template: str, **values: Any) -> str:
     """Return a template of this package, filled in, in a block with their style."""
-    inner = Markup(_environment().get_template(template).render(**values))
-    return _environment().get_template("block.html.j2").render(inner=inner, ladder_style=Markup(ladder_svg.STYLE))
-
-
-@cache
-def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("twlab.notebook"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(words=wording)
-    return environment
+    made = environment("twlab.notebook")
+    inner = Markup(made.get_template(template).render(**values))
+    return made.get_template("block.html.j2").render(inner=inner)

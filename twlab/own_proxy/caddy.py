@@ -11,7 +11,7 @@ from typing import Any
 
 from twlab.errors import CapabilityError, UsageError
 from twlab.linux.programs import find_program
-from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, is_address, parse_place
+from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, every_mapping, is_address, parse_place
 
 _PROXY = re.compile(r"(?m)^([ \t]*)(reverse_proxy\b[^{\n#]*?)[ \t]*(\{)?[ \t]*(?:#.*)?$")
 _VARIABLE = re.compile(r"\{\$(\w+)\}")  # one with a default, {$NAME:DEFAULT}, needs none
@@ -30,7 +30,7 @@ def read(path: Path) -> Reading:
     reading = Reading("caddy", str(path))
     reading.note_variables(dict.fromkeys(_VARIABLE.findall(path.read_text(errors="replace"))))
     adapted = _adapted(path, reading)
-    for values in _every(adapted):
+    for values in every_mapping(adapted):
         _note(reading, values)
     for server in adapted.get("apps", {}).get("http", {}).get("servers", {}).values():
         listeners = [place for text in server.get("listen", ()) if (place := _listener(text, server))]
@@ -68,17 +68,6 @@ def _adapted(path: Path, reading: Reading) -> dict[str, Any]:
         raise UsageError(f"caddy does not accept {path}:\n{said[0]}", remedy, "proxy-rejects-configuration")
     adapted: dict[str, Any] = json.loads(done.stdout)
     return adapted
-
-
-def _every(value: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield each mapping in `value`, however deep."""
-    if isinstance(value, dict):
-        yield value
-        for inner in value.values():
-            yield from _every(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _every(inner)
 
 
 def _note(reading: Reading, values: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, is_address, parse_place
+from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, every_mapping, is_address, parse_place
 
 Values = dict[str, Any]
 _FILES = ("certificate_chain", "private_key", "trusted_ca")
@@ -29,7 +29,7 @@ def read(path: Path) -> Reading:
     for cluster in clusters.values():
         if cluster.get("type") in _OTHERS:
             reading.lacks(f"cluster {cluster.get('name')} ({cluster['type']})", "the lab knows no such origins")
-    for values in _every(whole):
+    for values in every_mapping(whole):
         _note(reading, values)
     for listener in _list(static.get("listeners")):
         place = _place(listener.get("address"))
@@ -58,17 +58,6 @@ def _mapping(value: Any) -> Values:
 
 def _list(value: Any) -> list[Values]:
     return [entry for entry in value if isinstance(entry, dict)] if isinstance(value, list) else []
-
-
-def _every(value: Any) -> Iterator[Values]:
-    """Yield each mapping in `value`, however deep."""
-    if isinstance(value, dict):
-        yield value
-        for inner in value.values():
-            yield from _every(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _every(inner)
 
 
 def _typed(filters: Any) -> Iterator[Values]:
@@ -174,14 +163,14 @@ def _named(whole: Values, name: str) -> dict[str, Any]:
 
 def _keep(whole: dict[str, Any], name: str, _: Sequence[str]) -> bool:
     done = False
-    for values in _every(_named(whole, name)):
+    for values in every_mapping(_named(whole, name)):
         done = values.pop("max_requests_per_connection", None) is not None or done
     return done
 
 
 def _retry(whole: dict[str, Any], name: str, _: Sequence[str]) -> bool:
     done = False
-    for values in list(_every(whole)):
+    for values in list(every_mapping(whole)):
         action = values.get("route")
         if isinstance(action, dict) and name in _clusters_of(action) and "retry_policy" not in action:
             action["retry_policy"] = {"retry_on": _RETRIES}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -254,3 +254,14 @@ def parse_place(text: str, port: int = 0, tls: bool = False) -> Place | None:
 def in_turn(routes: Iterable[Route], host: str, path: str) -> list[Route]:
     """Return the routes, asked for another host or path where the user names one."""
     return [replace(route, host=host or route.host, path=path or route.path) for route in routes]
+
+
+def every_mapping(value: Any) -> Iterator[dict[str, Any]]:
+    """Yield each mapping in `value`, parsed JSON or YAML, however deep."""
+    if isinstance(value, dict):
+        yield value
+        for inner in value.values():
+            yield from every_mapping(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from every_mapping(inner)

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from twlab.catalogue import load_scenarios
 from twlab.errors import LabError, UsageError
-from twlab.observation import plain
-from twlab.report.html import topology_svg, wording
+from twlab.report.html import topology_svg
+from twlab.report.html.filling import environment
 from twlab.run.provenance import describe_network
 from twlab.scenario import Scenario
 from twlab.web import knobs, questions
@@ -47,14 +46,7 @@ class Site:
     def __post_init__(self) -> None:
         self.scenarios = load_scenarios()
         self._networks: dict[str, Markup] = {}
-        self._environment = Environment(
-            loader=ChoiceLoader([PackageLoader("twlab.web"), PackageLoader("twlab.report.html")]),
-            autoescape=True,
-            undefined=StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._environment.globals.update(words=wording, plain=plain)
+        self._environment = environment("twlab.web", "twlab.report.html")
 
     def page(self, request: Request, template: str, status: int = 200, **values: Any) -> HTMLResponse:
         """Return a page; every form in it has the visitor's token."""

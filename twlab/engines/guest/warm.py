@@ -64,9 +64,7 @@ class WarmGuest:
         concluded(self._output, 0, self._reader)
 
     def _follow(self, real_limit_s: float, until: Callable[[], bool]) -> None:
-        status = self._guest.follow(
-            self._reader, real_limit_s=real_limit_s, silence_s=self._silence_s, until=until
-        )
+        status = self._guest.follow(self._reader, real_limit_s=real_limit_s, silence_s=self._silence_s, until=until)
         if status is not None:
             concluded(self._output, status, self._reader)
 

@@ -7,11 +7,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from twlab.observation import plain
 from twlab.planner.hazards import KINDS
 from twlab.planner.plan import Plan
+from twlab.report.html.filling import environment
 from twlab.results import files
 
 _LONGEST_REM = 8
@@ -45,14 +44,7 @@ def write(plan: Plan, out: Path) -> None:
     Raises:
         CapabilityError: it cannot be written (``cannot-write``).
     """
-    environment = Environment(
-        loader=PackageLoader("twlab.report.html"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    files.write_all({out: environment.get_template("plan.html.j2").render(**values(plan))})
+    files.write_all({out: environment("twlab.report.html").get_template("plan.html.j2").render(**values(plan))})
 
 
 def values(plan: Plan) -> dict[str, Any]:

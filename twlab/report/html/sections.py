@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from twlab.report.html import ladders, line_chart, series, topology_svg, wording
+from twlab.report.html import ladders, line_chart, series, topology_svg
+from twlab.report.html.filling import environment
 from twlab.report.html.packing import Room, pack
-from twlab.report.ladder import svg as ladder_svg
 from twlab.report.ladder.folding import listed
 from twlab.report.text import tables
 from twlab.results.result import ArmResult, Result
@@ -26,7 +24,7 @@ class Sections:
     """Makes sections for the page `out`, as long as there is room on it."""
 
     def __init__(self, out: Path):
-        self.environment = environment()
+        self.environment = environment("twlab.report.html")
         self._out = out
         self._room = Room()
 
@@ -82,20 +80,6 @@ class Sections:
             why = f"No room for it on this page: twlab show {folder} --arm {name}"
         plain, packed = placed or ("", "")
         return {"ladder": Markup(plain), "ladder_packed": packed, "no_ladder": "" if placed else why}
-
-
-@cache
-def environment() -> Environment:
-    """Return what fills in this package's templates, each of which it compiles once."""
-    made = Environment(
-        loader=PackageLoader("twlab.report.html"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    made.globals.update(words=wording, ladder_style=Markup(ladder_svg.STYLE))
-    return made
 
 
 def _opened(result: Result) -> str:
