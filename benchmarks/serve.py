@@ -2,11 +2,13 @@
 
     .venv/bin/python benchmarks/serve.py [CLICKS] [STUDENTS] [RUNS]
 
-It starts the server on a free port of loopback and talks to it as browsers do: a form, the stream of
-events, the page. CLICKS (default 20) one after the other, each an order of its own, with a warm lab
-kernel; beside each the same order by `twlab run`, in turns. As many in Chromium. Then STUDENTS (default 40) that click
-within ten seconds, five hostile visitors among them; 400 visitors of one page; and RUNS (default
-500) runs, with what the server holds after a tenth of them and after all.
+It starts the server on a free port of loopback. CLICKS (default 20) in Chromium one after the other,
+each an order of its own, with a warm lab kernel: from the click, as the browser stamps it, to the
+frame that shows the verdict, and to the whole page; a quarter as many each with a seed of its own, for
+which a lab kernel has to boot. Then the server alone, spoken to as browsers do (a form, the stream of
+events, the page): as many clicks again, beside each the same order by `twlab run`, in turns. Then
+STUDENTS (default 40) that click within ten seconds, five hostile visitors among them; 400 visitors of
+one page; and RUNS (default 500) runs, with what the server holds after a tenth of them and after all.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import httpx2
@@ -86,25 +88,52 @@ async def clicks(server: Serving, count: int) -> None:
     print(f"page from the store      {shares(stored)}")
 
 
+# When the first frame that shows the verdict, and the whole page, has been handed to the screen:
+# then the frame after it begins. Seconds since the click.
+STOPWATCH = """
+addEventListener("click", event => { sessionStorage.clickedMs = performance.timeOrigin + event.timeStamp; }, true);
+const shown = (name, there) => {
+  const look = () => requestAnimationFrame(() => {
+    if (!there()) return look();
+    requestAnimationFrame(() => {
+      const tookMs = performance.timeOrigin + performance.now() - sessionStorage.clickedMs;
+      document.documentElement.dataset[name] = tookMs / 1000;
+    });
+  });
+  look();
+};
+const onScreen = place => place?.checkVisibility() && place.getBoundingClientRect().top < innerHeight;
+shown("verdict", () => onScreen(document.querySelector(".outcome .verdict")));
+shown("page", () => document.querySelector("section.run svg.ladder") && !document.querySelector("div[data-packed]"));
+"""
+
+
 async def seen(server: Serving, count: int) -> None:
-    """From the click to the verdict on the screen of a real browser, on the same machine."""
+    """From the click to the screen of a real browser, on the same machine."""
     from playwright.async_api import async_playwright
 
-    took = []
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_FLAGS)
         page = await browser.new_page()
-        for number in range(count):
+        await page.add_init_script(STOPWATCH)
+
+        async def click(field: str, value: str) -> tuple[float, float]:
             await asyncio.to_thread(server.wait_until_warm, 2)
             await page.goto(f"{server.url}/scenario/stale-data")
             await page.uncheck("input[name=control]")
-            await page.fill("[name='set.time_wait_s']", f"{0.3 + number / 1000:g}")
-            began_s = time.monotonic()
+            await page.locator(f"[name='{field}']").evaluate("(each, value) => { each.value = value; }", value)
             await page.get_by_role("button", name="Run it").click(no_wait_after=True)
-            await page.wait_for_selector(".outcome")
-            took.append(time.monotonic() - began_s)
+            await page.wait_for_selector("html[data-verdict][data-page]", state="attached")
+            told = await page.evaluate("({...document.documentElement.dataset})")
+            return float(told["verdict"]), float(told["page"])
+
+        await click("set.time_wait_s", "0.29")  # the browser's and the server's own first steps
+        warm = [await click("set.time_wait_s", f"{0.3 + number / 1000:g}") for number in range(count)]
+        cold = [await click("seed", str(2 + number)) for number in range(max(1, count // 4))]
         await browser.close()
-    print(f"... in Chromium          {shares(took)}")
+    for words, times in (("warm  ", warm), ("cold  ", cold)):
+        verdicts, pages = zip(*times, strict=True)
+        print(f"screen, {words}           verdict {shares(verdicts)}   whole page {shares(pages)}")
 
 
 async def class_of(server: Serving, students: int) -> None:
@@ -201,7 +230,7 @@ def held(server: Serving, folder: Path) -> str:
     return f"{memory_mib:.0f} MiB, {descriptors} descriptors, {processes} processes, {warm} of them warm, {files} files"
 
 
-def shares(times_s: list[float]) -> str:
+def shares(times_s: Sequence[float]) -> str:
     ordered = sorted(times_s)
     return (
         f"p50 {statistics.median(ordered):.3f} s   p95 {ordered[min(len(ordered) - 1, int(0.95 * len(ordered)))]:.3f} s"
@@ -227,9 +256,9 @@ def resident_mib(pid: int) -> float:
 async def measure(server: Serving, folder: Path, count: int, students: int, runs: int) -> None:
     print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
     await idle(server)
-    await clicks(server, count)
     if shutil.which("chromium"):
         await seen(server, count)
+    await clicks(server, count)
     await same_page(server)
     await class_of(server, students)
     await many(server, runs, folder)

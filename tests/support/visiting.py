@@ -1,5 +1,7 @@
 """Visitors of the server's pages, without a lab kernel: the application and Starlette's test client."""
 
+import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from twlab.web import app
 from twlab.web.guard import Rate, Secret
 from twlab.web.runs import Runs
 from twlab.web.site import Site
-from twlab.web.store import Store
+from twlab.web.store import Answer, Store
 
 HOME = "http://localhost"
 OBSERVED = {"reopened": True, "foreign_bytes": 400, "errors": ""}
@@ -68,3 +70,25 @@ def summary(arm: str = "treatment", **observed: Any) -> dict[str, Any]:
         "command": "twlab run stale-data",
         "arms": {arm: shown, "control": {**shown, "role": "control"}},
     }
+
+
+def finish(site: Site, key: str, page: str = "<p>the run</p>", lasts: bool = True, **observed: Any) -> None:
+    """End the run that waits, as a worker does: first its verdict, then all of it."""
+    run = asyncio.run(site.runs._next())
+    assert run.key == key
+    found = summary(**observed)
+    if not lasts:
+        found["arms"]["control"]["error"] = {"kind": "EngineError", "slug": "guest-hung", "message": "it hung"}
+    run.add({"event": "verdict", "summary": found})
+    run.answer = Answer(found, page)
+    if lasts:
+        site.store.keep(key, found, page, {})
+    site.runs._end(run)
+
+
+def streamed(visitor: Visitor, path: str) -> str:
+    """The verdict's markup on a stream of events."""
+    events = [json.loads(line[6:]) for line in visitor.get(path).text.splitlines() if line.startswith("data: ")]
+    assert events[-1] == {"event": "over"}
+    [markup] = [event["markup"] for event in events if event["event"] == "verdict"]
+    return markup

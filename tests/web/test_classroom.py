@@ -6,7 +6,7 @@ import tomllib
 import zipfile
 
 import pytest
-from visiting import Visitor, make_site, summary
+from visiting import Visitor, finish, make_site, streamed, summary
 
 from twlab.grading.assignment import load_assignment
 from twlab.grading.submission import read_submissions
@@ -64,6 +64,23 @@ def test_a_class_from_its_opening_to_its_sheets(site, tmp_path):
     handed_in = read_submissions(tmp_path / "graded" / "submissions", [])
     assert [one.answers for one in handed_in][1] == {"reopened": True, "foreign_bytes": 400}
     tomllib.loads((tmp_path / "graded" / "submissions" / "002.toml").read_text())
+
+
+def test_each_in_class_sees_the_verdict_beside_what_he_said_there(site):
+    """As it comes, as on the page afterwards; no one before it is shown, and none from outside."""
+    application = site[1]
+    teacher, room = open_class(application)
+    student, stranger = join(application, room, "ada")[0], Visitor(application)
+    student.post(f"{room}/predict", page=room, **{"fact.foreign_bytes": "400"})
+    assert student.get(f"{room}/run/events").status_code == 400
+    teacher.post(f"{room}/show", page=room)
+    assert f'data-follow="{room}/run/events"' in student.get(room).text
+    finish(site[0], site[0].runs._queue[0].key)
+    for visitor, right in ((student, 1), (teacher, 0)):
+        markup = streamed(visitor, f"{room}/run/events")
+        assert visitor.get(room).text.count(markup) == 1 and markup.count('class="right"') == right
+        assert ("You said" in markup) == bool(right)
+    assert stranger.get(f"{room}/run/events").status_code == 400
 
 
 def test_only_the_teacher_teaches(site):

@@ -61,7 +61,7 @@ def visit(browser, server):
 
 
 def run(page, arm="", predict=None, **knobs):
-    """Fill in a scenario's form, send it, and wait for the verdict."""
+    """Fill in a scenario's form, send it, and wait for the verdict and the whole page."""
     if arm:
         page.check(f"input[name=arm][value={arm}]")
     for name, value in knobs.items():
@@ -72,18 +72,30 @@ def run(page, arm="", predict=None, **knobs):
         else:
             page.fill(f"[name='fact.{fact}']", value)
     page.get_by_role("button", name="Run it").click()
-    page.wait_for_selector(".outcome")
+    page.wait_for_selector(".outcome ~ section.run")
     return page.locator(".outcome").inner_text()
 
 
+FIRST_OUTCOME = """
+new MutationObserver((_, observer) => {
+  const outcome = document.querySelector(".outcome");
+  if (outcome?.nextElementSibling) { window.first = outcome.outerHTML; observer.disconnect(); }
+}).observe(document, { subtree: true, childList: true });
+"""
+
+
 def test_from_the_click_to_the_verdict(visit, server):
-    """Predicted first; the ladder and the verdict beside the prediction; the same link shows the
-    same run again, to another visitor from the store.
+    """Predicted first; the verdict beside the prediction before all else, and as it stays; the
+    ladder; the same link shows the same run again, to another visitor from the store.
     """
     server.wait_until_warm()
     page = visit("/scenario/stale-data")
+    page.add_init_script(FIRST_OUTCOME)
     outcome = run(page, predict={"reopened": "yes", "foreign_bytes": "0"})
     assert "SUPPORTED" in outcome and "foreign bytes 400" in outcome
+    first, last = page.evaluate("[window.first, document.querySelector('.outcome').outerHTML]")
+    page.reload()
+    assert first == last == page.locator(".outcome").evaluate("one => one.outerHTML")
     assert page.locator("tr.right").count() == 1 and page.locator(".outcome tr.wrong").count() == 1
     ladder = page.locator("[role=tabpanel]:not([hidden]) .rungs")
     assert ladder.is_visible() and "copied by the wire" in ladder.inner_html()
@@ -102,6 +114,7 @@ def test_the_run_is_shown_while_it_goes_on(visit):
     text = page.request.get(events[0].url).text()
     assert text.count('"event": "start"') == 7 and '"event": "over"' in text
     assert '"kind": "step"' in text and '"real_s"' in text and '"svg": "<svg' in text
+    assert text.index('"event": "verdict"') < text.index('"event": "over"')
 
 
 def test_warm_guests_give_the_same_answer_to_the_byte(tmp_path):

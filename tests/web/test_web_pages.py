@@ -6,7 +6,7 @@ import zlib
 
 import pytest
 from conftest import ROOT
-from visiting import OBSERVED, Visitor, make_site, summary
+from visiting import OBSERVED, Visitor, finish, make_site, streamed, summary
 
 from twlab.catalogue import load_scenarios
 from twlab.web import knobs, questions
@@ -150,6 +150,20 @@ def test_following_a_run_ends_with_over(site):
     seen, late = asyncio.run(watch())
     assert [event["event"] for event in seen] == ["queued", "start", "over"]
     assert [event["event"] for event in late] == ["start", "over"]
+
+
+@pytest.mark.parametrize("lasts", [True, False])
+def test_the_verdict_comes_first_and_is_that_of_the_permalink(site, visitor, lasts):
+    """On the stream, before the page is made: escaped, with each visitor's own prediction."""
+    link = visitor.order(fact__reopened="no", fact__foreign_bytes="400").headers["location"]
+    stranger = Visitor(site[1])
+    finish(site[0], link[5:], lasts=lasts, reopened=True, errors="<script>alert(1)</script>")
+    for each, said in ((visitor, "not as you said"), (stranger, "you made no prediction")):
+        markup, page = streamed(each, f"{link}/events"), each.get(link).text
+        assert markup.startswith('<div class="outcome">') and page.count(markup) == 1 == page.count('class="outcome"')
+        assert said in markup and "&lt;script&gt;" in markup and "<script>alert" not in page
+        assert " style=" not in markup and ("From the store" in markup) == (lasts and each is stranger)
+    assert visitor.get("/run/0123456789abcdef0123/events").status_code == 404
 
 
 def test_the_map_runs_a_cell_and_shows_its_outcome(site, visitor):

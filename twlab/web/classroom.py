@@ -15,7 +15,7 @@ from starlette.routing import Route
 
 from twlab.errors import UsageError
 from twlab.web import class_sheets, knobs, questions
-from twlab.web.classes import Class, Classes
+from twlab.web.classes import Class, Classes, Student
 from twlab.web.guard import Rate
 from twlab.web.runs import QueueFull
 from twlab.web.scenario_pages import ScenarioPages, target_of
@@ -42,6 +42,7 @@ class Classroom:
             Route("/class/{code}/predict", self.predict, methods=["POST"]),
             Route("/class/{code}/show", self.show, methods=["POST"]),
             Route("/class/{code}/events", self.events),
+            Route("/class/{code}/run/events", self.run_events),
             Route("/class/{code}/sheet.csv", self.sheet),
             Route("/class/{code}/grade.zip", self.grade),
         ]
@@ -94,13 +95,11 @@ class Classroom:
         scenario = self.site.scenario(found.asked.scenario)
         students = self._classes.students(found.code)
         shown = self._runs.shown(found.key, found.asked, request.state.visitor)
-        observed = shown["answer"].summary["arms"][found.arm]["observed"] if shown["answer"] else {}
-        mine = student.facts if student and found.stage == "run" else None
-        if mine and shown["answer"]:
-            shown["compared"] = questions.compare(mine, observed)
-        shown["from_store"] = False
-        if not student:
-            shown["compared"] = None  # the teacher has made no prediction
+        shown["events"] = f"/class/{found.code}/run/events"
+        observed: dict[str, Any] = {}
+        if summary := shown["summary"]:
+            shown |= self._outcome(found, student, request.state.visitor, summary)
+            observed = summary["arms"][found.arm]["observed"]
         asks = self.site.questions(scenario)
         return self.site.page(
             request,
@@ -115,6 +114,15 @@ class Classroom:
             distribution=class_sheets.distribution(asks, students, observed) if found.stage == "run" else [],
             link=f"{request.url.scheme}://{request.headers.get('host', '')}/class",
         )
+
+    def _outcome(self, found: Class, student: Student | None, visitor: str, summary: dict[str, Any]) -> dict[str, Any]:
+        """Return what the template of the outcome shows in class: what was predicted there."""
+        shown = self._runs.outcome(found.key, found.asked, visitor, summary) | {"from_store": False}
+        if not student:
+            shown["compared"] = None  # the teacher has made no prediction
+        elif student.facts and found.stage == "run":
+            shown["compared"] = questions.compare(student.facts, summary["arms"][found.arm]["observed"])
+        return shown
 
     async def predict(self, request: Request) -> Response:
         found = self._classes.find(request.path_params["code"])
@@ -150,6 +158,14 @@ class Classroom:
                     yield ": still here\n\n"
 
         return StreamingResponse(stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
+
+    async def run_events(self, request: Request) -> Response:
+        """Return the events of the class's run, for who is in the class, once it is shown."""
+        found = self._classes.find(request.path_params["code"])
+        student, visitor = self._classes.student(found.code, request.state.visitor), request.state.visitor
+        if found.stage != "run" or not (student or found.teacher == visitor):
+            raise UsageError("this class shows no run to you", f"join it with the code {found.code}", "not-in-class")
+        return self._runs.stream(request, found.key, lambda summary: self._outcome(found, student, visitor, summary))
 
     async def sheet(self, request: Request) -> Response:
         """Return the sheet of all students as CSV, for the teacher."""

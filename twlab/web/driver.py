@@ -3,7 +3,8 @@
 A task is ``{"kind": "warm", "folder"}`` or ``{"kind": "run", "folder", "key", "scenario", "arms",
 "sets", "seed"}``. The answers to a run are events: ``start``, ``entry`` and ``arm`` as in
 `twlab.engines.protocol`, with names of arms; ``ladder`` while one grows, with ``arm`` and ``svg``;
-at last ``finished``, with ``summary``, ``page`` and ``captures``.
+``verdict`` as soon as there is one, with ``summary``; at last ``finished``, with ``page`` and
+``captures``.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ _MEMORY_MIB = 384
 _PROCESSOR_S = 60  # of the lab kernel, and of each process in it
 _REAL_S = 120.0  # of one run
 _BOOT_S = 60.0
+_DRAWN_FIRST_S = 0.5  # into a run: one that is over by then is drawn once, whole, after its verdict
 _DRAWN_EACH_S = 0.25  # at most so often is a ladder that grows drawn
 _DRAWING = 0.2  # ... and at most this share of the time: meanwhile nothing else is shown
 _MOST_CAPTURE = 64 << 20  # bytes of a capture, unpacked
@@ -138,12 +140,8 @@ def _run(task: dict[str, Any], engine: WarmGuests, folder: Path, answer: Answer)
     )
     live = _Live(scenario.name, folder / "runs", answer)
     [finished] = runner.run(order, engine, live.heard)
-    return {
-        "event": "finished",
-        "summary": _summary(finished),
-        "page": _page(finished, task["key"]),
-        "captures": engine.packed,
-    }
+    answer({"event": "verdict", "summary": _summary(finished)})
+    return {"event": "finished", "page": _page(finished, task["key"]), "captures": engine.packed}
 
 
 class _Live:
@@ -154,7 +152,7 @@ class _Live:
         self._out = out
         self._answer = answer
         self._began_s = loop.monotonic_s()
-        self._next_s = self._began_s + _DRAWN_EACH_S
+        self._next_s = self._began_s + _DRAWN_FIRST_S
         self._arms: dict[str, ArmResult] = {}
 
     def heard(self, event: Event) -> None:

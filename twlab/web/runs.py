@@ -18,7 +18,7 @@ from typing import Any
 
 from twlab import paths
 from twlab.errors import EngineError
-from twlab.web.store import Answer, Asked, Store
+from twlab.web.store import Answer, Asked, Store, lasts
 
 DRIVER = "twlab.web.driver"
 _LONGEST_LINE = 64 << 20  # bytes of a worker's answer
@@ -213,19 +213,16 @@ class Runs:
     async def _carry_out(self, worker: _Worker, run: Run) -> None:
         run.state = "running"
         run.tell()
+        summary: dict[str, Any] = {}
         try:
             async for event in worker.run(run):
                 if event["event"] != "finished":
+                    summary = event.get("summary", summary)
                     run.add(event)
                     continue
-                run.answer = Answer(event["summary"], event["page"])
-                broken = [
-                    arm
-                    for arm in event["summary"]["arms"].values()
-                    if (arm["error"] or {}).get("kind") == "EngineError"
-                ]
-                if not broken:  # what an engine did not survive is not the answer to the order
-                    self._store.keep(run.key, event["summary"], event["page"], event["captures"])
+                run.answer = Answer(summary, event["page"])
+                if lasts(summary):
+                    self._store.keep(run.key, summary, event["page"], event["captures"])
                     _remember(self._answers, run.key, run.answer)
             self._end(run)
         except EngineError as error:

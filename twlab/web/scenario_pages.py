@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from markupsafe import Markup
@@ -19,7 +19,7 @@ from twlab.settings import Settings
 from twlab.web import knobs, questions
 from twlab.web.runs import QueueFull
 from twlab.web.site import Site, is_key, to
-from twlab.web.store import Asked
+from twlab.web.store import Asked, lasts
 
 _GROUPS = {
     "pair": "Between two hosts",
@@ -110,14 +110,24 @@ class ScenarioPages:
         return self.site.page(request, "beside.html.j2", shown=shown)
 
     async def events(self, request: Request) -> Response:
-        key = request.path_params["key"]
+        key, asked = self._asked(request.path_params["key"])
+        return self.stream(request, key, lambda summary: self.outcome(key, asked, request.state.visitor, summary))
 
-        async def stream() -> AsyncIterator[str]:
+    def stream(self, request: Request, key: str, outcome: Callable[[dict[str, Any]], dict[str, Any]]) -> Response:
+        """Return a run's events as they come; the verdict as its page will show it.
+
+        Args:
+            outcome: returns what its template shows, given the run's summary.
+        """
+
+        async def lines() -> AsyncIterator[str]:
             async for event in self.site.runs.follow(key):
+                if event and event["event"] == "verdict":
+                    markup = self.site.render(request, "outcome.html.j2", **outcome(event["summary"]))
+                    event = {"event": "verdict", "markup": markup}
                 yield f"data: {json.dumps(event)}\n\n" if event else ": still here\n\n"
 
-        headers = {"x-accel-buffering": "no"}
-        return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(lines(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 
     async def capture(self, request: Request) -> Response:
         key, arm = request.path_params["key"], request.path_params["arm"]
@@ -132,24 +142,33 @@ class ScenarioPages:
         """Return what the templates show of a run."""
         scenario = self.site.scenario(asked.scenario)
         run = self.site.runs.find(key)
-        stored = self.site.runs.answer(key)
-        answer = stored or (run.answer if run else None)
+        answer = self.site.runs.answer(key) or (run.answer if run else None)
         target = target_of(scenario, asked)
-        predicted = self.site.store.prediction(key, visitor)
-        observed = answer.summary["arms"][target]["observed"] if answer else {}
         values = {f"set.{key}": value for key, _, value in (pair.partition("=") for pair in asked.sets)}
         return {
             "key": key,
+            "events": f"/run/{key}/events",
             "asked": asked,
             "scenario": scenario,
             "network": self.site.network(scenario.name),
             "run": run,
             "answer": answer,
-            "from_store": bool(stored) and not (run and run.visitor == visitor),
             "page": Markup(answer.page) if answer else Markup(""),
             "target": target,
-            "compared": questions.compare(predicted, observed) if predicted and answer else [],
+            **(self.outcome(key, asked, visitor, answer.summary) if answer else {"summary": None}),
             "again": {"arm": "all" if len(asked.arms) == len(scenario.arms) else target, "seed": asked.seed, **values},
+        }
+
+    def outcome(self, key: str, asked: Asked, visitor: str, summary: dict[str, Any]) -> dict[str, Any]:
+        """Return what the outcome shows: the verdict, and the visitor's prediction."""
+        target = target_of(self.site.scenario(asked.scenario), asked)
+        run, predicted = self.site.runs.find(key), self.site.store.prediction(key, visitor)
+        observed = summary["arms"][target]["observed"]
+        return {
+            "summary": summary,
+            "target": target,
+            "compared": questions.compare(predicted, observed) if predicted else [],
+            "from_store": lasts(summary) and not (run and run.visitor == visitor),
         }
 
     def _asked(self, key: str) -> tuple[str, Asked]:

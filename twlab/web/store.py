@@ -83,6 +83,11 @@ class Answer:
     page: str
 
 
+def lasts(summary: Mapping[str, Any]) -> bool:
+    """Return whether that is the answer to its order: no arm's engine ended early."""
+    return all((arm["error"] or {}).get("kind") != "EngineError" for arm in summary["arms"].values())
+
+
 class Store:
     """The file. One process opens it, and one thread of it at a time.
 

@@ -22,8 +22,9 @@ const listen = (path, hear) => {
 };
 // A screen reader says what changed, in the words that the page has for it.
 const say = place => {
-  const words = [...place.querySelectorAll("[data-said]")].map(one => one.textContent.trim());
-  if (words.length) document.getElementById("said").textContent = words.join(" ");
+  const words = [...place.querySelectorAll("[data-said]")].map(one => one.textContent.trim()).join(" ");
+  const said = document.getElementById("said");
+  if (words && words !== said.textContent) said.textContent = words;
 };
 // The page as it is now, without loading all of it anew.
 const renew = async () => {
@@ -37,7 +38,7 @@ const renew = async () => {
   complete(main);
   say(main);
 };
-// A run that is under way: its steps and its ladder, as they come; at the end the whole page.
+// A run that is under way: its steps and its ladder, as they come; its verdict at once; then the whole page.
 const follow = place => {
   const began = performance.now();
   const part = name => place.querySelector(`[data-${name}]`);
@@ -46,7 +47,7 @@ const follow = place => {
     if (place.isConnected) clock("wall", (performance.now() - began) / 1000); else clearInterval(ticking);
   }, 50);
   let arm = "";
-  listen(`/run/${place.dataset.follow}/events`, event => {
+  listen(place.dataset.follow, event => {
     if (event.event === "queued") part("state").textContent = `It waits: number ${event.position} of ${event.length}.`;
     if (event.event === "start") { arm = event.arm; part("state").textContent = `It runs: ${arm}.`; clock("lab", 0); }
     if (event.event === "entry") {
@@ -61,6 +62,12 @@ const follow = place => {
     if (event.event === "ladder") {
       part("ladder").innerHTML = event.svg;
       part("whose").textContent = `The ladder of ${event.arm}, as it grows:`;
+    }
+    if (event.event === "verdict") {
+      clearInterval(ticking);
+      part("state").textContent = "It is done. The ladder is being drawn.";
+      place.insertAdjacentHTML("beforebegin", event.markup);
+      say(place.previousElementSibling);
     }
     if (event.event === "over") renew();
   });
