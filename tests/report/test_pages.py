@@ -74,10 +74,11 @@ def test_arms_switch_by_keyboard(shown):
 
 
 def test_arms_stand_side_by_side(shown):
-    """All of them, and one again after a second press."""
+    """All of them, none of them out of sight; and one again after a second press."""
     beside = shown.get_by_role("button", name="side by side")
     beside.click()
     assert len(visible_arms(shown)) == shown.get_by_role("tab").count()
+    assert shown.evaluate("(arms => arms.scrollWidth <= arms.clientWidth)(document.querySelector('.arms'))")
     beside.click()
     assert visible_arms(shown) == ["run-1-tab-2"]
 

@@ -16,6 +16,7 @@ from conftest import ROOT
 from twlab import Arm, Observation, Settings, scenario
 from twlab.engines import pool
 from twlab.errors import UsageError
+from twlab.report.html import comparison as comparison_page
 from twlab.report.html import page
 from twlab.studies.compare import columns as columns_module
 from twlab.studies.compare import draws
@@ -263,6 +264,14 @@ def test_a_fact_that_follows_a_pin_is_found(tmp_path: Path) -> None:
     assert made["verdicts"] == [
         {"scenario": "pinned", "arm": "control", "pinned": "as predicted", "defaults": "not as predicted"}
     ]
+
+
+def test_columns_that_observe_the_same_share_a_ladder() -> None:
+    """The first of them stands beside the others and names the rest; one without a ladder does not."""
+    panels = [{"column": name, "no_ladder": ""} for name in "abcd"]
+    panels[2]["no_ladder"] = "too long"
+    comparison_page._mark_alike(panels, [{"a": 1, "b": 1, "c": 1, "d": 2}, {"a": [3], "b": [3], "c": [3], "d": [3]}])
+    assert [(panel["alike"], panel["after"]) for panel in panels] == [(["b"], ""), ([], "a"), ([], ""), ([], "")]
 
 
 @pytest.mark.guest

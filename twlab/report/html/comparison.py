@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,13 +46,28 @@ def sections(study: Study, page: Sections, anchor: str) -> list[Differing]:
         place, section = f"{anchor}-{number}", Markup()
         if number <= MOST:
             panels = list(_panels(study, page, scenario, arm))
+            _mark_alike(panels, rows)
             about = {"scenario": scenario, "arm": arm, "rows": rows, "names": names, "panels": panels}
             section = page.render("comparison.html.j2", anchor=place, **about)
         made.append(Differing(scenario, arm, rows, place, section))
     return made
 
 
-def _panels(study: Study, page: Sections, scenario: str, arm: str) -> Iterator[Mapping[str, Any]]:
+def _mark_alike(panels: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+    """Put ``alike`` into each panel: the columns after it that observe the same.
+
+    Of these, the first alone stands beside the others; each has ``after``, which names it.
+    """
+    first: dict[str, dict[str, Any]] = {}
+    for panel in panels:
+        seen = repr([row[panel["column"]] for row in rows])
+        panel["alike"], panel["after"] = [], ""
+        if not panel["no_ladder"] and first.setdefault(seen, panel) is not panel:
+            panel["after"] = first[seen]["column"]
+            first[seen]["alike"].append(panel["column"])
+
+
+def _panels(study: Study, page: Sections, scenario: str, arm: str) -> Iterator[dict[str, Any]]:
     """Yield what the page shows of the arm in each column that has left a folder."""
     for column in study.values["columns"]:
         place = study.values["folders"].get(column["name"], {}).get(scenario)

@@ -40,7 +40,7 @@ const renew = async () => {
 };
 // A run that is under way: its steps and its ladder, as they come; its verdict at once; then the whole page.
 const follow = place => {
-  const began = performance.now();
+  let began = performance.now();
   const part = name => place.querySelector(`[data-${name}]`);
   const clock = (name, seconds) => { place.querySelector(`[data-clock=${name}]`).textContent = `${seconds.toFixed(3)} s`; };
   const ticking = setInterval(() => {
@@ -48,6 +48,7 @@ const follow = place => {
   }, 50);
   let arm = "";
   listen(place.dataset.follow, event => {
+    if (event.real_s) began = Math.min(began, performance.now() - 1000 * event.real_s);
     if (event.event === "queued") part("state").textContent = `It waits: number ${event.position} of ${event.length}.`;
     if (event.event === "start") { arm = event.arm; part("state").textContent = `It runs: ${arm}.`; clock("lab", 0); }
     if (event.event === "entry") {
@@ -57,6 +58,7 @@ const follow = place => {
         line.className = "step";
         line.textContent = `${event.at_s.toFixed(3)} s (${event.real_s.toFixed(3)} s)  ${arm}: ${event.text}`;
         part("story").append(line);
+        part("story").parentElement.scrollTop = part("story").scrollHeight;
       }
     }
     if (event.event === "ladder") {
