@@ -8,14 +8,13 @@ environment, where the lab kernel's guest finds it, too.
 from __future__ import annotations
 
 import hashlib
-import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twlab.errors import CapabilityError
+from twlab.stacks.compiling import compile_once
 from twlab.stacks.far_end import FarEnd
 
 if TYPE_CHECKING:
@@ -59,26 +58,11 @@ def compiled() -> Path:
         CapabilityError: there is no Go, or not the packages, or no place for it (``no-gvisor``).
     """
     program = kept()
-    if program.exists():
-        return program
     with tempfile.TemporaryDirectory() as folder:
         own = {"GO111MODULE": "off", "GOPATH": _PACKAGES, "GOCACHE": folder, "CGO_ENABLED": "0", "GOFLAGS": ""}
-        fresh = program.with_suffix(f".{os.getpid()}")
-        try:
-            program.parent.mkdir(parents=True, exist_ok=True)
-            made = subprocess.run(
-                ["go", "build", "-trimpath", "-o", str(fresh), str(SOURCE)],
-                env=os.environ | own, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            said = [line for line in made.stderr.splitlines() if not line.startswith("#")]  # that names the package
-            fault = next(iter(said), "go says nothing") if made.returncode else ""
-        except FileNotFoundError:
-            fault = "there is no Go"
-        except OSError as error:
-            fault = f"{program.parent}: {error.strerror}"
-        if fault:
-            raise _cannot(f"gVisor cannot be compiled: {fault}")
-        fresh.rename(program)
+        fault = compile_once(program, ["go", "build", "-trimpath", "-o", "{}", str(SOURCE)], "Go", own)
+    if fault:
+        raise _cannot(f"gVisor cannot be compiled: {fault}")
     return program
 
 

@@ -6,11 +6,11 @@ is virtual, it stands still meanwhile.
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from twlab.errors import CapabilityError
+from twlab.stacks.compiling import compile_once
 from twlab.stacks.far_end import FarEnd
 
 if TYPE_CHECKING:
@@ -48,15 +48,8 @@ def compiled(program: Path) -> Path:
     Raises:
         CapabilityError: there is no C compiler, or no library with its headers (``no-lwip``).
     """
-    if program.exists():
-        return program
-    command = ["cc", "-O2", "-Wall", "-I/usr/include/lwip", "-o", str(program), str(SOURCE), "-llwip", "-lpthread"]
-    try:
-        made = subprocess.run(command, capture_output=True, text=True, check=False)
-        fault = made.stderr.strip().partition("\n")[0] if made.returncode else ""
-    except FileNotFoundError:
-        fault = "there is no C compiler"
-    if fault:
+    command = ["cc", "-O2", "-Wall", "-I/usr/include/lwip", "-o", "{}", str(SOURCE), "-llwip", "-lpthread"]
+    if fault := compile_once(program, command, "C compiler"):
         remedy = "apt-get install gcc libc6-dev liblwip-dev, or: setup/install.sh"
         raise CapabilityError(f"lwIP cannot be compiled: {fault}", remedy, "no-lwip")
     return program
