@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from twlab.commands.progress import Progress, bar
+from twlab.results.transcript import Transcript
 
 EVENTS = [
     {"event": "start", "scenario": "rearm", "arm": "rst"},
@@ -81,3 +82,19 @@ def test_long_work_has_a_bar_or_a_line_for_each_part(monkeypatch):
         for share in (0.1, 0.2, 0.3):
             advance(share, "cell 5" if share < 0.3 else "cell 6")
     assert lines(paper) == ["sweep: cell 5", "sweep: cell 6"]
+
+
+def test_a_text_may_be_empty():
+    """A note, a step or a line that a scenario prints, of nothing: it is shown, and no error."""
+    events = []
+    transcript = Transcript(lambda: 0.0)
+    transcript.subscribe(lambda entry: events.append({"event": "entry", "job": 0, **entry.as_dict()}))
+    for kind in ("step", "verb", "wire", "note", "check"):
+        transcript.record(kind, "")
+    transcript.record("note", "", printed=True)
+    assert [event["text"] for event in events] == [""] * 6
+    out, paper = console("")
+    progress = Progress(out)
+    for event in events:
+        progress.on_event(event)
+    assert [" ".join(line.split()) for line in lines(paper)] == ["starting 0.000 s"] * 2

@@ -35,7 +35,9 @@ class Entry:
     details: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        return {key: value for key, value in asdict(self).items() if value not in ("", {})}
+        """Return it as it stands in a result; without a node or details where it has none."""
+        kept = asdict(self)
+        return {key: value for key, value in kept.items() if value or key not in ("node", "details")}
 
 
 class Transcript:
