@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
@@ -17,6 +18,9 @@ from twlab.errors import Interrupted, UsageError
 from twlab.numerals import is_whole
 from twlab.ports import LINUX_PORTS, PortChoice
 from twlab.studies.ceiling.cases import LINUX_TIME_WAIT_S, Case, cases
+
+if TYPE_CHECKING:
+    from twlab.studies.ceiling.fill import CeilingTable
 
 
 def ceiling(
@@ -51,17 +55,44 @@ def ceiling(
     from twlab.studies.progress import lab_kernel
 
     use_kernel(kernel)
-    wanted = cases()
-    if time_wait or ports or origins > 1 or choice:
-        ranges = [_range(text) for text in ports or ()] or [LINUX_PORTS]
-        lengths = time_wait or [LINUX_TIME_WAIT_S]
-        wanted = [
-            case
-            for low, high in ranges
-            for length_s in lengths
-            for case in _cases(length_s, low, high, origins, choice or PortChoice.RANGE)
-        ]
+    wanted = _wanted(time_wait or (), ports or (), origins, choice)
     made = CeilingTable(folder, wanted, seed=seed, command=own_command(), kernel=lab_kernel(scheduler))
+    _fill(made, wanted, jobs, scheduler)
+    files = list(made.files)
+    kept.extend(files)
+    table = made.rows
+    if any(row["group"] == "ports" and row["sustained_per_s"] for row in table):
+        from twlab.report.figures.ceiling_plot import draw
+
+        files += draw(table, f"lab kernel, Linux {made.kernel.split()[0]}", folder / "ceiling")
+    if as_json:
+        print((folder / "ceiling.json").read_text(), end="")
+    else:
+        out.print(_table(table), soft_wrap=False)
+    for file in files:
+        (err if as_json else out).print(str(file), markup=False)
+    if len(table) < len(wanted):
+        raise typer.Exit(1)
+
+
+def _wanted(lengths_s: Sequence[float], ports: Sequence[str], origins: int, choice: PortChoice | None) -> list[Case]:
+    """Return the cases that the options name; without any, those of the whole table."""
+    if not (lengths_s or ports or origins > 1 or choice):
+        return cases()
+    return [
+        case
+        for low, high in [_range(text) for text in ports] or [LINUX_PORTS]
+        for length_s in lengths_s or [LINUX_TIME_WAIT_S]
+        for case in _cases(length_s, low, high, origins, choice or PortChoice.RANGE)
+    ]
+
+
+def _fill(made: CeilingTable, wanted: Sequence[Case], jobs: int, scheduler: str) -> None:
+    """Measure the cases that the table lacks, with a bar.
+
+    Raises:
+        Interrupted: by Ctrl-C; it says what is kept.
+    """
     count = len(made.rows)
     # What a case takes is nearly in proportion to its four-tuples.
     total = sum(case.ports * case.origins for case in wanted)
@@ -80,21 +111,6 @@ def ceiling(
         state = f"{len(made.rows)} of {len(wanted)} cases"
         more = "; the same command goes on from there" if made.rows else ""
         raise Interrupted(f"kept in {made.files[0]}: {state}{more}") from stop
-    files = list(made.files)
-    kept.extend(files)
-    table = made.rows
-    if any(row["group"] == "ports" and row["sustained_per_s"] for row in table):
-        from twlab.report.figures.ceiling_plot import draw
-
-        files += draw(table, f"lab kernel, Linux {made.kernel.split()[0]}", folder / "ceiling")
-    if as_json:
-        print((folder / "ceiling.json").read_text(), end="")
-    else:
-        out.print(_table(table), soft_wrap=False)
-    for file in files:
-        (err if as_json else out).print(str(file), markup=False)
-    if len(table) < len(wanted):
-        raise typer.Exit(1)
 
 
 def _cases(time_wait_s: float, low: int, high: int, origins: int, choice: PortChoice) -> list[Case]:

@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -20,6 +20,9 @@ from twlab.errors import NOTHING_KEPT, Interrupted, UsageError
 from twlab.report.text import facts
 from twlab.results import files
 from twlab.world import PINNED, check_world
+
+if TYPE_CHECKING:
+    from twlab.studies.compare.measure import Comparison
 
 _COLOURS = {"change": "bold red", "undecided": "yellow", "chance": "dim"}
 
@@ -68,19 +71,7 @@ def compare(
     compared = columns(kernels or [], of_host) if world == PINNED.name else worlds(kernels or [], of_host, world)
     files.check_folder(folder)
     comparison = Comparison(folder, wanted, compared, seed=seed, seeds=seeds, command=own_command())
-    try:
-        with bar(err, "compare") as advance:
-
-            def on_arm(column: str, arm: str) -> None:
-                done, total = comparison.done, comparison.total
-                where = f"{done} of {total}" if done <= total else f"repetition {done - total}"
-                advance(min(1.0, done / total), f"{where}  {column}  {arm}")
-
-            made = comparison.measure(jobs=jobs, on_arm=on_arm)
-    except KeyboardInterrupt as stop:
-        count, path = len(comparison.progress.done), comparison.progress.path
-        what = f"kept in {path}: {count} boots' runs; the same command goes on from there"
-        raise Interrupted(what if count else NOTHING_KEPT) from stop
+    made = _measure(comparison, jobs)
     written = page.write([folder / FILE], folder / "report.html")
     kept.append(folder)
     if as_json:
@@ -90,6 +81,27 @@ def compare(
         out.print(f"{folder / FILE}, {written.path}", markup=False)
     if made["verdicts"]:
         raise typer.Exit(1)
+
+
+def _measure(comparison: Comparison, jobs: int) -> dict[str, Any]:
+    """Measure what is not yet, with a bar; return all of it.
+
+    Raises:
+        Interrupted: by Ctrl-C; it says what is kept.
+    """
+    try:
+        with bar(err, "compare") as advance:
+
+            def on_arm(column: str, arm: str) -> None:
+                done, total = comparison.done, comparison.total
+                where = f"{done} of {total}" if done <= total else f"repetition {done - total}"
+                advance(min(1.0, done / total), f"{where}  {column}  {arm}")
+
+            return comparison.measure(jobs=jobs, on_arm=on_arm)
+    except KeyboardInterrupt as stop:
+        count, path = len(comparison.progress.done), comparison.progress.path
+        what = f"kept in {path}: {count} boots' runs; the same command goes on from there"
+        raise Interrupted(what if count else NOTHING_KEPT) from stop
 
 
 def _show(made: Mapping[str, Any]) -> None:

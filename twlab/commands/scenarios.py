@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from twlab.observation import plain
 from twlab.report.text import facts
 from twlab.run import runner
 from twlab.run.repeat import repeat
-from twlab.run.runner import Order
+from twlab.run.runner import Finished, Order
 from twlab.scenario import Scenario, Verdict
 from twlab.settings import describe
 from twlab.world import check_world
@@ -176,11 +177,19 @@ def run(
 
         made = page.write([run.folder for run in finished], out_dir / "report.html")
         (err if as_json else out).print(f"report: {made.path}", markup=False)
-    if any(run.result.verdict is not Verdict.SUPPORTED for run in finished):
-        # Where not one arm could be carried out because of the machine, the machine is what the
-        # exit status speaks of.
-        kinds = {(arm.error or {}).get("kind", "") for run in finished for arm in run.result.arms.values()}
-        raise typer.Exit(CapabilityError.exit_status if kinds == {"CapabilityError"} else 1)
+    if status := _exit_status(finished):
+        raise typer.Exit(status)
+
+
+def _exit_status(finished: Sequence[Finished]) -> int:
+    """Return what a run exits with.
+
+    Where not one arm could be carried out because of the machine, the machine is what it speaks of.
+    """
+    if all(run.result.verdict is Verdict.SUPPORTED for run in finished):
+        return 0
+    kinds = {(arm.error or {}).get("kind", "") for run in finished for arm in run.result.arms.values()}
+    return CapabilityError.exit_status if kinds == {"CapabilityError"} else 1
 
 
 def _repeat(order: Order, engine: Engine, times: int, as_json: bool) -> None:

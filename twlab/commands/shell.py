@@ -6,6 +6,8 @@ import math
 import os
 import shlex
 import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,31 +59,15 @@ def shell(
     from twlab.run.worlds import find_world
 
     overrides = Overrides.parse(list(set_ or ()), [])
-    settings = overrides.settings.as_dict()
-    on = {node: values.as_dict() for node, values in overrides.on.items()}
-    lines: Lines | None = None
-    if replay:
-        if topology:
-            raise UsageError("a session is replayed on its own topology", "twlab shell --replay RUN", "bad-replay")
-        topology, recorded, recorded_on, engine, lines, began_with = _recorded(replay, engine)
-        defaults = defaults or began_with
-        settings = recorded | settings
-        on = {node: recorded_on.get(node, {}) | on.get(node, {}) for node in {*recorded_on, *on}}
-    elif not topology:
+    asked = _replayed(replay, topology, engine) if replay else _Asked(topology, engine)
+    if not asked.topology:
         raise UsageError("no topology is named", "for example: twlab shell pair", "no-such-topology")
-    use_kernel(kernel, engine)
-    topology = _absolute(topology)
+    use_kernel(kernel, asked.engine)
+    topology = _absolute(asked.topology)
     overrides.check_nodes(load_topology(topology).nodes(), topology)
-    world = find_world(defaults or PINNED.name)
-    where = choose(engine, agent="twlab.shell.agent")
-    if lines is None and not has_input():
-        raise UsageError(
-            "standard input is closed, so there are no lines to carry out",
-            "for example: twlab shell pair < lines.txt",
-            "no-input",
-        )
-    if lines is None and not (os.isatty(0) and os.isatty(1)):
-        lines = [(None, line.rstrip("\n")) for line in sys.stdin]
+    world = find_world(defaults or asked.world)
+    where = choose(asked.engine, agent="twlab.shell.agent")
+    lines = _piped() if asked.lines is None else asked.lines
     folder = new_folder(out_dir, f"shell-{topology.partition(',')[0].rpartition('/')[2].removesuffix('.py')}")
     words = ["twlab", "shell", *(["--kernel", kernel] if kernel else []), "--replay", str(folder)]
     result = {
@@ -90,13 +76,77 @@ def shell(
         "world": world.name, "not_carried": dict(world.left),
     }  # fmt: skip
     request = {
-        "topology": topology, "settings": settings, "on": on, "seed": seed, "folder": str(folder.resolve()),
+        "topology": topology, **asked.changed(overrides), "seed": seed, "folder": str(folder.resolve()),
         "result": result, "lines": lines, "terminal": -1, "world": world.as_dict(),
     }  # fmt: skip
     session = _carry_out(where, request, folder)
     err.print(f"kept in {folder}; see it with: twlab show {folder}", markup=False)
     if lines is not None and session.failed:
         raise typer.Exit(1)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What a session begins with.
+
+    Attributes:
+        engine: its name; empty: the default one.
+        settings, on: of all nodes, and of single ones, before what ``--set`` changes.
+        lines: to carry out, each with its time; None: they are typed or piped.
+        world: the name of what the nodes start from.
+    """
+
+    topology: str
+    engine: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    lines: Lines | None = None
+    world: str = PINNED.name
+
+    def changed(self, overrides: Overrides) -> dict[str, Any]:
+        """Return ``settings`` and ``on`` of the request: these, and over them `overrides`."""
+        own = {node: values.as_dict() for node, values in overrides.on.items()}
+        on = {node: {**self.on.get(node, {}), **own.get(node, {})} for node in {*self.on, *own}}
+        return {"settings": {**self.settings, **overrides.settings.as_dict()}, "on": on}
+
+
+def _replayed(run: Path, topology: str, engine: str) -> _Asked:
+    """Return what the session in the folder `run` began with, and its lines.
+
+    Raises:
+        UsageError: a topology is named, too, or there is no such session (``bad-replay``).
+    """
+    from twlab.results.result import read_result
+
+    if topology:
+        raise UsageError("a session is replayed on its own topology", "twlab shell --replay RUN", "bad-replay")
+    result = read_result(run)
+    given = next(iter(result.arms.values())).given if result.arms else {}
+    if "lines" not in given:
+        raise UsageError(f"{run} is no session of the shell", "name a folder that twlab shell has made", "bad-replay")
+    try:
+        lines: Lines = [(None if at_s is None else float(at_s), str(line)) for at_s, line in given["lines"]]
+    except (TypeError, ValueError) as error:
+        raise UsageError(
+            f"{run} is damaged: its lines are no pairs of time and text", "name another session", "bad-replay"
+        ) from error
+    settings, on = dict(given.get("settings") or {}), dict(given.get("on") or {})
+    return _Asked(result.topology, engine or result.engine, settings, on, lines, result.world)
+
+
+def _piped() -> Lines | None:
+    """Return the lines on standard input; None where they are typed at a terminal.
+
+    Raises:
+        UsageError: it is closed (``no-input``).
+    """
+    if not has_input():
+        raise UsageError(
+            "standard input is closed, so there are no lines to carry out",
+            "for example: twlab shell pair < lines.txt",
+            "no-input",
+        )
+    return None if os.isatty(0) and os.isatty(1) else [(None, line.rstrip("\n")) for line in sys.stdin]
 
 
 def _carry_out(where: Engine, request: dict[str, Any], folder: Path) -> _Session:
@@ -152,23 +202,6 @@ class _Session:
             kinds = {kind.__name__: kind for kind in (UsageError, CapabilityError)}
             error = event["error"]
             self.error = kinds.get(error.get("kind", ""), EngineError)(error["message"], error["remedy"], error["slug"])
-
-
-def _recorded(run: Path, engine: str) -> tuple[str, dict[str, Any], dict[str, Any], str, Lines, str]:
-    from twlab.results.result import read_result
-
-    result = read_result(run)
-    given = next(iter(result.arms.values())).given if result.arms else {}
-    if "lines" not in given:
-        raise UsageError(f"{run} is no session of the shell", "name a folder that twlab shell has made", "bad-replay")
-    try:
-        lines: Lines = [(None if at_s is None else float(at_s), str(line)) for at_s, line in given["lines"]]
-    except (TypeError, ValueError) as error:
-        raise UsageError(
-            f"{run} is damaged: its lines are no pairs of time and text", "name another session", "bad-replay"
-        ) from error
-    settings, on = dict(given.get("settings") or {}), dict(given.get("on") or {})
-    return result.topology, settings, on, engine or result.engine, lines, result.world
 
 
 def _absolute(topology: str) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,6 +14,9 @@ from twlab.engines import use_kernel
 from twlab.errors import NOTHING_KEPT, Interrupted
 from twlab.results.files import check_file
 from twlab.world import check_world, words
+
+if TYPE_CHECKING:
+    from twlab.studies.sweep.table import SweepTable
 
 
 def sweep(
@@ -38,11 +42,9 @@ def sweep(
 
     You may interrupt it at any time: the same command goes on where it was.
     """
-    from twlab.commands.progress import bar
     from twlab.report.figures.heatmap import draw
     from twlab.studies.progress import lab_kernel
-    from twlab.studies.sweep.fill import fill, plan
-    from twlab.studies.sweep.table import OUTCOMES
+    from twlab.studies.sweep.fill import plan
 
     use_kernel(kernel)
     source, found = find(name)
@@ -52,7 +54,34 @@ def sweep(
     path = file.with_suffix(".json")
     check_file(path)
     table.resume(path)
-    with bar(err, found.name) as advance:
+    _fill(table, wanted, path, source, found.name, jobs, scheduler)
+    table.write(path)
+    files = [path, path.with_suffix(".csv")]
+    if {"timestamps", "time_wait_s", "delay_s"} == set(table.axes) and table.done:
+        ground = ", ".join(filter(None, [f"Linux {table.kernel}", words(table.world)]))
+        files += draw(table.rows(), f"{found.name}: {trials} trials a cell, {ground}", path)
+    kept.extend(files)
+    for written in files:
+        out.print(str(written))
+    if missing := [cell for cell in wanted if cell not in table.done]:
+        why = f"{' '.join(missing[0])}: {table.failed[missing[0]]}"
+        complain(f"{len(missing)} of {len(wanted)} cells could not be carried out; {why}")
+        raise typer.Exit(1)
+
+
+def _fill(
+    table: SweepTable, wanted: Sequence[tuple[str, ...]], path: Path, source: str, title: str, jobs: int, scheduler: str
+) -> None:
+    """Run the cells that the table lacks, with a bar; the file has each as soon as it is there.
+
+    Raises:
+        Interrupted: by Ctrl-C; it says what is kept.
+    """
+    from twlab.commands.progress import bar
+    from twlab.studies.sweep.fill import fill
+    from twlab.studies.sweep.table import OUTCOMES
+
+    with bar(err, title) as advance:
 
         def on_cell(cell: tuple[str, ...]) -> None:
             table.write(path)
@@ -70,15 +99,3 @@ def sweep(
             done = sum(cell in table.done for cell in wanted)
             what = f"kept in {path}: {done} of {len(wanted)} cells; the same command goes on from there"
             raise Interrupted(what if done else NOTHING_KEPT) from stop
-    table.write(path)
-    files = [path, path.with_suffix(".csv")]
-    if {"timestamps", "time_wait_s", "delay_s"} == set(table.axes) and table.done:
-        ground = ", ".join(filter(None, [f"Linux {table.kernel}", words(table.world)]))
-        files += draw(table.rows(), f"{found.name}: {trials} trials a cell, {ground}", path)
-    kept.extend(files)
-    for written in files:
-        out.print(str(written))
-    if missing := [cell for cell in wanted if cell not in table.done]:
-        why = f"{' '.join(missing[0])}: {table.failed[missing[0]]}"
-        complain(f"{len(missing)} of {len(wanted)} cells could not be carried out; {why}")
-        raise typer.Exit(1)
