@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> int:
 
 
 def surround(caller: int, inside: Callable[[], object]) -> int:
-    """Make the sandbox, call `inside` as pid 1 in it; returns its exit status, as `main`.
+    """Make the sandbox and call `inside` in it; returns its exit status, as `main`.
 
     Args:
         caller: the process with which it shall end.

@@ -28,7 +28,7 @@ _ETHERNET, _ETHERNET_BYTES = 1, 14
 _INBOUND, _OUTBOUND = 1, 2
 _HEADER_BYTES = 160  # more than the headers of a segment take
 _LONGEST = 1 << 20  # bytes of a packet: twice the longest of Linux (GSO_MAX_SIZE); a damaged length is far above
-# A packet's block, around its frame, where a direction is all that is said of it: most are like that.
+# A packet's block, before and behind its frame, where all that is said of it is a direction.
 _BEFORE, _BEHIND = Struct("<IIIIIII"), Struct("<HHIII")
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))  # by the remainder of a length divided by four
 _ORIGIN = re.compile(r"t=0 is (\d+)\.(\d{6}) s since 1970")
