@@ -31,8 +31,8 @@ _SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _TPACKET_V3 = 263, 5, 6, 10, 2  # 
 _BLOCK_BYTES = 1 << 18
 _RETIRE_MS = 60_000  # after which the kernel passes on a block that is not full; 0 does not mean never
 _STATUS, _COUNT, _FIRST = 8, 12, 16  # offsets in struct tpacket_block_desc
-# struct tpacket3_hdr: next, seconds, nanoseconds, kept, length, status, mac, net. Behind it, at byte
-# 48, struct sockaddr_ll: family, protocol, interface index, hardware type, packet type.
+# struct tpacket3_hdr: next, seconds, nanoseconds, kept, length, status, mac, net. Behind it, at
+# byte 48, struct sockaddr_ll: family, protocol, interface index, hardware type, packet type.
 _HEADER = Struct("=IIIII4xH26xi2xB")
 _OUTGOING = 4
 _WORD = Struct("=I")

@@ -174,10 +174,11 @@ def new_network_namespace() -> int:
 
 @contextmanager
 def inside_network_namespace(fd: int) -> Iterator[None]:
-    """Run the block in the network namespace of `fd`, which stays open meanwhile, then return.
+    """Run the block in the network namespace of `fd`, then return.
 
-    May be nested. Where this process is by itself is opened once: a lab enters its nodes thousands of
-    times, and in the lab kernel that opening costs more than both changes of namespace.
+    May be nested; `fd` stays open meanwhile. Where this process is by itself is opened once: a lab
+    enters its nodes thousands of times, and in the lab kernel that opening costs more than both
+    changes of namespace.
     """
     global _here
     home = _where()

@@ -39,9 +39,9 @@ def write(name: str, value: str) -> None:
 
 
 def write_back(name: str, value: str) -> str:
-    """Write a sysctl that can be read; return the value read back, through the same open file.
+    """Write a sysctl; return the value read back through the same open file.
 
-    Raises OSError, as `write`.
+    Raises OSError, as `write`; EACCES also where it can only be written.
     """
     fd = os.open(_path(name), os.O_RDWR | os.O_CLOEXEC)
     try:
