@@ -4,7 +4,8 @@
 
 OTHER is another tree of twlab, set up (``git worktree add``, ``setup/install.sh``). Each round runs
 each command in both trees, one after the other; told are medians, and the median of the rounds'
-ratios. TWLAB_KERNEL_OTHER names a lab kernel for OTHER, where its own does not run here.
+ratios. TWLAB_KERNEL_OTHER names a lab kernel for OTHER, where its own does not run here. The
+catalogue is that of OTHER: scenarios that only one of the two has are left out.
 
 Processor time is that of all processes of a command, by a control group (cpuacct), which takes
 root: the processes of a lab kernel end unseen by those who started it.
@@ -27,9 +28,15 @@ COMMANDS = {
         *("--grid", "time_wait_s=1,10", "--grid", "delay_s=2,5"),
     ],
     "ceiling, one case": ["ceiling", "--time-wait", "10", "--ports", "40000-43999", "--out", "{out}"],
-    "run --all": ["run", "--all", "--no-report", "--out", "{out}"],
+    "the catalogue": ["run", "{catalogue}", "--no-report", "--out", "{out}"],
 }
 GROUP = Path("/sys/fs/cgroup/cpuacct/twlab-speed")
+
+
+def shared_scenarios(*trees: Path) -> list[str]:
+    """Return the names of the scenarios that all `trees` have."""
+    files = [{file.stem for file in (tree / "twlab/scenarios").glob("[a-z]*.py")} for tree in trees]
+    return sorted(name.replace("_", "-") for name in set.intersection(*files))
 
 
 def spent(tree: Path, words: list[str], kernel: str) -> tuple[float, float]:
@@ -57,7 +64,10 @@ def main(other: Path, rounds: int) -> None:
     here, kernel = Path(__file__).resolve().parent.parent, os.environ.get("TWLAB_KERNEL_OTHER", "")
     GROUP.mkdir(exist_ok=True)
     try:
-        for name, words in COMMANDS.items():
+        for name, told in COMMANDS.items():
+            words = [
+                each for word in told for each in (shared_scenarios(here, other) if word == "{catalogue}" else [word])
+            ]
             pairs = [(spent(other, words, kernel), spent(here, words, "")) for _ in range(rounds)]
             for at, what in enumerate(("processor", "wall")):
                 theirs, ours = ([each[at] for each in side] for side in zip(*pairs, strict=True))

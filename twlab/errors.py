@@ -13,7 +13,6 @@ message with its remedy, never as a traceback; the slug in brackets is the headi
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 _LONGEST = 1500  # letters of a message: a value from a damaged file may be of any size
@@ -93,6 +92,8 @@ def did_you_mean(wrong: str, known: Iterable[str]) -> str:
 
     For example ``; did you mean 'stale-data'?``; empty if no name is close to `wrong`.
     """
+    import difflib  # with what it needs it takes 10 ms, and few commands go wrong
+
     others = [name for name in known if name != wrong]
     for text in (wrong, wrong.lower()):
         if near := text and difflib.get_close_matches(text, others, n=1):

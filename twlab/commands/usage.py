@@ -16,7 +16,7 @@ from twlab.errors import UsageError, did_you_mean
 from twlab.numerals import real
 
 _NO_ARGUMENTS = "NoArgsIsHelpError"
-_PLAIN_NUMBER = re.compile(r"parse string as an? (integer|number)")
+_PLAIN_NUMBER = re.compile(r"parse string as an? (integer|number)|is not a valid (int|float)$")
 
 
 def is_help(error: Exception) -> bool:
@@ -128,7 +128,7 @@ def _value(text: str) -> str:
     """Return the parser's words about a value, without those for programmers only."""
     hint, _, why = text.partition(": ")
     number = _PLAIN_NUMBER.search(why)
-    why = f"a {'whole ' if number[1] == 'integer' else ''}number is needed" if number else why
+    why = f"a {'whole ' if number[1] == 'integer' or number[2] == 'int' else ''}number is needed" if number else why
     why = why.removeprefix("Value error, ").removeprefix("Input should be ")
     return f"{_lower(hint)}: {why}"
 

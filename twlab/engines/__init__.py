@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import platform
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,7 +24,7 @@ def choose(name: str = "", *, agent: str, kernel: str = "") -> Engine:
             (``bad-kernel``), or the engine is the host's (``kernel-on-host``).
         CapabilityError: the guest needs a lab kernel, and none has been built (``no-lab-kernel``).
     """
-    name = name or ("guest" if platform.machine() == "x86_64" else "host")
+    name = name or ("guest" if os.uname().machine == "x86_64" else "host")
     _refuse_on_host(kernel, name)
     if name == "host":
         from twlab.engines.host import HostEngine

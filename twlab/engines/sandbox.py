@@ -11,7 +11,8 @@ all that is left to do is to make pid 1 end when the caller does. It asks for SI
 parent's death, and `outer` asks for the same. Both check afterwards that the parent is still there,
 since it may have died in between.
 
-Run as a program: ``python -m twlab.engines.sandbox CALLER_PID COMMAND...``
+Run as a program: ``python -m twlab.engines.sandbox CALLER_PID COMMAND...``. The guest's launcher
+calls `surround` and goes on in it: one start of Python less.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import errno
 import os
 import select
 import sys
+from collections.abc import Callable
 
 from twlab.errors import CapabilityError
 from twlab.linux import syscalls
@@ -32,7 +34,17 @@ def main(arguments: list[str]) -> int:
 
     The status is 128 + signal if the command was killed.
     """
-    caller, command = int(arguments[0]), arguments[1:]
+    caller, *command = arguments
+    return surround(int(caller), lambda: _execute(command))
+
+
+def surround(caller: int, inside: Callable[[], object]) -> int:
+    """Make the sandbox and call `inside` in it; returns its exit status, as `main`.
+
+    Args:
+        caller: the process with which it shall end.
+        inside: what becomes of pid 1. The sandbox ends with it.
+    """
     uid, gid = os.getuid(), os.getgid()
     try:
         syscalls.unshare(
@@ -54,7 +66,7 @@ def main(arguments: list[str]) -> int:
     child = os.fork()
     if child == 0:
         os.close(guard)
-        _become_init(alive, command)
+        _become_init(alive, inside)
     os.close(alive)
     # The caller's pipes belong to the command alone, so that their end is seen when it ends.
     null = os.open(os.devnull, os.O_RDWR)
@@ -75,8 +87,8 @@ def explain_refusal(reason: str) -> CapabilityError:
     )
 
 
-def _become_init(alive: int, command: list[str]) -> None:
-    """As pid 1, set up private mounts, then execute the command."""
+def _become_init(alive: int, inside: Callable[[], object]) -> None:
+    """As pid 1, set up private mounts, then call `inside`; never returns."""
     try:
         syscalls.die_with_parent()
         if select.select([alive], [], [], 0)[0]:  # end of file: the parent is gone already
@@ -85,9 +97,26 @@ def _become_init(alive: int, command: list[str]) -> None:
         syscalls.mount("proc", "/proc", "proc", syscalls.MS_NOSUID | syscalls.MS_NODEV | syscalls.MS_NOEXEC)
         # iptables keeps its lock in /run, and two labs share neither that nor anything else.
         syscalls.mount("tmpfs", "/run", "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV)
+    except OSError as error:
+        _refused(error)
+    try:
+        inside()
+    except BaseException:
+        import traceback  # seldom needed, and slow to load
+
+        traceback.print_exc()
+    os._exit(1)
+
+
+def _execute(command: list[str]) -> None:
+    try:
         os.execv(command[0], command)
     except OSError as error:
-        print(error, file=sys.stderr)
+        _refused(error)
+
+
+def _refused(error: OSError) -> None:
+    print(error, file=sys.stderr, flush=True)
     os._exit(NO_NAMESPACES)
 
 

@@ -31,11 +31,9 @@ _SOL_PACKET, _RX_RING, _STATISTICS, _VERSION, _TPACKET_V3 = 263, 5, 6, 10, 2  # 
 _BLOCK_BYTES = 1 << 18
 _RETIRE_MS = 60_000  # after which the kernel passes on a block that is not full; 0 does not mean never
 _STATUS, _COUNT, _FIRST = 8, 12, 16  # offsets in struct tpacket_block_desc
-_HEADER = Struct("=IIIIIIHH")  # struct tpacket3_hdr: next, seconds, nanoseconds, kept, length, status, mac, net
-_LINK = Struct(
-    "=HHiHBB"
-)  # struct sockaddr_ll, behind it: family, protocol, interface index, hardware type, packet type, ...
-_LINK_OFFSET = 48
+# struct tpacket3_hdr: next, seconds, nanoseconds, kept, length, status, mac, net. Behind it, at
+# byte 48, struct sockaddr_ll: family, protocol, interface index, hardware type, packet type.
+_HEADER = Struct("=IIIII4xH26xi2xB")
 _OUTGOING = 4
 _WORD = Struct("=I")
 
@@ -161,8 +159,7 @@ class Ring:
 def _packets(block: bytes) -> Iterator[Taken]:
     at = _WORD.unpack_from(block, _FIRST)[0]
     for _ in range(_WORD.unpack_from(block, _COUNT)[0]):
-        step, seconds, nanoseconds, kept, length, _, mac, _ = _HEADER.unpack_from(block, at)
-        _, _, index, _, kind, _ = _LINK.unpack_from(block, at + _LINK_OFFSET)
+        step, seconds, nanoseconds, kept, length, mac, index, kind = _HEADER.unpack_from(block, at)
         yield Taken(
             seconds * 1_000_000_000 + nanoseconds, index, kind == _OUTGOING, block[at + mac : at + mac + kept], length
         )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-_ROOT = Path("/proc/sys")
+_ROOT = "/proc/sys/"
 _LONGEST = 4096  # a sysctl's text is at most a page
 
 
@@ -20,7 +20,7 @@ def read(name: str) -> str | None:
     except FileNotFoundError:
         return None
     try:
-        return " ".join(os.read(fd, _LONGEST).decode().split())
+        return _text(os.read(fd, _LONGEST))
     finally:
         os.close(fd)
 
@@ -38,6 +38,19 @@ def write(name: str, value: str) -> None:
         os.close(fd)
 
 
+def write_back(name: str, value: str) -> str:
+    """Write a sysctl; return the value read back through the same open file.
+
+    Raises OSError, as `write`; EACCES also where it can only be written.
+    """
+    fd = os.open(_path(name), os.O_RDWR | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+        return _text(os.pread(fd, _LONGEST, 0))
+    finally:
+        os.close(fd)
+
+
 def expand(name: str) -> list[str]:
     """List the sysctls that a name with a ``*`` stands for, one for every interface.
 
@@ -46,9 +59,13 @@ def expand(name: str) -> list[str]:
     if "*" not in name:
         return [name]
     before, _, after = name.partition(".*.")
-    folder = _ROOT / before.replace(".", "/")
+    folder = Path(_path(before))
     return [f"{before}.{entry.name}.{after}" for entry in sorted(folder.iterdir())] if folder.is_dir() else []
 
 
-def _path(name: str) -> Path:
-    return _ROOT / name.replace(".", "/")
+def _path(name: str) -> str:
+    return _ROOT + name.replace(".", "/")
+
+
+def _text(read: bytes) -> str:
+    return " ".join(read.decode().split())

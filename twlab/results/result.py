@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,11 @@ class ArmResult(ArmEvidence, ArmPrediction):
         """Put the two together."""
         known = {spec.name: getattr(prediction, spec.name) for spec in fields(ArmPrediction)}
         return cls(**known, **evidence.as_dict())
+
+    @cached_property
+    def encoded(self) -> str:
+        """Its JSON text when it was first asked for, indented as in the file."""
+        return json.dumps(self.as_dict(), indent=1).replace("\n", "\n  ")
 
     @property
     def outcome(self) -> str:
@@ -120,7 +126,8 @@ class Result:
         return bool(self.arms) and all(arm.role == "session" for arm in self.arms.values())
 
     def as_dict(self) -> dict[str, Any]:
-        values = asdict(self)
+        values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        values["arms"] = {name: arm.as_dict() for name, arm in self.arms.items()}
         return {
             "schema": values.pop("schema"),
             "scenario": values.pop("scenario"),
@@ -170,8 +177,12 @@ class Result:
             "capture": str(folder / arm.capture) if arm.capture else "",
         }
 
-    def write(self, folder: Path) -> None:
+    def write(self, folder: Path, *, arms_are_final: bool = False) -> None:
         """Put ``result.json`` into `folder`, whole or not at all.
+
+        Args:
+            arms_are_final: what stands in `arms` may be replaced, and does not change. A run is
+                written after each arm, and encodes each arm once.
 
         Raises:
             CapabilityError: it cannot be written (``cannot-write``); a result written before stays
@@ -179,9 +190,17 @@ class Result:
         """
         try:
             with replacing(folder / FILE) as file:
-                file.write((json.dumps(self.as_dict(), indent=1) + "\n").encode())
+                file.write((self._text(arms_are_final) + "\n").encode())
         except OSError as error:
             raise cannot_write(folder, error) from error
+
+    def _text(self, arms_are_final: bool) -> str:
+        if not arms_are_final or not self.arms:
+            return json.dumps(self.as_dict(), indent=1)
+        around = json.dumps({**self.as_dict(), "arms": {}}, indent=1)
+        arms = ",\n".join(f"  {json.dumps(name)}: {arm.encoded}" for name, arm in self.arms.items())
+        before, key, after = around.partition('\n "arms": {')  # no text in JSON has a line's end
+        return f"{before}{key}\n{arms}\n {after}"
 
 
 def read_result(path: Path) -> Result:

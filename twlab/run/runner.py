@@ -212,7 +212,7 @@ def _plan(order: Order, engine: Engine, world: World) -> tuple[list[Finished], l
             )
             result.arms[arm] = ArmResult.of(prediction, ArmEvidence(error=_not_run()))
             jobs.append(_Job(result, folder, arm, source, changed))
-        result.write(folder)
+        result.write(folder, arms_are_final=True)
     return finished, jobs
 
 
@@ -230,7 +230,7 @@ def _record(job: _Job, evidence: ArmEvidence, kernel: str) -> None:
     job.result.arms[job.arm] = ArmResult.of(job.result.arms[job.arm], evidence)
     job.result.kernel = kernel or job.result.kernel
     job.result.wall["arms"][job.arm] = round(loop.monotonic_s() - job.started_s, 3) if job.started_s else None
-    job.result.write(job.folder)
+    job.result.write(job.folder, arms_are_final=True)
 
 
 def _not_run() -> dict[str, str]:

@@ -241,13 +241,12 @@ class Tuning:
                 continue
             self.first.setdefault(one, found)
             try:
-                sysctl.write(one, wanted)
+                found = sysctl.write_back(one, wanted)
             except OSError as error:
                 message = f"{self._node.name}: the kernel does not take {one}={wanted}: {error.strerror}"
                 if not carried:
                     raise CapabilityError(message, _OTHER, "sysctl-refused") from error
                 self._transcript.record("note", f"{message}; it keeps {found}", self._node.name)
-            found = sysctl.read(one)
         return found
 
     def _reap(self, stack: ExitStack) -> None:

@@ -1,9 +1,10 @@
 """Launches the lab kernel: prepares mounts and orders, then becomes it.
 
-It is the last step before the kernel, and leaves it one folder to write to. It runs in the sandbox
-(or without one, where the machine refuses namespaces), as a program:
+It is the last step before the kernel, and leaves it one folder to write to. It makes the sandbox
+and goes on in it; without a CALLER_PID, where the machine refuses namespaces, it does without. As a
+program, which `twlab.engines.guest.process` starts:
 
-    python -m twlab.engines.guest.launcher HANDOVER_FD FOLDER EXCHANGE KERNEL ARGUMENT...
+    launcher.main([CALLER_PID, HANDOVER_FD, FOLDER, EXCHANGE, KERNEL, ARGUMENT...])
 
 Standard input is the orders for the guest. The launcher puts them into the folder EXCHANGE, beside
 the program that the guest begins with and an empty file for events. It hands that file, open, to
@@ -23,12 +24,12 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
 import socket
 import sys
 from pathlib import Path
 
+from twlab.engines import sandbox
 from twlab.engines.guest.confinement import enclose, give_up_rights
 from twlab.linux import syscalls
 
@@ -36,6 +37,14 @@ _MEMORY = "/dev/shm"  # the guest's memory is a file there, without a name
 
 
 def main(arguments: list[str]) -> None:
+    """Make the sandbox, if it is wanted, and launch the kernel. Raises OSError."""
+    caller, *rest = arguments
+    if caller:
+        sys.exit(sandbox.surround(int(caller), lambda: _launch(rest)))
+    _launch(rest)
+
+
+def _launch(arguments: list[str]) -> None:
     """Prepare mounts and exchange, then become the kernel. Raises OSError."""
     handover, folder, exchange, kernel, *rest = arguments
     orders = sys.stdin.buffer.read()
@@ -48,7 +57,7 @@ def main(arguments: list[str]) -> None:
     _stay_behind(int(handover))
     place = Path(exchange)
     place.mkdir(mode=0o700)
-    shutil.copyfile(Path(__file__).with_name("init.py"), place / "init.py")
+    (place / "init.py").write_bytes(Path(__file__).with_name("init.py").read_bytes())
     (place / "python").symlink_to(os.path.realpath(sys.executable))
     (place / "orders.json").write_bytes(orders)
     caller = socket.socket(fileno=int(handover))
@@ -115,7 +124,3 @@ def _confine(folder: str) -> None:
         syscalls.set_read_only("/", True, recursive=True)
         for path in filter(None, (folder, _MEMORY, "/run")):
             syscalls.set_read_only(path, False)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

@@ -34,6 +34,14 @@ from twlab.linux import syscalls
 
 _LOOK_S = 0.5  # real seconds between two looks at a guest that says nothing
 _IN_SANDBOX = "/run/twlab"  # where /run is a tmpfs of the sandbox's own
+# The launcher needs nothing of what `import twlab` gives, which takes longer than all that it does.
+_LAUNCH = """
+import sys, types
+sys.modules["twlab"] = twlab = types.ModuleType("twlab")
+twlab.__path__ = [sys.argv[1]]
+from twlab.engines.guest import launcher
+launcher.main(sys.argv[2:])
+"""
 
 
 @dataclass
@@ -230,11 +238,10 @@ def _start(sandboxed: bool, command: list[str], orders: dict[str, Any], output: 
     environment = {} if "enclosure" in orders else os.environ
     ours, theirs = socket.socketpair()
     # Neither needs a package, and neither may take a module from where the user is.
-    python = [sys.executable, "-S", "-P", "-m"]
-    before = [*python, "twlab.engines.sandbox", str(os.getpid())] if sandboxed else []
+    python = [sys.executable, "-S", "-P", "-c", _LAUNCH, str(paths.PACKAGE)]
     with theirs:
         process = subprocess.Popen(
-            [*before, *python, "twlab.engines.guest.launcher", str(theirs.fileno()), *command],
+            [*python, str(os.getpid()) if sandboxed else "", str(theirs.fileno()), *command],
             stdin=subprocess.PIPE,
             stdout=output,
             stderr=output,
