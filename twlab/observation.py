@@ -59,12 +59,12 @@ def about(value: float, relative: float = 0.01) -> Range:
 
 @dataclass(frozen=True, slots=True)
 class Since:
-    """A predicted value that a release of Linux changed.
+    """A predicted value, or an arm, that a release of Linux changed.
 
     Attributes:
         release: the first with it, as far as it matters: ``6.14``.
-        then: what is predicted from it on: a value or a `Range`.
-        before: what is predicted of older kernels; it may depend on a still older release.
+        then: what is predicted from it on: a value or a `Range`; or the arm from it on.
+        before: the same of older kernels; it may depend on a still older release.
     """
 
     release: str
@@ -72,7 +72,7 @@ class Since:
     before: Any
 
     def on(self, release: str) -> Any:
-        """Return what is predicted on the kernel of `release`, ``6.12.117-twlab``."""
+        """Return what holds on the kernel of `release`, ``6.12.117-twlab``."""
         if _numbers(release) >= _numbers(self.release):
             return self.then
         return self.before.on(release) if isinstance(self.before, Since) else self.before

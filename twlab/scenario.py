@@ -11,13 +11,13 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from twlab.errors import ScenarioError, UsageError, did_you_mean
-from twlab.observation import Observation
+from twlab.observation import Observation, Since
 from twlab.overrides import Overrides
 from twlab.settings import Settings, no_such_setting, setting_names
 
@@ -102,6 +102,8 @@ class Scenario:
         predict: see `scenario`; None: predictions hold for the sizes that they were written for,
             and no other.
         sizes: settings that are a size here, as the arguments of the steps are.
+        by_release: the arms that older kernels carry out otherwise, see `on`. What `arms` has of
+            them are the newest, with the predictions of both.
     """
 
     name: str
@@ -115,6 +117,16 @@ class Scenario:
     steps: Callable[..., Observation]
     predict: Predict | None = None
     sizes: tuple[str, ...] = ()
+    by_release: Mapping[str, Since] = field(default_factory=dict)
+
+    def on(self, release: str) -> Scenario:
+        """Return the scenario as the kernel of `release` carries it out.
+
+        Where that is empty, nothing is decided.
+        """
+        if not release:
+            return self
+        return replace(self, arms={**self.arms, **{arm: s.on(release) for arm, s in self.by_release.items()}})
 
     def chosen(self, wanted: Sequence[str]) -> list[str]:
         """Return the arms that `wanted` names, in the scenario's order.
@@ -184,10 +196,19 @@ class Scenario:
                     "on": {node: settings.as_dict() for node, settings in arm.on.items()},
                     "given": dict(arm.given),
                     "predicted": arm.expect.as_dict(),
+                    "before": {release: older.over(self.base).as_dict() for release, older in self.older(name).items()},
                 }
                 for name, arm in self.arms.items()
             },
         }
+
+    def older(self, arm: str) -> dict[str, Settings]:
+        """Map the releases at which `arm` changed to its settings on older kernels."""
+        found, value = {}, self.by_release.get(arm)
+        while isinstance(value, Since):
+            found[value.release] = _newest(value.before).settings
+            value = value.before
+        return found
 
     def given_in(self, arm: str, overrides: Overrides) -> dict[str, Any]:
         """Return the arguments of the steps in `arm`.
@@ -235,9 +256,9 @@ class Scenario:
 def scenario(
     *,
     topology: str,
-    control: Arm,
-    treatment: Arm | Mapping[str, Arm],
-    remedies: Mapping[str, Arm] | None = None,
+    control: Arm | Since,
+    treatment: Arm | Since | Mapping[str, Arm | Since],
+    remedies: Mapping[str, Arm | Since] | None = None,
     base: Settings | None = None,
     reads: str = "",
     predict: Predict | None = None,
@@ -252,7 +273,8 @@ def scenario(
             has an argument of the steps in it.
         control: TIME_WAIT as the RFC wants it. Without it, nothing that the treatment shows has a
             cause.
-        treatment: what the claim is about; several as a mapping of names.
+        treatment: what the claim is about; several as a mapping of names. An arm that older kernels
+            cannot carry out is ``since("6.5", Arm(...), before=Arm(...))``.
         remedies: what is said to help, and what is wrongly said to.
         base: settings that all arms share.
         reads: the sources.
@@ -278,10 +300,11 @@ def scenario(
             )
         groups = {
             "control": {"control": control},
-            "treatment": {"treatment": treatment} if isinstance(treatment, Arm) else dict(treatment),
+            "treatment": {"treatment": treatment} if isinstance(treatment, Arm | Since) else dict(treatment),
             "remedy": dict(remedies or {}),
         }
-        arms = {arm: value for group in groups.values() for arm, value in group.items()}
+        given = {arm: value for group in groups.values() for arm, value in group.items()}
+        arms = {arm: _newest(value) for arm, value in given.items()}
         if len(arms) != sum(len(group) for group in groups.values()):
             raise ScenarioError(
                 f"scenario {name} has two arms of one name", "give every arm a name of its own", "same-arm"
@@ -298,6 +321,7 @@ def scenario(
             steps=steps,
             predict=predict,
             sizes=tuple(sizes),
+            by_release={arm: value for arm, value in given.items() if isinstance(value, Since)},
         )
         for arm, value in arms.items():
             if not value.expect:
@@ -335,6 +359,18 @@ def judge(roles: Mapping[str, str], held: Mapping[str, bool | None]) -> Verdict:
     if any(not ok for arm, ok in held.items() if roles[arm] == "control"):
         return Verdict.INCONCLUSIVE
     return Verdict.SUPPORTED if all(held.values()) else Verdict.REFUTED
+
+
+def _newest(arm: Arm | Since) -> Arm:
+    """Return the arm of the newest kernels, with what is predicted of older ones beside it."""
+    if isinstance(arm, Arm):
+        return arm
+    newest, before = _newest(arm.then), _newest(arm.before).expect
+    both = {
+        fact: value if before.get(fact) == value else Since(arm.release, value, before.get(fact))
+        for fact, value in newest.expect.items()
+    }
+    return Arm(newest.settings, Observation(**both), newest.on, newest.given)
 
 
 def _as_settings(values: Settings | Mapping[str, Any]) -> Settings:

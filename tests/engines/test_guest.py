@@ -262,6 +262,29 @@ def test_a_kernel_that_computes_alone_storms(
     assert (found.slug if found else "") == slug
 
 
+@pytest.mark.parametrize(
+    ("own_s", "processes_s", "passed_ns", "words"),
+    [
+        (0.2, 0.0, 0, "stands still while its kernel computes"),
+        (0.2, 0.1, 40_000_000, "or a process in it polls"),
+        (0.1, 0.2, 0, "a process in it computes without end"),
+        (0.2, 0.0, 60_000_000_000, "virtual time races on"),
+        (0.0, 0.0, 0, "it is stopped"),
+    ],
+)
+def test_a_silent_guest_is_told_by_its_processor_time_and_its_clock(
+    monkeypatch: pytest.MonkeyPatch, own_s: float, processes_s: float, passed_ns: int, words: str
+) -> None:
+    """One that polls moves its clock on by what each reading takes: that is not the race from timer to
+    timer in which everything waits.
+    """
+    figures = iter([liveness.Used(10.0, 5.0), liveness.Used(10.0 + own_s, 5.0 + processes_s)])
+    times = iter([7, 7 + passed_ns])
+    monkeypatch.setattr(liveness, "used", lambda kernel: next(figures))
+    monkeypatch.setattr(liveness, "time_ns", lambda kernel, clock: next(times))
+    assert words in liveness.pulse(1, 2)
+
+
 def test_a_storm_is_told_as_one_and_costs_no_other_arm(tmp_path: Path) -> None:
     """A real one, at one instant of virtual time, in the guest's kernel alone: an acknowledgement of
     what was never sent is challenged since Linux 7.1, and nothing bounds it here.

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from twlab import Arm, Observation, ScenarioError, Settings, UsageError, Verdict, scenario
+from twlab import Arm, Observation, ScenarioError, Settings, UsageError, Verdict, scenario, since
 from twlab.catalogue import find_scenario, load_scenarios
 from twlab.overrides import Overrides
 from twlab.scenario import judge
@@ -194,3 +194,32 @@ def test_overrides_travel_as_values():
     assert parsed.for_arm("treatment", []) is parsed
     assert parsed.for_arm("control", ["treatment"]) == Overrides()
     assert parsed.for_arm("control", ["control"]) is parsed
+
+
+def test_an_arm_may_follow_the_kernel():
+    """The newest stands in `arms`, with the predictions of both; a release decides."""
+    newest = Arm(Settings(syn_retries=1), expect=Observation(x=1, y=2), given={"count": 4})
+    older = Arm(Settings(syn_retries=3), expect=Observation(x=1, y=9), given={"count": 5})
+    oldest = Arm(Settings(syn_retries=5), expect=Observation(x=1, y=9), given={"count": 6})
+    made = make(treatment=since("6.5", newest, before=since("5.4", older, before=oldest)))
+    assert made.arms["treatment"].expect.as_dict() == {"x": 1, "y": {"since": "6.5", "then": 2, "before": 9}}
+    assert made.older("treatment") == {"6.5": older.settings, "5.4": oldest.settings}
+    assert made.older("control") == {}
+    described = made.as_dict()["arms"]
+    assert described["treatment"]["before"] == {"6.5": {"syn_retries": 3}, "5.4": {"syn_retries": 5}}
+    assert described["control"]["before"] == {}
+    for release, arm in (("7.3.4", newest), ("6.5", newest), ("6.1.192-twlab", older), ("4.9", oldest)):
+        assert made.on(release).arms == {"control": ARM, "treatment": arm}
+    assert made.on("") is made
+    assert made.on("6.1").on("7.3").arms["treatment"] == newest
+
+
+def test_no_arm_asks_of_a_kernel_what_only_newer_ones_have():
+    """Sysctls newer than Linux 6.1: an arm asks for none on it, or for the value that it has anyway."""
+    newer = {"syn_linear_timeouts": 0, "tw_reuse_delay_ms": 1000}
+    for name, made in load_scenarios().items():
+        old = made.on("6.1.192-twlab")
+        for arm, role in old.roles.items():
+            for settings in (old.settings_for(arm, node) for node in ("", *old.arms[arm].on)):
+                asked = {key: value for key, value in settings.as_dict().items() if newer.get(key, value) != value}
+                assert asked == {}, (name, arm, role)

@@ -78,6 +78,8 @@ def _explain(s: Scenario) -> None:
     for arm, values in s.arms.items():
         tell(f"[bold]{s.roles[arm]}[/bold]" + (f"  {arm}" if arm != s.roles[arm] else ""))
         tell(f"  settings   {escape(values.settings.over(s.base).words())}")
+        for release, settings in s.older(arm).items():
+            tell(f"  before {release}  {escape(settings.over(s.base).words())}")
         for node, settings in values.on.items():
             tell(f"  on {node}   {escape(settings.words())}")
         for key, value in values.given.items():

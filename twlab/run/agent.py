@@ -5,6 +5,7 @@ Requests and events are those of `twlab.engines.protocol`.
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ def carry_out(request: Request, emit: Callable[[Event], None]) -> None:
 
 def _run(job: Job, index: int, request: Request, emit: Callable[[Event], None]) -> dict[str, Any]:
     try:
-        scenario = find_scenario(job["source"])
+        scenario = find_scenario(job["source"]).on(platform.release())
 
         def run(remark: str) -> ArmEvidence:
             return run_arm(

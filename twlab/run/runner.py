@@ -183,6 +183,7 @@ def _plan(order: Order, engine: Engine, world: World) -> tuple[list[Finished], l
     Returns:
         The results with their folders, and the jobs in the order in which they will run.
     """
+    order = replace(order, scenarios=[(source, scenario.on(engine.release)) for source, scenario in order.scenarios])
     overrides = check(order)
     networks = [describe_network(scenario.topology_in()) for _, scenario in order.scenarios]
     finished, jobs = [], []

@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from itertools import accumulate, pairwise
 from typing import Any
 
-from twlab import Arm, Lab, Observation, Settings, UsageError, at_least, between, isn, scenario
+from twlab import Arm, Lab, Observation, Settings, UsageError, at_least, between, isn, scenario, since
 from twlab.linux import nftables
+from twlab.observation import Range, Since
 from twlab.segment import match
 
 RESTARTED_S = 3600.0  # how far the restarted client's clock is behind
@@ -20,6 +21,8 @@ TRACKING = """
 # For 60 s, 6 and 4: SYNs at 0, 1, 2 s, and given up after 4.
 SMALL = Settings(timestamps=2, time_wait_s=1.6, syn_retries=1)
 SYNS = Settings(syn_linear_timeouts=2)
+# Before Linux 6.5 waits double from the first on: SYNs at 0, 2, 6 s, and given up after 14.
+DOUBLING = Settings(syn_linear_timeouts=0, time_wait_s=5, syn_retries=3)
 CLEARED = {"connected": True, "error": "", "took_s": between(0.005, 0.5), "syns": 2}
 
 
@@ -53,8 +56,19 @@ def late(nominal_s: float) -> Any:
     return between(round(nominal_s, 2), round(nominal_s * 1.07 + 0.5, 2))
 
 
-OUTAGE = {"connected": False, "error": "ETIMEDOUT", "syns": 4}
-DELAY = {"connected": True, "error": "", "took_s": between(2, 2.5), "syns": 4}
+def by_waits(settings: Settings, took_s: Range, before_s: Range, given: Mapping[str, Any], **facts: Any) -> Since:
+    """Return the arm for kernels with tcp_syn_linear_timeouts, and for those before."""
+    return since(
+        "6.5",
+        Arm(settings.over(SYNS), Observation(**facts, took_s=took_s), given=given),
+        before=Arm(settings.over(DOUBLING), Observation(**facts, took_s=before_s), given=given),
+    )
+
+
+OUTAGE: dict[str, Any] = {"connected": False, "error": "ETIMEDOUT", "syns": 4, "refused": at_least(3)}
+DELAY: dict[str, Any] = {"connected": True, "error": "", "syns": 4, "resets": 2, "refused": 0}
+ENDS = (between(4, 4.8), between(14, 15.5))  # of an outage
+LATER = (between(2, 2.5), between(6, 6.9))  # of a delay
 
 
 @scenario(
@@ -62,29 +76,13 @@ DELAY = {"connected": True, "error": "", "took_s": between(2, 2.5), "syns": 4}
     base=SMALL,
     control=Arm(Settings(), expect=Observation(**CLEARED, resets=1, refused=1)),
     treatment={
-        "reset-lost": Arm(
-            SYNS,
-            given={"lost": "reset"},
-            expect=Observation(**OUTAGE, took_s=between(4, 4.8), resets=at_least(2), refused=at_least(3)),
+        "reset-lost": by_waits(Settings(), *ENDS, {"lost": "reset"}, **OUTAGE, resets=at_least(2)),
+        "ack-lost": by_waits(
+            Settings(), between(3, 5.8), between(15, 16.6), {"lost": "ack"}, **OUTAGE | {"syns": at_least(3)}, resets=0
         ),
-        "ack-lost": Arm(
-            SYNS,
-            given={"lost": "ack"},
-            expect=Observation(**OUTAGE | {"syns": at_least(3)}, took_s=between(3, 5.8), resets=0, refused=at_least(3)),
-        ),
-        "rfc1337-ipv6": Arm(
-            Settings(rfc1337=True).over(SYNS),
-            given={"family": 6},
-            expect=Observation(**OUTAGE, took_s=between(4, 4.8), resets=at_least(2), refused=at_least(3)),
-        ),
-        "no-timestamps": Arm(
-            Settings(timestamps=0).over(SYNS), given={"lost": "reset"}, expect=Observation(**DELAY, resets=2, refused=0)
-        ),
-        "rfc1337-no-timestamps-ipv6": Arm(
-            Settings(timestamps=0, rfc1337=True).over(SYNS),
-            given={"family": 6},
-            expect=Observation(**DELAY, resets=2, refused=0),
-        ),
+        "rfc1337-ipv6": by_waits(Settings(rfc1337=True), *ENDS, {"family": 6}, **OUTAGE, resets=at_least(2)),
+        "no-timestamps": by_waits(Settings(timestamps=0), *LATER, {"lost": "reset"}, **DELAY),
+        "rfc1337-no-timestamps-ipv6": by_waits(Settings(timestamps=0, rfc1337=True), *LATER, {"family": 6}, **DELAY),
     },
     remedies={
         "tracking-firewall": Arm(
@@ -136,8 +134,8 @@ def lost_reset(
     Here TIME_WAIT is 1.6 s long, and SYNs go out at 0, 1 and 2 s, so that it can be watched in real
     time. Linux's own numbers, ``--set time_wait_s=60 --set syn_retries=6 --set
     syn_linear_timeouts=4``, make 133 to 135 s of it, and 67 s without timestamps; before Linux 6.5,
-    ``--set syn_linear_timeouts=0``, 129 to 131 s, and 63 s. A kernel that old cannot carry the short
-    arms out; ``--set syn_linear_timeouts=0 --set time_wait_s=5 --set syn_retries=3`` is 14 s there.
+    ``--set syn_linear_timeouts=0``, 129 to 131 s, and 63 s. A kernel that old has other short arms:
+    with 5 s and three retries SYNs go out at 0, 2 and 6 s, and the outage takes 14 s.
 
     What helps: a rule that lets both segments through. Linux's own connection tracking does: it
     takes neither for invalid (arm `tracking-firewall`, at the server and at the gateway). Giving up

@@ -51,7 +51,9 @@ def nat_rest(
     second client, whose clock is behind, then meets the TIME_WAIT that the first one left at the
     server. Behind a gateway with ports to spare that costs 10 ms (`nat-second-client`). Here it costs
     a second and more (arm `few-ports`): the client's RST brings the gateway's entry to CLOSE, so the
-    SYN that follows gets another port, which is in the server's TIME_WAIT as well.
+    SYN that follows gets another port, which is in the server's TIME_WAIT as well. How many are
+    served within 1.3 s depends on how many SYNs they send: `tcp_syn_linear_timeouts` is pinned to 0
+    here, and 4, Linux's default since 6.5 (`--defaults`), serves two more of sixteen or so.
 
     Linux before 6.5 gives none away: its gateway rests its ports by itself, and the second client
     is not served (arm `few-ports` there).

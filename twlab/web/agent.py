@@ -8,6 +8,7 @@ capture out, at each step so far as it goes, and whole at the end of an arm. The
 from __future__ import annotations
 
 import base64
+import platform
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,7 @@ def _run(job: Job, index: int, request: Request, emit: Callable[[Event], None]) 
 
     try:
         evidence = run_arm(
-            find_scenario(job["source"]),
+            find_scenario(job["source"]).on(platform.release()),
             job["arm"],
             Overrides.from_dict(job["set"]),
             seed=request["seed"],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from twlab.errors import UsageError
-from twlab.observation import Range, plain
+from twlab.observation import Range, Since, plain
 from twlab.report.html import wording
 from twlab.scenario import Scenario
 
@@ -44,7 +44,8 @@ def of(scenario: Scenario) -> list[Question]:
     kinds: dict[str, str] = {}
     count: dict[str, int] = {}
     for arm in scenario.arms.values():
-        for fact, value in arm.expect.items():
+        for fact, predicted in arm.expect.items():
+            value = predicted.then if isinstance(predicted, Since) else predicted
             kind = (
                 "truth" if isinstance(value, bool) else "number" if isinstance(value, int | float | Range) else "text"
             )

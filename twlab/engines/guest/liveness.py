@@ -48,8 +48,9 @@ def pulse(kernel: int, clock: int | None = None) -> str:
         return "it is stopped, or the machine gives it no time"
     if computing > own:
         return "a process in it computes without end, so that virtual time stands still"
-    if began_ns is not None and began_ns == time_ns(kernel, clock):
-        return "virtual time stands still while its kernel computes"
+    ended_ns = time_ns(kernel, clock)
+    if began_ns is not None and ended_ns is not None and ended_ns - began_ns < STILL_NS:
+        return "virtual time stands still while its kernel computes, or a process in it polls"
     return "virtual time races on, and everything in it waits for what does not come"
 
 

@@ -28,7 +28,7 @@ def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
     world = World.from_dict(request.get("world", {}))
     for index, job in enumerate(request["jobs"]):
         try:
-            scenario, changed = find_scenario(job["source"]), Overrides.from_dict(job["set"])
+            scenario, changed = find_scenario(job["source"]).on(os.uname().release), Overrides.from_dict(job["set"])
             outcome = run_cell(scenario, job["arm"], changed, seed=job["seed"], world=world)
         except Exception as error:  # before the steps began, or in the lab itself
             outcome = ArmOutcome(error=as_dict(error))
