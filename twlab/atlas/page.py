@@ -18,7 +18,8 @@ set.
 
 - **bind**: what is called on a socket before connect(), as the system calls show: NO_PORT is
   IP_BIND_ADDRESS_NO_PORT, REUSEADDR and BINDTODEVICE are SO_..., `bind(10.3.2.1:0)` takes a port
-  before the destination is known. After `source:`, with a source address named.
+  before the destination is known, `bind(10.3.2.1:VISITORS)` the port that the visitor has. After
+  `source:`, with a source address named.
 - **close**: who sends FIN or RST first, with an origin that keeps its connections, one that says
   `Connection: close` and leaves the close to the program, one that closes at once. *Asked to*: the
   program's request asked the origin to close.
@@ -29,7 +30,7 @@ set.
   one.
 - **short**: {requests} requests, one each {pause_ms:g} ms, with {ports} ports and a TIME_WAIT of
   60 s: how many are answered; what is seen, in order; the calls that fail; what the program says;
-  and when it answers again once there are other ports.
+  and when it answers again once there are other ports, to the second.
 - **tw-reuse**, **source**, **both**: the same with tcp_tw_reuse=1, with a source address named,
   with both.
 
