@@ -175,7 +175,7 @@ def test_the_files_have_every_row() -> None:
     row: dict[str, Any] = {**dict.fromkeys((column.name for column in COLUMNS), "x | y"), "role": "client"}
     row |= {"name": "curl", "version": "7", "package": "curl", "alone": "twlab atlas curl --only COLUMN", "error": ""}
     assert as_csv([row], COLUMNS).count("x | y") == len(COLUMNS)
-    made = {"command": "twlab atlas curl", "kernel": "7.3.4 x", "rows": [row]}
+    made = {"command": "twlab atlas curl", "engine": "guest", "kernel": "7.3.4 x", "rows": [row]}
     assert page(made).splitlines()[-1].count("x or y") == len(COLUMNS)
     assert differences({"rows": [row]}, {"rows": [row]}) == []
     assert differences({"rows": [row]}, {"rows": [{**row, "race": "z"}]}) == ["curl race: x | y, z"]

@@ -11,10 +11,10 @@ _PAGE = """# The atlas: what programs do about ports and TIME_WAIT
 
     {command}
 
-made this page, `atlas.json` and `atlas.csv`, with the programs as they are installed (Linux
-{kernel}). Nothing in it is asserted, and a cell alone is measured by `twlab atlas PROGRAM --only
-COLUMN`, for example `twlab atlas nginx-two --only short`. [Real proxies](proxies.md) says what to
-set.
+made this page, `atlas.json` and `atlas.csv`, with the programs as they are installed (engine
+{engine}, Linux {kernel}). Nothing in it is asserted. A cell alone is measured by `twlab atlas
+PROGRAM --only COLUMN`, for example `twlab atlas nginx-two --only short`. [Real
+proxies](proxies.md) says what to set.
 
 - **bind**: what is called on a socket before connect(), as the system calls show: NO_PORT is
   IP_BIND_ADDRESS_NO_PORT, REUSEADDR and BINDTODEVICE are SO_..., `bind(10.3.2.1:0)` takes a port
@@ -46,6 +46,7 @@ def page(made: Mapping[str, Any]) -> str:
     columns = [column for column in COLUMNS if column.name in made["rows"][0]]
     head = _PAGE.format(
         command=made["command"],
+        engine=made["engine"],
         kernel=made["kernel"].split(" ")[0] or "not booted",
         requests=REQUESTS,
         pause_ms=PAUSE_S * 1000,
