@@ -94,6 +94,13 @@ def test_a_second_connect_on_a_socket_is_no_other_connection() -> None:
     assert trace.before_connect(again, "10.2.1.1:80")[1:] == ["REUSEADDR bind(10.3.2.1:0) EADDRINUSE"]
 
 
+def test_the_port_of_a_visitor_is_told_as_such() -> None:
+    """It is drawn, so that its number would differ from run to run; other ports stay."""
+    bound = NGINX.replace("sin_port=htons(0)", "sin_port=htons(47422)")
+    assert trace.before_connect(bound, "10.2.1.1:80", [47_422]) == ["NO_PORT bind(10.3.2.1:VISITORS)"]
+    assert trace.before_connect(bound, "10.2.1.1:80", [47_424]) == ["NO_PORT bind(10.3.2.1:47422)"]
+
+
 def segment(flags: str, at_s: float, *, port: int = 40_000, back: bool = False) -> Segment:
     """One between a program and port 80 of the origin."""
     ends = ("10.2.1.1", 80, "10.3.2.1", port) if back else ("10.3.2.1", port, "10.2.1.1", 80)
@@ -149,7 +156,8 @@ def test_facts_are_told_in_words() -> None:
     """Each column's words say what its facts do."""
     assert _runs(["200", "200", "503", "200"]) == "200 x2, 503 x1, 200 x1"
     lasting = {"answered": 10, "asked": 30, "sees": "200 x10, 502 x20", "calls": {"connect EADDRNOTAVAIL": 2}}
-    assert words.cell("short", {**lasting, "says": "", "back_after_s": 7.4}).endswith("says nothing; back after 7.4 s")
+    assert words.cell("short", {**lasting, "says": "", "back_after_s": 7.4}).endswith("says nothing; back after 7 s")
+    assert words.cell("short", {**lasting, "says": "", "back_after_s": 0.2}).endswith("back after 0.2 s")
     assert words.cell("short", {**lasting, "says": "", "back_after_s": None}).endswith("never back")
     assert words.cell("short", {"answered": 30, "asked": 30}) == "30 of 30"
     retried, lost = {"answer": "200", "sent": 2, "met": True}, {"answer": "502", "sent": 1, "met": True}
@@ -167,7 +175,7 @@ def test_the_files_have_every_row() -> None:
     row: dict[str, Any] = {**dict.fromkeys((column.name for column in COLUMNS), "x | y"), "role": "client"}
     row |= {"name": "curl", "version": "7", "package": "curl", "alone": "twlab atlas curl --only COLUMN", "error": ""}
     assert as_csv([row], COLUMNS).count("x | y") == len(COLUMNS)
-    made = {"command": "twlab atlas curl", "kernel": "7.3.4 x", "rows": [row]}
+    made = {"command": "twlab atlas curl", "engine": "guest", "kernel": "7.3.4 x", "rows": [row]}
     assert page(made).splitlines()[-1].count("x or y") == len(COLUMNS)
     assert differences({"rows": [row]}, {"rows": [row]}) == []
     assert differences({"rows": [row]}, {"rows": [{**row, "race": "z"}]}) == ["curl race: x | y, z"]

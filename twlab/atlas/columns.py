@@ -54,7 +54,7 @@ def _bind(subject: Subject, seed: str, _real: bool) -> Facts:
             _require(one, "200" in answers, answers)
             one.lab.sleep(0.5)
             one.stop()
-            calls = trace.before_connect(one.trace(), one.place.address)
+            calls = trace.before_connect(one.trace(), one.place.address, one.visitor.ports)
             ports = [port for _, port in one.origin.sources]
         found[key] = " | ".join(dict.fromkeys(calls)) if calls else None
         found[f"{key}_ports"] = "connect" if all(port % 2 == 0 for port in ports) else "bind or named"

@@ -11,14 +11,15 @@ _PAGE = """# The atlas: what programs do about ports and TIME_WAIT
 
     {command}
 
-made this page, `atlas.json` and `atlas.csv`, with the programs as they are installed (Linux
-{kernel}). Nothing in it is asserted, and a cell alone is measured by `twlab atlas PROGRAM --only
-COLUMN`, for example `twlab atlas nginx-two --only short`. [Real proxies](proxies.md) says what to
-set.
+made this page, `atlas.json` and `atlas.csv`, with the programs as they are installed (engine
+{engine}, Linux {kernel}). Nothing in it is asserted. A cell alone is measured by `twlab atlas
+PROGRAM --only COLUMN`, for example `twlab atlas nginx-two --only short`. [Real
+proxies](proxies.md) says what to set.
 
 - **bind**: what is called on a socket before connect(), as the system calls show: NO_PORT is
   IP_BIND_ADDRESS_NO_PORT, REUSEADDR and BINDTODEVICE are SO_..., `bind(10.3.2.1:0)` takes a port
-  before the destination is known. After `source:`, with a source address named.
+  before the destination is known, `bind(10.3.2.1:VISITORS)` the port that the visitor has. After
+  `source:`, with a source address named.
 - **close**: who sends FIN or RST first, with an origin that keeps its connections, one that says
   `Connection: close` and leaves the close to the program, one that closes at once. *Asked to*: the
   program's request asked the origin to close.
@@ -29,7 +30,7 @@ set.
   one.
 - **short**: {requests} requests, one each {pause_ms:g} ms, with {ports} ports and a TIME_WAIT of
   60 s: how many are answered; what is seen, in order; the calls that fail; what the program says;
-  and when it answers again once there are other ports.
+  and when it answers again once there are other ports, to the second.
 - **tw-reuse**, **source**, **both**: the same with tcp_tw_reuse=1, with a source address named,
   with both.
 
@@ -45,6 +46,7 @@ def page(made: Mapping[str, Any]) -> str:
     columns = [column for column in COLUMNS if column.name in made["rows"][0]]
     head = _PAGE.format(
         command=made["command"],
+        engine=made["engine"],
         kernel=made["kernel"].split(" ")[0] or "not booted",
         requests=REQUESTS,
         pause_ms=PAUSE_S * 1000,

@@ -31,7 +31,7 @@ class Station:
     """A running program, and all that is around it.
 
     Attributes:
-        subject, lab, origin: of it.
+        subject, lab, origin, visitor: of it.
         page: the last answer that a visitor got, or the last line that a client printed.
         traced: whether its system calls are seen.
     """
@@ -44,7 +44,7 @@ class Station:
         server = lab.network["server"].address()
         own = self._node.address()
         self.place = Place(origin=server, source=own if source else "", own=own, orders=str(_ORDERS))
-        self._visitor = Visitor(lab, self._node, self.place, subject.speaks)
+        self.visitor = Visitor(lab, self._node, self.place, subject.speaks)
         self._texts: list[str] = []
         self._program: Program | None = None
         self._orders = -1
@@ -70,7 +70,7 @@ class Station:
 
     def stop(self) -> None:
         """End the program."""
-        self._visitor.close()
+        self.visitor.close()
         if self._program:
             self._texts.append(self._program.read("trace"))
             self._program.stop()
@@ -87,8 +87,8 @@ class Station:
             keep: a visitor keeps its connection to a proxy for the next call.
         """
         if self.subject.runs == "proxy":
-            answer = self._visitor.ask(method, keep=keep)
-            self.page = self._visitor.page.decode("latin-1")
+            answer = self.visitor.ask(method, keep=keep)
+            self.page = self.visitor.page.decode("latin-1")
             return answer
         return self._order(method) if self.subject.runs == "orders" else self._once()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from twlab.atlas.subject import PORT
@@ -70,13 +70,15 @@ def calls(text: str) -> Iterator[Call]:
                 yield Call(name, int(descriptor), what.replace("::ffff:", ""), error or "")
 
 
-def before_connect(text: str, origin: str) -> list[str]:
+def before_connect(text: str, origin: str, visitors: Collection[int] = ()) -> list[str]:
     """List, for each connect() to `origin`, what was called on its socket before.
 
-    For example ``NO_PORT REUSEADDR bind(10.3.2.1:0)``; ``nothing``.
+    For example ``NO_PORT REUSEADDR bind(10.3.2.1:0)``; ``bind(10.3.2.1:VISITORS)``; ``nothing``.
 
     Args:
         origin: address and port, e.g. ``10.2.1.1:80``.
+        visitors: ports that visitors connected from, which differ from run to run. In a bind() such
+            a port is told as ``VISITORS``.
     """
     made: dict[int, list[str]] = {}
     found = []
@@ -86,7 +88,9 @@ def before_connect(text: str, origin: str) -> list[str]:
         elif call.name == "setsockopt":
             made.setdefault(call.socket, []).append(call.what + f" ({call.error})" * bool(call.error))
         elif call.name == "bind":
-            made.setdefault(call.socket, []).append(f"bind({call.what})" + f" {call.error}" * bool(call.error))
+            address, port = call.what.rsplit(":", 1)
+            named = f"{address}:VISITORS" if int(port) in visitors else call.what
+            made.setdefault(call.socket, []).append(f"bind({named})" + f" {call.error}" * bool(call.error))
         elif call.what == origin and call.socket in made:  # not again, to see whether it is done
             found.append(" ".join(dict.fromkeys(made.pop(call.socket))) or "nothing")
     return found

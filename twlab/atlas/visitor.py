@@ -27,10 +27,12 @@ class Visitor:
 
     Attributes:
         page: the last answer, e.g. an error page.
+        ports: from which it has connected, in order.
     """
 
     def __init__(self, lab: Lab, node: Node, place: Place, speaks: Speaks):
         self.page = b""
+        self.ports: list[int] = []
         self._lab, self._place, self._speaks = lab, place, speaks
         self._address = (node.interface_to("client").all4[0], PORT)
         self._kept: socket.socket | None = None
@@ -91,6 +93,7 @@ class Visitor:
             if number != errno.EINPROGRESS and number:
                 raise OSError(number, "connect")
             self._wait(lambda: _is_connected(sock), until_s)
+            self.ports.append(sock.getsockname()[1])
             if self._speaks == "socks":
                 self._greet(sock, until_s)
             elif self._speaks == "postgres":

@@ -63,8 +63,13 @@ def _short(facts: Facts) -> str:
             parts.append(", ".join(f"{call} x{count}" for call, count in facts["calls"].items()) or "no failing call")
         parts.append(f"says: {facts['says']}" if facts["says"] else "says nothing")
         back_s = facts["back_after_s"]
-        parts.append("never back" if back_s is None else f"back after {back_s:g} s" if back_s else "back at once")
+        parts.append("never back" if back_s is None else f"back after {_about(back_s)}" if back_s else "back at once")
     return "; ".join(parts)
+
+
+def _about(time_s: float) -> str:
+    """Return whole seconds, from one on: programs count in seconds of the clock, not of the outage."""
+    return f"{time_s:.0f} s" if time_s >= 1 else f"{time_s:g} s"
 
 
 def _share(facts: Facts) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 from twlab.lab.lab import Lab
 from twlab.observation import Observation
-from twlab.proxies.load_test import running
-from twlab.proxies.software import PORT, Software, Upstream
-from twlab.traffic.http import WebClients, WebServer
+from twlab.proxies import load_test
+from twlab.proxies.software import Software, Upstream
+from twlab.traffic.http import WebClients
 
-_ORIGIN_PORTS = (80, 81)
 _CALM_PER_S = 4.0
 _BURST_S = 1.5
 _BURST_PER_S = 80.0  # for each origin: more than its 60 ports
@@ -35,50 +32,37 @@ def aftermath(
         ``outage_s``: seconds from the ports' return to the last of them, 0 without any.
 
     Raises:
-        ScenarioError: the ports did not run out (``premise-failed``); and as `running`.
+        CapabilityError, UsageError, ScenarioError: as `twlab.proxies.load_test.under_load`.
     """
     proxy = lab.network["proxy"]
     time_wait_s = lab.settings["proxy"].time_wait_s or 60.0
-    servers = [
-        WebServer(lab.network["server"], lab.loop, port, hangs_up=False, family=family) for port in _ORIGIN_PORTS
-    ]
-    for server in servers:
-        lab.closing.callback(server.close)
-    address = proxy.interface_to("client").all4[0], PORT
-
-    def ask(rate_per_s: float, duration_s: float) -> WebClients:
-        clients = WebClients(
-            lab.network["client"],
-            lab.loop,
-            address,
-            rate_per_s=rate_per_s,
-            duration_s=duration_s,
-            keep_alive=keep_alive,
-        )
-        lab.closing.callback(clients.close)
-        lab.loop.wait_until(lambda: clients.done, duration_s + clients.patience_s + 1)
-        return clients
+    servers = load_test.origins(lab, hang_up=False, family=family)
 
     lab.step(f"{software.name} starts: {software.ways.get(way, way)}.")
     upstream = Upstream(origins=[server.address for server in servers], sources=proxy.addresses(family))
-    with running(lab, proxy, software, way, upstream):
+    with load_test.running(lab, proxy, software, way, upstream):
         lab.step(f"A burst of {_BURST_PER_S * origins:g} requests a second, for {_BURST_S:g} s.")
         began_s = lab.now_s
-        answers: Counter[str] = Counter(ask(_BURST_PER_S * origins, _BURST_S).answers)
+        burst = _asked(lab, _BURST_PER_S * origins, _BURST_S, keep_alive)
         back_s = began_s + time_wait_s + _RETURNED_S
         lab.step(f"From now on {_CALM_PER_S:g} requests a second; there are no ports yet.")
-        answers += ask(_CALM_PER_S, max(0.3, back_s - lab.now_s)).answers
+        without = _asked(lab, _CALM_PER_S, max(0.3, back_s - lab.now_s), keep_alive)
         lab.sleep_until(back_s)
         lab.step("The ports come back.")
-        after = ask(_CALM_PER_S, calm_s)
-    short = answers.total() - answers["200"]
-    refused = after.answers.total() - after.answers["200"]
-    outage_s = 0.0 if after.last_failure_s is None else after.last_failure_s
+        after = _asked(lab, _CALM_PER_S, calm_s, keep_alive)
+    refused, outage_s = load_test.refused(after), after.last_failure_s or 0.0
     if refused:
         lab.note(f"{refused} requests failed though there were ports, the last one {outage_s:.2f} s after their return")
     return Observation(
-        refused_short=short,
+        refused_short=load_test.refused(burst) + load_test.refused(without),
         refused_after=refused,
-        client_sees=" ".join(sorted(set(after.answers) - {"200"})) or "200",
+        client_sees=load_test.seen(after),
         outage_s=round(outage_s, 2),
     )
+
+
+def _asked(lab: Lab, rate_per_s: float, duration_s: float, keep_alive: bool) -> WebClients:
+    """Ask at a steady rate; return the clients once they are done."""
+    clients = load_test.ask(lab, rate_per_s=rate_per_s, duration_s=duration_s, keep_alive=keep_alive)
+    lab.loop.wait_until(lambda: clients.done, duration_s + clients.patience_s + 1)
+    return clients
