@@ -187,7 +187,8 @@ class IpvsBalancer(ServerPool):
 class DnatBalancer(ServerPool):
     """A balancer by destination NAT, as in kube-proxy's other modes and many clouds.
 
-    No machine holds the virtual address. A packet for it that is not translated is dropped.
+    No machine holds the virtual address. A packet for it that is not translated is dropped. The
+    balancer's own connections are translated, too, as those of a Kubernetes node are.
 
     Args:
         choice: ``rr``, ``random``, or ``hash``: of the client's address and port.
@@ -200,8 +201,13 @@ class DnatBalancer(ServerPool):
     def configure(self) -> None:
         super().configure()
         ip4, ip6 = self.virtual
-        own = self.interfaces[0]
+        own, inner = self.interfaces[0], self.interfaces[-1]
         with self.inside():
+            # Translated or not, a connection of its own needs a route to begin with.
+            rtnetlink.carry_out(
+                rtnetlink.route(inner.index, ip, prefix, via)
+                for ip, prefix, via in ((ip4, 32, inner.peer.all4[0]), (ip6, 128, inner.peer.all6[0]))
+            )
             nftables.apply(f"""
                 table inet balancer {{
                     chain choose {{ }}
@@ -217,6 +223,7 @@ class DnatBalancer(ServerPool):
                     chain own {{
                         type nat hook output priority -100;
                         jump pings
+                        jump choose
                     }}
                     chain untranslated {{
                         type filter hook prerouting priority dstnat + 10;
