@@ -29,7 +29,7 @@ COMMANDS = {
     "ceiling, one case": ["ceiling", "--time-wait", "10", "--ports", "40000-43999", "--out", "{out}"],
     "run --all": ["run", "--all", "--no-report", "--out", "{out}"],
 }
-GROUP = Path("/sys/fs/cgroup/cpuacct/twlab-speed")
+GROUP = Path(f"/sys/fs/cgroup/cpuacct/twlab-speed-{os.getpid()}")
 
 
 def spent(tree: Path, words: list[str], kernel: str) -> tuple[float, float]:
