@@ -2,7 +2,8 @@
 
 from twlab import Arm, Lab, Observation, Settings, between, scenario
 
-# The search begins at random: 407 to 512 connections of 512, and 216 to 256, in 20,000 rounds of a model of it.
+# The search begins at random: 407 to 512 connections of 512, and 216 to 256 of 256, in 20,000
+# rounds of a model of it.
 OF_256, OF_512 = between(195, 256), between(380, 512)
 TABLE = "Open connections to one destination, until the gateway finds no port"
 
