@@ -26,7 +26,8 @@ MANY_PORTS = Settings(port_high=40_000 + MANY - 1)
 WALK = {"rate_per_s": 400.0, "duration_s": WALKED / 400}
 # connect() comes round after about a ninth of the ports; 284 to 370 in 20,000 rounds of a model.
 ROUND = between(10, 390)
-MET = 6  # connects that may meet a pool of 16, where connect() happens to begin anew on its heels: seen once, 1 of 600
+# Connects that may meet a pool of 16, where connect() begins anew on its heels: once 1 of 600 did.
+MET = 6
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:

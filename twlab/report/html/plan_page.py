@@ -55,7 +55,7 @@ def write(plan: Plan, out: Path, seen: str = "", causes: Sequence[Mapping[str, A
 
 
 def values(plan: Plan, seen: str = "", causes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
-    """Return what ``plan.html.j2`` and ``plan_body.html.j2`` show of `plan`; see `write`."""
+    """Return what the templates show of `plan`; the rest is as in `write`."""
     named = {hazard.name for way in (plan.asked, *plan.ways) for hazard in way.hazards}
     limits = [way.ceiling_per_s for way in (plan.asked, *plan.ways) if math.isfinite(way.ceiling_per_s)]
     most = math.log1p(max(limits, default=1.0))
