@@ -30,7 +30,7 @@ COMMANDS = {
     "ceiling, one case": ["ceiling", "--time-wait", "10", "--ports", "40000-43999", "--out", "{out}"],
     "the catalogue": ["run", "{catalogue}", "--no-report", "--out", "{out}"],
 }
-GROUP = Path("/sys/fs/cgroup/cpuacct/twlab-speed")
+GROUP = Path(f"/sys/fs/cgroup/cpuacct/twlab-speed-{os.getpid()}")
 
 
 def shared_scenarios(*trees: Path) -> list[str]:

@@ -46,7 +46,7 @@ class Ipvs(Topology):
             servers: 1 to 64.
             scheduler: rr, wrr, lc, sh or mh.
             weights: of the servers in their order, e.g. 1-0; 1 by default.
-            forwarding: masquerade, direct, or tunnel (IPIP, IPv4 only).
+            forwarding: masquerade, direct, or tunnel (IPv4 in IPv4, IPv6 in IPv6).
             persistent_s: seconds that a client stays with its server, 0 to 86400; 0: it does not.
             mtu: of all links, in bytes (1280 to 65535).
         """

@@ -196,6 +196,9 @@ def test_the_plan_follows_the_sliders_and_shows_each_hazard(site, visitor):
     assert "does not suffice" in visitor.get("/proxy/plan?rate_per_s=900").text
     text = visitor.get("/proxy/plan?rate_per_s=50&timestamps=off").text
     assert "suffices" in text and "/scenario/assassination/run" in text
+    seen = visitor.get("/proxy/plan?rate_per_s=50&symptom=134+s").text
+    assert "renewed by each SYN" in seen and "What is seen" not in text
+    assert "No cause is known" in visitor.get("/proxy/plan?rate_per_s=50&symptom=frobnicate").text
     assert "out of range" in visitor.get("/proxy/plan?rate_per_s=-1").text
     assert "the first is above the last" in visitor.get("/proxy/plan?port_low=60000&port_high=50000").text
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,6 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from twlab.commands.console import out
+from twlab.commands.symptom import show
+from twlab.diagnose.explained import Cause, explain
 from twlab.errors import UsageError
 from twlab.planner.demand import LINUX_TIME_WAIT_S, Demand, late_s
 from twlab.planner.hazards import KINDS
@@ -73,6 +76,14 @@ def plan(
         float, typer.Option(help="Share of connections that leave such a segment: your estimate.")
     ] = 1e-6,
     loss_share: Annotated[float, typer.Option(help="Share of segments that are lost.")] = 1e-3,
+    symptom: Annotated[
+        str,
+        typer.Option(
+            metavar="SEEN",
+            help="What is seen, as for twlab symptom: 1s, EADDRINUSE, 504 ... Adds its causes: whose clock it is, "
+            "and which of them these figures leave.",
+        ),
+    ] = "",
     file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the plan as an HTML page.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -80,20 +91,24 @@ def plan(
 
     For each way out: what it would sustain, and what can still go wrong; then advice. No lab runs.
     There are three answers: the rate suffices, is at the edge (between what is sustained for
-    certain and the ceiling in theory), or does not suffice.
+    certain and the ceiling in theory), or does not suffice. With --symptom it names what, at the
+    proxy or beyond it, shows itself so.
     """
     given: dict[str, Any] = dict(locals())
     given["choice"] = choice.value
     given["port_low"], given["port_high"] = _range(ports)
     made = make(Demand(**{spec.name: given[spec.name] for spec in fields(Demand)}))
+    causes = explain(made, [symptom]) if symptom else []
     if file:
         from twlab.report.html.plan_page import write
 
-        write(made, file)
+        write(made, file, symptom, [cause.as_dict() for cause in causes])
     if as_json:
-        print(json.dumps(made.as_dict(), indent=1))
+        seen = {"seen": symptom, "causes": [cause.as_dict() for cause in causes]} if symptom else None
+        print(json.dumps({**made.as_dict(), "symptom": seen}, indent=1))
     else:
         _show(made)
+        _show_causes(symptom, causes)
         if file:
             out.print(f"\npage: {file}", markup=False)
 
@@ -171,6 +186,15 @@ def _show_assumptions(demand: Demand, width: int) -> None:
             soft_wrap=False,
             width=width,
         )
+
+
+def _show_causes(seen: str, causes: Sequence[Cause]) -> None:
+    for fits, title in ((True, "what may be its cause"), (False, "what these figures speak against")):
+        chosen = [cause for cause in causes if cause.fits is fits]
+        if chosen:
+            out.print(f"\n[bold]{escape(seen)}: {title}[/bold]\n")
+        for cause in chosen:
+            show(cause.row, **({"here": cause.note} if cause.note else {}))
 
 
 def _mark(way: Way, demand: Demand) -> str:

@@ -42,17 +42,13 @@ def symptom(
     your machines, what to set, and the scenario that shows it. Nothing is read from this machine;
     `twlab diagnose` does that. Exit status: 0 causes are named; 2 none is known.
     """
+    from twlab.diagnose.explained import no_such_symptom
     from twlab.diagnose.symptom_table import SYMPTOMS
     from twlab.diagnose.symptoms import find
 
     found = find(words or [], SYMPTOMS)
     if not found:
-        raise UsageError(
-            f"no cause is known for {' '.join(words or [])!r}",
-            "give a duration (1s), an error (EADDRINUSE), a status (504) or words (removed backend); "
-            "`twlab symptom` lists all causes",
-            "no-such-symptom",
-        )
+        raise no_such_symptom(words or [])
     if show_me and not words:
         raise UsageError(
             "--show-me needs to know what is seen", "for example: twlab symptom 1s --show-me", "missing-argument"
@@ -61,21 +57,22 @@ def symptom(
         print(json.dumps([row.as_dict() for row in found], indent=1))
     else:
         for row in found:
-            _show(row)
+            show(row)
     if show_me:
         from twlab.commands.diagnose import show_in_lab
 
         show_in_lab(tuple(dict.fromkeys(shown for row in found for shown in row.shows)), (), engine, out_dir, as_json)
 
 
-def _show(row: Symptom) -> None:
+def show(row: Symptom, **more: str) -> None:
+    """Print one cause; `more` are further facts about it, by name."""
     from twlab.diagnose.symptoms import plain
 
     width = min(out.width, _WIDTH) if out.is_terminal else _WIDTH
     out.print(textwrap.fill(f"{row.seen} ({row.name})", width), style="bold", markup=False)
     facts = [("clock", row.clock), ("tell", row.tell), ("set", row.remedy)]
     facts += [("see it", f"twlab run {words}") for words in row.shows]
-    for name, text in facts:
+    for name, text in [*more.items(), *facts]:
         lines = textwrap.wrap(plain(text), max(20, width - 10), break_on_hyphens=False, break_long_words=False)
         out.print(f"  {name:<8}" + ("\n" + " " * 10).join(lines), markup=False)
     out.print()

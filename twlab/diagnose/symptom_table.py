@@ -181,6 +181,17 @@ SYMPTOMS: tuple[Symptom, ...] = (
         ("dnat", "balancer", "kubernetes", "logs"),
     ),
     Symptom(
+        "wrong-socket",
+        "connects of a node to a virtual address time out now and then; the node translates them itself",
+        "no clock: the answer is given to the socket of a direct connection from the same port",
+        "`conntrack -L` at the node: SYN_RECV, and the reply's port differs from the client's; "
+        "`ss -tn` there: a direct connection has that port",
+        "IPv6: Linux 6.7 and later; IPv4: 5.12 and later; before, `net.ipv4.tcp_early_demux=0`",
+        ("dnat-early-demux --arm same-port-ipv6",),
+        ("ETIMEDOUT", "504", "timeout", "kubernetes", "kube-proxy", "api-server", "dnat"),
+        (4.0, 136.0),
+    ),
+    Symptom(
         "two-balancers",
         "open connections reset, or hang, when balancers come or go",
         "no clock: the new balancer has no entry",

@@ -141,26 +141,31 @@ def route(index: int, destination: str, prefix: int, via: str) -> Message:
 
 
 @cache
-def local_if_marked(mark: int, table: int) -> tuple[Message, Message]:
-    """Have IPv4 packets with `mark` delivered here, to any destination.
+def local_if_marked(mark: int, table: int, family: int) -> tuple[Message, Message]:
+    """Have packets with `mark` delivered here, to any destination.
 
-    That takes two requests: a rule that looks such packets up in `table`, and a route there.
+    That takes two requests: a rule that looks such packets up in `table`, and a route there. Each
+    family has rules and tables of its own.
+
+    Args:
+        family: 4 or 6.
     """
+    af = socket.AF_INET6 if family == 6 else socket.AF_INET
     attributes = netlink.attribute(_FRA_FWMARK, struct.pack("=I", mark))
     attributes += netlink.attribute(_FRA_TABLE, struct.pack("=I", table))
-    rule = struct.pack("=8BI", socket.AF_INET, 0, 0, 0, 0, 0, 0, _FR_ACT_TO_TBL, 0) + attributes
+    rule = struct.pack("=8BI", af, 0, 0, 0, 0, 0, 0, _FR_ACT_TO_TBL, 0) + attributes
     everywhere = _encoded(
         rtmsg,
         [("RTA_OIF", LOOPBACK)],
-        family=socket.AF_INET,
+        family=af,
         table=table,
         proto=_RTPROT_STATIC,
         scope=_RT_SCOPE_HOST,
         type=_RTN_LOCAL,
     )
     return (
-        Message(f"add a rule for mark {mark}", _RTM_NEWRULE, netlink.CREATE, rule),
-        Message(f"add a local route in table {table}", _RTM_NEWROUTE, _SET, everywhere),
+        Message(f"add an IPv{family} rule for mark {mark}", _RTM_NEWRULE, netlink.CREATE, rule),
+        Message(f"add a local IPv{family} route in table {table}", _RTM_NEWROUTE, _SET, everywhere),
     )
 
 

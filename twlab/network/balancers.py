@@ -6,7 +6,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from twlab.errors import UsageError
+from twlab.errors import CapabilityError, UsageError
 from twlab.linux import ipvs, nftables, rtnetlink
 from twlab.network.nodes import Role
 from twlab.network.roles import Endpoint, Router
@@ -16,7 +16,8 @@ PORT = 80  # of the balanced service
 _TRACKING = """
     table inet balancer { chain track { type filter hook prerouting priority filter; ct state established accept; }; }
 """
-_TUNNEL = "tunl0"  # the device by which a server takes packets out of IPIP
+# The devices by which a server takes packets out of tunnels, each with the module that makes it.
+_TUNNELS = {"tunl0": "ipip", "ip6tnl0": "ip6_tunnel"}
 
 
 class Crossroads(Router):
@@ -171,13 +172,11 @@ class IpvsBalancer(ServerPool):
         return [*super().owned6(), self.virtual[1]]
 
     def _services(self) -> list[ipvs.Service]:
-        # A tunnel is for IPv4 here: IP in IP.
-        addresses = self.virtual[:1] if self.forwarding == "tunnel" else self.virtual
-        return [ipvs.Service(address, PORT) for address in addresses]
+        return [ipvs.Service(address, PORT) for address in self.virtual]
 
     def _update(self, server: str, new: bool = False) -> None:
         with self.inside():
-            for service, address in zip(self._services(), self.servers[server], strict=False):
+            for service, address in zip(self._services(), self.servers[server], strict=True):
                 if server in self.weights:
                     ipvs.set_server(service, address, self.weights[server], self.forwarding, new=new)
                 else:
@@ -187,7 +186,8 @@ class IpvsBalancer(ServerPool):
 class DnatBalancer(ServerPool):
     """A balancer by destination NAT, as in kube-proxy's other modes and many clouds.
 
-    No machine holds the virtual address. A packet for it that is not translated is dropped.
+    No machine holds the virtual address. A packet for it that is not translated is dropped. The
+    balancer's own connections are translated, too, as those of a Kubernetes node are.
 
     Args:
         choice: ``rr``, ``random``, or ``hash``: of the client's address and port.
@@ -200,8 +200,13 @@ class DnatBalancer(ServerPool):
     def configure(self) -> None:
         super().configure()
         ip4, ip6 = self.virtual
-        own = self.interfaces[0]
+        own, inner = self.interfaces[0], self.interfaces[-1]
         with self.inside():
+            # Translated or not, a connection of its own needs a route to begin with.
+            rtnetlink.carry_out(
+                rtnetlink.route(inner.index, ip, prefix, via)
+                for ip, prefix, via in ((ip4, 32, inner.peer.all4[0]), (ip6, 128, inner.peer.all6[0]))
+            )
             nftables.apply(f"""
                 table inet balancer {{
                     chain choose {{ }}
@@ -217,6 +222,7 @@ class DnatBalancer(ServerPool):
                     chain own {{
                         type nat hook output priority -100;
                         jump pings
+                        jump choose
                     }}
                     chain untranslated {{
                         type filter hook prerouting priority dstnat + 10;
@@ -254,7 +260,7 @@ class VirtualServer(Endpoint):
 
     Args:
         virtual: (IPv4, IPv6), the virtual address.
-        tunnel: it takes packets that come in IPIP, too.
+        tunnel: it takes packets that come in tunnels, too: IPv4 in IPv4, IPv6 in IPv6.
     """
 
     def __init__(self, name: str, virtual: tuple[str, str], tunnel: bool = False, **params: Any):
@@ -265,7 +271,7 @@ class VirtualServer(Endpoint):
         yield from super().requests()
         yield from _held(self.virtual)
         if self.tunnel:
-            yield rtnetlink.up(socket.if_nametoindex(_TUNNEL))
+            yield from map(rtnetlink.up, _tunnels())
 
     def owned6(self) -> list[str]:
         return [*super().owned6(), self.virtual[1]]
@@ -275,3 +281,17 @@ def _held(virtual: tuple[str, str]) -> Iterator[rtnetlink.Message]:
     """Yield the requests by which a node holds a virtual address."""
     for ip, prefix in zip(virtual, (32, 128), strict=True):
         yield rtnetlink.address(rtnetlink.LOOPBACK, ip, prefix)
+
+
+def _tunnels() -> Iterator[int]:
+    """Yield the indices of this namespace's tunnel devices.
+
+    Raises:
+        CapabilityError: the kernel has made none (``no-tunnel``).
+    """
+    for device, module in _TUNNELS.items():
+        try:
+            yield socket.if_nametoindex(device)
+        except OSError as error:
+            remedy = f"load the kernel's tunnels: modprobe {module}; or run it on the lab kernel: --engine guest"
+            raise CapabilityError(f"a server behind a tunnel needs {device}", remedy, "no-tunnel") from error

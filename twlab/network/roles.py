@@ -44,8 +44,8 @@ class Pod(Endpoint):
         redirect: connections to port 80 of other nodes go to the sidecar's port, `SIDECAR_PORT` on
             the loopback address, unless they bear its mark, `SIDECAR_MARK`. Service meshes do so.
         tproxy: connections from other nodes to port 80 go to the sidecar's port, `INBOUND_PORT`,
-            untranslated. Over IPv4 the sidecar may connect to the application from their source
-            addresses, with its mark: the answers then stay in the pod.
+            untranslated. The sidecar may connect to the application from their source addresses,
+            with its mark: the answers then stay in the pod.
     """
 
     SIDECAR_PORT, INBOUND_PORT = 15001, 15006  # as Istio has them
@@ -58,7 +58,8 @@ class Pod(Endpoint):
     def requests(self) -> Iterator[rtnetlink.Message]:
         yield from super().requests()
         if self.tproxy:
-            yield from rtnetlink.local_if_marked(self.SIDECAR_MARK, self.TABLE)
+            for family in (4, 6):
+                yield from rtnetlink.local_if_marked(self.SIDECAR_MARK, self.TABLE, family)
 
     def configure(self) -> None:
         super().configure()

@@ -6,7 +6,7 @@ TABLE = "What a balancer remembers of a closed connection, by the way it forward
 
 MODE_1, MODE_2 = Settings(ipvs_conn_reuse_mode=1), Settings(ipvs_conn_reuse_mode=2)
 NODEST = Settings(ipvs_conn_reuse_mode=1, ipvs_expire_nodest_conn=True)
-DIRECT = {"forwarding": "direct"}
+DIRECT, TUNNEL = {"forwarding": "direct"}, {"forwarding": "tunnel"}
 ANEW = {"again": "s2", "error": "", "connect_ms": at_most(1)}
 OLD = {"state": "FIN_WAIT", "timer_s": between(118, 120), "again": "s1", "error": "", "connect_ms": at_most(1)}
 SILENCE = {"state": "FIN_WAIT", "again": "", "error": "pending"}
@@ -18,12 +18,14 @@ SILENCE = {"state": "FIN_WAIT", "again": "", "error": "pending"}
     treatment={
         "direct": Arm(MODE_1, given=DIRECT, expect=Observation(**OLD)),
         "direct-ipv6": Arm(MODE_1, given=DIRECT | {"family": 6}, expect=Observation(**OLD)),
-        "tunnel": Arm(MODE_1, given={"forwarding": "tunnel"}, expect=Observation(**OLD)),
+        "tunnel": Arm(MODE_1, given=TUNNEL, expect=Observation(**OLD)),
+        "tunnel-ipv6": Arm(MODE_1, given=TUNNEL | {"family": 6}, expect=Observation(**OLD)),
         "direct-removed": Arm(MODE_1, given=DIRECT | {"change": "removed"}, expect=Observation(**SILENCE)),
     },
     remedies={
         "mode-2": Arm(MODE_2, given=DIRECT, expect=Observation(state="FIN_WAIT", **ANEW)),
-        "mode-2-tunnel": Arm(MODE_2, given={"forwarding": "tunnel"}, expect=Observation(state="FIN_WAIT", **ANEW)),
+        "mode-2-tunnel": Arm(MODE_2, given=TUNNEL, expect=Observation(state="FIN_WAIT", **ANEW)),
+        "mode-2-tunnel-ipv6": Arm(MODE_2, given=TUNNEL | {"family": 6}, expect=Observation(state="FIN_WAIT", **ANEW)),
         "nodest-removed": Arm(
             NODEST, given=DIRECT | {"change": "removed"}, expect=Observation(state="FIN_WAIT", **ANEW)
         ),
@@ -62,5 +64,5 @@ def ipvs_direct_routing(
     again = service.visit(client, source_port=40_000)
     facts = {"state": entry.state, "timer_s": entry.remaining_s, "again": again.server, "connect_ms": again.ms}
     mode = lab.settings["balancer"].ipvs_conn_reuse_mode
-    lab.row(TABLE, forwarding=forwarding, mode=mode, ended_by=ending, server_is=change, **facts)
+    lab.row(TABLE, forwarding=forwarding, family=family, mode=mode, ended_by=ending, server_is=change, **facts)
     return Observation(**facts, error=again.error)

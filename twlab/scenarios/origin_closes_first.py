@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
+from twlab import Arm, Lab, Observation, Settings, at_least, at_most, between, scenario
 from twlab.ports import LINUX_PORTS
 from twlab.segment import match
 from twlab.stacks import boot
@@ -26,6 +26,8 @@ MANY_PORTS = Settings(port_high=40_000 + MANY - 1)
 WALK = {"rate_per_s": 400.0, "duration_s": WALKED / 400}
 # connect() comes round after about a ninth of the ports; 284 to 370 in 20,000 rounds of a model.
 ROUND = between(10, 390)
+# Connects that may meet a pool of 16, where connect() begins anew on its heels: once 1 of 600 did.
+MET = 6
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
@@ -64,7 +66,10 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
             MANY_PORTS,
             given=LWIP | WALK | {"pool": 16},
             expect=Observation(
-                connected=WALKED, failed=0, errors="", origin_time_wait=between(12, 16), before_reuse=ROUND
+                connected=between(WALKED - MET, WALKED),
+                failed=at_most(MET),
+                origin_time_wait=between(12, 16),
+                before_reuse=ROUND,
             ),
         ),
         "gvisor": Arm(Settings(), given=GVISOR, expect=FINE),
@@ -126,11 +131,12 @@ def origin_closes_first(
     anywhere every 10 s. So it comes round after about ports / 9 connects, if not before (arm `walk`:
     2,823 ports, and a port is used again after some 314).
 
-    This is lwIP with its control blocks from the heap, as Debian builds it, and as many devices have
-    it. Where they come from a pool (MEMP_NUM_TCP_PCB), lwIP gives the oldest in TIME_WAIT to a new
-    connection. So a pool of fewer than ports / 9 has forgotten each port before connect() comes back
-    to it (arm `lwip-small-pool`: 16 blocks), and a larger one has not (arm `lwip-large-pool`). The
-    pool is made by the program around Debian's library, which refuses the library further blocks.
+    This is lwIP with its control blocks from the heap, as Debian builds it, and as many devices
+    have it. Where they come from a pool (MEMP_NUM_TCP_PCB), lwIP gives the oldest in TIME_WAIT to a
+    new connection. So a pool of fewer than ports / 9 has forgotten each port before connect() comes
+    back to it (arm `lwip-small-pool`: 16 blocks), unless it begins anew among the last few ports;
+    and a larger one has not (arm `lwip-large-pool`). The pool is made by the program around
+    Debian's library, which refuses the library further blocks.
 
     gVisor takes a SYN above its TIME_WAIT, as Linux does, and holds (arm `gvisor`); what it makes of
     one below is told by `gvisor-behind-nat`.

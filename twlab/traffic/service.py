@@ -62,6 +62,7 @@ class Service:
         client: Host,
         *,
         source_port: int = 0,
+        source_address: str | None = None,
         patience_s: float = 4.0,
         ending: str = "server",
         to: Host | None = None,
@@ -69,13 +70,18 @@ class Service:
         """Connect from `client`; then close the connection.
 
         Args:
-            source_port: as in `Host.try_connect`.
+            source_port, source_address: as in `Host.try_connect`.
             patience_s: seconds after which to give up.
             ending: one of `ENDINGS`; empty: it stays open.
             to: a server to connect to directly; None: the virtual address.
         """
         attempt = client.try_connect(
-            to or self.balancer, PORT, source_port=source_port, family=self.family, timeout_s=patience_s
+            to or self.balancer,
+            PORT,
+            source_port=source_port,
+            source_address=source_address,
+            family=self.family,
+            timeout_s=patience_s,
         )
         if attempt.connection is None:
             return Visit("", attempt.error, attempt.took_s)

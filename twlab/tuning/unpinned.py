@@ -22,7 +22,10 @@ UNPINNED: tuple[tuple[str, str], ...] = (
     ("net.ipv4.tcp_ehash_entries", "size of a hash table; read only"),
     ("net.ipv4.tcp_comp_sack_delay_ns", "of compressed ACKs, which are off"),
     ("net.ipv4.tcp_comp_sack_slack_ns", "of compressed ACKs, which are off"),
-    ("net.ipv4.tcp_early_demux", "where a segment's socket is looked up; the same one is found"),
+    (
+        "net.ipv4.tcp_early_demux",
+        "where a segment's socket is looked up; the same one is found, but for dnat-early-demux",
+    ),
     ("net.ipv4.tcp_ecn_fallback", "of ECN, which is off"),
     ("net.ipv4.tcp_fack", "without effect since 4.15"),
     ("net.ipv4.tcp_fastopen_blackhole_timeout_sec", "of TCP Fast Open, which is off"),

@@ -13,10 +13,11 @@ from starlette.routing import Route
 
 from twlab.diagnose.collect import command
 from twlab.diagnose.diagnosis import Diagnosis, diagnose
+from twlab.diagnose.explained import explain
 from twlab.diagnose.texts.assemble import Text, snapshot
 from twlab.errors import UsageError
 from twlab.planner.demand import Demand
-from twlab.planner.plan import make
+from twlab.planner.plan import Plan, make
 from twlab.report.html import plan_page
 from twlab.web.site import Site
 from twlab.web.sliders import Slider, values
@@ -34,6 +35,7 @@ SLIDERS = (
 _WHOLE = ("origins", "sources", "port_low", "port_high")
 _CLOSERS = ("proxy", "origin")
 _LONGEST_LINE = 2000  # characters of what was pasted
+_LONGEST_SYMPTOM = 100
 _SHOWS = re.compile(r"(?P<scenario>[a-z0-9-]+)(?: --arm (?P<arm>[a-z0-9-]+))?")
 
 
@@ -77,6 +79,7 @@ class Proxy:
             sliders=SLIDERS,
             given=values(SLIDERS, request.query_params),
             chosen=_chosen(request.query_params),
+            seen=_seen(request.query_params),
             plan=self._plan(request),
             text=text,
             command=command(),
@@ -87,8 +90,9 @@ class Proxy:
     def _plan(self, request: Request) -> Markup:
         numbers: dict[str, Any] = {**values(SLIDERS, request.query_params), **_chosen(request.query_params)}
         numbers |= {name: int(numbers[name]) for name in _WHOLE}
-        demand = Demand(**numbers)
-        return self.site.render(request, "plan_part.html.j2", **plan_page.values(make(demand)), shows=self.shows)
+        made, seen = make(Demand(**numbers)), _seen(request.query_params)
+        filled = plan_page.values(made, seen, _causes(made, seen))
+        return self.site.render(request, "plan_part.html.j2", **filled, shows=self.shows)
 
     def shows(self, text: str) -> dict[str, str] | None:
         """Return scenario and arm that ``port-exhaustion --arm above`` names, or None."""
@@ -107,3 +111,16 @@ def _chosen(given: Mapping[str, str]) -> dict[str, Any]:
         "timestamps": given.get("timestamps", "on") != "off",
         "keep_alive": given.get("keep_alive", "on") != "off",
     }
+
+
+def _seen(given: Mapping[str, str]) -> str:
+    """Return the symptom that is to be explained; empty: none."""
+    return given.get("symptom", "").strip()[:_LONGEST_SYMPTOM]
+
+
+def _causes(made: Plan, seen: str) -> list[dict[str, Any]]:
+    """Return the causes of a symptom as JSON values; empty where none is known."""
+    try:
+        return [cause.as_dict() for cause in explain(made, [seen])] if seen else []
+    except UsageError:
+        return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -38,17 +39,23 @@ def _plain(value: object) -> str:
     return f"{value:,.10g}" if isinstance(value, float) else plain(value)
 
 
-def write(plan: Plan, out: Path) -> None:
+def write(plan: Plan, out: Path, seen: str = "", causes: Sequence[Mapping[str, Any]] = ()) -> None:
     """Write the page of `plan` as the file `out`.
+
+    Args:
+        seen: a symptom that is to be explained; empty: none.
+        causes: of it, as JSON values of `twlab.diagnose.explained.Cause`.
 
     Raises:
         CapabilityError: it cannot be written (``cannot-write``).
     """
-    files.write_all({out: environment("twlab.report.html").get_template("plan.html.j2").render(**values(plan))})
+    files.write_all(
+        {out: environment("twlab.report.html").get_template("plan.html.j2").render(**values(plan, seen, causes))}
+    )
 
 
-def values(plan: Plan) -> dict[str, Any]:
-    """Return what ``plan.html.j2`` and ``plan_body.html.j2`` show of `plan`."""
+def values(plan: Plan, seen: str = "", causes: Sequence[Mapping[str, Any]] = ()) -> dict[str, Any]:
+    """Return what the templates show of `plan`; the rest is as in `write`."""
     named = {hazard.name for way in (plan.asked, *plan.ways) for hazard in way.hazards}
     limits = [way.ceiling_per_s for way in (plan.asked, *plan.ways) if math.isfinite(way.ceiling_per_s)]
     most = math.log1p(max(limits, default=1.0))
@@ -74,5 +81,7 @@ def values(plan: Plan) -> dict[str, Any]:
             for spec in fields(plan.demand)
         ],
         "ways": ways,
+        "seen": seen,
+        "causes": causes,
         "kinds": [(name, kind) for name, kind in KINDS.items() if name in named],
     }
