@@ -81,3 +81,16 @@ def test_long_work_has_a_bar_or_a_line_for_each_part(monkeypatch):
         for share in (0.1, 0.2, 0.3):
             advance(share, "cell 5" if share < 0.3 else "cell 6")
     assert lines(paper) == ["sweep: cell 5", "sweep: cell 6"]
+
+
+def test_the_bar_keeps_its_estimate_however_long_a_part_takes():
+    """A result every 40 s of 10: after the third, seven are left."""
+    now_s = 0.0
+    out, paper = console("xterm-256color")
+    out.get_time = lambda: now_s
+    with bar(out, "sweep") as advance:
+        for part in (1, 2, 3):
+            now_s += 40.0
+            advance(part / 10, f"{part}/10")
+    last = lines(paper)[-1]
+    assert "3/10" in last and "0:02:00" in last and "0:04:40" in last

@@ -16,6 +16,8 @@ from rich.text import Text
 
 from twlab import loop
 
+_ALWAYS_S = 1e9
+
 
 def is_live(console: Console) -> bool:
     """Return whether lines on `console` may be written over.
@@ -156,8 +158,8 @@ def bar(console: Console, title: str) -> Iterator[Callable[[float, str], None]]:
 
         yield say
         return
-    with Bars(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console
-    ) as bars:
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    # The speed of all that was done, not of the last half minute: a single result may take longer.
+    with Bars(*columns, console=console, speed_estimate_period=_ALWAYS_S) as bars:
         task = bars.add_task(title, total=1.0)
         yield lambda share, doing: bars.update(task, completed=share, description=f"{title}: {doing}")
