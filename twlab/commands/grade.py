@@ -94,7 +94,7 @@ def _graded(asked: Assignment, found: list[Submission], file: Path | None, jobs:
         advance(count / len(found), f"{count}/{len(found)}  {done.id}  {done.points:g} of {done.of:g}")
 
     try:
-        with bar(err, "grade") as advance:
+        with bar(err, "grade", len(book.grades) / max(len(found), 1)) as advance:
             grade_all(asked, found, book, jobs=jobs, on_grade=on_grade, scheduler=scheduler)
     except KeyboardInterrupt as stop:
         if not file:

@@ -52,7 +52,7 @@ def sweep(
     path = file.with_suffix(".json")
     check_file(path)
     table.resume(path)
-    with bar(err, found.name) as advance:
+    with bar(err, found.name, sum(cell in table.done for cell in wanted) / len(wanted)) as advance:
 
         def on_cell(cell: tuple[str, ...]) -> None:
             table.write(path)
