@@ -20,6 +20,7 @@ readonly SERVERS=(haproxy nginx squid apache2 apache2:apache-htcacheclean varnis
     nghttp2-proxy:nghttpx tinyproxy privoxy stunnel4 sslh hitch dante-server:danted microsocks pgbouncer)
 readonly POLICY=${POLICY_RC_D:-/usr/sbin/policy-rc.d} OURS="put here by the set-up of twlab"
 HELD=()
+ABSENT=()
 as_root=()
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -75,6 +76,7 @@ missing_packages() {
         [[ $section != '[test]' || $LEVEL == test ]] || continue
         [[ $section != '[atlas]' || $LEVEL != lab ]] || continue
         [[ $section != '[guest]' ]] || on_x86 || continue
+        [[ " ${ABSENT[*]} " != *" $package "* ]] || continue
         (eval "$probe") </dev/null >/dev/null 2>&1 || printf '%-28s%s\n' "$package" "${reason# }"
     done <"$PACKAGES"
 }
@@ -96,9 +98,16 @@ $missing" "install what your distribution calls these; apt-get, which would do i
         fail 3 "this machine lacks, and this user may not install:
 $missing" "as root: apt-get install --no-install-recommends ${names[*]}"
     fi
-    hold_services "${names[@]}"
-    apt_install "${names[@]}"
-    let_services_go
+    mapfile -t ABSENT < <(absent_here "${names[@]}")
+    if ((${#ABSENT[@]})); then
+        say "this distribution does not have: ${ABSENT[*]}; what needs them says so"
+        mapfile -t names < <(missing_packages | cut -d' ' -f1)
+    fi
+    if ((${#names[@]})); then
+        hold_services "${names[@]}"
+        apt_install "${names[@]}"
+        let_services_go
+    fi
     missing=$(missing_packages)
     [[ -z $missing ]] || fail 3 "these are installed and yet do not work:
 $missing" "see packages.txt in $ROOT/setup for how each is looked for, and $LOG"
@@ -139,6 +148,17 @@ let_services_go() {
     done
     HELD=()
     ! grep -qs "$OURS" "$POLICY" || "${as_root[@]}" rm -f "$POLICY"
+}
+
+# absent_here PACKAGE...: prints those that this distribution does not have and a lab does without, as Debian 13 has no h2o.
+absent_here() {
+    local said name apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -y -o DPkg::Lock::Timeout=300)
+    ! "${apt[@]}" install --no-install-recommends --simulate "$@" >>"$LOG" 2>&1 || return 0
+    logged "fetching the list of packages" "${apt[@]}" update || true
+    ! said=$("${apt[@]}" install --no-install-recommends --simulate "$@" 2>&1) || return 0
+    sed -nE "s/^E: (Unable to locate package |Package ')([^' ]+).*/\2/p" <<<"$said" | while read -r name; do
+        if ! sed '1,/^\[lab\]/d; /^\[guest\]/,$d' "$PACKAGES" | grep -q "^$name "; then printf '%s\n' "$name"; fi
+    done
 }
 
 # apt_install PACKAGE...: one apt-get run; a fresh package list only if the present one does not do.

@@ -98,3 +98,18 @@ def test_a_text_may_be_empty():
     for event in events:
         progress.on_event(event)
     assert [" ".join(line.split()) for line in lines(paper)] == ["starting 0.000 s"] * 2
+
+
+def test_the_bar_keeps_its_estimate_however_long_a_part_takes():
+    """A result every 40 s of 10: an estimate after the first one. What an earlier run has done is no
+    work of this one.
+    """
+    for done, told in ((0, "0:06:0"), (5, "0:02:4")):
+        now_s = 0.0
+        out, paper = console("xterm-256color")
+        out.get_time = lambda: now_s  # noqa: B023
+        with bar(out, "sweep", done / 10) as advance:
+            now_s += 40.0
+            advance((done + 1) / 10, f"{done + 1}/10")
+        last = lines(paper)[-1]
+        assert f"{done + 1}/10" in last and "0:00:40" in last and told in last

@@ -55,7 +55,7 @@ def alternatives(
     table = AlternativesTable(folder, wanted, judged=judge, seed=seed, command=own_command(), kernel=release)
     total, count = len(table.runs), len(table.kept())
     try:
-        with bar(err, "alternatives") as advance:
+        with bar(err, "alternatives", count / total) as advance:
 
             def on_run(run: ArmRun, outcome: Mapping[str, Any]) -> None:
                 nonlocal count

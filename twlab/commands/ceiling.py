@@ -98,7 +98,7 @@ def _fill(made: CeilingTable, wanted: Sequence[Case], jobs: int, scheduler: str)
     total = sum(case.ports * case.origins for case in wanted)
     done = sum(row["ports"] * row["origins"] for row in made.rows)
     try:
-        with bar(err, "ceiling") as advance:
+        with bar(err, "ceiling", done / total) as advance:
 
             def on_case(case: Case, event: dict[str, Any]) -> None:
                 nonlocal count, done

@@ -78,6 +78,7 @@ def grade(
 
 
 def _graded(asked: Assignment, found: list[Submission], file: Path | None, jobs: int, scheduler: str) -> Gradebook:
+    from twlab.commands.progress import bar
     from twlab.grading.grade import grade as grade_all
     from twlab.grading.grade import new_gradebook, output_files
 
@@ -89,10 +90,12 @@ def _graded(asked: Assignment, found: list[Submission], file: Path | None, jobs:
     def on_grade(done: Grade) -> None:
         if file:
             book.write(output_files(file)[0])
-        err.print(f"{len(book.grades)}/{len(found)}  {done.id}  {done.points:g} of {done.of:g}", markup=False)
+        count = len(book.grades)
+        advance(count / len(found), f"{count}/{len(found)}  {done.id}  {done.points:g} of {done.of:g}")
 
     try:
-        grade_all(asked, found, book, jobs=jobs, on_grade=on_grade, scheduler=scheduler)
+        with bar(err, "grade", len(book.grades) / max(len(found), 1)) as advance:
+            grade_all(asked, found, book, jobs=jobs, on_grade=on_grade, scheduler=scheduler)
     except KeyboardInterrupt as stop:
         if not file:
             raise Interrupted(f"{NOTHING_KEPT}, because no --out names a file") from stop

@@ -16,6 +16,9 @@ from rich.text import Text
 
 from twlab import loop
 
+_ALWAYS_S = 1e9
+_A_MOMENT = 1e-9  # of the work: what does not grow is not counted
+
 
 def is_live(console: Console) -> bool:
     """Return whether lines on `console` may be written over.
@@ -140,10 +143,13 @@ class Progress:
 
 
 @contextmanager
-def bar(console: Console, title: str) -> Iterator[Callable[[float, str], None]]:
+def bar(console: Console, title: str, done: float = 0.0) -> Iterator[Callable[[float, str], None]]:
     """Show a progress bar with an estimate of the time left.
 
     Yields a function that takes the share done (0 to 1) and what is being done.
+
+    Args:
+        done: the share that an earlier run has done, which says nothing of the speed of this one.
     """
     if not is_live(console):
         last = ""
@@ -156,8 +162,9 @@ def bar(console: Console, title: str) -> Iterator[Callable[[float, str], None]]:
 
         yield say
         return
-    with Bars(
-        TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn(), console=console
-    ) as bars:
-        task = bars.add_task(title, total=1.0)
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    # The speed of all that was done, not of the last half minute: a single result may take longer.
+    with Bars(*columns, console=console, speed_estimate_period=_ALWAYS_S) as bars:
+        task = bars.add_task(title, total=1.0, completed=done)
+        bars.update(task, completed=done + _A_MOMENT)  # the speed counts from here, not from the first result
         yield lambda share, doing: bars.update(task, completed=share, description=f"{title}: {doing}")

@@ -81,7 +81,7 @@ def _fill(
     from twlab.studies.sweep.fill import fill
     from twlab.studies.sweep.table import OUTCOMES
 
-    with bar(err, title) as advance:
+    with bar(err, title, sum(cell in table.done for cell in wanted) / len(wanted)) as advance:
 
         def on_cell(cell: tuple[str, ...]) -> None:
             table.write(path)

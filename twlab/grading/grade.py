@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,18 +57,33 @@ def grade(
     """
     waiting = {submission.id: submission for submission in submissions if submission.id not in book.grades}
     needs = {name: tasks_for(assignment, submission) for name, submission in waiting.items()}
-    wanted = {key(task): task for tasks in needs.values() for task in tasks.values()}
+    wanted: dict[str, Task] = {}
+    lacks: dict[str, set[str]] = {}  # of each student, the keys of the tasks that are not done
+    needed_by: dict[str, list[str]] = {}
+    for name, tasks in needs.items():
+        keyed = {key(task): task for task in tasks.values()}
+        wanted |= keyed
+        lacks[name] = set(keyed)
+        for one in keyed:
+            needed_by.setdefault(one, []).append(name)
     found: dict[str, Any] = {}
 
-    def settle() -> None:
-        for name in [name for name in waiting if all(key(task) in found for task in needs[name].values())]:
-            book.grades[name] = _grade(assignment, waiting.pop(name), needs.pop(name), found)
+    def settle(names: Iterable[str]) -> None:
+        for name in [name for name in names if not lacks[name]]:
+            tasks = needs.pop(name)
+            book.grades[name] = _grade(assignment, waiting.pop(name), tasks, found)
             on_grade(book.grades[name])
+            for one in set(map(key, tasks.values())):
+                needed_by[one].remove(name)
+                if not needed_by[one]:
+                    del found[one]  # what a large class has shown would fill the memory
 
-    settle()
+    settle(list(waiting))
     for done, result in results(list(wanted.values()), jobs, scheduler):
         found[done] = result
-        settle()
+        for name in needed_by[done]:
+            lacks[name].remove(done)
+        settle(needed_by[done])
 
 
 def results(tasks: Sequence[Task], jobs: int, scheduler: str = "") -> Iterator[tuple[str, TaskResult]]:

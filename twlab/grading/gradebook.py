@@ -127,12 +127,11 @@ class Gradebook:
         Raises:
             UsageError: the file is there and holds no grades (``broken-grades``).
         """
+        asked = set(wanted)
         try:
             values = json.loads(path.read_text())
             same = values["schema"] == SCHEMA and values["basis"] == self.basis
-            kept = [
-                _grade(entry) for entry in values["students"] if same and (entry["id"], entry["digest"]) in set(wanted)
-            ]
+            kept = [_grade(entry) for entry in values["students"] if same and (entry["id"], entry["digest"]) in asked]
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:

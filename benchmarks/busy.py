@@ -1,0 +1,109 @@
+"""The catalogue on the host engine beside busy programs: which verdicts come, and what is repeated.
+
+    .venv/bin/python benchmarks/busy.py [--runs 200] [--burners 4] [--parts 2] [NAME ...]
+
+The burners are processes that only compute; they are children of this one and end with it. Each of the
+runs is all scenarios (or those named), dealt to so many `twlab run --engine host` side by side. Told
+after each run: the verdicts, the arms that came otherwise than predicted or not at all, those that
+were run again because the machine held them up, and the load. Exit status 1: an arm was otherwise
+than predicted, or a verdict is INCONCLUSIVE although every arm could be carried out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from twlab.catalogue import load_scenarios  # noqa: E402
+
+# Ends with its parent, however that ends.
+BURN = "import os; from twlab.linux.syscalls import die_with_parent; die_with_parent(9)\nwhile os.getppid() > 1: pass"
+
+
+@contextmanager
+def burning(count: int) -> Iterator[None]:
+    """Keep so many processes computing."""
+    burners = [subprocess.Popen([sys.executable, "-c", BURN], cwd=ROOT) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
+def catalogue(names: Sequence[str], parts: int) -> list[dict[str, Any]]:
+    """Run the scenarios once, in parts side by side; returns what their result.json hold."""
+    with tempfile.TemporaryDirectory(prefix="twlab-busy-") as folder:
+        running = []
+        for number in range(parts):
+            words = ["run", *names[number::parts], "--engine", "host", "--no-report", "--out", f"out-{number}"]
+            running.append(
+                subprocess.Popen(
+                    [sys.executable, "-P", "-m", "twlab", *words],
+                    cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                    env={**os.environ, "PYTHONPATH": str(ROOT)},
+                )
+            )  # fmt: skip
+        for process in running:
+            process.wait()
+        return [json.loads(file.read_text()) for file in sorted(Path(folder).glob("out-*/**/result.json"))]
+
+
+def count(results: Sequence[dict[str, Any]]) -> tuple[Counter[str], list[str]]:
+    """Count what became of the arms; name those that are otherwise than predicted."""
+    seen: Counter[str] = Counter()
+    otherwise = []
+    for result in results:
+        seen[result["verdict"]] += 1
+        for name, arm in result["arms"].items():
+            seen["arms repeated"] += bool(arm.get("repeated"))
+            if (arm.get("error") or {}).get("kind") == "CapabilityError":
+                seen["arms that this machine cannot"] += 1
+            elif arm["ok"]:
+                seen["arms as predicted"] += 1
+            else:
+                seen["arms otherwise"] += 1
+                otherwise.append(f"{result['scenario']} {name}")
+    return seen, otherwise
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("names", nargs="*")
+    parser.add_argument("--runs", type=int, default=200)
+    parser.add_argument("--burners", type=int, default=4)
+    parser.add_argument("--parts", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=0.0, help="Begin no further run after so long; 0: go on.")
+    given = parser.parse_args()
+    names = given.names or sorted(load_scenarios())
+    total: Counter[str] = Counter()
+    began_s, done = time.monotonic(), 0
+    with burning(given.burners):
+        while done < given.runs and (not done or not given.minutes or time.monotonic() - began_s < given.minutes * 60):
+            seen, otherwise = count(catalogue(names, min(given.parts, len(names))))
+            total += seen
+            done += 1
+            told = ", ".join(f"{number} {what}" for what, number in sorted(seen.items()) if number)
+            print(f"run {done}, load {os.getloadavg()[0]:.0f}: {told}; otherwise: {otherwise or 'none'}", flush=True)
+    print(f"{done} runs in {time.monotonic() - began_s:.0f} s beside {given.burners} burners:")
+    for what, number in sorted(total.items()):
+        print(f"{number:>8,} {what}")
+    sys.exit(bool(total["arms otherwise"]))
+
+
+if __name__ == "__main__":
+    main()

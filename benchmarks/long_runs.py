@@ -1,0 +1,300 @@
+"""Long runs: a sweep, the grading of a class, ceilings and alternatives, killed and continued.
+
+    .venv/bin/python benchmarks/long_runs.py [--size SHARE] [--seed NUMBER] [--kills NUMBER] [--workers]
+                                             [--out FOLDER] [sweep] [grade] [ceiling] [alternatives]
+
+Each runs twice. The first run is left alone, on a terminal of its own. Read off are the peak of the
+driver's memory at 10 %, 50 % and at the end, and what the bar says is left at 10 % and 50 %, beside
+what was left. The second run is ended with SIGKILL at random moments, and the same command goes on.
+Its table has to be the first one's to the byte, and no process may be left. With --workers a third
+run is on a Dask cluster of four workers, of which one after the other gets SIGKILL.
+
+--size 1: 1,000,000 trials, 1,000 submissions, 28,232 ports, and all rows of the alternatives (those
+have 500 ports each, whatever the size). Status 1: a table differs, something is left, or memory grows.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import pty
+import random
+import re
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import termios
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "support")]
+
+from classroom import ASSIGNMENT, answers, scenario  # noqa: E402
+
+from twlab.grading.assignment import load_assignment  # noqa: E402
+
+CELLS = ("timestamps=0,1", "time_wait_s=1,2,5,10,60", "delay_s=0.5,1,2,5,10,20,40,80,100,110")  # 100 of them
+TRIALS, STUDENTS, LOW_PORT, PORTS, LINGER_PORTS = 1_000_000, 1000, 32_768, 28_232, 50
+SOME_ALTERNATIVES = ("time-wait-10", "time-wait-1", "tw-reuse", "linger-0", "wider-range", "keep-alive", "reuseaddr")
+TABLES = ("*.json", "*.csv", "*.md")
+AT = (0.1, 0.5, 1.0)  # shares of the work, at which is looked
+GROWTH = 1.1  # of the peak of memory from 10 % to the end; what is more is not flat
+_STEP = re.compile(r"(\d+)/(\d+)  .*?(\d+):(\d\d):(\d\d) +(?:(\d+):(\d\d):(\d\d)|-:--:--)")
+ON_DASK = """
+import subprocess, sys
+from distributed import LocalCluster
+if __name__ == "__main__":
+    with LocalCluster(n_workers=4, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        process = subprocess.Popen([*sys.argv[1:], "--scheduler", cluster.scheduler_address])
+        print(*(nanny.pid for nanny in cluster.workers.values()), flush=True)
+        sys.exit(process.wait())
+"""
+
+
+@dataclass
+class Seen:
+    """What was read off a run that was left alone.
+
+    Attributes:
+        peaks_mb: of the driver's memory, at the shares `AT`.
+        told: (share done, seconds since the start, seconds that the bar says are left) at those.
+        took_s: all of it.
+    """
+
+    peaks_mb: list[float] = field(default_factory=list)
+    told: list[tuple[float, float, float | None]] = field(default_factory=list)
+    took_s: float = 0.0
+
+    def look(self, pid: int, share: float, at_s: float, left_s: float | None) -> None:
+        """Keep what is seen when `share` of the work is done."""
+        peak = peak_mb(pid)
+        while len(self.told) < len(AT) and share >= AT[len(self.told)]:
+            self.told.append((share, at_s, left_s))
+            self.peaks_mb.append(peak)
+        self.peaks_mb[-1:] = [max(peak, *self.peaks_mb[-1:])] if self.peaks_mb else []
+
+    def lines(self) -> list[str]:
+        peaks = ", ".join(f"{peak:.0f}" for peak in self.peaks_mb)
+        found = [f"{self.took_s:.0f} s; memory at 10 %, 50 % and the end: {peaks} MB"]
+        for share, at_s, left_s in self.told[:-1]:
+            told = "nothing" if left_s is None else f"{left_s:.0f} s"
+            off = "" if not left_s else f", off by {left_s / max(self.took_s - at_s, 0.1) - 1:+.0%}"
+            found.append(f"at {share:.0%} the bar said {told}, it was {self.took_s - at_s:.0f} s{off}")
+        return found
+
+
+def peak_mb(pid: int) -> float:
+    """Return the peak of a process's memory so far; 0 when it has ended."""
+    try:
+        text = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return 0.0
+    found = re.search(r"VmHWM:\s+(\d+)", text)
+    return int(found[1]) / 1024 if found else 0.0
+
+
+def descendants(pid: int) -> list[int]:
+    """Return the processes below `pid`."""
+    below = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+        except (OSError, IndexError):
+            continue
+        if parent == pid:
+            below += [int(folder.name), *descendants(int(folder.name))]
+    return below
+
+
+def command(words: Sequence[str]) -> list[str]:
+    return [sys.executable, "-m", "twlab", *words]
+
+
+def alone(words: Sequence[str], folder: Path) -> Seen:
+    """Run a command to its end on a terminal of its own."""
+    folder.mkdir()
+    ours, its = pty.openpty()
+    fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 300, 0, 0))
+    environment = {key: value for key, value in os.environ.items() if key not in ("CI", "NO_COLOR")} | {"TERM": "xterm"}
+    began_s, seen, kept = time.monotonic(), Seen(), ""
+    with (folder / "printed").open("wb") as printed:
+        process = subprocess.Popen(
+            command(words), cwd=folder, env=environment, stdin=its, stdout=printed, stderr=its, start_new_session=True
+        )
+    os.close(its)
+    while True:
+        try:
+            data = os.read(ours, 1 << 16)
+        except OSError:  # so Linux says that the other end of a terminal is closed
+            break
+        kept = (kept + data.decode(errors="replace"))[-8192:]
+        for found in _STEP.finditer(re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", kept)):
+            done, total, _, _, _, hours, minutes, seconds = found.groups()
+            left_s = None if hours is None else int(hours) * 3600 + int(minutes) * 60 + int(seconds)
+            seen.look(process.pid, int(done) / int(total), time.monotonic() - began_s, left_s)
+    os.close(ours)
+    if process.wait():
+        sys.exit(f"{' '.join(words)}: status {process.returncode}\n{kept}")
+    seen.took_s = time.monotonic() - began_s
+    return seen
+
+
+def killed(words: Sequence[str], folder: Path, moments_s: Sequence[float]) -> tuple[int, list[int]]:
+    """Run a command, end it with SIGKILL at each of the moments; then to its end.
+
+    Returns:
+        How many kills it met, and which processes they left.
+    """
+    folder.mkdir()
+    kills, left = 0, []
+    for moment_s in (*moments_s, None):
+        with (folder / "printed").open("wb") as printed:
+            process = subprocess.Popen(
+                command(words), cwd=folder, stdout=printed, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        try:
+            process.wait(moment_s)
+        except subprocess.TimeoutExpired:
+            below = descendants(process.pid)
+            process.kill()
+            process.wait()
+            kills += 1
+            left += still_there(below)
+            continue
+        if process.returncode:
+            sys.exit(f"{' '.join(words)}: status {process.returncode}\n{(folder / 'printed').read_text()[-4000:]}")
+        break
+    return kills, left
+
+
+def still_there(pids: Sequence[int]) -> list[int]:
+    """Return those of `pids` that run after a minute. A zombie has ended."""
+
+    def runs(pid: int) -> bool:
+        try:
+            return (Path("/proc") / str(pid) / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+        except OSError:
+            return False
+
+    until_s = time.monotonic() + 60
+    while any(map(runs, pids)) and time.monotonic() < until_s:
+        time.sleep(0.1)
+    return [pid for pid in pids if runs(pid)]
+
+
+def on_dask(words: Sequence[str], folder: Path, moments_s: Sequence[float]) -> int:
+    """Run a command on a cluster of four; a worker gets SIGKILL at each of the moments.
+
+    Returns:
+        How many were killed. Their nannies put others in their place.
+    """
+    folder.mkdir()
+    program = folder / "on_dask.py"
+    program.write_text(ON_DASK)
+    with (folder / "said").open("wb") as said:
+        process = subprocess.Popen(
+            [sys.executable, str(program), *command(words)],
+            cwd=folder, stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True,
+        )  # fmt: skip
+    assert process.stdout
+    workers = [int(word) for word in process.stdout.readline().split()]
+    kills = 0
+    for moment_s, pid in zip(moments_s, workers, strict=False):
+        try:
+            process.wait(moment_s)
+            break
+        except subprocess.TimeoutExpired:
+            os.kill(pid, signal.SIGKILL)
+            kills += 1
+    process.stdout.read()
+    if process.wait():
+        sys.exit(f"{' '.join(words)}, on Dask: status {process.returncode}\n{(folder / 'said').read_text()[-4000:]}")
+    return kills
+
+
+def tables(folder: Path) -> dict[str, bytes]:
+    """Return what a command has written, by name."""
+    return {file.name: file.read_bytes() for pattern in TABLES for file in sorted((folder / "made").glob(pattern))}
+
+
+def hand_in(folder: Path, students: int) -> None:
+    """Write so many submissions, each with answers and a scenario file of its own."""
+    asked = load_assignment(ASSIGNMENT)
+    folder.mkdir()
+    for number in range(students):
+        name = f"student-{number}"
+        (folder / name).mkdir()
+        (folder / name / "answers.toml").write_text(answers(asked, name))
+        (folder / name / "mine.py").write_text(scenario(asked, name) + f"\n# {name}\n")
+
+
+def studies(size: float, place: Path) -> dict[str, Callable[[], list[str]]]:
+    """Return the commands, by name; each is given when it is needed."""
+    ports = max(1, round(PORTS * size))
+
+    def grading() -> list[str]:
+        hand_in(place / "submissions", max(1, round(STUDENTS * size)))
+        return ["grade", str(place / "submissions"), "--assignment", str(ASSIGNMENT), "--out", "made/grades.json"]
+
+    lengths = [word for seconds in (1, 2, 5, 10, 15, 30, 45, 60) for word in ("--time-wait", str(seconds))]
+    return {
+        "sweep": lambda: [
+            *("sweep", "stale-segment", "--trials", str(max(1, round(TRIALS * size / 100)))),
+            *(word for axis in CELLS for word in ("--grid", axis)),
+            *("--out", "made/sweep.json"),
+        ],
+        "grade": grading,
+        "ceiling": lambda: ["ceiling", "--ports", f"{LOW_PORT}-{LOW_PORT + ports - 1}", *lengths, "--out", "made"],
+        "alternatives": lambda: [
+            *("alternatives", *(() if size == 1 else (*SOME_ALTERNATIVES, "--no-judge"))),
+            *("--out", "made"),
+        ],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("studies", nargs="*", default=["sweep", "grade", "ceiling", "alternatives"])
+    parser.add_argument("--size", type=float, default=0.1)
+    parser.add_argument("--seed", type=int, default=19)
+    parser.add_argument("--kills", type=int, default=4)
+    parser.add_argument("--workers", action="store_true")
+    parser.add_argument("--out", type=Path, help="Keep the tables here. Default: a folder that is removed.")
+    given = parser.parse_args()
+    chance, faults = random.Random(given.seed), []
+    with tempfile.TemporaryDirectory(prefix="twlab-long-") as temporary:
+        place = given.out or Path(temporary)
+        place.mkdir(parents=True, exist_ok=True)
+        for name in given.studies:
+            words = studies(given.size, place)[name]()
+            print(f"{name}, size {given.size:g}, load {os.getloadavg()[0]:.1f}", flush=True)
+            seen = alone(words, place / f"{name}-alone")
+            print(*(f"    {line}" for line in seen.lines()), sep="\n", flush=True)
+            whole = tables(place / f"{name}-alone")
+            if seen.peaks_mb[-1] > seen.peaks_mb[0] * GROWTH:
+                faults.append(f"{name}: memory grows")
+
+            def moments(count: int, took_s: float = seen.took_s) -> list[float]:
+                return [chance.uniform(0.5, took_s / count) for _ in range(count)]
+
+            kills, left = killed(words, place / f"{name}-killed", moments(given.kills))
+            found = [("killed", f"{kills} times killed and continued; left over: {left or 'no process'}")]
+            faults += [f"{name}: processes are left"] if left else []
+            if given.workers:
+                kills = on_dask(words, place / f"{name}-dask", moments(4))
+                found.append(("dask", f"on Dask, {kills} of 4 workers killed"))
+            for how, text in found:
+                same = bool(whole) and tables(place / f"{name}-{how}") == whole
+                faults += [] if same else [f"{name}, {how}: another table"]
+                print(f"    {text}: the table is {'the same to the byte' if same else 'ANOTHER'}", flush=True)
+    sys.exit("; ".join(faults) or 0)
+
+
+if __name__ == "__main__":
+    main()
