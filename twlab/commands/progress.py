@@ -165,6 +165,6 @@ def bar(console: Console, title: str, done: float = 0.0) -> Iterator[Callable[[f
     columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     # The speed of all that was done, not of the last half minute: a single result may take longer.
     with Bars(*columns, console=console, speed_estimate_period=_ALWAYS_S) as bars:
-        task = bars.add_task(title, total=1.0, completed=done)
-        bars.update(task, completed=done + _A_MOMENT)  # the speed counts from here, not from the first result
+        task = bars.add_task(title, total=1.0)
+        bars.update(task, completed=done + _A_MOMENT)  # the first figure: the speed counts from it on
         yield lambda share, doing: bars.update(task, completed=share, description=f"{title}: {doing}")
