@@ -82,6 +82,31 @@ def test_an_executor_that_fails_costs_one_task() -> None:
     assert found == {0: ["worker-failed"]}
 
 
+class KilledWorker(Exception):
+    """As Dask's scheduler names it, when it gives a task up."""
+
+
+@pytest.mark.parametrize("deaths", [1, 3, 4])
+def test_a_task_whose_workers_die_is_given_again(monkeypatch: pytest.MonkeyPatch, deaths: int) -> None:
+    """Three times, and no other task for it; its answers come once."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "support"))
+    dying = iter(range(deaths))
+
+    class Cluster(ThreadPoolExecutor):
+        def submit(self, function: Any, /, *arguments: Any) -> Any:
+            def carried_out() -> Any:
+                if arguments[1]["say"] == ["mine"] and next(dying, None) is not None:
+                    raise KilledWorker("tcp://127.0.0.1:1")
+                return function(*arguments)
+
+            return super().submit(carried_out)
+
+    with Cluster(1) as executor:
+        found = by_task(answers_from(executor, "echo_driver", [{"say": ["mine"]}, {"say": ["yours"]}]))
+    assert found == {0: ["mine", None] if deaths < 4 else ["worker-failed"], 1: ["yours", None]}
+    assert next(dying, None) is None
+
+
 def test_no_cluster_is_said_at_once() -> None:
     """An address where nothing listens."""
     pytest.importorskip("distributed")

@@ -21,6 +21,7 @@ import selectors
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -32,6 +33,12 @@ from twlab.errors import CapabilityError, EngineError, LabError
 from twlab.linux.syscalls import die_with_parent
 
 Answer = Callable[[Any], None]
+GIVEN_AT_MOST = 4
+"""Times that a task is given to a cluster that loses its workers under it.
+
+Dask itself hands a task on from three dead workers, and gives it up at the fourth. It counts all
+that were dealt to the worker that died, not only the task that it was at.
+"""
 
 
 @dataclass(frozen=True)
@@ -77,18 +84,31 @@ def answers(driver: str, tasks: Sequence[Any], workers: int, scheduler: str = ""
 def answers_from(executor: Executor, driver: str, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
     """Have `executor` carry out `tasks`; yields as `answers` does.
 
-    The answers of a task come together, at its end.
+    The answers of a task come together, at its end. A task whose workers died is given again, up to
+    `GIVEN_AT_MOST` times in all.
     """
     finished: SimpleQueue[tuple[int, Any]] = SimpleQueue()
-    for number, task in enumerate(tasks):
-        future = executor.submit(carried_out, driver, task)
-        future.add_done_callback(lambda future, number=number: finished.put((number, future)))
-    for _ in tasks:
+    given: Counter[int] = Counter()
+
+    def give(number: int) -> None:
+        given[number] += 1
+        future = executor.submit(carried_out, driver, tasks[number])
+        future.add_done_callback(lambda future: finished.put((number, future)))
+
+    for number in range(len(tasks)):
+        give(number)
+    left = len(tasks)
+    while left:
         number, future = finished.get()
         try:
             found, ended = future.result()
         except Exception as error:  # the cluster's own: a worker that was lost, a package that is missing
+            # By its name: only who has a cluster has the package.
+            if type(error).__name__ == "KilledWorker" and given[number] < GIVEN_AT_MOST:
+                give(number)
+                continue
             found, ended = [], EngineError(str(error) or type(error).__name__, slug="worker-failed").as_dict()
+        left -= 1
         for value in found:
             yield number, value
         yield number, Ended(ended)
