@@ -82,7 +82,7 @@ def test_an_executor_that_fails_costs_one_task() -> None:
     assert found == {0: ["worker-failed"]}
 
 
-class KilledWorker(Exception):
+class KilledWorker(Exception):  # noqa: N818
     """As Dask's scheduler names it, when it gives a task up."""
 
 

@@ -56,7 +56,7 @@ def test_a_world_says_where_each_pinned_sysctl_starts() -> None:
 def test_defaults_may_stand_alone(words: list[str], world: str, names: list[str]) -> None:
     """It means the kernel's then, and does not swallow the name of a scenario."""
     params = parsed(words).params
-    assert (params["defaults"], params["names"]) == (world, names)
+    assert (params["defaults"], list(params["names"])) == (world, names)
 
 
 @pytest.mark.parametrize("command", ["sweep stale-segment --defaults", "shell --defaults pair"])

@@ -68,31 +68,39 @@ class Prompt:
     def line(self, prompt: str, vocabulary: Vocabulary, loop: Loop) -> str | None:
         """Return the next line without its end, or None when there are no more.
 
-        Meanwhile `loop` is served. Its errors are printed.
+        Meanwhile `loop` is served. Its errors are printed. Ctrl-C gives the line up.
         """
-        self._conversation.write(json.dumps({"prompt": prompt, "vocabulary": asdict(vocabulary)}) + "\n")
-        self._conversation.flush()
-        answered = False
+        answered = interrupted = False
 
         def answer() -> None:
             nonlocal answered
             answered = True
 
-        self._open = True
-        interrupted = False
-        loop.watch(self._socket, answer)
-        while not answered:
-            try:
-                loop.wait_until(lambda: answered)
-            except KeyboardInterrupt:
-                # The child has been interrupted too. It answers with an empty line, unless it had
-                # sent one a moment before.
-                interrupted = True
-            except Exception as error:
-                self.print_above(f"{type(error).__name__}: {error}")
-        loop.forget(self._socket)
-        self._open = False
-        text = self._conversation.readline()
+        def interrupt(*_: object) -> None:
+            # The child is interrupted, too. It answers with an empty line, unless it had sent one a
+            # moment before.
+            nonlocal interrupted
+            interrupted = True
+
+        # From before the child shows the prompt: who sees it may press Ctrl-C.
+        before = signal.signal(signal.SIGINT, interrupt)
+        try:
+            self._conversation.write(json.dumps({"prompt": prompt, "vocabulary": asdict(vocabulary)}) + "\n")
+            self._conversation.flush()
+            self._open = True
+            loop.watch(self._socket, answer)
+            while not answered:
+                try:
+                    loop.wait_until(lambda: answered)
+                except KeyboardInterrupt:  # of a loop that watches for signals
+                    interrupt()
+                except Exception as error:
+                    self.print_above(f"{type(error).__name__}: {error}")
+            loop.forget(self._socket)
+            self._open = False
+            text = self._conversation.readline()
+        finally:
+            signal.signal(signal.SIGINT, before)
         line = json.loads(text)["line"] if text else None
         return "" if line and interrupted else line
 
