@@ -72,7 +72,10 @@ def setns(fd: int, kind: int = CLONE_NEWNET) -> None:
 
     Raises OSError.
     """
+    global _here
     _check(_libc.setns(ctypes.c_int(fd), ctypes.c_int(kind)), "setns")
+    if kind == CLONE_NEWNET:
+        _here = -1
 
 
 def mount(source: str, target: str, kind: str = "", flags: int = 0, data: str = "") -> None:
