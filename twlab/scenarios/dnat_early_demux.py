@@ -31,6 +31,11 @@ SIX = {"family": 6}
     },
     remedies={
         "no-early-demux": Arm(Settings(), given=SIX | {"early_demux": False}, expect=Observation(**SERVED)),
+        "own-range": Arm(
+            Settings(),
+            given={"second_port": PORT + 1_000},
+            expect=Observation(connected=True, rewritten=0, state="ESTABLISHED"),
+        ),
     },
     reads="Linux net/netfilter/nf_nat_proto.c (nf_nat_ipv4_local_in, nf_nat_ipv6_local_in), net/ipv6/ip6_input.c "
     "(tcp_v6_early_demux); commits 'nf_nat: undo erroneous tcp edemux lookup' (5.12, IPv4) and '... after port "
@@ -49,7 +54,8 @@ def dnat_early_demux(lab: Lab, *, second_port: int = PORT, early_demux: bool = T
     the one that waits for it hears nothing. Its entry stays in SYN_RECV.
 
     Newer kernels forget that socket where NAT has changed the packet since. On older ones
-    `net.ipv4.tcp_early_demux=0` does it (arm `no-early-demux`); it is for IPv6, too.
+    `net.ipv4.tcp_early_demux=0` does it (arm `no-early-demux`); it is for IPv6, too. On any kernel
+    ports that differ do it: a range for each of the two programs (arm `own-range`).
     """
     node, server, service = lab["balancer"], lab["s1"], lab.service(family=family)
     node.node.write_sysctl("net.ipv4.tcp_early_demux", int(early_demux))
