@@ -72,8 +72,6 @@ def sidecar_tproxy(
     from just the pod's ports). With Linux's range at both ends a caller with n connections open
     meets that in n of 28,232 connects. Ranges that do not overlap avoid it (arm `other-ports`), and
     so does another port for the application than the one that is intercepted.
-
-    IPv4 only: the lab kernel has no rules that choose an IPv6 route by a mark.
     """
     pod, outside = lab["pod"], lab["server"]
     app = pod.listen(80, family=family)
