@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,6 +51,14 @@ def find_scenario(name: str) -> Scenario:
             f"there is no scenario called {name!r}{near}", f"the scenarios are: {', '.join(known)}", "no-such-scenario"
         )
     return known[name]
+
+
+def scenario_here(name: str) -> Scenario:
+    """Return the scenario called `name` as the kernel that runs here carries it out.
+
+    Raises as `find_scenario`.
+    """
+    return find_scenario(name).on(os.uname().release)
 
 
 def _in_own_module(name: str) -> Scenario | None:

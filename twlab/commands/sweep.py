@@ -81,7 +81,10 @@ def _fill(
     from twlab.studies.sweep.fill import fill
     from twlab.studies.sweep.table import OUTCOMES
 
-    with bar(err, title, sum(cell in table.done for cell in wanted) / len(wanted)) as advance:
+    def count() -> int:
+        return sum(cell in table.done for cell in wanted)
+
+    with bar(err, title, count() / len(wanted)) as advance:
 
         def on_cell(cell: tuple[str, ...]) -> None:
             table.write(path)
@@ -90,12 +93,12 @@ def _fill(
                 if cell in table.done
                 else table.failed[cell]
             )
-            count = sum(cell in table.done for cell in wanted)
-            advance(count / len(wanted), f"{count}/{len(wanted)}  {' '.join(cell)}  {outcome}")
+            done = count()
+            advance(done / len(wanted), f"{done}/{len(wanted)}  {' '.join(cell)}  {outcome}")
 
         try:
             fill(table, source, wanted, jobs=jobs, on_cell=on_cell, scheduler=scheduler)
         except KeyboardInterrupt as stop:
-            done = sum(cell in table.done for cell in wanted)
+            done = count()
             what = f"kept in {path}: {done} of {len(wanted)} cells; the same command goes on from there"
             raise Interrupted(what if done else NOTHING_KEPT) from stop

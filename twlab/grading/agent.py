@@ -30,7 +30,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from twlab.catalogue import find_scenario
+from twlab.catalogue import scenario_here
 from twlab.errors import LabError
 from twlab.grading import jail
 from twlab.linux import counters, inet_diag, sysctl
@@ -215,7 +215,7 @@ def _describe() -> Event:
     The predictions are known before anything runs.
     """
     try:
-        scenario = find_scenario(_FILE).on(platform.release())
+        scenario = scenario_here(_FILE)
         return {"name": scenario.name, "hypothesis": scenario.hypothesis, "topology": scenario.topology,
                 "arms": {arm: _described_arm(scenario, arm) for arm in scenario.arms}}  # fmt: skip
     except Exception as error:
@@ -240,7 +240,7 @@ def _carry_out_arm(arm: str, seed: int, tell: Callable[[Event], None], wait: Cal
 
     The examiner looks in before and after the steps.
     """
-    scenario = find_scenario(_FILE).on(platform.release())
+    scenario = scenario_here(_FILE)
 
     @functools.wraps(scenario.steps)
     def attended(lab: Any, **given: Any) -> Observation:

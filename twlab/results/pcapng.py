@@ -28,8 +28,8 @@ _ETHERNET, _ETHERNET_BYTES = 1, 14
 _INBOUND, _OUTBOUND = 1, 2
 _HEADER_BYTES = 160  # more than the headers of a segment take
 _LONGEST = 1 << 20  # bytes of a packet: twice the longest of Linux (GSO_MAX_SIZE); a damaged length is far above
-# A packet's block, before and behind its frame, where all that is said of it is a direction.
-_BEFORE, _BEHIND = Struct("<IIIIIII"), Struct("<HHIII")
+_BEFORE = Struct("<IIIIIII")  # a packet's block as far as its frame
+_DIRECTION, _SIZE = Struct("<HHI"), Struct("<I")
 _PADDING = (b"", bytes(3), bytes(2), bytes(1))  # by the remainder of a length divided by four
 _ORIGIN = re.compile(r"t=0 is (\d+)\.(\d{6}) s since 1970")
 
@@ -138,14 +138,14 @@ def packet(number: int, at_ns: int, frame: bytes, length: int, *, direction: int
         direction: 1 for inbound, 2 for outbound, 0 if it is not known.
     """
     kept = len(frame)
-    if direction and not comment:
-        size = _BEFORE.size + kept + -kept % 4 + _BEHIND.size
-        before = _BEFORE.pack(_PACKET, size, number, at_ns >> 32, at_ns & 0xFFFFFFFF, kept, length)
-        return before + frame + _PADDING[kept % 4] + _BEHIND.pack(_FLAGS, 4, direction, 0, size)
-    options = pack("<HHI", _FLAGS, 4, direction) if direction else b""
-    options += _option(_COMMENT, comment.encode()) if comment else b""
-    header = pack("<IIIII", number, at_ns >> 32, at_ns & 0xFFFFFFFF, kept, length)
-    return _block(_PACKET, header + _padded(frame) + (_options(options) if options else b""))
+    options = _DIRECTION.pack(_FLAGS, 4, direction) if direction else b""
+    if comment:
+        options += _option(_COMMENT, comment.encode())
+    if options:
+        options = _options(options)
+    size = _BEFORE.size + kept + -kept % 4 + len(options) + _SIZE.size
+    before = _BEFORE.pack(_PACKET, size, number, at_ns >> 32, at_ns & 0xFFFFFFFF, kept, length)
+    return before + frame + _PADDING[kept % 4] + options + _SIZE.pack(size)
 
 
 def _block(kind: int, body: bytes) -> bytes:

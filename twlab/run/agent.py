@@ -5,12 +5,11 @@ Requests and events are those of `twlab.engines.protocol`.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twlab.catalogue import find_scenario
+from twlab.catalogue import scenario_here
 from twlab.engines.protocol import Event, Job, Request
 from twlab.lab.again import run_undisturbed
 from twlab.overrides import Overrides
@@ -33,7 +32,7 @@ def carry_out(request: Request, emit: Callable[[Event], None]) -> None:
 
 def _run(job: Job, index: int, request: Request, emit: Callable[[Event], None]) -> dict[str, Any]:
     try:
-        scenario = find_scenario(job["source"]).on(platform.release())
+        scenario = scenario_here(job["source"])
 
         def run(remark: str) -> ArmEvidence:
             return run_arm(

@@ -6,19 +6,16 @@ TABLE = "A node's second connection to a server, through the virtual address"
 PORT = 40_000
 FIXED_IPV6 = "6.7"
 
-SERVED = {"connected": True, "rewritten": 1, "state": "ESTABLISHED"}
+SERVED = Observation(connected=True, rewritten=1, state="ESTABLISHED")
+OWN_PORT = Observation(connected=True, rewritten=0, state="ESTABLISHED")
 SIX = {"family": 6}
 
 
 @scenario(
     topology="dnat,servers=1",
-    control=Arm(
-        Settings(),
-        given=SIX | {"second_port": PORT + 1},
-        expect=Observation(connected=True, rewritten=0, state="ESTABLISHED"),
-    ),
+    control=Arm(Settings(), given=SIX | {"second_port": PORT + 1}, expect=OWN_PORT),
     treatment={
-        "same-port": Arm(Settings(), expect=Observation(**SERVED)),
+        "same-port": Arm(Settings(), expect=SERVED),
         "same-port-ipv6": Arm(
             Settings(),
             given=SIX,
@@ -30,12 +27,8 @@ SIX = {"family": 6}
         ),
     },
     remedies={
-        "no-early-demux": Arm(Settings(), given=SIX | {"early_demux": False}, expect=Observation(**SERVED)),
-        "own-range": Arm(
-            Settings(),
-            given={"second_port": PORT + 1_000},
-            expect=Observation(connected=True, rewritten=0, state="ESTABLISHED"),
-        ),
+        "no-early-demux": Arm(Settings(), given=SIX | {"early_demux": False}, expect=SERVED),
+        "own-range": Arm(Settings(), given={"second_port": PORT + 1_000}, expect=OWN_PORT),
     },
     reads="Linux net/netfilter/nf_nat_proto.c (nf_nat_ipv4_local_in, nf_nat_ipv6_local_in), net/ipv6/ip6_input.c "
     "(tcp_v6_early_demux); commits 'nf_nat: undo erroneous tcp edemux lookup' (5.12, IPv4) and '... after port "

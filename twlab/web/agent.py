@@ -8,13 +8,12 @@ capture out, at each step so far as it goes, and whole at the end of an arm. The
 from __future__ import annotations
 
 import base64
-import platform
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from twlab.catalogue import find_scenario
+from twlab.catalogue import scenario_here
 from twlab.engines.protocol import Event, Job, Request
 from twlab.lab.assembly import RunningLab
 from twlab.overrides import Overrides
@@ -50,7 +49,7 @@ def _run(job: Job, index: int, request: Request, emit: Callable[[Event], None]) 
 
     try:
         evidence = run_arm(
-            find_scenario(job["source"]).on(platform.release()),
+            scenario_here(job["source"]),
             job["arm"],
             Overrides.from_dict(job["set"]),
             seed=request["seed"],

@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from twlab.catalogue import find_scenario
+from twlab.catalogue import scenario_here
 from twlab.lab.assembly import assemble_unrecorded
 from twlab.network import load_topology
 from twlab.overrides import Overrides
@@ -28,7 +28,7 @@ def carry_out(request: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -
     world = World.from_dict(request.get("world", {}))
     for index, job in enumerate(request["jobs"]):
         try:
-            scenario, changed = find_scenario(job["source"]).on(os.uname().release), Overrides.from_dict(job["set"])
+            scenario, changed = scenario_here(job["source"]), Overrides.from_dict(job["set"])
             outcome = run_cell(scenario, job["arm"], changed, seed=job["seed"], world=world)
         except Exception as error:  # before the steps began, or in the lab itself
             outcome = ArmOutcome(error=as_dict(error))
