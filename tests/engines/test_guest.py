@@ -276,19 +276,33 @@ def test_a_kernel_that_computes_alone_storms(
         (0.2, 0.1, 40_000_000, "or a process in it polls"),
         (0.1, 0.2, 0, "a process in it computes without end"),
         (0.2, 0.0, 60_000_000_000, "virtual time races on"),
-        (0.0, 0.0, 0, "it is stopped"),
+        (0.1, 0.2, 60_000_000_000, "virtual time races on"),
     ],
 )
 def test_a_silent_guest_is_told_by_its_processor_time_and_its_clock(
     monkeypatch: pytest.MonkeyPatch, own_s: float, processes_s: float, passed_ns: int, words: str
 ) -> None:
     """One that polls moves its clock on by what each reading takes: that is not the race from timer to
-    timer in which everything waits.
+    timer in which everything waits. Where the clock races on nothing computes at one instant,
+    however the host's ticks fall.
     """
     figures = iter([liveness.Used(10.0, 5.0), liveness.Used(10.0 + own_s, 5.0 + processes_s)])
     times = iter([7, 7 + passed_ns])
     monkeypatch.setattr(liveness, "used", lambda kernel: next(figures))
     monkeypatch.setattr(liveness, "time_ns", lambda kernel, clock: next(times))
+    assert words in liveness.pulse(1, 2)
+
+
+@pytest.mark.parametrize(("ticks_s", "words"), [((0.0, 0.01, 0.06, 0.12), "computes"), ((0.0,) * 9, "it is stopped")])
+def test_a_guest_that_gets_little_time_is_looked_at_for_longer(
+    monkeypatch: pytest.MonkeyPatch, ticks_s: tuple[float, ...], words: str
+) -> None:
+    """The host counts processor time in ticks of 10 ms; one of them tells nothing."""
+    figures = iter([liveness.Used(10.0, 5.0), *(liveness.Used(10.0, 5.0 + spent_s) for spent_s in ticks_s)])
+    monkeypatch.setattr(liveness, "SAMPLE_S", 0.001)
+    monkeypatch.setattr(liveness, "SAMPLES", len(ticks_s))
+    monkeypatch.setattr(liveness, "used", lambda kernel: next(figures))
+    monkeypatch.setattr(liveness, "time_ns", lambda kernel, clock: 7)
     assert words in liveness.pulse(1, 2)
 
 

@@ -246,7 +246,9 @@ def test_a_request_that_is_refused_is_counted_by_its_error(in_sandbox):
 def without_a_port():
     loop = Loop()
     with Network(load_topology("pair")) as network:
-        network["client"].write_sysctl("net.ipv4.ip_local_port_range", "40000 40004")
+        # An even number: of an odd one, connect() leaves the first or the last out, as it falls
+        # (net/ipv4/inet_hashtables.c, `remaining &= ~1U`).
+        network["client"].write_sysctl("net.ipv4.ip_local_port_range", "40000 40005")
         origin = WebServer(network["server"], loop, hangs_up=False)
         clients = WebClients(
             network["client"], loop, (network["server"].address(), 80), rate_per_s=100, duration_s=0.1, keep_alive=False
@@ -259,7 +261,7 @@ def without_a_port():
 @pytest.mark.host
 def test_clients_that_run_out_of_ports_themselves_say_so(in_sandbox):
     """It is not taken for the proxy's failure, and does not end the load."""
-    assert in_sandbox(without_a_port) == [True, {"200": 5, "EADDRNOTAVAIL": 5}]
+    assert in_sandbox(without_a_port) == [True, {"200": 6, "EADDRNOTAVAIL": 4}]
 
 
 @pytest.mark.parametrize(

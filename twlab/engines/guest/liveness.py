@@ -20,6 +20,10 @@ from twlab import loop
 from twlab.errors import EngineError
 
 SAMPLE_S = 0.3
+# Processor time that a judgement needs: the host counts it in ticks of 10 ms, and on a busy machine
+# a sample may hold one or none of them.
+ENOUGH_S = 0.1
+SAMPLES = 10  # at most; a guest that has not used that much by then does nothing
 QUIET_S = 10.0  # of real time without an event, after which that is said; again after twice as long
 STORM_S = (
     3.0  # processor time of the kernel alone at one instant; nothing that Linux does by itself takes a tenth of it
@@ -35,21 +39,27 @@ _ALONE = 0.1
 
 
 def pulse(kernel: int, clock: int | None = None) -> str:
-    """Say in words what a guest is doing. Takes `SAMPLE_S` seconds to find out.
+    """Say in words what a guest is doing.
+
+    Takes `SAMPLE_S` seconds to find out, and up to `SAMPLES` times that if it gets little time.
 
     Args:
         kernel: process of the guest's kernel.
         clock: address of its clock; None: unknown.
     """
     before, began_ns = used(kernel), time_ns(kernel, clock)
-    loop.Loop().sleep(SAMPLE_S)
-    own, computing = (used(kernel) - before).shares(SAMPLE_S)
-    if own + computing < _IDLE:
+    for _ in range(SAMPLES):
+        loop.Loop().sleep(SAMPLE_S)
+        spent = used(kernel) - before
+        if spent.own_s + spent.processes_s >= ENOUGH_S:
+            break
+    else:
         return "it is stopped, or the machine gives it no time"
-    if computing > own:
-        return "a process in it computes without end, so that virtual time stands still"
     ended_ns = time_ns(kernel, clock)
-    if began_ns is not None and ended_ns is not None and ended_ns - began_ns < STILL_NS:
+    passed_ns = None if began_ns is None or ended_ns is None else ended_ns - began_ns
+    if spent.processes_s > spent.own_s and (passed_ns is None or passed_ns < STILL_NS):
+        return "a process in it computes without end, so that virtual time stands still"
+    if passed_ns is not None and passed_ns < STILL_NS:
         return "virtual time stands still while its kernel computes, or a process in it polls"
     return "virtual time races on, and everything in it waits for what does not come"
 
@@ -79,10 +89,6 @@ class Used:
         return Used(
             self.own_s - before.own_s, max(0.0, self.processes_s - before.processes_s)
         )  # a process that ended is not counted
-
-    def shares(self, real_s: float) -> tuple[float, float]:
-        """Return both as shares of a core."""
-        return self.own_s / real_s, self.processes_s / real_s
 
 
 class StandstillWatch:
