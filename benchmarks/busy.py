@@ -1,6 +1,6 @@
 """The catalogue on the host engine beside busy programs: which verdicts come, and what is repeated.
 
-    .venv/bin/python benchmarks/busy.py [--runs 200] [--burners 4] [--parts 2] [NAME ...]
+    .venv/bin/python benchmarks/busy.py [--runs 200] [--burners 4] [--parts 2] [--keep FOLDER] [NAME ...]
 
 The burners are processes that only compute; they are children of this one and end with it. Each of the
 runs is all scenarios (or those named), dealt to so many `twlab run --engine host` side by side. Told
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -45,7 +46,7 @@ def burning(count: int) -> Iterator[None]:
             burner.wait()
 
 
-def catalogue(names: Sequence[str], parts: int) -> list[dict[str, Any]]:
+def catalogue(names: Sequence[str], parts: int, keep: Path | None) -> list[dict[str, Any]]:
     """Run the scenarios once, in parts side by side; returns what their result.json hold."""
     with tempfile.TemporaryDirectory(prefix="twlab-busy-") as folder:
         running = []
@@ -60,7 +61,12 @@ def catalogue(names: Sequence[str], parts: int) -> list[dict[str, Any]]:
             )  # fmt: skip
         for process in running:
             process.wait()
-        return [json.loads(file.read_text()) for file in sorted(Path(folder).glob("out-*/**/result.json"))]
+        results = []
+        for file in sorted(Path(folder).glob("out-*/**/result.json")):
+            results.append(json.loads(file.read_text()))
+            if keep and count(results[-1:])[1]:
+                shutil.copytree(file.parent, keep / f"{time.time_ns()}-{file.parent.name}")
+        return results
 
 
 def count(results: Sequence[dict[str, Any]]) -> tuple[Counter[str], list[str]]:
@@ -88,13 +94,14 @@ def main() -> None:
     parser.add_argument("--burners", type=int, default=4)
     parser.add_argument("--parts", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=0.0, help="Begin no further run after so long; 0: go on.")
+    parser.add_argument("--keep", type=Path)
     given = parser.parse_args()
     names = given.names or sorted(load_scenarios())
     total: Counter[str] = Counter()
     began_s, done = time.monotonic(), 0
     with burning(given.burners):
         while done < given.runs and (not done or not given.minutes or time.monotonic() - began_s < given.minutes * 60):
-            seen, otherwise = count(catalogue(names, min(given.parts, len(names))))
+            seen, otherwise = count(catalogue(names, min(given.parts, len(names)), given.keep))
             total += seen
             done += 1
             told = ", ".join(f"{number} {what}" for what, number in sorted(seen.items()) if number)
