@@ -251,18 +251,29 @@ def test_computing_before_the_steps_may_take_its_time(tmp_path: Path, monkeypatc
 
 
 @pytest.mark.parametrize(
-    ("own_s", "processes_s", "slug"),
-    [(3.1, 0.0, "guest-storms"), (3.1, 0.2, "guest-storms"), (2.9, 0.0, ""), (3.1, 0.5, ""), (3.1, 1.0, "guest-spins")],
+    ("own_s", "processes_s", "passed_ns", "slug"),
+    [
+        (3.1, 0.0, 0, "guest-storms"),
+        (3.1, 0.2, 1_000_000, "guest-storms"),
+        (2.9, 0.0, 0, ""),
+        (3.1, 0.2, 50_000_000, ""),
+        (3.1, 0.5, 0, ""),
+        (3.1, 1.0, 0, "guest-spins"),
+        (3.1, 1.0, 400_000_000, "guest-spins"),
+        (3.1, 1.0, 600_000_000, ""),
+    ],
 )
 def test_a_kernel_that_computes_alone_storms(
-    monkeypatch: pytest.MonkeyPatch, own_s: float, processes_s: float, slug: str
+    monkeypatch: pytest.MonkeyPatch, own_s: float, processes_s: float, passed_ns: int, slug: str
 ) -> None:
-    """The processes of the guest do nothing but record it. It is what the figures say, whatever they
-    come from: here they are given.
+    """The processes of the guest do nothing but record it, and the clock stands still. Where it goes
+    on, however slowly, the kernel has much to do: connects that walk through a full range of ports,
+    for instance. It is what the figures say, whatever they come from: here they are given.
     """
     figures = iter([liveness.Used(10.0, 5.0), liveness.Used(10.0 + own_s, 5.0 + processes_s)])
+    times = iter([7, 7 + passed_ns])
     monkeypatch.setattr(liveness, "used", lambda kernel: next(figures))
-    monkeypatch.setattr(liveness, "time_ns", lambda kernel, clock: 7)
+    monkeypatch.setattr(liveness, "time_ns", lambda kernel, clock: next(times))
     watch = liveness.StandstillWatch(1, 2)
     assert watch.look(0, True) is None
     found = watch.look(0, True)
