@@ -258,15 +258,20 @@ def test_at_a_terminal(tmp_path, engine):
         terminal.expect("c1 and s1: open")
         terminal.type("segments on\nhold fin from client\n")
         terminal.expect("r1: armed")
+        terminal.type("drop fin from client count all\n")
+        terminal.expect("r2: armed")
         terminal.type("close c1\n")
         terminal.expect("holds client:40000 > server:80 FA")
         terminal.expect("twlab> ")
         terminal.type("half a li")
-        terminal.expect("client:40000 > server:80 FA")  # sent again, after 200 ms, while the line is being typed
+        # Sent again while the line is being typed: after 200 ms, 400, 800, until one gets through.
+        terminal.expect("client:40000 > server:80 FA")
         terminal.expect("twlab> half a li")
         terminal.type("\x03")
         terminal.expect(r"\^C")
         time.sleep(1)  # what is typed before the new line is there, a terminal may throw away
+        terminal.type("segments off\nstop r2\n")
+        terminal.expect("stop r2\n")
         terminal.type("client echo ready; cat\n")
         terminal.expect("^ready\n")
         terminal.type("said to it\n")
@@ -278,7 +283,7 @@ def test_at_a_terminal(tmp_path, engine):
         time.sleep(1)  # until it sleeps
         terminal.type("\x03")
         terminal.expect("interrupted\n")
-        terminal.type("release r\t\n")
+        terminal.type("release r1\t\n")
         terminal.expect("releases client:40000 > server:80 FA")
         terminal.expect("twlab> ")
         terminal.type("\x04")

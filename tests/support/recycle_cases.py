@@ -32,6 +32,7 @@ BASE = 1_342_177_280  # the TSval most records start from
 _IPV4 = "/proc/sys/net/ipv4/"
 _LEAST_RTO_S = 0.2  # TCP_RTO_MIN: of a connection whose segments were not held up
 _WHEEL = 9 / 8  # a timer of the kernel's wheel fires up to an eighth late
+_LATE_S = 0.015  # the first RTO is three times what the handshake took
 _MOST_TRIES = 20  # where a busy machine was late, the question was another one, and is asked again
 
 
@@ -63,6 +64,7 @@ class Bench:
         self._ports = iter(range(20_000, 60_000))
         self.address = ""
         self.closing_s = 0.0  # when the server's TIME_WAIT last began, or just before
+        self.late_s = 0.0  # what the last handshake took beyond the delay that was asked for
         for listener in self.listeners.values():
             listener.settimeout(5)  # a connection that never comes is an answer, too
 
@@ -77,11 +79,13 @@ class Bench:
     def connect(self, tsval: int | None, ack_delay_s: float = 0.0) -> tuple[Client, socket.socket]:
         """An open connection: its crafted end, and the server's."""
         client = self.client(tsval)
+        began_s = time.monotonic()
         answer = client.syn()
         assert answer and answer.kind == "SYN+ACK", f"expected SYN+ACK, got {answer}"
         if ack_delay_s:
             time.sleep(ack_delay_s)
         client.send()
+        self.late_s = time.monotonic() - began_s - ack_delay_s
         server, _ = self.listeners[7000].accept()
         return client, server
 
@@ -255,9 +259,13 @@ def length(bench: Bench, record: Record) -> Pair:
     """The life of TIME_WAIT at several RTOs: 3.5 of them."""
     observed = record["observed"]
     before = counters()
-    client, server = bench.connect(
-        BASE if record["case"] != "6-tw-length-no-ts" else None, observed.get("handshake_ack_delay_s", 0)
-    )
+    for _ in range(_MOST_TRIES):
+        client, server = bench.connect(
+            BASE if record["case"] != "6-tw-length-no-ts" else None, observed.get("handshake_ack_delay_s", 0)
+        )
+        if bench.late_s < _LATE_S:
+            break  # else it is another RTO than the one that was asked about
+        bench.fresh()
     rto_s = rto(server)
     bench.close_server_first(client, server)
     after, timer = counters(), bench.span(client, rto_s)
