@@ -138,16 +138,18 @@ def _edit(conversation: socket.socket) -> None:
             os.write(1, f"\r\033[K{shown}{readline.get_line_buffer()}".encode())  # sys.stdout may be at work just then
 
     def give_up(*_: object) -> None:
-        # input() calls the handlers of what else has come with this exception already set, and that
-        # makes a SystemError of it (CPython Python/bltinmodule.c, builtin_input). So there are none.
-        for other in (signal.SIGUSR1, signal.SIGALRM):
-            signal.signal(other, signal.SIG_IGN)
+        # input() looks for signals again with this exception set. A handler that calls a built-in
+        # function then makes a SystemError of it (CPython Python/bltinmodule.c, builtin_input).
+        nonlocal editing
+        editing = False
         raise KeyboardInterrupt
 
     try:
         syscalls.die_with_parent()
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # while no line is being edited it means something else
+        signal.signal(signal.SIGUSR1, show_again)
+        signal.signal(signal.SIGALRM, lambda *_: None)
         readline.set_completer(complete)
         readline.set_completer_delims(" \t\n")
         readline.parse_and_bind("tab: complete")
@@ -157,8 +159,6 @@ def _edit(conversation: socket.socket) -> None:
             vocabulary = Vocabulary(**wanted["vocabulary"])
             shown = wanted["prompt"]
             try:
-                signal.signal(signal.SIGUSR1, show_again)
-                signal.signal(signal.SIGALRM, lambda *_: None)
                 signal.signal(signal.SIGINT, give_up)
                 signal.setitimer(signal.ITIMER_REAL, _LOOK_S, _LOOK_S)
                 editing = True
