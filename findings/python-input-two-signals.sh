@@ -55,8 +55,10 @@ for words, interrupt, signals in (
     said = b""
     while not said.endswith(b"> "):
         said += os.read(terminal, 1000)
-    time.sleep(0.2)  # until it waits for a key
-    for number in (signal.SIGSTOP, *signals, signal.SIGCONT):  # both are there when it goes on
+    time.sleep(1)  # until it waits for a key
+    os.kill(pid, signal.SIGSTOP)
+    os.waitpid(pid, os.WUNTRACED)
+    for number in (*signals, signal.SIGCONT):  # both are there when it goes on
         os.kill(pid, number)
     os.waitpid(pid, 0)
     print(words, os.read(terminal, 1000).decode().strip(), sep=": ")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import as_user, lacks, let_everyone_reach
-from leftovers import machine_state, processes_of, wait_for
+from leftovers import described, machine_state, processes_of, wait_for
 
 from twlab.engines.kernel import find
 from twlab.results.result import read_result
@@ -60,7 +60,7 @@ def test_kill_9_of_a_run_leaves_nothing(engine, user, tmp_path_factory):
             except subprocess.TimeoutExpired:
                 process.kill()
         assert wait_for(lambda tag=tag: not processes_of(f"TWLAB_TEST={tag}")), (
-            f"left behind: {processes_of(f'TWLAB_TEST={tag}')}"
+            f"left behind: {described(processes_of(f'TWLAB_TEST={tag}'))}"
         )
     assert machine_state() == before
     assert set(Path("/dev/shm").iterdir()) <= shared_memory

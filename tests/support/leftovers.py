@@ -38,6 +38,20 @@ def processes_of(tag: str) -> list[int]:
     return found
 
 
+def described(pids: list[int]) -> list[str]:
+    """What these processes are and wait for, as far as they still tell."""
+    told = []
+    for pid in pids:
+        words = [str(pid)]
+        for name in ("cmdline", "wchan", "stack", "status"):
+            try:
+                words.append(Path(f"/proc/{pid}/{name}").read_text().replace("\0", " ")[:500])
+            except OSError:
+                continue
+        told.append(" | ".join(words))
+    return told
+
+
 def wait_for(condition: Callable[[], T], seconds: float = 60.0) -> T:
     """What `condition()` says once it is true, or after so many seconds."""
     end = time.monotonic() + seconds

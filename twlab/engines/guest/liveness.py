@@ -25,8 +25,8 @@ SAMPLE_S = 0.3
 ENOUGH_S = 0.1
 SAMPLES = 10  # at most; a guest that has not used that much by then does nothing
 QUIET_S = 10.0  # of real time without an event, after which that is said; again after twice as long
-# Processor time of the kernel alone at one instant, after which it storms. Nothing that Linux does by
-# itself takes a tenth of it.
+# Processor time of the kernel alone at one instant, after which it storms. Nothing that Linux does
+# by itself takes a tenth of it.
 STORM_S = 3.0
 # Of virtual time: in a storm the clock does not move at all. Where each of many connects walks
 # through a full range of ports, 3 s of processor time are 380 ms of virtual time.
