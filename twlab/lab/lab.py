@@ -10,7 +10,6 @@ import heapq
 import random
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twlab.errors import CapabilityError, ScenarioError, did_you_mean
@@ -364,6 +363,8 @@ class Lab:
         """
         now = counters.read(self.network[node])
         if counter not in now and not counters.may_be_missing(counter):
+            from difflib import get_close_matches
+
             near = get_close_matches(counter, now, 3)
             remedy = (
                 f"did you mean {' or '.join(near)}?" if near else "twlab shell shows those that have moved: counters"

@@ -27,7 +27,8 @@ from twlab.linux.syscalls import inside_network_namespace
 
 _version = ModuleType("distutils.version")
 _version.StrictVersion = object  # type: ignore[attr-defined]  # Mininet compares versions of Open vSwitch with it
-with stand_ins({"distutils": ModuleType("distutils"), "distutils.version": _version}):
+# Mininet looks for pexpect, with which its own tests drive programs.
+with stand_ins({name: ModuleType(name) for name in ("distutils", "pexpect")} | {"distutils.version": _version}):
     import mininet.node
     from mininet.link import Intf, Link
 
