@@ -1,7 +1,6 @@
 """The object passed to a scenario's steps: nodes, wire, clock, helpers.
 
-Cheap to import, because every scenario file imports it: what a running lab is made of is loaded by
-`twlab.run.arm`.
+Cheap to import, as every scenario file does: `twlab.run.arm` loads what a running lab is made of.
 """
 
 from __future__ import annotations
@@ -361,10 +360,10 @@ class Lab:
             ScenarioError: no kernel has such a counter, or not this one (``no-such-counter``): it
                 could never move.
         """
+        from difflib import get_close_matches
+
         now = counters.read(self.network[node])
         if counter not in now and not counters.may_be_missing(counter):
-            from difflib import get_close_matches
-
             near = get_close_matches(counter, now, 3)
             remedy = (
                 f"did you mean {' or '.join(near)}?" if near else "twlab shell shows those that have moved: counters"

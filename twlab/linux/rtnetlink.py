@@ -69,6 +69,11 @@ class End:
     namespace: int
 
 
+# Messages depend on nothing but their arguments, and each arm of a scenario builds the same network
+# (its namespaces mostly have the same descriptors): encoded once, kept.
+
+
+@cache
 def veth(one: End, other: End, mtu: int) -> Message:
     """Make a veth pair, each end in its namespace, with its final name and index.
 
@@ -83,10 +88,6 @@ def veth(one: End, other: End, mtu: int) -> Message:
     kind = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]})]}
     body = _encoded("ifinfmsg", [*_naming(one, mtu), ("IFLA_LINKINFO", kind)], **_flags(one))
     return Message(f"make the link {one.name} - {other.name}", _RTM_NEWLINK, _NEW, body)
-
-
-# What follows depends on nothing but its arguments, and each arm of a scenario builds the same
-# network: encoded once, kept.
 
 
 @cache
