@@ -96,7 +96,7 @@ class Loop:
         """
         events = (selectors.EVENT_READ if readable else 0) | (selectors.EVENT_WRITE if writable else 0)
         number = fd if isinstance(fd, int) else fd.fileno()
-        # The selector words an error for what it does not know, and asks a socket for its addresses.
+        # Of what it does not know the selector words an error, and asks a socket for its addresses.
         known = number in self._numbers if number >= 0 else fd in self._selector.get_map()
         if not events:
             if known:

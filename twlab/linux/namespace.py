@@ -19,10 +19,13 @@ class TcpNamespace(Namespace, Protocol):
 
     @property
     def diag(self) -> socket.socket:
-        """A netlink socket to its table of TCP sockets, see `twlab.linux.inet_diag`; it stays open."""
+        """A netlink socket to its table of TCP sockets, which stays open.
+
+        See `twlab.linux.inet_diag`.
+        """
 
     def close_diag(self) -> None:
-        """Close that socket, if it is open; the next use of `diag` opens another."""
+        """Close that socket, if it is open; `diag` then opens another."""
 
 
 class NodeNamespace(Namespace, Protocol):

@@ -38,9 +38,10 @@ class Sockstat:
         return _mini(os.pread(self.descriptors[0], _MOST, 0))
 
     def counts(self) -> list[int]:
-        """Count the sockets in all states but TIME_WAIT, IPv4 and IPv6, and the mini-sockets.
+        """Count sockets, and mini-sockets as `time_wait` does.
 
-        Listening sockets count among the former.
+        The first number is that of the sockets in all states but TIME_WAIT, IPv4 and IPv6, with
+        those that listen.
         """
         texts = [os.pread(file, _MOST, 0) for file in self.descriptors]
         return [sum(int(count) for text in texts for count in _IN_USE.findall(text)), _mini(texts[0])]

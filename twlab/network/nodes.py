@@ -232,15 +232,15 @@ class Node(mininet.node.Node):
 
     @cached_property
     def diag(self) -> socket.socket:
-        """A netlink socket to the node's table of TCP sockets, see `twlab.linux.inet_diag`.
+        """A netlink socket to the node's table of TCP sockets.
 
-        It stays open: the tables of all nodes are read at every step.
+        It stays open: the tables of all nodes are read at every step. See `twlab.linux.inet_diag`.
         """
         with self.inside():
             return inet_diag.open_socket()
 
     def close_diag(self) -> None:
-        """Close that socket, if it is open; the next use of `diag` opens another."""
+        """Close that socket, if it is open; `diag` then opens another."""
         if opened := self.__dict__.pop("diag", None):
             opened.close()
 
