@@ -64,6 +64,7 @@ class Loop:
 
     def __init__(self) -> None:
         self._selector = selectors.EpollSelector()
+        self._numbers: set[int] = set()  # file descriptors that the selector knows
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._epoch_s = monotonic_s()
@@ -94,14 +95,16 @@ class Loop:
         The calls replace those of an earlier `watch` of `fd`. Without either, forget `fd`.
         """
         events = (selectors.EVENT_READ if readable else 0) | (selectors.EVENT_WRITE if writable else 0)
-        known = fd in self._selector.get_map()
+        number = fd if isinstance(fd, int) else fd.fileno()
+        # Of what it does not know the selector words an error, and asks a socket for its addresses.
+        known = number in self._numbers if number >= 0 else fd in self._selector.get_map()
         if not events:
             if known:
-                self._selector.unregister(fd)
+                self._numbers.discard(self._selector.unregister(fd).fd)
         elif known:
             self._selector.modify(fd, events, (readable, writable))
         else:
-            self._selector.register(fd, events, (readable, writable))
+            self._numbers.add(self._selector.register(fd, events, (readable, writable)).fd)
 
     def forget(self, fd: Any) -> None:
         """Stop watching `fd`, before it is closed.
@@ -119,14 +122,16 @@ class Loop:
         Returns:
             The time up to which all that was due has been served.
         """
-        now = self.now_s
-        timer_s = self._next_timer_s()
-        limits = [limit for limit in (until_s, timer_s) if limit is not None]
-        timeout = max(0.0, min(limits) - now) if limits else None
+        limits = [limit for limit in (until_s, self._next_timer_s()) if limit is not None]
+        timeout = max(0.0, min(limits) - self.now_s) if limits else None
         # Epoll itself counts in milliseconds, and a step that began a millisecond late would show
         # in every figure.
         if timeout == 0.0 or select.select([self._selector], [], [], timeout)[0]:
             self._serve_ready()
+        return self._serve_due()
+
+    def _serve_due(self) -> float:
+        """Call the timers that are due; return the time up to which that is."""
         now = self.now_s
         fired = False
         while self._timers and self._timers[0][0] <= now:
@@ -144,12 +149,13 @@ class Loop:
         Args:
             timeout_s: the longest wait; None: no limit.
         """
-        now_s = self.now_s
+        now_s = 0.0 if timeout_s is None else self.now_s
         deadline_s = None if timeout_s is None else now_s + timeout_s
         while not condition():
             if deadline_s is not None and now_s >= deadline_s:
                 return False
-            now_s = self.turn(deadline_s)
+            # What is waited for has mostly come already: then there is no sleep to be reckoned.
+            now_s = self._serve_due() if self._serve_ready() else self.turn(deadline_s)
         return True
 
     def sleep_until(self, at_s: float) -> float:
@@ -170,13 +176,16 @@ class Loop:
         self._timers.clear()
         self._selector.close()
 
-    def _serve_ready(self) -> None:
-        for key, events in self._selector.select(0):
+    def _serve_ready(self) -> bool:
+        """Serve what is ready; return whether anything was."""
+        found = self._selector.select(0)
+        for key, events in found:
             readable, writable = key.data
             if events & selectors.EVENT_READ and readable:
                 readable()
             if events & selectors.EVENT_WRITE and writable:
                 writable()
+        return bool(found)
 
     def _next_timer_s(self) -> float | None:
         while self._timers and self._timers[0][2].cancelled:

@@ -8,7 +8,6 @@ SUPPORTED      every arm did what was predicted
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -249,6 +248,8 @@ class Scenario:
 
         It keeps results of one version of the file apart from those of another.
         """
+        import hashlib  # which loads OpenSSL
+
         file = inspect.getsourcefile(self.steps)
         return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:12] if file else ""
 

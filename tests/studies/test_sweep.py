@@ -136,7 +136,7 @@ def test_a_machine_that_cannot_costs_its_own_cells_only() -> None:
 
     table = SweepTable("stale-segment", 5, 1)
     grid = cells(("time_wait_s=1", "delay_s=1,2"))
-    tasks = tasks_for(table, "stale-segment", grid, jobs=2)
+    tasks = tasks_for(table, "stale-segment", grid, jobs=4)
     take(answers_from(Executor(), "twlab.studies.sweep.driver", tasks), table, tasks, on_cell=lambda cell: None)
     assert len(table.done) == 3
     assert list(table.failed.values()) == ["no lab kernel there"]

@@ -14,7 +14,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twlab.linux import counters, sysctl, tcp_sockets
+from twlab.linux import counters, inet_diag, sysctl, tcp_sockets
 from twlab.loop import Loop, wall_s
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, advance
@@ -250,6 +250,12 @@ class Here:
     """The sandbox's own network namespace as a node."""
 
     name, role = "server", "endpoint"
+
+    def __init__(self):
+        self.diag = inet_diag.open_socket()
+
+    def close_diag(self):
+        self.diag.close()
 
     def inside(self):
         return nullcontext()

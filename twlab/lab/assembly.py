@@ -137,12 +137,12 @@ class _Progress:
         self._capture = capture
         self._counts = counts
         self._pulse = pulse
-        self._last = ProgressFigures(0.0, 0, 0)
+        self._last = (0, 0)
 
     def report(self, *_: object) -> None:
-        figures = ProgressFigures(round(self._loop.now_s, 3), self._capture.seen, self._counts.time_wait)
-        if figures[1:] != self._last[1:]:
-            self._pulse(figures)
+        figures = self._capture.seen, self._counts.time_wait
+        if figures != self._last:
+            self._pulse(ProgressFigures(round(self._loop.now_s, 3), *figures))
         self._last = figures
 
 

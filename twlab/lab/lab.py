@@ -1,7 +1,6 @@
 """The object passed to a scenario's steps: nodes, wire, clock, helpers.
 
-Cheap to import, because every scenario file imports it: what a running lab is made of is loaded by
-`twlab.run.arm`.
+Cheap to import, as every scenario file does: `twlab.run.arm` loads what a running lab is made of.
 """
 
 from __future__ import annotations
@@ -10,7 +9,6 @@ import heapq
 import random
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from twlab.errors import CapabilityError, ScenarioError, did_you_mean
@@ -362,6 +360,8 @@ class Lab:
             ScenarioError: no kernel has such a counter, or not this one (``no-such-counter``): it
                 could never move.
         """
+        from difflib import get_close_matches
+
         now = counters.read(self.network[node])
         if counter not in now and not counters.may_be_missing(counter):
             near = get_close_matches(counter, now, 3)

@@ -66,7 +66,7 @@ class SocketCounts:
         """Count now, at one node or at all; return whether anything has changed."""
         changed = False
         for name in [node] if node in self._files else self._files:
-            now = [self._files[name].in_use(), self._files[name].time_wait()]
+            now = self._files[name].counts()
             rows = self.series.setdefault(name, [])
             if not rows or rows[-1][1:] != now:
                 rows.append([round(self._loop.now_s, 3), *now])

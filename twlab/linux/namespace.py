@@ -14,6 +14,20 @@ class Namespace(Protocol):
         """Switch this thread into the namespace for a block."""
 
 
+class TcpNamespace(Namespace, Protocol):
+    """A network namespace whose TCP sockets are listed often."""
+
+    @property
+    def diag(self) -> socket.socket:
+        """A netlink socket to its table of TCP sockets, which stays open.
+
+        See `twlab.linux.inet_diag`.
+        """
+
+    def close_diag(self) -> None:
+        """Close that socket, if it is open; `diag` then opens another."""
+
+
 class NodeNamespace(Namespace, Protocol):
     """The namespace of a node, which has a name and makes sockets."""
 

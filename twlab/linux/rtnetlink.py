@@ -25,12 +25,6 @@ from twlab.errors import CapabilityError
 from twlab.linux import netlink
 from twlab.linux.partial_import import without_init
 
-with without_init("pyroute2"):
-    from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-    from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-    from pyroute2.netlink.rtnl.ndmsg import ndmsg
-    from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 LOOPBACK = 1  # the index of `lo` in every network namespace
 
 _RTM_NEWLINK, _RTM_GETLINK, _RTM_NEWADDR, _RTM_NEWROUTE, _RTM_GETROUTE, _RTM_NEWNEIGH = 16, 18, 20, 24, 26, 28
@@ -75,6 +69,11 @@ class End:
     namespace: int
 
 
+# Messages depend on nothing but their arguments, and each arm of a scenario builds the same network
+# (its namespaces mostly have the same descriptors): encoded once, kept.
+
+
+@cache
 def veth(one: End, other: End, mtu: int) -> Message:
     """Make a veth pair, each end in its namespace, with its final name and index.
 
@@ -87,19 +86,18 @@ def veth(one: End, other: End, mtu: int) -> Message:
     """
     peer = {"attrs": _naming(other, mtu), **_flags(other)}
     kind = {"attrs": [("IFLA_INFO_KIND", "veth"), ("IFLA_INFO_DATA", {"attrs": [("VETH_INFO_PEER", peer)]})]}
-    body = _encoded(ifinfmsg, [*_naming(one, mtu), ("IFLA_LINKINFO", kind)], **_flags(one))
+    body = _encoded("ifinfmsg", [*_naming(one, mtu), ("IFLA_LINKINFO", kind)], **_flags(one))
     return Message(f"make the link {one.name} - {other.name}", _RTM_NEWLINK, _NEW, body)
-
-
-# What follows depends on nothing but its arguments, and each arm of a scenario builds the same
-# network: encoded once, kept.
 
 
 @cache
 def up(index: int) -> Message:
     """Set interface `index` up."""
     return Message(
-        f"set interface {index} up", _RTM_NEWLINK, 0, _encoded(ifinfmsg, [], index=index, flags=_IFF_UP, change=_IFF_UP)
+        f"set interface {index} up",
+        _RTM_NEWLINK,
+        0,
+        _encoded("ifinfmsg", [], index=index, flags=_IFF_UP, change=_IFF_UP),
     )
 
 
@@ -111,7 +109,7 @@ def address(index: int, ip: str, prefix: int) -> Message:
     """
     flags = _IFA_F_PERMANENT | (_IFA_F_NODAD if ":" in ip else 0)
     body = _encoded(
-        ifaddrmsg,
+        "ifaddrmsg",
         [("IFA_ADDRESS", ip), ("IFA_LOCAL", ip)],
         family=_family(ip),
         prefixlen=prefix,
@@ -136,7 +134,7 @@ def route(index: int, destination: str, prefix: int, via: str) -> Message:
         "type": _RTN_UNICAST,
     }
     return Message(
-        f"add route {destination}/{prefix} via {via}", _RTM_NEWROUTE, _SET, _encoded(rtmsg, attributes, **fields)
+        f"add route {destination}/{prefix} via {via}", _RTM_NEWROUTE, _SET, _encoded("rtmsg", attributes, **fields)
     )
 
 
@@ -155,7 +153,7 @@ def local_if_marked(mark: int, table: int, family: int) -> tuple[Message, Messag
     attributes += netlink.attribute(_FRA_TABLE, struct.pack("=I", table))
     rule = struct.pack("=8BI", af, 0, 0, 0, 0, 0, 0, _FR_ACT_TO_TBL, 0) + attributes
     everywhere = _encoded(
-        rtmsg,
+        "rtmsg",
         [("RTA_OIF", LOOPBACK)],
         family=af,
         table=table,
@@ -173,7 +171,7 @@ def local_if_marked(mark: int, table: int, family: int) -> tuple[Message, Messag
 def neighbour(index: int, ip: str, mac: str) -> Message:
     """Enter the MAC address of `ip` on interface `index`, permanently."""
     body = _encoded(
-        ndmsg, [("NDA_DST", ip), ("NDA_LLADDR", mac)], family=_family(ip), ifindex=index, state=_NUD_PERMANENT
+        "ndmsg", [("NDA_DST", ip), ("NDA_LLADDR", mac)], family=_family(ip), ifindex=index, state=_NUD_PERMANENT
     )
     return Message(f"add neighbour {ip}", _RTM_NEWNEIGH, _SET, body)
 
@@ -254,8 +252,22 @@ def _family(ip: str) -> int:
     return socket.AF_INET6 if ":" in ip else socket.AF_INET
 
 
-def _encoded(kind: type, attributes: list[tuple[str, Any]], **fields: int) -> bytes:
-    message = kind()
+@cache
+def _kinds() -> dict[str, Any]:
+    """Return pyroute2's classes of messages, by name.
+
+    They are loaded by who builds a network: a command's own process only looks at topologies.
+    """
+    with without_init("pyroute2"):
+        from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+        from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+        from pyroute2.netlink.rtnl.ndmsg import ndmsg
+        from pyroute2.netlink.rtnl.rtmsg import rtmsg
+    return {kind.__name__: kind for kind in (ifaddrmsg, ifinfmsg, ndmsg, rtmsg)}
+
+
+def _encoded(kind: str, attributes: list[tuple[str, Any]], **fields: int) -> bytes:
+    message = _kinds()[kind]()
     message["attrs"] = attributes
     for name, value in fields.items():
         message[name] = value
@@ -308,7 +320,7 @@ def _wait(condition: Callable[[], bool], fault: str) -> None:
 
 
 def _is_running(channel: socket.socket, index: int) -> bool:
-    _, answer = _ask(channel, Message("", _RTM_GETLINK, 0, _encoded(ifinfmsg, [], index=index)))
+    _, answer = _ask(channel, Message("", _RTM_GETLINK, 0, _encoded("ifinfmsg", [], index=index)))
     return _attribute(answer, _IFINFOMSG_BYTES, _IFLA_OPERSTATE) == bytes([_IF_OPER_UP])
 
 
@@ -321,7 +333,7 @@ def _is_local(channel: socket.socket, ip: str) -> bool:
 def _question(ip: str) -> Message:
     """Ask which route leads to `ip`."""
     family = _family(ip)
-    body = _encoded(rtmsg, [("RTA_DST", ip)], family=family, dst_len=128 if family == socket.AF_INET6 else 32)
+    body = _encoded("rtmsg", [("RTA_DST", ip)], family=family, dst_len=128 if family == socket.AF_INET6 else 32)
     return Message(f"look up the route to {ip}", _RTM_GETROUTE, 0, body)
 
 

@@ -35,19 +35,24 @@ class Sockstat:
 
     def time_wait(self) -> int:
         """Count the mini-sockets: in TIME_WAIT, and in an orphaned FIN_WAIT2."""
-        _, _, rest = os.pread(self.descriptors[0], _MOST, 0).partition(b" tw ")
-        return int(rest.split(maxsplit=1)[0])
+        return _mini(os.pread(self.descriptors[0], _MOST, 0))
 
-    def in_use(self) -> int:
-        """Count the sockets in all states but TIME_WAIT, IPv4 and IPv6.
+    def counts(self) -> list[int]:
+        """Count sockets, and mini-sockets as `time_wait` does.
 
-        Listening sockets count, too.
+        The first number is that of the sockets in all states but TIME_WAIT, IPv4 and IPv6, with
+        those that listen.
         """
-        texts = (os.pread(file, _MOST, 0) for file in self.descriptors)
-        return sum(int(count) for text in texts for count in _IN_USE.findall(text))
+        texts = [os.pread(file, _MOST, 0) for file in self.descriptors]
+        return [sum(int(count) for text in texts for count in _IN_USE.findall(text)), _mini(texts[0])]
 
     def close(self) -> None:
         """Close the files."""
         for file in self.descriptors:
             os.close(file)
         self.descriptors.clear()
+
+
+def _mini(sockstat: bytes) -> int:
+    _, _, rest = sockstat.partition(b" tw ")
+    return int(rest.split(maxsplit=1)[0])

@@ -18,7 +18,7 @@ from twlab.linux import inet_diag
 from twlab.linux.syscalls import inside_network_namespace, new_network_namespace
 
 if TYPE_CHECKING:
-    from twlab.linux.namespace import Namespace
+    from twlab.linux.namespace import Namespace, TcpNamespace
 
 _SOCKET_ID = struct.Struct(">HH16s16s")
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
@@ -69,7 +69,7 @@ class Socket(NamedTuple):
     mini: bool
 
 
-def table(node: Namespace) -> list[TimeWait]:
+def table(node: TcpNamespace) -> list[TimeWait]:
     """List the sockets of `node` in TIME_WAIT proper, in the kernel's order.
 
     Mini-sockets in FIN_WAIT2 are not among them.
@@ -80,12 +80,12 @@ def table(node: Namespace) -> list[TimeWait]:
     ]
 
 
-def count(node: Namespace) -> int:
+def count(node: TcpNamespace) -> int:
     """Count the sockets of `node` in TIME_WAIT proper."""
     return len(_dump(node, 1 << inet_diag.TIME_WAIT))
 
 
-def sockets(node: Namespace) -> list[Socket]:
+def sockets(node: TcpNamespace) -> list[Socket]:
     """List all TCP sockets of `node`."""
     return [
         Socket(
@@ -147,9 +147,12 @@ def _make_one_time_wait() -> None:
             second.close()
 
 
-def _dump(node: Namespace, states: int) -> list[inet_diag.Record]:
-    with node.inside(), inet_diag.open_socket() as diag:
-        return inet_diag.dump(diag, states)
+def _dump(node: TcpNamespace, states: int) -> list[inet_diag.Record]:
+    try:
+        return inet_diag.dump(node.diag, states)
+    except BaseException:  # what is left of the answer would be taken for the next one
+        node.close_diag()
+        raise
 
 
 def _family(record: inet_diag.Record) -> int:

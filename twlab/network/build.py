@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 
 from twlab.errors import CapabilityError
-from twlab.linux import rtnetlink
+from twlab.linux import rtnetlink, sysctl
 from twlab.linux.syscalls import new_network_namespace
 from twlab.network.nodes import Node, Veth
 from twlab.network.topology import Topology
+
+_LAB_KERNEL = "lab-kernel"  # the name of the host in a guest, see `twlab.engines.guest.init`
+_NO_TUNNELS = "net.core.fb_tunnels_only_for_init_net"
 
 
 class Network:
@@ -63,7 +67,8 @@ class Network:
         for name in graph.nodes():
             options = dict(graph.node[name])
             make = options.pop("cls")
-            namespace = _namespace()
+            with _tunnels() if options.get("tunnel") else nullcontext():
+                namespace = _namespace()
             try:
                 self.nodes[name] = make(name, namespace=namespace, **options)
             except BaseException:
@@ -78,6 +83,22 @@ class Network:
             node.configure()
         for node in self:
             node.wait_ready()
+
+
+@contextmanager
+def _tunnels() -> Iterator[None]:
+    """Have a namespace that is made in the block begin with the kernel's tunnel devices.
+
+    On every machine they do. In a guest they do not, see `twlab.engines.guest.init`.
+    """
+    without = os.uname().nodename == _LAB_KERNEL and sysctl.read(_NO_TUNNELS) == "1"
+    if without:
+        sysctl.write(_NO_TUNNELS, "0")
+    try:
+        yield
+    finally:
+        if without:
+            sysctl.write(_NO_TUNNELS, "1")
 
 
 def _namespace() -> int:

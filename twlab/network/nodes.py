@@ -16,18 +16,20 @@ import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from ipaddress import IPv4Network, ip_interface
 from types import ModuleType
 from typing import Any, Literal
 
 from twlab.errors import UsageError
-from twlab.linux import rtnetlink, sysctl
+from twlab.linux import inet_diag, rtnetlink, sysctl
 from twlab.linux.partial_import import stand_ins
 from twlab.linux.syscalls import inside_network_namespace
 
 _version = ModuleType("distutils.version")
 _version.StrictVersion = object  # type: ignore[attr-defined]  # Mininet compares versions of Open vSwitch with it
-with stand_ins({"distutils": ModuleType("distutils"), "distutils.version": _version}):
+# Mininet looks for pexpect, with which its own tests drive programs.
+with stand_ins({name: ModuleType(name) for name in ("distutils", "pexpect")} | {"distutils.version": _version}):
     import mininet.node
     from mininet.link import Intf, Link
 
@@ -157,12 +159,14 @@ class Node(mininet.node.Node):
     Attributes:
         role: ``endpoint``, ``router``, ``gateway`` or ``wire``.
         namespace: file descriptor of its network namespace.
+        tunnel: whether it has the kernel's tunnel devices, to take packets out of tunnels.
         written: sysctls that it was given by `write_sysctl`, with their values, in order.
         tuned: whether the baseline has been applied to it, see `twlab.tuning.first_values`.
     """
 
     role: Role = "endpoint"
     forwards = False
+    tunnel = False
     shell: Any  # a subprocess.Popen, or None; Mininet's
     isSetup = True  # noqa: N815  Mininet would look for the programs that its own nodes run
 
@@ -225,6 +229,20 @@ class Node(mininet.node.Node):
         """
         with inside_network_namespace(self.namespace):
             yield
+
+    @cached_property
+    def diag(self) -> socket.socket:
+        """A netlink socket to the node's table of TCP sockets.
+
+        It stays open: the tables of all nodes are read at every step. See `twlab.linux.inet_diag`.
+        """
+        with self.inside():
+            return inet_diag.open_socket()
+
+    def close_diag(self) -> None:
+        """Close that socket, if it is open; `diag` then opens another."""
+        if opened := self.__dict__.pop("diag", None):
+            opened.close()
 
     def socket(self, family: int = socket.AF_INET, type: int = socket.SOCK_STREAM, proto: int = 0) -> socket.socket:
         """Open a socket that belongs to this node, wherever it is used from.
@@ -296,6 +314,7 @@ class Node(mininet.node.Node):
         """
         if self.shell:
             super().terminate()
+        self.close_diag()
         if self.namespace >= 0:
             os.close(self.namespace)
             self.namespace = -1

@@ -8,7 +8,7 @@ keeps it; the report and the ladder show it beside the segments.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 EntryKind = Literal["step", "verb", "wire", "note", "check"]
@@ -36,8 +36,12 @@ class Entry:
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as it stands in a result; without a node or details where it has none."""
-        kept = asdict(self)
-        return {key: value for key, value in kept.items() if value or key not in ("node", "details")}
+        kept: dict[str, Any] = {"at_s": self.at_s, "kind": self.kind, "text": self.text}
+        if self.node:
+            kept["node"] = self.node
+        if self.details:
+            kept["details"] = dict(self.details)
+        return kept
 
 
 class Transcript:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import io
-import platform
+import os
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stdout
@@ -84,7 +84,7 @@ def run_arm(
             evidence.given = scenario.given_in(arm, overrides)
             evidence.network = {"topology": described, **describe(topology)}
             expect = scenario.prediction(arm, overrides)
-            expect = expect.on(platform.release()) if expect else None
+            expect = expect.on(os.uname().release) if expect else None
             evidence.record(take_steps(scenario, expect, running.lab, evidence.given))
     except EngineError as fault:  # what has been observed is no evidence then
         evidence.record(ArmOutcome(error=evidence.error or fault.as_dict()))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import platform
-from importlib.metadata import version
+import sys
+from functools import cache
 from typing import Any
 
 _PACKAGES = ("twlab", "mininet", "pyroute2", "scapy", "netfilterqueue")
@@ -12,7 +12,15 @@ _PACKAGES = ("twlab", "mininet", "pyroute2", "scapy", "netfilterqueue")
 
 def versions() -> dict[str, str]:
     """Return the versions of twlab, of the libraries that shape a run, and of Python."""
-    return {package: version(package) for package in _PACKAGES} | {"python": platform.python_version()}
+    return dict(_versions())
+
+
+@cache
+def _versions() -> dict[str, str]:
+    # An agent asks for no versions, and this loads 30 modules.
+    from importlib.metadata import version
+
+    return {package: version(package) for package in _PACKAGES} | {"python": sys.version.split()[0]}
 
 
 def kernel() -> str:

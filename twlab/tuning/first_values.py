@@ -31,7 +31,7 @@ class FirstValues:
 
     def __init__(self, node: Node):
         self._interfaces = [interface.name for interface in node.interfaces]
-        kind = (type(node), node.role, *node.written)
+        kind = (type(node), node.role, node.tunnel, *node.written)
         self._values = {} if node.tuned or node.shell else _known.setdefault(kind, {})
         node.tuned = True
 

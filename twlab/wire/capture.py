@@ -12,7 +12,6 @@ ends. Each packet that the lab sends has to be found at its link.
 from __future__ import annotations
 
 import os
-import platform
 import socket
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
@@ -183,7 +182,7 @@ class Capture:
     def _write(self, packets: list[Captured]) -> None:
         names = [interface.name for node in self._nodes.values() for interface in node.interfaces]
         with replacing(self.path) as file:
-            about = {"hardware": platform.machine(), "system": " ".join(os.uname()[0:3:2]), "application": "twlab"}
+            about = {"hardware": os.uname().machine, "system": " ".join(os.uname()[0:3:2]), "application": "twlab"}
             self.written = pcapng.write(
                 file, names, packets, **about, comment=f"t=0 is {wall_s() - self._loop.now_s:.6f} s since 1970"
             )

@@ -115,7 +115,7 @@ class GuestProcess:
                     continue
                 if watch in ready:
                     os.read(watch, 1 << 16)
-                if self._read(reader):
+                if self._read(reader, deadline_s):
                     heard_s, quiet_s = loop.monotonic_s(), first_quiet_s
                     if until():
                         return None
@@ -125,12 +125,17 @@ class GuestProcess:
             os.close(watch)
             os.close(pidfd)
 
-    def _read(self, reader: EventReader) -> bool:
-        """Feed `reader` with what the guest has written since; whether it has."""
+    def _read(self, reader: EventReader, deadline_s: float) -> bool:
+        """Feed `reader` with what the guest has written since; whether it has.
+
+        A guest may write faster than it is read: that ends at the deadline.
+        """
         before = self._offset
         while data := os.pread(self.events, 1 << 20, self._offset):
             self._offset += len(data)
             reader.feed(data)
+            if loop.monotonic_s() >= deadline_s:
+                break
         return self._offset > before
 
     def end(self) -> None:

@@ -1,1 +1,1 @@
-"""Figures by matplotlib: `heatmap`, `ceiling_plot`."""
+"""Figures by matplotlib: `heatmap`, `ceiling_plot`; `lean` imports it."""

@@ -9,6 +9,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from twlab.report.figures.lean import lean_import
 from twlab.results import files
 
 _COLOURS = ("#1b6ca8", "#2a7f4f", "#a8501b")
@@ -32,9 +33,10 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     Raises:
         CapabilityError: they cannot be written (``cannot-write``).
     """
-    from matplotlib import rcParams
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
+    with lean_import():
+        from matplotlib import rcParams
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
 
     rcParams["svg.hashsalt"] = "twlab"  # the same figure, the same file
     drawn = [row for row in rows if row["group"] == "ports" and row["sustained_per_s"]]

@@ -10,6 +10,7 @@ import io
 from pathlib import Path
 from typing import Any
 
+from twlab.report.figures.lean import lean_import
 from twlab.results import files
 
 # Each darker than the next, so that they differ without colours, too.
@@ -38,10 +39,11 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     Raises:
         CapabilityError: they cannot be written (``cannot-write``).
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
+    with lean_import():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.lines import Line2D
+        from matplotlib.patches import Patch
 
     panels = sorted({row["timestamps"] for row in rows})
     columns = len({row["delay_s"] for row in rows})

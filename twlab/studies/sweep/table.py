@@ -21,6 +21,7 @@ SCHEMA = 2
 IDENTITY = ("scenario", "arm", "steps", "axes", "trials", "seed", "world")  # and the kernel, once it is known
 OUTCOMES = ("harmed", "delayed", "unharmed")
 DEFAULT_GRID = ("timestamps=0,1", "time_wait_s=1,2,5,10,15,30,60", "delay_s=0.5,1,2,5,10,20,40,80")
+_MANY = 16  # cells of a part, from which a second boot costs less than it may save
 Cell = tuple[str, ...]  # ``KEY=VALUE``, one for each axis of the grid
 
 
@@ -54,9 +55,10 @@ def cells(axes: Sequence[str]) -> list[Cell]:
 def deal(wanted: Sequence[Cell], jobs: int) -> list[list[Cell]]:
     """Deal the cells into parts, one boot each.
 
-    There are two parts for each of `jobs`, so that none waits long for the last.
+    There is one part for each of `jobs`; two if they have many cells, so that none waits long for
+    the last.
     """
-    parts = min(len(wanted), jobs * 2)
+    parts = min(len(wanted), jobs * 2 if len(wanted) >= jobs * _MANY else jobs)
     return [list(wanted[number::parts]) for number in range(parts)]
 
 
