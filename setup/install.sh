@@ -17,11 +17,15 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT PYTHON VENV=$ROOT/.venv STAMP=$ROOT/.venv/setup.stamp LOG=$ROOT/build/setup.log PACKAGES=$ROOT/setup/packages.txt
 # Debian's package, or package:service where the service has another name.
 readonly SERVERS=(haproxy nginx squid apache2 apache2:apache-htcacheclean varnish varnish:varnishncsa lighttpd trafficserver caddy h2o
-    nghttp2-proxy:nghttpx tinyproxy privoxy stunnel4 sslh hitch dante-server:danted microsocks pgbouncer)
+    nghttp2-proxy:nghttpx tinyproxy privoxy stunnel4 sslh hitch dante-server:danted microsocks pgbouncer
+    vinyl-cache vinyl-cache:vinylncsa)
+# What a newer distribution calls a package of packages.txt; its programs are as they were.
+declare -rA RENAMED=([varnish]=vinyl-cache)
 readonly POLICY=${POLICY_RC_D:-/usr/sbin/policy-rc.d} OURS="put here by the set-up of twlab"
 HELD=()
 ABSENT=()
 FETCHED=0
+declare -A CALLED=()
 as_root=()
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -78,7 +82,7 @@ missing_packages() {
         [[ $section != '[atlas]' || $LEVEL != lab ]] || continue
         [[ $section != '[guest]' ]] || on_x86 || continue
         [[ " ${ABSENT[*]} " != *" $package "* ]] || continue
-        (eval "$probe") </dev/null >/dev/null 2>&1 || printf '%-28s%s\n' "$package" "${reason# }"
+        (eval "$probe") </dev/null >/dev/null 2>&1 || printf '%-28s%s\n' "${CALLED[$package]:-$package}" "${reason# }"
     done <"$PACKAGES"
 }
 
@@ -100,10 +104,8 @@ $missing" "install what your distribution calls these; apt-get, which would do i
 $missing" "as root: apt-get install --no-install-recommends ${names[*]}"
     fi
     find_absent "${names[@]}"
-    if ((${#ABSENT[@]})); then
-        say "this distribution does not have: ${ABSENT[*]}; what needs them says so"
-        mapfile -t names < <(missing_packages | cut -d' ' -f1)
-    fi
+    ((${#ABSENT[@]} == 0)) || say "this distribution does not have: ${ABSENT[*]}; what needs them says so"
+    mapfile -t names < <(missing_packages | cut -d' ' -f1)
     if ((${#names[@]})); then
         hold_services "${names[@]}"
         apt_install "${names[@]}"
@@ -164,13 +166,15 @@ fetch_list() {
     FETCHED=1
 }
 
-# find_absent PACKAGE...: notes those that this distribution does not have and a lab does without, as Debian 13 has no h2o.
+# find_absent PACKAGE...: notes those that this distribution does not have: what they are called there, or, as Debian 13 has no h2o,
+# that a lab does without.
 find_absent() {
     local said name simulated=(apt install --no-install-recommends --simulate "$@")
     ! "${simulated[@]}" >>"$LOG" 2>&1 || return 0
     fetch_list
     ! said=$("${simulated[@]}" 2>&1) || return 0
     while read -r name; do
+        CALLED[$name]=${RENAMED[$name]:-$name}
         grep -q "^$name " < <(sed '1,/^\[lab\]/d; /^\[guest\]/,$d' "$PACKAGES") || ABSENT+=("$name")
     done < <(sed -nE "s/^E: (Unable to locate package |Package ')([^' ]+).*/\2/p" <<<"$said")
 }

@@ -306,6 +306,21 @@ def test_what_a_distribution_lacks_is_left_out_unless_a_lab_needs_it(
     assert project.set_up("atlas", **told).stderr == "" or name == "mininet"
 
 
+def test_a_package_with_another_name_is_found(project: Project, machine: tuple[dict[str, str], Path]) -> None:
+    """Debian 14 calls varnish vinyl-cache; the program is the same, and shall not start either."""
+    told, _ = machine
+    renamed = "*varnish*) echo \"E: Package 'varnish' has no installation candidate\" && exit 100"
+    installs = '*--simulate*) ;; *vinyl-cache*) ln -sf /bin/true "$TOOLS/varnishd"'
+    stub = project.tools / "apt-get"
+    stub.write_text(APT.replace('case "$*" in ', f'case "$*" in {renamed} ;; {installs} ;; '))
+    packages = project.root / "setup" / "packages.txt"
+    packages.write_text(packages.read_text().replace("command -v varnishd ", 'test -e "$TOOLS/varnishd"'))
+    (project.tools / "varnishd").unlink(missing_ok=True)
+    finished = project.set_up(**told)
+    assert finished.returncode == 0, finished.stderr
+    assert {"vinyl-cache disable", "vinylncsa disable"} <= set(project.journal.read_text().splitlines())
+
+
 def test_the_administrator_s_policy_stays(project: Project, machine: tuple[dict[str, str], Path]) -> None:
     """A policy-rc.d that is there decides, and is the same afterwards."""
     told, policy = machine
