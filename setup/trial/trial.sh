@@ -59,8 +59,9 @@ make_root() {
 enter() {
     local root=$1
     shift
+    # What runs in there ends with this script, however that ends.
     # shellcheck disable=SC2016  # expanded inside
-    unshare --mount --pid --fork --kill-child ${TRIAL_OFFLINE:+--net} sh -c '
+    setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child ${TRIAL_OFFLINE:+--net} sh -c '
         root=$1 kernels=$2; shift 2
         mount --make-rprivate /
         mount --bind "$root" "$root"
