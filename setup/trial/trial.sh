@@ -63,6 +63,7 @@ enter() {
     # shellcheck disable=SC2016  # expanded inside
     setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child ${TRIAL_OFFLINE:+--net} sh -c '
         root=$1 kernels=$2; shift 2
+        [ -z "$TRIAL_OFFLINE" ] || ip link set lo up
         mount --make-rprivate /
         mount --bind "$root" "$root"
         mount -t proc proc "$root/proc"
