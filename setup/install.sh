@@ -17,10 +17,15 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly ROOT PYTHON VENV=$ROOT/.venv STAMP=$ROOT/.venv/setup.stamp LOG=$ROOT/build/setup.log PACKAGES=$ROOT/setup/packages.txt
 # Debian's package, or package:service where the service has another name.
 readonly SERVERS=(haproxy nginx squid apache2 apache2:apache-htcacheclean varnish varnish:varnishncsa lighttpd trafficserver caddy h2o
-    nghttp2-proxy:nghttpx tinyproxy privoxy stunnel4 sslh hitch dante-server:danted microsocks pgbouncer)
+    nghttp2-proxy:nghttpx tinyproxy privoxy stunnel4 sslh hitch dante-server:danted microsocks pgbouncer
+    vinyl-cache vinyl-cache:vinylncsa)
+# What a newer distribution calls a package of packages.txt; its programs are as they were.
+declare -rA RENAMED=([varnish]=vinyl-cache)
 readonly POLICY=${POLICY_RC_D:-/usr/sbin/policy-rc.d} OURS="put here by the set-up of twlab"
 HELD=()
 ABSENT=()
+FETCHED=0
+declare -A CALLED=()
 as_root=()
 
 say() { printf 'setup: %s\n' "$*" >&2; }
@@ -77,7 +82,7 @@ missing_packages() {
         [[ $section != '[atlas]' || $LEVEL != lab ]] || continue
         [[ $section != '[guest]' ]] || on_x86 || continue
         [[ " ${ABSENT[*]} " != *" $package "* ]] || continue
-        (eval "$probe") </dev/null >/dev/null 2>&1 || printf '%-28s%s\n' "$package" "${reason# }"
+        (eval "$probe") </dev/null >/dev/null 2>&1 || printf '%-28s%s\n' "${CALLED[$package]:-$package}" "${reason# }"
     done <"$PACKAGES"
 }
 
@@ -98,11 +103,9 @@ $missing" "install what your distribution calls these; apt-get, which would do i
         fail 3 "this machine lacks, and this user may not install:
 $missing" "as root: apt-get install --no-install-recommends ${names[*]}"
     fi
-    mapfile -t ABSENT < <(absent_here "${names[@]}")
-    if ((${#ABSENT[@]})); then
-        say "this distribution does not have: ${ABSENT[*]}; what needs them says so"
-        mapfile -t names < <(missing_packages | cut -d' ' -f1)
-    fi
+    find_absent "${names[@]}"
+    ((${#ABSENT[@]} == 0)) || say "this distribution does not have: ${ABSENT[*]}; what needs them says so"
+    mapfile -t names < <(missing_packages | cut -d' ' -f1)
     if ((${#names[@]})); then
         hold_services "${names[@]}"
         apt_install "${names[@]}"
@@ -150,28 +153,38 @@ let_services_go() {
     ! grep -qs "$OURS" "$POLICY" || "${as_root[@]}" rm -f "$POLICY"
 }
 
-# absent_here PACKAGE...: prints those that this distribution does not have and a lab does without, as Debian 13 has no h2o.
-absent_here() {
-    local said name apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -y -o DPkg::Lock::Timeout=300)
-    ! "${apt[@]}" install --no-install-recommends --simulate "$@" >>"$LOG" 2>&1 || return 0
-    logged "fetching the list of packages" "${apt[@]}" update || true
-    ! said=$("${apt[@]}" install --no-install-recommends --simulate "$@" 2>&1) || return 0
-    sed -nE "s/^E: (Unable to locate package |Package ')([^' ]+).*/\2/p" <<<"$said" | while read -r name; do
-        if ! sed '1,/^\[lab\]/d; /^\[guest\]/,$d' "$PACKAGES" | grep -q "^$name "; then printf '%s\n' "$name"; fi
-    done
+# apt COMMAND...: this machine's apt-get, which asks nothing. A name is that name: it would take linux-source-6.1 for an expression that
+# linux-source-6.12 matches.
+apt() {
+    "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C \
+        apt-get -q -y -o DPkg::Lock::Timeout=300 -o APT::Cmd::Pattern-Only=true "$@"
 }
 
-# apt_install PACKAGE...: one apt-get run; a fresh package list only if the present one does not do.
+# A fresh list of packages, once in a set-up.
+fetch_list() {
+    ((FETCHED)) || logged "fetching the list of packages" apt update || true
+    FETCHED=1
+}
+
+# find_absent PACKAGE...: notes those that this distribution does not have: what they are called there, or, as Debian 13 has no h2o,
+# that a lab does without.
+find_absent() {
+    local said name simulated=(apt install --no-install-recommends --simulate "$@")
+    ! "${simulated[@]}" >>"$LOG" 2>&1 || return 0
+    fetch_list
+    ! said=$("${simulated[@]}" 2>&1) || return 0
+    while read -r name; do
+        CALLED[$name]=${RENAMED[$name]:-$name}
+        grep -q "^$name " < <(sed '1,/^\[lab\]/d; /^\[guest\]/,$d' "$PACKAGES") || ABSENT+=("$name")
+    done < <(sed -nE "s/^E: (Unable to locate package |Package ')([^' ]+).*/\2/p" <<<"$said")
+}
+
+# apt_install PACKAGE...: one apt-get run; with a fresh package list only if the present one does not do.
 apt_install() {
-    local apt=("${as_root[@]}" env DEBIAN_FRONTEND=noninteractive LC_ALL=C apt-get -q -y -o DPkg::Lock::Timeout=300)
-    local install=("${apt[@]}" install --no-install-recommends "$@")
     "${as_root[@]}" dpkg --configure -a >>"$LOG" 2>&1 || true # an earlier run may have been interrupted half-way
-    if ! "${install[@]}" --simulate >>"$LOG" 2>&1; then
-        logged "fetching the list of packages" "${apt[@]}" update || true
-    fi
-    logged "installing with ${as_root[*]:+${as_root[*]} }apt-get: $*" "${install[@]}" && return
-    logged "that failed; fetching a fresh list of packages" "${apt[@]}" update || true
-    logged "installing again" "${install[@]}" ||
+    logged "installing with ${as_root[*]:+${as_root[*]} }apt-get: $*" apt install --no-install-recommends "$@" && return
+    fetch_list
+    logged "installing again" apt install --no-install-recommends "$@" ||
         fail 3 "apt-get could not install: $*" "see $LOG; then: apt-get install --no-install-recommends $*"
 }
 

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Tries the project on a fresh Debian: debootstrap into a folder, set-up in there, then make lab (and make test) without network.
 #
-#   setup/trial/trial.sh [--fast | --test] [--kernels FOLDER] SUITE FOLDER
+#   setup/trial/trial.sh [--fast | --guest | --test] [--kernels FOLDER] SUITE FOLDER
 #
 #   SUITE      bookworm (Debian 12), trixie (13), forky or sid (the newest Python)
 #   FOLDER     where the root file system is made, some 5 GB; one that is there already is used again
 #   --fast     instead of make lab the tests that need no lab
+#   --guest    instead of make lab the tests that need the lab kernel, and the slow ones; those of the host engine not
 #   --test     also make test
 #   --kernels  a cache of lab kernels, such as /var/cache/twlab, that the root uses instead of building its own
 #
@@ -58,10 +59,13 @@ make_root() {
 enter() {
     local root=$1
     shift
+    # What runs in there ends with this script, however that ends.
     # shellcheck disable=SC2016  # expanded inside
-    unshare --mount --pid --fork --kill-child ${TRIAL_OFFLINE:+--net} sh -c '
+    setpriv --pdeathsig KILL unshare --mount --pid --fork --kill-child ${TRIAL_OFFLINE:+--net} sh -c '
         root=$1 kernels=$2; shift 2
+        [ -z "$TRIAL_OFFLINE" ] || ip link set lo up
         mount --make-rprivate /
+        mount --bind "$root" "$root"
         mount -t proc proc "$root/proc"
         mount --rbind /sys "$root/sys"
         mount --rbind /dev "$root/dev"
@@ -69,7 +73,8 @@ enter() {
         mount -t tmpfs tmpfs "$root/tmp"
         cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
         if [ -n "$kernels" ]; then mkdir -p "$root/var/cache/twlab" && mount --bind "$kernels" "$root/var/cache/twlab"; fi
-        exec chroot "$root" "$@"' sh "$root" "$KERNELS" \
+        # No chroot: in one the kernel makes no user namespaces.
+        cd "$root" && pivot_root . . && umount -l . && exec "$@"' sh "$root" "$KERNELS" \
         env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 TERM=dumb "$@"
 }
 
@@ -79,8 +84,9 @@ main() {
         case $1 in
             --test) LEVEL="test" && targets=(lab test) ;;
             --fast) LEVEL="test" && targets=(fast) ;;
+            --guest) LEVEL="test" && targets=(guest) ;;
             --kernels) KERNELS=$(realpath -e "${2:-}") || fail 2 "--kernels needs a folder" "--kernels /var/cache/twlab" && shift ;;
-            *) fail 2 "there is no option $1" "setup/trial/trial.sh [--fast | --test] [--kernels FOLDER] SUITE FOLDER" ;;
+            *) fail 2 "there is no option $1" "setup/trial/trial.sh [--fast | --guest | --test] [--kernels FOLDER] SUITE FOLDER" ;;
         esac
         shift
     done
@@ -94,8 +100,11 @@ main() {
     say "set-up in $suite"
     enter "$root" "$PROJECT/setup/install.sh" "$LEVEL" || fail 3 "set-up failed" "see $root$PROJECT/build/setup.log"
     for target in "${targets[@]}"; do
-        command=(make -C "$PROJECT" "$target")
-        [[ $target != fast ]] || command=(env -C "$PROJECT" .venv/bin/pytest -m 'not host and not guest and not slow')
+        case $target in
+            fast) command=(env -C "$PROJECT" .venv/bin/pytest -m 'not host and not guest and not slow') ;;
+            guest) command=(env -C "$PROJECT" .venv/bin/pytest -n 2 --dist loadgroup -m '(guest or slow) and not host') ;;
+            *) command=(make -C "$PROJECT" "$target") ;;
+        esac
         say "$target in $suite, without network"
         began=$SECONDS
         TRIAL_OFFLINE=1 enter "$root" "${command[@]}" >"$root/$target.log" 2>&1 || status=$?
@@ -103,7 +112,8 @@ main() {
         tail -n 3 "$root/$target.log"
     done
     # shellcheck disable=SC2016  # expanded inside
-    enter "$root" sh -c '. /etc/os-release; echo "$PRETTY_NAME, $(/usr/bin/python3 --version), $(/srv/twlab/.venv/bin/twlab kernel info | head -n 1)"'
+    enter "$root" sh -c '. /etc/os-release; echo "$PRETTY_NAME, $(/usr/bin/python3 --version), $(/srv/twlab/.venv/bin/twlab kernel info | head -n 1)"
+        dpkg-query --show squid haproxy nginx varnish tshark golang-go'
     return "$status"
 }
 

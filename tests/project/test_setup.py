@@ -289,19 +289,36 @@ def test_what_a_distribution_lacks_is_left_out_unless_a_lab_needs_it(
     project: Project, machine: tuple[dict[str, str], Path], name: str
 ) -> None:
     """Debian 13 has no h2o: the atlas is set up without, and says so. A lab's own package is named as
-    missing.
+    missing. The list of packages is fetched once.
     """
     told, _ = machine
     stub = project.tools / "apt-get"
     unknown = f'*{name}*) echo "E: Unable to locate package {name}" && exit 100'
-    stub.write_text(APT.replace('case "$*" in ', f'case "$*" in {unknown} ;; '))
+    fetched = '*update*) echo update >>"$JOURNAL" && exit'
+    stub.write_text(APT.replace('case "$*" in ', f'case "$*" in {unknown} ;; {fetched} ;; '))
     for program in ATLAS.split():
         (project.tools / program).symlink_to("/bin/true")
     (project.tools / {"h2o": "h2o", "mininet": "mnexec"}[name]).unlink()
     finished = project.set_up("atlas", **told)
     assert finished.returncode == (0 if name == "h2o" else 3), finished.stderr
     assert ("does not have: h2o" in finished.stderr) == (name == "h2o")
+    assert project.done().count("update") == 1
     assert project.set_up("atlas", **told).stderr == "" or name == "mininet"
+
+
+def test_a_package_with_another_name_is_found(project: Project, machine: tuple[dict[str, str], Path]) -> None:
+    """Debian 14 calls varnish vinyl-cache; the program is the same, and shall not start either."""
+    told, _ = machine
+    renamed = "*varnish*) echo \"E: Package 'varnish' has no installation candidate\" && exit 100"
+    installs = '*--simulate*) ;; *vinyl-cache*) ln -sf /bin/true "$TOOLS/varnishd"'
+    stub = project.tools / "apt-get"
+    stub.write_text(APT.replace('case "$*" in ', f'case "$*" in {renamed} ;; {installs} ;; '))
+    packages = project.root / "setup" / "packages.txt"
+    packages.write_text(packages.read_text().replace("command -v varnishd ", 'test -e "$TOOLS/varnishd"'))
+    (project.tools / "varnishd").unlink(missing_ok=True)
+    finished = project.set_up(**told)
+    assert finished.returncode == 0, finished.stderr
+    assert {"vinyl-cache disable", "vinylncsa disable"} <= set(project.journal.read_text().splitlines())
 
 
 def test_the_administrator_s_policy_stays(project: Project, machine: tuple[dict[str, str], Path]) -> None:

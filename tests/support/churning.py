@@ -2,6 +2,7 @@
 two nodes, and their accounts.
 """
 
+from twlab.linux.sockstat import Sockstat
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
@@ -12,13 +13,14 @@ from twlab.tuning.apply import Tuning
 
 def accounts(settings: dict, cases: list) -> list:
     """For each case (arguments of a load, and of the origin, contents by length): the account of
-    the load, and what the origin counted.
+    the load, what the origin counted, and the TIME_WAITs once both ends have closed everything.
     """
     found = []
     loop = Loop()
     with Network(load_topology("proxy,sources=4")) as network:
         proxy, server = network["proxy"], network["server"]
         with Tuning(proxy, Settings(**settings), loop, Transcript(lambda: loop.now_s)):
+            sockets = Sockstat(proxy)
             for load, serving in cases:
                 given = {**load, "request": b"x" * load.get("request", 0)}
                 if given.pop("all_sources", False):
@@ -48,7 +50,9 @@ def accounts(settings: dict, cases: list) -> list:
                         "accepted": origin.accepted,
                         "served": origin.answered,
                         "left": len(origin._open),
+                        "time_waits": sockets.time_wait(),
                     }
                 )
                 origin.close()
+            sockets.close()
     return found

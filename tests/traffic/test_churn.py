@@ -50,18 +50,12 @@ def test_everything_that_arrives_is_opened_answered_and_closed(ways, way):
     """
     account, connections, time_waits = ways[way], *WAYS[way][2:]
     assert (account["answered"], account["failed"], account["left"]) == (100, {}, 0)
-    assert (
-        connections
-        <= account["connected"]
-        == account["attempted"]
-        == account["accepted"]
-        <= (100 if connections == 100 else 40)
-    )
+    # Kept connections are few unless the machine was late: what piled up then is asked all at once.
+    most = 40 if connections < 100 and account["worst_late_s"] < 0.05 else 100
+    assert connections <= account["connected"] == account["attempted"] == account["accepted"] <= most
     before = [*WAYS][: [*WAYS].index(way)]
     previous = sum(ways[name]["connected"] if WAYS[name][3] else 0 for name in before)
-    assert account["seconds"][-1]["in_time_wait"] == pytest.approx(
-        previous + (account["connected"] if time_waits else 0), abs=2
-    )
+    assert account["time_waits"] == pytest.approx(previous + (account["connected"] if time_waits else 0), abs=2)
 
 
 FAILURES = {

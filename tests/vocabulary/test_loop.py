@@ -29,7 +29,7 @@ def test_timers_run_in_the_order_of_their_times_and_then_of_their_asking(loop):
 def test_a_timer_may_ask_for_another(loop):
     """A timer asked for by a timer runs in the same sleep when it is due."""
     ran = []
-    loop.call_later(0.001, lambda: loop.call_later(0.001, lambda: ran.append(1)))
+    loop.call_later(0.001, lambda: loop.call_at(0.001, lambda: ran.append(1)))
     loop.sleep(0.01)
     assert ran == [1]
 

@@ -7,6 +7,10 @@ import re
 from twlab.proxies.software import PORT, Software, Upstream, bracketed
 
 _POOL = "        # Idle connections that are kept for later requests, in each worker.\n        keepalive 32;\n"
+_CLOSE = (
+    "            # A connection for each request: so nginx does by itself before 1.29.7; later ones keep them.\n"
+    "            proxy_http_version 1.0;\n            proxy_set_header Connection close;\n"
+)
 _LOCATION = {
     "keepalive": "            # Both are needed: nginx talks HTTP/1.0 to origins, and says Connection: close, "
     "unless told otherwise (until 1.29.7).\n"
@@ -59,7 +63,7 @@ http {{
         listen {PORT};
         location / {{
             proxy_pass http://origins;
-{location}        }}
+{"" if way == "keepalive" else _CLOSE}{location}        }}
     }}
 }}
 """
@@ -71,7 +75,7 @@ NGINX = Software(
     arguments=("-p", "{folder}", "-e", "{folder}/error.log", "-c", "{folder}/nginx.conf"),
     check=("-t", "-p", "{folder}", "-e", "{folder}/error.log", "-c", "{folder}/nginx.conf"),
     ways={
-        "as-it-comes": "HTTP/1.0 and a connection to the origin for each request",
+        "as-it-comes": "HTTP/1.0 and a connection to the origin for each request, the default before 1.29.7",
         "keepalive": "connections to the origin are kept",
         "keepalive-alone": "the directive keepalive without the two that it needs, which changes nothing",
         "source": "the source address named, which changes nothing",

@@ -89,12 +89,13 @@ def nginx_exhaustion(
     error log says `connect() to ... failed (99: Cannot assign requested address)` for every
     request, and the client sees 502 at once.
 
-    As it comes (until 1.29.7), nginx speaks HTTP/1.0 to origins and closes as soon as it has the
-    answer's last byte, so TIME_WAIT is here even though the origin was asked to close. An origin
-    that hangs up at once (`--set origin_closes=on`) may be faster: always in the lab kernel, which
-    has one processor, and now and then on more. The directive `keepalive` alone changes nothing,
-    because `Connection: close` still goes out with every request; with `proxy_http_version 1.1` and
-    an empty `Connection` header a handful of connections carry everything.
+    As it comes before 1.29.7, and here in any version, nginx speaks HTTP/1.0 to origins and closes
+    as soon as it has the answer's last byte, so TIME_WAIT is here even though the origin was asked
+    to close. An origin that hangs up at once (`--set origin_closes=on`) may be faster: always in
+    the lab kernel, which has one processor, and now and then on more. The directive `keepalive`
+    alone changes nothing, because `Connection: close` still goes out with every request; with
+    `proxy_http_version 1.1` and an empty `Connection` header, which are the default from 1.29.7 on,
+    a handful of connections carry everything.
 
     `proxy_bind` with an address asks with IP_BIND_ADDRESS_NO_PORT, so a port still serves each
     origin once; with several addresses, chosen for each request by `split_clients`, the ceiling

@@ -16,7 +16,7 @@ sub vcl_recv {{ return (pass); }}
 
 
 def _subject(name: str, *more: str) -> Subject:
-    start = ("-F", "-j", "none", "-n", "{folder}/varnish", "-f", "{folder}/default.vcl", "-a", f":{PORT}")
+    start = ("-F", "-j", "none", "-l", "4m", "-n", "{folder}/varnish", "-f", "{folder}/default.vcl", "-a", f":{PORT}")
     return Subject(
         name=name,
         program="varnishd",
