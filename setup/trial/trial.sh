@@ -1,16 +1,13 @@
 #!/usr/bin/env bash
 # Tries the project on a fresh Debian: debootstrap into a folder, set-up in there, then make lab (and make test) without network.
 #
-#   setup/trial/trial.sh [--fast | --test | --setup] [--kernels FOLDER] [--arch ARCH] [--include PACKAGES] SUITE FOLDER
+#   setup/trial/trial.sh [--fast | --test] [--kernels FOLDER] SUITE FOLDER
 #
 #   SUITE      bookworm (Debian 12), trixie (13), forky or sid (the newest Python)
 #   FOLDER     where the root file system is made, some 5 GB; one that is there already is used again
 #   --fast     instead of make lab the tests that need no lab
 #   --test     also make test
-#   --setup    the set-up only
 #   --kernels  a cache of lab kernels, such as /var/cache/twlab, that the root uses instead of building its own
-#   --arch     Debian's name of another processor, such as arm64, whose programs this machine can emulate (a lab's kernel it cannot)
-#   --include  packages that the root has from the start, with commas between them
 #
 # The project is cloned at its last commit. Mirrors and apt's and pip's own settings are this machine's: what its apt-get knows. All of
 # it runs in mount and pid namespaces that end with this script; after set-up in a network namespace without any link, too.
@@ -19,7 +16,7 @@ set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
 readonly HERE PROJECT=/srv/twlab
-KERNELS='' LEVEL=lab ARCH='' INCLUDE=make,git,ca-certificates
+KERNELS='' LEVEL=lab
 
 say() { printf 'trial: %s\n' "$*" >&2; }
 
@@ -42,7 +39,7 @@ make_root() {
     archive=$(mirror Debian) && security=$(mirror Debian-Security)
     [[ -n $archive ]] || fail 3 "apt-get on this machine knows no Debian archive" "apt-get update, on a Debian"
     # debootstrap has a script for each suite that it knows; they are all one. A suite is named after its release, and sid is always there.
-    debootstrap ${ARCH:+--arch="$ARCH"} --variant=minbase --include="$INCLUDE" "$1" "$2" "$archive" /usr/share/debootstrap/scripts/sid
+    debootstrap --variant=minbase --include=make,git,ca-certificates "$1" "$2" "$archive" /usr/share/debootstrap/scripts/sid
     {
         printf 'deb %s %s main\n' "$archive" "$1"
         if [[ $1 != sid ]]; then
@@ -82,11 +79,8 @@ main() {
         case $1 in
             --test) LEVEL="test" && targets=(lab test) ;;
             --fast) LEVEL="test" && targets=(fast) ;;
-            --setup) targets=() ;;
-            --include) INCLUDE+=,${2:?--include needs names of packages} && shift ;;
-            --arch) ARCH=${2:?--arch needs the name of a processor} && shift ;;
             --kernels) KERNELS=$(realpath -e "${2:-}") || fail 2 "--kernels needs a folder" "--kernels /var/cache/twlab" && shift ;;
-            *) fail 2 "there is no option $1" "setup/trial/trial.sh [--fast | --test | --setup] [--kernels FOLDER] [--arch ARCH] [--include PACKAGES] SUITE FOLDER" ;;
+            *) fail 2 "there is no option $1" "setup/trial/trial.sh [--fast | --test] [--kernels FOLDER] SUITE FOLDER" ;;
         esac
         shift
     done
