@@ -138,6 +138,8 @@ def _python() -> Finding:
 
 
 def _packages() -> Finding:
+    if not _installed("twlab"):  # run from its folder
+        return _finding("Python packages", "both", False, "twlab itself is not installed", "set up: make lab")
     wanted = [re.split(r"[^\w.-]", line)[0] for line in metadata.requires("twlab") or [] if "extra ==" not in line]
     missing = [name for name in wanted if not _installed(name)]
     detail = (
