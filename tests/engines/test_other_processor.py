@@ -68,6 +68,16 @@ def test_the_doctor_says_it_in_one_line(arm64: None) -> None:
     assert "x86-64" in found.remedy and "host engine" in found.remedy
 
 
+def test_no_remedy_is_the_engine_that_is_not_there(arm64: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all that can lack, on a machine with nothing; every lack still has a remedy."""
+    monkeypatch.setattr(checks, "_ask_probes", lambda: ({}, "[Errno 1] Operation not permitted"))
+    for kind in ("machine", "container"):
+        monkeypatch.setattr(checks.machine, "kind", lambda kind=kind: (kind, kind))
+        found = [one for one in checks.examine() if not one.ok]
+        assert len(found) > 8
+        assert [one.name for one in found if "guest engine" in one.remedy or not one.remedy] == []
+
+
 @pytest.mark.parametrize(
     ("machine", "expected"), [("x86_64", (155, 314)), ("aarch64", (41, 274)), ("riscv64", (41, 274))]
 )
