@@ -152,8 +152,10 @@ boot() {
     mkdir -p "$WORK/results"
     ((${#names[@]})) || mapfile -t names < <(cd "$HERE" && "$PYTHON" -c 'from twlab.catalogue import load_scenarios; print(*load_scenarios(), sep="\n")')
     printf '%s\n' "${names[@]}" >"$WORK/results/wanted"
-    (cd "$ROOT" && find . -xdev \( -path ./boot -o -path './usr/share/doc' -o -path './usr/share/man' -o -path './usr/share/locale' \) -prune \
-        -o -print0 | cpio -0 -o -H newc --quiet) >"$WORK/root.cpio"
+    # Without what no lab reads: documentation, and drivers of machines that are not this one.
+    (cd "$ROOT" && find . -xdev \( -path ./boot -o -path './usr/share/doc' -o -path './usr/share/man' -o -path './usr/share/locale' \
+        -o -path './usr/lib/modules/*/kernel/sound' -o -path './usr/lib/modules/*/kernel/drivers/[!nv]*' \
+        -o -path './usr/lib/modules/*/kernel/drivers/net/[ew]*' \) -prune -o -print0 | cpio -0 -o -H newc --quiet) >"$WORK/root.cpio"
     qemu-system-aarch64 -M virt -cpu cortex-a72 -accel tcg -icount shift=0,sleep=off -rtc clock=vm -m 4096 -smp 1 \
         -nographic -nodefaults -serial stdio -monitor none -nic none -no-reboot \
         -virtfs "local,path=$WORK/results,mount_tag=results,security_model=none" \
