@@ -3,14 +3,14 @@
 #
 #   vagrant/trial/arm64.sh FOLDER [SCENARIO...]      as root; FOLDER is for the machine, some 5 GB. Default: twlab doctor, and the catalogue
 #
-# A scenario that has a result in FOLDER/results is not run again, so that an interrupted trial goes on where it was. Each result is
+# A scenario that came as predicted, by FOLDER/results, is not run again: an interrupted trial goes on where it was. Each result is
 # NAME.status (that of twlab run), NAME.txt (what it printed) and NAME/ (its runs); FOLDER/console.log is what the machine said.
 #
 # Debian's packages are unpacked, not configured: nothing of arm64 runs before the boot. The release is that of this machine's apt-get,
 # its Python's version that of PYTHON (default: the project's own). The machine has one processor, 4 GB of memory, no disk and no network.
 # Its clock counts instructions (qemu -icount), a thousand million a second, and time in which all wait takes none: to the labs it is as
 # fast on a busy machine as on an idle one.
-# Exit status: 0 all as predicted; 1 otherwise; 3 this machine lacks something.
+# Exit status: 0 all as predicted; 1 otherwise; 2 wrong usage; 3 this machine lacks something.
 set -euo pipefail
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -118,7 +118,7 @@ mkdir -p /dev/pts /dev/shm
 mount -t devpts devpts /dev/pts
 for folder in /run /tmp /dev/shm; do mount -t tmpfs -o mode=1777 tmpfs $folder; done
 ip link set lo up
-modprobe -a virtio_pci 9pnet_virtio 9p
+modprobe -a virtio_pci 9pnet_virtio 9p tun # the last one as udev would
 mount -t 9p -o trans=virtio,version=9p2000.L,msize=262144 results /results
 cd /tmp
 status=0
@@ -127,7 +127,7 @@ twlab doctor >/tmp/doctor 2>&1 || status=1
 cat /tmp/doctor
 cp /tmp/doctor /results/doctor.txt
 while read -r name; do
-    [[ ! -e /results/$name.status ]] || continue
+    [[ $(cat "/results/$name.status" 2>/dev/null) != 0 ]] || continue
     began=$SECONDS answer=0
     twlab run "$name" --engine host --out /tmp/runs >/tmp/said 2>&1 </dev/null || answer=$? status=1
     cat /tmp/said
@@ -150,7 +150,8 @@ INIT
 boot() {
     local name names=("$@")
     mkdir -p "$WORK/results"
-    ((${#names[@]})) || mapfile -t names < <(cd "$HERE" && "$PYTHON" -c 'from twlab.catalogue import load_scenarios; print(*load_scenarios(), sep="\n")')
+    ((${#names[@]})) ||
+        mapfile -t names < <(cd "$HERE" && "$PYTHON" -c 'from twlab.catalogue import load_scenarios as load; print(*load(), sep="\n")')
     printf '%s\n' "${names[@]}" >"$WORK/results/wanted"
     # Without what no lab reads: documentation, and drivers of machines that are not this one.
     (cd "$ROOT" && find . -xdev \( -path ./boot -o -path './usr/share/doc' -o -path './usr/share/man' -o -path './usr/share/locale' \
@@ -160,19 +161,23 @@ boot() {
         -nographic -nodefaults -serial stdio -monitor none -nic none -no-reboot \
         -virtfs "local,path=$WORK/results,mount_tag=results,security_model=none" \
         -kernel "$ROOT"/boot/vmlinuz-* -initrd "$WORK/root.cpio" -append 'console=ttyAMA0 quiet panic=-1 rdinit=/trial-init' \
-        </dev/null | tee "$WORK/console.log"
+        </dev/null | tee -a "$WORK/console.log"
     for name in "${names[@]}"; do
         [[ $(cat "$WORK/results/$name.status" 2>/dev/null) == 0 ]] || { say "$name: see $WORK/results/$name.txt" && STATUS=1; }
     done
 }
 
-examine "$@"
-mkdir -p "$1"
-WORK=$(realpath "$1") STATUS=0
-readonly WORK ROOT=$WORK/root SITE=$WORK/root/opt/site
-shift
-unpack
-python_packages
-project
-boot "$@"
-exit "$STATUS"
+main() {
+    examine "$@"
+    mkdir -p "$1"
+    WORK=$(realpath "$1") STATUS=0
+    readonly WORK ROOT=$WORK/root SITE=$WORK/root/opt/site
+    shift
+    unpack
+    python_packages
+    project
+    boot "$@"
+    exit "$STATUS"
+}
+
+main "$@"
