@@ -25,7 +25,7 @@ def choose(name: str = "", *, agent: str, kernel: str = "") -> Engine:
         UsageError: there is no such engine (``no-such-engine``), `kernel` names no kernel
             (``bad-kernel``), or the engine is the host's (``kernel-on-host``).
         CapabilityError: the guest needs a lab kernel, and none has been built (``no-lab-kernel``),
-            or there is none for this processor (``other-processor``).
+            or it does not run on this processor (``other-processor``).
     """
     name = name or ("guest" if platform.machine() == _PROCESSOR else "host")
     _refuse_on_host(kernel, name)
@@ -49,7 +49,7 @@ def use_kernel(wanted: str, engine: str = "") -> None:
         wanted: what --kernel says; empty: nothing changes.
 
     Raises:
-        CapabilityError: it has not been built (``no-lab-kernel``), or there is none for this
+        CapabilityError: it has not been built (``no-lab-kernel``), or it does not run on this
             processor (``other-processor``).
         UsageError: `wanted` names no kernel (``bad-kernel``), or `engine` is the host's
             (``kernel-on-host``).
@@ -70,7 +70,7 @@ def kernel_path(wanted: str = "") -> Path:
         wanted: a series or a path; empty: the one in use.
 
     Raises:
-        CapabilityError: it has not been built (``no-lab-kernel``), or there is none for this
+        CapabilityError: it has not been built (``no-lab-kernel``), or it does not run on this
             processor (``other-processor``).
         UsageError: `wanted` names no kernel (``bad-kernel``).
     """

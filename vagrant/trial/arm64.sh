@@ -171,7 +171,8 @@ main() {
     examine "$@"
     mkdir -p "$1"
     WORK=$(realpath "$1") STATUS=0
-    readonly WORK ROOT=$WORK/root SITE=$WORK/root/opt/site
+    ROOT=$WORK/root
+    readonly WORK ROOT SITE=$ROOT/opt/site
     shift
     unpack
     python_packages
