@@ -81,19 +81,22 @@ configure() {
 # Python's packages as wheels for arm64. The one that has no such wheel is compiled for the other processor: its setup.py takes the
 # compiler, the system and the ending of the file from the environment.
 python_packages() {
-    local version wheels=$WORK/wheels platform platforms=() headers=$ROOT/usr/include compiler="aarch64-linux-gnu-gcc --sysroot=$ROOT"
+    local wheels=$WORK/wheels platform platforms=() headers=$ROOT/usr/include compiler="aarch64-linux-gnu-gcc --sysroot=$ROOT"
     [[ ! -e $SITE/made ]] || return 0
-    version=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-    [[ -e $headers/python$version ]] || fail 3 "Debian's Python here is not $version" "name one that is in PYTHON, or make $WORK anew"
+    [[ -e $headers/python$VERSION ]] || fail 3 "Debian's Python here is not $VERSION" "name one that is in PYTHON, or make $WORK anew"
     say "fetching Python's packages for arm64"
-    rm -rf "$SITE" "$wheels" && mkdir -p "$wheels"
-    env CC="$compiler" LDSHARED="$compiler -shared" CFLAGS="-O1 -w -I $headers/python$version" _PYTHON_HOST_PLATFORM=linux-aarch64 \
-        SETUPTOOLS_EXT_SUFFIX=".cpython-${version/./}-aarch64-linux-gnu.so" \
+    rm -rf "$VENV" "$wheels" && mkdir -p "$wheels" "$VENV/bin"
+    env CC="$compiler" LDSHARED="$compiler -shared" CFLAGS="-O1 -w -I $headers/python$VERSION" _PYTHON_HOST_PLATFORM=linux-aarch64 \
+        SETUPTOOLS_EXT_SUFFIX=".cpython-${VERSION/./}-aarch64-linux-gnu.so" \
         "$PYTHON" -m pip wheel -q --no-deps --no-cache-dir --no-binary netfilterqueue -w "$wheels" netfilterqueue
     "$PYTHON" -m pip wheel -q --no-deps -w "$wheels" mininet crossplane "$HERE"
     for platform in linux_aarch64 manylinux2014_aarch64 manylinux_2_{17,24,26,27,28}_aarch64; do platforms+=(--platform "$platform"); done
-    "$PYTHON" -m pip install -q --target "$SITE" "${platforms[@]}" --python-version "$version" --implementation cp --only-binary :all: \
+    "$PYTHON" -m pip install -q --target "$SITE" "${platforms[@]}" --python-version "$VERSION" --implementation cp --only-binary :all: \
         --find-links "$wheels" "$wheels"/twlab-*.whl
+    # What makes it a virtual environment, and the project a part of it.
+    printf 'home = /usr/bin\ninclude-system-site-packages = false\n' >"$VENV/pyvenv.cfg"
+    ln -s /usr/bin/python3 "$VENV/bin/python"
+    echo "$PROJECT" >"$SITE/twlab.pth"
     touch "$SITE/made"
 }
 
@@ -104,10 +107,10 @@ project() {
     git clone -q --depth 1 "file://$HERE" "$ROOT$PROJECT"
     rm -rf "$SITE"/{twlab,topologies} # of the wheel only what it says about itself is used
     "$PYTHON" -m compileall -q -s "$ROOT" "$ROOT$PROJECT/twlab" "$ROOT$PROJECT/topologies" "$SITE" >/dev/null || true
-    stack=$ROOT/usr/libexec/twlab-gvisor-$(sha256sum "$HERE/twlab/stacks/gvisor.go" | cut -c-12)
+    stack=$VENV/libexec/twlab-gvisor-$(sha256sum "$HERE/twlab/stacks/gvisor.go" | cut -c-12)
     [[ -e $stack ]] || env GOARCH=arm64 GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE="$WORK/go" CGO_ENABLED=0 GOFLAGS='' \
         go build -trimpath -o "$stack" "$HERE/twlab/stacks/gvisor.go"
-    printf '#!/bin/sh\nPYTHONPATH=%s:/opt/site exec python3 -m twlab "$@"\n' "$PROJECT" >"$ROOT/usr/local/bin/twlab"
+    printf '#!/bin/sh\nexec /opt/venv/bin/python -P -m twlab "$@"\n' >"$ROOT/usr/local/bin/twlab"
     cat >"$ROOT/trial-init" <<'INIT'
 #!/bin/bash
 export PATH=/usr/local/bin:/usr/sbin:/usr/bin HOME=/root LC_ALL=C.UTF-8 TERM=dumb COLUMNS=120
@@ -172,7 +175,8 @@ main() {
     mkdir -p "$1"
     WORK=$(realpath "$1") STATUS=0
     ROOT=$WORK/root
-    readonly WORK ROOT SITE=$ROOT/opt/site
+    VENV=$ROOT/opt/venv VERSION=$("$PYTHON" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    readonly WORK ROOT VENV VERSION SITE=$VENV/lib/python$VERSION/site-packages
     shift
     unpack
     python_packages
