@@ -85,7 +85,7 @@ python_packages() {
     [[ ! -e $SITE/made ]] || return 0
     [[ -e $headers/python$VERSION ]] || fail 3 "Debian's Python here is not $VERSION" "name one that is in PYTHON, or make $WORK anew"
     say "fetching Python's packages for arm64"
-    rm -rf "$VENV" "$wheels" && mkdir -p "$wheels" "$VENV/bin"
+    rm -rf "$VENV" "$wheels" && mkdir -p "$wheels" "$VENV"/{bin,libexec}
     env CC="$compiler" LDSHARED="$compiler -shared" CFLAGS="-O1 -w -I $headers/python$VERSION" _PYTHON_HOST_PLATFORM=linux-aarch64 \
         SETUPTOOLS_EXT_SUFFIX=".cpython-${VERSION/./}-aarch64-linux-gnu.so" \
         "$PYTHON" -m pip wheel -q --no-deps --no-cache-dir --no-binary netfilterqueue -w "$wheels" netfilterqueue
