@@ -211,9 +211,13 @@ build_go_client() {
         fail 3 "the atlas's client in Go could not be built" "see $LOG"
 }
 
-# Prints the path of the lab kernel, or none.
+# Prints the path of the lab kernel; none where the processor is another.
 build_kernel() {
-    on_x86 || { echo none && return; }
+    if ! on_x86; then
+        say "the lab kernel is for x86-64, and this processor is $(uname -m): labs run on the host engine, on this machine's own kernel"
+        echo none
+        return
+    fi
     say "the lab kernel, of the newest source that can be had: where it is not there yet, about four minutes on two cores"
     "$VENV/bin/twlab" kernel build | tail -n 1
 }

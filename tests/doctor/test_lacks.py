@@ -7,6 +7,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,14 @@ def test_no_tun_device(look: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     name = "TAP devices on the host engine"
     assert (ok, engines(found), lacking(found)) == (False, ["guest", "host"], {name})
     assert "modprobe tun" in found[name].remedy
+
+
+def test_twlab_run_from_its_folder_without_set_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its packages cannot be known then: a finding with the remedy, no traceback."""
+
+    def unknown(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(checks.metadata, "version", unknown)
+    found = checks._packages()
+    assert (found.ok, found.detail, found.remedy) == (False, "twlab itself is not installed", "set up: make lab")

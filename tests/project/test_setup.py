@@ -117,6 +117,19 @@ def test_the_first_run_does_everything_and_the_second_nothing_in_under_a_second(
     assert (second.returncode, second.stdout, second.stderr, project.done()) == (0, "", "", [])
 
 
+def test_another_processor_has_no_lab_kernel(project: Project) -> None:
+    """On arm64 set-up says so in one line, asks for no package of the lab kernel's, and is ready."""
+    (project.tools / "uname").unlink()
+    (project.tools / "uname").write_text("#!/bin/sh\necho aarch64\n")
+    (project.tools / "uname").chmod(0o755)
+    for program in ("make", "flex", "bison", "bc", "xz", "patch"):
+        (project.tools / program).unlink(missing_ok=True)
+    done = project.set_up()
+    assert (done.returncode, project.done()) == (0, ["venv", "pip"]), done.stderr
+    assert done.stderr.count("the lab kernel is for x86-64, and this processor is aarch64") == 1
+    assert project.set_up().stderr == ""
+
+
 def test_a_set_up_for_tests_serves_the_labs_but_not_the_other_way_round(project: Project) -> None:
     """`make test` after `make lab` adds what tests need; `make lab` after `make test` has nothing
     to do.

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 from conftest import ROOT, as_user
@@ -69,3 +70,21 @@ def provision(arguments: list[str], prefix: Sequence[str] = ()) -> subprocess.Co
     return subprocess.run(
         [*prefix, "bash", VAGRANT / "provision.sh", *arguments], capture_output=True, text=True, check=False
     )
+
+
+def test_the_trial_on_arm64_names_all_that_the_machine_lacks(tmp_path: Path) -> None:
+    """In one message with a remedy, before anything is fetched; without a folder, how to call it."""
+    for name in ("bash", "dirname"):
+        (tmp_path / name).symlink_to(f"/usr/bin/{name}")
+
+    def call(*arguments: str) -> tuple[int, str]:
+        command = [str(tmp_path / "bash"), str(VAGRANT / "trial" / "arm64.sh"), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env={"PATH": str(tmp_path)})
+        return done.returncode, done.stderr
+
+    status, said = call(str(tmp_path / "machine"))
+    assert (status, said.count("remedy: apt-get install")) == (3, 1), said
+    assert all(name in said for name in ("qemu-system-arm", "gcc-aarch64-linux-gnu", "golang-go", "cpio"))
+    assert not (tmp_path / "machine").exists()
+    status, said = call()
+    assert (status, "remedy:" in said, "arm64.sh FOLDER [SCENARIO...]" in said) == (2, True, True), said

@@ -40,8 +40,9 @@ def kernel_build(
     own sources and packages stay as they are.
     """
     from twlab.commands.progress import bar
-    from twlab.engines import kernel
+    from twlab.engines import kernel, require_processor
 
+    require_processor()
     with bar(err, "lab kernel") as advance:
         built = kernel.provide(source, version, advance, lambda text: err.print(text, markup=False))
     out.print(str(built.path), markup=False)
@@ -75,8 +76,9 @@ def kernel_info(
 ) -> None:
     """Describe the lab kernel: version, changes, sysctls, options, size, origin."""
     from twlab.engines import kernel as kernels
-    from twlab.engines import use_kernel
+    from twlab.engines import require_processor, use_kernel
 
+    require_processor()
     use_kernel(kernel)
     facts = kernels.info()
     if as_json:
@@ -92,8 +94,9 @@ def kernel_info(
 @kernel_app.command("boot", epilog="Example: twlab kernel boot")
 def kernel_boot(kernel: KernelOption = "") -> None:
     """Open a shell inside the lab kernel, in real time."""
-    from twlab.engines import use_kernel
+    from twlab.engines import require_processor, use_kernel
     from twlab.engines.guest.boot_shell import shell
 
+    require_processor()
     use_kernel(kernel)
     raise typer.Exit(shell())

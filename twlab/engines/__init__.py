@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twlab.errors import UsageError, did_you_mean
+from twlab.errors import CapabilityError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from twlab.engines.protocol import Engine
+
+_PROCESSOR = "x86_64"  # the only one that user-mode Linux is for
 
 
 def choose(name: str = "", *, agent: str, kernel: str = "") -> Engine:
@@ -22,15 +24,17 @@ def choose(name: str = "", *, agent: str, kernel: str = "") -> Engine:
     Raises:
         UsageError: there is no such engine (``no-such-engine``), `kernel` names no kernel
             (``bad-kernel``), or the engine is the host's (``kernel-on-host``).
-        CapabilityError: the guest needs a lab kernel, and none has been built (``no-lab-kernel``).
+        CapabilityError: the guest needs a lab kernel, and none has been built (``no-lab-kernel``),
+            or it does not run on this processor (``other-processor``).
     """
-    name = name or ("guest" if os.uname().machine == "x86_64" else "host")
+    name = name or ("guest" if platform.machine() == _PROCESSOR else "host")
     _refuse_on_host(kernel, name)
     if name == "host":
         from twlab.engines.host import HostEngine
 
         return HostEngine(agent=agent)
     if name == "guest":
+        require_processor()
         from twlab.engines.guest.engine import Guest
 
         return Guest(kernel_path(kernel), agent=agent)
@@ -45,13 +49,15 @@ def use_kernel(wanted: str, engine: str = "") -> None:
         wanted: what --kernel says; empty: nothing changes.
 
     Raises:
-        CapabilityError: it has not been built (``no-lab-kernel``).
+        CapabilityError: it has not been built (``no-lab-kernel``), or it does not run on this
+            processor (``other-processor``).
         UsageError: `wanted` names no kernel (``bad-kernel``), or `engine` is the host's
             (``kernel-on-host``).
     """
     if not wanted:
         return
     _refuse_on_host(wanted, engine)
+    require_processor()
     from twlab.engines.kernel import select
 
     select(wanted)
@@ -64,9 +70,11 @@ def kernel_path(wanted: str = "") -> Path:
         wanted: a series or a path; empty: the one in use.
 
     Raises:
-        CapabilityError: it has not been built (``no-lab-kernel``).
+        CapabilityError: it has not been built (``no-lab-kernel``), or it does not run on this
+            processor (``other-processor``).
         UsageError: `wanted` names no kernel (``bad-kernel``).
     """
+    require_processor()
     if wanted:
         from twlab.engines.kernel import named
 
@@ -74,6 +82,14 @@ def kernel_path(wanted: str = "") -> Path:
     from twlab.engines.guest.engine import built_kernel
 
     return built_kernel()
+
+
+def require_processor() -> None:
+    """Raise CapabilityError (``other-processor``) where the lab kernel cannot run."""
+    if (machine := platform.machine()) != _PROCESSOR:
+        message = f"the lab kernel is for x86-64, and this processor is {machine}"
+        remedy = "use the host engine, which `twlab run` takes here by itself; twlab doctor says what it can do"
+        raise CapabilityError(message, remedy, "other-processor")
 
 
 def _refuse_on_host(kernel: str, engine: str) -> None:

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import twlab
-from twlab.engines import pool
-from twlab.engines.guest.engine import built_kernel
+from twlab.engines import kernel_path, pool
 from twlab.errors import CapabilityError
 from twlab.grading.assignment import Assignment
 from twlab.grading.gradebook import Grade, Gradebook
@@ -31,7 +30,7 @@ def new_gradebook(assignment: Assignment) -> Gradebook:
         "assignment": assignment.digest,
         "seed": assignment.seed,
         "twlab": twlab.__version__,
-        "lab_kernel": built_kernel().parent.name,
+        "lab_kernel": kernel_path().parent.name,
     }
     return Gradebook(assignment.title, basis)
 

@@ -6,9 +6,11 @@ Starting `nft` in the lab kernel would cost a fork and an exec.
 from __future__ import annotations
 
 import ctypes
+import socket
 from functools import cache
 
 from twlab.errors import CapabilityError
+from twlab.linux import netlink
 
 _LIBRARY = "libnftables.so.1"
 
@@ -23,6 +25,7 @@ def apply(ruleset: str) -> None:
             the rules use (``no-nftables``).
     """
     nft = _library()
+    _require_netlink()
     # A context keeps its netlink socket, and that belongs to the namespace in which it was opened:
     # one for each call.
     context = nft.nft_ctx_new(0)
@@ -35,6 +38,21 @@ def apply(ruleset: str) -> None:
             raise CapabilityError(f"nftables refuses a rule: {' '.join(said.split())}", remedy, "no-nftables")
     finally:
         nft.nft_ctx_free(context)
+
+
+@cache
+def _require_netlink() -> None:
+    """Raise CapabilityError where the kernel has no netfilter at all.
+
+    libnftables would end the process there (src/mnl.c, nft_mnl_socket_open()).
+    """
+    try:
+        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, netlink.NETFILTER).close()
+    except OSError as error:
+        message = f"this kernel has no netfilter: {error.strerror}"
+        raise CapabilityError(
+            message, "load it: modprobe nfnetlink; or take a kernel that has nf_tables", "no-nftables"
+        ) from None
 
 
 @cache

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from twlab.engines.guest.engine import built_kernel
+from twlab.engines import kernel_path
 from twlab.engines.kernel import Kernel
 from twlab.errors import UsageError
 from twlab.results import files
@@ -23,7 +23,7 @@ def lab_kernel(scheduler: str = "") -> str:
     Raises:
         CapabilityError: it has not been built (``no-lab-kernel``).
     """
-    return "" if scheduler else str(Kernel(built_kernel()).facts().get("version", ""))
+    return "" if scheduler else str(Kernel(kernel_path()).facts().get("version", ""))
 
 
 class Progress:

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from twlab import paths
-from twlab.engines.guest.engine import built_kernel
+from twlab.engines import kernel_path
 from twlab.errors import CapabilityError, UsageError
 from twlab.web import app
 from twlab.web.driver import WarmGuests
@@ -64,7 +64,7 @@ def make(served: Served) -> tuple[Starlette, Site]:
             be written to (``cannot-write``).
     """
     state = served.state or default_state()
-    kernel = built_kernel()
+    kernel = kernel_path()
     store = Store(state / "serve.sqlite")
     runs = Runs(store, state / "workers", workers=served.workers)
     token = secrets.token_urlsafe(9) if served.public else ""

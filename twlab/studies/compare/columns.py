@@ -7,8 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from twlab.engines import use_kernel
-from twlab.engines.guest.engine import built_kernel
+from twlab.engines import kernel_path, require_processor, use_kernel
 from twlab.engines.kernel.recipe import series
 from twlab.engines.kernel.store import Kernel, kept_kernels
 from twlab.errors import UsageError
@@ -60,6 +59,7 @@ def columns(kernels: Sequence[str], host: bool) -> list[Column]:
             f"two of the kernels are called {twice[0]}", "name each once; a path is called by its file", "same-column"
         )
     if len(made) < 2:
+        require_processor()
         there = made[0].name if made else "no kernel"
         raise UsageError(
             f"there is only {there}, and nothing to compare it with",
@@ -103,5 +103,5 @@ def _named(kernels: Sequence[str], host: bool) -> list[Column]:
 
 def _guest(wanted: str) -> Column:
     use_kernel(wanted)
-    kernel = Kernel(built_kernel())
+    kernel = Kernel(kernel_path())
     return Column(kernel.series or kernel.path.name, "guest", str(kernel.path), str(kernel.facts().get("version", "")))
