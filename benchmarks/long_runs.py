@@ -1,13 +1,19 @@
 """Long runs: a sweep, the grading of a class, ceilings and alternatives, killed and continued.
 
     .venv/bin/python benchmarks/long_runs.py [--size SHARE] [--seed NUMBER] [--kills NUMBER] [--workers]
-                                             [--out FOLDER] [sweep] [grade] [ceiling] [alternatives]
+                                             [--out FOLDER] [--part PART]
+                                             [sweep] [grade] [ceiling] [alternatives]
 
-Each runs twice. The first run is left alone, on a terminal of its own. Read off are the peak of the
-driver's memory at 10 %, 50 % and at the end, and what the bar says is left at 10 % and 50 %, beside
-what was left. The second run is ended with SIGKILL at random moments, and the same command goes on.
-Its table has to be the first one's to the byte, and no process may be left. With --workers a third
-run is on a Dask cluster of four workers, of which one after the other gets SIGKILL.
+Each has three parts, which have to make the same table to the byte:
+
+alone   On a terminal of its own. Read off are the peak of the driver's memory at 10 %, 50 % and at
+        the end, and what the bar says is left at 10 % and 50 %, beside what was left.
+killed  Ended with SIGKILL, once as it starts and then at random shares of the work, and a random
+        moment after them; the same command goes on. No process may be left.
+dask    With --workers: on a Dask cluster of four workers, of which one after the other gets SIGKILL.
+
+--part names those to run, and their order. With --out the tables are kept, and the same command
+goes on where it was: a part that is done is not repeated, one that was interrupted goes on.
 
 --size 1: 1,000,000 trials, 1,000 submissions, 28,232 ports, and all rows of the alternatives (those
 have 500 ports each, whatever the size). Status 1: a table differs, something is left, or memory grows.
@@ -17,6 +23,7 @@ from __future__ import annotations
 
 import argparse
 import fcntl
+import json
 import os
 import pty
 import random
@@ -31,6 +38,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "support")]
@@ -45,6 +53,8 @@ SOME_ALTERNATIVES = ("time-wait-10", "time-wait-1", "tw-reuse", "linger-0", "wid
 TABLES = ("*.json", "*.csv", "*.md")
 AT = (0.1, 0.5, 1.0)  # shares of the work, at which is looked
 GROWTH = 1.1  # of the peak of memory from 10 % to the end; what is more is not flat
+PARTS = ("alone", "killed", "dask")
+_LINE = re.compile(r": (\d+)/(\d+)  ")  # of progress, where there is no bar
 _STEP = re.compile(r"(\d+)/(\d+)  .*?(\d+):(\d\d):(\d\d) +(?:(\d+):(\d\d):(\d\d)|-:--:--)")
 ON_DASK = """
 import subprocess, sys
@@ -82,6 +92,8 @@ class Seen:
     def lines(self) -> list[str]:
         peaks = ", ".join(f"{peak:.0f}" for peak in self.peaks_mb)
         found = [f"{self.took_s:.0f} s; memory at 10 %, 50 % and the end: {peaks} MB"]
+        if self.peaks_mb[-1] > self.peaks_mb[0] * GROWTH:
+            found.append("FAULT memory grows")
         for share, at_s, left_s in self.told[:-1]:
             told = "nothing" if left_s is None else f"{left_s:.0f} s"
             off = "" if not left_s else f", off by {left_s / max(self.took_s - at_s, 0.1) - 1:+.0%}"
@@ -118,7 +130,7 @@ def command(words: Sequence[str]) -> list[str]:
 
 def alone(words: Sequence[str], folder: Path) -> Seen:
     """Run a command to its end on a terminal of its own."""
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     ours, its = pty.openpty()
     fcntl.ioctl(its, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 300, 0, 0))
     environment = {key: value for key, value in os.environ.items() if key not in ("CI", "NO_COLOR")} | {"TERM": "xterm"}
@@ -145,32 +157,57 @@ def alone(words: Sequence[str], folder: Path) -> Seen:
     return seen
 
 
-def killed(words: Sequence[str], folder: Path, moments_s: Sequence[float]) -> tuple[int, list[int]]:
-    """Run a command, end it with SIGKILL at each of the moments; then to its end.
+def watched(process: subprocess.Popen[Any], printed: Path, share: float, then_s: float) -> bool:
+    """Wait until `share` of the work is done, and `then_s` more; returns whether it still runs."""
+    until_s: float | None = None
+    while process.poll() is None:
+        if until_s is None and done_share(printed) >= share:
+            until_s = time.monotonic() + then_s
+        if until_s is not None and time.monotonic() >= until_s:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def done_share(printed: Path) -> float:
+    """Return what the last plain line of progress says, 0 before the first."""
+    with printed.open("rb") as file:
+        file.seek(max(0, printed.stat().st_size - 8192))
+        found = _LINE.findall(file.read().decode(errors="replace"))
+    return int(found[-1][0]) / int(found[-1][1]) if found else 0.0
+
+
+def killed(words: Sequence[str], folder: Path, chance: random.Random, count: int) -> list[str]:
+    """Run a command, end it with SIGKILL so many times; then to its end.
 
     Returns:
-        How many kills it met, and which processes they left.
+        What was found; the last line says which processes were left, if any.
     """
-    folder.mkdir()
-    kills, left = 0, []
-    for moment_s in (*moments_s, None):
+    folder.mkdir(exist_ok=True)
+    noted = folder / "kills.json"
+    kills: list[dict[str, Any]] = json.loads(noted.read_text()) if noted.exists() else []
+    planned = [(share, chance.uniform(0.5, 8)) for share in [0.0, *sorted(chance.random() for _ in range(count - 1))]]
+    peak = 0.0
+    for share, then_s in (*planned[len(kills) :], (2.0, 0.0)):
         with (folder / "printed").open("wb") as printed:
             process = subprocess.Popen(
                 command(words), cwd=folder, stdout=printed, stderr=subprocess.STDOUT, start_new_session=True
             )
-        try:
-            process.wait(moment_s)
-        except subprocess.TimeoutExpired:
-            below = descendants(process.pid)
-            process.kill()
-            process.wait()
-            kills += 1
-            left += still_there(below)
-            continue
-        if process.returncode:
-            sys.exit(f"{' '.join(words)}: status {process.returncode}\n{(folder / 'printed').read_text()[-4000:]}")
-        break
-    return kills, left
+        if not watched(process, folder / "printed", share, then_s):
+            break
+        below, peak = descendants(process.pid), max(peak, peak_mb(process.pid))
+        process.kill()
+        process.wait()
+        kills.append({"share": done_share(folder / "printed"), "left": still_there(below)})
+        noted.write_text(json.dumps(kills))
+    if process.returncode:
+        sys.exit(f"{' '.join(words)}: status {process.returncode}\n{(folder / 'printed').read_text()[-4000:]}")
+    shares = ", ".join(f"{kill['share']:.0%}" for kill in kills)
+    left = [pid for kill in kills for pid in kill["left"]]
+    return [
+        f"{len(kills)} times killed and continued, at {shares}; memory at the most {peak:.0f} MB",
+        *([f"FAULT processes are left: {left}"] if left else []),
+    ]
 
 
 def still_there(pids: Sequence[int]) -> list[int]:
@@ -188,13 +225,12 @@ def still_there(pids: Sequence[int]) -> list[int]:
     return [pid for pid in pids if runs(pid)]
 
 
-def on_dask(words: Sequence[str], folder: Path, moments_s: Sequence[float]) -> int:
-    """Run a command on a cluster of four; a worker gets SIGKILL at each of the moments.
+def on_dask(words: Sequence[str], folder: Path, chance: random.Random) -> list[str]:
+    """Run a command on a cluster of four; each worker gets SIGKILL once, at a random share.
 
-    Returns:
-        How many were killed. Their nannies put others in their place.
+    Their nannies put others in their place.
     """
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     program = folder / "on_dask.py"
     program.write_text(ON_DASK)
     with (folder / "said").open("wb") as said:
@@ -203,19 +239,16 @@ def on_dask(words: Sequence[str], folder: Path, moments_s: Sequence[float]) -> i
             cwd=folder, stdout=subprocess.PIPE, stderr=said, text=True, start_new_session=True,
         )  # fmt: skip
     assert process.stdout
-    workers = [int(word) for word in process.stdout.readline().split()]
-    kills = 0
-    for moment_s, pid in zip(moments_s, workers, strict=False):
-        try:
-            process.wait(moment_s)
+    kills: list[float] = []
+    for share, word in zip(sorted(chance.uniform(0, 0.9) for _ in range(4)), process.stdout.readline().split()):  # noqa: B905
+        if not watched(process, folder / "said", share, chance.uniform(0.5, 8)):
             break
-        except subprocess.TimeoutExpired:
-            os.kill(pid, signal.SIGKILL)
-            kills += 1
+        os.kill(int(word), signal.SIGKILL)
+        kills.append(done_share(folder / "said"))
     process.stdout.read()
     if process.wait():
         sys.exit(f"{' '.join(words)}, on Dask: status {process.returncode}\n{(folder / 'said').read_text()[-4000:]}")
-    return kills
+    return [f"on Dask, {len(kills)} of 4 workers killed, at {', '.join(f'{share:.0%}' for share in kills)}"]
 
 
 def tables(folder: Path) -> dict[str, bytes]:
@@ -226,10 +259,10 @@ def tables(folder: Path) -> dict[str, bytes]:
 def hand_in(folder: Path, students: int) -> None:
     """Write so many submissions, each with answers and a scenario file of its own."""
     asked = load_assignment(ASSIGNMENT)
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     for number in range(students):
         name = f"student-{number}"
-        (folder / name).mkdir()
+        (folder / name).mkdir(exist_ok=True)
         (folder / name / "answers.toml").write_text(answers(asked, name))
         (folder / name / "mine.py").write_text(scenario(asked, name) + f"\n# {name}\n")
 
@@ -258,6 +291,17 @@ def studies(size: float, place: Path) -> dict[str, Callable[[], list[str]]]:
     }
 
 
+def part_of(name: str, part: str, words: Sequence[str], folder: Path, given: argparse.Namespace) -> list[str]:
+    """Run a part to its end; returns what was found, faults marked as such."""
+    chance = random.Random(f"{given.seed} {name} {part}")
+    if part == "killed":
+        return killed(words, folder, chance, given.kills)
+    if part == "dask":
+        return on_dask(words, folder, chance)
+    seen = alone(words, folder)
+    return seen.lines()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("studies", nargs="*", default=["sweep", "grade", "ceiling", "alternatives"])
@@ -265,34 +309,30 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=19)
     parser.add_argument("--kills", type=int, default=4)
     parser.add_argument("--workers", action="store_true")
-    parser.add_argument("--out", type=Path, help="Keep the tables here. Default: a folder that is removed.")
+    parser.add_argument("--part", action="append", choices=PARTS, help="May be repeated. Default: all.")
+    parser.add_argument("--out", type=Path, help="Keep the tables here, and go on. Default: a folder that is removed.")
     given = parser.parse_args()
-    chance, faults = random.Random(given.seed), []
+    faults = []
     with tempfile.TemporaryDirectory(prefix="twlab-long-") as temporary:
-        place = given.out or Path(temporary)
+        place = (given.out or Path(temporary)).absolute()
         place.mkdir(parents=True, exist_ok=True)
         for name in given.studies:
             words = studies(given.size, place)[name]()
             print(f"{name}, size {given.size:g}, load {os.getloadavg()[0]:.1f}", flush=True)
-            seen = alone(words, place / f"{name}-alone")
-            print(*(f"    {line}" for line in seen.lines()), sep="\n", flush=True)
-            whole = tables(place / f"{name}-alone")
-            if seen.peaks_mb[-1] > seen.peaks_mb[0] * GROWTH:
-                faults.append(f"{name}: memory grows")
-
-            def moments(count: int, took_s: float = seen.took_s) -> list[float]:
-                return [chance.uniform(0.5, took_s / count) for _ in range(count)]
-
-            kills, left = killed(words, place / f"{name}-killed", moments(given.kills))
-            found = [("killed", f"{kills} times killed and continued; left over: {left or 'no process'}")]
-            faults += [f"{name}: processes are left"] if left else []
-            if given.workers:
-                kills = on_dask(words, place / f"{name}-dask", moments(4))
-                found.append(("dask", f"on Dask, {kills} of 4 workers killed"))
-            for how, text in found:
-                same = bool(whole) and tables(place / f"{name}-{how}") == whole
-                faults += [] if same else [f"{name}, {how}: another table"]
-                print(f"    {text}: the table is {'the same to the byte' if same else 'ANOTHER'}", flush=True)
+            first: dict[str, bytes] = {}
+            for part in given.part or PARTS[: 3 if given.workers else 2]:
+                folder = place / f"{name}-{part}"
+                noted = folder / "found.json"
+                if not noted.exists():
+                    found = part_of(name, part, words, folder, given)
+                    noted.write_text(json.dumps(found))
+                found = json.loads(noted.read_text())
+                made = tables(folder)
+                first = first or made
+                same = "the same to the byte" if made and made == first else "FAULT another table"
+                found += [] if made is first else [f"the table is {same}"]
+                faults += [f"{name}, {part}: {line}" for line in found if line.startswith(("FAULT", "the table is F"))]
+                print(*(f"    {part}: {line}" for line in found), sep="\n", flush=True)
     sys.exit("; ".join(faults) or 0)
 
 

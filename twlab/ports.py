@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from twlab.errors import UsageError
+from twlab.numerals import is_whole
+
 LINUX_PORTS = (32768, 60999)  # ip_local_port_range as Linux has it
 LINUX_PORT_COUNT = LINUX_PORTS[1] - LINUX_PORTS[0] + 1  # 28,232
 LINUX_RANGE = f"{LINUX_PORTS[0]}-{LINUX_PORTS[1]}"  # as options take it
@@ -35,6 +38,18 @@ class PortChoice(StrEnum):
     NO_PORT = "bind-no-port"
     EXPLICIT = "explicit"
     RANGE = "range"
+
+
+def port_range(text: str) -> tuple[int, int]:
+    """Read what an option says as ``LOW-HIGH``.
+
+    Raises:
+        UsageError: it is no range of ports (``bad-setting``).
+    """
+    low, _, high = text.partition("-")
+    if not (is_whole(low) and is_whole(high) and 1 <= int(low) <= int(high) <= 65535):
+        raise UsageError(f"--ports {text} is no range of ports", "e.g. --ports 1024-65535", "bad-setting")
+    return int(low), int(high)
 
 
 def usable(ports: int, choice: PortChoice) -> int:

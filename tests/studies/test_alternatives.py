@@ -12,7 +12,10 @@ from conftest import ROOT
 
 from twlab.catalogue import load_scenarios
 from twlab.observation import Range
+from twlab.overrides import Overrides
 from twlab.planner.plan import Demand, make
+from twlab.planner.ways import BUCKETS
+from twlab.ports import LINUX_PORTS, WIDEST_PORTS
 from twlab.studies import batch
 from twlab.studies.alternatives import scenario as sustained
 from twlab.studies.alternatives import table
@@ -95,6 +98,55 @@ def test_a_row_tells_what_was_measured_and_what_was_not():
     assert "Not measured: `time-wait-1`" in page(values)
 
 
+def changed(arm, low, high):
+    return Overrides.parse(sustained.with_ports(arm, low, high), [table.MEASURED])
+
+
+@pytest.mark.parametrize("row", ALTERNATIVES, ids=lambda row: row.arm)
+def test_with_other_ports_a_row_is_the_same_in_proportion(row):
+    """Its own ports change nothing. With ten times as many, ten times the rate is predicted, and is
+    tried from ten times the first rate on, up to ten times the most.
+    """
+    assert sustained.with_ports(row.arm, sustained.LOW, sustained.HIGH) == ()
+    own, many = table.MEASURED.arms[row.arm], changed(row.arm, 30_000, 30_000 + 10 * sustained.PORTS - 1)
+    few, more = own.expect["sustained_per_s"], table.MEASURED.prediction(row.arm, many)["sustained_per_s"]
+    assert more.low == pytest.approx(10 * few.low, rel=2e-3)
+    assert (more.high is None) == (few.high is None)
+    if few.high:
+        assert more.high == pytest.approx(10 * few.high, rel=2e-3)
+    before, given = table.MEASURED.given_in(row.arm, Overrides()), table.MEASURED.given_in(row.arm, many)
+    for name in ("first_per_s", "most_per_s", "ports_of"):
+        assert given[name] == pytest.approx(10 * before[name])
+
+
+def test_at_full_size_the_ranges_are_those_of_linux():
+    """Also the wider one, which the socket's own option asks for in vain."""
+    settings = changed("control", *LINUX_PORTS).settings
+    assert (settings.port_low, settings.port_high) == LINUX_PORTS
+    settings = changed("wider-range", *LINUX_PORTS).settings
+    assert (settings.port_low, settings.port_high) == WIDEST_PORTS
+    assert changed("socket-port-range", *LINUX_PORTS).given["last_port"] == WIDEST_PORTS[1]
+    assert changed("tw-buckets", *LINUX_PORTS).settings.max_tw_buckets == BUCKETS
+
+
+def test_what_takes_long_has_a_boot_for_itself():
+    """So that kill -9 costs one measurement, not eight."""
+    assert [list(part) for part in batch.parts(12, 2)] == [[0], [1], [*range(2, 10)], [10, 11]]
+    assert batch.whole(12, {0, 10, 11}, 2) == {0, 10, 11}
+    assert batch.task([], 1)["long"] is False
+
+
+@pytest.mark.guest
+def test_rows_of_other_ports_are_as_planned():
+    """Ways whose range is not that of the others; 200 ports, which are few."""
+    names = ["time-wait-1", "wider-range", "tw-reuse-delay-100-ms"]
+    arms = [(SOURCE, name, sustained.with_ports(name, 50_000, 50_199)) for name in names]
+    results = dict(batch.run(arms, seed=1, kernels=2, long=1))
+    assert {name: (results[n]["ok"], results[n]["mismatches"]) for n, name in enumerate(names)} == {
+        name: (True, []) for name in names
+    }
+
+
 @pytest.mark.guest
 def test_plan_and_measurement_agree():
     """Ways that a plan knows sustain in the lab kernel what it says: at most 2 % more, and less
@@ -147,3 +199,13 @@ def test_the_command_writes_its_table(tmp_path):
     wrong = subprocess.run([*command, "prayer"], capture_output=True, text=True, cwd=ROOT, env=environment)
     assert wrong.returncode == 2
     assert "[no-such-alternative]" in wrong.stderr
+
+
+@pytest.mark.parametrize("ports", ["40000", "40499-40000", "40000-70000", "40000-40010"])
+def test_ports_that_cannot_be_measured_are_refused(ports, tmp_path):
+    """No range, or one in which a rate is not found to 2 %."""
+    command = [sys.executable, "-m", "twlab", "alternatives", "--ports", ports, "--out", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 2
+    assert "[bad-setting]" in done.stderr
+    assert not (tmp_path / "none").exists()

@@ -12,7 +12,7 @@ import pytest
 
 from twlab.engines.pool import answers_from
 from twlab.errors import UsageError
-from twlab.studies.sweep.fill import fill, take, tasks_for
+from twlab.studies.sweep.fill import CLUSTER_TRIALS, fill, take, tasks_for
 from twlab.studies.sweep.table import DEFAULT_GRID, SweepTable, cells, deal
 
 CELL = ("timestamps=0", "time_wait_s=1", "delay_s=5")
@@ -66,6 +66,20 @@ def test_every_cell_is_dealt_once(jobs: int) -> None:
     """The parts together are the grid."""
     grid = cells(DEFAULT_GRID)
     assert sorted(cell for part in deal(grid, jobs) for cell in part) == sorted(grid)
+
+
+def test_a_cluster_is_given_small_parts() -> None:
+    """However many cells and trials: a worker that dies costs some seconds, and many workers have
+    something to do.
+    """
+    grid = cells(DEFAULT_GRID)
+    assert [len(part) for part in deal(grid, 2, 1)] == [1] * len(grid)
+    assert {len(part) for part in deal(grid, 2, 20)} == {18, 19}
+    assert len(deal(grid[:3], 2, 20)) == 3
+    for trials, most in ((100, 20), (10_000, 1)):
+        table = SweepTable("stale-segment", trials, 1)
+        tasks = tasks_for(table, "stale-segment", grid, 2, most_cells=max(1, CLUSTER_TRIALS // trials))
+        assert max(len(task["cells"]) for task in tasks) <= most
 
 
 def test_a_table_is_continued_from_its_file(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from twlab.commands.console import SCHEDULER, KernelOption, err, kept, out, own_
 from twlab.commands.progress import bar
 from twlab.engines import use_kernel
 from twlab.errors import NOTHING_KEPT, Interrupted
+from twlab.ports import port_range
 from twlab.results import files
 from twlab.studies.alternatives.page import harm_text, scaled_text, sustained_text
 from twlab.studies.alternatives.table import ArmRun
@@ -30,6 +31,9 @@ def alternatives(
     judge: Annotated[
         bool, typer.Option(help="Also run the catalogue under each, to see which scenarios do harm.")
     ] = True,
+    ports: Annotated[
+        str, typer.Option(metavar="LOW-HIGH", help="Measure the rates with this range of ports.")
+    ] = "40000-40499",
     kernels: Annotated[int, typer.Option("--jobs", min=1, help="Lab kernels side by side.")] = os.cpu_count() or 1,
     kernel: KernelOption = "",
     seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
@@ -42,17 +46,26 @@ def alternatives(
     """Measure every way out of running out of ports.
 
     The table says what each way sustains, and which scenarios do harm under it. All runs are in
-    lab kernels. After an interrupt, the same command goes on where it was. Exit status: 0 all that
-    this machine can do is measured, as planned; 1 a row is not.
+    lab kernels. The rates of few ports are scaled to Linux's 28,232; with --ports 32768-60999 they
+    are measured, which takes hours. After an interrupt, the same command goes on where it was.
+    Exit status: 0 all that this machine can do is measured, as planned; 1 a row is not.
     """
-    from twlab.studies.alternatives.measure import AlternativesTable, chosen
+    from twlab.studies.alternatives.measure import AlternativesTable, check_ports, chosen
     from twlab.studies.progress import lab_kernel
 
     use_kernel(kernel)
     wanted = chosen(names or [])
+    check_ports(*(chosen_ports := port_range(ports)))
     files.check_folder(folder)
-    release = lab_kernel(scheduler)
-    table = AlternativesTable(folder, wanted, judged=judge, seed=seed, command=own_command(), kernel=release)
+    table = AlternativesTable(
+        folder,
+        wanted,
+        judged=judge,
+        seed=seed,
+        command=own_command(),
+        kernel=lab_kernel(scheduler),
+        ports=chosen_ports,
+    )
     total, count = len(table.runs), len(table.kept())
     try:
         with bar(err, "alternatives", count / total) as advance:

@@ -15,8 +15,7 @@ from twlab.commands.console import SCHEDULER, KernelOption, err, kept, out, own_
 from twlab.commands.progress import bar
 from twlab.engines import use_kernel
 from twlab.errors import Interrupted, UsageError
-from twlab.numerals import is_whole
-from twlab.ports import LINUX_PORTS, PortChoice
+from twlab.ports import LINUX_PORTS, PortChoice, port_range
 from twlab.studies.ceiling.cases import LINUX_TIME_WAIT_S, Case, cases
 
 if TYPE_CHECKING:
@@ -81,7 +80,7 @@ def _wanted(lengths_s: Sequence[float], ports: Sequence[str], origins: int, choi
         return cases()
     return [
         case
-        for low, high in [_range(text) for text in ports] or [LINUX_PORTS]
+        for low, high in [port_range(text) for text in ports] or [LINUX_PORTS]
         for length_s in lengths_s or [LINUX_TIME_WAIT_S]
         for case in _cases(length_s, low, high, origins, choice or PortChoice.RANGE)
     ]
@@ -120,13 +119,6 @@ def _cases(time_wait_s: float, low: int, high: int, origins: int, choice: PortCh
     group = "origins" if origins > 1 else "ports" if choice is PortChoice.RANGE else "choice"
     case = Case(group=group, time_wait_s=time_wait_s, port_low=low, port_high=high, origins=origins, choice=choice)
     return [*([replace(case, group="constant", to_the_tick=False)] if time_wait_s == LINUX_TIME_WAIT_S else []), case]
-
-
-def _range(text: str) -> tuple[int, int]:
-    low, _, high = text.partition("-")
-    if not (is_whole(low) and is_whole(high) and 1 <= int(low) <= int(high) <= 65535):
-        raise UsageError(f"--ports {text} is no range of ports", "e.g. --ports 1024-65535", "bad-setting")
-    return int(low), int(high)
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:

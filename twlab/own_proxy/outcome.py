@@ -34,9 +34,6 @@ from twlab.results.folder import new_folder
 AGENT = "twlab.own_proxy.agent"
 SCHEMA, KIND, FILE = 1, "proxy", "proxy.json"
 _REAL_LIMIT_S = 3600.0
-# As a machine of 8 GB has. From the guest's little memory Linux would make 4,096, and each search
-# for a port would be long.
-_HASH = "thash_entries=65536"
 
 
 def engine_for(name: str) -> Engine:
@@ -44,9 +41,9 @@ def engine_for(name: str) -> Engine:
     engine = choose(name, agent=AGENT)
     if engine.name == "host":
         return engine
-    from twlab.engines.guest.engine import Guest
+    from twlab.engines.guest.engine import LARGE_TABLES, Guest
 
-    return Guest(agent=AGENT, silence_s=_REAL_LIMIT_S, more=(_HASH,))
+    return Guest(agent=AGENT, silence_s=_REAL_LIMIT_S, more=LARGE_TABLES)
 
 
 @dataclass

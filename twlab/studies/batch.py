@@ -13,22 +13,32 @@ ArmRequest = tuple[str, str, Sequence[str]]  # scenario (name, or path of a file
 ArmOutcome = dict[str, Any]  # observed, ok, mismatches, kernel, error
 
 
-def parts(count: int) -> list[range]:
+def parts(count: int, long: int = 0) -> list[range]:
     """Return the numbers of `count` arms, a range for each boot.
 
     What an arm observes may depend on the arms before it in its boot. So the parts depend on
     nothing but the arms: neither on how many boots run side by side, nor on what is done already.
+
+    Args:
+        long: so many arms at the beginning take long, and have a boot each.
     """
-    return [range(first, min(first + ARMS_A_BOOT, count)) for first in range(0, count, ARMS_A_BOOT)]
+    rest = range(long, count, ARMS_A_BOOT)
+    return [*(range(n, n + 1) for n in range(long)), *(range(n, min(n + ARMS_A_BOOT, count)) for n in rest)]
 
 
-def whole(count: int, done: Container[int]) -> set[int]:
+def whole(count: int, done: Container[int], long: int = 0) -> set[int]:
     """Return which of `count` arms are in parts of which every arm is in `done`."""
-    return {number for part in parts(count) if all(number in done for number in part) for number in part}
+    return {number for part in parts(count, long) if all(number in done for number in part) for number in part}
 
 
 def run(
-    arms: Sequence[ArmRequest], *, seed: int, kernels: int, scheduler: str = "", done: Container[int] = ()
+    arms: Sequence[ArmRequest],
+    *,
+    seed: int,
+    kernels: int,
+    scheduler: str = "",
+    done: Container[int] = (),
+    long: int = 0,
 ) -> Iterator[tuple[int, ArmOutcome]]:
     """Carry out `arms`; yields the number of each with its outcome, as they are done.
 
@@ -39,10 +49,11 @@ def run(
         kernels: boots side by side.
         scheduler: of a Dask cluster, see `twlab.engines.pool.answers`.
         done: arms that need not be run. A part of which one is missing runs as a whole.
+        long: see `parts`.
     """
-    spared = whole(len(arms), done)
-    dealt = [list(part) for part in parts(len(arms)) if not spared.issuperset(part)]
-    tasks = [task([arms[number] for number in part], seed) for part in dealt]
+    spared = whole(len(arms), done, long)
+    dealt = [list(part) for part in parts(len(arms), long) if not spared.issuperset(part)]
+    tasks = [task([arms[number] for number in part], seed, long=part[0] < long) for part in dealt]
     for index, answer in pool.answers(DRIVER, tasks, kernels, scheduler):
         if isinstance(answer, pool.Ended):
             for number in dealt[index]:
@@ -51,7 +62,11 @@ def run(
             yield dealt[index].pop(0), answer  # they come in their order
 
 
-def task(arms: Sequence[ArmRequest], seed: int, engine: str = "guest") -> dict[str, Any]:
-    """Return the task of `twlab.studies.driver` that runs `arms` in one boot."""
+def task(arms: Sequence[ArmRequest], seed: int, engine: str = "guest", long: bool = False) -> dict[str, Any]:
+    """Return the task of `twlab.studies.driver` that runs `arms` in one boot.
+
+    Args:
+        long: they have tens of thousands of connections, and take minutes each.
+    """
     listed = [[source, arm, list(pairs)] for source, arm, pairs in arms]
-    return {"arms": listed, "seed": seed, "engine": engine}
+    return {"arms": listed, "seed": seed, "engine": engine, "long": long}

@@ -34,6 +34,9 @@ from twlab.errors import CapabilityError, EngineError
 # times.
 EPOCH_S = 1_704_067_200
 VIRTUAL_TIME = ("time-travel=inf-cpu", f"time-travel-start={EPOCH_S * 10**9}")
+# As a machine of 8 GB has. From the guest's little memory Linux would make 4,096, and each search
+# for a port would be long.
+LARGE_TABLES = ("thash_entries=65536",)
 _MOST_SAID = 1 << 20  # bytes
 _ENVIRONMENT = ("LC_ALL=C.UTF-8", "PYTHONHASHSEED=0", "PYTHONDONTWRITEBYTECODE=1")
 
@@ -54,6 +57,7 @@ class Guest:
             code is always traced.
         more: what else the kernel is told on its command line, e.g. ``thash_entries=65536``.
         log: name of the console's log in the folder of a run.
+        standstill: end a guest that computes for seconds at one instant of virtual time.
 
     Attributes:
         by_seccomp: whether it tries the seccomp mode.
@@ -75,6 +79,7 @@ class Guest:
         traced: bool = False,
         more: Sequence[str] = (),
         log: str = "console.log",
+        standstill: bool = True,
     ):
         self._kernel = kernel or built_kernel()
         self._agent = agent
@@ -84,7 +89,7 @@ class Guest:
         self._processor_s = processor_s
         traced = traced or processor_s is not None
         self.by_seccomp = not traced and knows_seccomp(self._kernel)
-        self._clock = clock_of(self._kernel)
+        self._clock = clock_of(self._kernel) if standstill else None
         self._more = (*VIRTUAL_TIME, *((BY_SECCOMP,) if self.by_seccomp else ()), *more)
 
     @property

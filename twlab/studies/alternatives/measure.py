@@ -14,10 +14,21 @@ from twlab.errors import LabError, UsageError, did_you_mean
 from twlab.results import files
 from twlab.studies import batch, driver
 from twlab.studies.alternatives.page import page
-from twlab.studies.alternatives.table import ALTERNATIVES, MEASURED, Alternative, ArmRun, as_csv, runs, summary
+from twlab.studies.alternatives.table import (
+    ALTERNATIVES,
+    FEW_PORTS,
+    MEASURED,
+    Alternative,
+    ArmRun,
+    as_csv,
+    runs,
+    summary,
+)
 from twlab.studies.batch import ArmOutcome, ArmRequest
 from twlab.studies.progress import Progress
 
+_LEAST_PORTS = 100
+_LONG_PORTS = 2000  # from here on a measurement takes so long that it has a boot for itself
 OnRun = Callable[[ArmRun, ArmOutcome], None]
 
 
@@ -35,6 +46,17 @@ def chosen(names: Sequence[str]) -> list[Alternative]:
     return [known[name] for name in names] or list(ALTERNATIVES)
 
 
+def check_ports(low: int, high: int) -> None:
+    """Check that the rows can be measured with these ports.
+
+    Raises:
+        UsageError: there are too few (``bad-setting``).
+    """
+    if high - low + 1 < _LEAST_PORTS:
+        message = f"--ports {low}-{high} are too few: a rate is found to 2 % of at least {_LEAST_PORTS} ports"
+        raise UsageError(message, f"e.g. --ports {low}-{low + _LEAST_PORTS - 1}", "bad-setting")
+
+
 class AlternativesTable:
     """The runs behind the rows `wanted`, in a folder.
 
@@ -44,6 +66,7 @@ class AlternativesTable:
         seed: for everything random.
         command: by which the table was asked for.
         kernel: release of the lab kernel, where it is known beforehand; otherwise empty.
+        ports: the first and the last, with which the rates are measured.
 
     Attributes:
         runs: all that have to be done.
@@ -51,14 +74,24 @@ class AlternativesTable:
     """
 
     def __init__(
-        self, folder: Path, wanted: Sequence[Alternative], *, judged: bool, seed: int, command: str, kernel: str = ""
+        self,
+        folder: Path,
+        wanted: Sequence[Alternative],
+        *,
+        judged: bool,
+        seed: int,
+        command: str,
+        kernel: str = "",
+        ports: tuple[int, int] = FEW_PORTS,
     ):
         catalogue = load_scenarios()
         self._folder = folder
         self._wanted = wanted
         self._seed = seed
         self._command = command
-        self.runs = runs(catalogue, wanted, judged=judged)
+        self._ports = ports[1] - ports[0] + 1
+        self._long = len(wanted) if self._ports >= _LONG_PORTS else 0
+        self.runs = runs(catalogue, wanted, judged=judged, ports=ports)
         own = str(Path(sys.modules["twlab.studies.alternatives.scenario"].__file__ or ""))
         self._arms: list[ArmRequest] = [
             (own if run.under is None else run.scenario, run.arm, list(run.sets)) for run in self.runs
@@ -73,7 +106,7 @@ class AlternativesTable:
 
     def kept(self) -> set[int]:
         """Return the numbers of the runs to keep: those of whole parts."""
-        return batch.whole(len(self.runs), self.progress.done)
+        return batch.whole(len(self.runs), self.progress.done, self._long)
 
     def measure(self, *, kernels: int, on_run: OnRun, scheduler: str = "") -> str:
         """Do the runs that are missing, and write the three files; returns the JSON text.
@@ -93,7 +126,7 @@ class AlternativesTable:
         done: dict[int, ArmOutcome] = dict(self.progress.done)
         spared = self.kept()
         for number, outcome in batch.run(
-            self._arms, seed=self._seed, kernels=kernels, scheduler=scheduler, done=spared
+            self._arms, seed=self._seed, kernels=kernels, scheduler=scheduler, done=spared, long=self._long
         ):
             if self.runs[number].under is None and (outcome["error"] or {}).get("slug") == "no-such-sysctl":
                 outcome = self._on_this_machine(number) or outcome
@@ -105,7 +138,7 @@ class AlternativesTable:
 
     def _conclude(self, done: dict[int, ArmOutcome]) -> str:
         ordered = [(self.runs[number], done[number]) for number in sorted(done)]
-        made = summary(ordered, self._wanted, command=self._command, seed=self._seed)
+        made = summary(ordered, self._wanted, command=self._command, seed=self._seed, ports=self._ports)
         text = json.dumps(made, indent=1) + "\n"
         written = {"json": text, "csv": as_csv(made["rows"]), "md": page(made)}
         files.write_all({self._folder / f"alternatives.{suffix}": content for suffix, content in written.items()})

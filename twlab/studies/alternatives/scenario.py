@@ -1,20 +1,21 @@
 """A scenario that measures the ways out of running out of ports.
 
 It is for `twlab alternatives`: how many connections a second does each way sustain? Ports are few
-here, so that a whole measurement takes a second or two in the lab kernel: a rate is proportional to
-their number. The predictions are those of `twlab.planner.plan`; the measurement knows nothing of
-them.
+in its arms, so that a whole measurement takes a second or two in the lab kernel: a rate is
+proportional to their number. `with_ports` has the settings for another number. The predictions are
+those of `twlab.planner.plan`; the measurement knows nothing of them.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from twlab.lab.lab import Lab
-from twlab.observation import Observation, at_least, between
+from twlab.observation import Observation, Range, at_least, between
 from twlab.planner.demand import Demand
 from twlab.planner.plan import make
 from twlab.planner.ways import BUCKETS, MEASURED_POOL, TIMES
@@ -24,94 +25,157 @@ from twlab.settings import Settings
 from twlab.traffic.load_client import Load, LoadClient, LoadServer
 
 PORTS = 500  # in the range
-LOW = 40_000
-FEW = PORTS // 10  # for those ways that need more work for each port
+LOW, HIGH = 40_000, 40_000 + PORTS - 1
+_SHARE = 10  # of the ports, one in so many is enough for those ways that need more work for each
+FEW = PORTS // _SHARE
 FIRST_PER_S, STEP, MOST_PER_S = 2.0, 8, 16_384.0  # the rates tried, until a connect fails
 TURNS = 3.2  # how often all ports are used at each rate
 NEAR = 1.02  # the limit is found between two rates, of which one is so much the other
 
-_PLAN = make(Demand(rate_per_s=1, port_low=LOW, port_high=LOW + PORTS - 1, life_s=0))
-_FULL = _PLAN.asked.ceiling_per_s
-_WIDE = round(PORTS * (WIDEST_PORTS[1] - WIDEST_PORTS[0] + 1) / LINUX_PORT_COUNT)
+# The way of the plan, where it has another name than the arm.
+_PLANNED_AS = {
+    "tw-reuse-bind-no-port": "tw-reuse",
+    "tw-reuse-named-ports": "named-ports",
+    "more-sources-bind-first": "more-sources",
+}
+_LIKE_THE_CONTROL = (
+    *("control", "tw-reuse-no-timestamps", "tw-reuse-bind-first", "named-ports-no-timestamps", "wider-range"),
+    *("more-origin-ports-bind-first", "reuseaddr", "reuseaddr-bind-first"),
+)
+_FEW_PORTS = ("keep-alive", "tw-reuse-delay-100-ms")
+_NO_LIMIT = ("tw-buckets", "linger-0")
 
 
-def _planned(name: str) -> float:
-    return next(way.ceiling_per_s for way in _PLAN.ways if way.name == name)
+def _wider(low: int, high: int) -> tuple[int, int]:
+    """Return a range as much wider as the widest is than Linux's, where there is room for it."""
+    least, most = WIDEST_PORTS
+    count = min(round((high - low + 1) * (most - least + 1) / LINUX_PORT_COUNT), most - least + 1)
+    if count <= high - low + 1:
+        return low, high
+    low = max(least, min(low, most - count + 1))
+    return low, low + count - 1
+
+
+def _planned(arm: str, low: int, high: int, most_per_s: float) -> Range:
+    """Return what the plan says that `arm` sustains with the ports from `low` to `high`.
+
+    Linux is up to 4 % below it, since its timers end TIME_WAIT late, never early.
+    """
+    if arm == "tw-reuse-delay-100-ms":
+        each_100_ms = (high - low + 1) / 0.1
+        return between(each_100_ms * 0.7, each_100_ms * NEAR)
+    plan = make(Demand(rate_per_s=1, port_low=low, port_high=high, life_s=0))
+    if arm in _LIKE_THE_CONTROL:
+        per_s = plan.asked.ceiling_per_s
+    elif arm == "keep-alive":
+        per_s = (high - low + 1) * MEASURED_POOL / 61.25
+    elif arm in _NO_LIMIT:
+        per_s = math.inf
+    else:
+        name = _PLANNED_AS.get(arm, arm)
+        per_s = next(way.ceiling_per_s for way in plan.ways if way.name == name)
+        if arm == "tw-recycle":
+            per_s *= 0.95  # 3.5 retransmission timeouts, of which 200 ms is the least
+    if per_s > most_per_s:
+        return at_least(most_per_s)
+    return between(round(per_s * 0.94, 2), round(per_s * NEAR, 2))
+
+
+def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
+    """Predict for other ports, see `with_ports`."""
+    proxy = at("proxy")
+    assert proxy.port_low and proxy.port_high
+    return Observation(sustained_per_s=_planned(arm, proxy.port_low, proxy.port_high, given["most_per_s"]))
+
+
+def with_ports(arm: str, low: int, high: int) -> tuple[str, ...]:
+    """Return the ``KEY=VALUE`` texts that run `arm` with other ports.
+
+    What depends on their number goes with it, in the same proportion as in the arms themselves.
+    Without a text for the arms' own ports.
+
+    Args:
+        low, high: the first and the last.
+    """
+    if (low, high) == (LOW, HIGH):
+        return ()
+    count, wide_high = high - low + 1, _wider(low, high)[1]
+    factor, used = count / PORTS, count
+    first_per_s = {**sustained.parameters, **sustained.arms[arm].given}["first_per_s"] * factor
+    more = []
+    if arm == "wider-range":
+        low, high = _wider(low, high)
+    elif arm in _FEW_PORTS:
+        used = count // _SHARE
+        high = low + used - 1
+    elif arm == "socket-port-range":
+        more = [f"last_port={max(high, wide_high)}"]
+    elif arm == "tw-buckets":
+        more = [f"max_tw_buckets={max(1, round(count * BUCKETS / LINUX_PORT_COUNT))}"]
+    texts = [f"port_low={low}", f"port_high={high}", f"ports_of={used}"]
+    return (*texts, f"first_per_s={first_per_s:.6g}", f"most_per_s={MOST_PER_S * factor:.6g}", *more)
 
 
 def _arm(
-    planned_per_s: float, on_proxy: Settings | None = None, /, settings: Settings | None = None, **given: Any
-) -> Arm:
-    """An arm.
+    name: str, on_proxy: Settings | None = None, /, settings: Settings | None = None, **given: Any
+) -> dict[str, Arm]:
+    """An arm by its name.
 
     Args:
-        planned_per_s: what the plan says. Linux is up to 4 % below it, since its timers end
-            TIME_WAIT late, never early.
         on_proxy: what differs on the proxy.
         settings: what differs everywhere.
         given: how the application behaves.
     """
-    rate = (
-        at_least(MOST_PER_S)
-        if planned_per_s > MOST_PER_S
-        else between(round(planned_per_s * 0.94, 2), round(planned_per_s * NEAR, 2))
-    )
-    return Arm(
-        settings or Settings(),
-        Observation(sustained_per_s=rate),
-        on={"proxy": on_proxy} if on_proxy else {},
-        given=given,
-    )
+    high = (on_proxy and on_proxy.port_high) or HIGH
+    return {
+        name: Arm(
+            settings or Settings(),
+            Observation(sustained_per_s=_planned(name, LOW, high, MOST_PER_S)),
+            on={"proxy": on_proxy} if on_proxy else {},
+            given=given,
+        )
+    }
 
 
 @scenario(
     topology=f"proxy,sources={TIMES}",
-    base=Settings(time_wait_s=60, port_low=LOW, port_high=LOW + PORTS - 1, timestamps=1),
-    control=_arm(_FULL),
+    base=Settings(time_wait_s=60, port_low=LOW, port_high=HIGH, timestamps=1),
+    control=_arm("control")["control"],
     treatment={
-        **{f"time-wait-{s}": _arm(_planned(f"time-wait-{s}"), Settings(time_wait_s=s)) for s in (30, 15, 10, 1)},
-        "tw-reuse": _arm(_planned("tw-reuse"), Settings(tw_reuse=1)),
-        "tw-reuse-no-timestamps": _arm(_FULL, Settings(tw_reuse=1), Settings(timestamps=0)),
-        "tw-reuse-bind-first": _arm(_FULL, Settings(tw_reuse=1), choice="bind"),
-        "tw-reuse-bind-no-port": _arm(_planned("tw-reuse"), Settings(tw_reuse=1), choice="bind-no-port"),
-        "tw-reuse-named-ports": _arm(
-            _planned("named-ports"), Settings(tw_reuse=1), choice="explicit", reuse_address=True
-        ),
+        **{name: arm for s in (30, 15, 10, 1) for name, arm in _arm(f"time-wait-{s}", Settings(time_wait_s=s)).items()},
+        **_arm("tw-reuse", Settings(tw_reuse=1)),
+        **_arm("tw-reuse-no-timestamps", Settings(tw_reuse=1), Settings(timestamps=0)),
+        **_arm("tw-reuse-bind-first", Settings(tw_reuse=1), choice="bind"),
+        **_arm("tw-reuse-bind-no-port", Settings(tw_reuse=1), choice="bind-no-port"),
+        **_arm("tw-reuse-named-ports", Settings(tw_reuse=1), choice="explicit", reuse_address=True),
         # On this machine's kernel and in real time, where the lab kernel has no such sysctl.
-        "tw-reuse-delay-100-ms": Arm(
-            Settings(),
-            Observation(sustained_per_s=between(FEW / 0.1 * 0.7, FEW / 0.1 * NEAR)),
-            on={"proxy": Settings(tw_reuse=1, tw_reuse_delay_ms=100, port_high=LOW + FEW - 1)},
-            given={"first_per_s": 128.0, "pause_s": 0.5, "ports_of": FEW, "at_once": 1},
-        ),
-        "tw-recycle": _arm(
-            _planned("tw-recycle") * 0.95, Settings(tw_recycle=True)
-        ),  # 3.5 retransmission timeouts, of which 200 ms is the least
-        "tw-buckets": _arm(math.inf, Settings(max_tw_buckets=round(PORTS * BUCKETS / LINUX_PORT_COUNT))),
-        "linger-0": _arm(math.inf, linger_0=True),
-    },
-    remedies={
-        "named-ports": _arm(_planned("named-ports"), choice="explicit", reuse_address=True),
-        "named-ports-no-timestamps": _arm(
-            _FULL, settings=Settings(timestamps=0), choice="explicit", reuse_address=True
-        ),
-        "wider-range": _arm(_FULL * _WIDE / PORTS, Settings(port_high=LOW + _WIDE - 1)),
-        "socket-port-range": _arm(_planned("socket-port-range"), choice="range", last_port=LOW + _WIDE - 1),
-        "more-sources": _arm(_planned("more-sources"), sources=TIMES),
-        "more-sources-bind-first": _arm(_planned("more-sources"), sources=TIMES, choice="bind"),
-        "more-origin-ports": _arm(_planned("more-origin-ports"), targets=TIMES),
-        "more-origin-ports-bind-first": _arm(_FULL, targets=TIMES, choice="bind"),
-        "keep-alive": _arm(
-            FEW * MEASURED_POOL / 61.25,
-            Settings(port_high=LOW + FEW - 1),
-            requests=MEASURED_POOL,
+        **_arm(
+            "tw-reuse-delay-100-ms",
+            Settings(tw_reuse=1, tw_reuse_delay_ms=100, port_high=LOW + FEW - 1),
+            first_per_s=128.0,
+            pause_s=0.5,
             ports_of=FEW,
             at_once=1,
         ),
-        "origin-closes-first": _arm(_planned("origin-closes-first"), opener_closes=False),
-        "reuseaddr": _arm(_FULL, reuse_address=True),
-        "reuseaddr-bind-first": _arm(_FULL, reuse_address=True, choice="bind"),
+        **_arm("tw-recycle", Settings(tw_recycle=True)),
+        **_arm("tw-buckets", Settings(max_tw_buckets=round(PORTS * BUCKETS / LINUX_PORT_COUNT))),
+        **_arm("linger-0", linger_0=True),
     },
+    remedies={
+        **_arm("named-ports", choice="explicit", reuse_address=True),
+        **_arm("named-ports-no-timestamps", settings=Settings(timestamps=0), choice="explicit", reuse_address=True),
+        **_arm("wider-range", Settings(port_high=_wider(LOW, HIGH)[1])),
+        **_arm("socket-port-range", choice="range", last_port=_wider(LOW, HIGH)[1]),
+        **_arm("more-sources", sources=TIMES),
+        **_arm("more-sources-bind-first", sources=TIMES, choice="bind"),
+        **_arm("more-origin-ports", targets=TIMES),
+        **_arm("more-origin-ports-bind-first", targets=TIMES, choice="bind"),
+        **_arm("keep-alive", Settings(port_high=LOW + FEW - 1), requests=MEASURED_POOL, ports_of=FEW, at_once=1),
+        **_arm("origin-closes-first", opener_closes=False),
+        **_arm("reuseaddr", reuse_address=True),
+        **_arm("reuseaddr-bind-first", reuse_address=True, choice="bind"),
+    },
+    predict=predict,
     reads="Linux net/ipv4/inet_hashtables.c (__inet_hash_connect), net/ipv4/inet_connection_sock.c (inet_csk_get_port, "
     "inet_sk_get_local_port_range), net/ipv4/tcp_ipv4.c (tcp_twsk_unique); ip(7) (IP_BIND_ADDRESS_NO_PORT, "
     "IP_LOCAL_PORT_RANGE)",
@@ -130,6 +194,7 @@ def sustained(
     ports_of: int = PORTS,
     at_once: int = 4,
     first_per_s: float = FIRST_PER_S,
+    most_per_s: float = MOST_PER_S,
     pause_s: float = 65.0,
 ) -> Observation:
     """A proxy can open as many connections a second as it has four-tuples,
@@ -165,7 +230,7 @@ def sustained(
         requests_per_connection=requests,
         timed=False,
     )
-    trials = _Trials(lab, load, at_once, pause_s)
+    trials = _Trials(lab, load, at_once, pause_s, most_per_s)
     limit_per_s = trials.search()
     found = {"sustained_per_s": round(limit_per_s, 2), "limited": bool(trials.fails), "fails": trials.fails}
     scaled = {"of_28232_ports_per_s": round(limit_per_s * LINUX_PORT_COUNT / ports_of, 1)} if trials.fails else {}
@@ -180,11 +245,11 @@ class _Trials:
         in_time_wait: the most there were.
     """
 
-    def __init__(self, lab: Lab, load: Load, at_once: int, pause_s: float):
+    def __init__(self, lab: Lab, load: Load, at_once: int, pause_s: float, most_per_s: float):
         self.fails = ""
         self.in_time_wait = 0
         self._lab, self._load, self._at_once, self._pause_s = lab, load, at_once, pause_s
-        self._in_all = load.total
+        self._in_all, self._most_per_s = load.total, most_per_s
 
     def search(self) -> float:
         """Return the highest rate at which no connect fails, or the highest tried."""
@@ -194,9 +259,9 @@ class _Trials:
         good_per_s, bad_per_s = 0.0, self._load.rate_per_s
         while self._suffices(bad_per_s):
             good_per_s = bad_per_s
-            if good_per_s == MOST_PER_S:
+            if good_per_s == self._most_per_s:
                 return good_per_s
-            bad_per_s = min(bad_per_s * STEP, MOST_PER_S)
+            bad_per_s = min(bad_per_s * STEP, self._most_per_s)
         self._lab.step("The limit is searched between the two last.")
         self._lab.require(good_per_s, "the first rate is below the limit")
         while bad_per_s > good_per_s * NEAR:

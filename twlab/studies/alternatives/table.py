@@ -29,6 +29,7 @@ from twlab.studies.alternatives.harm import HARM
 
 SCHEMA = 1
 MEASURED: Scenario = sustained.sustained
+FEW_PORTS = (sustained.LOW, sustained.HIGH)
 DELAYS_S = (2, 12, 40)  # ages of the old segment in the scenario stale-segment
 _PLAIN = {"time_wait_s": "60", "tw_reuse": "0", "tw_recycle": "0", "max_tw_buckets": "262144"}
 # Settings under which the catalogue is run; ways that change nothing of the kind are judged by the
@@ -104,13 +105,19 @@ class ArmRun:
     label: str = ""
 
 
-def runs(catalogue: Mapping[str, Scenario], wanted: Sequence[Alternative], judged: bool = True) -> list[ArmRun]:
-    """Return all runs that the rows `wanted` need.
+def runs(
+    catalogue: Mapping[str, Scenario],
+    wanted: Sequence[Alternative],
+    judged: bool = True,
+    ports: tuple[int, int] = FEW_PORTS,
+) -> list[ArmRun]:
+    """Return all runs that the rows `wanted` need, the measurements first.
 
     Args:
         judged: with the catalogue's scenarios, not only the measurements.
+        ports: the first and the last, of the measurements.
     """
-    made = [ArmRun(MEASURED.name, alternative.arm) for alternative in wanted]
+    made = [ArmRun(MEASURED.name, row.arm, sustained.with_ports(row.arm, *ports)) for row in wanted]
     if not judged:
         return made
     for under, timestamps in sorted({("full", alternative.timestamps) for alternative in wanted} | _judging(wanted)):

@@ -14,6 +14,9 @@ from twlab.studies.sweep.table import Cell, SweepTable, cells, deal
 from twlab.world import PINNED, WorldName
 
 DRIVER = "twlab.studies.sweep.driver"
+# A cluster's answers come at the end of a task, and it has any number of workers. So many trials
+# take some seconds, ten times as long as a boot: that is what a worker that dies may cost.
+CLUSTER_TRIALS = 2000
 OnCell = Callable[[Cell], None]
 
 
@@ -88,15 +91,18 @@ def fill(
         scheduler: of a Dask cluster, see `twlab.engines.pool.answers`.
         kernel: path of the lab kernel; empty: the one in use.
     """
-    tasks = tasks_for(table, source, wanted, jobs, kernel)
+    most_cells = max(1, CLUSTER_TRIALS // table.trials) if scheduler else 0
+    tasks = tasks_for(table, source, wanted, jobs, kernel, most_cells)
     take(pool.answers(DRIVER, tasks, jobs, scheduler), table, tasks, on_cell)
 
 
-def tasks_for(table: SweepTable, source: str, wanted: Sequence[Cell], jobs: int, kernel: str = "") -> list[SweepTask]:
-    """Return the cells of `wanted` that `table` lacks, in parts."""
+def tasks_for(
+    table: SweepTable, source: str, wanted: Sequence[Cell], jobs: int, kernel: str = "", most_cells: int = 0
+) -> list[SweepTask]:
+    """Return the cells of `wanted` that `table` lacks, in parts, see `deal`."""
     missing = [cell for cell in wanted if cell not in table.done]
     tasks = []
-    for part in deal(missing, jobs) if missing else []:
+    for part in deal(missing, jobs, most_cells) if missing else []:
         cells = [list(cell) for cell in part]
         task = SweepTask(source=source, arm=table.arm, trials=table.trials, seed=table.seed, cells=cells, kernel=kernel)
         if table.world != PINNED.name:

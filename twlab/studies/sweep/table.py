@@ -8,6 +8,7 @@ import csv
 import io
 import itertools
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,13 +53,14 @@ def cells(axes: Sequence[str]) -> list[Cell]:
     return list(itertools.product(*([f"{key}={value}" for value in values[key]] for key in keys)))
 
 
-def deal(wanted: Sequence[Cell], jobs: int) -> list[list[Cell]]:
+def deal(wanted: Sequence[Cell], jobs: int, most_cells: int = 0) -> list[list[Cell]]:
     """Deal the cells into parts, one boot each.
 
     There is one part for each of `jobs`; two if they have many cells, so that none waits long for
-    the last.
+    the last; more, where a part would have more than `most_cells`, unless that is 0.
     """
-    parts = min(len(wanted), jobs * 2 if len(wanted) >= jobs * _MANY else jobs)
+    least = jobs * 2 if len(wanted) >= jobs * _MANY else jobs
+    parts = min(len(wanted), max(least, math.ceil(len(wanted) / most_cells) if most_cells else 0))
     return [list(wanted[number::parts]) for number in range(parts)]
 
 
