@@ -56,10 +56,15 @@ def cells(axes: Sequence[str]) -> list[Cell]:
 def deal(wanted: Sequence[Cell], jobs: int, most_cells: int = 0) -> list[list[Cell]]:
     """Deal the cells into parts, one boot each.
 
-    There is one part for each of `jobs`; two if they have many cells, so that none waits long for
-    the last; more, where a part would have more than `most_cells`, unless that is 0.
+    There is one part for each of `jobs`; two if they have many cells, or on a cluster, so that none
+    waits long for the last.
+
+    Args:
+        wanted: the cells.
+        jobs: how many parts are worked on side by side.
+        most_cells: on a cluster, the most that a part may have; 0: this machine alone.
     """
-    least = jobs * 2 if len(wanted) >= jobs * _MANY else jobs
+    least = jobs * 2 if most_cells or len(wanted) >= jobs * _MANY else jobs
     parts = min(len(wanted), max(least, math.ceil(len(wanted) / most_cells) if most_cells else 0))
     return [list(wanted[number::parts]) for number in range(parts)]
 
