@@ -75,19 +75,23 @@ class Seen:
         peaks_mb: of the driver's memory, at the shares `AT`.
         told: (share done, seconds since the start, seconds that the bar says are left) at those.
         took_s: all of it.
+        peak: of the last look.
     """
 
     peaks_mb: list[float] = field(default_factory=list)
     told: list[tuple[float, float, float | None]] = field(default_factory=list)
     took_s: float = 0.0
+    peak: float = 0.0
 
     def look(self, pid: int, share: float, at_s: float, left_s: float | None) -> None:
-        """Keep what is seen when `share` of the work is done."""
-        peak = peak_mb(pid)
+        """Keep what is seen when `share` of the work is done.
+
+        The end is the last look before it: what comes then, a plot for instance, is no work.
+        """
+        self.peak = peak_mb(pid) if share < 1 else self.peak
         while len(self.told) < len(AT) and share >= AT[len(self.told)]:
             self.told.append((share, at_s, left_s))
-            self.peaks_mb.append(peak)
-        self.peaks_mb[-1:] = [max(peak, *self.peaks_mb[-1:])] if self.peaks_mb else []
+            self.peaks_mb.append(self.peak)
 
     def lines(self) -> list[str]:
         peaks = ", ".join(f"{peak:.0f}" for peak in self.peaks_mb)
@@ -95,9 +99,9 @@ class Seen:
         if self.peaks_mb[-1] > self.peaks_mb[0] * GROWTH:
             found.append("FAULT memory grows")
         for share, at_s, left_s in self.told[:-1]:
-            told = "nothing" if left_s is None else f"{left_s:.0f} s"
-            off = "" if not left_s else f", off by {left_s / max(self.took_s - at_s, 0.1) - 1:+.0%}"
-            found.append(f"at {share:.0%} the bar said {told}, it was {self.took_s - at_s:.0f} s{off}")
+            told, was_s = "nothing" if left_s is None else f"{left_s:.0f} s", self.told[-1][1] - at_s
+            off = "" if not left_s else f", off by {left_s / max(was_s, 0.1) - 1:+.0%}"
+            found.append(f"at {share:.0%} the bar said {told}, it was {was_s:.0f} s{off}")
         return found
 
 
