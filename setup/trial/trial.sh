@@ -74,7 +74,9 @@ enter() {
         cp -L /etc/resolv.conf /etc/hosts "$root/etc/"
         if [ -n "$kernels" ]; then mkdir -p "$root/var/cache/twlab" && mount --bind "$kernels" "$root/var/cache/twlab"; fi
         # No chroot: in one the kernel makes no user namespaces.
-        cd "$root" && pivot_root . . && umount -l . && exec "$@"' sh "$root" "$KERNELS" \
+        cd "$root" && pivot_root . . && umount -l . || exit
+        "$@" # this shell stays, as the first process, which reaps every orphan
+        exit $?' sh "$root" "$KERNELS" \
         env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 TERM=dumb "$@"
 }
 

@@ -30,7 +30,7 @@ def twlab(*words, cwd, status):
         text=True,
         cwd=cwd,
         check=False,
-        timeout=120,
+        timeout=600,  # ten seconds of processor time take long on a busy machine
     )
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr

@@ -9,7 +9,7 @@ import re
 
 from twlab.proxies.software import PORT, Software, Upstream
 
-# Its log in shared memory is 80 MB by default, and Vinyl Cache, as Varnish is called from 9 on, fills the file.
+# The log in shared memory is 80 MB by default. Vinyl Cache, the newest Varnish, fills its file.
 _STORE = ("-s", "malloc,32m", "-l", "4m", "-T", "none", "-j", "none", "-n", "{folder}/varnish")
 
 
