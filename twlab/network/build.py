@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import suppress
 
 from twlab.errors import CapabilityError
 from twlab.linux import rtnetlink, sysctl
@@ -67,8 +67,8 @@ class Network:
         for name in graph.nodes():
             options = dict(graph.node[name])
             make = options.pop("cls")
-            with _tunnels() if options.get("tunnel") else nullcontext():
-                namespace = _namespace()
+            _set_tunnel_devices(options.get("tunnel", False))
+            namespace = _namespace()
             try:
                 self.nodes[name] = make(name, namespace=namespace, **options)
             except BaseException:
@@ -85,20 +85,16 @@ class Network:
             node.wait_ready()
 
 
-@contextmanager
-def _tunnels() -> Iterator[None]:
-    """Have a namespace that is made in the block begin with the kernel's tunnel devices.
+def _set_tunnel_devices(wanted: bool) -> None:
+    """Say whether the next namespaces of a lab kernel begin with its tunnel devices.
 
-    On every machine they do. In a guest they do not, see `twlab.engines.guest.init`.
+    Those are sit0, tunl0 and ip6tnl0, each with some eight sysctls to be set. On other machines,
+    and in a confined guest, all namespaces have what they have.
     """
-    without = os.uname().nodename == _LAB_KERNEL and sysctl.read(_NO_TUNNELS) == "1"
-    if without:
-        sysctl.write(_NO_TUNNELS, "0")
-    try:
-        yield
-    finally:
-        if without:
-            sysctl.write(_NO_TUNNELS, "1")
+    value = "0" if wanted else "1"
+    if os.uname().nodename == _LAB_KERNEL and sysctl.read(_NO_TUNNELS) != value:
+        with suppress(OSError):  # a confined guest's may not be written
+            sysctl.write(_NO_TUNNELS, value)
 
 
 def _namespace() -> int:

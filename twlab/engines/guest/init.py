@@ -57,10 +57,6 @@ def main() -> None:
         # The agent is the one process that must not be sacrificed: a guest short of memory says so,
         # and ends.
         Path("/proc/sys/vm/panic_on_oom").write_text("1")
-        if "enclosure" not in orders:
-            # A node's namespace begins without sit0, tunl0 and ip6tnl0: each would have some eight
-            # sysctls to be set. `twlab.network.build` has them made where they are needed.
-            Path("/proc/sys/net/core/fb_tunnels_only_for_init_net").write_text("1")
         # And what it runs on stays in memory: else Linux, short of it, may throw out and fetch back
         # the same pages of Python for ever.
         _libc.mlockall(_MCL_CURRENT)
