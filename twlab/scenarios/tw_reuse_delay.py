@@ -10,6 +10,7 @@ from twlab.segment import distance
 SYSCTL = "net.ipv4.tcp_tw_reuse_delay"
 SINCE = "6.14"  # before, the delay is fixed: until the clock's whole seconds go up by one
 LATE_S = 0.3  # of real time; in virtual time it is a millisecond
+TICK_S = 0.001  # of the clock by which the kernel reckons the age
 ABOVE = 65_537  # from where the old client ended to where the new one starts
 SENT = 400  # bytes that each end sends on the old connection
 CLEAN = {"recycled": 1, "starts_above": ABOVE, "answered": 2, "foreign_bytes": 0}
@@ -19,9 +20,8 @@ REFUSED = Observation(reopened=False, refused_by="EADDRNOTAVAIL", foreign_bytes=
 def after(delay_ms: int) -> Observation:
     """Predict when the four-tuple is reused, and that old segments do nothing then."""
     delay_s = delay_ms / 1000
-    return Observation(
-        reopened=True, reused_after_s=since(SINCE, between(delay_s, delay_s + LATE_S), at_most(1 + LATE_S)), **CLEAN
-    )
+    then = between(round(delay_s - TICK_S, 3), delay_s + LATE_S)
+    return Observation(reopened=True, reused_after_s=since(SINCE, then, at_most(1 + LATE_S)), **CLEAN)
 
 
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
@@ -79,8 +79,8 @@ def tw_reuse_delay(lab: Lab, *, delay_ms: int = 1, patience_s: float = 1.5, fami
     ending = wire.copy(match(source=client.address(family), having="F"))
     lab.transfer(old, peer, SENT, filler=b"o")
     lab.transfer(peer, old, SENT, filler=b"o")
+    closed_s = lab.now_s  # TIME_WAIT begins after this, however late it is seen to have begun
     lab.close(old, peer)
-    closed_s = lab.now_s
 
     lab.step("The client tries to open the same four-tuple, again and again.")
     until_s = closed_s + max(patience_s, 1.2 * delay_ms / 1000)
