@@ -18,7 +18,7 @@ from twlab.scenario import Verdict
 CATALOGUE = load_scenarios()
 MOST_TRIES = 4  # beyond the first
 # What the host engine need not have: there the arm's message is what is tested.
-LAB_KERNEL_ONLY = {"no-ipvs", "no-flow-table", "no-tun"}
+LAB_KERNEL_ONLY = {"no-ipvs", "no-flow-table", "no-clocks-past-flow-table", "no-tun"}
 PER_CATALOGUE = pytest.mark.parametrize("name", CATALOGUE)
 
 

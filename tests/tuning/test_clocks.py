@@ -1,10 +1,16 @@
 """Clocks shifted by a gateway: what it does to a segment."""
 
+from contextlib import ExitStack
+from types import SimpleNamespace
+
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from twlab import CapabilityError
+from twlab.linux import sysctl
 from twlab.segment import Flow, parse, with_checksums
-from twlab.tuning.timestamp_shift import shift
+from twlab.tuning.timestamp_shift import apply, shift
 from twlab.wire.craft import craft
 
 INSIDE, OUTSIDE = "10.0.1.1", "10.2.1.1"
@@ -51,3 +57,13 @@ def test_what_has_no_timestamp_or_no_shift_passes_as_it_is():
         packet(OUTSIDE, INSIDE, "S", (1, 0)),
     ):
         assert shift(raw, {INSIDE: 5}) == raw
+
+
+def test_a_gateway_with_a_flow_table_cannot_shift(monkeypatch):
+    """What is in the table passes by its rules; so that is said, and no connection hangs."""
+    monkeypatch.setattr(sysctl, "read", lambda name: None)  # a kernel with one clock
+    gateway = SimpleNamespace(name="nat", role="gateway", flowtable=True)
+    with pytest.raises(CapabilityError) as caught:
+        apply(SimpleNamespace(nodes={"nat": gateway}), None, {"c1": 1000}, ExitStack())
+    assert caught.value.slug == "no-clocks-past-flow-table"
+    assert "--engine guest" in caught.value.remedy

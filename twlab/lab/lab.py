@@ -301,7 +301,7 @@ class Lab:
 
         Raises:
             ScenarioError: there is neither such a clock nor a gateway (``no-gateway``).
-            CapabilityError: the kernel has no netfilter queue for us.
+            CapabilityError: the gateway cannot, see `twlab.tuning.timestamp_shift.apply`.
         """
         from twlab.tuning import timestamp_shift
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from struct import pack
 from typing import TYPE_CHECKING
 
-from twlab.errors import ScenarioError
+from twlab.errors import CapabilityError, ScenarioError
 from twlab.linux import nfqueue, sysctl
 from twlab.loop import Loop
 from twlab.segment import parse, with_checksums
@@ -40,7 +40,8 @@ def apply(network: Network, loop: Loop, ahead_ms: Mapping[str, int], closing: Ex
     Raises:
         ScenarioError: the kernel has no sysctl for it, and the topology no gateway
             (``no-gateway``).
-        CapabilityError: the kernel has no usable netfilter queue.
+        CapabilityError: the kernel has no usable netfilter queue, or a gateway has a flow table,
+            in which packets pass by its rules (``no-clocks-past-flow-table``).
     """
     if sysctl.read(SYSCTL) is not None:
         for name, shift_ms in ahead_ms.items():
@@ -50,6 +51,9 @@ def apply(network: Network, loop: Loop, ahead_ms: Mapping[str, int], closing: Ex
     if not gateways:
         message = "clocks are shifted by a gateway here, and this topology has none"
         raise ScenarioError(message, "use --engine guest", "no-gateway")
+    if past := [node.name for node in gateways if getattr(node, "flowtable", False)]:
+        message = f"clocks are shifted by the gateway {past[0]} here, and its flow table lets packets pass by that"
+        raise CapabilityError(message, "use --engine guest", "no-clocks-past-flow-table")
     by_address = {
         address: shift_ms
         for name, shift_ms in ahead_ms.items()
