@@ -167,6 +167,7 @@ class Node(mininet.node.Node):
     role: Role = "endpoint"
     forwards = False
     tunnel = False
+    configured = False  # by Mininet
     shell: Any  # a subprocess.Popen, or None; Mininet's
     isSetup = True  # noqa: N815  Mininet would look for the programs that its own nodes run
 
@@ -322,8 +323,17 @@ class Node(mininet.node.Node):
     # What Mininet calls.
 
     def config(self, **_mininet: object) -> dict[str, object]:
-        """Configure the node once its links are there; the name is Mininet's."""
+        """Configure the node once its links are there; the name is Mininet's.
+
+        A link whose ends are both configured has its carrier then: what is sent before that, a
+        first ping for one, is lost.
+        """
         self.configure()
+        self.configured = True
+        for own in self.interfaces:
+            for end in (own, own.peer) if own.peer.node.configured else ():
+                with end.node.inside():
+                    rtnetlink.wait_ready([end.index], [])
         return {}
 
     def terminate(self) -> None:
