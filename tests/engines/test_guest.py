@@ -250,6 +250,14 @@ def test_computing_before_the_steps_may_take_its_time(tmp_path: Path, monkeypatc
     assert run(tmp_path, "compute_first", limit_s=200) == [{"event": "entry", "kind": "step"}, {"event": "done"}]
 
 
+def look_twice(monkeypatch: pytest.MonkeyPatch, own_s: float, processes_s: float, passed_ns: int) -> None:
+    """Between the first look at a guest and the second, it uses and passes so much."""
+    figures = iter([liveness.Used(10.0, 5.0), liveness.Used(10.0 + own_s, 5.0 + processes_s)])
+    times = iter([7, 7 + passed_ns])
+    monkeypatch.setattr(liveness, "used", lambda kernel: next(figures))
+    monkeypatch.setattr(liveness, "time_ns", lambda kernel, clock: next(times))
+
+
 @pytest.mark.parametrize(
     ("own_s", "processes_s", "passed_ns", "slug"),
     [
@@ -270,10 +278,7 @@ def test_a_kernel_that_computes_alone_storms(
     on, however slowly, the kernel has much to do: connects that walk through a full range of ports,
     for instance. It is what the figures say, whatever they come from: here they are given.
     """
-    figures = iter([liveness.Used(10.0, 5.0), liveness.Used(10.0 + own_s, 5.0 + processes_s)])
-    times = iter([7, 7 + passed_ns])
-    monkeypatch.setattr(liveness, "used", lambda kernel: next(figures))
-    monkeypatch.setattr(liveness, "time_ns", lambda kernel, clock: next(times))
+    look_twice(monkeypatch, own_s, processes_s, passed_ns)
     watch = liveness.StandstillWatch(1, 2)
     assert watch.look(0, True) is None
     found = watch.look(0, True)
@@ -297,10 +302,7 @@ def test_a_silent_guest_is_told_by_its_processor_time_and_its_clock(
     timer in which everything waits. Where the clock races on nothing computes at one instant,
     however the host's ticks fall.
     """
-    figures = iter([liveness.Used(10.0, 5.0), liveness.Used(10.0 + own_s, 5.0 + processes_s)])
-    times = iter([7, 7 + passed_ns])
-    monkeypatch.setattr(liveness, "used", lambda kernel: next(figures))
-    monkeypatch.setattr(liveness, "time_ns", lambda kernel, clock: next(times))
+    look_twice(monkeypatch, own_s, processes_s, passed_ns)
     assert words in liveness.pulse(1, 2)
 
 

@@ -1,6 +1,6 @@
 """The object passed to a scenario's steps: nodes, wire, clock, helpers.
 
-Cheap to import, as every scenario file does: `twlab.run.arm` loads what a running lab is made of.
+Cheap to import, for every scenario file: `twlab.run.arm` loads what a running lab is made of.
 """
 
 from __future__ import annotations

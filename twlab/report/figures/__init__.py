@@ -1,1 +1,1 @@
-"""Figures by matplotlib: `heatmap`, `ceiling_plot`; `lean` imports it."""
+"""Figures by matplotlib, which `lean` imports: `heatmap`, `ceiling_plot`."""
