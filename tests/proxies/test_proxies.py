@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from wired import wired
 
 from twlab.errors import CapabilityError, ScenarioError, UsageError
 from twlab.linux import tcp_sockets
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.proxies import SOFTWARE, Upstream
+from twlab.results.pcapng import read_capture
 from twlab.traffic.http import WebClients, WebServer, wants_close
 from twlab.traffic.program import Program, find
 
@@ -235,6 +237,34 @@ def test_clients_keep_their_connections_or_have_one_for_each_request(in_sandbox)
     assert opened == accepted < 20
     assert sources == {"10.0.1.1": accepted}
     assert in_sandbox(asked, False, False)[:5] == [True, {"200": 20}, 20, 20, 20]
+
+
+def sent_by_the_origin(hangs_up, file):
+    """The flags of the segments with payload that an origin sends to two clients."""
+    with wired(capture=Path(file)) as lab:
+        origin = WebServer(lab.network["server"], lab.loop, hangs_up=hangs_up)
+        clients = WebClients(
+            lab.network["client"],
+            lab.loop,
+            (lab.network["server"].address(), 80),
+            rate_per_s=20,
+            duration_s=0.1,
+            keep_alive=False,
+            request=b"GET / HTTP/1.1\r\nHost: origin\r\nConnection: close\r\n\r\n",
+        )
+        lab.loop.wait_until(lambda: clients.done, 60)
+        clients.close()
+        origin.close()
+        lab.loop.sleep(0.2)
+    ours = [one.segment for one in read_capture(Path(file)) if one.outbound and one.segment.source_port == 80]
+    return sorted({one.flags for one in ours if one.length})
+
+
+@pytest.mark.host
+def test_an_origin_that_closes_first_sends_its_fin_with_the_answer(in_sandbox, tmp_path):
+    """Else a proxy that knows the answer's length could close first, as the machine's load has it."""
+    assert in_sandbox(sent_by_the_origin, True, str(tmp_path / "first.pcapng")) == ["FPA"]
+    assert in_sandbox(sent_by_the_origin, False, str(tmp_path / "last.pcapng")) == ["PA"]
 
 
 @pytest.mark.host

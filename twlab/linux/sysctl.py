@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 
 _ROOT = "/proc/sys/"
+_there: set[str] = set()
 _LONGEST = 4096  # a sysctl's text is at most a page
 
 
@@ -23,6 +24,13 @@ def read(name: str) -> str | None:
         return _text(os.read(fd, _LONGEST))
     finally:
         os.close(fd)
+
+
+def exists(name: str) -> bool:
+    """Return whether this kernel has a sysctl; one that it once had it keeps, and is not asked for again."""
+    if name not in _there and os.access(_path(name), os.F_OK):
+        _there.add(name)
+    return name in _there
 
 
 def write(name: str, value: str) -> None:

@@ -68,8 +68,9 @@ class Origin(HttpListener):
             return False
         self.requests[method] += 1
         last = wants_close(head)
+        closes = last and self._closes
         try:
-            sock.send(_ANSWER % (len(_BODY), b"Connection: close\r\n" * last, _BODY))
+            self._send(sock, _ANSWER % (len(_BODY), b"Connection: close\r\n" * last, _BODY), closes=closes)
         except OSError:
             return False
-        return not (last and self._closes)
+        return not closes

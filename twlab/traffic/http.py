@@ -65,12 +65,11 @@ class WebServer(HttpListener):
 
     def _answer(self, sock: socket.socket, head: bytes, nth: int) -> bool:
         last = wants_close(head)
-        sock.send(
-            b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s"
-            % (len(self._body), b"Connection: close\r\n" * last, self._body)
-        )
+        closes = last and self._hangs_up
+        answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n%s\r\n%s"
+        self._send(sock, answer % (len(self._body), b"Connection: close\r\n" * last, self._body), closes=closes)
         self.requests += 1
-        return not (last and self._hangs_up)
+        return not closes
 
 
 class WebClients:

@@ -63,6 +63,15 @@ class HttpListener(ABC):
             nth: of it on the connection, from 1.
         """
 
+    def _send(self, sock: socket.socket, answer: bytes, *, closes: bool) -> None:
+        """Send an answer; where this end then closes, its last segment bears the FIN.
+
+        If the FIN came behind it, a proxy that knows the answer's length could close first.
+        """
+        if closes:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
+        sock.send(answer)
+
     def _accepted(self, source: str) -> None:
         """Note that a connection from `source` has been accepted."""
         self.connections += 1

@@ -241,7 +241,7 @@ class Tuning:
                 continue
             self.first.setdefault(one, found)
             try:
-                found = sysctl.write_back(one, wanted)
+                found = first.write(one, wanted)
             except OSError as error:
                 message = f"{self._node.name}: the kernel does not take {one}={wanted}: {error.strerror}"
                 if not carried:
@@ -294,14 +294,14 @@ def _mechanism(knob: Knob, value: str, forced: Mapping[str, str] | None) -> str:
     """
     if choice := (forced or {}).get(knob.settings[0]):
         return choice
-    if sysctl.read(knob.sysctl) is not None:
+    if sysctl.exists(knob.sysctl):
         return "sysctl"
     return "constant" if value == pinned(knob.sysctl) else _STAND_INS.get(knob.sysctl, "none")
 
 
 def _comes_later(knob: Knob) -> bool:
     """Return whether the sysctl may come with the gateway's first rule, in a module."""
-    return knob.sysctl.startswith(_CONNTRACK) and sysctl.read(_CONNTRACK + "nf_conntrack_max") is None
+    return knob.sysctl.startswith(_CONNTRACK) and not sysctl.exists(_CONNTRACK + "nf_conntrack_max")
 
 
 def _missing_for_reaper(settings: Settings) -> list[CapabilityError]:
@@ -340,8 +340,11 @@ def _missing_sock_destroy(asked: str) -> list[CapabilityError]:
 
 
 def _missing_congestion_control(settings: Settings) -> list[CapabilityError]:
-    wanted, allowed = settings.congestion_control, sysctl.read("net.ipv4.tcp_allowed_congestion_control") or ""
-    if wanted is None or wanted in allowed.split():
+    wanted = settings.congestion_control
+    if wanted is None:
+        return []
+    allowed = sysctl.read("net.ipv4.tcp_allowed_congestion_control") or ""
+    if wanted in allowed.split():
         return []
     remedy = (
         f"it allows: {allowed}; the administrator adds others with sysctl "

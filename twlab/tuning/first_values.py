@@ -1,9 +1,10 @@
-"""Reads a new node's sysctls once for each kind of node.
+"""Reads a new node's sysctls once for each kind of node, and what the kernel makes of what is written.
 
 The first node of its kind is read; of later ones the values are known. To apply the baseline took
 some 950 reads of sysctls an arm, a fifth of all processor time of a run. Nodes
 of one kind begin alike: the same role in a namespace that was just made, with the same sysctls
-written while it was built. What an arm writes is read back all the same.
+written while it was built. And they take a value alike: it is read back in the first of them that
+it is written in.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _known: dict[
     tuple[object, ...], dict[str, dict[str, str | None]]
 ] = {}  # kind of node, name as asked for, sysctl, value
+_taken: dict[tuple[object, ...], dict[tuple[str, str], str]] = {}  # kind of node, sysctl and value written, value read
 _OWN = "*own"  # stands for each of a node's own interfaces
 
 
@@ -32,7 +34,9 @@ class FirstValues:
     def __init__(self, node: Node):
         self._interfaces = [interface.name for interface in node.interfaces]
         kind = (type(node), node.role, node.tunnel, *node.written)
-        self._values = {} if node.tuned or node.shell else _known.setdefault(kind, {})
+        touched = node.tuned or node.shell
+        self._values = {} if touched else _known.setdefault(kind, {})
+        self._taken = {} if touched else _taken.setdefault(kind, {})
         node.tuned = True
 
     def of(self, name: str) -> Iterator[tuple[str, str | None]]:
@@ -53,6 +57,21 @@ class FirstValues:
             yield from sorted(values.items())
         else:
             yield from known.items()
+
+    def write(self, name: str, value: str) -> str:
+        """Write a sysctl; return the value that is then in force.
+
+        Raises OSError, as `twlab.linux.sysctl.write` does.
+        """
+        before, middle, after = name.rpartition(".")
+        folder, dot, interface = before.rpartition(".")
+        like = f"{folder}{dot}{_OWN}{middle}{after}" if interface in self._interfaces else name
+        taken = self._taken.get((like, value))
+        if taken is None:
+            taken = self._taken[like, value] = sysctl.write_back(name, value)
+        else:
+            sysctl.write(name, value)
+        return taken
 
     def _learn(self, name: str, found: dict[str, str | None]) -> None:
         if None in found.values() and name.startswith("net.netfilter."):
