@@ -18,8 +18,9 @@ atlas:
 	@setup/install.sh atlas
 	@.venv/bin/twlab atlas
 
-# The host engine's tests are in real time and run alone; of the others two at a time, and together what shares a boot.
+# The host engine's tests are in real time: nothing else runs beside them, and three at a time wait more than they compute.
+# Of the others two run at a time, and together what shares a boot.
 test:
 	@setup/install.sh test
 	@.venv/bin/pytest -n 2 --dist loadgroup -m 'not host' $(PYTEST_ARGS); others=$$?; \
-	.venv/bin/pytest -m host $(PYTEST_ARGS) && exit $$others
+	.venv/bin/pytest -n 3 --dist worksteal -m host $(PYTEST_ARGS) && exit $$others
