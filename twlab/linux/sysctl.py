@@ -27,7 +27,10 @@ def read(name: str) -> str | None:
 
 
 def exists(name: str) -> bool:
-    """Return whether this kernel has a sysctl; one that it once had it keeps, and is not asked for again."""
+    """Return whether this kernel has a sysctl.
+
+    What it once had it keeps, so that is not asked for again.
+    """
     if name not in _there and os.access(_path(name), os.F_OK):
         _there.add(name)
     return name in _there

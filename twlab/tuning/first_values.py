@@ -1,10 +1,9 @@
-"""Reads a new node's sysctls once for each kind of node, and what the kernel makes of what is written.
+"""Reads sysctls once for each kind of node: as they begin, and as they are written.
 
 The first node of its kind is read; of later ones the values are known. To apply the baseline took
-some 950 reads of sysctls an arm, a fifth of all processor time of a run. Nodes
-of one kind begin alike: the same role in a namespace that was just made, with the same sysctls
-written while it was built. And they take a value alike: it is read back in the first of them that
-it is written in.
+some 950 reads of sysctls an arm, a fifth of all processor time of a run. Nodes of one kind begin
+alike: the same role in a namespace that was just made, with the same sysctls written while it was
+built. And they take a value alike: it is read back in the first node in which it is written.
 """
 
 from __future__ import annotations
