@@ -1,4 +1,4 @@
-"""Reads sysctls once for each kind of node: as they begin, and as they are written.
+"""Reads sysctls once for each kind of node: as they begin, as they are written.
 
 The first node of its kind is read; of later ones the values are known. To apply the baseline took
 some 950 reads of sysctls an arm, a fifth of all processor time of a run. Nodes of one kind begin
