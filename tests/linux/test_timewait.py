@@ -45,6 +45,60 @@ def closed(network, family=4, port=80):
     return local
 
 
+def looked_up(family):
+    """The states of a connection's two ends as it is closed, and of one that there never was; each
+    beside what the kernel's whole table has of it.
+    """
+    with Network(load_topology("pair")) as network:
+        client, server = network["client"], network["server"]
+        listener = server.socket(socket.AF_INET if family == 4 else socket.AF_INET6)
+        listener.bind((server.address(family), 81))
+        listener.listen()
+        first, second = opened(network, family)
+        ends = {"client": [*first.getsockname()[:2], *first.getpeername()[:2]]}
+        ends["server"] = [*ends["client"][2:], *ends["client"][:2]]
+        never = [server.address(family), 81, client.address(family), 9]
+
+        def states():
+            found = [tcp_sockets.state(network[name], *end) for name, end in ends.items()]
+            listed = [
+                [
+                    s.state
+                    for s in tcp_sockets.sockets(network[name])
+                    if [s.local, s.local_port, s.remote, s.remote_port] == end
+                ]
+                for name, end in ends.items()
+            ]
+            return [found, ["".join(each) for each in listed]]
+
+        seen = [states()]
+        first.close()
+        Loop().wait_until(lambda: tcp_sockets.state(client, *ends["client"]) == "FIN_WAIT2", 5)
+        seen.append(states())
+        second.close()
+        Loop().wait_until(lambda: tcp_sockets.state(client, *ends["client"]) == "TIME_WAIT", 5)
+        Loop().wait_until(lambda: not tcp_sockets.state(server, *ends["server"]), 5)
+        seen.append(states())
+        tcp_sockets.destroy(client, tcp_sockets.table(client))
+        seen.append(states())
+        return [seen, tcp_sockets.state(server, *never), len(tcp_sockets.sockets(server))]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_state_of_one_connection_is_looked_up(family, in_sandbox):
+    """It is what the whole table has; the listener, which a segment of no connection meets, is none."""
+    seen, never, there = in_sandbox(looked_up, family)
+    assert [found for found, _ in seen] == [
+        ["ESTABLISHED", "ESTABLISHED"],
+        ["FIN_WAIT2", "CLOSE_WAIT"],
+        ["TIME_WAIT", ""],
+        ["", ""],
+    ]
+    assert all(found == listed for found, listed in seen)
+    assert never == ""
+    assert there == 1  # the listener
+
+
 def list_and_end():
     with Network(load_topology("pair")) as network:
         client, server = network["client"], network["server"]

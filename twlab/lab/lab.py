@@ -194,17 +194,15 @@ class Lab:
         first.close()
         second.wait_closed_by_peer()
         second.close()
-        closer, other = first.node.name, second.node.name
 
         def done() -> bool:
-            rest = [
-                end
-                for end in self.sockets(other)
-                if (end.local_port, end.remote_port) == (second.flow.source_port, second.flow.destination_port)
-            ]
-            return not rest and any(entry.local_port == first.flow.source_port for entry in self.time_wait(closer))
+            left = tcp_sockets.state(second.node, *second.flow)
+            return not left and tcp_sockets.state(first.node, *first.flow) == "TIME_WAIT"
 
-        self.require(self.wait_until(done), f"{closer}, which closed first, is in TIME_WAIT; {other} has nothing left")
+        self.require(
+            self.wait_until(done),
+            f"{first.node.name}, which closed first, is in TIME_WAIT; {second.node.name} has nothing left",
+        )
 
     def side_by_side(self, stories: Iterable[Story[Outcome]]) -> list[Outcome]:
         """Run many stories side by side; return their outcomes in the order of `stories`.

@@ -100,6 +100,22 @@ def sockets(node: TcpNamespace) -> list[Socket]:
     ]
 
 
+def state(node: TcpNamespace, local: str, local_port: int, remote: str, remote_port: int) -> str:
+    """Return the state of the socket with this four-tuple; empty without one.
+
+    A mini-socket in FIN_WAIT2 is in FIN_WAIT2. It is looked up, where `sockets` has the kernel walk
+    its whole table, which is all namespaces'.
+    """
+    one = inet_diag.socket_id(local, local_port, remote, remote_port)
+    try:
+        found = inet_diag.look_up(node.diag, [one])
+    except BaseException:
+        node.close_diag()
+        raise
+    states = (inet_diag.STATES[record.state] for record in found)
+    return next((each for each in states if each != "LISTEN"), "")  # a listener is met where there is no connection
+
+
 def destroy(node: Namespace, entries: Iterable[TimeWait]) -> int:
     """End TIME_WAIT sockets of `node` at once, as ``ss -K`` does.
 
