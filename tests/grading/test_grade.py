@@ -291,6 +291,17 @@ def test_a_scenario_gets_no_rights() -> None:
     assert told(f"(ctypes := __import__('ctypes')) and ({mount}, {umount}, {off})") == "(-1, -1, -1)"
 
 
+def test_a_scenario_begins_with_its_memory_mapped() -> None:
+    """No page faults one by one, none is locked, and what builds networks is loaded: else a
+    submission costs nearly twice the processor time.
+    """
+    import_one, faults = "__import__('{}')", "__import__('resource').getrusage(0).ru_minflt"
+    touched = f"(before := {faults}, {import_one.format('gc')}.collect(), {faults} - before < 100)[-1]"
+    locked = "[line.split()[1] for line in open('/proc/self/status') if line.startswith('VmLck')]"
+    loaded = f"'pyroute2.netlink.rtnl.ifinfmsg' in {import_one.format('sys')}.modules"
+    assert told(f"({touched}, {locked}, {loaded})") == "(True, ['0'], True)"
+
+
 def test_the_examiner_looks_for_itself() -> None:
     """Settings that are not in force, and arms in which nothing was sent, are found out whatever
     the scenario says.

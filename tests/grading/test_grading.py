@@ -494,8 +494,18 @@ def test_no_place_for_grades(tmp_path: Path) -> None:
     assert caught.value.slug == "cannot-write"
 
 
-def test_grades_are_json() -> None:
-    """With what they rest on, and totals."""
+@pytest.mark.parametrize("names", [(), ("ada",), ("ada", "\x85\u2028\n", "Jörg"), ("\v\f\x1c", '"students": []\n}')])
+def test_grades_are_json(names: tuple[str, ...]) -> None:
+    """Whole, as it is usually written, although it is put together from the grades' own."""
+    made = book(*names)
+    text = made.json()
+    assert text == json.dumps(json.loads(text), indent=1) + "\n"
+    assert json.loads(text)["students"] == [grade.as_dict() for grade in made.in_order()]
+    assert len(list(csv.DictReader(io.StringIO(made.csv())))) == 3 * len(names)
+
+
+def test_grades_name_what_they_rest_on() -> None:
+    """And have totals."""
     values = json.loads(book("ada").json())
     assert (values["schema"], values["basis"]) == (1, {"seed": 1})
     assert [values["students"][0][key] for key in ("points", "of", "by_hand")] == [1.5, 3.0, 2.0]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from twlab.engines import choose
 from twlab.engines.pool import Answer
 from twlab.engines.protocol import Event
+from twlab.engines.scratch import scratch_folder
 
 AGENT = "twlab.atlas.agent"
 _REAL_LIMIT_S = 900.0
@@ -26,5 +25,5 @@ def carry_out(task: dict[str, Any], answer: Answer) -> None:
         if event["event"] == "cell":
             answer({**event, "engine": engine.name})
 
-    with tempfile.TemporaryDirectory(prefix="twlab-atlas-") as folder:
-        engine.run({**task, "engine": engine.name}, Path(folder), on_event, _REAL_LIMIT_S)
+    with scratch_folder() as folder:
+        engine.run({**task, "engine": engine.name}, folder, on_event, _REAL_LIMIT_S)

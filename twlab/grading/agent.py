@@ -33,7 +33,7 @@ from typing import Any
 from twlab.catalogue import scenario_here
 from twlab.errors import LabError
 from twlab.grading import jail
-from twlab.linux import counters, inet_diag, sysctl
+from twlab.linux import counters, inet_diag, rtnetlink, sysctl
 from twlab.linux.syscalls import inside_network_namespace
 from twlab.network import load_topology
 from twlab.observation import Observation
@@ -51,6 +51,7 @@ Event = dict[str, Any]
 
 def carry_out(request: dict[str, Any], emit: Callable[[Event], None]) -> None:
     """Examine the scenario of `request`; the events report the outcome."""
+    rtnetlink.load()  # each arm has a process of its own, forked from this one
     emit({"event": "begin"})
     jail.prepare()
     # A user namespace may do less than root: what a scenario could ask for on the guest engine is

@@ -4,7 +4,6 @@ The answer to a trial is ``{"outcomes": {arm: outcome}}``, to an examination ``{
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from twlab.engines import jobs
 from twlab.engines.guest.engine import Guest
 from twlab.engines.pool import Answer
 from twlab.engines.protocol import Event, Job, OnEvent, arms_request
+from twlab.engines.scratch import scratch_folder
 from twlab.errors import EngineError
 from twlab.grading.jail import GONE
 from twlab.grading.tasks import Task
@@ -33,8 +33,8 @@ def carry_out(task: Task, answer: Answer) -> None:
 
 def result_of(task: Task) -> TaskResult:
     """Return the answer to `task`."""
-    with tempfile.TemporaryDirectory(prefix="twlab-grade-") as folder:
-        return _examination(task, Path(folder)) if task["kind"] == "examination" else _trial(task, Path(folder))
+    with scratch_folder() as folder:
+        return _examination(task, folder) if task["kind"] == "examination" else _trial(task, folder)
 
 
 def _trial(task: Task, folder: Path) -> TaskResult:

@@ -1,6 +1,7 @@
 """The grades of a class, as JSON and CSV.
 
-They are written while they are made, so that an interruption loses none."""
+They are written while they are made, so that an interruption loses none. Each grade is put into
+words once: a class of a thousand is written a thousand times."""
 
 from __future__ import annotations
 
@@ -9,7 +10,9 @@ import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
+from textwrap import indent
 from typing import Any
 
 from twlab.errors import UsageError
@@ -64,6 +67,26 @@ class Grade:
         return {"id": self.id, "name": plainly(self.name), "digest": self.digest, **totals, "numbers": self.numbers,
                 "marks": [asdict(mark) for mark in self.marks], "reasons": self.reasons}  # fmt: skip
 
+    @cached_property
+    def in_json(self) -> str:
+        """The grade, which is complete, as it stands in the gradebook's JSON."""
+        return indent(json.dumps(self.as_dict(), indent=1), "  ")
+
+    @cached_property
+    def in_csv(self) -> str:
+        """A line for each question of the grade, which is complete, and one for the total."""
+        who = {"id": self.id, "name": plainly(self.name)}
+        by_hand = f"{self.by_hand:g} by hand" if self.by_hand else ""
+        total = Mark("total", "", self.points, self.of, remark=by_hand)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+        for mark in (*self.marks, total):
+            row = {**who, **{key: value for key, value in asdict(mark).items() if key in _COLUMNS}}
+            writer.writerow(
+                {key: in_spreadsheet(value) if isinstance(value, str) else value for key, value in row.items()}
+            )
+        return text.getvalue()
+
 
 @dataclass
 class Gradebook:
@@ -83,32 +106,15 @@ class Gradebook:
         """Return the grades, by id."""
         return [self.grades[name] for name in sorted(self.grades)]
 
-    def as_dict(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "title": self.title,
-            "basis": self.basis,
-            "students": [grade.as_dict() for grade in self.in_order()],
-        }
-
     def json(self) -> str:
-        return json.dumps(self.as_dict(), indent=1) + "\n"
+        about = {"schema": SCHEMA, "title": self.title, "basis": self.basis, "students": []}
+        students = ",\n".join(grade.in_json for grade in self.in_order())
+        listed = f"[\n{students}\n ]" if students else "[]"
+        return json.dumps(about, indent=1).removesuffix("[]\n}") + listed + "\n}\n"
 
     def csv(self) -> str:
         """Return a line for each student and question, and one for each total."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        for grade in self.in_order():
-            who = {"id": grade.id, "name": plainly(grade.name)}
-            by_hand = f"{grade.by_hand:g} by hand" if grade.by_hand else ""
-            total = Mark("total", "", grade.points, grade.of, remark=by_hand)
-            for mark in (*grade.marks, total):
-                row = {**who, **{key: value for key, value in asdict(mark).items() if key in _COLUMNS}}
-                writer.writerow(
-                    {key: in_spreadsheet(value) if isinstance(value, str) else value for key, value in row.items()}
-                )
-        return text.getvalue()
+        return ",".join(_COLUMNS) + "\n" + "".join(grade.in_csv for grade in self.in_order())
 
     def write(self, path: Path) -> None:
         """Write `path` (JSON) and the same as CSV beside it, each whole or not at all.

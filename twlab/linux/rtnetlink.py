@@ -252,6 +252,11 @@ def _family(ip: str) -> int:
     return socket.AF_INET6 if ":" in ip else socket.AF_INET
 
 
+def load() -> None:
+    """Load now what encodes messages, so that no process forked from here has to."""
+    _kinds()
+
+
 @cache
 def _kinds() -> dict[str, Any]:
     """Return pyroute2's classes of messages, by name.

@@ -25,6 +25,7 @@ _SYS_PIVOT_ROOT = {"x86_64": 155}.get(os.uname().machine, 41)
 _MNT_DETACH = 2
 _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS, _PR_SET_DUMPABLE = 24, 38, 4
 _LAST_CAPABILITY = 63
+_MCL_CURRENT = 1
 _SYS_SCHED_SETATTR = {"x86_64": 314}.get(os.uname().machine, 274)
 _SCHED_ATTR = struct.Struct(
     "=IIQiIQQQ"
@@ -141,6 +142,17 @@ def be_dumpable() -> None:
     A change of user takes that away (prctl(2), PR_SET_DUMPABLE). Raises OSError.
     """
     _check(_libc.prctl(_PR_SET_DUMPABLE, ctypes.c_ulong(1), 0, 0, 0), "prctl")
+
+
+def map_all_memory() -> None:
+    """Map all memory of this process now, not each page at its first touch.
+
+    What a fork has left to be copied is copied. In user-mode Linux a first touch takes several
+    switches between processes of the host. mlockall(2) maps, and munlockall(2) leaves no page
+    locked. Raises OSError.
+    """
+    _check(_libc.mlockall(_MCL_CURRENT), "mlockall")
+    _check(_libc.munlockall(), "munlockall")
 
 
 def die_with_parent(signal: int = 9) -> None:

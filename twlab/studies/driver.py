@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from twlab.catalogue import parse_overrides
@@ -12,6 +10,7 @@ from twlab.engines import choose, jobs, kernel_path
 from twlab.engines.guest.engine import LARGE_TABLES, Guest
 from twlab.engines.pool import Answer
 from twlab.engines.protocol import Event, Job, OnEvent, arms_request
+from twlab.engines.scratch import scratch_folder
 from twlab.errors import LabError
 from twlab.run.runner import AGENT
 from twlab.run.worlds import find_world
@@ -49,17 +48,17 @@ def carry_out(task: dict[str, Any], answer: Answer) -> None:
             answer(outcomes.pop(answered))
             answered += 1
 
-    with tempfile.TemporaryDirectory(prefix="twlab-arms-") as folder:
+    with scratch_folder() as folder:
 
         def boot(left: Sequence[tuple[int, Job]], on_event: OnEvent) -> None:
             request = arms_request([job for _, job in left], seed=task["seed"], engine=engine.name, world=world)
-            engine.run(request, Path(folder), on_event, limit_s * len(left))
+            engine.run(request, folder, on_event, limit_s * len(left))
 
         def on_event(event: Event, numbered: tuple[int, Job] | None) -> None:
             if numbered and event["event"] == "arm":
                 kept = {name: event["result"].get(name) for name in KEPT}
                 conclude(numbered[0], {**kept, "kernel": event.get("kernel")})
-                for file in Path(folder).glob("*.pcapng"):
+                for file in folder.glob("*.pcapng"):
                     file.unlink()
 
         arms: list[tuple[int, Job]] = []
@@ -69,5 +68,5 @@ def carry_out(task: dict[str, Any], answer: Answer) -> None:
             except LabError as error:
                 conclude(number, {"observed": None, "error": error.as_dict()})
             else:
-                arms.append((number, Job(source=source, arm=arm, folder=folder, set=changed)))
+                arms.append((number, Job(source=source, arm=arm, folder=str(folder), set=changed)))
         jobs.carry_out(arms, boot, on_event)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
-from pathlib import Path
 from typing import Any
 
 from twlab.engines.guest.engine import LARGE_TABLES, Guest
 from twlab.engines.pool import Answer
 from twlab.engines.protocol import Event
+from twlab.engines.scratch import scratch_folder
 
 AGENT = "twlab.studies.ceiling.agent"
 _REAL_LIMIT_S = 900.0
@@ -25,6 +24,6 @@ def carry_out(task: dict[str, Any], answer: Answer) -> None:
         if event["event"] == "row":
             answer(event)
 
-    with tempfile.TemporaryDirectory(prefix="twlab-ceiling-") as folder:
+    with scratch_folder() as folder:
         guest = Guest(agent=AGENT, silence_s=_REAL_LIMIT_S, more=LARGE_TABLES)
-        guest.run(task, Path(folder), on_event, _REAL_LIMIT_S)
+        guest.run(task, folder, on_event, _REAL_LIMIT_S)

@@ -4,7 +4,6 @@ Each answer is a cell's number and result."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from twlab.engines import jobs
 from twlab.engines.guest.engine import Guest
 from twlab.engines.pool import Answer
 from twlab.engines.protocol import Event, Job, OnEvent, arms_request
+from twlab.engines.scratch import scratch_folder
 from twlab.world import World
 
 if TYPE_CHECKING:
@@ -30,19 +30,19 @@ def carry_out(task: SweepTask, answer: Answer) -> None:
     it get a fresh boot.
     """
     kernel = Path(task["kernel"]) if task["kernel"] else None
-    with tempfile.TemporaryDirectory(prefix="twlab-sweep-") as folder:
+    with scratch_folder() as folder:
 
         def job(number: int) -> Job:
             pairs = [*task["cells"][number], f"trials={task['trials']}"]
             changed = parse_overrides(task["source"], pairs).as_dict()
             seed = f"{task['seed']} {task['arm']} {pairs}"
-            return Job(source=task["source"], arm=task["arm"], folder=folder, set=changed, seed=seed)
+            return Job(source=task["source"], arm=task["arm"], folder=str(folder), set=changed, seed=seed)
 
         def boot(numbers: Sequence[int], on_event: OnEvent) -> None:
             world = World.from_dict(task.get("world", {}))
             request = arms_request([job(number) for number in numbers], seed=task["seed"], world=world)
             guest = Guest(kernel, agent=AGENT, silence_s=_REAL_LIMIT_S)
-            guest.run(request, Path(folder), on_event, _REAL_LIMIT_S * len(numbers))
+            guest.run(request, folder, on_event, _REAL_LIMIT_S * len(numbers))
 
         def on_event(event: Event, number: int | None) -> None:
             if event["event"] == "arm":
