@@ -17,6 +17,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from twlab import lab_kernel
 from twlab.errors import EngineError, LabError
 from twlab.linux.packet_ring import Ring, Taken
 from twlab.loop import Loop, wall_s
@@ -260,7 +261,7 @@ def _not_seen(missed: tuple[str, _Comment]) -> LabError:
     name, comment = missed
     segment = parse(comment.packet, 0.0)
     what = segment.words() if segment else f"{len(comment.packet)} bytes"
-    remedy = "check that the link is up and that no firewall drops it; if it stays, run it with --engine guest"
+    remedy = lab_kernel.or_guest("check that the link is up and that no firewall drops it")
     return EngineError(f"what the lab sent was not seen at {name}: {what} ({comment.text})", remedy, "sent-not-seen")
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twlab import paths
+from twlab import lab_kernel, paths
 from twlab.engines.events import EventReader
 from twlab.engines.guest.confinement import enclosure
 from twlab.engines.guest.diagnosis import said
@@ -256,6 +256,7 @@ def orders(agent: str, request: Mapping[str, Any], folder: Path | None) -> dict[
     With them the guest runs the same Python in the same place as this process.
     """
     return {
+        "host_name": lab_kernel.HOST_NAME,
         "folder": str(folder or ""),
         "cwd": os.getcwd(),
         "path": [str(paths.IMPORT_FROM), *sys.path],

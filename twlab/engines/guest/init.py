@@ -7,8 +7,9 @@ guest by switching it off.
 
 The orders, ``orders.json`` in the exchange folder:
 
-    {"folder": the one writable folder, or empty, "cwd": ..., "path": sys.path, "executable": ..., "environment": {...},
-     "agent": "twlab.run.agent", "request": {...}, "awaits": whether the request comes later}
+    {"host_name": ..., "folder": the one writable folder, or empty, "cwd": ..., "path": sys.path,
+     "executable": ..., "environment": {...}, "agent": "twlab.run.agent", "request": {...},
+     "awaits": whether the request comes later}
 
 A guest that awaits its request imports its agent, emits the event ``ready``, and looks for
 ``request.json`` in the exchange folder, until the host has put it there.
@@ -41,7 +42,6 @@ _CLOCK_MONOTONIC, _TIMER_ABSTIME = 1, 1
 _GOES_ON_S = 5  # since boot, where the request comes after it: more than boot and imports take
 
 _MOST_HELD = 16  # events
-_HOST_NAME = b"lab-kernel"
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -51,8 +51,9 @@ def main() -> None:
         # A sleep ends on time, to the nanosecond, not within the 50 us that Linux allows itself in
         # order to save power.
         _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-        _libc.sethostname(_HOST_NAME, len(_HOST_NAME))
         orders, events, exchange = _open_exchange(Path(__file__).parent)
+        name = orders["host_name"].encode()
+        _libc.sethostname(name, len(name))
         _mount_all(orders["folder"])
         # The agent is the one process that must not be sacrificed: a guest short of memory says so,
         # and ends.
