@@ -68,8 +68,8 @@ class Sections:
         }
 
     def _ladder(self, name: str, capture: Path | None, folder: Path) -> dict[str, Any]:
-        pieces, why = ladders.draw(folder, name, capture) if capture else ([], "This arm left no capture.")
-        placed = None
+        pieces, narrow, why = ladders.draw(folder, name, capture) if capture else ([], [], "This arm left no capture.")
+        placed, small = None, ""
         if pieces:
             pieces = [
                 piece if not piece.packed or self._room.fold(piece.packed) else replace(piece, packed=None)
@@ -77,9 +77,15 @@ class Sections:
             ]
             folds = sum(len(piece.packed or "") for piece in pieces)
             placed = self._room.place(self.render("ladder.html.j2", pieces=pieces, folder=folder, name=name), folds)
+            small = self._room.once_more(self.render("ladder.html.j2", pieces=narrow, folder=folder, name=name))
             why = f"No room for it on this page: twlab show {folder} --arm {name}"
         plain, packed = placed or ("", "")
-        return {"ladder": Markup(plain), "ladder_packed": packed, "no_ladder": "" if placed else why}
+        return {
+            "ladder": Markup(plain),
+            "ladder_packed": packed,
+            "ladder_narrow": small,
+            "no_ladder": "" if placed else why,
+        }
 
 
 def _opened(result: Result) -> str:
