@@ -57,7 +57,6 @@ class Guest:
             code is always traced.
         more: what else the kernel is told on its command line, e.g. ``thash_entries=65536``.
         log: name of the console's log in the folder of a run.
-        standstill: end a guest that computes for seconds at one instant of virtual time.
 
     Attributes:
         by_seccomp: whether it tries the seccomp mode.
@@ -79,7 +78,6 @@ class Guest:
         traced: bool = False,
         more: Sequence[str] = (),
         log: str = "console.log",
-        standstill: bool = True,
     ):
         self._kernel = kernel or built_kernel()
         self._agent = agent
@@ -89,7 +87,7 @@ class Guest:
         self._processor_s = processor_s
         traced = traced or processor_s is not None
         self.by_seccomp = not traced and knows_seccomp(self._kernel)
-        self._clock = clock_of(self._kernel) if standstill else None
+        self._clock = clock_of(self._kernel)
         self._more = (*VIRTUAL_TIME, *((BY_SECCOMP,) if self.by_seccomp else ()), *more)
 
     @property
