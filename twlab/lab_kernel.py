@@ -1,6 +1,6 @@
-"""The lab kernel, as far as all parts know it: where it can run, and how a lab on it is told.
+"""Tells where the lab kernel can run, and which remedy that is.
 
-User-mode Linux, which it is, is for x86-64 only. `twlab.engines.kernel` builds it,
+It is user-mode Linux, which is for x86-64 only. `twlab.engines.kernel` builds it,
 `twlab.engines.guest` boots it.
 """
 

@@ -218,22 +218,9 @@ class Capture:
             packet: an IP packet.
             text: a comment of `twlab.results.packet_comments`.
         """
-        self._note(False, interface, packet, text)
-
-    def comment_next(self, interface: Interface, packet: bytes, text: str) -> None:
-        """Comment on the next packet that crosses `interface`, equal to `packet`.
-
-        Args:
-            packet: an IP packet.
-            text: a comment of `twlab.results.packet_comments`.
-        """
-        self._note(True, interface, packet, text)
-
-    def _note(self, forward: bool, interface: Interface, packet: bytes, text: str) -> None:
         if ring := self._rings.get(interface.node.name):
-            self._comments[interface.node.name].append(
-                _Comment(ring.position, forward, interface.index, packet, text, False)
-            )
+            comment = _Comment(ring.position, False, interface.index, packet, text, False)
+            self._comments[interface.node.name].append(comment)
 
     def _sees_canaries(self, name: str) -> bool:
         """Send canaries out of a node and into it; return whether its ring sees both.

@@ -189,7 +189,7 @@ class _Pen:
         return self.caption(row, y)
 
     def beside_or_below(self, lines: Sequence[str], kind: str, y: int) -> tuple[str, int]:
-        """Return the label of the arrow at `y`, and the height it takes beyond the arrow's."""
+        """Return the label of the arrow at `y`, and the height that it adds."""
         below = int(self.layout.below)
         text = "".join(_text(kind, self.labels, y + 4 + _NEXT * (at + below), line) for at, line in enumerate(lines))
         return text, _NEXT * (len(lines) - 1 + below)
