@@ -344,7 +344,7 @@ def test_the_third_handout_in_the_browser(visit):
     assert "foreign bytes 400" in run(page, arm="timestamp-lost")
     page.goto("/how-low")
     page.get_by_role("button", name="run TIME_WAIT 1 s, segment 5 s late").click()
-    page.wait_for_selector(".outcome")
+    page.wait_for_selector(".outcome ~ section.run")  # by then it is in the store
     page.goto("/how-low")
     assert page.get_by_role("link", name="harmed").count() == 1
     for arm, knobs, harmed in (("timestamps-in-full", {}, 0), ("treatment", {"time_wait_s": "1"}, 10)):
