@@ -127,13 +127,13 @@ class Guest:
             on_event(event)
 
         try:
-            told = self._orders(request, folder)
+            ordered = self._orders(request, folder)
             writable, opened = (None, _opened_for_stranger(log)) if self._processor_s else (folder, _opened(log))
             with opened as output:
                 text = start_and_follow(
                     self._kernel,
                     partial(self._arguments, int(request.get("seed", 1))),
-                    told,
+                    ordered,
                     heard,
                     folder=writable,
                     output=output,
@@ -162,9 +162,9 @@ class Guest:
             CapabilityError, EngineError: as `run`.
         """
         with _opened_for_stranger(log) as output:
-            told = {**self._orders({}, None), "awaits": True}
+            ordered = {**self._orders({}, None), "awaits": True}
             started = under_way(
-                self._kernel, partial(self._arguments, seed), told, folder=None, output=output, clock=self._clock
+                self._kernel, partial(self._arguments, seed), ordered, folder=None, output=output, clock=self._clock
             )
             with started as guest:
                 warm = WarmGuest(guest, output, seed, self._silence_s)

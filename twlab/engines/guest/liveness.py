@@ -103,7 +103,7 @@ class Used:
 class StandstillWatch:
     """Watches for a guest that computes at one instant of virtual time.
 
-    As far as can be told from outside, such a guest does so without end.
+    As far as can be seen from outside, such a guest does so without end: it has not waited since.
 
     Args:
         kernel: process of the guest's kernel.
