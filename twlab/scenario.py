@@ -324,27 +324,36 @@ def scenario(
             sizes=tuple(sizes),
             by_release={arm: value for arm, value in given.items() if isinstance(value, Since)},
         )
-        for arm, value in arms.items():
-            if not value.expect:
-                raise ScenarioError(
-                    f"arm {arm} of {name} predicts nothing, so it cannot fail",
-                    "name at least one fact in its Observation",
-                    "checks-nothing",
-                )
-            if unknown := set(value.given) - set(made.parameters):
-                raise ScenarioError(
-                    f"arm {arm} of {name} gives {', '.join(sorted(unknown))}, which its steps do not take",
-                    "add a keyword argument",
-                    "no-such-argument",
-                )
-        try:
-            made.topology_in()
-        except (KeyError, IndexError, ValueError) as error:
-            message = f"the topology of {name} has {topology!r}, where {error} is no argument of the steps"
-            raise ScenarioError(message, "add a keyword argument", "no-such-argument") from None
+        _check_arms(made)
         return made
 
     return decorate
+
+
+def _check_arms(made: Scenario) -> None:
+    """Check that each arm predicts something, and what arms and topology name.
+
+    Raises:
+        ScenarioError: ``checks-nothing``, ``no-such-argument``.
+    """
+    for arm, value in made.arms.items():
+        if not value.expect:
+            raise ScenarioError(
+                f"arm {arm} of {made.name} predicts nothing, so it cannot fail",
+                "name at least one fact in its Observation",
+                "checks-nothing",
+            )
+        if unknown := set(value.given) - set(made.parameters):
+            raise ScenarioError(
+                f"arm {arm} of {made.name} gives {', '.join(sorted(unknown))}, which its steps do not take",
+                "add a keyword argument",
+                "no-such-argument",
+            )
+    try:
+        made.topology_in()
+    except (KeyError, IndexError, ValueError) as error:
+        message = f"the topology of {made.name} has {made.topology!r}, where {error} is no argument of the steps"
+        raise ScenarioError(message, "add a keyword argument", "no-such-argument") from None
 
 
 def judge(roles: Mapping[str, str], held: Mapping[str, bool | None]) -> Verdict:

@@ -250,6 +250,14 @@ def test_computing_before_the_steps_may_take_its_time(tmp_path: Path, monkeypatc
     assert run(tmp_path, "compute_first", limit_s=200) == [{"event": "entry", "kind": "step"}, {"event": "done"}]
 
 
+def test_a_heavy_load_is_no_spin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It computes for many times the limit, lowered here, while a hundredth of a second passes; but it
+    waits in between.
+    """
+    monkeypatch.setattr(liveness, "SPIN_S", 0.3)
+    assert run(tmp_path, "load_in_steps", limit_s=200) == [{"event": "entry", "kind": "step"}, {"event": "done"}]
+
+
 def look_twice(monkeypatch: pytest.MonkeyPatch, own_s: float, processes_s: float, passed_ns: int) -> None:
     """Between the first look at a guest and the second, it uses and passes so much."""
     figures = iter([liveness.Used(10.0, 5.0), liveness.Used(10.0 + own_s, 5.0 + processes_s)])
@@ -262,21 +270,25 @@ def look_twice(monkeypatch: pytest.MonkeyPatch, own_s: float, processes_s: float
     ("own_s", "processes_s", "passed_ns", "slug"),
     [
         (3.1, 0.0, 0, "guest-storms"),
-        (3.1, 0.2, 1_000_000, "guest-storms"),
+        (3.1, 0.2, 100 * 256, "guest-storms"),
         (2.9, 0.0, 0, ""),
-        (3.1, 0.2, 50_000_000, ""),
+        (3.1, 0.2, 4_000 * 256, ""),
+        (3.9, 0.2, 4_000 * 256, "guest-spins"),
         (3.1, 0.5, 0, ""),
         (3.1, 1.0, 0, "guest-spins"),
-        (3.1, 1.0, 400_000_000, "guest-spins"),
-        (3.1, 1.0, 600_000_000, ""),
+        (3.1, 1.0, 1_600_000 * 256, "guest-spins"),
+        (3.1, 1.0, 2_000_000 * 256, ""),
+        (9.0, 9.0, 142_857, ""),
+        (9.0, 0.0, 1_000, ""),
     ],
 )
 def test_a_kernel_that_computes_alone_storms(
     monkeypatch: pytest.MonkeyPatch, own_s: float, processes_s: float, passed_ns: int, slug: str
 ) -> None:
-    """The processes of the guest do nothing but record it, and the clock stands still. Where it goes
-    on, however slowly, the kernel has much to do: connects that walk through a full range of ports,
-    for instance. It is what the figures say, whatever they come from: here they are given.
+    """The processes of the guest do nothing but record it, and the clock stands still. With processes
+    that run, it spins, also where they read the clock, which takes 256 ns. Where the clock has moved by
+    anything else, all of the guest has waited: it has much to do, connects that walk through a full
+    range of ports, for instance. It is what the figures say, and here they are given.
     """
     look_twice(monkeypatch, own_s, processes_s, passed_ns)
     watch = liveness.StandstillWatch(1, 2)
@@ -289,7 +301,8 @@ def test_a_kernel_that_computes_alone_storms(
     ("own_s", "processes_s", "passed_ns", "words"),
     [
         (0.2, 0.0, 0, "stands still while its kernel computes"),
-        (0.2, 0.1, 40_000_000, "or a process in it polls"),
+        (0.2, 0.1, 156_250 * 256, "or a process in it polls"),
+        (0.2, 0.1, 40_142_857, "goes on slowly"),
         (0.1, 0.2, 0, "a process in it computes without end"),
         (0.2, 0.0, 60_000_000_000, "virtual time races on"),
         (0.1, 0.2, 60_000_000_000, "virtual time races on"),

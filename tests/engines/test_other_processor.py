@@ -2,6 +2,8 @@
 host engine is the default. The processor's name is made up here.
 """
 
+import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +14,9 @@ from conftest import ROOT
 from twlab.doctor import checks
 from twlab.engines import choose, kernel_path
 from twlab.errors import CapabilityError
+from twlab.linux import sysctl, tun
+from twlab.settings import Settings
+from twlab.tuning import apply
 
 ON_ARM64 = "import platform; platform.machine = lambda: 'aarch64'; from twlab.cli import main; main()"
 SAYS = "the lab kernel is for x86-64, and this processor is aarch64"
@@ -76,6 +81,38 @@ def test_no_remedy_is_the_engine_that_is_not_there(arm64: None, monkeypatch: pyt
         found = [one for one in checks.examine() if not one.ok]
         assert len(found) > 8
         assert [one.name for one in found if "guest engine" in one.remedy or not one.remedy] == []
+
+
+@pytest.mark.parametrize("on_x86", [True, False], ids=["x86-64", "arm64"])
+def test_an_error_advises_the_guest_engine_where_there_is_one(
+    on_x86: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a kernel lacks has another remedy then, or names a machine that can."""
+    monkeypatch.setattr("platform.machine", lambda: "x86_64" if on_x86 else "aarch64")
+    monkeypatch.setattr(sysctl, "read", lambda name: None)
+    monkeypatch.setattr(tun, "DEVICE", str(tmp_path / "tun"))
+    with pytest.raises(CapabilityError) as no_tun:
+        tun.check()
+    [no_ipvs] = apply.missing(Settings(ipvs_conntrack=1))
+    [no_sysctl] = apply.missing(Settings(tw_reuse_delay_ms=100))
+    found = [error.remedy for error in (no_tun.value, no_ipvs, no_sysctl)]
+    assert [remedy.startswith("modprobe tun") or "on another kernel" in remedy for remedy in found] == [
+        True,
+        False,
+        True,
+    ]
+    assert ["--engine guest" in remedy for remedy in found] == [True, True, True] if on_x86 else [False, True, False]
+    assert ("x86-64 machine" in no_ipvs.remedy) is not on_x86
+
+
+def test_one_module_words_the_remedy_of_the_guest_engine() -> None:
+    """It knows the processor; an error that names the engine by itself advises it on any."""
+    naming = set()
+    for path in (ROOT / "twlab").rglob("*.py"):
+        texts = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
+        if any(re.search("--engine guest|use the lab kernel", text) for text in texts if isinstance(text, str)):
+            naming.add(path.name)
+    assert naming == {"lab_kernel.py"}
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,25 @@ def test_on_a_narrow_screen_nothing_is_cut_off(shown):
     assert shown.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_on_a_narrow_screen_a_ladder_stands_with_its_labels(shown):
+    """Every word of it is on the screen, below its arrow; its folds open; a wide screen has the other."""
+    wide, narrow = (shown.locator(f"#run-1-arm-2 {kind}") for kind in (".rungs.wide", ".rungs.narrow"))
+    assert wide.is_visible() and not narrow.is_visible()
+    shown.set_viewport_size({"width": 390, "height": 800})
+    narrow.locator(".label").first.wait_for()
+    assert not wide.is_visible()
+    assert narrow.locator(".label").count() >= wide.locator(".label").count() > 10
+    fold = narrow.locator("details.fold").first
+    fold.locator("> summary").click()
+    fold.locator("> svg .arrow").first.wait_for()
+    assert narrow.evaluate(
+        "place => [...place.querySelectorAll('text')].map(each => each.getBoundingClientRect())"
+        ".filter(box => box.left < 0 || box.right > document.documentElement.clientWidth).length"
+    ) == 0  # fmt: skip
+    shown.set_viewport_size({"width": 1100, "height": 800})
+    assert wide.is_visible() and not narrow.is_visible()
+
+
 @pytest.mark.parametrize("width", [390, 700, 1100])
 def test_no_table_runs_off_the_page(browser, tmp_path, width):
     """On a phone and on a small window: every table fits, its rows being cards where columns would

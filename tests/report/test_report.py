@@ -1,9 +1,11 @@
 """The report: what it says of runs, what it makes of broken ones, and how large it grows."""
 
+import gzip
 import json
 import random
 import re
 import shutil
+from base64 import b64decode
 from dataclasses import replace
 from pathlib import Path
 
@@ -299,6 +301,21 @@ def test_a_page_has_room_for_so_much():
     assert sum(len(one[0]) for one in kept if one) <= 3000 and 0 < sum(len(one[1]) for one in kept if one) <= 3000
     room = Room(plain=100, packed=100)
     assert (room.fold("x" * 90), room.fold("x" * 20), room.place("y" * 190, 90)) == (True, False, ("y" * 190, ""))
+
+
+def test_no_ladder_has_a_style_in_its_markup(tmp_path):
+    """Neither as it stands, nor packed, nor once more for a narrow screen: the pages of `twlab serve`
+    refuse it.
+    """
+    shutil.copytree(RECORDED, tmp_path / "run")
+    text = text_of(page.write([tmp_path / "run"], tmp_path / "report.html").path)
+    packed = re.findall(r'data-(?:packed|narrow)="([^"]+)"', text)
+    ladders = [text, *(gzip.decompress(b64decode(one)).decode() for one in packed)]
+    folds = [
+        tag for one in ladders for tag in re.findall(r'<details class="fold"[^>]*>|<svg [^>]*class="ladder"[^>]*>', one)
+    ]
+    assert len(folds) > 10
+    assert [tag for tag in folds if " style=" in tag] == []
 
 
 def test_forty_scenarios_of_six_arms_fit(tmp_path):

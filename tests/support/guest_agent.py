@@ -95,6 +95,15 @@ def compute_first(emit: Emit) -> None:
     emit({"event": "done"})
 
 
+def load_in_steps(emit: Emit) -> None:
+    """Computes much at each instant, and waits for the next, a seventh of a millisecond later."""
+    emit({"event": "entry", "kind": "step"})
+    for _ in range(80):
+        _compute(200)
+        time.sleep(1 / 7000)
+    emit({"event": "done"})
+
+
 def spin(emit: Emit) -> None:
     while True:
         pass

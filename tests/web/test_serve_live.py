@@ -97,7 +97,7 @@ def test_from_the_click_to_the_verdict(visit, server):
     page.reload()
     assert first == last == page.locator(".outcome").evaluate("one => one.outerHTML")
     assert page.locator("tr.right").count() == 1 and page.locator(".outcome tr.wrong").count() == 1
-    ladder = page.locator("[role=tabpanel]:not([hidden]) .rungs")
+    ladder = page.locator("[role=tabpanel]:not([hidden]) .rungs.wide")
     assert ladder.is_visible() and "copied by the wire" in ladder.inner_html()
     again = visit(urlsplit(page.url).path)
     assert "From the store" in again.locator(".outcome").inner_text()
@@ -330,7 +330,7 @@ def test_the_third_handout_in_the_browser(visit):
         run(page, arm=arm, predict=said)
         assert page.locator(".outcome tr.wrong").count() == wrong, arm
         if arm == "treatment":
-            ladder = page.locator("[role=tabpanel]:not([hidden]) .rungs").text_content()
+            ladder = page.locator("[role=tabpanel]:not([hidden]) .rungs.wide").text_content()
             assert "copy of #" in ladder and "TIME-WAIT 1 s" in ladder and "(gone)" in ladder
         page.get_by_role("link", name="Turn another knob").click()
     page.go_back()
@@ -344,7 +344,7 @@ def test_the_third_handout_in_the_browser(visit):
     assert "foreign bytes 400" in run(page, arm="timestamp-lost")
     page.goto("/how-low")
     page.get_by_role("button", name="run TIME_WAIT 1 s, segment 5 s late").click()
-    page.wait_for_selector(".outcome")
+    page.wait_for_selector(".outcome ~ section.run")  # by then it is in the store
     page.goto("/how-low")
     assert page.get_by_role("link", name="harmed").count() == 1
     for arm, knobs, harmed in (("timestamps-in-full", {}, 0), ("treatment", {"time_wait_s": "1"}, 10)):

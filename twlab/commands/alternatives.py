@@ -6,13 +6,13 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.console import SCHEDULER, KernelOption, err, kept, out, own_command
+from twlab.commands.console import KernelOption, SchedulerOption, err, kept, out, own_command
 from twlab.commands.progress import bar
 from twlab.engines import use_kernel
 from twlab.errors import NOTHING_KEPT, Interrupted
@@ -20,6 +20,9 @@ from twlab.ports import port_range
 from twlab.results import files
 from twlab.studies.alternatives.page import harm_text, scaled_text, sustained_text
 from twlab.studies.alternatives.table import ArmRun
+
+if TYPE_CHECKING:
+    from twlab.studies.alternatives.measure import AlternativesTable
 
 _HARM = ("does_harm", "does_harm_without_timestamps")
 
@@ -41,7 +44,7 @@ def alternatives(
         "alternatives"
     ),
     as_json_: Annotated[bool, typer.Option("--json", help="Print alternatives.json.")] = False,
-    scheduler: SCHEDULER = "",
+    scheduler: SchedulerOption = "",
 ) -> None:
     """Measure every way out of running out of ports.
 
@@ -66,19 +69,7 @@ def alternatives(
         kernel=lab_kernel(scheduler),
         ports=chosen_ports,
     )
-    total, count = len(table.runs), len(table.kept())
-    try:
-        with bar(err, "alternatives", count / total) as advance:
-
-            def on_run(run: ArmRun, outcome: Mapping[str, Any]) -> None:
-                nonlocal count
-                count += 1
-                advance(count / total, f"{count}/{total}  {_line(run, outcome)}")
-
-            text = table.measure(kernels=kernels, on_run=on_run, scheduler=scheduler)
-    except KeyboardInterrupt as stop:
-        state = f"{len(table.kept())} of {total} runs; the same command goes on from there"
-        raise Interrupted(f"kept in {table.progress.path}: {state}" if table.kept() else NOTHING_KEPT) from stop
+    text = _measure(table, kernels, scheduler)
     made = json.loads(text)
     rows = made["rows"]
     kept.append(folder)
@@ -90,6 +81,23 @@ def alternatives(
         out.print(f"\nlab kernel, Linux {release}; {folder}/alternatives.json, .csv, .md", markup=False)
     if any(not row["as_planned"] and "no net." not in (row["error"] or "") for row in rows):
         raise typer.Exit(1)
+
+
+def _measure(table: AlternativesTable, kernels: int, scheduler: str) -> str:
+    """Do the runs that are missing, behind a bar; return the text of alternatives.json."""
+    total, count = len(table.runs), len(table.kept())
+    try:
+        with bar(err, "alternatives", count / total) as advance:
+
+            def on_run(run: ArmRun, outcome: Mapping[str, Any]) -> None:
+                nonlocal count
+                count += 1
+                advance(count / total, f"{count}/{total}  {_line(run, outcome)}")
+
+            return table.measure(kernels=kernels, on_run=on_run, scheduler=scheduler)
+    except KeyboardInterrupt as stop:
+        state = f"{len(table.kept())} of {total} runs; the same command goes on from there"
+        raise Interrupted(f"kept in {table.progress.path}: {state}" if table.kept() else NOTHING_KEPT) from stop
 
 
 def _line(run: ArmRun, outcome: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from twlab.commands.console import SCHEDULER, KernelOption, err, kept, out, own_command
+from twlab.commands.console import KernelOption, SchedulerOption, err, kept, out, own_command
 from twlab.commands.progress import bar
 from twlab.engines import use_kernel
 from twlab.errors import Interrupted, UsageError
@@ -40,7 +40,7 @@ def ceiling(
         "ceiling"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print ceiling.json.")] = False,
-    scheduler: SCHEDULER = "",
+    scheduler: SchedulerOption = "",
 ) -> None:
     """Measure how many connections a second ports and TIME_WAIT allow a proxy.
 

@@ -28,7 +28,7 @@ out = Console(highlight=False, soft_wrap=True, width=_PIPED)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-SCHEDULER = Annotated[
+SchedulerOption = Annotated[
     str, typer.Option(metavar="tcp://HOST:PORT", help="Of a Dask cluster, to run on its machines instead.")
 ]
 kept: list[Path] = []  # what a command has written: named where standard output fails to say it

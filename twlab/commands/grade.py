@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from twlab.commands.console import SCHEDULER, KernelOption, err, kept, out
+from twlab.commands.console import KernelOption, SchedulerOption, err, kept, out
 from twlab.engines import use_kernel
 from twlab.errors import NOTHING_KEPT, Interrupted, UsageError
 
@@ -40,7 +40,7 @@ def grade(
         Path | None, typer.Option("--out", metavar="FILE", help="JSON, and CSV beside it. Continued if it exists.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
-    scheduler: SCHEDULER = "",
+    scheduler: SchedulerOption = "",
 ) -> None:
     """Grade one submission, or the submissions of a class.
 

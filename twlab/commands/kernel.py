@@ -11,6 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from twlab.commands.console import KernelOption, err, out
+from twlab.lab_kernel import require_processor
 
 kernel_app = typer.Typer(
     help="The lab kernel: build it, look at it, boot it.",
@@ -40,7 +41,7 @@ def kernel_build(
     own sources and packages stay as they are.
     """
     from twlab.commands.progress import bar
-    from twlab.engines import kernel, require_processor
+    from twlab.engines import kernel
 
     require_processor()
     with bar(err, "lab kernel") as advance:
@@ -76,7 +77,7 @@ def kernel_info(
 ) -> None:
     """Describe the lab kernel: version, changes, sysctls, options, size, origin."""
     from twlab.engines import kernel as kernels
-    from twlab.engines import require_processor, use_kernel
+    from twlab.engines import use_kernel
 
     require_processor()
     use_kernel(kernel)
@@ -94,7 +95,7 @@ def kernel_info(
 @kernel_app.command("boot", epilog="Example: twlab kernel boot")
 def kernel_boot(kernel: KernelOption = "") -> None:
     """Open a shell inside the lab kernel, in real time."""
-    from twlab.engines import require_processor, use_kernel
+    from twlab.engines import use_kernel
     from twlab.engines.guest.boot_shell import shell
 
     require_processor()

@@ -6,13 +6,12 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import typer
 from rich.markup import escape
 from rich.table import Table
 
+from twlab.commands import plan_options as options
 from twlab.commands.console import out
 from twlab.commands.symptom import show
 from twlab.diagnose.explained import Cause, explain
@@ -28,64 +27,31 @@ _COLUMNS = 100
 
 
 def plan(
-    rate_per_s: Annotated[float, typer.Option("--rate", help="New connections to the origins, a second.")] = 500,
-    origins: Annotated[int, typer.Option(help="Pairs of address and port that they go to.")] = 1,
-    sources: Annotated[int, typer.Option(help="Addresses that the proxy connects from.")] = 1,
-    busiest: Annotated[
-        float | None,
-        typer.Option(
-            metavar="SHARE", help="Share of the connections that goes to the busiest origin. Default: all alike."
-        ),
-    ] = None,
-    ports: Annotated[str, typer.Option(metavar="LOW-HIGH", help="ip_local_port_range.")] = LINUX_RANGE,
-    reserved: Annotated[str, typer.Option(metavar="PORTS", help="ip_local_reserved_ports, e.g. 8080,9000-9100.")] = "",
-    choice: Annotated[
-        PortChoice,
-        typer.Option(
-            help="How the proxy's port is chosen. bind: bind() to port 0 before connect(), "
-            "or a kernel that shares no port."
-        ),
-    ] = PortChoice.CONNECT,
-    neighbour_per_s: Annotated[
-        float,
-        typer.Option(
-            "--neighbour",
-            metavar="RATE",
-            help="Connections a second of other programs on the machine that call bind() first.",
-        ),
-    ] = 0,
-    time_wait_s: Annotated[float, typer.Option("--time-wait", help="Length of TIME_WAIT, s.")] = 60,
-    tw_reuse: Annotated[int, typer.Option(help="tcp_tw_reuse: 0 off, 1 on, 2 for loopback only, as Linux comes.")] = 2,
-    loopback: Annotated[
-        bool, typer.Option("--loopback", help="Proxy and origins talk over 127.0.0.0/8 or ::1.")
-    ] = False,
-    hz: Annotated[
-        int, typer.Option(help="Ticks a second of the proxy's kernel, CONFIG_HZ: how late its timers are.")
-    ] = 250,
-    life_s: Annotated[float, typer.Option("--life", help="Of a connection, from connect to close, s.")] = 0.1,
-    keep_alive: Annotated[bool, typer.Option(help="Connections could be kept for more than one request.")] = True,
-    closes_first: Annotated[str, typer.Option(help="proxy or origin: who keeps the TIME_WAIT.")] = "proxy",
-    timestamps: Annotated[bool, typer.Option(help="Both ends use TCP timestamps.")] = True,
-    without_timestamps: Annotated[
-        int, typer.Option("--no-timestamps-at", metavar="N", help="... but for so many of the origins.")
-    ] = 0,
-    throughput: Annotated[float, typer.Option(help="Bytes a second of an open connection, one direction.")] = 1e6,
-    delay_s: Annotated[float, typer.Option("--delay", help="Age of the oldest segment that is to do no harm, s.")] = 10,
-    window: Annotated[int, typer.Option(help="Receive window, bytes.")] = 65_536,
-    late_share: Annotated[
-        float, typer.Option(help="Share of connections that leave such a segment: your estimate.")
-    ] = 1e-6,
-    loss_share: Annotated[float, typer.Option(help="Share of segments that are lost.")] = 1e-3,
-    symptom: Annotated[
-        str,
-        typer.Option(
-            metavar="SEEN",
-            help="What is seen, as for twlab symptom: 1s, EADDRINUSE, 504 ... Adds its causes: whose clock it is, "
-            "and which of them these figures leave.",
-        ),
-    ] = "",
-    file: Annotated[Path | None, typer.Option("--out", metavar="FILE", help="Write the plan as an HTML page.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    rate_per_s: options.RateOption = 500,
+    origins: options.OriginsOption = 1,
+    sources: options.SourcesOption = 1,
+    busiest: options.BusiestOption = None,
+    ports: options.PortsOption = LINUX_RANGE,
+    reserved: options.ReservedOption = "",
+    choice: options.ChoiceOption = PortChoice.CONNECT,
+    neighbour_per_s: options.NeighbourOption = 0,
+    time_wait_s: options.TimeWaitOption = 60,
+    tw_reuse: options.TwReuseOption = 2,
+    loopback: options.LoopbackOption = False,
+    hz: options.HzOption = 250,
+    life_s: options.LifeOption = 0.1,
+    keep_alive: options.KeepAliveOption = True,
+    closes_first: options.ClosesFirstOption = "proxy",
+    timestamps: options.TimestampsOption = True,
+    without_timestamps: options.WithoutTimestampsOption = 0,
+    throughput: options.ThroughputOption = 1e6,
+    delay_s: options.DelayOption = 10,
+    window: options.WindowOption = 65_536,
+    late_share: options.LateShareOption = 1e-6,
+    loss_share: options.LossShareOption = 1e-3,
+    symptom: options.SymptomOption = "",
+    file: options.OutOption = None,
+    as_json: options.JsonOption = False,
 ) -> None:
     """Compute the ports needed and left, and compare the ways out.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from twlab.catalogue import find_scenario, load_scenarios
+from twlab.commands import run_options as options
 from twlab.commands.console import DefaultsOption, KernelOption, err, find, kept, out, paged
 from twlab.commands.progress import Progress, bar
 from twlab.commands.verdict_table import show_table
@@ -98,46 +98,19 @@ def _explain(s: Scenario) -> None:
 
 
 def run(
-    names: Annotated[
-        list[str] | None, typer.Argument(help="Scenarios, or paths of files that hold one.", metavar="[NAME ...]")
-    ] = None,
-    all_: Annotated[bool, typer.Option("--all", help="Run every scenario.")] = False,
-    arm: Annotated[
-        list[str] | None, typer.Option(help="Run this arm only, or the arms of this role (may be repeated).")
-    ] = None,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--set",
-            metavar="[NODE:]KEY=VALUE",
-            help="Change a setting in every arm but the control, on all nodes or on NODE.",
-        ),
-    ] = None,
-    engine: Annotated[
-        str,
-        typer.Option(
-            help="guest: the lab kernel, in virtual time; host: this machine's kernel, in real time. "
-            "Default: guest on x86-64."
-        ),
-    ] = "",
+    names: options.NamesArgument = None,
+    all_: options.AllOption = False,
+    arm: options.ArmOption = None,
+    set_: options.SetOption = None,
+    engine: options.EngineOption = "",
     kernel: KernelOption = "",
     defaults: DefaultsOption = "pinned",
-    seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
-    out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the runs' folders are made.")] = Path(
-        "runs"
-    ),
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON array, an element a scenario.")] = False,
-    jobs: Annotated[
-        int, typer.Option(min=1, help="Lab kernels side by side, for many arms. Results are the same.")
-    ] = os.cpu_count() or 1,
-    times: Annotated[
-        int,
-        typer.Option("--repeat", min=1, help="So often, with seeds that count up; tell how often each verdict came."),
-    ] = 1,
-    with_report: Annotated[
-        bool | None,
-        typer.Option("--report/--no-report", help="Make DIR/report.html. Default: after several scenarios."),
-    ] = None,
+    seed: options.SeedOption = 1,
+    out_dir: options.OutOption = Path("runs"),
+    as_json: options.JsonOption = False,
+    jobs: options.JobsOption = options.JOBS,
+    times: options.RepeatOption = 1,
+    with_report: options.ReportOption = None,
 ) -> None:
     """Run scenarios and say what they show.
 

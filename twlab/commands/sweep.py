@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from twlab.commands.console import SCHEDULER, DefaultsOption, KernelOption, complain, err, find, kept, out
+from twlab.commands.console import DefaultsOption, KernelOption, SchedulerOption, complain, err, find, kept, out
 from twlab.engines import use_kernel
 from twlab.errors import NOTHING_KEPT, Interrupted
 from twlab.results.files import check_file
@@ -36,7 +36,7 @@ def sweep(
     file: Annotated[
         Path, typer.Option("--out", metavar="FILE", help="JSON; CSV beside it. Continued if it exists.")
     ] = Path("sweep.json"),
-    scheduler: SCHEDULER = "",
+    scheduler: SchedulerOption = "",
 ) -> None:
     """Run a grid of settings in lab kernels, to find how low is safe.
 

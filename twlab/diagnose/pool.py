@@ -181,7 +181,7 @@ class Measured:
     """A namespace's pools, the fullest first, and what else its sockets show.
 
     Attributes:
-        others: pools that are not listed one by one, and the largest of them.
+        others: number of the pools that are not listed one by one.
         states: of all sockets.
         taken_by_binders: source to the ports there that programs which bind first hold.
     """
@@ -189,7 +189,6 @@ class Measured:
     pools: list[Pool]
     served: list[Served]
     others: int
-    largest_other: int
     states: dict[str, int]
     span: Range
     taken_by_binders: dict[str, int] = field(default_factory=dict)

@@ -35,9 +35,9 @@ def measure(place: Namespace) -> Measured:
     sockets = place.sockets
     going = outgoing(sockets, span)
     opened = sockets.where(going)
-    pools, others, largest, sources = _pools(opened, place, span)
+    pools, others, sources = _pools(opened, place, span)
     served = _served(sockets.where(~going & (sockets.state != _LISTEN)), place)
-    made = Measured(pools, served, others, largest, _states(sockets), span)
+    made = Measured(pools, served, others, _states(sockets), span)
     _judge(made, sockets, sources, span)
     _spread_timestamps(pools)
     for pool in pools:
@@ -75,9 +75,9 @@ class _Source:
     sizes: NDArray[np.int64]
 
 
-def _pools(sockets: Sockets, place: Namespace, span: Range) -> tuple[list[Pool], int, int, dict[str, _Source]]:
+def _pools(sockets: Sockets, place: Namespace, span: Range) -> tuple[list[Pool], int, dict[str, _Source]]:
     if not len(sockets):
-        return [], 0, 0, {}
+        return [], 0, {}
     key = peer_key(sockets.remote, sockets.remote_port)
     if (sockets.local != sockets.local[0]).any():
         key ^= peer_key(sockets.local, np.zeros(len(sockets), np.uint16))
@@ -87,8 +87,7 @@ def _pools(sockets: Sockets, place: Namespace, span: Range) -> tuple[list[Pool],
     ends = np.append(starts[1:], len(order))
     fullest = np.argsort(starts - ends, kind="stable")
     pools = [_pool(sockets.where(order[starts[i] : ends[i]]), place, span) for i in fullest[:_DETAILED]]
-    left = (ends - starts)[fullest[_DETAILED:]]
-    return pools, len(left), int(left.max()) if len(left) else 0, _sources(sockets, order[starts], ends - starts)
+    return pools, len(fullest) - len(pools), _sources(sockets, order[starts], ends - starts)
 
 
 def _sources(sockets: Sockets, first: NDArray[np.int64], sizes: NDArray[np.int64]) -> dict[str, _Source]:

@@ -20,6 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+from twlab import lab_kernel
 from twlab.doctor import machine
 from twlab.engines import sandbox
 from twlab.errors import UsageError
@@ -125,7 +126,7 @@ def usable_engines(findings: list[Finding]) -> list[str]:
 
 
 def _finding(name: str, needed_for: NeededFor, ok: bool, detail: str, remedy: str) -> Finding:
-    if platform.machine() != "x86_64":  # the processor's own finding says that there is no guest engine
+    if not lab_kernel.is_possible():  # the processor's own finding says that there is no guest engine
         remedy = _TAKE_GUEST.sub("", remedy)
     return Finding(name, ok, detail, "" if ok else remedy, needed_for)
 
@@ -186,7 +187,7 @@ def _space() -> list[Finding]:
 
 def _guest() -> list[Finding]:
     machine = platform.machine()
-    if machine != "x86_64":
+    if not lab_kernel.is_possible():
         return [_finding("processor", "guest", False, machine, "the lab kernel is for x86-64; use the host engine")]
     from twlab.engines import kernel
     from twlab.engines.kernel.build import TOOLS

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from twlab.errors import CapabilityError, UsageError, did_you_mean
+from twlab import lab_kernel
+from twlab.errors import UsageError, did_you_mean
+from twlab.lab_kernel import require_processor
 
 if TYPE_CHECKING:
     from twlab.engines.protocol import Engine
-
-_PROCESSOR = "x86_64"  # the only one that user-mode Linux is for
 
 
 def choose(name: str = "", *, agent: str, kernel: str = "") -> Engine:
@@ -27,7 +26,7 @@ def choose(name: str = "", *, agent: str, kernel: str = "") -> Engine:
         CapabilityError: the guest needs a lab kernel, and none has been built (``no-lab-kernel``),
             or it does not run on this processor (``other-processor``).
     """
-    name = name or ("guest" if platform.machine() == _PROCESSOR else "host")
+    name = name or ("guest" if lab_kernel.is_possible() else "host")
     _refuse_on_host(kernel, name)
     if name == "host":
         from twlab.engines.host import HostEngine
@@ -82,14 +81,6 @@ def kernel_path(wanted: str = "") -> Path:
     from twlab.engines.guest.engine import built_kernel
 
     return built_kernel()
-
-
-def require_processor() -> None:
-    """Raise CapabilityError (``other-processor``) where the lab kernel cannot run."""
-    if (machine := platform.machine()) != _PROCESSOR:
-        message = f"the lab kernel is for x86-64, and this processor is {machine}"
-        remedy = "use the host engine, which `twlab run` takes here by itself; twlab doctor says what it can do"
-        raise CapabilityError(message, remedy, "other-processor")
 
 
 def _refuse_on_host(kernel: str, engine: str) -> None:

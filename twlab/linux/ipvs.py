@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
+from twlab import lab_kernel
 from twlab.errors import CapabilityError
 from twlab.linux import netlink, syscalls
 
@@ -185,4 +186,4 @@ def _order(channel: socket.socket, family: int, command: int, service: bytes, se
 
 
 def _cannot(message: str) -> CapabilityError:
-    return CapabilityError(message, "run it on the lab kernel, which has it: --engine guest", "no-ipvs")
+    return CapabilityError(message, lab_kernel.remedy(), "no-ipvs")

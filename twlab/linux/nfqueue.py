@@ -16,6 +16,7 @@ from collections.abc import Callable
 from struct import pack
 from typing import TYPE_CHECKING, NamedTuple
 
+from twlab import lab_kernel
 from twlab.errors import CapabilityError
 from twlab.linux import netlink, nftables
 from twlab.linux.programs import find_program
@@ -88,7 +89,7 @@ def install(node: NodeNamespace, segments: Segments = FORWARDED) -> str:
             return "iptables NFQUEUE"
     raise CapabilityError(
         f"this kernel hands no segments to the netfilter queue ({'; '.join(reasons)})",
-        "load nft_queue (modprobe nft_queue) or install iptables, or use the lab kernel: --engine guest",
+        lab_kernel.or_guest("load nft_queue (modprobe nft_queue), or install iptables"),
         "no-netfilter-queue",
     )
 

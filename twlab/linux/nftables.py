@@ -9,6 +9,7 @@ import ctypes
 import socket
 from functools import cache
 
+from twlab import lab_kernel
 from twlab.errors import CapabilityError
 from twlab.linux import netlink
 
@@ -34,8 +35,9 @@ def apply(ruleset: str) -> None:
         nft.nft_ctx_buffer_error(context)
         if nft.nft_run_cmd_from_buffer(context, ruleset.encode()) != 0:
             said = nft.nft_ctx_get_error_buffer(context).decode(errors="replace").strip()
-            remedy = "load the kernel's nf_tables, nft_chain_nat, nft_masq and nft_ct (modprobe), or use the lab kernel"
-            raise CapabilityError(f"nftables refuses a rule: {' '.join(said.split())}", remedy, "no-nftables")
+            message = f"nftables refuses a rule: {' '.join(said.split())}"
+            remedy = lab_kernel.or_guest("load nf_tables, nft_chain_nat, nft_masq and nft_ct (modprobe)")
+            raise CapabilityError(message, remedy, "no-nftables")
     finally:
         nft.nft_ctx_free(context)
 

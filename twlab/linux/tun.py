@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from twlab import lab_kernel
 from twlab.errors import CapabilityError
 
 DEVICE = "/dev/net/tun"
@@ -20,6 +21,6 @@ def check() -> None:
     except OSError as error:
         raise CapabilityError(
             f"{DEVICE} cannot be opened: {error.strerror}",
-            "modprobe tun, and allow this user to open it; or run it in the lab kernel: --engine guest",
+            lab_kernel.or_guest("modprobe tun, and allow this user to open it"),
             "no-tun",
         ) from error

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from twlab import lab_kernel
 from twlab.errors import CapabilityError, UsageError
 from twlab.linux import ipvs, nftables, rtnetlink
 from twlab.network.nodes import Role
@@ -293,5 +294,5 @@ def _tunnels() -> Iterator[int]:
         try:
             yield socket.if_nametoindex(device)
         except OSError as error:
-            remedy = f"load the kernel's tunnels: modprobe {module}; or run it on the lab kernel: --engine guest"
+            remedy = lab_kernel.or_guest(f"load the kernel's tunnels: modprobe {module}")
             raise CapabilityError(f"a server behind a tunnel needs {device}", remedy, "no-tunnel") from error

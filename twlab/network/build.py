@@ -6,13 +6,13 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 
+from twlab import lab_kernel
 from twlab.errors import CapabilityError
 from twlab.linux import rtnetlink, sysctl
 from twlab.linux.syscalls import new_network_namespace
 from twlab.network.nodes import Node, Veth
 from twlab.network.topology import Topology
 
-_LAB_KERNEL = "lab-kernel"  # the name of the host in a guest, see `twlab.engines.guest.init`
 _NO_TUNNELS = "net.core.fb_tunnels_only_for_init_net"
 
 
@@ -92,7 +92,7 @@ def _set_tunnel_devices(wanted: bool) -> None:
     and in a confined guest, all namespaces have what they have.
     """
     value = "0" if wanted else "1"
-    if os.uname().nodename == _LAB_KERNEL and sysctl.read(_NO_TUNNELS) != value:
+    if lab_kernel.is_this() and sysctl.read(_NO_TUNNELS) != value:
         with suppress(OSError):  # a confined guest's may not be written
             sysctl.write(_NO_TUNNELS, value)
 

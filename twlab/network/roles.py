@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from twlab import lab_kernel
 from twlab.errors import CapabilityError
 from twlab.linux import nftables, rtnetlink
 from twlab.network.nodes import Node, Role
@@ -200,7 +201,5 @@ class Gateway(Router):
                     }}
                 }}""")
         except CapabilityError as error:
-            remedy = "run it on the lab kernel, which has them: --engine guest"
-            raise CapabilityError(
-                f"this kernel has no flow tables: {error.message}", remedy, "no-flow-table"
-            ) from error
+            message = f"this kernel has no flow tables: {error.message}"
+            raise CapabilityError(message, lab_kernel.remedy(), "no-flow-table") from error

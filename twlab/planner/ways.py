@@ -175,10 +175,6 @@ class Way:
     search_cores: float = 0.0
     error: str = ""
 
-    def ceiling_text(self) -> str:
-        """The ceiling as a person writes it."""
-        return _rate(self.ceiling_per_s)
-
     def edge_text(self) -> str:
         """Both ends of the edge as a person writes them: ``445.2-469.8``."""
         return (

@@ -1,6 +1,6 @@
-"""HAProxy, nginx and Squid: configurations to copy, and running them on a node.
+"""HAProxy, nginx, Squid and Varnish: configurations, and how they run on a node.
 
-A `Software` is one of the three. It knows several *ways* to reach the origin. Each is a
+A `Software` is one of them. It knows several *ways* to reach the origin. Each is a
 configuration that differs from the others only in that way, with the reason beside it.
 `twlab.proxies.load_test` runs one under load.
 """

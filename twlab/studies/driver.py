@@ -30,9 +30,7 @@ def carry_out(task: dict[str, Any], answer: Answer) -> None:
     long = task.get("long", False)
     limit_s = _LONG_LIMIT_S if long else _REAL_LIMIT_S
     engine = (
-        # Thousands of connections a second, for each of which the kernel searches through thousands
-        # of ports: that is seconds of processor time in half a second of virtual time.
-        Guest(kernel_path(), agent=AGENT, silence_s=limit_s, more=LARGE_TABLES, standstill=False)
+        Guest(kernel_path(), agent=AGENT, silence_s=limit_s, more=LARGE_TABLES)
         if long and task["engine"] == "guest"
         else choose(task["engine"], agent=AGENT)
     )

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from twlab import lab_kernel
 from twlab.errors import CapabilityError
 from twlab.linux import sysctl, tcp_sockets
 from twlab.loop import Loop
@@ -26,11 +27,6 @@ from twlab.world import PINNED, World
 if TYPE_CHECKING:
     from twlab.network import Node
 
-_LAB = "run it on the lab kernel: --engine guest"
-_OTHER = (
-    "run it on another kernel (--engine guest is the lab kernel, --engine host this machine's), or leave "
-    "this setting out"
-)
 _CONSTANT_S = 60  # include/net/tcp.h, TCP_TIMEWAIT_LEN
 _COOKIES_ALWAYS = 2
 _CONNTRACK = "net.netfilter."
@@ -47,13 +43,17 @@ class Knob(NamedTuple):
         settings: names of the settings that go into it; any of them may be None, not all.
         sysctl: dotted name.
         convert: from their values to the sysctl's text.
-        remedy: where the kernel lacks the sysctl.
+        lab_only: only of the lab kernel is it certain that it has the sysctl.
     """
 
     settings: tuple[str, ...]
     sysctl: str
     convert: Callable[..., Any] = int
-    remedy: str = _OTHER
+    lab_only: bool = False
+
+    def remedy(self) -> str:
+        """Return the remedy where the kernel lacks the sysctl."""
+        return lab_kernel.remedy() if self.lab_only else lab_kernel.remedy_for_setting()
 
     def value(self, settings: Settings) -> str | None:
         """Return the text to write for `settings`; None if they leave this sysctl alone."""
@@ -76,10 +76,10 @@ def _buffer(size: int) -> str:
 
 
 KNOBS: tuple[Knob, ...] = (
-    Knob(("time_wait_s",), "net.ipv4.tcp_timewait_len", _milliseconds, _LAB),
-    Knob(("tw_recycle",), "net.ipv4.tcp_tw_recycle", int, _LAB),
+    Knob(("time_wait_s",), "net.ipv4.tcp_timewait_len", _milliseconds, lab_only=True),
+    Knob(("tw_recycle",), "net.ipv4.tcp_tw_recycle", lab_only=True),
     Knob(("timestamps",), "net.ipv4.tcp_timestamps"),
-    Knob(("timestamp_offset_s",), "net.ipv4.tcp_timestamp_offset", _milliseconds, _LAB),
+    Knob(("timestamp_offset_s",), "net.ipv4.tcp_timestamp_offset", _milliseconds, lab_only=True),
     Knob(("tw_reuse",), "net.ipv4.tcp_tw_reuse"),
     Knob(("tw_reuse_delay_ms",), "net.ipv4.tcp_tw_reuse_delay"),
     Knob(("rfc1337",), "net.ipv4.tcp_rfc1337"),
@@ -100,13 +100,13 @@ KNOBS: tuple[Knob, ...] = (
     Knob(("invalid_ratelimit_ms",), "net.ipv4.tcp_invalid_ratelimit"),
     Knob(("nat_time_wait_s",), "net.netfilter.nf_conntrack_tcp_timeout_time_wait"),
     Knob(("nat_close_s",), "net.netfilter.nf_conntrack_tcp_timeout_close"),
-    Knob(("nat_flow_s",), "net.netfilter.nf_flowtable_tcp_timeout", int, _LAB),
+    Knob(("nat_flow_s",), "net.netfilter.nf_flowtable_tcp_timeout", lab_only=True),
     Knob(("nat_close_wait_s",), "net.netfilter.nf_conntrack_tcp_timeout_close_wait"),
     Knob(("nat_be_liberal",), "net.netfilter.nf_conntrack_tcp_be_liberal"),
     Knob(("nat_loose",), "net.netfilter.nf_conntrack_tcp_loose"),
-    Knob(("ipvs_conn_reuse_mode",), "net.ipv4.vs.conn_reuse_mode", int, _LAB),
-    Knob(("ipvs_conntrack",), "net.ipv4.vs.conntrack", int, _LAB),
-    Knob(("ipvs_expire_nodest_conn",), "net.ipv4.vs.expire_nodest_conn", int, _LAB),
+    Knob(("ipvs_conn_reuse_mode",), "net.ipv4.vs.conn_reuse_mode", lab_only=True),
+    Knob(("ipvs_conntrack",), "net.ipv4.vs.conntrack", lab_only=True),
+    Knob(("ipvs_expire_nodest_conn",), "net.ipv4.vs.expire_nodest_conn", lab_only=True),
 )
 
 
@@ -128,7 +128,7 @@ def missing(settings: Settings, forced: Mapping[str, str] | None = None) -> list
         elif how == "none" and not _comes_later(knob):
             message = f"this kernel has no {knob.sysctl}, which {name}={getattr(settings, name)} needs"
             slug = next((slug for start, slug in _PARTS.items() if knob.sysctl.startswith(start)), "no-such-sysctl")
-            refused.append(CapabilityError(message, f"{name} is the {describe(name)}; {knob.remedy}", slug))
+            refused.append(CapabilityError(message, f"{name} is the {describe(name)}; {knob.remedy()}", slug))
     return refused + _missing_congestion_control(settings)
 
 
@@ -211,7 +211,11 @@ class Tuning:
                 if self._node.role == "gateway" or not name.startswith((_CONNTRACK, _IPVS)):
                     self.effective[name] = self._put(name, start, first)
                     if self.effective[name] is None and name in needed:
-                        raise CapabilityError(f"{self._node.name}: this kernel has no {name}", _OTHER, "no-such-sysctl")
+                        raise CapabilityError(
+                            f"{self._node.name}: this kernel has no {name}",
+                            lab_kernel.remedy_for_setting(),
+                            "no-such-sysctl",
+                        )
         with ExitStack() as stack:
             if "inet_diag" in beside:
                 self._reap(stack)
@@ -245,7 +249,7 @@ class Tuning:
             except OSError as error:
                 message = f"{self._node.name}: the kernel does not take {one}={wanted}: {error.strerror}"
                 if not carried:
-                    raise CapabilityError(message, _OTHER, "sysctl-refused") from error
+                    raise CapabilityError(message, lab_kernel.remedy_for_setting(), "sysctl-refused") from error
                 self._transcript.record("note", f"{message}; it keeps {found}", self._node.name)
         return found
 
@@ -310,7 +314,7 @@ def _missing_for_reaper(settings: Settings) -> list[CapabilityError]:
         return [
             CapabilityError(
                 f"{asked}: this kernel ends TIME_WAIT after {_CONSTANT_S} s and nothing prolongs it",
-                _LAB,
+                lab_kernel.remedy(),
                 "time-wait-too-long",
             )
         ]
@@ -325,7 +329,7 @@ def _missing_for_recycle(settings: Settings) -> list[CapabilityError]:
             "this kernel has no net.ipv4.tcp_tw_recycle (removed in Linux 4.12), and without the package "
             "netfilterqueue it cannot be emulated"
         )
-        return [CapabilityError(message, _LAB, "no-tw-recycle")]
+        return [CapabilityError(message, lab_kernel.remedy(), "no-tw-recycle")]
     return _missing_sock_destroy("tw_recycle=1")
 
 
@@ -336,7 +340,7 @@ def _missing_sock_destroy(asked: str) -> list[CapabilityError]:
         f"{asked}: this kernel does not end TIME_WAIT sockets on request, as Linux 6.0 with "
         "CONFIG_INET_DIAG_DESTROY does"
     )
-    return [CapabilityError(message, _LAB, "no-sock-destroy")]
+    return [CapabilityError(message, lab_kernel.remedy(), "no-sock-destroy")]
 
 
 def _missing_congestion_control(settings: Settings) -> list[CapabilityError]:

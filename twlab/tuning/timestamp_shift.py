@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from struct import pack
 from typing import TYPE_CHECKING
 
+from twlab import lab_kernel
 from twlab.errors import CapabilityError, ScenarioError
 from twlab.linux import nfqueue, sysctl
 from twlab.loop import Loop
@@ -50,10 +51,10 @@ def apply(network: Network, loop: Loop, ahead_ms: Mapping[str, int], closing: Ex
     gateways = [node for node in network.nodes.values() if node.role == "gateway"]
     if not gateways:
         message = "clocks are shifted by a gateway here, and this topology has none"
-        raise ScenarioError(message, "use --engine guest", "no-gateway")
+        raise ScenarioError(message, lab_kernel.remedy(), "no-gateway")
     if past := [node.name for node in gateways if getattr(node, "flowtable", False)]:
         message = f"clocks are shifted by the gateway {past[0]} here, and its flow table lets packets pass by that"
-        raise CapabilityError(message, "use --engine guest", "no-clocks-past-flow-table")
+        raise CapabilityError(message, lab_kernel.remedy(), "no-clocks-past-flow-table")
     by_address = {
         address: shift_ms
         for name, shift_ms in ahead_ms.items()

@@ -44,7 +44,6 @@ _MOST_CAPTURE = 64 << 20  # bytes of a capture, unpacked
 _KEPT = ("at_s", "kind", "text", "node")
 _STYLE = re.compile(r' style="max-width:([0-9.]+)px"')
 _CAPTURE = re.compile(r'href="([a-z0-9-]+\.pcapng)"')
-_AT = re.compile(r' style="--at:([0-9.]+%)"')
 
 
 class WarmGuests:
@@ -206,7 +205,7 @@ def _page(finished: Finished, key: str) -> str:
 
     They allow no inline style, and know runs by their keys, not by folders of the server.
     """
-    sections = Sections(finished.folder / "page.html")
+    sections = Sections(finished.folder / "page.html", named=key)
     made = str(sections.run(finished.result, finished.folder, f"run-{key}"))
     made = made.replace(str(finished.folder), key)
-    return _CAPTURE.sub(rf'href="/run/{key}/\1"', _AT.sub(r' data-at="\1"', _STYLE.sub(r' width="\1"', made)))
+    return _CAPTURE.sub(rf'href="/run/{key}/\1"', _STYLE.sub(r' width="\1"', made))

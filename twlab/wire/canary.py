@@ -14,6 +14,7 @@ from collections.abc import Callable
 from struct import pack
 from typing import TYPE_CHECKING
 
+from twlab import lab_kernel
 from twlab.errors import EngineError
 from twlab.linux import rtnetlink
 from twlab.loop import monotonic_s
@@ -95,4 +96,4 @@ def blind(what: str) -> EngineError:
     Args:
         what: names the observer, and what it missed.
     """
-    return EngineError(what, "run it again; if it stays, run it with --engine guest, and see twlab doctor", "blind-lab")
+    return EngineError(what, lab_kernel.or_guest("run it again; if it stays, see twlab doctor"), "blind-lab")

@@ -17,6 +17,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from twlab import lab_kernel
 from twlab.errors import EngineError, LabError
 from twlab.linux.packet_ring import Ring, Taken
 from twlab.loop import Loop, wall_s
@@ -217,22 +218,9 @@ class Capture:
             packet: an IP packet.
             text: a comment of `twlab.results.packet_comments`.
         """
-        self._note(False, interface, packet, text)
-
-    def comment_next(self, interface: Interface, packet: bytes, text: str) -> None:
-        """Comment on the next packet that crosses `interface`, equal to `packet`.
-
-        Args:
-            packet: an IP packet.
-            text: a comment of `twlab.results.packet_comments`.
-        """
-        self._note(True, interface, packet, text)
-
-    def _note(self, forward: bool, interface: Interface, packet: bytes, text: str) -> None:
         if ring := self._rings.get(interface.node.name):
-            self._comments[interface.node.name].append(
-                _Comment(ring.position, forward, interface.index, packet, text, False)
-            )
+            comment = _Comment(ring.position, False, interface.index, packet, text, False)
+            self._comments[interface.node.name].append(comment)
 
     def _sees_canaries(self, name: str) -> bool:
         """Send canaries out of a node and into it; return whether its ring sees both.
@@ -260,7 +248,7 @@ def _not_seen(missed: tuple[str, _Comment]) -> LabError:
     name, comment = missed
     segment = parse(comment.packet, 0.0)
     what = segment.words() if segment else f"{len(comment.packet)} bytes"
-    remedy = "check that the link is up and that no firewall drops it; if it stays, run it with --engine guest"
+    remedy = lab_kernel.or_guest("check that the link is up and that no firewall drops it")
     return EngineError(f"what the lab sent was not seen at {name}: {what} ({comment.text})", remedy, "sent-not-seen")
 
 

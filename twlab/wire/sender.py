@@ -8,6 +8,7 @@ from __future__ import annotations
 import socket
 from typing import TYPE_CHECKING
 
+from twlab import lab_kernel
 from twlab.errors import EngineError, ScenarioError
 from twlab.linux import rtnetlink
 
@@ -87,7 +88,7 @@ class PacketSender:
                     f"a packet of {self._node.name} for {destination} would leave towards {link.target.node.name}, "
                     "but the kernel's route is another"
                 )
-                raise EngineError(what, "run it again; if it stays, run it with --engine guest", "sent-not-seen")
+                raise EngineError(what, lab_kernel.or_guest("run it again"), "sent-not-seen")
             self._known[destination] = link
         return link
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from twlab import lab_kernel
 from twlab.errors import EngineError, ScenarioError
 from twlab.linux import nfqueue
 from twlab.loop import Loop
@@ -298,7 +299,7 @@ class Wire:
             watch := next((rule for rule in self._rules if rule.armed and not rule.comment), None)
         ):
             what = f"the queue of {self.node.name} overflowed, and the rule that {watch.words} missed segments"
-            remedy = "raise net.core.rmem_max, run as root, or use --engine guest"
+            remedy = lab_kernel.or_guest("raise net.core.rmem_max, or run as root")
             self.fault = self.fault or EngineError(what, remedy, "blind-lab")
         self.settle()
         if self._fault:

@@ -20,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twlab import paths
+from twlab import lab_kernel, paths
 from twlab.engines.events import EventReader
 from twlab.engines.guest.confinement import enclosure
 from twlab.engines.guest.diagnosis import said
@@ -57,7 +57,6 @@ class Guest:
             code is always traced.
         more: what else the kernel is told on its command line, e.g. ``thash_entries=65536``.
         log: name of the console's log in the folder of a run.
-        standstill: end a guest that computes for seconds at one instant of virtual time.
 
     Attributes:
         by_seccomp: whether it tries the seccomp mode.
@@ -79,7 +78,6 @@ class Guest:
         traced: bool = False,
         more: Sequence[str] = (),
         log: str = "console.log",
-        standstill: bool = True,
     ):
         self._kernel = kernel or built_kernel()
         self._agent = agent
@@ -89,7 +87,7 @@ class Guest:
         self._processor_s = processor_s
         traced = traced or processor_s is not None
         self.by_seccomp = not traced and knows_seccomp(self._kernel)
-        self._clock = clock_of(self._kernel) if standstill else None
+        self._clock = clock_of(self._kernel)
         self._more = (*VIRTUAL_TIME, *((BY_SECCOMP,) if self.by_seccomp else ()), *more)
 
     @property
@@ -129,13 +127,13 @@ class Guest:
             on_event(event)
 
         try:
-            told = self._orders(request, folder)
+            ordered = self._orders(request, folder)
             writable, opened = (None, _opened_for_stranger(log)) if self._processor_s else (folder, _opened(log))
             with opened as output:
                 text = start_and_follow(
                     self._kernel,
                     partial(self._arguments, int(request.get("seed", 1))),
-                    told,
+                    ordered,
                     heard,
                     folder=writable,
                     output=output,
@@ -164,9 +162,9 @@ class Guest:
             CapabilityError, EngineError: as `run`.
         """
         with _opened_for_stranger(log) as output:
-            told = {**self._orders({}, None), "awaits": True}
+            ordered = {**self._orders({}, None), "awaits": True}
             started = under_way(
-                self._kernel, partial(self._arguments, seed), told, folder=None, output=output, clock=self._clock
+                self._kernel, partial(self._arguments, seed), ordered, folder=None, output=output, clock=self._clock
             )
             with started as guest:
                 warm = WarmGuest(guest, output, seed, self._silence_s)
@@ -256,6 +254,7 @@ def orders(agent: str, request: Mapping[str, Any], folder: Path | None) -> dict[
     With them the guest runs the same Python in the same place as this process.
     """
     return {
+        "host_name": lab_kernel.HOST_NAME,
         "folder": str(folder or ""),
         "cwd": os.getcwd(),
         "path": [str(paths.IMPORT_FROM), *sys.path],

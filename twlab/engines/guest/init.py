@@ -7,8 +7,9 @@ guest by switching it off.
 
 The orders, ``orders.json`` in the exchange folder:
 
-    {"folder": the one writable folder, or empty, "cwd": ..., "path": sys.path, "executable": ..., "environment": {...},
-     "agent": "twlab.run.agent", "request": {...}, "awaits": whether the request comes later}
+    {"host_name": ..., "folder": the one writable folder, or empty, "cwd": ..., "path": sys.path,
+     "executable": ..., "environment": {...}, "agent": "twlab.run.agent", "request": {...},
+     "awaits": whether the request comes later}
 
 A guest that awaits its request imports its agent, emits the event ``ready``, and looks for
 ``request.json`` in the exchange folder, until the host has put it there.
@@ -42,7 +43,7 @@ _GOES_ON_S = 5  # since boot, where the request comes after it: more than boot a
 
 _MOST_HELD = 16  # events
 _GARBAGE = 20_000  # objects; with Python's 700 to 2,000 a fiftieth of a run went into looking for it
-_HOST_NAME = b"lab-kernel"
+_MANY_PACKETS = 10_000  # between two pulses
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -52,8 +53,9 @@ def main() -> None:
         # A sleep ends on time, to the nanosecond, not within the 50 us that Linux allows itself in
         # order to save power.
         _libc.prctl(_PR_SET_TIMERSLACK, 1, 0, 0, 0)
-        _libc.sethostname(_HOST_NAME, len(_HOST_NAME))
         orders, events, exchange = _open_exchange(Path(__file__).parent)
+        name = orders["host_name"].encode()
+        _libc.sethostname(name, len(name))
         _mount_all(orders["folder"])
         # The agent is the one process that must not be sacrificed: a guest short of memory says so,
         # and ends.
@@ -120,14 +122,17 @@ def _mount(source: str, target: str, kind: str, flags: int, data: str = "") -> N
 
 
 def _carry_out(orders: dict[str, Any], events: TextIO, exchange: int) -> None:
-    held = 0
+    held = seen = 0
 
     def emit(event: dict[str, Any]) -> None:
-        nonlocal held
+        nonlocal held, seen
         events.write(json.dumps(event) + "\n")
         # What only shows how it goes on is handed over some at a time; a step begins what may never
-        # end, so it is seen at once.
-        held = held + 1 if event["event"] in ("entry", "pulse") and event.get("kind") != "step" else _MOST_HELD
+        # end, so it is seen at once. A second with many packets is minutes of real time.
+        packets = event.get("packets", seen)
+        many, seen = packets - seen >= _MANY_PACKETS, packets
+        shows = event["event"] in ("entry", "pulse") and event.get("kind") != "step" and not many
+        held = held + 1 if shows else _MOST_HELD
         if held >= _MOST_HELD:
             events.flush()
             held = 0

@@ -6,6 +6,11 @@ virtual time stands still. A kernel in which segments answer each other for ever
 alone, and virtual time stands still as well. A guest in which everything waits for what never comes
 burns the kernel's time too, but leaps from timer to timer. One that is stopped burns none.
 
+A guest under a heavy load also computes for seconds in which its clock hardly moves; but whenever
+all of it waits, the clock leaps to the next timer. Without a leap it moves by readings alone, each
+of which takes the same time. So a guest whose clock is whole readings away from where it was has
+not waited since.
+
 The guest's clock is a variable of its kernel, `time_travel_time` (arch/um/kernel/time.c), in ns.
 The build notes its address.
 """
@@ -28,13 +33,12 @@ QUIET_S = 10.0  # of real time without an event, after which that is said; again
 # Processor time of the kernel alone at one instant, after which it storms. Nothing that Linux does
 # by itself takes a tenth of it.
 STORM_S = 3.0
-# Of virtual time: in a storm the clock does not move at all. Where each of many connects walks
-# through a full range of ports, 3 s of processor time are 380 ms of virtual time.
-STORM_STILL_NS = 20_000_000
+# Of virtual time: in a storm hardly a process comes to read the clock. Each of many connects does.
+STORM_STILL_NS = 100_000
 SPIN_S = 4.0  # processor time of kernel and processes at one instant, without an event
-# Of virtual time within which it counts as one instant: each reading of the clock moves it on by
-# some hundred ns.
+# Of virtual time, within which it counts as one instant, where the clock moves by readings alone.
 STILL_NS = 500_000_000
+READING_NS = 256  # TIMER_MULTIPLIER, arch/um/include/linux/time-internal.h
 _IDLE = 0.05  # share of a core below which nothing runs
 # Share of the processor time below which the guest's processes do nothing but record: in a storm,
 # the capture of it. A process that computes or polls has more than half.
@@ -62,6 +66,8 @@ def pulse(kernel: int, clock: int | None = None) -> str:
     passed_ns = None if began_ns is None or ended_ns is None else ended_ns - began_ns
     if spent.processes_s > spent.own_s and (passed_ns is None or passed_ns < STILL_NS):
         return "a process in it computes without end, so that virtual time stands still"
+    if passed_ns is not None and passed_ns % READING_NS and passed_ns < STILL_NS:
+        return "virtual time goes on slowly, since much is to be computed at each instant of it"
     if passed_ns is not None and passed_ns < STILL_NS:
         return "virtual time stands still while its kernel computes, or a process in it polls"
     return "virtual time races on, and everything in it waits for what does not come"
@@ -94,24 +100,10 @@ class Used:
         )  # a process that ended is not counted
 
 
-class _Instant:
-    """Processor time at one instant: since the clock moved on last, or an event came."""
-
-    def __init__(self, within_ns: int):
-        self._within_ns = within_ns
-        self._at_ns, self._heard = 0, -1
-        self._since = Used(0.0, 0.0)
-
-    def spent(self, at_ns: int, heard: int, now: Used) -> Used:
-        if heard != self._heard or at_ns - self._at_ns >= self._within_ns:
-            self._at_ns, self._heard, self._since = at_ns, heard, now
-        return now - self._since
-
-
 class StandstillWatch:
     """Watches for a guest that computes at one instant of virtual time.
 
-    As far as can be told from outside, such a guest does so without end.
+    As far as can be seen from outside, such a guest does so without end: it has not waited since.
 
     Args:
         kernel: process of the guest's kernel.
@@ -120,7 +112,8 @@ class StandstillWatch:
 
     def __init__(self, kernel: int, clock: int):
         self._kernel, self._clock = kernel, clock
-        self._storm, self._spin = _Instant(STORM_STILL_NS), _Instant(STILL_NS)
+        # At the first look since the guest waited last, or an event came.
+        self._at_ns, self._heard, self._since = 0, -1, Used(0.0, 0.0)
 
     def look(self, heard: int, within_steps: bool) -> EngineError | None:
         """Return the error to end the guest with, if it stands still.
@@ -133,15 +126,19 @@ class StandstillWatch:
         at_ns, now = time_ns(self._kernel, self._clock), used(self._kernel)
         if at_ns is None:
             return None
-        spent = self._storm.spent(at_ns, heard, now)
-        if spent.own_s >= STORM_S and spent.processes_s <= _ALONE * spent.own_s:
+        moved_ns = at_ns - self._at_ns
+        if heard != self._heard or moved_ns >= STILL_NS or moved_ns % READING_NS:
+            self._at_ns, self._heard, self._since = at_ns, heard, now
+            return None
+        spent = now - self._since
+        alone = spent.processes_s <= _ALONE * spent.own_s and moved_ns < STORM_STILL_NS
+        if alone and spent.own_s >= STORM_S:
             return EngineError(
                 f"the guest storms: {spent.own_s:.0f} s of its kernel's own processor time at one instant of virtual "
                 "time, while processes in it hardly run; segments answer each other for ever",
                 "see the last step; a least time between answers ends an ACK storm: invalid_ratelimit_ms of 1 or more",
                 "guest-storms",
             )
-        spent = self._spin.spent(at_ns, heard, now)
         if within_steps and spent.own_s + spent.processes_s >= SPIN_S:
             return EngineError(
                 f"the guest spins: {spent.own_s + spent.processes_s:.0f} s of processor time at one instant of "

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ from twlab.engines.kernel import source as sources
 from twlab.engines.kernel.source import Source
 from twlab.engines.kernel.store import Kernel
 from twlab.errors import CapabilityError, UsageError
+from twlab.lab_kernel import require_processor
 from twlab.linux import syscalls
 
 Progress = Callable[[float, str], object]
@@ -72,13 +72,13 @@ def build(
     Raises:
         UsageError: no kernel tree (``not-a-kernel-tree``), or one that the changes do not fit
             (``changes-do-not-fit``).
-        CapabilityError: the machine is not x86-64 (``no-guest``), lacks programs
-            (``no-build-tools``), the source package (``no-kernel-source``) or space (``no-space``),
-            or cannot write to the cache (``no-cache``); the package's source is one that the
-            changes (``changes-do-not-fit``) or the options (``options-did-not-take``) do not fit,
-            or does not compile (``kernel-does-not-build``).
+        CapabilityError: the processor is not x86-64 (``other-processor``), the machine lacks
+            programs (``no-build-tools``), the source package (``no-kernel-source``) or space
+            (``no-space``), or cannot write to the cache (``no-cache``); the package's source is one
+            that the changes (``changes-do-not-fit``) or the options (``options-did-not-take``) do
+            not fit, or does not compile (``kernel-does-not-build``).
     """
-    require_machine()
+    require_processor()
     origin = sources.choose(source, version)
     name = f"{origin.version}-{origin.fingerprint()}-{recipe.digest(origin.version)}"
     if kernel := store.kept(name):
@@ -92,16 +92,6 @@ def build(
             shutil.rmtree(leftover, ignore_errors=True)
         with tempfile.TemporaryDirectory(prefix=f".{name}.new-", dir=room, ignore_cleanup_errors=True) as workplace:
             return _build(origin, name, Path(workplace), folder, progress)
-
-
-def require_machine() -> None:
-    """Raise CapabilityError (``no-guest``) where user-mode Linux cannot run."""
-    if platform.machine() != "x86_64":
-        raise CapabilityError(
-            f"user-mode Linux is for x86-64, and this is {platform.machine()}",
-            "use the host engine: --engine host",
-            "no-guest",
-        )
 
 
 def _build(origin: Source, name: str, workplace: Path, folder: Path, progress: Progress) -> Kernel:

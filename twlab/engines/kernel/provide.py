@@ -11,10 +11,11 @@ from typing import Any
 
 from twlab.engines.kernel import recipe, store
 from twlab.engines.kernel import source as sources
-from twlab.engines.kernel.build import Progress, build, require_machine
+from twlab.engines.kernel.build import Progress, build
 from twlab.engines.kernel.fetch import SUITES, fetch
 from twlab.engines.kernel.store import Kernel
 from twlab.errors import CapabilityError
+from twlab.lab_kernel import require_processor
 
 # What stands against the newest kernel and not against another one.
 _OF_THE_KERNEL = {
@@ -47,7 +48,7 @@ def provide(
     """
     if source is not None:
         return build(source, version, progress)
-    require_machine()
+    require_processor()
     newest, *older = sources.TESTED
     try:
         fetch(version or newest, progress)

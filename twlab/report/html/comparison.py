@@ -78,6 +78,6 @@ def _panels(study: Study, page: Sections, scenario: str, arm: str) -> Iterator[d
             result = None
         about = {"column": column["name"], "kernel": column["kernel"]}
         if result is None or arm not in result.arms:
-            yield {**about, "no_ladder": "This column left no folder.", "ladder": "", "ladder_packed": ""}
+            yield {**about, "no_ladder": "This column left no folder."}
         else:
             yield {**about, **page.arm(arm, result.arms[arm], result, folder)}

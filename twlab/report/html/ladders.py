@@ -31,23 +31,28 @@ class Piece:
     handle: str = ""
 
 
-def draw(folder: Path, arm: str, capture: Path) -> tuple[list[Piece], str]:
-    """Return the pieces of a ladder, to be stacked; or none, and the reason.
+def draw(folder: Path, arm: str, capture: Path) -> tuple[list[Piece], list[Piece], str]:
+    """Return the pieces of a ladder, to be stacked, and those for a narrow screen.
 
-    They lack their style, which a page needs only once: `ladder_svg.STYLE`.
+    There are none where it cannot be drawn, and the reason is not empty. They lack their style,
+    which a page needs only once: `ladder_svg.STYLE`.
     """
     too_long = f"Too long for this page: twlab show {folder} --arm {arm}"
     if capture.exists() and capture.stat().st_size > MOST_BYTES:
-        return [], too_long
+        return [], [], too_long
     try:
         read = ladder.read(folder, arm)
     except LabError as error:
-        return [], str(error)
-    drawn = list(ladder_svg.pieces(read))
-    if sum(len(svg) for svg, _ in drawn) > PLAIN_BYTES:
-        return [], too_long
-    handle = f"{ladder_svg.mark_percent(read):.1f}%"
-    return [Piece(Markup(svg), _packed(inner), handle) for svg, inner in drawn], ""
+        return [], [], str(error)
+    wide = _pieces(read, ladder_svg.WIDE)
+    if sum(len(piece.svg) for piece in wide) > PLAIN_BYTES:
+        return [], [], too_long
+    return wide, _pieces(read, ladder_svg.NARROW), ""
+
+
+def _pieces(read: ladder.Ladder, layout: ladder_svg.Layout) -> list[Piece]:
+    handle = f"{ladder_svg.mark_percent(read, layout):.1f}%"
+    return [Piece(Markup(svg), _packed(inner), handle) for svg, inner in ladder_svg.pieces(read, layout)]
 
 
 def _packed(inner: str) -> str | None:

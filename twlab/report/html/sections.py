@@ -21,11 +21,16 @@ _MOST_ENTRIES = 200
 
 
 class Sections:
-    """Makes sections for the page `out`, as long as there is room on it."""
+    """Makes sections for the page `out`, as long as there is room on it.
 
-    def __init__(self, out: Path):
+    Args:
+        named: what a hint in a ladder calls the run's folder; empty: its path.
+    """
+
+    def __init__(self, out: Path, named: str = ""):
         self.environment = environment("twlab.report.html")
         self._out = out
+        self._named = named
         self._room = Room()
 
     def render(self, template: str, **values: Any) -> Markup:
@@ -68,18 +73,25 @@ class Sections:
         }
 
     def _ladder(self, name: str, capture: Path | None, folder: Path) -> dict[str, Any]:
-        pieces, why = ladders.draw(folder, name, capture) if capture else ([], "This arm left no capture.")
-        placed = None
+        pieces, narrow, why = ladders.draw(folder, name, capture) if capture else ([], [], "This arm left no capture.")
+        placed, small = None, ""
         if pieces:
             pieces = [
                 piece if not piece.packed or self._room.fold(piece.packed) else replace(piece, packed=None)
                 for piece in pieces
             ]
             folds = sum(len(piece.packed or "") for piece in pieces)
-            placed = self._room.place(self.render("ladder.html.j2", pieces=pieces, folder=folder, name=name), folds)
+            about = {"folder": self._named or folder, "name": name}
+            placed = self._room.place(self.render("ladder.html.j2", pieces=pieces, **about), folds)
+            small = self._room.once_more(self.render("ladder.html.j2", pieces=narrow, **about))
             why = f"No room for it on this page: twlab show {folder} --arm {name}"
         plain, packed = placed or ("", "")
-        return {"ladder": Markup(plain), "ladder_packed": packed, "no_ladder": "" if placed else why}
+        return {
+            "ladder": Markup(plain),
+            "ladder_packed": packed,
+            "ladder_narrow": small,
+            "no_ladder": "" if placed else why,
+        }
 
 
 def _opened(result: Result) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from html import escape
 from itertools import groupby
 
@@ -14,7 +15,7 @@ from twlab.report.ladder.ladder import Ladder
 from twlab.report.ladder.rows import Arrow, Break, Caption, Fold, Row, begins_s
 from twlab.report.ladder.states import State
 
-_LEFT, _COLUMNS, _WIDTH, _LINE, _NEXT = 84, 440, 1000, 26, 16
+_LINE, _NEXT = 26, 16
 _BOLD = ("copy", "injected")  # marks whose labels STYLE makes bold: their letters are wider
 _CAPTIONS_APART = 14  # rows after which a step's band names the columns again
 STYLE = """
@@ -48,22 +49,51 @@ def draw(ladder: Ladder, styled: bool = True) -> str:
     return _Pen(ladder).svg(ladder.rows, heading=True, styled=styled)
 
 
-def mark_percent(ladder: Ladder) -> float:
+@dataclass(frozen=True)
+class Layout:
+    """Where things stand across a ladder, in pixels.
+
+    Attributes:
+        left: where the columns begin; the times stand before it.
+        columns: room for all columns together; few of them do not take it all.
+        narrowest, widest: of a column.
+        labels: room for labels beside the columns; 0: each stands below its arrow.
+        least: width of the whole.
+    """
+
+    left: int
+    columns: int
+    narrowest: int
+    widest: int
+    labels: int
+    least: int
+
+    @property
+    def below(self) -> bool:
+        """Whether labels stand below their arrows."""
+        return not self.labels
+
+
+WIDE = Layout(left=84, columns=440, narrowest=56, widest=150, labels=400, least=1000)
+NARROW = Layout(left=72, columns=288, narrowest=40, widest=144, labels=0, least=360)  # of a phone's screen
+
+
+def mark_percent(ladder: Ladder, layout: Layout = WIDE) -> float:
     """Return where the labels begin, in per cent of the width.
 
-    A page puts the handle of a fold before them.
+    A page puts the handle of a fold before them; where they stand below, at the right edge.
     """
-    pen = _Pen(ladder)
-    return 100 * pen.labels / pen.width
+    pen = _Pen(ladder, layout)
+    return 100.0 if layout.below else 100 * pen.labels / pen.width
 
 
-def pieces(ladder: Ladder) -> Iterator[tuple[str, str]]:
+def pieces(ladder: Ladder, layout: Layout = WIDE) -> Iterator[tuple[str, str]]:
     """Yield the ladder as <svg> elements to be stacked without a gap.
 
     Each comes with what it opens to: the same rows unfolded, or "". They lack their style, which a
     page needs only once: `STYLE`.
     """
-    pen, heading = _Pen(ladder), True
+    pen, heading = _Pen(ladder, layout), True
     for folded, group in groupby(ladder.rows, lambda row: isinstance(row, Fold)):
         for rows in [(row,) for row in group] if folded else [tuple(group)]:
             inner = rows[0].rows if isinstance(rows[0], Fold) else ()
@@ -77,14 +107,16 @@ class _Pen:
     Between two calls it keeps what was written last, so that a time is written once.
     """
 
-    def __init__(self, ladder: Ladder):
+    def __init__(self, ladder: Ladder, layout: Layout = WIDE):
         self.ladder = ladder
-        width = max(56, min(150, _COLUMNS // len(ladder.columns or "x")))
-        centres = [_LEFT + width // 2 + at * width for at in range(len(ladder.columns))]
+        self.layout = layout
+        width = max(layout.narrowest, min(layout.widest, layout.columns // len(ladder.columns or "x")))
+        centres = [layout.left + width // 2 + at * width for at in range(len(ladder.columns))]
         self.x = {name: centres[at] for name, at in ladder.places.items()}
         self.centres = centres
-        self.labels = _LEFT + width * len(centres) - width // 2 + 60
-        self.width = max(_WIDTH, self.labels + 400)
+        after = layout.left + width * len(centres)
+        self.labels = 8 if layout.below else after - width // 2 + 60
+        self.width = max(layout.least, after if layout.below else self.labels + layout.labels)
         self.said = ""
         self.since = 0  # rows since the columns were named
 
@@ -149,22 +181,25 @@ class _Pen:
         if isinstance(row, Arrow):
             return self.arrow(row, y)
         if isinstance(row, Fold):
-            return self.fold(row, y), _LINE * len(row.strands)
+            return self.fold(row, y)
         if isinstance(row, Break):
-            text = f"{row.to_s - row.from_s:.1f} s in which nothing crosses"
-            label = _text("", self.labels, y + 4, text)
-            return f'<g class="break"><path d="M{_LEFT} {y}H{self.labels - 12}"/>{label}</g>', _LINE
+            label, more = self.beside_or_below([f"{row.to_s - row.from_s:.1f} s in which nothing crosses"], "", y)
+            end = self.width if self.layout.below else self.labels - 12
+            return f'<g class="break"><path d="M{self.layout.left} {y}H{end}"/>{label}</g>', _LINE + more
         return self.caption(row, y)
+
+    def beside_or_below(self, lines: Sequence[str], kind: str, y: int) -> tuple[str, int]:
+        """Return the label of the arrow at `y`, and the height that it adds."""
+        below = int(self.layout.below)
+        text = "".join(_text(kind, self.labels, y + 4 + _NEXT * (at + below), line) for at, line in enumerate(lines))
+        return text, _NEXT * (len(lines) - 1 + below)
 
     def caption(self, row: Caption, y: int) -> tuple[str, int]:
         text = f"{row.node}: {row.text}" if row.node else row.text
         beside = row.kind in ("verb", "note")
-        lines = (
-            textwrap.wrap(text, (self.width - self.labels) // 7)
-            if beside
-            else textwrap.wrap(text, (self.width - _LEFT) // 8)
-        )
-        x, more = self.labels if beside else _LEFT, _NEXT * (len(lines) - 1)
+        x = self.labels if beside and not self.layout.below else self.layout.left
+        lines = textwrap.wrap(text, (self.width - x) // (7 if beside else 8))
+        more = _NEXT * (len(lines) - 1)
         drawn = self.time(row, y) + "".join(_text("", x, y + 4 + at * _NEXT, line) for at, line in enumerate(lines))
         band = "" if beside else f'<rect x="0" y="{y - 14}" width="{self.width}" height="{_LINE + more}"/>'
         return f'<g class="{row.kind}">{band}{drawn}</g>', more + (_LINE if beside else _LINE * 3 // 2)
@@ -172,33 +207,36 @@ class _Pen:
     def arrow(self, row: Arrow, y: int) -> tuple[str, int]:
         start, end = self.x[row.path[0]], self.x[row.path[-1]]
         tip = "cross" if row.lost else "kept" if row.part == "out" else "head"
-        letter = 8 if row.mark in _BOLD else 7
-        notes = textwrap.wrap(row.words, (self.width - self.labels) // letter)
-        text = "".join(
-            _text("label", self.labels, y + 4 + at * _NEXT, line)
-            for at, line in enumerate([self.ladder.label(row), *notes])
+        letter = (8 if row.mark in _BOLD else 7) + self.layout.below  # there nothing may be cut off
+        letters = (self.width - self.labels) // letter
+        label = self.ladder.label(row)
+        notes = textwrap.wrap(row.words, letters)
+        text, more = self.beside_or_below(
+            [*(textwrap.wrap(label, letters) if self.layout.below else [label]), *notes], "label", y
         )
         title = f"<title>{escape(row.path[0])} to {escape(row.path[-1])}</title>"
         line = f'{self.time(row, y)}<path d="{_line(start, end, y, tip)}"/>'
         drawn = f'<g class="{f"arrow {row.mark}".strip()}">{title}{line}{text}</g>'
-        return drawn, _LINE + (_NEXT * len(notes) + 4 if notes else 0)
+        return drawn, _LINE + (more + 4 if more else 0)
 
-    def fold(self, row: Fold, y: int) -> str:
-        drawn = self.time(row, y)
-        for at, strand in enumerate(row.strands):
-            start, end, line = self.x[strand.ends[0]], self.x[strand.ends[1]], y + at * _LINE
+    def fold(self, row: Fold, y: int) -> tuple[str, int]:
+        drawn, line = self.time(row, y), y
+        for strand in row.strands:
+            start, end = self.x[strand.ends[0]], self.x[strand.ends[1]]
             head = _line(end, end, line, "head", start > end)
+            text, more = self.beside_or_below([strand.words], "label", line)
             drawn += f'<g class="{f"bulk {strand.mark}".strip()}">'
-            drawn += f'<path d="M{start} {line}H{end}"/><path d="{head}"/>'
-            drawn += f"{_text('label', self.labels, line + 4, strand.words)}</g>"
-        return f'<g class="fold">{drawn}</g>'
+            drawn += f'<path d="M{start} {line}H{end}"/><path d="{head}"/>{text}</g>'
+            line += _LINE + more
+        return f'<g class="fold">{drawn}</g>', line - y
 
     def states(self, rows: Sequence[State], y: int) -> str:
         """Draw changes of state at one time, each at its node."""
         drawn = self.time(rows[0], y)
         for row in rows:
             if row.node in self.x:
-                x, text, half = self.x[row.node], row.words(), _half(row)
+                text, half = row.words(), _half(row)
+                x = min(self.x[row.node], self.width - half - 1)
                 drawn += f'<rect x="{x - half}" y="{y - 10}" width="{2 * half}" height="20" rx="9"/>'
                 title = f"<title>{escape(row.node)}</title>"
                 drawn += f'<text text-anchor="middle" x="{x}" y="{y + 4}">{title}{escape(text)}</text>'

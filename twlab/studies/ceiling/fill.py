@@ -54,11 +54,6 @@ class CeilingTable:
         """The kernel that the rows were measured on; empty before the first."""
         return next((event["kernel"] for event in self._progress.done.values()), "")
 
-    @property
-    def progress_file(self) -> Path:
-        """What is needed to go on."""
-        return self._progress.path
-
     def fill(self, *, jobs: int, on_case: Callable[[Case, dict[str, Any]], None], scheduler: str = "") -> None:
         """Measure the missing cases; one that fails is measured again the next time.
 

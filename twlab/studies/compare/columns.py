@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from twlab.engines import kernel_path, require_processor, use_kernel
+from twlab.engines import kernel_path, use_kernel
 from twlab.engines.kernel.recipe import series
 from twlab.engines.kernel.store import Kernel, kept_kernels
 from twlab.errors import UsageError
+from twlab.lab_kernel import require_processor
 from twlab.world import PINNED, WorldName
 
 HOST = "host"

@@ -1,7 +1,6 @@
 "use strict";
 // Styles that the pages' policy does not allow in markup.
 const dress = place => {
-  for (const each of place.querySelectorAll("[data-at]")) each.style.setProperty("--at", each.dataset.at);
   for (const each of place.querySelectorAll("[data-width]")) each.style.width = each.dataset.width;
 };
 // A slider and its number are one knob.

@@ -28,16 +28,30 @@ const tabbed = run => {
   beside.addEventListener("click", () => { beside.setAttribute("aria-pressed", String(beside.getAttribute("aria-pressed") !== "true")); show(); });
   if (chosen) show();
 };
-const unpack = async place => {
-  const packed = Uint8Array.from(atob(place.dataset.packed), letter => letter.charCodeAt(0));
-  delete place.dataset.packed;
+// Where the handle of a fold stands: no attribute of style, which a server's policy may refuse.
+const handles = whole => {
+  for (const fold of whole.querySelectorAll("[data-at]")) fold.style.setProperty("--at", fold.dataset.at);
+};
+const unpack = async (place, part = "packed") => {
+  const packed = Uint8Array.from(atob(place.dataset[part]), letter => letter.charCodeAt(0));
+  delete place.dataset[part];
   const opened = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
   place.insertAdjacentHTML("beforeend", await new Response(opened).text());
+  handles(place);
 };
 addEventListener("toggle", event => { if (event.target.open && event.target.dataset.packed) unpack(event.target); }, true);
+// A narrow screen has ladders of its own, with the labels below the arrows.
+const phone = matchMedia("(max-width: 40rem)");
+const narrow = async () => {
+  if (!phone.matches) return;
+  for (const place of document.querySelectorAll("[data-narrow]")) await unpack(place, "narrow");
+};
+phone.addEventListener("change", narrow);
 const complete = async whole => {
+  handles(whole);
   whole.querySelectorAll("section.run").forEach(tabbed);
   for (const place of whole.querySelectorAll("div[data-packed]")) await unpack(place);
+  await narrow();
   document.documentElement.dataset.whole = "";
 };
 complete(document);
