@@ -209,6 +209,24 @@ def ordinary_user() -> str:
     return "nobody"
 
 
+@pytest.fixture(scope="session")
+def in_the_guest(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The whole catalogue, run once for all who ask: see `whole_catalogue.InTheGuest`."""
+    from whole_catalogue import InTheGuest
+
+    if "PYTEST_XDIST_WORKER" in os.environ:  # of all workers one: another finds the folder, and fails
+        (tmp_path_factory.getbasetemp().parent / "catalogue").mkdir()
+    return InTheGuest(tmp_path_factory.mktemp("guest"))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Tests that share a fixture stay together, whatever ``--dist`` says."""
+    from dealing import Dealing
+
+    return Dealing(config, log)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for capability in ("host", "guest"):
         if item.get_closest_marker(capability) and (reason := lacks(capability)):

@@ -5,6 +5,7 @@ nothing else is.
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from conftest import ROOT
@@ -44,6 +45,7 @@ def slugs_in(path: Path) -> Iterator[str]:
             yield from constants(node.value)
 
 
+@cache
 def used() -> set[str]:
     return {slug for path in (ROOT / "twlab").rglob("*.py") if "scenarios" not in path.parts for slug in slugs_in(path)}
 

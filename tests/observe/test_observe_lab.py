@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from whole_catalogue import CATALOGUE, InTheGuest
 
 from twlab.observe.findings import Findings, Late
 from twlab.observe.history import SLACK_IDS
 from twlab.observe.reading import observe
 from twlab.results.pcapng import Sighting, read_capture
-from twlab.results.result import read_result
 from twlab.segment import distance
 
 RUN = ROOT / "tests" / "data" / "runs" / "stale-data"
@@ -139,19 +137,17 @@ def test_a_segment_with_lower_numbers_than_the_open_connection_is_compared(tmp_p
 
 @pytest.mark.guest
 @pytest.mark.slow
-def test_every_scenario(tmp_path: Path) -> None:
+def test_every_scenario(in_the_guest: InTheGuest) -> None:
     """All arms of all scenarios: what the lab injected, copied or held is named, and nothing else
     is.
     """
-    command = [sys.executable, "-m", "twlab", "run", "--all", "--engine", "guest", "--out", str(tmp_path)]
-    subprocess.run(command, capture_output=True, cwd=ROOT, check=False)
     planted = captures = 0
-    for file in sorted(tmp_path.glob("*/result.json")):
-        result = read_result(file)
+    for name in CATALOGUE:
+        result = in_the_guest(name)
         balanced = result.topology.partition(",")[0] in ("dnat", "ipvs", "two-balancers")
         for arm in result.arms.values():
             if arm.capture:
-                path = file.parent / arm.capture
-                planted += compare(path, restarts=result.scenario == "device-reboot", balanced=balanced)[1]
+                path = in_the_guest.folders[name] / arm.capture
+                planted += compare(path, restarts=name == "device-reboot", balanced=balanced)[1]
                 captures += 1
     assert captures > 150 and planted > 150

@@ -70,10 +70,15 @@ def package(name: str) -> str:
     return parts[1] if len(parts) > 2 or (ROOT / "twlab" / parts[1]).is_dir() else "top"
 
 
-def imports(path: Path, *, types: bool = True) -> Iterator[str]:
+@cache
+def imports(path: Path, *, types: bool = True) -> tuple[str, ...]:
     """The full dotted names that `path` imports, wherever in it; without `types`, only those that
     run.
     """
+    return tuple(_imports(path, types))
+
+
+def _imports(path: Path, types: bool) -> Iterator[str]:
     tree = ast.parse(path.read_text())
     guarded = [
         node for node in ast.walk(tree) if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"

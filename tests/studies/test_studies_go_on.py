@@ -19,7 +19,8 @@ CEILING = (
     *("ceiling", "--ports", "40000-40399", "--jobs", "2", "--out", "made"),
     *(word for seconds in (2, 3, 4, 5) for word in ("--time-wait", str(seconds))),
 )
-ALTERNATIVES = ("alternatives", "time-wait-1", "linger-0", "wider-range", "keep-alive", "--no-judge", "--jobs", "2")
+ROWS = ("time-wait-1", "linger-0", "wider-range", "tw-reuse")  # with few ports: each in a second or two
+ALTERNATIVES = ("alternatives", *ROWS, "--ports", "50000-50199", "--no-judge", "--jobs", "2")
 STUDIES = {"ceiling": CEILING, "alternatives": (*ALTERNATIVES, "--out", "made")}
 TABLES = {"ceiling": ("json", "csv"), "alternatives": ("json", "csv", "md")}
 ENVIRONMENT = {**os.environ, "NO_COLOR": "1"}
