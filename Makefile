@@ -22,5 +22,5 @@ atlas:
 # Of the others two run at a time, and together what shares a boot.
 test:
 	@setup/install.sh test
-	@.venv/bin/pytest -n 2 --dist loadgroup -m 'not host' $(PYTEST_ARGS); others=$$?; \
-	.venv/bin/pytest -n 3 --dist worksteal -m host $(PYTEST_ARGS) && exit $$others
+	@.venv/bin/pytest -n 2 -m 'not host' $(PYTEST_ARGS); others=$$?; \
+	.venv/bin/pytest -n 3 -m host $(PYTEST_ARGS) && exit $$others

@@ -104,7 +104,7 @@ main() {
     for target in "${targets[@]}"; do
         case $target in
             fast) command=(env -C "$PROJECT" .venv/bin/pytest -m 'not host and not guest and not slow') ;;
-            guest) command=(env -C "$PROJECT" .venv/bin/pytest -n 2 --dist loadgroup -m '(guest or slow) and not host') ;;
+            guest) command=(env -C "$PROJECT" .venv/bin/pytest -n 2 -m '(guest or slow) and not host') ;;
             *) command=(make -C "$PROJECT" "$target") ;;
         esac
         say "$target in $suite, without network"
