@@ -129,6 +129,13 @@ def test_at_full_size_the_ranges_are_those_of_linux():
     assert changed("tw-buckets", *LINUX_PORTS).settings.max_tw_buckets == BUCKETS
 
 
+def test_no_rate_is_tried_that_the_lab_cannot_put_on():
+    """At full size 56 times the most would be 925,106 a second, and a load runs out of files before."""
+    full = changed("linger-0", *LINUX_PORTS)
+    assert table.MEASURED.given_in("linger-0", full)["most_per_s"] == 163_840
+    assert table.MEASURED.prediction("linger-0", full)["sustained_per_s"].low == 163_840
+
+
 def test_what_takes_long_has_a_boot_for_itself():
     """So that kill -9 costs one measurement, not eight."""
     assert [list(part) for part in batch.parts(12, 2)] == [[0], [1], [*range(2, 10)], [10, 11]]
