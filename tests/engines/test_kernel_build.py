@@ -526,7 +526,7 @@ def test_the_changes_fit_debians_sources(tmp_path: Path, version: str, monkeypat
     origin.unpack(tree)
     release = source.makefile_version(tree)
     change(tree, release, chosen=False)
-    configure(tree, release)
+    configure(tree, release, used=False)
     assert not list(tree.rglob("*.rej"))
 
 

@@ -81,7 +81,7 @@ def test_an_interrupted_study_makes_the_same_table(
         process = twlab(*STUDIES[study], cwd=tmp_path)
         assert process.stderr
         process.stderr.readline()  # the first result, or the end
-        loop.Loop().sleep(moments.uniform(0.0, 3.0))
+        loop.Loop().sleep(moments.uniform(0.0, 1.5))
         process.send_signal(end)
         process.communicate(timeout=60)
         for file in (tmp_path / "made").glob(f"{study}.*"):

@@ -104,7 +104,7 @@ def _build(origin: Source, name: str, workplace: Path, folder: Path, progress: P
         release = sources.makefile_version(workplace)
         change(workplace, release, origin.is_tree)
         progress(_UNPACKED, "configuring")
-        configure(workplace, release)
+        configure(workplace, release, used=origin.is_tree)
         progress(_CONFIGURED, f"compiling Linux {release}")
         _compile(
             workplace,
@@ -167,10 +167,13 @@ def _by_file(said: str, files: list[str]) -> dict[str, str]:
     return dict(zip(files, sections, strict=False))
 
 
-def configure(tree: Path, release: str) -> None:
+def configure(tree: Path, release: str, used: bool) -> None:
     """Write the configuration of `tree`; check that every option took.
 
     The options are the recipe's.
+
+    Args:
+        used: whether something may have been built in `tree`. It is removed, which takes seconds.
 
     Raises:
         CapabilityError: some options did not (``options-did-not-take``), or no configuration was
@@ -179,7 +182,7 @@ def configure(tree: Path, release: str) -> None:
     fragment = tree / "lab.plain.config"
     fragment.write_text("".join(f"{option.setting}\n" for option in recipe.options_of(release)))
     steps: list[list[str]] = [
-        ["make", "ARCH=um", "mrproper"],
+        *([["make", "ARCH=um", "mrproper"]] if used else []),
         ["make", "ARCH=um", "tinyconfig"],
         ["sh", "scripts/kconfig/merge_config.sh", "-m", ".config", fragment.name],
         ["make", "ARCH=um", "olddefconfig"],
