@@ -89,7 +89,7 @@ def test_an_error_advises_the_guest_engine_where_there_is_one(
 ) -> None:
     """What a kernel lacks has another remedy then, or names a machine that can."""
     monkeypatch.setattr("platform.machine", lambda: "x86_64" if on_x86 else "aarch64")
-    monkeypatch.setattr(sysctl, "read", lambda name: None)
+    monkeypatch.setattr(sysctl, "exists", lambda name: False)
     monkeypatch.setattr(tun, "DEVICE", str(tmp_path / "tun"))
     with pytest.raises(CapabilityError) as no_tun:
         tun.check()
