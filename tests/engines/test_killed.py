@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import as_user, lacks, let_everyone_reach
-from leftovers import described, machine_state, processes_of, wait_for
+from leftovers import left_behind, machine_state
 
 from twlab.engines.kernel import find
 from twlab.results.result import read_result
@@ -59,9 +59,7 @@ def test_kill_9_of_a_run_leaves_nothing(engine, user, tmp_path_factory):
                 process.wait(random.uniform(0, 2.5))
             except subprocess.TimeoutExpired:
                 process.kill()
-        assert wait_for(lambda tag=tag: not processes_of(f"TWLAB_TEST={tag}")), (
-            f"left behind: {described(processes_of(f'TWLAB_TEST={tag}'))}"
-        )
+        assert not left_behind(f"TWLAB_TEST={tag}")
     assert machine_state() == before
     assert set(Path("/dev/shm").iterdir()) <= shared_memory
     assert not [file for folder in places.values() for file in folder.iterdir()]

@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from leftovers import machine_state, processes_of, wait_for
+from leftovers import left_behind, machine_state
 
 from twlab.engines.host_init import keep_shared_memory_apart
 
@@ -61,7 +61,7 @@ def test_kill_9_at_any_moment_leaves_nothing(as_user, victim):
             os.kill(target, signal.SIGKILL)
         caller.wait()
         caller.stdout.close()
-        assert wait_for(lambda tag=tag: not processes_of(tag)), f"left behind: {processes_of(tag)}"
+        assert not left_behind(tag)
     assert machine_state() == before
 
 

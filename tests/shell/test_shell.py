@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import typing_at
 from conftest import ROOT, as_user, lacks, let_everyone_reach
-from leftovers import machine_state, processes_of, wait_for
+from leftovers import left_behind, machine_state
 
 from twlab.engines.kernel import find
 from twlab.results.result import read_result
@@ -319,7 +319,7 @@ def test_kill_9_leaves_nothing(engine, user, tmp_path_factory):
         terminal.type("client echo ready; ping server\n")
         terminal.expect("^ready\n")
         os.kill(terminal.pid, signal.SIGKILL)
-    assert wait_for(lambda: not processes_of(tag)), f"left behind: {processes_of(tag)}"
+    assert not left_behind(tag)
     assert machine_state() == before
     assert set(Path("/dev/shm").iterdir()) <= shared_memory
     assert all(json.loads(path.read_text()) for path in folder.rglob("*.json"))

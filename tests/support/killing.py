@@ -12,7 +12,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx2
-from leftovers import processes_of, wait_for
+from leftovers import left_behind, wait_for
 from serving import CHROMIUM_FLAGS, Serving, program, serving
 
 VICTIMS = ("server", "guest", "browser")
@@ -113,7 +113,7 @@ class Campaign:
             process.wait()
             assert 'class="outcome"' in finished(visitor, link)
             self._kept.append(link)
-        assert wait_for(lambda: not processes_of(tag), 60), "processes of the browser are left"
+        assert not left_behind(tag), "processes of the browser are left"
         return f"after {at_s:.2f} s: its run was made"
 
     def _sound(self, server: Serving) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
+_LOOKS = 3  # in a row
 
 
 def machine_state() -> list[str]:
@@ -38,6 +39,20 @@ def processes_of(tag: str) -> list[int]:
     return found
 
 
+def left_behind(tag: str, seconds: float = 60.0) -> list[str]:
+    """What is left of all processes that carry `tag`, after so many seconds; as soon as nothing is,
+    nothing.
+
+    One look does not tell: a process has no environment while it starts a program, and one that was
+    just forked may have come behind the look.
+    """
+    looks, end = 0, time.monotonic() + seconds
+    while looks < _LOOKS and time.monotonic() < end:
+        looks = 0 if processes_of(tag) else looks + 1
+        time.sleep(0.01)
+    return described(processes_of(tag)) if looks < _LOOKS else []
+
+
 def described(pids: list[int]) -> list[str]:
     """What these processes are and wait for, as far as they still tell."""
     told = []
@@ -55,6 +70,6 @@ def described(pids: list[int]) -> list[str]:
 def wait_for(condition: Callable[[], T], seconds: float = 60.0) -> T:
     """What `condition()` says once it is true, or after so many seconds."""
     end = time.monotonic() + seconds
-    while not condition() and time.monotonic() < end:
+    while not (said := condition()) and time.monotonic() < end:
         time.sleep(0.01)
-    return condition()
+    return said
