@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 from conftest import ROOT, as_user
-from leftovers import processes_of
+from leftovers import left_behind, processes_of
 
 from twlab.catalogue import find_scenario
 from twlab.engines.guest import liveness, userspace
@@ -434,10 +434,7 @@ def test_killed_at_any_moment_nothing_is_left(public: Path, how: str, request: p
         with call(folder, "spin", user=user, prefix=prefix, env=environment, start_new_session=True) as caller:
             time.sleep(delay_s)
             caller.kill()
-        deadline_s = time.monotonic() + 10
-        while (left := processes_of(tag)) and time.monotonic() < deadline_s:
-            time.sleep(0.01)
-        assert left == [], delay_s
+        assert not left_behind(tag, 10), delay_s
     assert list(temporary.iterdir()) == []
     assert set(os.listdir("/dev/shm")) == shared
 

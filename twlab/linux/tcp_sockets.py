@@ -10,7 +10,8 @@ import fcntl
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -107,11 +108,8 @@ def state(node: TcpNamespace, local: str, local_port: int, remote: str, remote_p
     its whole table, which is all namespaces'.
     """
     one = inet_diag.socket_id(local, local_port, remote, remote_port)
-    try:
-        found = inet_diag.look_up(node.diag, [one])
-    except BaseException:
-        node.close_diag()
-        raise
+    with _asking(node) as diag:
+        found = inet_diag.look_up(diag, [one])
     states = (inet_diag.STATES[record.state] for record in found)
     return next((each for each in states if each != "LISTEN"), "")  # a listener is met where there is no connection
 
@@ -164,8 +162,15 @@ def _make_one_time_wait() -> None:
 
 
 def _dump(node: TcpNamespace, states: int) -> list[inet_diag.Record]:
+    with _asking(node) as diag:
+        return inet_diag.dump(diag, states)
+
+
+@contextmanager
+def _asking(node: TcpNamespace) -> Iterator[socket.socket]:
+    """Yield the netlink socket that `node` keeps, for one question."""
     try:
-        return inet_diag.dump(node.diag, states)
+        yield node.diag
     except BaseException:  # what is left of the answer would be taken for the next one
         node.close_diag()
         raise

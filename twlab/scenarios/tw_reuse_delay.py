@@ -68,7 +68,7 @@ def tw_reuse_delay(lab: Lab, *, delay_ms: int = 1, patience_s: float = 1.5, fami
     listener = server.listen(80, family=family)
     node = lab.network["client"]
     with node.inside():
-        known = sysctl.read(SYSCTL) is not None
+        known = sysctl.exists(SYSCTL)
     if known:
         node.write_sysctl(SYSCTL, delay_ms)
     lab.note(f"{SYSCTL} is {delay_ms} ms" if known else "this kernel has a fixed delay")

@@ -29,7 +29,7 @@ def read_machine() -> World:
         elif pin.sysctl not in LAB_KERNEL_ONLY:
             left[pin.sysctl] = "this machine has no such sysctl"
     for name in _SHARED:
-        if sysctl.read(name) is not None:
+        if sysctl.exists(name):
             left[name] = "it belongs to the whole machine, not to a network namespace"
     return World("machine", values, left)
 

@@ -44,7 +44,7 @@ def apply(network: Network, loop: Loop, ahead_ms: Mapping[str, int], closing: Ex
         CapabilityError: the kernel has no usable netfilter queue, or a gateway has a flow table,
             in which packets pass by its rules (``no-clocks-past-flow-table``).
     """
-    if sysctl.read(SYSCTL) is not None:
+    if sysctl.exists(SYSCTL):
         for name, shift_ms in ahead_ms.items():
             network[name].write_sysctl(SYSCTL, shift_ms)
         return f"sysctl {SYSCTL}"
