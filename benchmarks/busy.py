@@ -1,10 +1,11 @@
 """The catalogue on the host engine beside busy programs: which verdicts come, and what is repeated.
 
-    .venv/bin/python benchmarks/busy.py [--runs 200] [--burners 4] [--parts 2] [--keep FOLDER] [NAME ...]
+    .venv/bin/python benchmarks/busy.py [--runs 200] [--burners 4] [--parts 2] [--together 1] [--log FILE] [NAME ...]
 
 The burners are processes that only compute; they are children of this one and end with it. Each of the
-runs is all scenarios (or those named), dealt to so many `twlab run --engine host` side by side. Told
-after each run: the verdicts, the arms that came otherwise than predicted or not at all, those that
+runs is all scenarios (or those named), dealt to so many `twlab run --engine host` side by side; an arm
+waits far more than it computes, so many of them are needed to keep a processor busy. Told after each
+run: the verdicts, the arms that came otherwise than predicted or not at all, those that
 were run again because the machine held them up, and the load. Exit status 1: an arm was otherwise
 than predicted, or a verdict is INCONCLUSIVE although every arm could be carried out.
 """
@@ -21,6 +22,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -87,26 +89,45 @@ def count(results: Sequence[dict[str, Any]]) -> tuple[Counter[str], list[str]]:
     return seen, otherwise
 
 
+def one_run(given: argparse.Namespace, names: Sequence[str], began_s: float) -> dict[str, Any] | None:
+    """Run the catalogue once and tell what came; None: no time is left for it."""
+    if given.minutes and time.monotonic() - began_s > given.minutes * 60:
+        return None
+    seen, otherwise = count(catalogue(names, min(given.parts, len(names)), given.keep))
+    told = {"load": round(os.getloadavg()[0]), "burners": given.burners, "seen": dict(sorted(seen.items()))}
+    return {**told, "otherwise": otherwise}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("names", nargs="*")
     parser.add_argument("--runs", type=int, default=200)
     parser.add_argument("--burners", type=int, default=4)
     parser.add_argument("--parts", type=int, default=2)
+    parser.add_argument("--together", type=int, default=1, help="So many runs at a time.")
     parser.add_argument("--minutes", type=float, default=0.0, help="Begin no further run after so long; 0: go on.")
-    parser.add_argument("--keep", type=Path)
+    parser.add_argument("--keep", type=Path, help="Copy the results of arms that come otherwise into this folder.")
+    parser.add_argument("--log", type=Path, help="Append each run to this file; the runs that it has count.")
     given = parser.parse_args()
     names = given.names or sorted(load_scenarios())
+    done = [json.loads(line) for line in given.log.read_text().splitlines()] if given.log and given.log.exists() else []
+    began_s = time.monotonic()
+    with burning(given.burners), ThreadPoolExecutor(given.together) as pool:
+        waiting = [pool.submit(one_run, given, names, began_s) for _ in range(given.runs - len(done))]
+        for future in as_completed(waiting):
+            if (run := future.result()) is None:
+                continue
+            done.append(run)
+            if given.log:
+                with given.log.open("a") as log:
+                    log.write(json.dumps(run) + "\n")
+            told = ", ".join(f"{number} {what}" for what, number in run["seen"].items() if number)
+            print(f"run {len(done)}, load {run['load']}: {told}; otherwise: {run['otherwise'] or 'none'}", flush=True)
     total: Counter[str] = Counter()
-    began_s, done = time.monotonic(), 0
-    with burning(given.burners):
-        while done < given.runs and (not done or not given.minutes or time.monotonic() - began_s < given.minutes * 60):
-            seen, otherwise = count(catalogue(names, min(given.parts, len(names)), given.keep))
-            total += seen
-            done += 1
-            told = ", ".join(f"{number} {what}" for what, number in sorted(seen.items()) if number)
-            print(f"run {done}, load {os.getloadavg()[0]:.0f}: {told}; otherwise: {otherwise or 'none'}", flush=True)
-    print(f"{done} runs in {time.monotonic() - began_s:.0f} s beside {given.burners} burners:")
+    for run in done:
+        total.update(run["seen"])
+    loads = sorted(run["load"] for run in done)
+    print(f"{len(done)} runs, load {loads[0]} to {loads[-1]}, {time.monotonic() - began_s:.0f} s:")
     for what, number in sorted(total.items()):
         print(f"{number:>8,} {what}")
     sys.exit(bool(total["arms otherwise"]))

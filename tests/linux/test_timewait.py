@@ -79,15 +79,18 @@ def looked_up(family):
         Loop().wait_until(lambda: tcp_sockets.state(client, *ends["client"]) == "TIME_WAIT", 5)
         Loop().wait_until(lambda: not tcp_sockets.state(server, *ends["server"]), 5)
         seen.append(states())
-        tcp_sockets.destroy(client, tcp_sockets.table(client))
+        resting = tcp_sockets.table(client)
+        left = [tcp_sockets.left(client, resting)]
+        tcp_sockets.destroy(client, resting)
+        left.append(tcp_sockets.left(client, resting))
         seen.append(states())
-        return [seen, tcp_sockets.state(server, *never), len(tcp_sockets.sockets(server))]
+        return [seen, left, tcp_sockets.state(server, *never), len(tcp_sockets.sockets(server))]
 
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_state_of_one_connection_is_looked_up(family, in_sandbox):
     """It is what the whole table has; the listener, which a segment of no connection meets, is none."""
-    seen, never, there = in_sandbox(looked_up, family)
+    seen, left, never, there = in_sandbox(looked_up, family)
     assert [found for found, _ in seen] == [
         ["ESTABLISHED", "ESTABLISHED"],
         ["FIN_WAIT2", "CLOSE_WAIT"],
@@ -95,6 +98,7 @@ def test_the_state_of_one_connection_is_looked_up(family, in_sandbox):
         ["", ""],
     ]
     assert all(found == listed for found, listed in seen)
+    assert left == [1, 0]  # of what was in TIME_WAIT
     assert never == ""
     assert there == 1  # the listener
 

@@ -248,10 +248,8 @@ class Lab:
         """
         port = old.flow.source_port if source_port is None else source_port
         opening = self.wire.copy(match(having="S"), count=2)
-        family = 6 if ":" in listener.address else 4
-        attempt = self[old.node.name].try_connect(
-            self[listener.node.name], listener.port, source_port=port, family=family
-        )
+        client, server = self[old.node.name], self[listener.node.name]
+        attempt = client.try_connect(server, listener.port, source_port=port, family=listener.family)
         peer = listener.accept() if attempt else None
         opening.stop()
         return Reopened(attempt, peer, opening.segments)
@@ -264,9 +262,8 @@ class Lab:
         Raises:
             ScenarioError: the connection was opened, but not closed so (``premise-failed``).
         """
-        family = 6 if ":" in listener.address else 4
         attempt = client.try_connect(
-            server, listener.port, source_port=source_port, family=family, timeout_s=patience_s
+            server, listener.port, source_port=source_port, family=listener.family, timeout_s=patience_s
         )
         if attempt.connection:
             self.close(listener.accept(), attempt.connection)
@@ -310,6 +307,11 @@ class Lab:
     def time_wait(self, node: str) -> list[tcp_sockets.TimeWait]:
         """The TIME_WAIT sockets of a node, now."""
         return tcp_sockets.table(self.network[node])
+
+    def time_wait_ends(self, node: str, timeout_s: float = 10.0) -> bool:
+        """Let what is in TIME_WAIT at a node now end; whether it has, in time."""
+        entries = self.time_wait(node)
+        return self.wait_until(lambda: not tcp_sockets.left(self.network[node], entries), timeout_s)
 
     def sockets(self, node: str, state: str = "") -> list[tcp_sockets.Socket]:
         """The TCP sockets of a node, now.

@@ -114,6 +114,12 @@ def state(node: TcpNamespace, local: str, local_port: int, remote: str, remote_p
     return next((each for each in states if each != "LISTEN"), "")  # a listener is met where there is no connection
 
 
+def left(node: TcpNamespace, entries: Iterable[TimeWait]) -> int:
+    """Count those of `entries` that still exist; each is looked up, as in `state`."""
+    with _asking(node) as diag:
+        return len(inet_diag.look_up(diag, map(_wanted, entries)))
+
+
 def destroy(node: Namespace, entries: Iterable[TimeWait]) -> int:
     """End TIME_WAIT sockets of `node` at once, as ``ss -K`` does.
 
@@ -123,7 +129,7 @@ def destroy(node: Namespace, entries: Iterable[TimeWait]) -> int:
         OSError: EOPNOTSUPP where the kernel cannot (see `destroyable`), EPERM without
             CAP_NET_ADMIN.
     """
-    wanted = [(socket.AF_INET if entry.family == 4 else socket.AF_INET6, entry.id) for entry in entries]
+    wanted = list(map(_wanted, entries))
     with node.inside(), inet_diag.open_socket() as diag:
         errors = inet_diag.destroy(diag, wanted)
     for error in errors:
@@ -174,6 +180,10 @@ def _asking(node: TcpNamespace) -> Iterator[socket.socket]:
     except BaseException:  # what is left of the answer would be taken for the next one
         node.close_diag()
         raise
+
+
+def _wanted(entry: TimeWait) -> tuple[int, bytes]:
+    return socket.AF_INET if entry.family == 4 else socket.AF_INET6, entry.id
 
 
 def _family(record: inet_diag.Record) -> int:

@@ -73,7 +73,7 @@ def assassination(lab: Lab, *, late: str = "data", peer_gone: bool = True, famil
     if late != "nothing":
         copies[late].release()
         lab.require(acks.wait(1), "TIME_WAIT has answered the copy")
-    ended = lab.wait_until(lambda: not lab.time_wait("client"), timeout_s=1)
+    ended = lab.time_wait_ends("client", timeout_s=1)
     after = lab.time_wait("client")
     acks.stop()
 

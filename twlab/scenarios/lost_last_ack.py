@@ -55,7 +55,7 @@ def lost_last_ack(lab: Lab, *, reopen: bool = False, family: int = 4) -> Observa
     peer.finish()
     lab.require(last_ack.wait(1), "the last ACK is lost")
     lossy = wire.drop(match(source=server.address(family), having="F"))
-    lab.wait_until(lambda: not lab.time_wait("client"), timeout_s=2)
+    lab.time_wait_ends("client", timeout_s=2)
     lab.require(peer.state == "LAST_ACK", "the server is still in LAST_ACK")
 
     if not reopen:

@@ -161,7 +161,7 @@ def recycle_nat(
     if servers > 1:
         return Observation(**facts)
     lab.step("Does TIME_WAIT end within 5 s?")
-    return Observation(**facts, time_wait_short=lab.wait_until(lambda: not lab.time_wait("server"), timeout_s=5))
+    return Observation(**facts, time_wait_short=lab.time_wait_ends("server", timeout_s=5))
 
 
 def visits(

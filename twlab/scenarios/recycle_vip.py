@@ -71,7 +71,7 @@ def recycle_vip(lab: Lab, *, client_listens: bool = False) -> Observation:
     remembered = last.segments[-1].timestamp
     lab.require(remembered, "the server uses timestamps")
     assert remembered
-    short = lab.wait_until(lambda: not lab.time_wait("client"), timeout_s=1.5)
+    short = lab.time_wait_ends("client", timeout_s=1.5)
 
     lab.step("The virtual address points at the second server, whose clock is an hour behind.")
     lab.network["vip"].point_at("s2")

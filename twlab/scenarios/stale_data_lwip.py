@@ -70,7 +70,7 @@ def stale_data_lwip(lab: Lab, *, receiver: str = "linux", stray: bool = False, f
         peer.wait_closed_by_peer()
         peer.close()
     lab.require(lab.wait_until(lambda: lab.time_wait("client")), "the client is in TIME_WAIT")
-    lab.require(lab.wait_until(lambda: not lab.time_wait("client")), "it ends")
+    lab.require(lab.time_wait_ends("client"), "it ends")
 
     lab.step("The client opens the same four-tuple again, and sends. Then the copy arrives.")
     before = stack.status() if stack else {}

@@ -107,6 +107,7 @@ class Listener:
     def __init__(self, node: Node, sock: socket.socket, loop: Loop, transcript: Transcript):
         self.node = node
         self.address, self.port = sock.getsockname()[:2]
+        self.family = 6 if ":" in self.address else 4
         self._sock = sock
         self._loop = loop
         self._transcript = transcript
