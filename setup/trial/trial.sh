@@ -103,8 +103,8 @@ main() {
     enter "$root" "$PROJECT/setup/install.sh" "$LEVEL" || fail 3 "set-up failed" "see $root$PROJECT/build/setup.log"
     for target in "${targets[@]}"; do
         case $target in
-            fast) command=(env -C "$PROJECT" .venv/bin/pytest -m 'not host and not guest and not slow') ;;
-            guest) command=(env -C "$PROJECT" .venv/bin/pytest -n 2 -m '(guest or slow) and not host') ;;
+            fast) command=(env -C "$PROJECT" .venv/bin/pytest -n 2 --durations 50 -m 'not host and not guest and not slow') ;;
+            guest) command=(env -C "$PROJECT" .venv/bin/pytest -n 2 --durations 50 -m '(guest or slow) and not host') ;;
             *) command=(make -C "$PROJECT" "$target") ;;
         esac
         say "$target in $suite, without network"
