@@ -24,13 +24,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from signal import SIGTERM
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from twlab.catalogue import load_scenarios  # noqa: E402
+from twlab.linux import syscalls  # noqa: E402
 
 # Ends with its parent, however that ends.
 BURN = "import os; from twlab.linux.syscalls import die_with_parent; die_with_parent(9)\nwhile os.getppid() > 1: pass"
@@ -58,7 +61,7 @@ def catalogue(names: Sequence[str], parts: int, keep: Path | None) -> list[dict[
                 subprocess.Popen(
                     [sys.executable, "-P", "-m", "twlab", *words],
                     cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-                    env={**os.environ, "PYTHONPATH": str(ROOT)},
+                    env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=partial(syscalls.die_with_parent, SIGTERM),
                 )
             )  # fmt: skip
         for process in running:
