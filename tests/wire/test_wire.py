@@ -2,6 +2,7 @@
 injected; and what is not asked for does not happen.
 """
 
+import sys
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from wired import wired
 from twlab.errors import ScenarioError
 from twlab.linux import counters
 from twlab.segment import Flow, advance, match, parse
+from twlab.wire import craft
 from twlab.wire.impairments import Delay, Duplicate, chain
 
 pytestmark = pytest.mark.host
@@ -145,6 +147,26 @@ def composed():
 def test_any_impairment_can_be_applied(in_sandbox):
     """impair() takes whatever twlab.wire.impairments can express."""
     assert in_sandbox(composed) == [2, 1, 1]
+
+
+def loaded_by(what):
+    """Whether Scapy is loaded before `what` is asked for, and after."""
+    for name in [name for name in sys.modules if name.startswith("scapy")]:
+        del sys.modules[name]
+    craft._scapy.cache_clear()
+    with wired() as lab:
+        seen = ["scapy.layers.inet6" in sys.modules]
+        if what == "impairment":
+            lab.wire.impair(match(payload=True), Delay(0.05))
+        else:
+            lab.wire.endpoint(lab.network["client"], 4000)
+        return [*seen, "scapy.layers.inet6" in sys.modules]
+
+
+@pytest.mark.parametrize("what", ["impairment", "endpoint"])
+def test_what_answers_at_once_has_loaded_scapy(what, in_sandbox):
+    """The import takes seconds on a slow machine, in which retransmission timers run out."""
+    assert in_sandbox(loaded_by, what) == [False, True]
 
 
 def bound_while_armed():

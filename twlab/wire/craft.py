@@ -103,8 +103,16 @@ def warm_up() -> bool:
     if missing:
         import_module(missing)
     else:
-        _scapy()
+        load()
     return missing is not None
+
+
+def load() -> None:
+    """Import Scapy before a segment comes that must be answered at once.
+
+    On a slow machine the import outlasts a retransmission timer.
+    """
+    _scapy()
 
 
 @cache

@@ -21,8 +21,7 @@ from twlab.loop import Loop
 from twlab.results.packet_comments import Mark, text
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, Segment, parse
-from twlab.wire import canary
-from twlab.wire.craft import craft
+from twlab.wire import canary, craft
 from twlab.wire.sender import PacketSender
 
 if TYPE_CHECKING:
@@ -66,6 +65,7 @@ class RawEndpoint:
         family: int = 4,
         names: dict[str, str] | None = None,
     ):
+        craft.load()
         self.node = node
         self.address = address or node.address(family)
         self.port = port
@@ -125,7 +125,7 @@ class RawEndpoint:
         Returns:
             The segment; `at_s` is when it was sent.
         """
-        segment = craft(self._loop.now_s, flow=Flow(self.address, self.port, *to), flags=flags, **fields)
+        segment = craft.craft(self._loop.now_s, flow=Flow(self.address, self.port, *to), flags=flags, **fields)
         self.put(segment)
         return segment
 

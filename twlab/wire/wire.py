@@ -24,7 +24,7 @@ from twlab.loop import Loop
 from twlab.results.packet_comments import Mark, joined, text
 from twlab.results.transcript import Transcript
 from twlab.segment import Match, Segment, match, parse, without_timestamp
-from twlab.wire import canary, impairments
+from twlab.wire import canary, craft, impairments
 from twlab.wire.impairments import Release
 from twlab.wire.rules import Held, Rule, RuleKind, which
 from twlab.wire.sender import LinkSender, PacketSender
@@ -191,6 +191,7 @@ class Wire:
             words: what it does, in the third person, for the transcript.
             count: how many; None: all.
         """
+        craft.load()  # it may craft a segment while another one waits
         act = impairments.Selected(predicate.fresh(), impairment, count)
         return self._arm(Rule(self, RuleKind.IMPAIR, words, act), predicate, count)
 
@@ -243,9 +244,7 @@ class Wire:
 
         See `twlab.wire.craft.craft`.
         """
-        from twlab.wire.craft import craft
-
-        return craft(self.loop.now_s, like=like, **fields)
+        return craft.craft(self.loop.now_s, like=like, **fields)
 
     def endpoint(self, node: Node, port: int, *, address: str | None = None, family: int = 4) -> RawEndpoint:
         """Claim an endpoint at `node` for which no kernel answers.
