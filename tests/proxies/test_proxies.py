@@ -5,6 +5,7 @@ run without rights, and never outlive the lab.
 import os
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -237,6 +238,44 @@ def test_clients_keep_their_connections_or_have_one_for_each_request(in_sandbox)
     assert opened == accepted < 20
     assert sources == {"10.0.1.1": accepted}
     assert in_sandbox(asked, False, False)[:5] == [True, {"200": 20}, 20, 20, 20]
+
+
+class Timed(WebClients):
+    """Clients that note when they connect."""
+
+    def _connect(self, now_s):
+        self.at_s = [*getattr(self, "at_s", []), now_s]
+        return super()._connect(now_s)
+
+
+def asked_late():
+    """When twenty requests at 40 a second are sent, if the machine holds the lab up for 0.2 s."""
+    with wired() as lab:
+        node = lab.network["server"]
+        origin = WebServer(node, lab.loop)
+        clients = Timed(
+            lab.network["client"],
+            lab.loop,
+            (node.address(), 80),
+            rate_per_s=40,
+            duration_s=0.5,
+            keep_alive=False,
+        )
+        lab.loop.call_later(0.1, lambda: time.sleep(0.2))
+        lab.loop.wait_until(lambda: clients.done, 60)
+        clients.close()
+        origin.close()
+    return clients.at_s
+
+
+@pytest.mark.host
+def test_a_late_machine_makes_no_burst_of_requests(in_sandbox):
+    """A burst would take more ports than the rate needs: what is late comes 1.15 times as fast."""
+    at_s = in_sandbox(asked_late)
+    gaps = [later - earlier for earlier, later in pairwise(at_s)]
+    assert len(at_s) == 20
+    assert min(gaps) >= 0.86 / 40
+    assert max(gaps) > 0.15
 
 
 def sent_by_the_origin(hangs_up, file):
