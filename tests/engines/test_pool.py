@@ -1,13 +1,15 @@
 """The pool of workers: answers in order, a death that costs one task, and an executor instead."""
 
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 from conftest import ROOT
 
+from twlab.engines import pool
 from twlab.engines.pool import Ended, answers, answers_from
 from twlab.errors import CapabilityError
 
@@ -112,3 +114,55 @@ def test_no_cluster_is_said_at_once() -> None:
     pytest.importorskip("distributed")
     with pytest.raises(CapabilityError, match="no-scheduler"):
         list(answers("echo_driver", [{}], 1, "tcp://127.0.0.1:9"))
+
+
+def test_a_cluster_without_workers_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask keeps a task until a worker comes; whose workers all died may wait for nothing."""
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(pool, "_LOOK_S", 0.1)
+    monkeypatch.setattr(pool, "_PATIENCE_S", 0.5)
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(CapabilityError, match="has had no worker") as refused,
+    ):
+        list(answers("echo_driver", [{}], 1, cluster.scheduler_address))
+    assert refused.value.slug == "no-workers"
+    assert "goes on where it was" in refused.value.remedy
+
+
+def test_a_scheduler_that_is_gone_is_said() -> None:
+    """Dask's client cancels what it asked for when its scheduler does not come back."""
+
+    class Cancelled(ThreadPoolExecutor):
+        def submit(self, function: Any, /, *arguments: Any) -> Any:
+            future: Future[Any] = Future()
+            future.cancel()
+            return future
+
+    with pytest.raises(CapabilityError, match="no-scheduler"):
+        list(answers_from(Cancelled(1), "echo_driver", [{}]))
+
+
+def test_workers_may_come_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as one is there again in time, the answers come."""
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "support"))
+    monkeypatch.setattr(pool, "_LOOK_S", 0.05)
+    monkeypatch.setattr(pool, "_PATIENCE_S", 10.0)
+    begin, seen = Event(), iter([0, 0, 1, 0, 0])
+
+    def workers() -> int:
+        there = next(seen, None)
+        if there is None:
+            begin.set()
+        return there or 0
+
+    def late(*arguments: Any) -> Any:
+        begin.wait(30)
+        return pool.carried_out(*arguments)
+
+    class Late(ThreadPoolExecutor):
+        def submit(self, function: Any, /, *arguments: Any) -> Any:
+            return super().submit(late, *arguments)
+
+    with Late(1) as executor:
+        assert by_task(answers_from(executor, "echo_driver", [{"say": ["late"]}], workers)) == {0: ["late", None]}

@@ -23,14 +23,17 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 
 from twlab import paths
 from twlab.errors import CapabilityError, EngineError, LabError
 from twlab.linux.syscalls import die_with_parent
+from twlab.loop import monotonic_s
 
 Answer = Callable[[Any], None]
 GIVEN_AT_MOST = 4
@@ -39,6 +42,9 @@ GIVEN_AT_MOST = 4
 Dask itself hands a task on from three dead workers, and gives it up at the fourth. It counts all
 that were dealt to the worker that died, not only the task that it was at.
 """
+_LOOK_S = 5.0  # between two looks at the workers of a cluster from which nothing comes
+_PATIENCE_S = 60.0  # with a cluster that has none
+_GO_ON = "once the cluster is there again, the same command goes on where it was"
 
 
 @dataclass(frozen=True)
@@ -72,20 +78,30 @@ def answers(driver: str, tasks: Sequence[Any], workers: int, scheduler: str = ""
             decides how many at a time. Each of its machines needs twlab and a lab kernel.
 
     Raises:
-        CapabilityError: there is no such cluster (``no-scheduler``).
+        CapabilityError: there is no such cluster (``no-scheduler``), or it has had no worker for a
+            minute (``no-workers``).
     """
     if not scheduler:
         yield from _Processes(driver, tasks, workers).answers()
         return
-    with dask_executor(scheduler) as executor:
-        yield from answers_from(executor, driver, tasks)
+    with dask_client(scheduler) as client:
+        yield from answers_from(client.get_executor(pure=False), driver, tasks, partial(_workers_of, client))
 
 
-def answers_from(executor: Executor, driver: str, tasks: Sequence[Any]) -> Iterator[tuple[int, Any]]:
+def answers_from(
+    executor: Executor, driver: str, tasks: Sequence[Any], workers: Callable[[], int] = lambda: 1
+) -> Iterator[tuple[int, Any]]:
     """Have `executor` carry out `tasks`; yields as `answers` does.
 
     The answers of a task come together, at its end. A task whose workers died is given again, up to
     `GIVEN_AT_MOST` times in all.
+
+    Args:
+        workers: tells how many the executor has now.
+
+    Raises:
+        CapabilityError: it has had none for a minute (``no-workers``), or has given up all tasks
+            (``no-scheduler``).
     """
     finished: SimpleQueue[tuple[int, Any]] = SimpleQueue()
     given: Counter[int] = Counter()
@@ -99,9 +115,11 @@ def answers_from(executor: Executor, driver: str, tasks: Sequence[Any]) -> Itera
         give(number)
     left = len(tasks)
     while left:
-        number, future = finished.get()
+        number, future = _next(finished, workers)
         try:
             found, ended = future.result()
+        except CancelledError:  # so does a client end what it asked for when its scheduler does not come back
+            raise CapabilityError("the Dask cluster's scheduler is gone", _GO_ON, "no-scheduler") from None
         except Exception as error:  # the cluster's own: a worker that was lost, a package that is missing
             # By its name: only who has a cluster has the package.
             if type(error).__name__ == "KilledWorker" and given[number] < GIVEN_AT_MOST:
@@ -114,15 +132,31 @@ def answers_from(executor: Executor, driver: str, tasks: Sequence[Any]) -> Itera
         yield number, Ended(ended)
 
 
+def _next(finished: SimpleQueue[tuple[int, Any]], workers: Callable[[], int]) -> tuple[int, Any]:
+    """Return the next task that has ended, as long as somebody may be at one.
+
+    A cluster does not fail a task that nobody is there to carry out: it waits for workers, and
+    those that died on a busy machine may not have come back.
+    """
+    seen_s = monotonic_s()
+    while True:
+        with suppress(Empty):
+            return finished.get(timeout=_LOOK_S)
+        if workers():
+            seen_s = monotonic_s()
+        elif monotonic_s() - seen_s >= _PATIENCE_S:
+            message = f"the Dask cluster has had no worker for {_PATIENCE_S:.0f} s"
+            raise CapabilityError(message, f"dask worker SCHEDULER; {_GO_ON}", "no-workers")
+
+
 def carried_out(driver: str, task: Any) -> tuple[list[Any], dict[str, str] | None]:
     """Carry out `task` in this process; returns the answers and the error, if any."""
     found: list[Any] = []
     return found, _carry_out(importlib.import_module(driver).carry_out, task, found.append)
 
 
-@contextmanager
-def dask_executor(scheduler: str) -> Iterator[Executor]:
-    """Yield an executor of the Dask cluster at `scheduler`.
+def dask_client(scheduler: str) -> Any:
+    """Return a client of the Dask cluster at `scheduler`, a context manager.
 
     Raises:
         CapabilityError: the package distributed is missing, or nothing answers there
@@ -131,12 +165,17 @@ def dask_executor(scheduler: str) -> Iterator[Executor]:
     try:
         from distributed import Client
 
-        client = Client(scheduler, timeout="10s")
+        return Client(scheduler, timeout="10s")
     except (ImportError, OSError, ValueError) as error:
         message = f"no Dask cluster at {scheduler}: {error}"
         raise CapabilityError(message, "pip install twlab[sweep]; start one: dask scheduler", "no-scheduler") from error
-    with client:
-        yield client.get_executor(pure=False)
+
+
+def _workers_of(client: Any) -> int:
+    try:
+        return len(client.nthreads())
+    except OSError:  # the scheduler does not answer
+        return 0
 
 
 @dataclass
