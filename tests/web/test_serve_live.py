@@ -73,7 +73,7 @@ def run(page, arm="", predict=None, **knobs):
             page.fill(f"[name='fact.{fact}']", value)
     page.get_by_role("button", name="Run it").click()
     page.wait_for_selector(".outcome ~ section.run")
-    return page.locator(".outcome").inner_text()
+    return page.locator(".outcome").last.inner_text()  # beside another run it is the second
 
 
 FIRST_OUTCOME = """

@@ -23,7 +23,6 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -116,10 +115,10 @@ def answers_from(
     left = len(tasks)
     while left:
         number, future = _next(finished, workers)
+        if future.cancelled():  # so does a client end what it asked for when its scheduler does not come back
+            raise CapabilityError("the Dask cluster's scheduler is gone", _GO_ON, "no-scheduler")
         try:
             found, ended = future.result()
-        except CancelledError:  # so does a client end what it asked for when its scheduler does not come back
-            raise CapabilityError("the Dask cluster's scheduler is gone", _GO_ON, "no-scheduler") from None
         except Exception as error:  # the cluster's own: a worker that was lost, a package that is missing
             # By its name: only who has a cluster has the package.
             if type(error).__name__ == "KilledWorker" and given[number] < GIVEN_AT_MOST:
@@ -133,9 +132,9 @@ def answers_from(
 
 
 def _next(finished: SimpleQueue[tuple[int, Any]], workers: Callable[[], int]) -> tuple[int, Any]:
-    """Return the next task that has ended, as long as somebody may be at one.
+    """Return the next task that has ended, as long as there are workers.
 
-    A cluster does not fail a task that nobody is there to carry out: it waits for workers, and
+    A cluster does not fail a task that no worker is there to carry out: it waits for one, and
     those that died on a busy machine may not have come back.
     """
     seen_s = monotonic_s()
