@@ -16,7 +16,7 @@
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)
-readonly HERE PROJECT=/srv/twlab
+readonly HERE
 KERNELS='' LEVEL=lab
 
 say() { printf 'trial: %s\n' "$*" >&2; }
@@ -77,7 +77,7 @@ enter() {
         cd "$root" && pivot_root . . && umount -l . || exit
         "$@" # this shell stays, as the first process, which reaps every orphan
         exit $?' sh "$root" "$KERNELS" \
-        env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8 TERM=dumb "$@"
+        env -i PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root LC_ALL=C.UTF-8 TERM=dumb "$@"
 }
 
 main() {
@@ -94,18 +94,19 @@ main() {
     done
     (($# == 2)) || fail 2 "a suite and a folder are needed" "setup/trial/trial.sh trixie /var/tmp/trixie"
     suite=$1 root=$2
+    AT=/srv/$suite # where the project is in the root
     ((EUID == 0)) || fail 3 "only root can make a root file system" "sudo $0 $*"
     command -v debootstrap >/dev/null || fail 3 "there is no debootstrap on this machine" "apt-get install debootstrap"
     mkdir -p "$root" && root=$(realpath "$root")
     [[ -e $root/made ]] || make_root "$suite" "$root"
-    rm -rf "${root:?}$PROJECT" && git clone -q "$HERE" "$root$PROJECT"
+    rm -rf "${root:?}$AT" && git clone -q "$HERE" "$root$AT"
     say "set-up in $suite"
-    enter "$root" "$PROJECT/setup/install.sh" "$LEVEL" || fail 3 "set-up failed" "see $root$PROJECT/build/setup.log"
+    enter "$root" "$AT/setup/install.sh" "$LEVEL" || fail 3 "set-up failed" "see $root$AT/build/setup.log"
     for target in "${targets[@]}"; do
         case $target in
-            fast) command=(env -C "$PROJECT" .venv/bin/pytest -n 2 --durations 50 -m 'not host and not guest and not slow') ;;
-            guest) command=(env -C "$PROJECT" .venv/bin/pytest -n 2 --durations 50 -m '(guest or slow) and not host') ;;
-            *) command=(make -C "$PROJECT" "$target") ;;
+            fast) command=(env -C "$AT" .venv/bin/pytest -n 2 --durations 50 -m 'not host and not guest and not slow') ;;
+            guest) command=(env -C "$AT" .venv/bin/pytest -n 2 --durations 50 -m '(guest or slow) and not host') ;;
+            *) command=(make -C "$AT" "$target") ;;
         esac
         say "$target in $suite, without network"
         began=$SECONDS
@@ -114,7 +115,7 @@ main() {
         tail -n 3 "$root/$target.log"
     done
     # shellcheck disable=SC2016  # expanded inside
-    enter "$root" sh -c '. /etc/os-release; echo "$PRETTY_NAME, $(/usr/bin/python3 --version), $(/srv/twlab/.venv/bin/twlab kernel info | head -n 1)"
+    enter "$root" sh -c '. /etc/os-release; echo "$PRETTY_NAME, $(/usr/bin/python3 --version), $('"$AT"'/.venv/bin/twlab kernel info | head -n 1)"
         dpkg-query --show squid haproxy nginx varnish tshark golang-go'
     return "$status"
 }

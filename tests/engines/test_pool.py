@@ -122,7 +122,7 @@ def test_a_cluster_without_workers_is_not_waited_for_for_ever(monkeypatch: pytes
     monkeypatch.setattr(pool, "_LOOK_S", 0.1)
     monkeypatch.setattr(pool, "_PATIENCE_S", 0.5)
     with (
-        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        distributed.LocalCluster(n_workers=0, host="127.0.0.1", dashboard_address=None) as cluster,
         pytest.raises(CapabilityError, match="has had no worker") as refused,
     ):
         list(answers("echo_driver", [{}], 1, cluster.scheduler_address))

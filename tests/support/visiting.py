@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def make_site(folder: Path, *, teacher_token: str = "", most_waiting: int = 50, 
     store = Store(folder / "serve.sqlite")
     runs = Runs(store, folder / "workers", most_waiting=most_waiting)
     site = Site(store, runs, Secret(folder / "secret"), "a kernel", teacher_token)
+    weakref.finalize(site, store.close)  # Python 3.13 warns of a database that is left open
     rates = {"rate": Rate(1e6, 1e6), "posts": Rate(1e6, 1e6), **limits}
     return site, app.build(site, ("localhost",), **rates)
 
