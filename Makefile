@@ -18,9 +18,9 @@ atlas:
 	@setup/install.sh atlas
 	@.venv/bin/twlab atlas
 
-# The host engine's tests are in real time: nothing else runs beside them, and eight at a time wait more than they compute.
+# The host engine's tests are in real time: nothing else runs beside them, and six at a time wait more than they compute.
 # Of the others two run at a time, and together what shares a boot.
 test:
 	@setup/install.sh test
 	@.venv/bin/pytest -n 2 -m 'not host' $(PYTEST_ARGS); others=$$?; \
-	.venv/bin/pytest -n 8 -m host $(PYTEST_ARGS) && exit $$others
+	.venv/bin/pytest -n 6 -m host $(PYTEST_ARGS) && exit $$others
