@@ -5,9 +5,9 @@
 The burners are processes that only compute; they are children of this one and end with it. Each of the
 runs is all scenarios (or those named), dealt to so many `twlab run --engine host` side by side; an arm
 waits far more than it computes, so many of them are needed to keep a processor busy. Told after each
-run: the verdicts, the arms that came otherwise than predicted or not at all, those that
-were run again because the machine held them up, and the load. Exit status 1: an arm was otherwise
-than predicted, or a verdict is INCONCLUSIVE although every arm could be carried out.
+run: the verdicts, the arms that came otherwise than predicted or not at all, those that were run
+again because the machine held them up, and the load. Exit status 1: an arm was otherwise than
+predicted, or a verdict is INCONCLUSIVE although every arm could be carried out.
 """
 
 from __future__ import annotations

@@ -81,7 +81,7 @@ enter() {
 }
 
 main() {
-    local suite root status=0 target began targets=(lab) command
+    local suite root project status=0 target began targets=(lab) command
     while [[ ${1:-} == --* ]]; do
         case $1 in
             --test) LEVEL="test" && targets=(lab test) ;;
@@ -94,19 +94,19 @@ main() {
     done
     (($# == 2)) || fail 2 "a suite and a folder are needed" "setup/trial/trial.sh trixie /var/tmp/trixie"
     suite=$1 root=$2
-    AT=/srv/$suite # where the project is in the root
+    project=/srv/$suite # in the root; a name that no file of the project has, which a test looks for
     ((EUID == 0)) || fail 3 "only root can make a root file system" "sudo $0 $*"
     command -v debootstrap >/dev/null || fail 3 "there is no debootstrap on this machine" "apt-get install debootstrap"
     mkdir -p "$root" && root=$(realpath "$root")
     [[ -e $root/made ]] || make_root "$suite" "$root"
-    rm -rf "${root:?}$AT" && git clone -q "$HERE" "$root$AT"
+    rm -rf "${root:?}$project" && git clone -q "$HERE" "$root$project"
     say "set-up in $suite"
-    enter "$root" "$AT/setup/install.sh" "$LEVEL" || fail 3 "set-up failed" "see $root$AT/build/setup.log"
+    enter "$root" "$project/setup/install.sh" "$LEVEL" || fail 3 "set-up failed" "see $root$project/build/setup.log"
     for target in "${targets[@]}"; do
         case $target in
-            fast) command=(env -C "$AT" .venv/bin/pytest -n 2 --durations 50 -m 'not host and not guest and not slow') ;;
-            guest) command=(env -C "$AT" .venv/bin/pytest -n 2 --durations 50 -m '(guest or slow) and not host') ;;
-            *) command=(make -C "$AT" "$target") ;;
+            fast) command=(env -C "$project" .venv/bin/pytest -n 2 --durations 50 -m 'not host and not guest and not slow') ;;
+            guest) command=(env -C "$project" .venv/bin/pytest -n 2 --durations 50 -m '(guest or slow) and not host') ;;
+            *) command=(make -C "$project" "$target") ;;
         esac
         say "$target in $suite, without network"
         began=$SECONDS
@@ -115,8 +115,8 @@ main() {
         tail -n 3 "$root/$target.log"
     done
     # shellcheck disable=SC2016  # expanded inside
-    enter "$root" sh -c '. /etc/os-release; echo "$PRETTY_NAME, $(/usr/bin/python3 --version), $('"$AT"'/.venv/bin/twlab kernel info | head -n 1)"
-        dpkg-query --show squid haproxy nginx varnish tshark golang-go'
+    enter "$root" sh -c '. /etc/os-release; echo "$PRETTY_NAME, $(/usr/bin/python3 --version), $("$1/.venv/bin/twlab" kernel info | head -n 1)"
+        dpkg-query --show squid haproxy nginx varnish tshark golang-go' sh "$project"
     return "$status"
 }
 

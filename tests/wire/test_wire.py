@@ -153,7 +153,7 @@ def loaded_by(what):
     """Whether Scapy is loaded before `what` is asked for, and after."""
     for name in [name for name in sys.modules if name.startswith("scapy")]:
         del sys.modules[name]
-    craft._scapy.cache_clear()
+    craft.load.cache_clear()
     with wired() as lab:
         seen = ["scapy.layers.inet6" in sys.modules]
         if what == "impairment":

@@ -66,7 +66,7 @@ def craft(
     stamp = (like.timestamp if like else None) if timestamp == "keep" else timestamp
     # Two NOPs first, as real stacks send it; Linux and others recognise that form sooner.
     wanted = [*(options or []), *([("NOP", None), ("NOP", None), ("Timestamp", stamp)] if stamp else [])]
-    scapy = _scapy()
+    scapy = load()
     tcp = scapy.TCP(
         sport=ends.source_port,
         dport=ends.destination_port,
@@ -88,7 +88,7 @@ def craft(
 
 def show(segment: Segment) -> str:
     """Return every field of the packet, as Scapy shows it."""
-    scapy = _scapy()
+    scapy = load()
     return (scapy.IPv6 if segment.raw[0] >> 4 == 6 else scapy.IP)(segment.raw).show(dump=True)
 
 
@@ -107,16 +107,13 @@ def warm_up() -> bool:
     return missing is not None
 
 
-def load() -> None:
-    """Import Scapy before a segment comes that must be answered at once.
-
-    On a slow machine the import outlasts a retransmission timer.
-    """
-    _scapy()
-
-
 @cache
-def _scapy() -> SimpleNamespace:
+def load() -> SimpleNamespace:
+    """Import Scapy, once; return its classes for the three headers.
+
+    To be called before a segment comes that must be answered at once: on a slow machine the import
+    outlasts a retransmission timer.
+    """
     from scapy.config import conf
 
     conf.route_autoload = conf.route6_autoload = False
