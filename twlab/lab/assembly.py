@@ -24,6 +24,7 @@ from twlab.results.evidence import ArmEvidence
 from twlab.results.transcript import Entry, EntryKind, Transcript
 from twlab.settings import Settings
 from twlab.tuning.apply import Tuning, check
+from twlab.tuning.new_namespaces import begin_namespaces_in
 from twlab.wire.capture import Capture
 from twlab.wire.wire import Wire
 from twlab.world import PINNED, World
@@ -176,7 +177,7 @@ def assemble(
             leaving, too, and then the evidence is complete.
     """
     with ExitStack() as stack:
-        loop, network = _build(stack, topology, settings, forced)
+        loop, network = _build(stack, topology, settings, forced, world)
         recorder = Capture([node for node in network if node.role in ("wire", "gateway")], capture, loop)
         counts = SocketCounts((node for node in network if node.role == "endpoint"), loop)
         transcript = Transcript(lambda: loop.now_s)
@@ -224,7 +225,7 @@ def assemble_unrecorded(
         CapabilityError: the kernel cannot do what the settings ask, or what the topology needs.
     """
     with ExitStack() as stack:
-        loop, network = _build(stack, topology, settings, None)
+        loop, network = _build(stack, topology, settings, None, world)
         transcript = Transcript(lambda: loop.now_s, keeps)
         _tune(stack, network, settings, loop, transcript, None, world)
         yield _lab(stack, network, loop, transcript, dict(settings), seed, None)
@@ -235,19 +236,23 @@ def assemble_nodes(topology: Topology, settings: Mapping[str, Settings]) -> Iter
     """Build a network whose wires forward by themselves, for the block.
 
     Args:
-        settings: of some nodes, by their names; the others keep the kernel's defaults.
+        settings: of some nodes, by their names; the others keep what a namespace begins with.
 
     Raises:
         CapabilityError: the kernel cannot do what the settings ask, or what the topology needs.
     """
     with ExitStack() as stack:
-        loop, network = _build(stack, topology, settings, None)
+        loop, network = _build(stack, topology, settings, None, PINNED)
         _tune(stack, network, settings, loop, Transcript(lambda: loop.now_s), None)
         yield loop, network
 
 
 def _build(
-    stack: ExitStack, topology: Topology, settings: Mapping[str, Settings], forced: Mapping[str, str] | None
+    stack: ExitStack,
+    topology: Topology,
+    settings: Mapping[str, Settings],
+    forced: Mapping[str, str] | None,
+    world: World,
 ) -> tuple[Loop, Network]:
     """Check the settings, and build the network."""
     for wanted in settings.values():
@@ -256,6 +261,7 @@ def _build(
     resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
     loop = Loop()
     stack.callback(loop.close)
+    begin_namespaces_in(world)
     return loop, stack.enter_context(Network(topology))
 
 

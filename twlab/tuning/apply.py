@@ -205,7 +205,7 @@ class Tuning:
                     "constant": "as this kernel always does",
                 }.get(how, how)
                 beside.append(how)
-        first = FirstValues(self._node)
+        first = FirstValues(self._node, self._world)
         with self._node.inside():
             for name, start in wanted.items():
                 if self._node.role == "gateway" or not name.startswith((_CONNTRACK, _IPVS)):

@@ -2,8 +2,9 @@
 
 The first node of its kind is read; of later ones the values are known. To apply the baseline took
 some 950 reads of sysctls an arm, a fifth of all processor time of a run. Nodes of one kind begin
-alike: the same role in a namespace that was just made, with the same sysctls written while it was
-built. And they take a value alike: it is read back in the first node in which it is written.
+alike: the same role in a namespace that was just made, in the same world, with the same sysctls
+written while it was built. And they take a value alike: it is read back in the first node in which
+it is written.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from twlab.linux import sysctl
+from twlab.world import World
 
 if TYPE_CHECKING:
     from twlab.network import Node
@@ -30,9 +32,9 @@ class FirstValues:
     in the node's namespace.
     """
 
-    def __init__(self, node: Node):
+    def __init__(self, node: Node, world: World):
         self._interfaces = [interface.name for interface in node.interfaces]
-        kind = (type(node), node.role, node.tunnel, *node.written)
+        kind = (type(node), node.role, node.tunnel, world.name, *node.written)  # the world: see `new_namespaces`
         touched = node.tuned or node.shell
         self._values = {} if touched else _known.setdefault(kind, {})
         self._taken = {} if touched else _taken.setdefault(kind, {})
