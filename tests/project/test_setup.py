@@ -136,6 +136,8 @@ def test_a_set_up_for_tests_serves_the_labs_but_not_the_other_way_round(project:
     """
     for program in ("shellcheck", "chromium", "ab", "busybox", "tcptrace", "pasta", *ATLAS.split()):
         (project.tools / program).symlink_to("/bin/true")
+    packages = project.root / "setup" / "packages.txt"  # a newer Debian has no linux-source-6.1, which no program shows
+    packages.write_text(re.sub(r"\| (?:ls|\[\[ -e) /usr/[^|]*\|", "| true |", packages.read_text()))
     project.set_up("lab")
     assert project.done() == EVERYTHING
     assert project.set_up("test").returncode == 0
