@@ -304,6 +304,7 @@ def test_a_kernel_that_computes_alone_storms(
         (0.2, 0.1, 156_250 * 256, "or a process in it polls"),
         (0.2, 0.1, 40_142_857, "goes on slowly"),
         (0.1, 0.2, 0, "a process in it computes without end"),
+        (0.1, 0.2, 40_142_857, "goes on slowly"),
         (0.2, 0.0, 60_000_000_000, "virtual time races on"),
         (0.1, 0.2, 60_000_000_000, "virtual time races on"),
     ],

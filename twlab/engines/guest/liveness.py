@@ -64,10 +64,10 @@ def pulse(kernel: int, clock: int | None = None) -> str:
         return "it is stopped, or the machine gives it no time"
     ended_ns = time_ns(kernel, clock)
     passed_ns = None if began_ns is None or ended_ns is None else ended_ns - began_ns
-    if spent.processes_s > spent.own_s and (passed_ns is None or passed_ns < STILL_NS):
-        return "a process in it computes without end, so that virtual time stands still"
     if passed_ns is not None and passed_ns % READING_NS and passed_ns < STILL_NS:
         return "virtual time goes on slowly, since much is to be computed at each instant of it"
+    if spent.processes_s > spent.own_s and (passed_ns is None or passed_ns < STILL_NS):
+        return "a process in it computes without end, so that virtual time stands still"
     if passed_ns is not None and passed_ns < STILL_NS:
         return "virtual time stands still while its kernel computes, or a process in it polls"
     return "virtual time races on, and everything in it waits for what does not come"
