@@ -19,7 +19,8 @@ atlas:
 	@.venv/bin/twlab atlas
 
 # The host engine's tests are in real time: nothing else runs beside them, and six at a time wait more than they compute.
-# Of the others two run at a time, and together what shares a boot.
+# Of the others two run at a time, and together what shares a boot. The second run of pytest takes test modules as the first compiled them.
+test: export PYTHONDONTWRITEBYTECODE =
 test:
 	@setup/install.sh test
 	@.venv/bin/pytest -n 2 -m 'not host' $(PYTEST_ARGS); others=$$?; \
