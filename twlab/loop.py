@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import select
 import selectors
 import time
@@ -143,19 +144,27 @@ class Loop:
             self._serve_ready()
         return now
 
-    def wait_until(self, condition: Callable[[], object], timeout_s: float | None = None) -> bool:
+    def wait_until(
+        self, condition: Callable[[], object], timeout_s: float | None = None, look_s: float | None = None
+    ) -> bool:
         """Serve until `condition()` is true; return whether it was.
 
         Args:
             timeout_s: the longest wait; None: no limit.
+            look_s: the longest time between two looks at the condition; None: it is looked at after
+                each event.
         """
-        now_s = 0.0 if timeout_s is None else self.now_s
-        deadline_s = None if timeout_s is None else now_s + timeout_s
+        now_s = 0.0 if timeout_s is None and look_s is None else self.now_s
+        deadline_s = math.inf if timeout_s is None else now_s + timeout_s
         while not condition():
-            if deadline_s is not None and now_s >= deadline_s:
+            if now_s >= deadline_s:
                 return False
             # What is waited for has mostly come already: then there is no sleep to be reckoned.
-            now_s = self._serve_due() if self._serve_ready() else self.turn(deadline_s)
+            if self._serve_ready():
+                now_s = self._serve_due()
+            else:
+                until_s = deadline_s if look_s is None else min(deadline_s, now_s + look_s)
+                now_s = self.turn(None if until_s == math.inf else until_s)
         return True
 
     def sleep_until(self, at_s: float) -> float:

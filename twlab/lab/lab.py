@@ -159,12 +159,7 @@ class Lab:
         The condition is checked after each event, and every 10 ms, because changes inside the
         kernel raise no event.
         """
-        deadline_s = self.now_s + timeout_s
-        while not condition():
-            if self.now_s >= deadline_s:
-                return False
-            self.loop.wait_until(condition, min(_POLL_S, deadline_s - self.now_s))
-        return True
+        return self.loop.wait_until(condition, timeout_s, _POLL_S)
 
     def transfer(self, sender: Connection, receiver: Connection, count: int, filler: bytes = b".") -> float:
         """Send `count` filler bytes; return the seconds until the other end has them.

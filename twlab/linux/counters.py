@@ -74,9 +74,9 @@ def may_be_missing(name: str) -> bool:
     return name in _NOT_EVERYWHERE or name.startswith("Conntrack")
 
 
-def _text(name: str) -> str:
+def _text(name: str, at_once: bool = True) -> str:
     try:
-        return syscalls.read_file(f"{_FOLDER}/{name}").decode()
+        return syscalls.read_file(f"{_FOLDER}/{name}", at_once).decode()
     except OSError:  # a kernel without IPv6, or without conntrack
         return ""
 
@@ -100,7 +100,7 @@ def _lines(name: str) -> dict[str, int]:
 
 def _conntrack() -> dict[str, int]:
     """A line of names, then one of hexadecimal values for each processor."""
-    names, *processors = [line.split() for line in _text("stat/nf_conntrack").splitlines()] or [[]]
+    names, *processors = [line.split() for line in _text("stat/nf_conntrack", at_once=False).splitlines()] or [[]]
     columns = zip(names, zip(*processors, strict=True), strict=True)
     return {
         "Conntrack" + name.title().replace("_", ""): sum(int(value, 16) for value in values)

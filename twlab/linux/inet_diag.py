@@ -13,9 +13,11 @@ Source: Linux include/uapi/linux/inet_diag.h, net/ipv4/inet_diag.c.
 
 from __future__ import annotations
 
+import itertools
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -101,10 +103,10 @@ def look_up(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[R
 
     Each of `sockets` is a family and an id. Raises OSError.
     """
-    answers = (data for batch in _ask(diag, _SOCK_DIAG_BY_FAMILY, sockets) for data in batch)
     return [
         Record._make(_SHORTEST.unpack_from(data))
-        for data in answers
+        for asked in _ask(diag, _SOCK_DIAG_BY_FAMILY, sockets)
+        for data in itertools.islice(_answers(diag), asked)  # each has one: its record, or an error
         if netlink.HEADER.unpack_from(data)[1] == _SOCK_DIAG_BY_FAMILY
     ]
 
@@ -143,20 +145,24 @@ def destroy(diag: socket.socket, sockets: Iterable[tuple[int, bytes]]) -> list[O
         One error for each that was not ended: ENOENT or ESTALE when it was gone already, EOPNOTSUPP
             when the kernel cannot.
     """
-    return [_error(data) for answers in _ask(diag, _SOCK_DESTROY, sockets) for data in answers]
+    return [_error(data) for _ in _ask(diag, _SOCK_DESTROY, sockets) for data in _answers(diag)]
 
 
-def _ask(diag: socket.socket, kind: int, sockets: Iterable[tuple[int, bytes]]) -> Iterator[list[bytes]]:
+def _ask(diag: socket.socket, kind: int, sockets: Iterable[tuple[int, bytes]]) -> Iterator[int]:
+    """Ask about some of `sockets` at a time; yield how many, once their answers can be received."""
     waiting = [_REQUEST_ONE.pack(family, socket.IPPROTO_TCP, 0, ALL_STATES, name) for family, name in sockets]
     header = netlink.header(kind, _REQUEST_ONE.size)
     for start in range(0, len(waiting), _BATCH):
-        diag.send(header + header.join(waiting[start : start + _BATCH]))
-        answers = []
-        try:
-            while True:
-                answers.append(diag.recv(4096, socket.MSG_DONTWAIT))
-        except BlockingIOError:
-            yield answers
+        batch = waiting[start : start + _BATCH]
+        diag.send(header + header.join(batch))
+        yield len(batch)
+
+
+def _answers(diag: socket.socket) -> Iterator[bytes]:
+    """Yield the answers that have come."""
+    with suppress(BlockingIOError):
+        while True:
+            yield diag.recv(4096, socket.MSG_DONTWAIT)
 
 
 def _parse(data: bytes) -> tuple[list[Record], bool]:

@@ -214,14 +214,18 @@ def _where() -> int:
     return _here
 
 
-def read_file(path: str) -> bytes:
+def read_file(path: str, at_once: bool = False) -> bytes:
     """Read a file of /proc in as few system calls as possible.
 
     In the lab kernel they are slow. Raises OSError.
+
+    Args:
+        at_once: the kernel makes all of its content for the first read, up to 64 KiB, as of each
+            file that it opens with single_open (fs/seq_file.c).
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        return b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
+        return os.read(fd, 1 << 16) if at_once else b"".join(iter(lambda: os.read(fd, 1 << 16), b""))
     finally:
         os.close(fd)
 
