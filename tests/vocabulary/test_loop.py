@@ -1,14 +1,28 @@
-"""The loop: timers in order, readiness, waiting."""
+"""The loop: timers in order, readiness, waiting. All of it also where the kernel, or the C library,
+has no epoll_pwait2.
+"""
 
+import ctypes
+import errno
+import signal
 import socket
 
 import pytest
 
+from twlab import loop as module
 from twlab.loop import Loop
 
 
-@pytest.fixture
-def loop():
+def no_such_system_call(*_):
+    ctypes.set_errno(errno.ENOSYS)
+    return -1
+
+
+@pytest.fixture(params=["epoll_pwait2", "not in the C library", "not in the kernel"])
+def loop(request, monkeypatch):
+    if request.param != "epoll_pwait2":
+        other = staticmethod(no_such_system_call) if request.param == "not in the kernel" else None
+        monkeypatch.setattr(module._ReadySelector, "_wait", other)
     loop = Loop()
     yield loop
     loop.close()
@@ -76,3 +90,43 @@ def test_what_a_timer_sets_off_is_served_in_the_same_sleep(loop):
     assert read == [b"x"]
     near.close()
     far.close()
+
+
+def test_more_than_one_look_holds_is_served_with_the_next(loop, monkeypatch):
+    """And what may be read and written is told of each."""
+    monkeypatch.setattr(module, "_MOST_READY", 2)
+    pairs = [socket.socketpair() for _ in range(5)]
+    read, written = [], set()
+    for number, (near, far) in enumerate(pairs):
+        near.send(b"x")
+        loop.watch(
+            far, lambda number=number, far=far: read.append((number, far.recv(1))), lambda n=number: written.add(n)
+        )
+    assert loop.wait_until(lambda: len(read) == len(written) == 5, 5)
+    assert sorted(read) == [(number, b"x") for number in range(5)]
+    for near, far in pairs:
+        loop.forget(far)
+        near.close()
+        far.close()
+
+
+def test_a_signal_is_handled_while_the_loop_waits(loop):
+    """The wait goes on after it, or ends with what its handler raises."""
+    heard = []
+
+    def hear(number, frame):
+        heard.append(number)
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, hear)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        at_s = loop.now_s + 0.05
+        assert loop.sleep_until(at_s) >= at_s
+        assert heard == [signal.SIGALRM]
+        signal.setitimer(signal.ITIMER_REAL, 0.01)
+        with pytest.raises(KeyboardInterrupt):
+            loop.wait_until(lambda: False, 30)
+    finally:
+        signal.signal(signal.SIGALRM, before)
