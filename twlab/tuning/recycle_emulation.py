@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 _NO_RTO = (inet_diag.LISTEN, inet_diag.NEW_SYN_RECV)
 _MARK = 0x7477
 _MARKED = nfqueue.Segments("INPUT", f"meta mark {_MARK}", f"-m mark --mark {_MARK}")
-# A connection leaves the set some time after its last FIN, when TIME_WAIT is over too. What has left
-# is collected seldom: each time the kernel walks all 131,072 buckets, by itself every second.
+# A connection leaves the set some time after its last FIN, when TIME_WAIT is over too. What has
+# left is collected seldom: for it the kernel walks all 131,072 buckets, by default each second.
 _SET = "flags dynamic,timeout; timeout 150s; gc-interval 60s; size 65535;"
 _FIN = "tcp flags & fin == fin"
 _RULES = f"""
