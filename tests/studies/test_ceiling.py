@@ -36,7 +36,7 @@ def measured(case: Case, folder: Path) -> dict[str, Any]:
 
     answers: list[dict[str, Any]] = []
     Guest(agent="twlab.studies.ceiling.agent").run({"case": asdict(case)}, folder, answers.append, real_limit_s=120)
-    return answers[0]["row"]
+    return next(answer["row"] for answer in answers if "row" in answer)  # on a busy machine: quiet, too
 
 
 @pytest.fixture(scope="module")
