@@ -80,7 +80,8 @@ class _ReadySelector(selectors.EpollSelector):
         ready = []
         keys = self.get_map()
         for event in self._events[: max(count, 0)]:
-            key = keys[event.fd]
+            if (key := keys.get(event.fd)) is None:
+                continue  # closed here and open in a copy: epoll tells of it as long as that is so
             readable = selectors.EVENT_READ if event.events & ~select.EPOLLOUT else 0
             writable = selectors.EVENT_WRITE if event.events & ~select.EPOLLIN else 0
             ready.append((key, (readable | writable) & key.events))

@@ -110,6 +110,19 @@ def test_more_than_one_look_holds_is_served_with_the_next(loop, monkeypatch):
         far.close()
 
 
+def test_a_descriptor_that_is_open_in_a_copy_only_is_passed_over(loop):
+    """Closed, then forgotten: epoll knows the copy, and tells of it by the old number."""
+    near, far = socket.socketpair()
+    called = []
+    with near, far.dup():
+        loop.watch(far, lambda: called.append("readable"))
+        far.close()
+        loop.forget(far)
+        near.send(b"x")
+        loop.sleep(0.01)
+    assert called == []
+
+
 def test_a_signal_is_handled_while_the_loop_waits(loop):
     """The wait goes on after it, or ends with what its handler raises."""
     heard = []
