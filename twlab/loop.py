@@ -18,7 +18,6 @@ import heapq
 import itertools
 import math
 import os
-import platform
 import select
 import selectors
 import time
@@ -35,7 +34,7 @@ class _Event(ctypes.Structure):
     _pack_ = 1
     _fields_ = (
         ("events", ctypes.c_uint32),
-        ("_padding", ctypes.c_uint32 * (platform.machine() != "x86_64")),
+        ("_padding", ctypes.c_uint32 * (os.uname().machine != "x86_64")),
         ("fd", ctypes.c_int32),
         ("_unused", ctypes.c_uint32),
     )
