@@ -234,3 +234,13 @@ def test_a_page_of_studies_alone_works(browser, tmp_path):
     opened.goto(page.write([tmp_path / "sweep.json"], tmp_path / "report.html").path.as_uri())
     assert opened.get_by_role("cell", name="harmed").count() == 1 and complaints == []
     opened.close()
+
+
+def test_a_window_that_is_made_narrow_again_unpacks_each_ladder_once(shown):
+    """While the first time is still under way, too: a page is completed and resized at one time."""
+    shown.evaluate("Object.defineProperty(phone, 'matches', { value: true })")
+    shown.evaluate("Promise.all([narrow(), narrow()])")
+    assert shown.locator("[data-narrow]").count() == 0
+    ladders = shown.locator(".rungs.narrow").all()
+    assert len(ladders) > 1
+    assert {ladder.locator("> svg").count() > 0 for ladder in ladders} == {True}

@@ -33,6 +33,8 @@ const handles = whole => {
   for (const fold of whole.querySelectorAll("[data-at]")) fold.style.setProperty("--at", fold.dataset.at);
 };
 const unpack = async (place, part = "packed") => {
+  // Another call may have come first: a window is made narrow while its page is being completed.
+  if (!(part in place.dataset)) return;
   const packed = Uint8Array.from(atob(place.dataset[part]), letter => letter.charCodeAt(0));
   delete place.dataset[part];
   const opened = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
