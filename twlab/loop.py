@@ -213,8 +213,8 @@ class Loop:
 
         Args:
             timeout_s: the longest wait; None: no limit.
-            look_s: the longest time between two looks at the condition; None: it is looked at after
-                each event.
+            look_s: the condition is looked at after each event, and once this time has passed
+                without one; None: after events alone.
         """
         now_s = 0.0 if timeout_s is None and look_s is None else self.now_s
         deadline_s = math.inf if timeout_s is None else now_s + timeout_s

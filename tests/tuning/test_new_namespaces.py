@@ -48,7 +48,7 @@ def test_a_namespace_begins_with_what_its_world_has(tmp_path: Path) -> None:
 
 def _pin(name: str) -> str:
     """Return the name under which the baseline has the sysctl of an interface."""
-    words: list[Any] = name.split(".")
+    words = name.split(".")
     return ".".join([*words[:3], "*", words[-1]])
 
 

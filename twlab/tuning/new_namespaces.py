@@ -42,18 +42,16 @@ def begin_namespaces_in(world: World) -> None:
         if lab_kernel.is_this():
             _inherit_interfaces(pinned)
         elif (sysctl.read(_TABLE) or "").startswith("-"):  # so this is no machine's first namespace
-            _write(_OWN_TABLE, _BUCKETS if pinned else _SHARED)
+            sysctl.write(_OWN_TABLE, _BUCKETS if pinned else _SHARED)
 
 
 def _inherit_interfaces(pinned: bool) -> None:
-    if pinned and sysctl.read(_INHERIT) not in (None, _AS_IN_THE_FIRST):  # None: not in the first namespace
+    wanted = _AS_IN_THE_FIRST if pinned else _AS_COMPILED
+    if sysctl.read(_INHERIT) in (None, wanted):  # None: not in the first namespace
+        return
+    if pinned:
         for pin in BASELINE:
             if "*" in pin.sysctl:
                 for whose in ("all", "default"):
                     sysctl.write(pin.sysctl.replace("*", whose), pin.value)
-    _write(_INHERIT, _AS_IN_THE_FIRST if pinned else _AS_COMPILED)
-
-
-def _write(name: str, value: str) -> None:
-    if sysctl.read(name) not in (None, value):
-        sysctl.write(name, value)
+    sysctl.write(_INHERIT, wanted)
