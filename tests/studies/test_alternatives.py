@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 from conftest import ROOT
@@ -22,6 +23,7 @@ from twlab.studies.alternatives import table
 from twlab.studies.alternatives.harm import HARM
 from twlab.studies.alternatives.page import page
 from twlab.studies.alternatives.table import ALTERNATIVES, UNDER, as_csv, runs, summary
+from twlab.traffic.load import Load
 
 CATALOGUE = load_scenarios()
 SOURCE = str(sustained.__file__)
@@ -143,11 +145,53 @@ def test_what_takes_long_has_a_boot_for_itself():
     assert batch.task([], 1)["long"] is False
 
 
+class Limited(sustained._Trials):
+    """Trials of something that sustains `limit_per_s`; the rates that were tried."""
+
+    def __init__(self, limit_per_s):
+        load = Load(rate_per_s=2.0, duration_s=800.0, targets=[("10.3.1.1", 80)])
+        super().__init__(SimpleNamespace(step=str, require=self.holds), load, 4, 65.0, 16_384.0)
+        self.limit_per_s, self.tried = limit_per_s, []
+
+    def holds(self, premise, text):
+        assert premise, text
+
+    def _suffices(self, rate_per_s):
+        self.tried.append(rate_per_s)
+        return rate_per_s <= self.limit_per_s
+
+
+@pytest.mark.parametrize("guess", [0.0, 2.0, 300.0, 445.0, 450.0, 455.0, 16_384.0, 1e6])
+@pytest.mark.parametrize("limit", [2.0, 449.0, 16_383.0, 16_384.0])
+def test_a_search_finds_the_limit_whatever_the_guess(limit, guess):
+    """To 2 %, and never above it; the most is found as the most."""
+    found = Limited(limit).search(guess)
+    assert limit / sustained.NEAR <= found * (1 + 1e-9) and found <= limit
+
+
+def test_a_search_that_begins_near_the_limit_is_short():
+    """Two trials where the guess is right, and one where nothing is limited. Without a guess, eleven."""
+    for limit, guess, count in ((452.0, 449.0, 2), (449.0, 455.0, 3), (16_384.0, 16_384.0, 1), (452.0, 0.0, 11)):
+        trials = Limited(limit)
+        trials.search(guess)
+        assert len(trials.tried) <= count, trials.tried
+
+
+def test_a_search_has_to_begin_below_the_limit():
+    """The first rate is a premise, also of one that begins at a guess and goes down to it."""
+    for guess in (0.0, 300.0):
+        with pytest.raises(AssertionError, match="the first rate is below the limit"):
+            Limited(1.5).search(guess)
+
+
 @pytest.mark.guest
-def test_rows_of_other_ports_are_as_planned():
-    """Ways whose range is not that of the others; 200 ports, which are few."""
+@pytest.mark.parametrize("low, high", [(50_000, 50_199), (50_000, 51_999)], ids=["few", "many"])
+def test_rows_of_other_ports_are_as_planned(low, high):
+    """Ways whose range is not that of the others; 200 ports, which are few, and 2,000, of which 500
+    come first.
+    """
     names = ["time-wait-1", "wider-range", "tw-reuse-delay-100-ms"]
-    arms = [(SOURCE, name, sustained.with_ports(name, 50_000, 50_199)) for name in names]
+    arms = [(SOURCE, name, sustained.with_ports(name, low, high)) for name in names]
     results = dict(batch.run(arms, seed=1, kernels=2, long=1))
     assert {name: (results[n]["ok"], results[n]["mismatches"]) for n, name in enumerate(names)} == {
         name: (True, []) for name in names
