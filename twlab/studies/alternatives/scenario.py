@@ -33,6 +33,7 @@ _EVER_PER_S = 163_840.0  # with more ports, too: at some 460,000 a second a load
 TURNS = 3.2  # how often all ports are used at each rate
 NEAR = 1.02  # the limit is found between two rates, of which one is so much the other
 _MANY = 4 * PORTS  # from here on PORTS of the ports are tried first, for a guess
+_RANGE = "net.ipv4.ip_local_port_range"
 
 # The way of the plan, where it has another name than the arm.
 _PLANNED_AS = {
@@ -44,7 +45,6 @@ _LIKE_THE_CONTROL = (
     *("control", "tw-reuse-no-timestamps", "tw-reuse-bind-first", "named-ports-no-timestamps", "wider-range"),
     *("more-origin-ports-bind-first", "reuseaddr", "reuseaddr-bind-first"),
 )
-_RANGE = "net.ipv4.ip_local_port_range"
 _FEW_PORTS = ("keep-alive", "tw-reuse-delay-100-ms")
 _NO_LIMIT = ("tw-buckets", "linger-0")
 
@@ -288,7 +288,8 @@ class _Trials:
                 and it begins at the load's rate, upwards.
         """
         self._lab.step(
-            f"The rate is raised until a connect fails, by {self._in_all:.0f} connections or requests each time."
+            "A rate is searched at which no connect fails, and one at which one does, by "
+            f"{self._in_all:.0f} connections or requests each time."
         )
         first_per_s = self._load.rate_per_s
         good_per_s, bad_per_s = 0.0, math.inf
