@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from twlab.engines.protocol import Job, arms_request
-from twlab.lab.repeat import run_undisturbed
+from twlab.lab.undisturbed import run_undisturbed
 from twlab.results.evidence import ArmEvidence
 from twlab.run import agent
 

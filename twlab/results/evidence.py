@@ -57,7 +57,7 @@ class ArmEvidence(ArmOutcome):
             packets.
         virtual_s: seconds that passed in the lab.
         repeated: runs of the arm before this one that a busy machine may have disturbed
-            (`twlab.lab.repeat`): ``{"waited_s", "observed", "mismatches", "error"}``.
+            (`twlab.lab.undisturbed`): ``{"waited_s", "observed", "mismatches", "error"}``.
     """
 
     network: dict[str, Any] = field(default_factory=dict)

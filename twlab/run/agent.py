@@ -11,7 +11,7 @@ from typing import Any
 
 from twlab.catalogue import scenario_here
 from twlab.engines.protocol import Event, Job, Request
-from twlab.lab.repeat import run_undisturbed
+from twlab.lab.undisturbed import run_undisturbed
 from twlab.overrides import Overrides
 from twlab.results.evidence import ArmEvidence
 from twlab.run.arm import as_dict, run_arm

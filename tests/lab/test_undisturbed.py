@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twlab.lab.repeat import MOST_RUNS, run_undisturbed
+from twlab.lab.undisturbed import MOST_RUNS, run_undisturbed
 from twlab.linux.processor import waited_s
 from twlab.results.evidence import ArmEvidence
 from twlab.results.result import ArmPrediction, ArmResult
