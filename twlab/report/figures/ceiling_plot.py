@@ -5,12 +5,11 @@ Measured values stand beside theory. It imports matplotlib, as `heatmap` does.
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 from twlab.report.figures.lean import lean_import
-from twlab.results import files
+from twlab.report.figures.write import write
 
 _COLOURS = ("#1b6ca8", "#2a7f4f", "#a8501b")
 _MARKS = ("o", "s", "^")
@@ -34,11 +33,9 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
         CapabilityError: they cannot be written (``cannot-write``).
     """
     with lean_import():
-        from matplotlib import rcParams
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
-    rcParams["svg.hashsalt"] = "twlab"  # the same figure, the same file
     drawn = [row for row in rows if row["group"] == "ports" and row["sustained_per_s"]]
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
@@ -69,15 +66,7 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     axes.set_yticks(rates, [f"{rate:,}" for rate in rates])
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
-    drawings = {stem.with_suffix(f".{kind}"): _drawing(figure, kind) for kind in ("png", "svg")}
-    files.write_all(drawings)
-    return list(drawings)
-
-
-def _drawing(figure: Any, kind: str) -> bytes:
-    made = io.BytesIO()
-    figure.savefig(made, format=kind, dpi=130, metadata={"Date": None} if kind == "svg" else None)
-    return made.getvalue()
+    return write(figure, stem, dpi=130)
 
 
 def _series(axes: Any, rows: list[dict[str, Any]], colour: str, mark: str) -> None:

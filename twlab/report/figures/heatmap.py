@@ -1,17 +1,16 @@
 """Draws a sweep as a heat map of the outcomes for the application.
 
 Its axes are the length of TIME_WAIT and the age of the old segment. It imports matplotlib, as
-`ceiling_plot` does; no other module does.
+`ceiling_plot` does.
 """
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 from twlab.report.figures.lean import lean_import
-from twlab.results import files
+from twlab.report.figures.write import write
 
 # Each darker than the next, so that they differ without colours, too.
 _COLOURS = {"harmed": (0.62, 0.11, 0.11), "delayed": (0.93, 0.75, 0.35), "unharmed": (0.90, 0.96, 0.92)}
@@ -57,15 +56,7 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     ]
     handles.append(Line2D([], [], color="black", linewidth=2, linestyle="--", label="age = length of TIME_WAIT"))
     figure.legend(handles=handles, loc="outside lower center", ncols=2 if len(panels) > 1 else 1, frameon=False)
-    drawings = {stem.with_suffix(f".{kind}"): _drawing(figure, kind) for kind in ("png", "svg")}
-    files.write_all(drawings)
-    return list(drawings)
-
-
-def _drawing(figure: Any, kind: str) -> bytes:
-    made = io.BytesIO()
-    figure.savefig(made, format=kind, dpi=150)
-    return made.getvalue()
+    return write(figure, stem, dpi=150)
 
 
 def _panel(axes: Any, rows: list[dict[str, Any]], timestamps: str) -> None:

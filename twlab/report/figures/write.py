@@ -1,0 +1,37 @@
+"""Writes a figure of matplotlib as PNG and as SVG: the same figure, the same files."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from twlab.results import files
+
+
+def write(figure: Any, stem: Path, *, dpi: int) -> list[Path]:
+    """Write `figure` beside each other in both formats.
+
+    Both have the layout of the first. Finding one takes half of the time that drawing takes.
+
+    Args:
+        figure: of `matplotlib.figure.Figure`.
+        stem: path of the files; its suffix is replaced.
+        dpi: pixels an inch, of the PNG.
+
+    Returns:
+        The files.
+
+    Raises:
+        CapabilityError: they cannot be written (``cannot-write``).
+    """
+    from matplotlib import rc_context
+
+    png, svg = io.BytesIO(), io.BytesIO()
+    figure.savefig(png, format="png", dpi=dpi)
+    figure.set_layout_engine("none")
+    with rc_context({"svg.hashsalt": "twlab"}):
+        figure.savefig(svg, format="svg", dpi=dpi, metadata={"Date": None})
+    drawings = {stem.with_suffix(".png"): png.getvalue(), stem.with_suffix(".svg"): svg.getvalue()}
+    files.write_all(drawings)
+    return list(drawings)
