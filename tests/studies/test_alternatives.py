@@ -185,13 +185,16 @@ def test_a_search_has_to_begin_below_the_limit():
 
 
 @pytest.mark.guest
-@pytest.mark.parametrize("low, high", [(50_000, 50_199), (50_000, 51_999)], ids=["few", "many"])
-def test_rows_of_other_ports_are_as_planned(low, high):
-    """Ways whose range is not that of the others; 200 ports, which are few, and 2,000, of which 500
-    come first.
+@pytest.mark.parametrize(
+    "names, high",
+    [(["time-wait-1", "wider-range", "tw-reuse-delay-100-ms"], 50_199), (["time-wait-1"], 51_999)],
+    ids=["few", "many"],
+)
+def test_rows_of_other_ports_are_as_planned(names, high):
+    """Ways whose range is not that of the others, with 200 ports, which are few; one with 2,000, of
+    which 500 come first.
     """
-    names = ["time-wait-1", "wider-range", "tw-reuse-delay-100-ms"]
-    arms = [(SOURCE, name, sustained.with_ports(name, low, high)) for name in names]
+    arms = [(SOURCE, name, sustained.with_ports(name, 50_000, high)) for name in names]
     results = dict(batch.run(arms, seed=1, kernels=2, long=1))
     assert {name: (results[n]["ok"], results[n]["mismatches"]) for n, name in enumerate(names)} == {
         name: (True, []) for name in names

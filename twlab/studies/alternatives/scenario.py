@@ -284,8 +284,8 @@ class _Trials:
         """Return the highest rate at which no connect fails, or the highest tried.
 
         Args:
-            guess_per_s: where the search begins, with short steps that grow; 0.0: there is none,
-                and it begins at the load's rate, upwards.
+            guess_per_s: where the search begins, with short steps that grow; without it, 0.0, it
+                begins at the load's rate, upwards.
         """
         self._lab.step(
             "A rate is searched at which no connect fails, and one at which one does, by "
