@@ -1,1 +1,1 @@
-"""Figures by matplotlib, which `lean` imports: `heatmap`, `ceiling_plot`. `write` makes their files."""
+"""Figures by matplotlib, which `lean` imports: `heatmap`, `ceiling_plot`."""

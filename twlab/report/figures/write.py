@@ -1,4 +1,7 @@
-"""Writes a figure of matplotlib as PNG and as SVG: the same figure, the same files."""
+"""Writes a figure of matplotlib as PNG and SVG.
+
+The same figure makes the same files.
+"""
 
 from __future__ import annotations
 
