@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,24 +22,13 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent.parent
-# What leaves out all other tests. A shell's child in the background ignores SIGINT, and tests press it.
-PLUGIN = """
-import os, signal
-from pathlib import Path
-signal.signal(signal.SIGINT, signal.default_int_handler)
-SHARED = set(Path(os.environ["SHARED_TESTS"]).read_text().splitlines())
-def pytest_collection_modifyitems(config, items):
-    left_out = [item for item in items if item.nodeid.partition("::")[2] not in SHARED]
-    config.hook.pytest_deselected(items=left_out)
-    items[:] = [item for item in items if item.nodeid.partition("::")[2] in SHARED]
-"""
 
 
-def tests(tree: Path) -> set[str]:
-    """Return the tests of `tree`, without their files."""
+def tests(tree: Path) -> dict[str, str]:
+    """Return the tests of `tree`: their names without the file, to those with it."""
     command = [tree / ".venv/bin/pytest", "--collect-only", "-q", "-p", "no:cacheprovider"]
     listed = subprocess.run(command, cwd=tree, env=environment(tree), capture_output=True, text=True, check=True)
-    return {line.partition("::")[2] for line in listed.stdout.splitlines() if "::" in line}
+    return {line.partition("::")[2]: line for line in listed.stdout.splitlines() if "::" in line}
 
 
 def sessions(tree: Path) -> list[list[str]]:
@@ -47,25 +37,29 @@ def sessions(tree: Path) -> list[list[str]]:
     return [shlex.split(found) for found in re.findall(r"\.venv/bin/pytest(.*)\$\(PYTEST_ARGS\)", makefile)]
 
 
-def environment(tree: Path, more: dict[str, str] | None = None) -> dict[str, str]:
+def environment(tree: Path) -> dict[str, str]:
     """Return the environment for tests of `tree`: modules as they were compiled, its own lab kernel."""
     kernel = os.environ.get("TWLAB_KERNEL_OTHER", "") if tree != HERE else ""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    return {**kept, **({"TWLAB_KERNEL": kernel} if kernel else {}), **(more or {})}
+    return {**kept, **({"TWLAB_KERNEL": kernel} if kernel else {})}
 
 
 def main(other: Path) -> None:
-    shared = tests(other) & tests(HERE)
+    # What a shell starts in the background ignores SIGINT, and so would the tests that press it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    found = {tree: tests(tree) for tree in (other, HERE)}
+    shared = found[other].keys() & found[HERE].keys()
     took: dict[Path, float] = {}
     with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / "shared_tests.py").write_text(PLUGIN)
-        (listed := Path(folder) / "listed").write_text("\n".join(sorted(shared)))
-        for tree in (other, HERE):
-            env = environment(tree, {"PYTHONPATH": folder, "SHARED_TESTS": str(listed)})
+        for tree, names in found.items():
+            listed = Path(folder) / "listed"
+            listed.write_text("\n".join(named for name, named in names.items() if name in shared))
             began_s = time.perf_counter()
             for arguments in sessions(tree):
-                command = [tree / ".venv/bin/pytest", "-q", "-p", "shared_tests", "-p", "no:cacheprovider", *arguments]
-                said = subprocess.run(command, cwd=tree, env=env, stdout=subprocess.PIPE, text=True, check=False).stdout
+                command = [tree / ".venv/bin/pytest", "-q", "-p", "no:cacheprovider", *arguments, f"@{listed}"]
+                said = subprocess.run(
+                    command, cwd=tree, env=environment(tree), stdout=subprocess.PIPE, text=True, check=False
+                ).stdout
                 print(f"{tree}: {said.splitlines()[-1]}", flush=True)
             took[tree] = time.perf_counter() - began_s
     print(f"{len(shared):,} tests: {took[other]:.0f} s, here {took[HERE]:.0f} s, {took[HERE] / took[other]:.2f} of it")
