@@ -191,6 +191,56 @@ def test_a_place_is_an_address_and_a_port(text, place):
     assert parse_place(text, 8080) == place
 
 
+HERE = Place("127.0.0.1", 9000)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "origins"),
+    [
+        ("nginx.conf", "events {}\nhttp { server { listen 80; location / {proxy_pass http://0.0.0.0:9000;} } }", HERE),
+        ("nginx.conf", "events {}\nstream { upstream u { server [::]:9000; }\nserver { listen 80; proxy_pass u; } }",
+         Place("::1", 9000)),
+        ("Caddyfile", ":80 {\n    reverse_proxy :9000\n}\n", HERE),
+        ("squid.conf", "http_port 80 accel\ncache_peer 0.0.0.0 parent 9000 0 originserver\n", HERE),
+        ("envoy.yaml", """
+static_resources:
+  listeners:
+  - address: { socket_address: { address: 0.0.0.0, port_value: 80 } }
+    filter_chains:
+    - filters:
+      - typed_config: { "@type": v3.TcpProxy, cluster: a }
+  clusters:
+  - name: a
+    load_assignment:
+      endpoints:
+      - lb_endpoints:
+        - endpoint: { address: { socket_address: { address: 0.0.0.0, port_value: 9000 } } }
+""", HERE),
+    ],
+    ids=["nginx", "nginx, IPv6", "caddy", "squid", "envoy"],
+)  # fmt: skip
+def test_an_origin_at_every_address_is_on_the_proxy_itself(tmp_path, name, text, origins):
+    """connect() to 0.0.0.0 goes to this machine; only HAProxy takes it for where the client asked."""
+    _, made = prepared(tmp_path, name, text)
+    assert made.reading.routes[0].origins == (origins,)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("haproxy.cfg", EXHAUSTED + "    source 0.0.0.0 usesrc clientip\n", "source 0.0.0.0 usesrc clientip"),
+        ("haproxy.cfg", EXHAUSTED.replace(":80\n", ":80 source 0.0.0.0 usesrc client\n"), "usesrc client"),
+        ("nginx.conf", NGINX.replace("proxy_pass", "proxy_bind $remote_addr transparent; proxy_pass", 1),
+         "proxy_bind $remote_addr transparent"),
+    ],
+)  # fmt: skip
+def test_a_proxy_that_connects_as_its_client_is_told(tmp_path, name, text, line):
+    """Answers reach it by rules of its machine, which no configuration of a proxy has."""
+    _, made = prepared(tmp_path, name, text)
+    (absent,) = [entry for entry in made.reading.absent if line in entry.what]
+    assert "take it out of a copy" in absent.way_round
+
+
 def test_a_haproxy_cfg_is_read(tmp_path):
     """Routes with the default first, addresses, names, users; what is absent by name."""
     _, made = prepared(tmp_path, "haproxy.cfg", HAPROXY)
@@ -307,6 +357,13 @@ def test_changes_change_what_they_say_and_nothing_else(tmp_path):
     _, made = prepared(tmp_path, "squid.conf", SQUID)
     assert "server_persistent_connections on" in changed(made, "persistent")
     assert "#tcp_outgoing_address 192.0.2.7" in changed(made, "no tcp_outgoing_address")
+    assert "persistent for POST" not in [change.name for change, _, _ in made.arms]
+    _, made = prepared(tmp_path, "squid.conf", SQUID, method="POST")
+    assert changed(made, "persistent for POST") == (
+        changed(made, "persistent") + "server_pconn_for_nonretriable allow all\n"
+    )
+    _, made = prepared(tmp_path, "squid.conf", changed(made, "persistent for POST"), method="POST")
+    assert "persistent for POST" not in [change.name for change, _, _ in made.arms]
     _, made = prepared(tmp_path, "envoy.yaml", ENVOY)
     assert "max_requests_per_connection" not in changed(made, "kept connections")
     assert changed(made, "retry").count("retry_on: connect-failure,reset") == 1
@@ -341,6 +398,8 @@ def test_theory_and_the_division_of_ports(tmp_path):
         ("envoy.yaml", "static_resources: {", {}, "no-proxy-route"),
         ("Caddyfile", ":80 {\n    no_such_thing\n}\n", {}, "proxy-rejects-configuration"),
         ("haproxy.cfg", "frontend x\n    bind :80\n", {}, "no-proxy-route"),
+        ("haproxy.cfg", "listen x\n    bind :80\n    server a *:81 check\n", {}, "no-proxy-route"),
+        ("haproxy.cfg", "listen x\n    bind :80\n    server a 0.0.0.0\n", {}, "no-proxy-route"),
         ("haproxy.cfg", EXHAUSTED, {"listen": 81}, "no-proxy-route"),
         ("haproxy.cfg", EXHAUSTED, {"origins": {"a": "b"}}, "bad-origin"),
         ("haproxy.cfg", EXHAUSTED, {"only": ("keepalive",)}, "no-such-change"),
@@ -475,6 +534,27 @@ def test_envoy_and_caddy_run_unchanged_and_changed(tmp_path, name, text, change,
     assert arms[change]["load"]["sees"] == {}
     assert arms[AS_IT_IS]["race"]["GET FIN"]["kept"] is False
     assert arms[change]["race"]["GET FIN"]["kept"] is True
+
+
+@pytest.mark.guest
+@pytest.mark.slow
+def test_a_squid_that_keeps_its_connections_runs_out_of_ports_by_post(tmp_path):
+    """With persistent connections a GET never does, a POST does; the change for POST serves them all,
+    and shows its price: a client gets an error where the origin closes at that moment.
+    """
+    kept = "http_port 3128\nhttp_access allow all\ncache deny all\n"
+    options = ("--no-ceiling", "--change", "persistent for POST", "--method", "POST")
+    done = ran(tmp_path, "squid.conf", kept, *options)
+    arms = arms_of(done)
+    assert json.loads(done.stdout)["method"] == "POST"
+    first, changed = arms[AS_IT_IS], arms["persistent for POST"]
+    assert first["load"]["sees"]["503"] == first["load"]["asked"] - first["load"]["answered"] > 0
+    assert not first["race"]["POST FIN"]["kept"]
+    assert changed["load"]["sees"] == {}
+    assert changed["load"]["to_origin"] < 20
+    assert changed["race"]["POST FIN"] == {"kept": True, "sees": "502", "sent": 1}
+    asked_by_get = arms_of(ran(tmp_path, "squid.conf", kept, "--no-ceiling", "--no-race", "--change", "wider range"))
+    assert asked_by_get[AS_IT_IS]["load"]["sees"] == {}
 
 
 @pytest.mark.host

@@ -36,6 +36,7 @@ def proxy(
     change: options.ChangeOption = None,
     keep_alive: options.KeepAliveOption = False,
     client: options.ClientOption = "",
+    method: options.MethodOption = "GET",
     race: options.RaceOption = True,
     ceiling: options.CeilingOption = True,
     program: options.ProgramOption = "",
@@ -65,6 +66,7 @@ def proxy(
         after=after,
         keep_alive=keep_alive,
         client=client,
+        method=method,
         race=race,
         ceiling=ceiling,
         only=tuple(change or ()),
@@ -109,7 +111,7 @@ def _show(outcome: Outcome) -> None:
     route = about["route"]
     listener = f"{route['listener']['host'] or '*'}:{route['listener']['port']}"
     targets = ", ".join(f"{origin['host']}:{origin['port']}" for origin in route["origins"])
-    load = f"{about['rate_per_s']:g} requests a second for {about['duration_s']:g} s"
+    load = f"{about['rate_per_s']:g} {about['method']} requests a second for {about['duration_s']:g} s"
     lines = [
         ("asked", f"{listener}{' (TLS)' if route['listener']['tls'] else ''}, {route['host']}{route['path']}"),
         ("leads to", f"{route['name']}: {targets}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -48,6 +48,7 @@ KeepAliveOption = Annotated[
 ClientOption = Annotated[
     str, typer.Option(metavar="ADDRESS", help="Address of the clients, for rules that allow some only.")
 ]
+MethodOption = Annotated[Literal["GET", "POST"], typer.Option(help="Of the requests of a load.")]
 RaceOption = Annotated[bool, typer.Option("--race/--no-race", help="Run the keep-alive race, too.")]
 CeilingOption = Annotated[bool, typer.Option("--ceiling/--no-ceiling", help="Search the ceiling, too.")]
 ProgramOption = Annotated[str, typer.Option(help="haproxy, nginx, squid, envoy or caddy. Default: by the file.")]

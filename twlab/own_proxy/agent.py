@@ -113,6 +113,7 @@ def _setup(request: Mapping[str, Any]) -> Setup:
         certificate=str(_WORK / "origin.pem") if request["certificate"] else "",
         keep_alive=request["keep_alive"],
         client=request["client"],
+        method=request["method"],
     )
 
 
@@ -154,7 +155,7 @@ def _way_through(setup: Setup, request: Mapping[str, Any]) -> tuple[int | None, 
         route = route_of(values)
         try:
             with running(setup, route, Settings(), origin_closes=False) as trial:
-                answer = trial.one()
+                answer = trial.one(setup.method)
                 arrived = sum(origin.connections for origin in trial.origins)
                 if answer == _GOOD and arrived:
                     return number, tried

@@ -11,7 +11,17 @@ from typing import Any
 
 from twlab.errors import CapabilityError, UsageError
 from twlab.linux.programs import find_program
-from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, every_mapping, is_address, parse_place
+from twlab.own_proxy.reading import (
+    Change,
+    Place,
+    Reader,
+    Reading,
+    Route,
+    every_mapping,
+    is_address,
+    parse_origin,
+    parse_place,
+)
 
 _PROXY = re.compile(r"(?m)^([ \t]*)(reverse_proxy\b[^{\n#]*?)[ \t]*(\{)?[ \t]*(?:#.*)?$")
 _VARIABLE = re.compile(r"\{\$(\w+)\}")  # one with a default, {$NAME:DEFAULT}, needs none
@@ -118,7 +128,7 @@ def _proxies(routes: Sequence[Mapping[str, Any]], host: str, path: str) -> Itera
 def _origins(reading: Reading, handler: Mapping[str, Any]) -> Iterator[Place]:
     tls = "tls" in handler.get("transport", {})
     for upstream in handler.get("upstreams", ()):
-        place = parse_place(str(upstream.get("dial", "")), tls=tls)
+        place = parse_origin(str(upstream.get("dial", "")), tls=tls)
         if place is None or "{" in place.host:
             reading.lacks(f"upstream {upstream.get('dial')}", "it is no address and port; left alone")
             continue

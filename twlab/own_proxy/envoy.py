@@ -10,7 +10,17 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]
 
-from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, every_mapping, is_address, parse_place
+from twlab.own_proxy.reading import (
+    Change,
+    Place,
+    Reader,
+    Reading,
+    Route,
+    every_mapping,
+    is_address,
+    parse_origin,
+    parse_place,
+)
 
 Values = dict[str, Any]
 _FILES = ("certificate_chain", "private_key", "trusted_ca")
@@ -32,7 +42,7 @@ def read(path: Path) -> Reading:
     for values in every_mapping(whole):
         _note(reading, values)
     for listener in _list(static.get("listeners")):
-        place = _place(listener.get("address"))
+        place = parse_place(_address(listener.get("address")))
         if place is None:
             continue
         if place.is_address:
@@ -65,12 +75,13 @@ def _typed(filters: Any) -> Iterator[Values]:
         yield _mapping(entry.get("typed_config"))
 
 
-def _place(address: Any, tls: bool = False) -> Place | None:
+def _address(address: Any) -> str:
+    """Return an address of TCP as ``HOST:PORT``; empty: it is of another kind."""
     socket = _mapping(_mapping(address).get("socket_address"))
     if socket.get("protocol") == "UDP" or "port_value" not in socket:
-        return None
+        return ""
     host = str(socket.get("address", ""))
-    return parse_place(f"[{host}]:{socket['port_value']}" if ":" in host else f"{host}:{socket['port_value']}", tls=tls)
+    return f"[{host}]:{socket['port_value']}" if ":" in host else f"{host}:{socket['port_value']}"
 
 
 def _note(reading: Reading, values: Values) -> None:
@@ -120,7 +131,7 @@ def _route(
     origins = []
     for group in _list(_mapping(cluster.get("load_assignment")).get("endpoints")):
         for endpoint in _list(group.get("lb_endpoints")):
-            if place := _place(_mapping(endpoint.get("endpoint")).get("address"), tls):
+            if place := parse_origin(_address(_mapping(endpoint.get("endpoint")).get("address")), tls=tls):
                 reading.note_place(place)
                 origins.append(place)
     if "http2_protocol_options" in str(cluster):

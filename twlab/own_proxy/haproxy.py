@@ -181,6 +181,8 @@ def _route(
     origins, checks, sources = [], [], []
     for line in backend.all("source"):
         sources += line[:1]
+        if "usesrc" in line:
+            reading.lacks_client_source(f"source {' '.join(line)}")
     for words in backend.all("server"):
         if len(words) < 2:
             continue
@@ -188,6 +190,9 @@ def _route(
         place = parse_place(text, listener.port, "ssl" in words)
         if place is None or text.startswith(("/", "unix@", "@", "fd@")):
             reading.lacks(f"server {words[0]} {words[1]}", "it is no address and port, so it takes no port; left alone")
+            continue
+        if not place.host:
+            reading.lacks(f"server {words[0]} {words[1]}", "it is where the client asked: name its address in a copy")
             continue
         reading.note_place(place)  # also of a server that is not used: HAProxy looks its name up
         if "disabled" in words or "backup" in words:
@@ -197,6 +202,8 @@ def _route(
         if "check" in words and named.get("port", "").isdecimal():
             checks.append(Place(place.host, int(named["port"])))
         sources += [named["source"]] if "source" in named else []
+        if "usesrc" in named:
+            reading.lacks_client_source(f"server {words[0]} ... usesrc {named['usesrc']}")
     places = [place.host for source in sources if (place := parse_place(source, 1)) and place.host not in ANY]
     reading.addresses.update(filter(is_address, places))
     name = section.name if section is backend else f"{section.name}, backend {backend.name}"

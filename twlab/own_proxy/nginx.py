@@ -10,7 +10,7 @@ from typing import Any
 
 import crossplane  # type: ignore[import-untyped]
 
-from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, is_address, parse_place
+from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, is_address, parse_origin, parse_place
 
 Block = list[dict[str, Any]]
 
@@ -140,7 +140,7 @@ def _upstreams(reading: Reading, block: Block) -> dict[str, tuple[Place, ...]]:
                 continue
             if values[0].startswith("unix:"):
                 reading.lacks(f"server {values[0]}", "a Unix socket takes no port; left alone")
-            elif place := parse_place(values[0], 80):
+            elif place := parse_origin(values[0], 80):
                 reading.note_place(place)
                 places.append(place)
         found[directive["args"][0]] = tuple(places)
@@ -172,10 +172,7 @@ def _passes(
     reading: Reading, block: Block, path: str, sources: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, str], str, tuple[str, ...]]]:
     """Yield ((scheme, target), path, sources) for every proxy_pass in a server block."""
-    for values in _values(block, "proxy_bind"):
-        if is_address(values[0]):
-            sources = (values[0],)
-            reading.addresses.add(values[0])
+    sources = _sources(reading, block) or sources
     for values in _values(block, "proxy_pass"):
         found = _PROXY_PASS.fullmatch(values[0])
         if found and "$" not in found[2] and not found[2].startswith("unix:"):
@@ -194,6 +191,17 @@ def _passes(
             yield from _passes(reading, directive["block"], path, sources)
 
 
+def _sources(reading: Reading, block: Block) -> tuple[str, ...]:
+    """Return the addresses from which a block has nginx connect."""
+    bound = list(_values(block, "proxy_bind"))
+    for values in bound:
+        if "transparent" in values:
+            reading.lacks_client_source(f"proxy_bind {' '.join(values)}")
+    found = tuple(values[0] for values in bound if is_address(values[0]))
+    reading.addresses.update(found)
+    return found
+
+
 def _example(arguments: Sequence[str]) -> str:
     """Return a path that a location matches, as far as it is a simple one."""
     text = arguments[-1]
@@ -204,7 +212,7 @@ def _example(arguments: Sequence[str]) -> str:
 
 
 def _direct(reading: Reading, target: str, scheme: str) -> tuple[Place, ...]:
-    place = parse_place(target, 443 if scheme == "https" else 80)
+    place = parse_origin(target, 443 if scheme == "https" else 80)
     if place is None:
         return ()
     reading.note_place(place)
@@ -216,8 +224,7 @@ def _stream(reading: Reading, block: Block) -> Iterator[Route]:
     for server in _named(block, "server"):
         if any("udp" in values for values in _values(server, "listen")):
             continue
-        sources = tuple(values[0] for values in _values(server, "proxy_bind") if is_address(values[0]))
-        reading.addresses.update(sources)
+        sources = _sources(reading, server)
         for values in _values(server, "proxy_pass"):
             origins = upstreams.get(values[0]) or _direct(reading, values[0], "")
             for listener in _listeners(reading, server):
@@ -268,7 +275,7 @@ def _keep(http: Block, route: Route, sources: Sequence[str]) -> bool:
             continue
         name = match[2]
         if name not in groups:
-            place = parse_place(name, 443 if match[1] == "https" else 80)
+            place = parse_origin(name, 443 if match[1] == "https" else 80)
             if place is None:
                 continue
             name = f"twlab_{len(groups)}"

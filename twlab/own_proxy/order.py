@@ -43,6 +43,7 @@ class Order:
         after: another configuration, to be set beside the first.
         keep_alive: clients keep their connections to the proxy.
         client: address that they have; empty: the lab's.
+        method: of the requests of a load, GET or POST.
         race, ceiling: whether the keep-alive race is run, and the ceiling searched.
         only: names of the changes that are run; empty: all.
         seed: for everything random.
@@ -62,6 +63,7 @@ class Order:
     after: Path | None = None
     keep_alive: bool = False
     client: str = ""
+    method: str = "GET"
     race: bool = True
     ceiling: bool = True
     only: Sequence[str] = ()
@@ -182,7 +184,8 @@ def _changes(order: Order, reader: Reader, reading: Reading, text: str) -> list[
         found.append(Change("wider range", f"sysctl net.ipv4.ip_local_port_range={low} {high}", settings=wide))
     own = _OWN_PORTS_FROM, _OWN_PORTS_FROM + max(order.count // order.divided_by, 2) - 1
     sources = [f"10.254.2.{number}" for number in range(1, SOURCES + 1)]
-    found += reader.changes(reading, text, reading.routes[0], own, sources)
+    proposed = reader.changes(reading, text, reading.routes[0], own, sources)
+    found += [change for change in proposed if change.method in ("", order.method)]
     if order.after:
         other = order.after.read_text(errors="replace") if order.after.is_file() else None
         if other is None:
@@ -246,6 +249,7 @@ def request(order: Order, prepared: Prepared, engine: str) -> dict[str, Any]:
         "names": prepared.names,
         "keep_alive": order.keep_alive,
         "client": order.client,
+        "method": order.method,
         "rate_per_s": order.rate_per_s / scale,
         "duration_s": order.duration_s or 1.5 * order.hold_s,
         "hold_s": order.hold_s,

@@ -4,7 +4,7 @@
 was run beside it. The shape of ``proxy.json``:
 
     {"schema": 1, "kind": "proxy", "program", "version", "configuration", "digest", "engine",
-     "kernel", "seed", "command", "scale", "rate_per_s", "duration_s", "ports", "time_wait_s",
+     "kernel", "seed", "command", "scale", "method", "rate_per_s", "duration_s", "ports", "time_wait_s",
      "route": {...}, "absent": [{"what", "way_round"}], "made": [path], "refused": {path: reason},
      "names": {name: address}, "arms": [arm, ...]}
 
@@ -118,6 +118,7 @@ def _about(order: Order, prepared: Prepared, engine: str) -> dict[str, Any]:
         "seed": order.seed,
         "command": order.command,
         "scale": order.divided_by,
+        "method": order.method,
         "rate_per_s": order.rate_per_s,
         "duration_s": order.duration_s or 1.5 * order.hold_s,
         "ports": order.count,

@@ -59,6 +59,7 @@ def read(path: Path, reader: Reader) -> Reading:
         UsageError: there is no way through it from a listener to an origin (``no-proxy-route``).
     """
     reading = reader.read(path)
+    reading.routes = [route for route in reading.routes if route.origins]
     if not reading.routes:
         lacking = "; ".join(absent.what for absent in reading.absent[:3])
         message = f"{path} has no listener that leads to an origin over TCP" + (f" ({lacking})" if lacking else "")

@@ -83,6 +83,7 @@ class Change:
         settings: KEY=VALUE texts for the proxy's kernel, over the user's own.
         origin_closes: the origins close first where they are asked to close.
         before: what `text` is to be compared with, where it is laid out anew; None: the file.
+        method: of the requests for which it is proposed; empty: for all.
     """
 
     name: str
@@ -91,6 +92,7 @@ class Change:
     settings: tuple[str, ...] = ()
     origin_closes: bool | None = None
     before: str | None = None
+    method: str = ""
 
 
 @dataclass
@@ -146,6 +148,10 @@ class Reading:
         """Note the name of an origin, if it has one."""
         if place.host and not place.is_address:
             self.names.add(place.host)
+
+    def lacks_client_source(self, line: str) -> None:
+        """Note that `line` has the proxy connect with its client's address."""
+        self.lacks(line, "answers find back by rules of the machine, which the lab lacks: take it out of a copy")
 
     def path(self, text: str, base: str = "") -> str:
         """Return `text` as an absolute path.
@@ -265,3 +271,15 @@ def every_mapping(value: Any) -> Iterator[dict[str, Any]]:
     elif isinstance(value, list):
         for inner in value:
             yield from every_mapping(inner)
+
+
+def parse_origin(text: str, port: int = 0, tls: bool = False) -> Place | None:
+    """Read where a proxy connects to, as `parse_place` does.
+
+    An address that stands for all is this machine: connect() goes to its loopback (Linux,
+    net/ipv4/route.c, ip_route_output_key_hash_rcu), and so does a dialler of Go's.
+    """
+    place = parse_place(text, port, tls)
+    if place is None or place.host:
+        return place
+    return Place("::1" if "::" in text else "127.0.0.1", place.port, tls)

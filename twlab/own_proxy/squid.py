@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, is_address, parse_place
+from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, is_address, parse_origin, parse_place
 
 FORWARD_NAME = "origin.example"
 _HELPERS = ("auth_param", "external_acl_type", "url_rewrite_program", "store_id_program", "redirect_program")
@@ -32,7 +32,7 @@ def read(path: Path) -> Reading:
             elif place:
                 listeners.append((place, values[1:]))
         elif name == "cache_peer" and len(values) > 2:
-            place = parse_place(f"{values[0]}:{values[2]}", tls="ssl" in values or "tls" in values)
+            place = parse_origin(f"{values[0]}:{values[2]}", tls="ssl" in values or "tls" in values)
             if place:
                 reading.note_place(place)
                 origins.append(place)
@@ -128,6 +128,10 @@ def changes(
     patient = re.sub(r"(?m)^(\s*cache_peer\s(?!.*connect-fail-limit)[^#\n]*)$", r"\1 connect-fail-limit=1000000", text)
     if patient != text:
         found.append(Change("connect-fail-limit", "a peer is not declared dead for want of ports", patient))
+    if "server_pconn_for_nonretriable" not in text:
+        what = "a POST takes an idle connection, too; the client gets an error where the origin closes it just then"
+        risked = f"{kept.rstrip()}\nserver_pconn_for_nonretriable allow all\n"
+        found.append(Change("persistent for POST", what, risked, method="POST"))
     if route.sources:
         freed = re.sub(r"(?m)^(\s*tcp_outgoing_address\b)", r"#\1", text)
         found.append(

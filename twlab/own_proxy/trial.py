@@ -49,6 +49,7 @@ class Setup:
         certificate: path of a PEM file for origins that speak TLS; empty: none do.
         keep_alive: clients keep their connections to the proxy.
         client: address that they have; empty: the lab's.
+        method: of the requests of a load.
     """
 
     program: str
@@ -62,6 +63,7 @@ class Setup:
     certificate: str
     keep_alive: bool = False
     client: str = ""
+    method: str = "GET"
 
 
 @dataclass
@@ -143,7 +145,7 @@ class Trial:
             until_failure: end with the first request that fails.
             on_progress: called now and then with the share of the requests that have been sent.
         """
-        clients = self.ask(rate_per_s=rate_per_s, duration_s=duration_s)
+        clients = self.ask(rate_per_s=rate_per_s, duration_s=duration_s, method=self._setup.method)
         most: dict[str, int] = {}
         ends_s = self._loop.now_s + duration_s + _PATIENCE_S + 1
 

@@ -11,6 +11,7 @@ from twlab.proxies.software import PORT, Software, Upstream
 
 _ASKS_LATE = 6  # the first version whose tcp_outgoing_address sets IP_BIND_ADDRESS_NO_PORT
 _CHURN = "# Every request has a connection of its own; the default is on.\nserver_persistent_connections off\n"
+_RISK = "# The default is to deny it to all.\nserver_pconn_for_nonretriable allow all\n"
 
 
 @cache
@@ -39,7 +40,7 @@ def connect_failed() -> str:
 
 
 def _write(way: str, upstream: Upstream) -> str:
-    lines = "" if way == "as-it-comes" else _CHURN
+    lines = {"as-it-comes": "", "kept-for-post": _RISK}.get(way, _CHURN)
     if way in ("source", "origins-source"):
         lines += f"tcp_outgoing_address {upstream.sources[0]}\n"
     if way == "sources":
@@ -79,6 +80,7 @@ SQUID = Software(
     ways={
         "close": "a connection to the origin for each request",
         "as-it-comes": "connections to the origin are kept",
+        "kept-for-post": "connections to the origin are kept, and a POST takes one of them, too",
         "source": "a connection for each request, the source address named",
         "origins": "a connection for each request, two origins",
         "origins-source": "a connection for each request, two origins, the source address named",
