@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from twlab.errors import CapabilityError, UsageError
+from twlab.own_proxy.agent import _faults as faults
 from twlab.own_proxy.ceiling import find_ceiling
 from twlab.own_proxy.order import AS_IT_IS, Order, prepare, request
 from twlab.own_proxy.reading import Place, parse_place
@@ -278,6 +279,31 @@ def test_an_nginx_conf_is_read_with_what_it_includes(tmp_path):
     assert all(word in absent for word in ("none.types", "fastcgi_pass", "$upstream", "unix:", "/etc/none/key.pem"))
 
 
+PART = """\
+upstream app { server app.example:3000; }
+server {
+    listen 8080;
+    server_name _;
+    location /api/ { proxy_pass http://app; }
+}
+"""
+
+
+def test_a_part_of_an_nginx_conf_is_read_and_changed_by_itself(tmp_path):
+    """As conf.d and sites-enabled have them, and containers mount them: the lab has what is around it."""
+    _, made = prepared(tmp_path, "site.conf", PART)
+    (route,) = made.reading.routes
+    assert (route.listener.port, route.origins, route.path) == (8080, (Place("app.example", 3000),), "/api/")
+    assert str(tmp_path / "site.conf") in made.reading.files[made.reading.main]
+    assert "the nginx.conf around it" in [entry.what for entry in made.reading.absent]
+    for name in ("keepalive", "source addresses"):
+        assert "http {" not in changed(made, name)
+    assert "keepalive 32;" in changed(made, "keepalive")
+    with pytest.raises(UsageError, match="no listener") as told:
+        prepared(tmp_path, "nginx.conf", "location / { proxy_pass http://app.example; }")
+    assert "name that one" in told.value.remedy
+
+
 def test_a_squid_conf_is_read(tmp_path):
     """A forward proxy is asked for a whole URL; with peers it is asked for a page of theirs."""
     _, made = prepared(tmp_path, "squid.conf", SQUID)
@@ -510,6 +536,40 @@ def test_an_nginx_conf_with_tls_names_users_and_missing_files_runs(tmp_path):
 
 @pytest.mark.guest
 @pytest.mark.slow
+def test_a_busy_proxy_may_ask_for_as_many_files_as_a_service_may(tmp_path):
+    """HAProxy does not start where it gets fewer than two for each connection of ``maxconn``."""
+    busy = "global\n    maxconn 100000\n" + EXHAUSTED.replace("mode tcp", "mode http")
+    arms = arms_of(ran(tmp_path, "haproxy.cfg", busy, "--no-race", "--change", "tcp_tw_reuse=1"))
+    assert arms[AS_IT_IS]["load"]["sees"] == {}
+
+
+def test_the_faults_of_a_long_output_are_shown_from_both_ends():
+    """HAProxy names the first fault first, Squid the fatal one last; never is it nothing."""
+    noise = "[NOTICE]   (23) : path to executable\n2024/01/01 00:00:01| Processing: http_port 3128\n"
+    assert faults(noise + "[ALERT] one\n" + "more\n" * 1000 + "FATAL: two").splitlines() == [
+        "[ALERT] one", "more", "more", "more", "more", "...", "more", "more", "more", "more", "FATAL: two",
+    ]  # fmt: skip
+    assert faults("one\ntwo\n") == "one\ntwo"
+    assert len(faults("x" * 100_000)) == 500
+    assert faults(noise) == "it said nothing"
+
+
+@pytest.mark.guest
+@pytest.mark.slow
+def test_a_password_that_a_rule_asks_for_is_told(tmp_path):
+    """No client of the lab has one; and where a rule admits some clients, an option is one of them."""
+    asks = "http_port 3128\nhttp_access deny all\n"
+    done = ran(tmp_path, "squid.conf", asks)
+    assert (done.returncode, "--client ADDRESS" in done.stderr) == (2, True)
+    (tmp_path / "haproxy").mkdir()
+    rule = "    http-request auth\n    default_backend origins\n"
+    asks = EXHAUSTED.replace("mode tcp", "mode http").replace("    default_backend origins\n", rule)
+    done = ran(tmp_path / "haproxy", "haproxy.cfg", asks)
+    assert (done.returncode, "have no password" in done.stderr) == (2, True)
+
+
+@pytest.mark.guest
+@pytest.mark.slow
 def test_a_configuration_that_the_program_refuses_is_told_in_its_words(tmp_path):
     """Exit status 2, the program's words, and no result."""
     done = ran(tmp_path, "nginx.conf", NGINX.replace("listen 443 ssl;", "listen 443 ssl; no_such_thing on;"))
@@ -534,6 +594,16 @@ def test_envoy_and_caddy_run_unchanged_and_changed(tmp_path, name, text, change,
     assert arms[change]["load"]["sees"] == {}
     assert arms[AS_IT_IS]["race"]["GET FIN"]["kept"] is False
     assert arms[change]["race"]["GET FIN"]["kept"] is True
+
+
+@pytest.mark.guest
+@pytest.mark.slow
+def test_a_part_of_an_nginx_conf_runs_unchanged_and_changed(tmp_path):
+    """As it is it runs out of ports, with kept connections it does not."""
+    arms = arms_of(ran(tmp_path, "nginx.site.conf", PART, "--no-ceiling", "--no-race", "--change", "keepalive"))
+    assert arms[AS_IT_IS]["load"]["sees"]["502"] > 0
+    assert arms["keepalive"]["load"]["sees"] == {}
+    assert arms["keepalive"]["load"]["to_origin"] < 20
 
 
 @pytest.mark.guest

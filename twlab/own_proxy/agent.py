@@ -28,10 +28,11 @@ from twlab.own_proxy.reading import Route, route_of
 from twlab.own_proxy.surroundings import Surroundings
 from twlab.own_proxy.trial import Setup, running
 from twlab.settings import Settings
-from twlab.traffic.program import find
+from twlab.traffic.program import FAULT, find
 
 _WORK = Path("/run/own-proxy")
-_SAID = 2000  # characters of a program's output that an event keeps
+_LINES, _WIDTH = 5, 500  # of a program's output: so many first lines, and last ones, that long
+_IDLE = re.compile(r"Processing: |^\[NOTICE\]")  # lines that name no fault: Squid's, HAProxy's
 _CHECK_S = 60
 _GOOD = "200"
 
@@ -105,7 +106,7 @@ def _setup(request: Mapping[str, Any]) -> Setup:
         program=find(request["program"], request["package"]),
         private={name: text or request["certificate"] for name, text in request["private"].items()},
         environment=request["environment"],
-        arguments=tuple(word.replace("{file}", request["file"]) for word in request["run"]),
+        arguments=tuple(word.replace("{file}", request["main"]) for word in request["run"]),
         addresses=tuple(request["addresses"]),
         names=request["names"],
         logs=tuple(request["logs"]),
@@ -119,15 +120,22 @@ def _setup(request: Mapping[str, Any]) -> Setup:
 
 def _checked(request: Mapping[str, Any]) -> str:
     """Return what the program says of its configuration; empty where it accepts it."""
-    words = [word.replace("{file}", request["file"]) for word in request["check"]]
+    words = [word.replace("{file}", request["main"]) for word in request["check"]]
     program = find(request["program"], request["package"])
     done = _ran([program, *words], request["environment"])
     if done.returncode == 0 and any(
         re.match(r"\s*cache_dir\s+(?!null)", line) for line in request["text"].splitlines()
     ):
         _ran([program, "-z", "-N", "-f", request["file"]])
-    told = [line for line in done.stdout.splitlines() if "Processing: " not in line]
-    return "\n".join(told)[-_SAID:] if done.returncode else ""
+    return _faults(done.stdout) if done.returncode else ""
+
+
+def _faults(output: str) -> str:
+    """Return the first and the last lines of an output that may name a fault; never nothing."""
+    lines = [line[:_WIDTH] for line in output.splitlines() if line.strip() and not _IDLE.search(line)]
+    if len(lines) > 2 * _LINES:
+        lines[_LINES:-_LINES] = ["..."]
+    return "\n".join(lines) or "it said nothing"
 
 
 def _ran(words: list[str], environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -168,7 +176,7 @@ def _way_through(setup: Setup, request: Mapping[str, Any]) -> tuple[int | None, 
 def _why(setup: Setup) -> str:
     """Return the line of the program's logs that says why it ended, if there is one."""
     texts = [path.read_text(errors="replace") for log in setup.logs if (path := Path(log)).is_file()]
-    lines = [line for text in texts for line in text.splitlines() if re.search(r"FATAL|\[emerg\]|\[ALERT\]", line)]
+    lines = [line for text in texts for line in text.splitlines() if FAULT.search(line)]
     return f"; its log says: {lines[-1].strip()}" if lines else ""
 
 

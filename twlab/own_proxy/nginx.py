@@ -40,6 +40,13 @@ def read(path: Path) -> Reading:
         for error in config["errors"]:
             _missing_include(reading, error["error"])
     whole = _parsed(path, combine=True)["config"][0]["parsed"]
+    if _is_part(whole):
+        whole = [_directive("http", block=whole)]
+        reading.main = str(path.with_name(f"around-{path.name}"))
+        reading.files[reading.main] = f'events {{}}\nhttp {{\n    include "{path}";\n}}\n'
+        reading.lacks(
+            "the nginx.conf around it", "the lab's includes it in http {}: name yours to have what else it says"
+        )
     for directive in _every(whole):
         _note(reading, directive)
     if not reading.logs:
@@ -49,6 +56,12 @@ def read(path: Path) -> Reading:
     for block in _named(whole, "stream"):
         reading.routes += _stream(reading, block)
     return reading
+
+
+def _is_part(whole: Block) -> bool:
+    """Return whether it is what an nginx.conf includes in its http block."""
+    names = {directive["directive"] for directive in whole}
+    return "server" in names and not names & {"events", "http", "stream", "mail"}
 
 
 def _parsed(path: Path, combine: bool = False) -> dict[str, Any]:
@@ -247,7 +260,7 @@ def changes(
         ("source addresses", f"{len(sources)} addresses by split_clients and proxy_bind", _split),
     ):
         edited = copy.deepcopy(main)
-        for block in _named(edited, "http"):
+        for block in [edited] if reading.main else _named(edited, "http"):
             if edit(block, route, sources):
                 text = crossplane.build(edited) + "\n"
                 found.append(Change(name, what, text, before=crossplane.build(main) + "\n"))
@@ -339,7 +352,8 @@ def _run(text: str) -> tuple[str, ...]:
 NGINX = Reader(
     name="nginx",
     recognizes=lambda name, text: (
-        name.startswith("nginx") or bool(re.search(r"(?m)^\s*(events|http|stream)\s*\{", text))
+        name.startswith("nginx")
+        or bool(re.search(r"(?m)^\s*(events|http|stream|server|upstream\s+[\w.-]+)\s*\{", text))
     ),
     read=read,
     check=("-t", "-c", "{file}"),

@@ -18,6 +18,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -34,6 +35,11 @@ from twlab.results.folder import new_folder
 AGENT = "twlab.own_proxy.agent"
 SCHEMA, KIND, FILE = 1, "proxy", "proxy.json"
 _REAL_LIMIT_S = 3600.0
+_REFUSALS = {
+    r": 40[17]$": "the lab's clients have no password: take the rule that asks for one out of a copy",
+    r": 403$": "where a rule admits some clients only: --client ADDRESS",
+    r"Cannot raise FD limit": "this machine allows no more open files (ulimit -Hn): --engine guest does",
+}
 
 
 def engine_for(name: str) -> Engine:
@@ -164,12 +170,11 @@ def _refused(refusal: Event, prepared: Prepared) -> UsageError:
     lacking = "; ".join(f"{absent.what}: {absent.way_round}" for absent in prepared.reading.absent[:6])
     hint = f"the lab lacks, of what it names: {lacking}" if lacking else f"see that {name} accepts it on this machine"
     if refusal["event"] == "rejected":
-        said = refusal["output"].strip() or "it said nothing"
-        return UsageError(
-            f"{name} does not accept {prepared.reading.file}:\n{said}", hint, "proxy-rejects-configuration"
-        )
+        message = f"{name} does not accept {prepared.reading.file}:\n{refusal['output']}"
+        return UsageError(message, hint, "proxy-rejects-configuration")
     tried = "; ".join(refusal["tried"][:6])
-    remedy = "name what is asked: --listen PORT, --host NAME, --path /PATH; " + hint
+    remedies = [text for said, text in _REFUSALS.items() if any(re.search(said, line) for line in refusal["tried"])]
+    remedy = "; ".join([*remedies, "name what is asked: --listen PORT, --host NAME, --path /PATH", hint])
     return UsageError(
         f"no request reached an origin through {prepared.reading.file} ({tried})", remedy, "no-way-through"
     )

@@ -13,7 +13,7 @@ from twlab.own_proxy.reading import Reader, Reading
 from twlab.own_proxy.squid import SQUID
 
 READERS = {reader.name: reader for reader in (NGINX, SQUID, ENVOY, CADDY, HAPROXY)}
-_WHOLE = ("http", "stream")  # an nginx.conf has one of these blocks
+_WHOLE = ("http", "stream", "server")  # an nginx.conf, or what it includes, has one of these blocks
 _MOST = 4 << 20  # bytes of a configuration
 
 

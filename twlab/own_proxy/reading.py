@@ -102,6 +102,7 @@ class Reading:
     Attributes:
         program: its name, and Debian's package.
         file: absolute path of the configuration.
+        main: of what the program starts with, where `file` is a part of it; empty: `file`.
         routes: in the order in which they are tried.
         addresses: of the proxy: listeners and sources.
         certificates, files, folders, outputs: absolute paths that the program wants to read as
@@ -117,6 +118,7 @@ class Reading:
 
     program: str
     file: str
+    main: str = ""
     routes: list[Route] = field(default_factory=list)
     addresses: set[str] = field(default_factory=set)
     certificates: set[str] = field(default_factory=set)
@@ -165,6 +167,7 @@ class Reading:
         return {
             "program": self.program,
             "file": self.file,
+            "main": self.main or self.file,
             "routes": [asdict(route) for route in self.routes],
             "addresses": sorted(self.addresses),
             "certificates": sorted(self.certificates),

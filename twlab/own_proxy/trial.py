@@ -23,6 +23,7 @@ from twlab.traffic.http import WebClients
 from twlab.traffic.program import Program
 
 _LISTEN = "LISTEN"
+_FILES = 524_288  # descriptors that systemd allows a service to ask for
 _READY_S = 60.0
 _PATIENCE_S = 10.0
 _COUNTED_EVERY_S, _COUNTS = 1.0, 30  # TIME_WAIT sockets: listing them at full size takes a while
@@ -286,7 +287,13 @@ def running(setup: Setup, route: Route, settings: Settings, *, origin_closes: bo
                 Path(log).unlink()
         words = [setup.program, *setup.arguments]
         program = Program(
-            network["proxy"], loop, words, dict(setup.private), as_root=True, environment=setup.environment
+            network["proxy"],
+            loop,
+            words,
+            dict(setup.private),
+            as_root=True,
+            environment=setup.environment,
+            most_files=_FILES,
         )
         stack.callback(program.stop)
         trial.program = program

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import resource
 import shutil
 import signal
@@ -26,8 +27,10 @@ from twlab.loop import Loop
 if TYPE_CHECKING:
     from twlab.network import Node
 
+FAULT = re.compile(r"FATAL|\[emerg\]|\[ALERT\]")
+"""A line in which a server says why it does not start: Squid's, nginx's, HAProxy's."""
 _USER = 1000  # the user id that the program sees as its own
-_FILES = 16_384  # descriptors it may have open; servers make tables of that size
+_FILES = 16_384  # descriptors it may have open at first; servers make tables of that size
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PATIENCE_S = 5.0
 # linux/capability.h: CHOWN, DAC_OVERRIDE, FOWNER, KILL, SETGID, SETUID, NET_BIND_SERVICE and
@@ -63,6 +66,8 @@ class Program:
             its root and become another user, and no others. False: as an ordinary user.
         environment: variables beside PATH, LC_ALL, HOME and TMPDIR.
         may: numbers of more capabilities that it has as root.
+        most_files: descriptors that it may ask to have open, as far as the sandbox allows; it
+            starts with 16,384.
 
     Attributes:
         name: of the program.
@@ -84,6 +89,7 @@ class Program:
         as_root: bool = False,
         environment: Mapping[str, str] | None = None,
         may: Set[int] = frozenset(),
+        most_files: int = _FILES,
     ):
         self.name = Path(arguments[0]).name
         self.folder = _new_folder(self.name)
@@ -99,7 +105,7 @@ class Program:
                 for one in handed:
                     one.set_inheritable(True)
                 capabilities = _SERVER_CAPABILITIES | may if as_root else None
-                _child(words, self.folder, parent, capabilities, environment or {})
+                _child(words, self.folder, parent, capabilities, environment or {}, most_files)
         self._ended = os.pidfd_open(self.pid)
         self.status: int | None = None
         loop.watch(self._ended, self._note_end)
@@ -133,8 +139,10 @@ class Program:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def last_words(self) -> str:
-        """Return the last lines that it printed."""
-        return " | ".join(self.read("output").splitlines()[-3:]) or "it said nothing"
+        """Return the last lines that it printed, those that name a fault if there are any."""
+        lines = self.read("output").splitlines()
+        faults = [line for line in lines if FAULT.search(line)]
+        return " | ".join((faults or lines)[-3:]) or "it said nothing"
 
     def stop(self) -> None:
         """End the program and remove its folder. May be called again."""
@@ -167,7 +175,12 @@ def _new_folder(name: str) -> Path:
 
 
 def _child(
-    arguments: list[str], folder: Path, parent: int, capabilities: Set[int] | None, environment: Mapping[str, str]
+    arguments: list[str],
+    folder: Path,
+    parent: int,
+    capabilities: Set[int] | None,
+    environment: Mapping[str, str],
+    most_files: int,
 ) -> NoReturn:
     """Run the child process up to the program's start.
 
@@ -180,7 +193,7 @@ def _child(
         for target, source in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
             os.dup2(source, target)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # which Python ignores
-        _allow_files()
+        _allow_files(most_files)
         uid, gid = os.geteuid(), os.getegid()
         if capabilities is not None:
             syscalls.drop_capabilities(keep=capabilities)
@@ -197,10 +210,10 @@ def _child(
         os._exit(127)
 
 
-def _allow_files() -> None:
-    """Raise the limit of open files to what the program needs, as far as allowed."""
+def _allow_files(most_files: int) -> None:
+    """Raise the limits of open files to what the program needs, as far as allowed."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     try:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, max(_FILES, most)))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (_FILES, max(most_files, most)))
     except ValueError:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(_FILES, most), most))
