@@ -280,7 +280,7 @@ def test_an_nginx_conf_is_read_with_what_it_includes(tmp_path):
 
 
 PART = """\
-upstream app { server app.example:3000; }
+upstream app { server app.example:3000; server spare.example:3000 backup; }
 server {
     listen 8080;
     server_name _;
@@ -294,6 +294,7 @@ def test_a_part_of_an_nginx_conf_is_read_and_changed_by_itself(tmp_path):
     _, made = prepared(tmp_path, "site.conf", PART)
     (route,) = made.reading.routes
     assert (route.listener.port, route.origins, route.path) == (8080, (Place("app.example", 3000),), "/api/")
+    assert set(made.names) == {"app.example", "spare.example"}  # nginx looks both up as it starts
     assert str(tmp_path / "site.conf") in made.reading.files[made.reading.main]
     assert "the nginx.conf around it" in [entry.what for entry in made.reading.absent]
     for name in ("keepalive", "source addresses"):
@@ -536,10 +537,20 @@ def test_an_nginx_conf_with_tls_names_users_and_missing_files_runs(tmp_path):
 
 @pytest.mark.guest
 @pytest.mark.slow
-def test_a_busy_proxy_may_ask_for_as_many_files_as_a_service_may(tmp_path):
-    """HAProxy does not start where it gets fewer than two for each connection of ``maxconn``."""
-    busy = "global\n    maxconn 100000\n" + EXHAUSTED.replace("mode tcp", "mode http")
-    arms = arms_of(ran(tmp_path, "haproxy.cfg", busy, "--no-race", "--change", "tcp_tw_reuse=1"))
+@pytest.mark.parametrize(
+    "text",
+    [
+        # HAProxy does not start where it gets fewer than two files for each connection.
+        "global\n    maxconn 100000\n" + EXHAUSTED,
+        # Of two addresses of localhost HAProxy takes ::1.
+        EXHAUSTED.replace("192.168.77.1:80", "localhost:8003"),
+    ],
+    ids=["many files", "localhost"],
+)
+def test_what_busy_proxies_and_sidecars_ask_for_is_there(tmp_path, text):
+    """As many open files as systemd lets a service ask for; an origin on the proxy itself."""
+    text = text.replace("mode tcp", "mode http")
+    arms = arms_of(ran(tmp_path, "haproxy.cfg", text, "--no-race", "--change", "tcp_tw_reuse=1"))
     assert arms[AS_IT_IS]["load"]["sees"] == {}
 
 

@@ -149,13 +149,12 @@ def _upstreams(reading: Reading, block: Block) -> dict[str, tuple[Place, ...]]:
             continue
         places = []
         for values in _values(directive["block"], "server"):
-            if "down" in values or "backup" in values:
-                continue
             if values[0].startswith("unix:"):
                 reading.lacks(f"server {values[0]}", "a Unix socket takes no port; left alone")
             elif place := parse_origin(values[0], 80):
-                reading.note_place(place)
-                places.append(place)
+                reading.note_place(place)  # also of a server that is not used: nginx looks its name up
+                if not {"down", "backup"} & set(values):
+                    places.append(place)
         found[directive["args"][0]] = tuple(places)
     return found
 

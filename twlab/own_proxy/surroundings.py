@@ -96,8 +96,12 @@ class Surroundings:
         return added
 
     def hosts(self, names: Mapping[str, str]) -> None:
-        """Have host names resolve to addresses, by the hosts file alone."""
-        lines = "127.0.0.1 localhost\n::1 localhost\n" + "".join(f"{ip} {name}\n" for name, ip in names.items())
+        """Have host names resolve to addresses, by the hosts file alone.
+
+        localhost has one address: HAProxy would take ::1 of two, and nginx each in turn, where an
+        origin is at 127.0.0.1.
+        """
+        lines = "".join(f"{address} {name}\n" for name, address in {"localhost": "127.0.0.1", **names}.items())
         self.write(str(_HOSTS), lines, over=True)
         self.write("/etc/resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n", over=True)
 
