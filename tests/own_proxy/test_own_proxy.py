@@ -1,6 +1,7 @@
 """A user's own proxy configuration: what is read of it, what is proposed, and what the lab shows."""
 
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ from twlab.errors import CapabilityError, UsageError
 from twlab.own_proxy.agent import _faults as faults
 from twlab.own_proxy.ceiling import find_ceiling
 from twlab.own_proxy.order import AS_IT_IS, Order, prepare, request
+from twlab.own_proxy.outcome import engine_for
 from twlab.own_proxy.reading import Place, parse_place
 from twlab.settings import Settings
 from twlab.traffic.program import find
@@ -417,6 +419,14 @@ def test_theory_and_the_division_of_ports(tmp_path):
     assert made.arms[0][2][0] == pytest.approx(28_232)
 
 
+def test_an_ordinary_user_is_sent_to_the_guest_engine(monkeypatch):
+    """The lab's hosts file cannot lie over one that belongs to root."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(CapabilityError) as told:
+        engine_for("host")
+    assert (told.value.slug, "--engine guest" in told.value.remedy) == ("needs-root", True)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "options", "slug"),
     [
@@ -465,6 +475,8 @@ def test_a_ceiling_is_found_near_theory_and_far_from_it(edge, most, found):
 def ran(tmp_path, name, text, *options):
     """``twlab proxy`` of a file, as JSON; skipped where the program is not installed."""
     installed(name)
+    if "host" in options and os.geteuid() != 0:
+        pytest.skip("on the host engine `twlab proxy` needs root")
     (tmp_path / name).write_text(text)
     small = ["--set", "time_wait_s=2", "--ports", "40000-40059", "--rate", "50", "--duration", "4"]
     command = [sys.executable, "-m", "twlab", "proxy", name, *small, "--out", "runs", "--json", *options]
@@ -552,6 +564,20 @@ def test_what_busy_proxies_and_sidecars_ask_for_is_there(tmp_path, text):
     text = text.replace("mode tcp", "mode http")
     arms = arms_of(ran(tmp_path, "haproxy.cfg", text, "--no-race", "--change", "tcp_tw_reuse=1"))
     assert arms[AS_IT_IS]["load"]["sees"] == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "engine", [pytest.param("guest", marks=pytest.mark.guest), pytest.param("host", marks=pytest.mark.host)]
+)
+def test_folders_at_the_top_that_containers_have_are_made_in_the_lab_alone(tmp_path, engine):
+    """A certificate in /keystore, a pid file in /: HAProxy finds and writes them; the machine has neither."""
+    text = EXHAUSTED.replace("mode tcp", "mode http").replace(":8080", ":8443 ssl crt /keystore/site.pem")
+    text = f"global\n    pidfile /haproxy.pid\n{text}"
+    done = ran(tmp_path, "haproxy.cfg", text, "--no-race", "--engine", engine, "--change", "tcp_tw_reuse=1")
+    assert arms_of(done)[AS_IT_IS]["load"]["sees"] == {}
+    assert json.loads(done.stdout)["refused"] == {}
+    assert not [place for place in ("/keystore", "/haproxy.pid") if Path(place).exists()]
 
 
 def test_the_faults_of_a_long_output_are_shown_from_both_ends():

@@ -2,8 +2,8 @@
 
 Its request is that of `twlab.own_proxy.order.request`. Its events:
 
-    {"event": "rejected", "output": ...}       the program's own check refuses the configuration
-    {"event": "no-way", "tried": [...]}        no route leads to an origin
+    {"event": "rejected", "output": ..., "refused": {...}}  the program's own check refuses the configuration
+    {"event": "no-way", "tried": [...], "refused": {...}}   no route leads to an origin
     {"event": "begins", "route": ..., "version": ..., "made": [...], "refused": {...}, "users": [...]}
     {"event": "progress", "share": ...}        of a load, now and then
     {"event": "arm", "name": ..., "result": ...}  or with ``error``
@@ -52,11 +52,11 @@ def _work(request: Mapping[str, Any], emit: OnEvent) -> None:
     setup = _setup(request)
     refusal = _checked(request)
     if refusal:
-        emit({"event": "rejected", "output": refusal})
+        emit({"event": "rejected", "output": refusal, "refused": around.refused})
         return
     number, tried = _way_through(setup, request)
     if number is None:
-        emit({"event": "no-way", "tried": tried})
+        emit({"event": "no-way", "tried": tried, "refused": around.refused})
         return
     route = route_of(request["routes"][number])
     emit(

@@ -18,6 +18,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import os
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -26,7 +27,7 @@ from typing import Any
 
 from twlab.engines import choose
 from twlab.engines.protocol import Engine, Event
-from twlab.errors import UsageError
+from twlab.errors import CapabilityError, UsageError
 from twlab.own_proxy.order import Order, Prepared, request
 from twlab.own_proxy.reading import Change
 from twlab.results import files
@@ -43,9 +44,16 @@ _REFUSALS = {
 
 
 def engine_for(name: str) -> Engine:
-    """Return the engine called `name`, see `twlab.engines.choose`."""
+    """Return the engine called `name`, see `twlab.engines.choose`.
+
+    Raises:
+        CapabilityError: the host engine was asked for by an ordinary user (``needs-root``).
+    """
     engine = choose(name, agent=AGENT)
     if engine.name == "host":
+        if os.geteuid() != 0:
+            message = "on the host engine an ordinary user cannot have files of the lab in place of the machine's"
+            raise CapabilityError(message, "--engine guest, or run it as root", "needs-root")
         return engine
     from twlab.engines.guest.engine import LARGE_TABLES, Guest
 
@@ -167,7 +175,8 @@ def _remove_if_empty(folder: Path) -> None:
 
 def _refused(refusal: Event, prepared: Prepared) -> UsageError:
     name = prepared.reader.name
-    lacking = "; ".join(f"{absent.what}: {absent.way_round}" for absent in prepared.reading.absent[:6])
+    lacks = [f"{absent.what}: {absent.way_round}" for absent in prepared.reading.absent[:6]]
+    lacking = "; ".join([*(f"{path}: {reason}" for path, reason in refusal["refused"].items()), *lacks])
     hint = f"the lab lacks, of what it names: {lacking}" if lacking else f"see that {name} accepts it on this machine"
     if refusal["event"] == "rejected":
         message = f"{name} does not accept {prepared.reading.file}:\n{refusal['output']}"

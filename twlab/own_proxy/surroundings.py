@@ -7,6 +7,7 @@ machine's files themselves are read-only to the lab, on either engine.
 from __future__ import annotations
 
 import errno
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -33,6 +34,7 @@ class Surroundings:
         self.refused: dict[str, str] = {}
         self._work = work
         self._covered: list[Path] = []
+        self._root_is_own = False
 
     def protect(self) -> None:
         """Make the machine's files read-only to all that runs here; raises OSError."""
@@ -109,6 +111,12 @@ class Surroundings:
         """Make `folder`, in a layer over the machine's files; False where that is not possible."""
         try:
             resolved = self._existing(folder).resolve()
+            if resolved == Path("/"):
+                self._open_root()
+                if folder == resolved:
+                    return True
+                resolved = Path(*folder.parts[:2])
+                self._covered.append(resolved)
             own = Path("/run") in (resolved, *resolved.parents)
             if not own and not any(layer in (resolved, *resolved.parents) for layer in self._covered):
                 self._cover(resolved)
@@ -123,9 +131,27 @@ class Surroundings:
         """Return `folder`, or the nearest one above it that is there."""
         return next(place for place in (folder, *folder.parents) if place.is_dir())
 
+    def _open_root(self) -> None:
+        """Move to a root folder of the engine's own, with all that is in the machine's."""
+        if self._root_is_own:
+            return
+        root = self._work / "root"
+        root.mkdir()
+        syscalls.mount("tmpfs", str(root), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
+        for place in sorted(Path("/").iterdir(), key=lambda place: place.name != "run"):  # which has the new root
+            copy = root / place.name
+            if place.is_symlink():
+                copy.symlink_to(place.readlink())
+                continue
+            copy.mkdir() if place.is_dir() else copy.touch()
+            syscalls.mount(str(place), str(copy), flags=syscalls.MS_BIND | syscalls.MS_REC)
+        os.chdir(root)
+        syscalls.pivot_root(".", ".")  # the old root lies over the new one
+        syscalls.unmount(".")
+        os.chdir("/")
+        self._root_is_own = True
+
     def _cover(self, place: Path) -> None:
-        if place == Path("/"):
-            raise OSError(errno.EROFS, "the root folder cannot be written to")
         layers = self._work / f"layer-{len(self._covered)}"
         for name in ("upper", "work"):
             (layers / name).mkdir(parents=True)
