@@ -142,6 +142,14 @@ shop.example {
     reverse_proxy 127.0.0.1:9000 # the old one
 }
 """
+PART = """\
+upstream app { server app.example:3000; server spare.example:3000 backup; }
+server {
+    listen 8080;
+    server_name _;
+    location /api/ { proxy_pass http://app; }
+}
+"""
 EXHAUSTED = """\
 defaults
     mode tcp
@@ -244,6 +252,20 @@ def test_a_proxy_that_connects_as_its_client_is_told(tmp_path, name, text, line)
     assert "take it out of a copy" in absent.way_round
 
 
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("squid.conf", SQUID + "access_log stdio:/dev/stdout\ncache_log /dev/stderr\npid_filename none\n"),
+        ("nginx.conf", "error_log /dev/stderr;\nhttp { access_log /dev/stdout;\n" + PART + "}\n"),
+    ],
+)
+def test_the_devices_of_a_container_are_left_alone(tmp_path, name, text):
+    """They are the lab's own; on the host engine a folder over /dev would hide its /dev/shm."""
+    _, made = prepared(tmp_path, name, text)
+    asked = made.reading.as_request()
+    assert not [path for path in (*asked["outputs"], *asked["logs"]) if "/dev" in path]
+
+
 def test_a_haproxy_cfg_is_read(tmp_path):
     """Routes with the default first, addresses, names, users; what is absent by name."""
     _, made = prepared(tmp_path, "haproxy.cfg", HAPROXY)
@@ -279,16 +301,6 @@ def test_an_nginx_conf_is_read_with_what_it_includes(tmp_path):
     assert set(reading.certificates) == {"/etc/none/cert.pem", "/etc/none/key.pem"}
     absent = " ".join(entry.what for entry in reading.absent)
     assert all(word in absent for word in ("none.types", "fastcgi_pass", "$upstream", "unix:", "/etc/none/key.pem"))
-
-
-PART = """\
-upstream app { server app.example:3000; server spare.example:3000 backup; }
-server {
-    listen 8080;
-    server_name _;
-    location /api/ { proxy_pass http://app; }
-}
-"""
 
 
 def test_a_part_of_an_nginx_conf_is_read_and_changed_by_itself(tmp_path):
@@ -564,6 +576,15 @@ def test_what_busy_proxies_and_sidecars_ask_for_is_there(tmp_path, text):
     text = text.replace("mode tcp", "mode http")
     arms = arms_of(ran(tmp_path, "haproxy.cfg", text, "--no-race", "--change", "tcp_tw_reuse=1"))
     assert arms[AS_IT_IS]["load"]["sees"] == {}
+
+
+@pytest.mark.guest
+@pytest.mark.slow
+def test_a_squid_of_a_container_logs_to_its_output(tmp_path):
+    """As another user it opens /dev/stdout; its complaints are found in what it printed."""
+    container = SQUID + "access_log stdio:/dev/stdout\ncache_log /dev/stderr\npid_filename none\n"
+    arms = arms_of(ran(tmp_path, "squid.conf", container, "--no-race", "--no-ceiling", "--change", "tcp_tw_reuse=1"))
+    assert "commBind Cannot bind" in arms[AS_IT_IS]["load"]["complaint"]
 
 
 @pytest.mark.slow

@@ -163,7 +163,10 @@ class Reading:
         return str(Path(base or Path(self.file).parent, text))
 
     def as_request(self) -> dict[str, Any]:
-        """Return JSON values for the agent."""
+        """Return JSON values for the agent.
+
+        What is written to a device, such as /dev/stdout, is among the program's own output.
+        """
         return {
             "program": self.program,
             "file": self.file,
@@ -173,11 +176,11 @@ class Reading:
             "certificates": sorted(self.certificates),
             "files": dict(self.files),
             "folders": sorted(self.folders),
-            "outputs": sorted(self.outputs),
+            "outputs": sorted(path for path in self.outputs if not path.startswith("/dev/")),
             "users": sorted(self.users),
             "groups": sorted(self.groups),
             "names": sorted(self.names),
-            "logs": list(self.logs),
+            "logs": [path for path in self.logs if not path.startswith("/dev/")],
             "private": dict(self.private),
             "environment": dict(self.environment),
         }

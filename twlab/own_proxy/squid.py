@@ -84,13 +84,12 @@ def _lines(reading: Reading, path: Path) -> Iterator[list[str]]:
 def _note(reading: Reading, name: str, values: Sequence[str]) -> None:
     """Note the files, programs and users that a line names."""
     first = values[0]
-    if name == "cache_log":
-        reading.outputs.add(first)
-        reading.logs.append(first)
-    elif name in ("access_log", "cache_store_log", "pid_filename"):
-        file = first.partition(":")[2] if ":" in first else first
+    if name in ("cache_log", "access_log", "cache_store_log", "pid_filename"):
+        file = first.partition(":")[2] if ":" in first else first  # a module, e.g. stdio:, comes first
         if file.startswith("/"):
             reading.outputs.add(file)
+            if name == "cache_log":
+                reading.logs.append(file)
     elif name == "cache_dir" and len(values) > 1 and first != "null":
         reading.folders.add(values[1])
         reading.lacks(
