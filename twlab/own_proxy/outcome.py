@@ -28,6 +28,7 @@ from typing import Any
 from twlab.engines import choose
 from twlab.engines.protocol import Engine, Event
 from twlab.errors import CapabilityError, UsageError
+from twlab.lab_kernel import or_guest
 from twlab.own_proxy.order import Order, Prepared, request
 from twlab.own_proxy.reading import Change
 from twlab.results import files
@@ -39,7 +40,7 @@ _REAL_LIMIT_S = 3600.0
 _REFUSALS = {
     r": 40[17]$": "the lab's clients have no password: take the rule that asks for one out of a copy",
     r": 403$": "where a rule admits some clients only: --client ADDRESS",
-    r"Cannot raise FD limit": "this machine allows no more open files (ulimit -Hn): --engine guest does",
+    r"Cannot raise FD limit": or_guest("have this machine allow more open files (ulimit -Hn)"),
 }
 
 
@@ -53,7 +54,7 @@ def engine_for(name: str) -> Engine:
     if engine.name == "host":
         if os.geteuid() != 0:
             message = "on the host engine an ordinary user cannot have files of the lab in place of the machine's"
-            raise CapabilityError(message, "--engine guest, or run it as root", "needs-root")
+            raise CapabilityError(message, or_guest("run it as root"), "needs-root")
         return engine
     from twlab.engines.guest.engine import LARGE_TABLES, Guest
 
