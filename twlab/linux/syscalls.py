@@ -100,12 +100,31 @@ def unmount(target: str) -> None:
     _check(_libc.umount2(target.encode(), _MNT_DETACH), f"umount {target}")
 
 
-def pivot_root(new: str, old: str) -> None:
-    """Make the mount `new` the root, and move the old root to `old` (pivot_root(2)).
+def show(path: str, place: str) -> None:
+    """Show at `place`, where nothing is yet, what is at `path`.
 
-    Raises OSError.
+    Mounts below it come along; a symbolic link becomes another. Raises OSError.
     """
-    _check(_libc.syscall(_SYS_PIVOT_ROOT, new.encode(), old.encode()), f"pivot_root {new}")
+    if os.path.islink(path):
+        os.symlink(os.readlink(path), place)
+        return
+    if os.path.isdir(path):
+        os.mkdir(place)
+    else:
+        os.close(os.open(place, os.O_CREAT | os.O_WRONLY, 0o666))
+    mount(path, place, flags=MS_BIND | MS_REC)
+
+
+def change_root(new: str) -> None:
+    """Make the mount `new` the root folder of this mount namespace, for good.
+
+    It becomes the working directory (pivot_root(2)). Raises OSError.
+    """
+    os.chdir(new)
+    # The old root then lies over the new one, and is taken away.
+    _check(_libc.syscall(_SYS_PIVOT_ROOT, b".", b"."), f"pivot_root {new}")
+    unmount(".")
+    os.chdir("/")
 
 
 def be_prompt() -> None:

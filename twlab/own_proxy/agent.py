@@ -175,8 +175,7 @@ def _way_through(setup: Setup, request: Mapping[str, Any]) -> tuple[int | None, 
 
 def _why(setup: Setup) -> str:
     """Return the line of the program's logs that says why it ended, if there is one."""
-    texts = [path.read_text(errors="replace") for log in setup.logs if (path := Path(log)).is_file()]
-    lines = [line for text in texts for line in text.splitlines() if FAULT.search(line)]
+    lines = [line for text in setup.logged() for line in text.splitlines() if FAULT.search(line)]
     return f"; its log says: {lines[-1].strip()}" if lines else ""
 
 

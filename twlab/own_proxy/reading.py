@@ -176,11 +176,11 @@ class Reading:
             "certificates": sorted(self.certificates),
             "files": dict(self.files),
             "folders": sorted(self.folders),
-            "outputs": sorted(path for path in self.outputs if not path.startswith("/dev/")),
+            "outputs": sorted(_but_devices(self.outputs)),
             "users": sorted(self.users),
             "groups": sorted(self.groups),
             "names": sorted(self.names),
-            "logs": [path for path in self.logs if not path.startswith("/dev/")],
+            "logs": _but_devices(self.logs),
             "private": dict(self.private),
             "environment": dict(self.environment),
         }
@@ -230,6 +230,10 @@ def route_of(values: Mapping[str, Any]) -> Route:
             "sources": tuple(values["sources"]),
         }
     )
+
+
+def _but_devices(paths: Iterable[str]) -> list[str]:
+    return [path for path in paths if not path.startswith("/dev/")]
 
 
 def is_address(text: str) -> bool:

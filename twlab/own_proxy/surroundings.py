@@ -7,7 +7,6 @@ machine's files themselves are read-only to the lab, on either engine.
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -139,16 +138,8 @@ class Surroundings:
         root.mkdir()
         syscalls.mount("tmpfs", str(root), "tmpfs", syscalls.MS_NOSUID | syscalls.MS_NODEV, "mode=755")
         for place in sorted(Path("/").iterdir(), key=lambda place: place.name != "run"):  # which has the new root
-            copy = root / place.name
-            if place.is_symlink():
-                copy.symlink_to(place.readlink())
-                continue
-            copy.mkdir() if place.is_dir() else copy.touch()
-            syscalls.mount(str(place), str(copy), flags=syscalls.MS_BIND | syscalls.MS_REC)
-        os.chdir(root)
-        syscalls.pivot_root(".", ".")  # the old root lies over the new one
-        syscalls.unmount(".")
-        os.chdir("/")
+            syscalls.show(str(place), str(root / place.name))
+        syscalls.change_root(str(root))
         self._root_is_own = True
 
     def _cover(self, place: Path) -> None:

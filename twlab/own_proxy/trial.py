@@ -66,6 +66,10 @@ class Setup:
     client: str = ""
     method: str = "GET"
 
+    def logged(self) -> list[str]:
+        """Return the texts of those logs that are there."""
+        return [path.read_text(errors="replace") for log in self.logs if (path := Path(log)).is_file()]
+
 
 @dataclass
 class Load:
@@ -247,7 +251,7 @@ class Trial:
 
     def _complaints(self) -> list[str]:
         texts = [self.program.read("output")] if self.program else []
-        texts += [path.read_text(errors="replace") for log in self._setup.logs if (path := Path(log)).is_file()]
+        texts += self._setup.logged()
         pattern = re.compile(self._setup.complaint)
         return [line for text in texts for line in text.splitlines() if pattern.search(line)]
 

@@ -86,10 +86,7 @@ def enclose(view: Sequence[str], memory_mib: int) -> None:
             seen.append(path)
     syscalls.mount("tmpfs", f"{_ROOT}/dev/shm", "tmpfs", quiet, f"size={memory_mib + _REPORT_MIB}m,mode=1777")
     syscalls.mount("tmpfs", f"{_ROOT}/run", "tmpfs", quiet, f"size={_REPORT_MIB}m,mode=755")
-    os.chdir(_ROOT)
-    syscalls.pivot_root(".", ".")  # the old root lies over the new one
-    syscalls.unmount(".")
-    os.chdir("/")
+    syscalls.change_root(_ROOT)
     syscalls.set_read_only("/", True, recursive=True)
     for path in ("/dev/shm", "/run"):
         syscalls.set_read_only(path, False)
@@ -133,11 +130,4 @@ def _is_root_of_machine() -> bool:
 def _show(path: str) -> None:
     place = _ROOT + path
     os.makedirs(os.path.dirname(place), exist_ok=True)
-    if os.path.islink(path):
-        os.symlink(os.readlink(path), place)
-        return
-    if os.path.isdir(path):
-        os.mkdir(place)
-    else:
-        Path(place).touch()
-    syscalls.mount(path, place, flags=syscalls.MS_BIND | syscalls.MS_REC)
+    syscalls.show(path, place)
