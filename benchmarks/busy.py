@@ -7,7 +7,7 @@ runs is all scenarios (or those named), dealt to so many `twlab run --engine hos
 waits far more than it computes, so many of them are needed to keep a processor busy. Told after each
 run: the verdicts, the arms that came otherwise than predicted or not at all, those that were run
 again because the machine held them up, and the load. Exit status 1: an arm was otherwise than
-predicted, or a verdict is INCONCLUSIVE although every arm could be carried out.
+predicted or not carried out although the machine can, or a scenario left no result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from signal import SIGTERM
+from signal import SIGTERM, default_int_handler, signal
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +38,8 @@ from twlab.linux import syscalls  # noqa: E402
 
 # Ends with its parent, however that ends.
 BURN = "import os; from twlab.linux.syscalls import die_with_parent; die_with_parent(9)\nwhile os.getppid() > 1: pass"
+
+RUNNING: set[subprocess.Popen[bytes]] = set()
 
 
 @contextmanager
@@ -65,8 +67,10 @@ def catalogue(names: Sequence[str], parts: int, keep: Path | None) -> list[dict[
                     env={**os.environ, "PYTHONPATH": str(ROOT)}, preexec_fn=partial(syscalls.die_with_parent, SIGTERM),
                 )
             )  # fmt: skip
+        RUNNING.update(running)
         for process in running:
             process.wait()
+        RUNNING.difference_update(running)
         results = []
         for file in sorted(Path(folder).glob("out-*/**/result.json")):
             results.append(json.loads(file.read_text()))
@@ -98,7 +102,11 @@ def one_run(given: argparse.Namespace, names: Sequence[str], began_s: float) -> 
     if given.minutes and time.monotonic() - began_s > given.minutes * 60:
         return None
     shuffled = random.sample(names, len(names))  # else the heaviest scenarios of all runs would meet
-    seen, otherwise = count(catalogue(shuffled, min(given.parts, len(names)), given.keep))
+    results = catalogue(shuffled, min(given.parts, len(names)), given.keep)
+    seen, otherwise = count(results)
+    if lost := sorted({*names} - {result["scenario"] for result in results}):
+        seen["scenarios without a result"] = len(lost)
+        otherwise += [f"{name}: no result" for name in lost]
     told = {"load": round(os.getloadavg()[0]), "burners": given.burners, "seen": dict(sorted(seen.items()))}
     return {**told, "otherwise": otherwise}
 
@@ -114,20 +122,31 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="Copy the results of arms that come otherwise into this folder.")
     parser.add_argument("--log", type=Path, help="Append each run to this file; the runs that it has count.")
     given = parser.parse_args()
-    names = given.names or sorted(load_scenarios())
+    scenarios = load_scenarios()
+    if unknown := {*given.names} - {*scenarios}:
+        parser.error(f"no such scenario: {', '.join(sorted(unknown))}")
+    names = given.names or sorted(scenarios)
     done = [json.loads(line) for line in given.log.read_text().splitlines()] if given.log and given.log.exists() else []
     began_s = time.monotonic()
+    signal(SIGTERM, default_int_handler)
     with burning(given.burners), ThreadPoolExecutor(given.together) as pool:
         waiting = [pool.submit(one_run, given, names, began_s) for _ in range(given.runs - len(done))]
-        for future in as_completed(waiting):
-            if (run := future.result()) is None:
-                continue
-            done.append(run)
-            if given.log:
-                with given.log.open("a") as log:
-                    log.write(json.dumps(run) + "\n")
-            told = ", ".join(f"{number} {what}" for what, number in run["seen"].items() if number)
-            print(f"run {len(done)}, load {run['load']}: {told}; otherwise: {run['otherwise'] or 'none'}", flush=True)
+        try:
+            for future in as_completed(waiting):
+                if (run := future.result()) is None:
+                    continue
+                done.append(run)
+                if given.log:
+                    with given.log.open("a") as log:
+                        log.write(json.dumps(run) + "\n")
+                told = ", ".join(f"{number} {what}" for what, number in run["seen"].items() if number)
+                otherwise = run["otherwise"] or "none"
+                print(f"run {len(done)}, load {run['load']}: {told}; otherwise: {otherwise}", flush=True)
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for process in tuple(RUNNING):
+                process.terminate()
+            sys.exit("busy.py: stopped; the runs under way are lost, the log has those before")
     total: Counter[str] = Counter()
     for run in done:
         total.update(run["seen"])
@@ -135,7 +154,7 @@ def main() -> None:
     print(f"{len(done)} runs, load {loads[0]} to {loads[-1]}, {time.monotonic() - began_s:.0f} s:")
     for what, number in sorted(total.items()):
         print(f"{number:>8,} {what}")
-    sys.exit(bool(total["arms otherwise"]))
+    sys.exit(bool(total["arms otherwise"] or total["scenarios without a result"]))
 
 
 if __name__ == "__main__":
