@@ -10,7 +10,7 @@
 # orphan, alloc and mem are the machine's. ss reckons "closed" as alloc less inuse.
 # Matters to: people who look for a leak of sockets in a container or pod, and find the neighbours'.
 # proc(5) does not tell the two kinds apart; ss -Htan | wc -l counts what is here.
-# Versions: iproute2 6.1.0, Linux 6.18.44.
+# Versions: iproute2 6.1.0 (6.15.0 alike), Linux 6.18.44.
 # shellcheck source=/dev/null
 . "$(dirname "${BASH_SOURCE[0]}")/lib.sh"
 deb iproute2=6.1.0-3
