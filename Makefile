@@ -20,8 +20,10 @@ atlas:
 
 # The host engine's tests are in real time: nothing else runs beside them, and six at a time wait more than they compute.
 # Of the others two run at a time, and together what shares a boot. The second run of pytest takes test modules as the first compiled them.
+# twlab's are compiled before: an import takes a lab kernel some us more where one is not, and then two runs of one seed differ.
 test: export PYTHONDONTWRITEBYTECODE =
 test:
 	@setup/install.sh test
+	@.venv/bin/python -m compileall -q twlab topologies
 	@.venv/bin/pytest -n 2 -m 'not host' $(PYTEST_ARGS); others=$$?; \
 	.venv/bin/pytest -n 6 -m host $(PYTEST_ARGS) && exit $$others

@@ -5,6 +5,7 @@
     carry      bulk across the wire: with nothing armed; with a rule armed that looks at each segment
     send       one prepared segment: `inject`, which sends, times and tells; Scapy's kept socket; Scapy's sendp()
     craft      one new segment, by Scapy
+    read       one segment, parsed and looked at by three rules; dissected by Scapy
     capture    of 1,000 segments at full speed, how many the file has, and Scapy's AsyncSniffer
 
 Runs in a sandbox of its own. Imports are not counted.
@@ -23,13 +24,14 @@ from pathlib import Path
 
 from sandbox import SANDBOX
 from scapy.config import conf
+from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.sendrecv import AsyncSniffer, sendp
 
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
-from twlab.segment import Flow, match
+from twlab.segment import Flow, match, parse
 from twlab.traffic.applications import Host
 from twlab.wire.capture import Capture
 from twlab.wire.wire import Wire
@@ -89,6 +91,15 @@ class Bench:
         """Microseconds a segment."""
         return self._each(lambda: self.wire.craft(self.segment, seq=7))
 
+    def read(self) -> float:
+        """Microseconds a segment."""
+        rules = [match(source="10.0.1.1", payload=True), match(flags="S"), match(seq=(5, 10), having="F")]
+        return self._each(lambda: [rule(segment) for segment in [parse(self.segment.raw, 0.0)] for rule in rules])
+
+    def dissected(self) -> float:
+        """Microseconds a segment."""
+        return self._each(lambda: IP(self.segment.raw)[TCP].flags)
+
     def captured(self) -> float:
         """Per cent of a burst that the capture has."""
         with Capture([self.network["server"]], self.folder / "burst.pcapng", self.loop) as capture:
@@ -138,6 +149,8 @@ def measure(rounds: int) -> None:
                 "send, Scapy's kept socket (us)": bench.kept_socket,
                 "send, Scapy's sendp (us)": bench.sendp,
                 "craft (us)": bench.craft,
+                "read, by three rules (us)": bench.read,
+                "read, Scapy's dissection (us)": bench.dissected,
                 "capture, ours (% of a burst)": bench.captured,
                 "capture, AsyncSniffer (% of a burst)": bench.sniffed,
             }
@@ -147,9 +160,10 @@ def measure(rounds: int) -> None:
                     figures[name].append(kind())
     for name, values in figures.items():
         print(f"{name:40} {statistics.median(values):12,.1f}   {min(values):,.1f} to {max(values):,.1f}")
-    free, armed, inject, kept, sendp_us, *_ = (statistics.median(values) for values in figures.values())
+    free, armed, inject, kept, sendp_us, _, read, dissected, *_ = map(statistics.median, figures.values())
     print(f"\nwire.inject takes {inject / sendp_us:.4f} of sendp's time, {inject / kept:.2f} of a kept socket's")
     print(f"an armed wire carries {armed / free:.2f} of what it carries with nothing armed")
+    print(f"a segment is read, and looked at by three rules, in {read / dissected:.2f} of Scapy's time")
 
 
 def main() -> None:

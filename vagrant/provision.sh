@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Debian machine ready for twlab: `vagrant up` calls it in the VM, and it serves a bare Debian without Vagrant as well.
 #
-#   sudo vagrant/provision.sh [CHECKOUT] [USER]      CHECKOUT: default the one this script lies in; USER: who will work, default whoever called sudo
+#   sudo vagrant/provision.sh [CHECKOUT] [USER]      CHECKOUT: default the one this script lies in; USER: who will work, default the user who called sudo
 #
 # A second run brings the copy in /opt/twlab up to date and does nothing else. A lab kernel that was built elsewhere by the same
 # checkout is taken if its folder lies in CHECKOUT/vagrant/kernels (see README.md there): a class need not compile it forty times.
@@ -28,7 +28,7 @@ examine() {
     local memory_kb space_kb
     memory_kb=$(awk '/^MemTotal/ {print $2}' /proc/meminfo)
     ((memory_kb >= LEAST_MEMORY_KB)) ||
-        fail 3 "$((memory_kb / 1024)) MB of memory are too few to build and run the lab kernel" "give the VM 2048 MB: TWLAB_MEMORY=2048 vagrant reload"
+        fail 3 "$((memory_kb / 1024)) MB of memory are too few to build and run the lab kernel" "give the VM 2048 MB: TWLAB_MEMORY=2048 vagrant reload --provision"
     space_kb=$(df --output=avail -k /opt | tail -n 1)
     [[ -x $HOME_OF_TWLAB/.venv/bin/twlab ]] || ((space_kb >= LEAST_SPACE_KB)) ||
         fail 3 "$((space_kb / 1024)) MB free under /opt are too few: compilers, kernel source and build take 5 GB" "make the disk larger"
@@ -54,10 +54,9 @@ take_kernels() {
     done
 }
 
-# Those who log in find twlab on their path, and are told the first three commands.
+# Users who log in find twlab on their path, and read the first commands.
 greet() {
     ln -sf "$HOME_OF_TWLAB/.venv/bin/twlab" /usr/local/bin/twlab
-    ln -sf "$HOME_OF_TWLAB/.venv/bin/pytest" /usr/local/bin/twlab-pytest
     echo "export HANDOUTS=$HOME_OF_TWLAB/docs/handouts" >/etc/profile.d/twlab.sh
     cat >/etc/motd <<'MOTD'
 

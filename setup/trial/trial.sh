@@ -11,8 +11,8 @@
 #   --kernels  a cache of lab kernels, such as /var/cache/twlab, that the root uses instead of building its own
 #
 # The project is cloned at its last commit. Mirrors and apt's and pip's own settings are this machine's: what its apt-get knows. All of
-# it runs in mount and pid namespaces that end with this script; after set-up in a network namespace without any link, too.
-# Exit status: that of make; 2 wrong usage; 3 this machine lacks something.
+# it runs in mount and pid namespaces that end with this script; after set-up in a network namespace with loopback alone, too.
+# Exit status: that of make or pytest; 2 wrong usage; 3 this machine lacks something.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd -P)

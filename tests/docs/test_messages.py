@@ -10,6 +10,8 @@ from pathlib import Path
 
 from conftest import ROOT
 
+from twlab import errors
+
 SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)+")
 PAGE = ROOT / "docs" / "reference" / "messages.md"
 
@@ -75,3 +77,28 @@ def test_every_heading_is_followed_by_an_explanation() -> None:
     """There is a sentence under each heading."""
     for body in re.split(r"^### \S+$", PAGE.read_text(), flags=re.MULTILINE)[1:]:
         assert body.strip() and not body.strip().startswith("#")
+
+
+def sections() -> dict[str, int]:
+    """The exit status of the part of the page that explains a slug."""
+    parts = re.split(r"^## .*\(exit status (\d)\)$", PAGE.read_text(), flags=re.MULTILINE)
+    pairs = zip(parts[1::2], parts[2::2], strict=True)
+    return {slug: int(status) for status, part in pairs for slug in re.findall(r"^### (\S+)$", part, re.MULTILINE)}
+
+
+def statuses() -> dict[str, set[int]]:
+    """The exit statuses with which each slug is raised by name of an error's class."""
+    found: dict[str, set[int]] = {}
+    for path in (ROOT / "twlab").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and (kind := getattr(errors, ast.unparse(node.func), None)):
+                for argument in (*node.args, *(keyword.value for keyword in node.keywords if keyword.arg == "slug")):
+                    for slug in constants(argument):
+                        found.setdefault(slug, set()).add(kind.exit_status)
+    return found
+
+
+def test_a_slug_stands_in_the_part_of_its_exit_status() -> None:
+    """A part of the page says what the command's exit status is."""
+    explained_in = sections()
+    assert {slug: of for slug, of in statuses().items() if explained_in[slug] not in of} == {}

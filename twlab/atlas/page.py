@@ -12,9 +12,9 @@ _PAGE = """# The atlas: what programs do about ports and TIME_WAIT
     {command}
 
 made this page, `atlas.json` and `atlas.csv`, with the programs as they are installed (engine
-{engine}, Linux {kernel}). Nothing in it is asserted. A cell alone is measured by `twlab atlas
-PROGRAM --only COLUMN`, for example `twlab atlas nginx-two --only short`. [Real
-proxies](proxies.md) says what to set.
+{engine}, Linux {kernel}). Every figure in it is measured. A cell alone is measured by `twlab
+atlas PROGRAM --only COLUMN`, for example `twlab atlas squid --only short`; `nginx` means all whose
+name begins so. [Real proxies](proxies.md) says what to set.
 
 - **bind**: what is called on a socket before connect(), as the system calls show: NO_PORT is
   IP_BIND_ADDRESS_NO_PORT, REUSEADDR and BINDTODEVICE are SO_..., `bind(10.3.2.1:0)` takes a port

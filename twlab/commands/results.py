@@ -66,7 +66,8 @@ def report(
     runs: Annotated[
         list[Path],
         typer.Argument(
-            help="Folders of runs, or of such folders; sweep.json, ceiling.json, alternatives.json, observe.json.",
+            help="Folders of runs, or of such folders; sweep.json, ceiling.json, alternatives.json, compare.json, "
+            "observe.json, atlas.json.",
             metavar="RUN ...",
         ),
     ],

@@ -99,7 +99,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
         "connect takes 1 s, 3 s or 7 s, anywhere",
         "the client's own: a SYN was lost, or found no room in the listener's queue",
         "`nstat -az TcpExtListenDrops TcpExtTCPReqQFullDrop` at the server rises with each; else look for loss",
-        "a longer backlog; no balancer is needed for this",
+        "a longer backlog; it happens without a balancer, too",
         (),
         ("slow", "backlog", "loss", "retransmission"),
         (0.9, 7.5),

@@ -112,5 +112,6 @@ def markdown(rows: Sequence[Symptom]) -> str:
     lines.append("| --- | --- | --- | --- | --- |")
     for row in rows:
         command = ", ".join(f"`twlab run {words}`" for words in row.shows) or "-"
-        lines.append(f"| {row.seen} | {row.clock} | {row.tell} | {row.remedy} | {command} |")
+        cells = (row.seen, row.clock, row.tell, row.remedy, command)
+        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
     return "\n".join(lines) + "\n"

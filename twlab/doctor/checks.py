@@ -63,7 +63,7 @@ _PROBED = {
 _SOME_NEED = {
     "balancing": (
         "IP Virtual Server on the host engine",
-        "the topology ipvs runs on the guest engine; the machine's own root can use mn --custom topologies/ipvs.py",
+        "as the machine's own root, load the module: modprobe ip_vs; or use the guest engine",
     ),
     "offloading": (
         "flow tables on the host engine",
@@ -85,7 +85,7 @@ _CONTAINER_RIGHTS = (
     "give the container the right: --privileged, or --security-opt seccomp=unconfined --security-opt "
     "apparmor=unconfined --security-opt systempaths=unconfined"
 )
-_TAKE_GUEST = re.compile("; or use the guest engine|the topology ipvs runs on the guest engine; ")
+_TAKE_GUEST = "; or use the guest engine"
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def usable_engines(findings: list[Finding]) -> list[str]:
 
 def _finding(name: str, needed_for: NeededFor, ok: bool, detail: str, remedy: str) -> Finding:
     if not lab_kernel.is_possible():  # the processor's own finding says that there is no guest engine
-        remedy = _TAKE_GUEST.sub("", remedy)
+        remedy = remedy.replace(_TAKE_GUEST, "")
     return Finding(name, ok, detail, "" if ok else remedy, needed_for)
 
 

@@ -180,7 +180,7 @@ def _order(channel: socket.socket, family: int, command: int, service: bytes, se
     channel.send(netlink.message(family, _HEADER.pack(command, 1, 0) + body, netlink.ACK))
     number = netlink.error_number(next(netlink.answers(channel.recv(1 << 16))).body)
     if number == errno.EPERM:  # only the machine's own root may, not that of a user namespace (GENL_ADMIN_PERM)
-        raise _cannot("IP Virtual Server takes no orders in this sandbox")
+        raise _cannot("IP Virtual Server takes orders of the machine's own root only")
     if number:
         raise OSError(number, f"IP Virtual Server: {os.strerror(number)}")
 

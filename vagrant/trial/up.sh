@@ -3,7 +3,7 @@
 # namespaces of their own, and the VM is emulated, so that no hardware virtualisation is needed.
 #
 #   vagrant/trial/up.sh FOLDER [COMMAND...]      as root. FOLDER: where the box is, or is made. COMMAND: what to do in the namespaces,
-#                                                default: vagrant up, twice provision, the first commands, vagrant destroy
+#                                                default: vagrant up, vagrant provision, the first commands, vagrant destroy
 #
 # It needs vagrant, vagrant-libvirt, libvirt-daemon-system, qemu-system-x86, dnsmasq-base, iptables, slirp4netns, rsync, and what box.sh needs.
 # The namespaces reach the outside through slirp4netns, for Debian's packages and Python's.

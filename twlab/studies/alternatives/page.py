@@ -19,7 +19,7 @@ _PAGE = """# The ways out, side by side
     {command}
 
 made this page, [alternatives.json](alternatives.json) and [alternatives.csv](alternatives.csv), on
-the lab kernel (Linux {kernel}). Nothing in the table is asserted. `twlab alternatives NAME ...`
+the lab kernel (Linux {kernel}). Every rate in the table is measured. `twlab alternatives NAME ...`
 measures single rows again; `twlab plan` has the arithmetic for numbers of your own.
 
 **Sustained**: new connections a second (with a pool: requests) from one address to one address and
@@ -31,15 +31,15 @@ ports. What a connect costs in processor time as the range fills cannot be seen 
 [ceiling](ceiling.md) has it, from a host's kernel.
 
 **Does harm**: the first treatment of each of {scenarios} scenarios was run with the settings of the
-way on every node instead of its own, {judged} runs in all, with timestamps and without. Named are
-those that did harm, and do none under the full TIME_WAIT; `harm.py` says what counts as harm in
-each. {always} The old segments in them are about 2 s old, but for `stale-segment`, which was run
-with {delays} s. The clients in them name their ports, as many proxies do, which with timestamps
-opens a four-tuple again at once, even in a full TIME_WAIT; PAWS then stands guard. What an
-application does differently (a pool, more addresses) leaves the settings as they are, and their
-harm. Where a connection has no TIME_WAIT, the scenarios were run with one of 0.1 s, since their
-steps look for it. An empty cell: without timestamps the way does nothing, or the row is the other
-case.
+way on every node instead of its own, {runs} runs in all, with timestamps and without, of which
+{judged} could be judged. Named are those that did harm, and do none under the full TIME_WAIT;
+`harm.py` says what counts as harm in each. {always} The old segments in them are about 2 s old, but
+for `stale-segment`, which was run with {delays} s. The clients in them name their ports, as many
+proxies do, which with timestamps opens a four-tuple again at once, even in a full TIME_WAIT; PAWS
+then stands guard. What an application does differently (a pool, more addresses) leaves the settings
+as they are, and their harm. Where a connection has no TIME_WAIT, the scenarios were run with one of
+0.1 s, since their steps look for it. An empty cell: without timestamps the way does nothing, or the
+row is the other case.
 
 All origins here have Linux's TCP. `origin-closes-first` is a way out only where the origin's TCP
 opens its TIME_WAIT for a newer SYN. gVisor's does; lwIP's does not, unless it has a small pool of
@@ -82,6 +82,7 @@ def page(made: Mapping[str, Any]) -> str:
         linux_ports=LINUX_PORT_COUNT,
         most=max((row["sustained_per_s"] or 0 for row in rows), default=0),
         scenarios=len(HARM),
+        runs=made["judged"] + made["not_judged"],
         judged=made["judged"],
         always=_always(full) if judged else "",
         delays=", ".join(map(str, DELAYS_S)),
