@@ -16,7 +16,7 @@ dask    With --workers: on a Dask cluster of four workers, of which one after th
 goes on where it was: a part that is done is not repeated, one that was interrupted goes on.
 
 --size 1: 1,000,000 trials, 1,000 submissions, 28,232 ports, and all rows of the alternatives (those
-have 500 ports each, whatever the size). Status 1: a table differs, something is left, or memory grows.
+have 500 ports each, at any size). Status 1: a table differs, something is left, or memory grows.
 """
 
 from __future__ import annotations

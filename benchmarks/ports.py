@@ -62,7 +62,7 @@ def carry_out(request: dict[str, Any], emit: Any) -> None:
         opener.write_sysctl("net.ipv4.tcp_max_tw_buckets", 262_144)
         origin = LoadServer(server, loop)
         load = Load(rate_per_s=5000, duration_s=0.2, targets=[(server.address(), 80)], ports=PortChoice.RANGE)
-        LoadClient(opener, loop, load).run()  # whatever is made once is made now
+        LoadClient(opener, loop, load).run()  # things that are made once are made now
         loop.sleep(130)
         before, count = _slab_bytes(), Sockstat(opener).time_wait
         kept = Load(rate_per_s=5000, duration_s=KEPT / 5000, targets=[(server.address(), 80)], ports=PortChoice.RANGE)

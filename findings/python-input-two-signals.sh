@@ -2,7 +2,7 @@
 # Ctrl-C at Python's input() is a SystemError, if another signal with a handler comes with it.
 #
 # Guess: a program that edits a line with readline and handles SIGUSR1 gets KeyboardInterrupt from input() for SIGINT,
-# whatever else comes at that moment.
+# also where something else comes at that moment.
 # Happened: SIGINT's handler raises; then input() looks for signals again, with that exception set, and calls the
 # other handler. This one shows the line again, so it asks readline for it: get_line_buffer() "returned a result with
 # an exception set". That is a SystemError, which no `except KeyboardInterrupt` catches.

@@ -5,8 +5,8 @@
 #
 # PYTHON names the interpreter of the virtual environment (3.11 or later; default /usr/bin/python3).
 # How it works: a stamp in the virtual environment holds a digest of everything that set-up depends on, and it is written last.
-# Where it fits there is nothing to do; where it does not, every step looks for itself whether it is needed. So whatever
-# interrupted a set-up, the next one goes on from there.
+# Where it fits there is nothing to do; where it does not, every step looks for itself whether it is needed. So after
+# an interrupted set-up the next one goes on from there.
 # Exit status: 0 ready; 2 wrong usage; 3 this machine lacks something; 130 interrupted.
 set -euo pipefail
 
@@ -93,7 +93,7 @@ install_packages() {
     mapfile -t names < <(cut -d' ' -f1 <<<"$missing")
     if ((EUID != 0)) && command -v sudo >/dev/null; then
         as_root=(sudo)
-        [[ -t 0 ]] || as_root+=(-n) # nobody is there to type a password
+        [[ -t 0 ]] || as_root+=(-n) # no one is there to type a password
     fi
     if ! command -v apt-get >/dev/null; then
         fail 3 "this machine lacks (by the names of Debian's packages):

@@ -113,7 +113,7 @@ def run_in_sandbox(
         function: one at the top level of its module. The module is imported anew in the sandbox, by
             the same Python.
         arguments: JSON values; what is returned is one too.
-        user: run as this user of the machine (only root can); empty: as whoever runs the tests.
+        user: run as this user of the machine (only root can); empty: as the user who runs the tests.
         timeout_s: real seconds after which the sandbox is killed and the test fails.
         calm_s: for a function that measures real time. Where the processes of the sandbox have
             waited as long as this for a processor, it is called again, up to five times in all:
@@ -200,7 +200,7 @@ def in_sandbox() -> InSandbox:
 @pytest.fixture
 def ordinary_user() -> str:
     """Whom to run as in order not to be root: ``nobody``, or, where the tests themselves do not run
-    as root, whoever runs them ("").
+    as root, the user who runs them ("").
     """
     if os.getuid() != 0:
         return ""
@@ -221,7 +221,7 @@ def in_the_guest(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    """Tests that share a fixture stay together, whatever ``--dist`` says."""
+    """Tests that share a fixture stay together, with any ``--dist``."""
     from dealing import Dealing
 
     return Dealing(config, log)

@@ -19,7 +19,7 @@ RUN = ROOT / "tests" / "data" / "runs" / "stale-data"
 def in_shell(script, cwd, **environment):
     """What bash does with `script`, in which $T is twlab."""
     words = ["bash", "-c", f"set -o pipefail; T='{TWLAB}'; {script}"]
-    # The size of a pipe's buffer must not hide that nobody reads it.
+    # The size of a pipe's buffer must not hide that there is no reader.
     return subprocess.run(
         words,
         capture_output=True,
@@ -51,7 +51,7 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path, command):
 
 @pytest.mark.parametrize("end", ["2>&-", "2>/dev/full", "<&-", "<&- 2>&-"])
 def test_a_command_needs_neither_standard_error_nor_input(tmp_path, end):
-    """What is printed and the status are as always; a complaint that nobody can read leaves its
+    """What is printed and the status are as always; a complaint without a reader leaves its
     status.
     """
     assert in_shell(f"$T list {end}", tmp_path).stdout == in_shell("$T list", tmp_path).stdout

@@ -89,7 +89,7 @@ def test_a_bad_name_is_told(tmp_path, name):
 
 
 def test_a_topology_that_cannot_be_is_told(tmp_path):
-    """No such topology; and one in which nobody could connect to anybody."""
+    """No such topology; and one in which no node could connect to another."""
     with pytest.raises(UsageError, match="no-such-topology"):
         scenario_template.write(f"{tmp_path}/mine", "star")
     lonely = tmp_path / "lonely.py"

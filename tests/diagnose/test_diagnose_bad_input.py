@@ -93,7 +93,7 @@ def mutated(dice):
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_mutated_texts(seed):
-    """Whatever a broken pipe, an editor or an enemy makes of a text, the diagnosis ends, and is
+    """Damaged by a broken pipe, an editor or an enemy: the diagnosis ends, and is
     JSON.
     """
     dice = random.Random(seed)

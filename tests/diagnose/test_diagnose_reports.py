@@ -248,7 +248,7 @@ def test_without_listeners_the_service_side_is_still_told(listeners):
 
 
 def test_conntrack_is_full():
-    """New connections are dropped, whatever the ports."""
+    """New connections are dropped, at any ports."""
     more = [
         Text("sysctl -a", ["net.netfilter.nf_conntrack_count = 262000\n", "net.netfilter.nf_conntrack_max = 262144\n"])
     ]

@@ -42,7 +42,7 @@ FIRST = {  # what a user may type, and the cause that comes first
 
 @pytest.mark.parametrize("text", FIRST)
 def test_a_symptom_leads_to_its_cause(text):
-    """In whatever form a user has it."""
+    """In each form that a user may have."""
     assert find([text], SYMPTOMS)[0].name == FIRST[text]
     assert find(text.split(), SYMPTOMS)[0].name == FIRST[text]
 

@@ -57,7 +57,7 @@ def explained() -> list[str]:
 
 
 def test_every_slug_has_its_heading() -> None:
-    """Whoever looks up the word in brackets finds it."""
+    """A user who looks up the word in brackets finds it."""
     assert used() - set(explained()) == set()
 
 

@@ -133,7 +133,7 @@ def test_a_kernel_without_inet_diag_destroy(look: Machine, monkeypatch: pytest.M
 
 
 def test_a_kernel_without_nftables(look: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the library raises is a finding; the modules are named."""
+    """Any exception of the library's is a finding; the modules are named."""
 
     def refuse(text: str) -> None:
         raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))

@@ -182,7 +182,7 @@ def test_same_seed_same_bytes(tmp_path: Path) -> None:
 
 
 def test_same_command_same_result(tmp_path: Path) -> None:
-    """A scenario's results and captures are the same to the byte, whatever else the machine does
+    """A scenario's results and captures are the same to the byte, also if the machine is busy
     meanwhile.
     """
     outcomes = []
@@ -348,7 +348,7 @@ def test_a_storm_is_told_as_one_and_costs_no_other_arm(tmp_path: Path) -> None:
 
 
 def test_the_clock_is_read_from_outside(tmp_path: Path) -> None:
-    """Where the build noted it, by whoever may trace the guest; nothing is read of a process that
+    """Where the build noted it, by a process that may trace the guest; nothing is read of a process that
     is gone, or where it is not known.
     """
     assert liveness.time_ns(os.getpid(), None) is None
@@ -369,7 +369,7 @@ def test_out_of_memory(tmp_path: Path) -> None:
     ("do", "words"), [("stumble", "the agent stumbled"), ("leave", "exit status 3"), ("crash", "signal 11")]
 )
 def test_ends_early(tmp_path: Path, do: str, words: str) -> None:
-    """An agent that raises, leaves or crashes has not done its work, whatever state the kernel is
+    """An agent that raises, leaves or crashes has not done its work, in any state the kernel is
     in.
     """
     error = failure(tmp_path, do)
@@ -379,7 +379,7 @@ def test_ends_early(tmp_path: Path, do: str, words: str) -> None:
 
 @pytest.mark.parametrize("text", ["no JSON\n", '{"job": 1}\n', "[]\n", "\n", '{"event": "end"}\n', "\xff\n"])
 def test_garbled(tmp_path: Path, text: str) -> None:
-    """Something among the events that is none, or comes after the last, is no result."""
+    """A line that is no event, or comes after the last, is no result."""
     assert failure(tmp_path, "babble", text).slug == "guest-garbled"
 
 
@@ -395,7 +395,7 @@ def prefix(request: pytest.FixtureRequest) -> tuple[str, ...]:
 
 @pytest.mark.parametrize("do", ["wait", "spin"])
 def test_kernel_killed(tmp_path: Path, prefix: tuple[str, ...], do: str) -> None:
-    """A kernel that somebody kills has ended early, and none of the guest's processes goes on."""
+    """A kernel that is killed has ended early, and none of the guest's processes goes on."""
     tag = f"TWLAB_TEST={random.random()}"
     with call(tmp_path, do, prefix=prefix, env=dict([tag.split("=")])) as caller:
         assert caller.stdout is not None
@@ -492,7 +492,7 @@ def test_interrupted(tmp_path: Path, prefix: tuple[str, ...]) -> None:
     ],
 )
 def test_a_panic_after_the_work_is_no_success(last_words: str, slug: str) -> None:
-    """Whatever was reported before: a kernel that panicked is not believed."""
+    """A kernel that panicked is not believed, nor its reports before."""
     found = fault(f"{last_words}\n[<6002f36f>] ? userspace+0x40e/0x4bb\n", 0, garbled="", ended=True)
     assert found is not None
     assert found.slug == slug
@@ -558,7 +558,7 @@ def mode_of(folder: Path, **options: Any) -> str:
 
 
 def test_the_guest_runs_by_seccomp_where_it_can(tmp_path: Path) -> None:
-    """Linux 6.16 and later; ptrace where that is asked for, and for whoever is confined: a stranger
+    """Linux 6.16 and later; ptrace where that is asked for, and for a confined guest: a stranger
     could reach all of the guest's memory.
     """
     wanted = "seccomp" if recipe.series(facts_of(built_kernel())["version"]) >= (6, 16) else "ptrace"

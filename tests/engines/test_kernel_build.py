@@ -283,7 +283,7 @@ def test_only_the_files_that_do_not_fit_are_named(tree: Path, small_change: Path
 
 @pytest.mark.usefixtures("quick")
 def test_an_already_changed_tree_is_refused(tree: Path) -> None:
-    """Somebody made the changes there before."""
+    """The changes were made there before."""
     (tree / "net" / "ipv4" / "tcp.c").write_text("one\nTWO\nthree\n")
     with pytest.raises(UsageError) as caught:
         kernel.build(tree)
@@ -417,7 +417,7 @@ def make_kernel(cache: Path, name: str) -> Path:
 
 
 def test_what_is_found(alone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TWLAB_KERNEL before one's own before everybody's; half a kernel is none."""
+    """TWLAB_KERNEL before one's own before everybody's; half a kernel does not count."""
     assert kernel.find() is None
     with pytest.raises(CapabilityError) as caught:
         kernel.info()
@@ -494,7 +494,7 @@ def test_roots_kernels_are_everybodys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_a_strict_umask_does_not_keep_others_out(tree: Path) -> None:
-    """What root has built with umask 077 runs for nobody."""
+    """What root has built with umask 077 runs for ``nobody``."""
     before = os.umask(0o077)
     try:
         built = kernel.build(tree)

@@ -167,8 +167,8 @@ def test_without_a_wish_it_is_the_newest(built: list[str | None]) -> None:
 
 
 def test_the_newest_that_can_be_had(machine: Path, monkeypatch: pytest.MonkeyPatch, built: list[str | None]) -> None:
-    """The distribution's, with a line that says why. Where there is none either, why the newest
-    cannot be had is the message.
+    """The distribution's, with a line that says why. Where it has none either, the message
+    says why the newest cannot be had.
     """
     monkeypatch.setenv("HAS", "nowhere")
     with pytest.raises(CapabilityError) as caught:

@@ -68,7 +68,7 @@ def test_rearming_uses_the_length_too(tmp_path: Path) -> None:
 def test_fin_wait2_keeps_its_own_length_and_hands_over_to_time_waits(
     tmp_path: Path, length_s: int, fin_timeout_s: int
 ) -> None:
-    """An orphan stays in FIN_WAIT2 for tcp_fin_timeout, whatever TIME_WAIT's length; the FIN that
+    """An orphan stays in FIN_WAIT2 for tcp_fin_timeout, at any length of TIME_WAIT; the FIN that
     ends it starts TIME_WAIT's.
     """
     found = run_in_guest(kernel_cases.fin_wait2, length_s * 1000, fin_timeout_s, folder=tmp_path)

@@ -1,4 +1,4 @@
-"""The sandbox: nothing of the lab outlives whoever asked for it, and nothing of the machine is
+"""The sandbox: nothing of the lab outlives its caller, and nothing of the machine is
 touched.
 """
 
@@ -29,7 +29,7 @@ BUSY = "ip link add left type veth peer name right; setsid sleep 1000 & trap '' 
 
 @pytest.fixture(params=["same-user", "nobody"])
 def as_user(request):
-    """Arguments of Popen that choose the user: ours, or nobody where we are root."""
+    """Arguments of Popen that choose the user: ours, or ``nobody`` where we are root."""
     if request.param == "same-user":
         return {}
     if os.getuid():

@@ -40,7 +40,7 @@ def worker(place: Path) -> tuple[subprocess.Popen[str], Path]:
 
 
 def test_it_is_there_for_the_block(place: Path) -> None:
-    """Two at a time are two; each is gone with its block, whatever is in it, also after an error."""
+    """Two at a time are two; each is gone with its block and all that is in it, also after an error."""
     with pytest.raises(OSError, match="full"), scratch_folder() as one:
         with scratch_folder() as other:
             (other / "below").mkdir()

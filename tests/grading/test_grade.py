@@ -85,7 +85,7 @@ def test_as_an_ordinary_user(ordinary_user: str) -> None:
 
 @pytest.mark.slow
 def test_a_class_of_forty(tmp_path: Path) -> None:
-    """Every attack costs its own grade only, and nobody else's; what is graded already is not
+    """Every attack costs its own grade, and no other; what is graded already is not
     graded again.
     """
     (tmp_path / "class").mkdir()
@@ -303,8 +303,8 @@ def test_a_scenario_begins_with_its_memory_mapped() -> None:
 
 
 def test_the_examiner_looks_for_itself() -> None:
-    """Settings that are not in force, and arms in which nothing was sent, are found out whatever
-    the scenario says.
+    """Settings that are not in force, and arms in which nothing was sent, are found out against
+    the scenario's own word.
     """
     template = SCENARIO.replace("{cut_s}", "5")
     honest = examine(template.replace("{trick}", "pass"))
@@ -383,7 +383,7 @@ def test_root_of_a_strangers_guest_sees_nothing_of_the_machine(tmp_path: Path, e
 
 @pytest.mark.parametrize("do", ["spin", "wait"])
 def test_a_strangers_guest_has_little_processor_time(tmp_path: Path, enclosed: None, do: str) -> None:
-    """Whoever computes without end, or lets virtual time race, is ended by the kernel of the
+    """A guest that computes without end, or lets virtual time race, is ended by the kernel of the
     machine.
     """
     with pytest.raises(EngineError):

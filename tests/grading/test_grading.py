@@ -78,7 +78,7 @@ def test_numbers_follow_from_seed_and_id() -> None:
 @settings(deadline=None)  # the machine may be busy
 @given(st.text(min_size=1, max_size=80))
 def test_a_sheet_is_an_answers_file_without_answers(student: str) -> None:
-    """Whatever a student is called, the sheet is TOML, for him, and has every question."""
+    """For any name of a student the sheet is TOML, for him, and has every question."""
     assignment = example()
     values = tomllib.loads(sheet(assignment, student))
     assert values["answers"] == {question.id: "" for question in assignment.questions}
@@ -194,7 +194,7 @@ def test_what_is_no_number(answer: Any) -> None:
 @settings(deadline=None)  # the machine may be busy
 @given(VALUES, st.sampled_from([True, 3, 0.5, "EADDRNOTAVAIL", ""]))
 def test_any_answer_gets_a_mark(answer: Any, shown: Any) -> None:
-    """Whatever TOML can say: a mark, printable, on one line."""
+    """For anything that TOML can say: a mark, printable, on one line."""
     submission = Submission("x", answers={"q": answer})
     given_mark = mark(PREDICTION, submission, {}, {"treatment": {"observed": {"reopened": shown}}})
     assert given_mark.points in (0.0, 2.0)
@@ -322,8 +322,8 @@ def test_no_report_breaks_the_marking(changes: dict[str, Any]) -> None:
 
 
 def test_a_class_of_forty_is_read(tmp_path: Path) -> None:
-    """Every entry is a submission, in the order of ids, whatever is in it; what is wrong with it
-    costs itself only.
+    """Every entry is a submission, in the order of ids, with any content; a fault in it costs
+    itself only.
     """
     expected = make(tmp_path)
     found = read_submissions(tmp_path, ["mine"])

@@ -69,7 +69,7 @@ def check_listing(seen):
     assert another_port, "both clients used the same port, and the first one's was taken outside"
     assert (forgotten, forgotten_again, left) == (1, 0, 2)
     assert words_left == words[1:]
-    assert at_the_server == 0, "nobody but the gateway tracks"
+    assert at_the_server == 0, "only the gateway tracks"
 
 
 @pytest.mark.host

@@ -89,7 +89,7 @@ def looked_up(family):
 
 @pytest.mark.parametrize("family", [4, 6])
 def test_the_state_of_one_connection_is_looked_up(family, in_sandbox):
-    """It is what the whole table has; the listener, which a segment of no connection meets, is none."""
+    """It is what the whole table has; the listener, which a segment of no connection meets, does not count."""
     seen, left, never, there = in_sandbox(looked_up, family)
     assert [found for found, _ in seen] == [
         ["ESTABLISHED", "ESTABLISHED"],
@@ -321,7 +321,7 @@ def kill_reaper():
 
 
 def test_a_reaper_that_was_killed_is_an_error(in_sandbox):
-    """If nobody kept TIME_WAIT short to the end, the arm shows nothing, and that is said."""
+    """If TIME_WAIT was not kept short to the end, the arm shows nothing, and that is said."""
     assert in_sandbox(kill_reaper) == "keeper-ended-early"
 
 

@@ -1,4 +1,4 @@
-"""Networks: built in-process, silent until somebody sends, gone when closed, and never seen from
+"""Networks: built in-process, silent until a program sends, gone when closed, and never seen from
 outside.
 """
 

@@ -328,7 +328,7 @@ def test_a_file_of_ones_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     ],
 )
 def test_a_broken_file_gives_one_message(tmp_path: Path, change: tuple[str, str], says: str) -> None:
-    """Whatever is wrong with a file is told in one message that names it, before anything is built."""
+    """Any fault of a file gives one message that names it, before anything is built."""
     file = tmp_path / "mine.py"
     assert change[0] in GOOD
     file.write_text(GOOD.replace(*change))

@@ -115,7 +115,7 @@ def check(found: Findings, frame: int = len(STEPS)) -> None:
 @pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
 @pytest.mark.parametrize("how", WRAPPED)
 def test_link_types_and_tunnels(how: str, six: bool, tmp_path: Path) -> None:
-    """The late copy is found, whatever the packets are wrapped in."""
+    """The late copy is found in every wrapping of the packets."""
     link, wrap = WRAPPED[how]
     write(tmp_path / "x.pcap", [(t, bytes(wrap(packet))) for t, packet in exchange(six)], link)  # type: ignore[call-overload]
     found = observe([str(tmp_path / "x.pcap")])

@@ -275,7 +275,7 @@ def test_the_command_prints_no_line_of_more_than_100_columns():
 
 
 def test_the_command_speaks_json_and_refuses_what_cannot_be(tmp_path):
-    """--json is one object; a range that is none is told so, with exit status 2."""
+    """--json is one object; an impossible range is refused, with exit status 2."""
     values = json.loads(run("--rate", "500", "--json", "--out", str(tmp_path / "page.html")).stdout)
     assert (values["four_tuples"], values["needed"], values["left"]) == (28232, 30050, -1818)
     assert (tmp_path / "page.html").exists()

@@ -4,7 +4,7 @@ import leftovers
 
 
 def test_what_is_waited_for_is_asked_once_a_turn():
-    """An answer that was true ends the wait, whatever the next would have been."""
+    """An answer that was true ends the wait; the next is not asked for."""
     answers = iter([False, True, False])
     assert leftovers.wait_for(lambda: next(answers))
 

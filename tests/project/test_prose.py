@@ -14,12 +14,18 @@ PYTHON = sorted(path for folder in ("twlab", "topologies") for path in (ROOT / f
 PAGES = [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
 # Words of a dialect: each has a plain one (docs/develop/architecture.md, CONTRIBUTING.md).
 AVOIDED = re.compile(
-    r"\b(?:(?i:nobody|somebody|whoever|whatever|befall\w*)|is none|put into force|wanted again)\b(?!-)"
+    r"(?<!`)\b(?:(?i:nobody|somebody|anybody|whoever|whatever|befall\w*)|is none|put into force|wanted again)\b(?!-)"
 )
 
 
 def ids(path: Path) -> str:
     return str(path.relative_to(ROOT))
+
+
+def comments(path: Path) -> list[tokenize.TokenInfo]:
+    """The comments that have a line to themselves."""
+    tokens = tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
+    return [token for token in tokens if token.type == tokenize.COMMENT and token.line.strip().startswith("#")]
 
 
 def docstrings(path: Path) -> list[tuple[ast.AST, str]]:
@@ -34,12 +40,8 @@ def docstrings(path: Path) -> list[tuple[ast.AST, str]]:
 def test_docstrings_and_comments_are_readable(path):
     """At most 100 columns; the first line of a module's or a public name's docstring has at most 80."""
     lines = path.read_text().splitlines()
-    comments = [
-        token
-        for token in tokenize.generate_tokens(io.StringIO(path.read_text()).readline)
-        if token.type == tokenize.COMMENT and token.line.strip().startswith("#") and "noqa" not in token.string
-    ]
-    assert [token.start[0] for token in comments if len(lines[token.start[0] - 1]) > WIDTH] == []
+    numbers = [token.start[0] for token in comments(path) if "noqa" not in token.string]
+    assert [number for number in numbers if len(lines[number - 1]) > WIDTH] == []
     for node, text in docstrings(path):
         name = getattr(node, "name", "the module")
         prose = [line for line in text.splitlines() if not line.startswith("    ") and "|" not in line]
@@ -72,3 +74,10 @@ def test_plain_words(path):
         if AVOIDED.search(line)
     ]
     assert found == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), ids=ids)
+def test_plain_words_in_tests(path: Path) -> None:
+    """In docstrings and comments; ``nobody`` between backticks is a user."""
+    texts = [*(text for _, text in docstrings(path)), *(token.string for token in comments(path))]
+    assert [text for text in texts if AVOIDED.search(text)] == []

@@ -166,7 +166,7 @@ def test_changed_needs_are_seen_by_their_content(project: Project, name: str) ->
 
 @pytest.mark.parametrize("step", ["venv", "pip", "kernel"])
 def test_what_failed_is_named_and_the_next_run_repairs_it(project: Project, step: str) -> None:
-    """Whatever step fails, there is a message and no stamp; the next run ends well."""
+    """Any step may fail: there is a message and no stamp; the next run ends well."""
     if step not in EVERYTHING:
         pytest.skip("the lab kernel is for x86-64")
     broken = project.set_up(BREAK=step)

@@ -59,7 +59,7 @@ def test_provisioning_refuses_before_it_changes_anything(arguments: list[str], s
 
 
 def test_provisioning_needs_root() -> None:
-    """Anybody else is told so."""
+    """For other users the message says so."""
     done = provision([str(ROOT), "root"], as_user("nobody") if os.geteuid() == 0 else [])
     assert (done.returncode, "you are not root" in done.stderr, "remedy:" in done.stderr) == (3, True, True), (
         done.stderr

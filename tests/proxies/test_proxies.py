@@ -308,7 +308,7 @@ def test_an_origin_that_closes_first_sends_its_fin_with_the_answer(in_sandbox, t
 
 @pytest.mark.host
 def test_a_request_that_is_refused_is_counted_by_its_error(in_sandbox):
-    """Where nobody listens, ECONNREFUSED; the load goes on."""
+    """Where no program listens, ECONNREFUSED; the load goes on."""
     assert in_sandbox(asked, True, True, 10.0, 81)[:2] == [True, {"ECONNREFUSED": 20}]
 
 

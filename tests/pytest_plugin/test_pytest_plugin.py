@@ -199,7 +199,7 @@ def test_in_the_lab_kernel(folder):
 @pytest.mark.slow
 def test_on_the_host_and_side_by_side(folder):
     """The same on this machine's kernel, by pytest-xdist's workers, each with labs of its own; and
-    nothing is kept that nobody wants.
+    nothing is kept unasked.
     """
     outcomes, text = run_pytest(folder, "--twlab-engine=host", "-n", "2", "--twlab-out=side")
     assert outcomes == EXPECTED, text

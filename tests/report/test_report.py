@@ -202,14 +202,14 @@ def test_arms_are_told_in_a_few_words():
 
 
 def test_a_run_without_its_control_says_so():
-    """A treatment alone has nothing to be compared with, whatever its verdict."""
+    """A treatment alone has nothing to be compared with, at any verdict."""
     assert "the control was not part of this run" in wording.verdict(
         make(arms={"treatment": ArmResult("treatment", ok=True)})
     )
 
 
 def test_the_wire_stands_between_clients_and_servers():
-    """Clients left, servers right, whatever order the links come in."""
+    """Clients left, servers right, in any order of the links."""
     nodes = {"server": "endpoint", "nat": "gateway", "wire": "wire", "client": "endpoint", "c2": "endpoint"}
     drawn = str(topology_svg.topology(nodes, [["server", "wire"], ["nat", "wire"], ["client", "nat"], ["c2", "nat"]]))
     at = {name: float(x) for x, name in re.findall(r'<rect x="([\d.]+)".*?<text[^>]*>(\w+)</text>', drawn)}
@@ -221,7 +221,7 @@ def test_the_wire_stands_between_clients_and_servers():
 @example([(0.0, 1)], 5e-324)
 @example([(0.0, 0), (1e-9, 3)], 1e-9)
 def test_no_value_falls_outside_the_plot(points, last_s):
-    """Whatever was counted when, every part of the curve lies on the paper."""
+    """Every part of the curve lies on the paper, for any counts at any times."""
     drawn = str(line_chart.draw(Plot("counts", {"n": sorted(points), "m": [(0.0, 1)]}), last_s))
     for path in re.findall(r'class="series s\d" d="([^"]*)"', drawn):
         across = [float(x) for x in re.findall(r"[MH]([\d.]+)", path)]

@@ -81,7 +81,7 @@ def test_a_ceiling_stands_beside_theory(tmp_path):
 
 
 def test_other_tables_are_shown_as_they_are(tmp_path):
-    """Whatever has rows: names are joined, and what no row has, or all have in common, is left out."""
+    """Any file with rows: names are joined, and what no row has, or all have in common, is left out."""
     rows = [
         {
             "name": "tw_reuse",

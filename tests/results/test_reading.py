@@ -55,7 +55,7 @@ def test_a_missing_capture_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("tshark") is None, reason="no tshark here")
 def test_every_filter_of_the_wireshark_page_is_one() -> None:
-    """tshark takes each of them; the first, which asks for whatever the lab did, finds the copy and
+    """tshark takes each of them; the first, which asks for all that the lab did, finds the copy and
     what it is a copy of.
     """
     filters = re.findall(

@@ -71,7 +71,7 @@ def test_what_is_not_understood_is_told(text):
 
 @given(st.lists(st.sampled_from([*KINDS, *WORDS, "client", "server:80", "2", "FA", "x"]), max_size=6))
 def test_never_anything_else_than_a_phrase_or_a_message(words):
-    """Whatever is typed."""
+    """For any typed text."""
     try:
         parse(" ".join(words), ADDRESSES)
     except UsageError as error:

@@ -81,7 +81,7 @@ def test_a_script_is_carried_out_and_recorded(tmp_path, engine):
 
 @pytest.mark.guest
 def test_a_session_is_replayed(tmp_path):
-    """The same lines at the same times give the same evidence; whoever sleeps for a minute does not
+    """The same lines at the same times give the same evidence; a sleep of a minute does not
     wait for it.
     """
     script = (
@@ -196,7 +196,7 @@ def test_every_verb(tmp_path):
 
 @pytest.mark.guest
 def test_a_wrong_line_is_one_message_and_the_shell_lives_on(tmp_path):
-    """Whatever is wrong with it; a script that had one ends with 1."""
+    """Any fault in it; a script that had one ends with 1."""
     wrong = [
         "bogus",
         "hold sin",
@@ -299,7 +299,7 @@ def test_at_a_terminal(tmp_path, engine):
 @pytest.mark.parametrize("user", ["", "nobody"], ids=["same-user", "nobody"])
 @pytest.mark.parametrize("engine", ENGINES)
 def test_kill_9_leaves_nothing(engine, user, tmp_path_factory):
-    """Whoever is at the terminal and whatever he does in it: no process, no interface, no file but
+    """Any user at the terminal, and any input: no process, no interface, no file but
     the session's.
     """
     if reason := lacks(engine if engine == "host" else "host", user):

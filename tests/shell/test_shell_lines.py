@@ -46,8 +46,8 @@ def test_no_end_has_the_name_of_a_node(tmp_path, engine):
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_a_connection_is_opened_in_the_background(tmp_path, engine):
-    """Lines are read while it is in SYN-SENT; wait waits for its outcome, and says so where there
-    is none.
+    """Lines are read while it is in SYN-SENT; wait waits for its outcome, and says so where none
+    comes.
     """
     script = """listen server
 drop synack from server
@@ -222,7 +222,7 @@ def test_a_setting_of_one_node(tmp_path):
 
 
 def test_closed_standard_input_is_one_message(tmp_path):
-    """There is nobody to type, and nothing to read: wrong usage."""
+    """There is no one to type, and nothing to read: wrong usage."""
     command = f"exec {sys.executable} -m twlab shell pair --engine host <&-"
     done = subprocess.run(
         ["/bin/sh", "-c", command],

@@ -46,7 +46,7 @@ def test_every_way_is_measured_and_every_measurement_is_a_row():
 @pytest.mark.parametrize("name", HARM)
 def test_harm_is_what_a_treatment_predicts_and_the_control_does_not(name):
     """So a scenario that is said to do harm is one whose own claim is that harm. tw-reuse-safe
-    claims that there is none.
+    claims that it does none.
     """
     scenario = CATALOGUE[name]
     assert not HARM[name].done(facts(scenario.arms["control"].expect))
@@ -235,7 +235,7 @@ def test_several_kernels_carry_out_what_one_would():
 
 @pytest.mark.guest
 def test_the_command_writes_its_table(tmp_path):
-    """JSON, CSV and Markdown; a name that is none is told."""
+    """JSON, CSV and Markdown; an unknown name is refused."""
     command = [sys.executable, "-m", "twlab", "alternatives"]
     environment = {**os.environ, "NO_COLOR": "1"}
     done = subprocess.run(

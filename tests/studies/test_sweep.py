@@ -102,7 +102,7 @@ def test_a_table_is_continued_from_its_file(tmp_path: Path) -> None:
     [{"trials": 20}, {"seed": 2}, {"arm": "covered"}, {"steps": "changed"}, {"axes": ("delay_s",)}, {"kernel": "6.1"}],
 )
 def test_a_table_of_something_else_is_not_continued(other: dict[str, Any], tmp_path: Path) -> None:
-    """Whatever else a cell's outcome depends on is the same in all of a table; the message names
+    """All else that a cell's outcome depends on is the same in all of a table; the message names
     what is not.
     """
     file = tmp_path / "sweep.json"

@@ -219,7 +219,7 @@ def _hostile_files(assignment: Assignment) -> Iterator[Entry]:
 
 
 def _hostile_code(assignment: Assignment, slow: tuple[str, ...]) -> Iterator[Entry]:
-    """Scenario files that attack whatever runs them."""
+    """Scenario files that attack the process that runs them."""
     for name, trick in TRICKS.items():
         if name not in SLOW or name in slow:
             text = scenario(assignment, name, trick=trick)

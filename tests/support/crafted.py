@@ -91,7 +91,7 @@ class Wire:
         os.write(self.fd, ip[:10] + struct.pack("!H", _checksum(ip)) + ip[12:] + tcp)
 
     def receive(self, client: Client, wait_s: float = 0.25) -> Seen | None:
-        """The next segment for `client`; None if there is none within `wait_s`."""
+        """The next segment for `client`; None if none comes within `wait_s`."""
         until = time.monotonic() + wait_s
         while True:
             for seen in self._waiting:

@@ -53,7 +53,7 @@ def _same(theirs: Any, ours: Any) -> bool:
 
 
 class Bench:
-    """The server under test, its counters and tables, and clients at addresses that nobody has used
+    """The server under test, its counters and tables, and clients at addresses that no client has used
     before.
     """
 
@@ -480,7 +480,7 @@ def same_tuple(bench: Bench, record: Record) -> Pair:
 
 
 def cookies(bench: Bench, record: Record) -> Pair:
-    """With SYN cookies, nobody asks the memory."""
+    """With SYN cookies, the memory is not asked."""
     bench.remember(BASE)
     sysctl("tcp_syncookies", 2)
     try:

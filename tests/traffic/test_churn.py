@@ -45,7 +45,7 @@ def ways(request, tmp_path_factory):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_everything_that_arrives_is_opened_answered_and_closed(ways, way):
-    """100 requests: all are answered, on as many connections as they need; whoever closes first is
+    """100 requests: all are answered, on as many connections as they need; the end that closes first is
     left with the TIME_WAITs.
     """
     account, connections, time_waits = ways[way], *WAYS[way][2:]
@@ -66,8 +66,8 @@ FAILURES = {
         "connect EADDRNOTAVAIL",
         100,
     ),
-    "nobody listens": ({"nobody": True}, "connect ECONNREFUSED", 10),
-    "nobody answers": (
+    "no listener": ({"nobody": True}, "connect ECONNREFUSED", 10),
+    "no answer": (
         {"request": 100, "response_bytes": 1, "patience_s": 0.2, "to_ports": [81]},
         "recv ETIMEDOUT",
         10,
@@ -81,7 +81,7 @@ def test_what_fails_is_told_by_call_and_error(in_sandbox):
     each failure is counted, the first one timed.
     """
     cases = [
-        ({"duration_s": count / 200 if "nobody" in name else 0.5, **load}, {})
+        ({"duration_s": count / 200 if name in ("no listener", "no answer") else 0.5, **load}, {})
         for name, (load, _, count) in FAILURES.items()
     ]
     cases[-1] = (cases[-1][0], {"request_bytes": 1_000_000})

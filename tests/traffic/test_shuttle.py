@@ -82,7 +82,7 @@ def refusals():
 
 @pytest.mark.host
 def test_a_four_tuple_in_time_wait_is_refused_and_an_aborted_one_is_not(in_sandbox):
-    """Without timestamps TIME_WAIT refuses its four-tuple, an abort leaves none; whatever else
+    """Without timestamps TIME_WAIT refuses its four-tuple, an abort leaves none; all else that
     fails is an error of the scenario's.
     """
     assert in_sandbox(refusals) == {"waiting": True, "refused": ["connect-failed", True], "closed": "connect-failed"}
@@ -118,7 +118,7 @@ def test_a_renumbered_copy_is_taken_where_its_number_says(in_sandbox):
 
 
 def test_the_time_up_to_which_the_loop_has_served():
-    """A turn tells it, so that whoever sleeps need not ask the clock again."""
+    """A turn tells it, so that a sleeper need not ask the clock again."""
     loop = Loop()
     called = []
     loop.call_at(0.01, lambda: called.append(1))

@@ -170,7 +170,7 @@ def refuse_in_force():
 
 @pytest.mark.host
 def test_a_forced_mechanism_is_asked_too(in_sandbox):
-    """Where the host's mechanism is forced, its limits hold, whatever sysctls there are."""
+    """Where the host's mechanism is forced, its limits hold, with any sysctls."""
     assert in_sandbox(refuse_in_force) == "time-wait-too-long"
 
 

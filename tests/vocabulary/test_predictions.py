@@ -1,5 +1,5 @@
-"""Predictions for other sizes than a scenario's own: they scale where they can, and where they
-cannot there is none.
+"""Predictions for other sizes than a scenario's own: they scale where they can, and are
+missing where they cannot.
 """
 
 import json

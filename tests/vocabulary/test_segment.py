@@ -52,7 +52,7 @@ def test_half_a_circle_apart_each_is_before_the_other():
     st.lists(st.sampled_from(EXTRA), max_size=3, unique_by=str),
 )
 def test_reads_what_scapy_wrote(flow, flags, seq, ack, payload, window, timestamp, extra):
-    """Every field that Scapy writes is read back, IPv4 and IPv6, whatever the options and their
+    """Every field that Scapy writes is read back, IPv4 and IPv6, with any options and their
     order.
     """
     extra = [option for option in extra if option[0] != "EOL"]
@@ -79,7 +79,7 @@ def test_reads_what_scapy_wrote(flow, flags, seq, ack, payload, window, timestam
 
 @given(FLOW, st.binary(max_size=61), STAMP, NUMBER)
 def test_checksums_are_scapys(flow, payload, timestamp, noise):
-    """with_checksums() makes the same checksums as Scapy, whatever stood there."""
+    """with_checksums() makes the same checksums as Scapy, over any that stood there."""
     good = craft(flow=flow, flags="PA", payload=payload, timestamp=timestamp).raw
     header = parse(good, 0).header
     spoilt = bytearray(good)

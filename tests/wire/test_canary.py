@@ -144,7 +144,7 @@ def test_a_blind_eye_is_an_error_of_the_lab(in_sandbox, tmp_path, when, eye):
 @pytest.mark.host
 @pytest.mark.parametrize("eye", ["none", "link"])
 def test_open_eyes_see_nothing_amiss(in_sandbox, tmp_path, eye):
-    """The same arm as it is; and with a link that somebody has set down, over which nothing can
+    """The same arm as it is; and with a link that was set down, over which nothing can
     come.
     """
     assert in_sandbox(arm, str(tmp_path), "meanwhile", eye) == {"slug": None, "observed": {"answers": 0}, "ok": True}

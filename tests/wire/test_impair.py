@@ -1,4 +1,4 @@
-"""What befalls segments: nothing is lost unless dropped or taken, nothing arrives before its time,
+"""Impaired segments: nothing is lost unless dropped or taken, nothing arrives before its time,
 and order changes only where asked for.
 """
 

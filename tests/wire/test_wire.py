@@ -145,7 +145,7 @@ def composed():
 
 
 def test_any_impairment_can_be_applied(in_sandbox):
-    """impair() takes whatever twlab.wire.impairments can express."""
+    """impair() takes all that twlab.wire.impairments can express."""
     assert in_sandbox(composed) == [2, 1, 1]
 
 
@@ -463,7 +463,5 @@ def many_told():
 
 
 def test_the_transcript_stays_readable(in_sandbox):
-    """A rule that befalls very many segments tells of the first twenty, and of the total in the
-    end.
-    """
+    """A rule that meets very many segments reports the first twenty, and the total in the end."""
     assert in_sandbox(many_told) == {"arrived": 100, "lines": 22, "last": "delays by 0.01 s 100 segments in all"}

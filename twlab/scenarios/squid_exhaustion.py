@@ -99,7 +99,7 @@ def squid_exhaustion(
     `connect-fail-limit` keeps that away, not the shortage.
 
     `tcp_outgoing_address` makes things worse in Squid 5: it binds the address before it knows the
-    destination, without IP_BIND_ADDRESS_NO_PORT, and then a port serves one connection to anybody.
+    destination, without IP_BIND_ADDRESS_NO_PORT, and then a port serves one connection alone.
     So a second origin no longer helps (`Cannot bind socket ... (98) Address already in use`);
     several addresses still do. Squid 6 asks with IP_BIND_ADDRESS_NO_PORT, and a second origin helps:
     the predictions follow the version that is installed.

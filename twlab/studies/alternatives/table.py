@@ -9,8 +9,8 @@ from two kinds of runs, all in lab kernels:
   settings of the way on every node, instead of those of the treatment, with timestamps and without.
 
 A change of the application (more addresses, a pool, named ports) leaves the settings as they are,
-so its harm is that of the full TIME_WAIT. SO_LINGER 0 leaves no TIME_WAIT, as a full table does, and has a
-scenario for itself.
+so its harm is that of the full TIME_WAIT. SO_LINGER 0 leaves no TIME_WAIT, as a full table does,
+and has a scenario for itself.
 """
 
 from __future__ import annotations
