@@ -76,7 +76,8 @@ for what in 'close tcp.flags.syn == 0' 'reset tcp.flags.reset == 1'; do
         # shellcheck disable=SC2086
         editcap $options "$name.pcap" "$name$options.pcap" 2>/dev/null
         before=$(count "$name.pcap" "${what#* }") after=$(count "$name$options.pcap" "${what#* }")
-        [ "$before" -lt 3 ] && before="too few: $before" || { [ "$after" = "$before" ] && after=all; before='three or more'; }
+        [ "$after" != "$before" ] || after=all
+        [ "$before" -lt 3 ] || before='three or more'
         echo "$name: of $before answers editcap $options keeps $after"
     done
 done >seen
