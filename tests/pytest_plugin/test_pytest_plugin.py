@@ -113,14 +113,18 @@ def run_pytest(folder: Path, *words: str) -> tuple[dict[str, str], str]:
         "-W",
         "error",
         "--strict-markers",
+        *("-o", "faulthandler_timeout=120"),  # should it hang, it says where
         *words,
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {
         "COLUMNS": "200"
     }
-    said = subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
-    )
+    try:
+        said = subprocess.run(
+            command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300, check=False
+        )
+    except subprocess.TimeoutExpired as late:
+        pytest.fail("\n".join((part or b"").decode() for part in (late.stdout, late.stderr)))
     text = said.stdout + said.stderr
     return {
         name: outcome

@@ -223,20 +223,22 @@ def age_boundary(bench: Bench, record: Record) -> Pair:
     wait_for_phase(phase)
     start = time.monotonic()
     bench.remember(BASE)
-    time.sleep(58.0 - (time.monotonic() - start))
+    took_s = time.monotonic() - start
+    time.sleep(58.0 - took_s)
     delta, first = record["tsval_delta"], None
     while first is None and time.monotonic() - start < 62:
         at = time.monotonic() - start
         if bench.probe(bench.client(None if delta is None else BASE + delta))["reply"] == "SYN+ACK":
             first = at
         time.sleep(0.05)
-    # Theirs probed every 0.1 to 0.25 s, and gave the age from after the handshake.
-    return {"let_in": _edge(record["age_s"], phase, 0.26)}, {"let_in": _edge(first, phase, 0.11)}
+    # Theirs probed every 0.1 to 0.25 s, and gave the age from after the handshake. On a busy machine
+    # ours begins later in its second, and the stamp may be later still.
+    return {"let_in": _edge(record["age_s"], phase, 0.26)}, {"let_in": _edge(first, start % 1.0, 0.11, took_s)}
 
 
-def _edge(first_s: float | None, phase: float, late_s: float) -> str:
+def _edge(first_s: float | None, phase: float, late_s: float, early_s: float = 0.0) -> str:
     expected_s = 60 - phase
-    on_time = first_s is not None and expected_s - 0.01 <= first_s <= expected_s + late_s
+    on_time = first_s is not None and expected_s - 0.01 - early_s <= first_s <= expected_s + late_s
     return "when the second changes to 60" if on_time else f"{first_s} s, not {expected_s:g}"
 
 
