@@ -52,7 +52,7 @@ control blocks ([stacks that are not Linux](stacks.md)).
 _FOUR_TIMES = (
     "With 2,000 ports (`twlab alternatives --no-judge --ports 40000-41999`) the same rates come out, scaled, for 20 of "
     "the 21 ways that have a limit, and 1.6 % more for `keep-alive`, a step of the search. With 28,232 (`--ports "
-    "32768-60999`) they come out for the 15 of them that have been measured so."
+    "32768-60999`) they come out for the 16 of them that have been measured so."
 )
 
 
