@@ -14,16 +14,6 @@ deb nftables=1.0.6-2+deb12u2 libnftables1=1.0.6-2+deb12u2 libnftnl11=1.2.4-2
 needs python3
 gateway
 
-cat >server.py <<'PY'
-import socket
-
-with socket.create_server(("10.2.0.2", 80)) as listener:
-    kept = []
-    while True:
-        connection, (address, port) = listener.accept()
-        connection.sendall(f"{address} {port}".encode())
-        kept.append(connection)
-PY
 cat >client.py <<'PY'
 import socket
 

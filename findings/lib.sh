@@ -7,7 +7,8 @@
 #   needs PROGRAM ...        ends with status 3 if a program is missing
 #   root                     ends with status 3 for other users
 #   alone COMMAND ...        runs the command in new network, mount and process namespaces, with loopback up
-#   gateway                  writes gateway.sh: run it inside `alone`; it makes client -- gate -- server
+#   gateway                  writes gateway.sh: run it inside `alone`; it makes client -- gate -- server; and
+#                            server.py, which answers each connection to 10.2.0.2:80 with its address and port
 #   expect                   compares the file `seen` with standard input, and fails if they differ
 #
 # The folder is the working directory, and is removed at the end. The kernel ends what ran in the namespaces.
@@ -89,6 +90,16 @@ ip -n client route add default via 10.1.0.1
 ip -n server route add default via 10.2.0.1
 ip netns exec gate sysctl -qw net.ipv4.ip_forward=1
 SH
+    cat >server.py <<'PY'
+import socket
+
+with socket.create_server(("10.2.0.2", 80), backlog=1000) as listener:
+    kept = []
+    while True:
+        connection, (address, port) = listener.accept()
+        connection.sendall(f"{address} {port}".encode())
+        kept.append(connection)
+PY
 }
 
 expect() {

@@ -16,16 +16,6 @@ deb nftables=1.0.6-2+deb12u2 libnftables1=1.0.6-2+deb12u2 libnftnl11=1.2.4-2
 needs python3
 gateway
 
-cat >server.py <<'PY'
-import socket
-
-with socket.create_server(("10.2.0.2", 80), backlog=1000) as listener:
-    kept = []
-    while True:
-        connection, (address, port) = listener.accept()
-        connection.sendall(str(port).encode())
-        kept.append(connection)
-PY
 cat >client.py <<'PY'
 import socket
 import sys
@@ -38,8 +28,8 @@ for own in range(int(sys.argv[2]), int(sys.argv[2]) + 200):
         connection.bind((address, own))
         connection.connect(("10.2.0.2", 80))
         kept.append(connection)
-        port = int(connection.recv(100))
-    chosen.append(port)
+        _address, port = connection.recv(100).decode().split()
+    chosen.append(int(port))
 
 
 def share(count):

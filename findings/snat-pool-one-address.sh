@@ -15,16 +15,6 @@ deb nftables=1.0.6-2+deb12u2 libnftables1=1.0.6-2+deb12u2 libnftnl11=1.2.4-2
 needs python3
 gateway
 
-cat >server.py <<'PY'
-import socket
-
-with socket.create_server(("10.2.0.2", 80), backlog=500) as listener:
-    kept = []
-    while True:
-        connection, source = listener.accept()
-        connection.sendall(source[0].encode())
-        kept.append(connection)
-PY
 cat >client.py <<'PY'
 import collections
 import socket
@@ -39,7 +29,7 @@ def source() -> str:
     try:
         connection.connect(("10.2.0.2", 80))
         kept.append(connection)
-        return connection.recv(100).decode()
+        return connection.recv(100).decode().split()[0]
     except TimeoutError:
         return "timeout"
 
