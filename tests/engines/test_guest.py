@@ -348,8 +348,8 @@ def test_a_storm_is_told_as_one_and_costs_no_other_arm(tmp_path: Path) -> None:
 
 
 def test_the_clock_is_read_from_outside(tmp_path: Path) -> None:
-    """Where the build noted it, by a process that may trace the guest; nothing is read of a process that
-    is gone, or where it is not known.
+    """Where the build noted it, by a process that may trace the guest; nothing is read of a process
+    that is gone, or where it is not known.
     """
     assert liveness.time_ns(os.getpid(), None) is None
     assert liveness.time_ns(2**22 + 1, 0x60000000) is None

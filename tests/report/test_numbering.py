@@ -98,8 +98,8 @@ def test_a_late_segment_of_an_earlier_connection_keeps_its_numbers() -> None:
 
 @given(st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20))
 def test_any_numbers_can_be_told(seqs: list[int]) -> None:
-    """At each stage of what has been learnt, a segment has numbers, and they are no further than half the
-    circle.
+    """At each stage of what has been learnt, a segment has numbers, and they are no further than
+    half the circle.
     """
     numbering = Numbering()
     for at, seq in enumerate(seqs):

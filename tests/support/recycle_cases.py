@@ -53,8 +53,8 @@ def _same(theirs: Any, ours: Any) -> bool:
 
 
 class Bench:
-    """The server under test, its counters and tables, and clients at addresses that no client has used
-    before.
+    """The server under test, its counters and tables, and clients at addresses that no client has
+    used before.
     """
 
     def __init__(self) -> None:

@@ -45,8 +45,8 @@ def ways(request, tmp_path_factory):
 
 @pytest.mark.parametrize("way", WAYS)
 def test_everything_that_arrives_is_opened_answered_and_closed(ways, way):
-    """100 requests: all are answered, on as many connections as they need; the end that closes first is
-    left with the TIME_WAITs.
+    """100 requests: all are answered, on as many connections as they need; the end that closes
+    first is left with the TIME_WAITs.
     """
     account, connections, time_waits = ways[way], *WAYS[way][2:]
     assert (account["answered"], account["failed"], account["left"]) == (100, {}, 0)
