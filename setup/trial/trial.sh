@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Tries the project on a fresh Debian: debootstrap into a folder, set-up in there, then make lab (and make test) without network.
 #
-#   setup/trial/trial.sh [--fast | --guest | --test] [--kernels FOLDER] SUITE FOLDER
+#   setup/trial/trial.sh [--fast | --guest | --host | --test] [--kernels FOLDER] SUITE FOLDER
 #
 #   SUITE      bookworm (Debian 12), trixie (13), forky or sid (the newest Python)
 #   FOLDER     where the root file system is made, some 5 GB; one that is there already is used again
 #   --fast     instead of make lab the tests that need no lab
 #   --guest    instead of make lab the tests that need the lab kernel, and the slow ones; those of the host engine not
+#   --host     instead of make lab the tests of the host engine
 #   --test     also make test
 #   --kernels  a cache of lab kernels, such as /var/cache/twlab, that the root uses instead of building its own
 #
@@ -87,8 +88,9 @@ main() {
             --test) LEVEL="test" && targets=(lab test) ;;
             --fast) LEVEL="test" && targets=(fast) ;;
             --guest) LEVEL="test" && targets=(guest) ;;
+            --host) LEVEL="test" && targets=(host) ;;
             --kernels) KERNELS=$(realpath -e "${2:-}") || fail 2 "--kernels needs a folder" "--kernels /var/cache/twlab" && shift ;;
-            *) fail 2 "there is no option $1" "setup/trial/trial.sh [--fast | --guest | --test] [--kernels FOLDER] SUITE FOLDER" ;;
+            *) fail 2 "there is no option $1" "setup/trial/trial.sh [--fast | --guest | --host | --test] [--kernels FOLDER] SUITE FOLDER" ;;
         esac
         shift
     done
@@ -106,6 +108,7 @@ main() {
         case $target in
             fast) command=(env -C "$project" .venv/bin/pytest -n 2 --durations 50 -m 'not host and not guest and not slow') ;;
             guest) command=(env -C "$project" .venv/bin/pytest -n 2 --durations 50 -m '(guest or slow) and not host') ;;
+            host) command=(env -C "$project" .venv/bin/pytest -n 6 --durations 50 -m host) ;;
             *) command=(make -C "$project" "$target") ;;
         esac
         say "$target in $suite, without network"
