@@ -29,6 +29,7 @@ _STEP = 0.005  # how far below and above the guess is tried; two steps are the g
 _MOST_TRIALS = 12
 _SETTLED = 1.25  # times the hold of a port: by then the ports in use have long stopped to grow
 _ENOUGH = 2.2  # times the number of ports opened without a failure: there is no ceiling
+_TICKS = 500  # in the hold of a port: the arrivals of one, 0.2 % of the ports, fit into what a step leaves free
 _LOOK_S = 0.01  # between two looks for the first port that comes back
 
 
@@ -92,7 +93,7 @@ class Opener:
         while self._sockets.time_wait() >= full:
             self._loop.sleep(_LOOK_S)
         hold_s = self._loop.now_s - began_s
-        self._tick_s = hold_s / 1000
+        self._tick_s = hold_s / _TICKS
         return trial["connected"], hold_s
 
     def drain(self) -> None:
