@@ -33,12 +33,10 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
         CapabilityError: they cannot be written (``cannot-write``).
     """
     with lean_import():
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 
     drawn = [row for row in rows if row["group"] == "ports" and row["sustained_per_s"]]
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
-    FigureCanvasAgg(figure)
     axes = figure.subplots()
     for number, ports in enumerate(sorted({row["ports"] for row in drawn}, reverse=True)):
         _series(axes, [row for row in drawn if row["ports"] == ports], _COLOURS[number % 3], _MARKS[number % 3])

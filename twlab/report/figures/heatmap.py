@@ -39,7 +39,6 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
         CapabilityError: they cannot be written (``cannot-write``).
     """
     with lean_import():
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
@@ -47,7 +46,6 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     panels = sorted({row["timestamps"] for row in rows})
     columns = len({row["delay_s"] for row in rows})
     figure = Figure(figsize=(max(7.0, 1.5 + 0.7 * columns) * len(panels), 5.4), layout="constrained")
-    FigureCanvasAgg(figure)
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _panel(axes, [row for row in rows if row["timestamps"] == panel], "off" if float(panel) == 0 else "on")
     figure.suptitle(title)
