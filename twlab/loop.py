@@ -31,7 +31,6 @@ _MOST_READY = 1024  # in one look; what else is ready comes with the next
 class _Event(ctypes.Structure):
     """struct epoll_event, of which x86-64 has a packed one (include/uapi/linux/eventpoll.h)."""
 
-    _pack_ = 1
     _fields_ = (
         ("events", ctypes.c_uint32),
         ("_padding", ctypes.c_uint32 * (os.uname().machine != "x86_64")),
