@@ -49,6 +49,14 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path, command):
         assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_closed_descriptors_are_opened_before_a_library_takes_their_numbers(tmp_path):
+    """From libffi 3.8 on, importing ctypes opens libffi's own file for good, under the lowest free
+    number: that file would be twlab's standard input.
+    """
+    words = "import sys, twlab.cli; assert 'ctypes' not in sys.modules"
+    assert in_shell(f'{sys.executable} -c "{words}"', tmp_path).stderr == ""
+
+
 @pytest.mark.parametrize("end", ["2>&-", "2>/dev/full", "<&-", "<&- 2>&-"])
 def test_a_command_needs_neither_standard_error_nor_input(tmp_path, end):
     """What is printed and the status are as always; a complaint without a reader leaves its

@@ -205,7 +205,9 @@ def test_importing_twlab_is_light_and_gives_the_public_names() -> None:
     offered = {
         name for name, value in vars(twlab).items() if not name.startswith("_") and not isinstance(value, ModuleType)
     }
-    assert offered == set(twlab.__all__)
+    loaded_when_used = {"Lab"}
+    assert offered == set(twlab.__all__) - loaded_when_used
+    assert all(getattr(twlab, name).__name__ == name for name in loaded_when_used)
 
 
 @pytest.mark.parametrize("path", in_product())

@@ -49,7 +49,8 @@ def no_output(error: OSError) -> CapabilityError:
 def prepare() -> None:
     """Put streams of this module in place of `sys.stdout` and `sys.stderr`.
 
-    Descriptors 0 to 2 that are closed are opened, so that no file of a run gets their number.
+    Descriptors 0 to 2 that are closed are opened, so that no file of a run gets their number. Until
+    then nothing may load ctypes: libffi 3.8 opens its own file then, and keeps it open.
 
     Raises:
         CapabilityError: standard output is closed (``no-output``): nothing is begun whose result
