@@ -154,5 +154,5 @@ SQUID = Reader(
     check=("-k", "parse", "-f", "{file}"),
     run=lambda text: ("-N", "-f", "{file}"),
     changes=changes,
-    complaint=r"commBind Cannot bind socket.*|TCP connection to \S+ failed",
+    complaint=r"commBind Cannot bind socket.*|(?:TCP c|C)onnection to \S+ failed",
 )
