@@ -555,7 +555,8 @@ def test_an_nginx_conf_with_tls_names_users_and_missing_files_runs(tmp_path):
         "nginx.conf",
         NGINX.replace("stream {", "#")
         .replace("server { listen 5432", "#")
-        .replace("#; proxy_pass 10.2.2.2:5432; }\n}", "#"),
+        .replace("#; proxy_pass 10.2.2.2:5432; }\n}", "#")
+        .replace("location / {", f"location / {{ {CLOSES}"),
         "--change",
         "keepalive",
         "--no-ceiling",
