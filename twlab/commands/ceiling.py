@@ -60,10 +60,9 @@ def ceiling(
     files = list(made.files)
     kept.extend(files)
     table = made.rows
-    if any(row["group"] == "ports" and row["sustained_per_s"] for row in table):
-        from twlab.report.figures.ceiling_plot import draw
+    from twlab.report.figures.ceiling_plot import draw
 
-        files += draw(table, f"lab kernel, Linux {made.kernel.split()[0]}", folder / "ceiling")
+    files += draw(table, f"lab kernel, Linux {made.kernel.split()[0]}", folder / "ceiling")
     if as_json:
         print((folder / "ceiling.json").read_text(), end="")
     else:

@@ -5,6 +5,8 @@ Measured values stand beside theory. It imports matplotlib, as `heatmap` does.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ _MARKS = ("o", "s", "^")
 def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     """Write the plot as .png and .svg: theory, measurements, the question's figures.
 
-    Each number of ports has a line of theory and its measured points.
+    Each number of ports has a line of theory and its measured points. For one length of TIME_WAIT
+    there is no plot: it would be a point.
 
     Args:
         rows: those of `twlab.studies.ceiling.cases`; drawn are those of the group ``ports`` that
@@ -27,15 +30,18 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
         stem: path of the files; its suffix is replaced.
 
     Returns:
-        The files.
+        The files; none if fewer than two lengths of TIME_WAIT have been measured.
 
     Raises:
         CapabilityError: they cannot be written (``cannot-write``).
     """
+    drawn = [row for row in rows if row["group"] == "ports" and row["sustained_per_s"]]
+    lengths = sorted({row["time_wait_s"] for row in drawn})
+    if len(lengths) < 2:
+        return []
     with lean_import():
         from matplotlib.figure import Figure
 
-    drawn = [row for row in rows if row["group"] == "ports" and row["sustained_per_s"]]
     figure = Figure(figsize=(7.2, 4.8), layout="constrained")
     axes = figure.subplots()
     for number, ports in enumerate(sorted({row["ports"] for row in drawn}, reverse=True)):
@@ -50,7 +56,6 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
             markeredgewidth=2,
             label="the question's figures (“32K ports”)",
         )
-    lengths = sorted({row["time_wait_s"] for row in drawn})
     axes.set(
         xscale="log",
         yscale="log",
@@ -60,11 +65,17 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
     )
     axes.set_xticks(lengths, [f"{length:g}" for length in lengths])
     axes.minorticks_off()
-    rates = [250, 500, 1000, 2000, 4000, 8000]
-    axes.set_yticks(rates, [f"{rate:,}" for rate in rates])
+    rates = doublings([row["sustained_per_s"] for row in drawn])
+    axes.set_yticks(rates, [f"{rate:,.0f}" if rate >= 100 else f"{rate:.3g}" for rate in rates])
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
     return write(figure, stem, dpi=130)
+
+
+def doublings(rates: Sequence[float]) -> list[float]:
+    """Return the ticks of an axis that shows `rates`, each twice the one before; 1,000 is of them."""
+    low, high = math.floor(math.log2(min(rates) / 1000)), math.ceil(math.log2(max(rates) / 1000))
+    return [1000 * 2.0**power for power in range(low, high + 1)]
 
 
 def _series(axes: Any, rows: list[dict[str, Any]], colour: str, mark: str) -> None:

@@ -3,7 +3,8 @@
 A row has what is measured and, beside it, the theory. A ceiling is the rate that ports and
 TIME_WAIT allow an opener that closes first.
 `twlab.studies.ceiling.fill` measures. ``twlab ceiling`` writes ``ceiling.json``, ``ceiling.csv``,
-``ceiling.png`` and ``ceiling.svg`` into a folder. The shape of ``ceiling.json``:
+``ceiling.png`` and ``ceiling.svg`` into a folder (the plot from two lengths of TIME_WAIT on). The
+shape of ``ceiling.json``:
 
     {"schema": 1, "kind": "ceiling", "kernel": "6.12.117-twlab ...", "engine": "guest",
      "command": "twlab ceiling", "seed": 1, "rows": [row, ...]}
