@@ -16,6 +16,7 @@ from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
+from twlab.traffic.load_client import Load, LoadClient, LoadServer
 from twlab.tuning.apply import Tuning
 from twlab.tuning.time_wait_reaper import TimeWaitReaper
 
@@ -108,7 +109,7 @@ def list_and_end():
         client, server = network["client"], network["server"]
         ports = [closed(network, 4), closed(network, 6, 81)]
         loop = Loop()
-        loop.wait_until(lambda: tcp_sockets.count(client) == 2, 1)
+        loop.wait_until(lambda: tcp_sockets.count(client) == 2, 1, look_s=0.005)
         table = tcp_sockets.table(client)
         first, second = opened(network, port=82)
         states = sorted(s.state for s in tcp_sockets.sockets(client)) + sorted(
@@ -173,7 +174,7 @@ def dual_stack():
             second, _ = listener.accept()
             second.close()
         loop = Loop()
-        loop.wait_until(lambda: tcp_sockets.count(server), 10)
+        loop.wait_until(lambda: tcp_sockets.count(server), 10, look_s=0.005)
         entry = tcp_sockets.table(server)[0]
         return entry.family, entry.local == server.ip4, tcp_sockets.destroy(server, [entry]), tcp_sockets.count(server)
 
@@ -205,7 +206,7 @@ def measure_life(age_s, rate, count):
             for index in range(count):
                 loop.sleep_until(index / rate)
                 closed(network, port=80 + index % 50)
-            loop.wait_until(lambda: not tcp_sockets.count(network["client"]) or loop.sleep(0.01), age_s + 20)
+            loop.wait_until(lambda: not tcp_sockets.count(network["client"]), age_s + 20, look_s=0.01)
             left = tcp_sockets.count(network["client"])
             report = reaper.stop()
         return left, report.ended, report.worst_late_ms, machine.late_ms
@@ -226,29 +227,25 @@ def test_each_is_ended_within_50_ms_of_its_age(in_sandbox, age_s):
 
 def make_many(age_s, count):
     with Network(load_topology("pair")) as network:
-        node = network["client"]
-        with node.inside():
-            listeners = [socket.create_server(("127.0.0.1", 0), backlog=64) for _ in range(16)]
+        node, loop = network["client"], Loop()
+        origin = LoadServer(network["server"], loop, ports=range(80, 96))
+        targets = [(network["server"].address(), port) for port in range(80, 96)]
         with watched() as machine:
-            loop = Loop()
             with node.inside():
                 reaper = TimeWaitReaper(node, age_s)
-                first_s = loop.now_s
-                for index in range(count):
-                    first = socket.create_connection(listeners[index % 16].getsockname())
-                    second, _ = listeners[index % 16].accept()
-                    first.close()
-                    second.close()
+            load = Load(rate_per_s=1e6, duration_s=count / 1e6, targets=targets, tick_s=0.001, timed=False)
+            first_s = loop.now_s
+            LoadClient(node, loop, load).run()
+            loop.wait_until(lambda: tcp_sockets.count(node) >= count, 2, look_s=0.05)
             made_s = loop.now_s - first_s
             most = tcp_sockets.count(node)
             began_s = time.process_time()
             tcp_sockets.table(node)
             listed_s = time.process_time() - began_s
-            loop.wait_until(lambda: not tcp_sockets.count(node) or loop.sleep(0.05), age_s + 20)
+            loop.wait_until(lambda: not tcp_sockets.count(node), age_s + 20, look_s=0.05)
             left = tcp_sockets.count(node)
             report = reaper.stop()
-        for listener in listeners:
-            listener.close()
+        origin.close()
         return most, left, listed_s, report.worst_late_ms, report.busy, machine.late_ms, made_s
 
 
@@ -276,7 +273,7 @@ def rearm():
         with tuning, client.socket(socket.AF_PACKET, socket.SOCK_RAW, 0x0300) as tap:
             reaper = TimeWaitReaper(client, 1.0)
             closed(network)
-            loop.wait_until(lambda: tcp_sockets.count(client), 10)
+            loop.wait_until(lambda: tcp_sockets.count(client), 10, look_s=0.005)
             began_s = loop.now_s
             frames = []
             tap.setblocking(False)
@@ -337,7 +334,7 @@ def orphan():
     os.kill(lab, signal.SIGKILL)
     os.waitpid(lab, 0)
     loop = Loop()
-    return loop.wait_until(lambda: _gone(pid) or loop.sleep(0.01), 30)
+    return loop.wait_until(lambda: _gone(pid), 30, look_s=0.01)
 
 
 def _gone(pid):

@@ -35,7 +35,7 @@ def life_s(length_s: float, mechanism: str) -> float:
                 loop.sleep(0.01)
                 began_s = loop.now_s
                 second.close()
-            assert loop.wait_until(lambda: tcp_sockets.count(client) or loop.sleep(0.001), 1), "no TIME_WAIT"
+            assert loop.wait_until(lambda: tcp_sockets.count(client), 1, look_s=0.001), "no TIME_WAIT"
             while tcp_sockets.count(client):
                 loop.sleep(0.005)
             return loop.now_s - began_s

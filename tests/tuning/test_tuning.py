@@ -192,7 +192,7 @@ def shorten(length_s):
                 second, _ = listener.accept()
                 first.close()
                 second.close()
-            loop.wait_until(lambda: tcp_sockets.count(client), 10)
+            loop.wait_until(lambda: tcp_sockets.count(client), 10, look_s=0.005)
             began_s = loop.now_s
             while tcp_sockets.count(client):
                 loop.sleep(0.001)
@@ -228,9 +228,9 @@ def recycle(family):
             listener.listen()
             listener.setblocking(False)
             outcome["first"] = exchange(loop, client, listener, kind, server.address(family))
-            loop.wait_until(lambda: tcp_sockets.count(server), 10)
+            loop.wait_until(lambda: tcp_sockets.count(server), 10, look_s=0.005)
             began_s = loop.now_s
-            loop.wait_until(lambda: not tcp_sockets.count(server) or loop.sleep(0.005), 3)
+            loop.wait_until(lambda: not tcp_sockets.count(server), 3, look_s=0.005)
             outcome["time_wait_s"] = loop.now_s - began_s
             outcome["again"] = exchange(loop, client, listener, kind, server.address(family))
             with client.inside():
@@ -259,7 +259,7 @@ def exchange(loop, client, listener, kind, address):
         if not loop.wait_until(take, 0.5):
             return False
         accepted[0].close()
-        loop.wait_until(lambda: closed_by_peer(first) or loop.sleep(0.002), 10)
+        loop.wait_until(lambda: closed_by_peer(first), 10, look_s=0.002)
     loop.sleep(0.02)
     return True
 
