@@ -73,7 +73,10 @@ def draw(rows: list[dict[str, Any]], title: str, stem: Path) -> list[Path]:
 
 
 def doublings(rates: Sequence[float]) -> list[float]:
-    """Return the ticks of an axis that shows `rates`, each twice the one before; 1,000 is of them."""
+    """Return the ticks of an axis that shows `rates`, each twice the one before.
+
+    They lie round all of `rates`; 1,000 is of them, where it is in reach.
+    """
     low, high = math.floor(math.log2(min(rates) / 1000)), math.ceil(math.log2(max(rates) / 1000))
     return [1000 * 2.0**power for power in range(low, high + 1)]
 
