@@ -55,3 +55,8 @@ def __getattr__(name: str) -> object:
 
         return getattr(functions, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Name what is loaded when used, too, so that a misspelt name is found near it."""
+    return sorted({*globals(), *__all__})
