@@ -50,6 +50,7 @@ def ceiling(
     kept to the tick.
     After an interrupt, the same command goes on where it was.
     """
+    from twlab.report.figures.ceiling_plot import draw
     from twlab.studies.ceiling.fill import CeilingTable
     from twlab.studies.progress import lab_kernel
 
@@ -60,8 +61,6 @@ def ceiling(
     files = list(made.files)
     kept.extend(files)
     table = made.rows
-    from twlab.report.figures.ceiling_plot import draw
-
     files += draw(table, f"lab kernel, Linux {made.kernel.split()[0]}", folder / "ceiling")
     if as_json:
         print((folder / "ceiling.json").read_text(), end="")
