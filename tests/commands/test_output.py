@@ -50,8 +50,8 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path, command):
 
 
 def test_closed_descriptors_are_opened_before_a_library_takes_their_numbers(tmp_path):
-    """From libffi 3.8 on, importing ctypes opens libffi's own file for good, under the lowest free
-    number: that file would be twlab's standard input.
+    """With libffi 3.8, unlike 3.4, importing ctypes opens libffi's own file for good, under the lowest
+    free number: that file would be twlab's standard input.
     """
     words = "import sys, twlab.cli; assert 'ctypes' not in sys.modules"
     assert in_shell(f'{sys.executable} -c "{words}"', tmp_path).stderr == ""
