@@ -12,11 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from conftest import ROOT
 
 from twlab.commands.ceiling import _cases as asked
+from twlab.commands.ceiling import ceiling
 from twlab.errors import UsageError
 from twlab.ports import PortChoice
+from twlab.studies.ceiling import fill
 from twlab.studies.ceiling.cases import Case, as_csv, cases, read, write
 
 SMALL = {
@@ -179,6 +182,18 @@ def test_the_command_leaves_a_table_and_a_plot(tmp_path):
     assert [row["name"] for row in told["rows"]] == ["2 s, 400 ports", "4 s, 400 ports"]
     assert all(row["sustained_per_s"] == pytest.approx(row["exact_per_s"], rel=0.02) for row in told["rows"])
     assert {file.suffix for file in (tmp_path / "ceiling").iterdir()} == {".json", ".csv", ".png", ".svg"}
+
+
+@pytest.mark.guest
+def test_a_table_of_which_no_case_could_be_measured_is_told(tmp_path, monkeypatch, capsys):
+    """Each with its reason; exit status 1, and the files are there, without a plot."""
+    monkeypatch.setattr(fill, "measure_all", lambda wanted, **_: [(0, {"error": "no room"})])
+    with pytest.raises(typer.Exit) as ended:
+        ceiling(time_wait=[10.0], ports=["40000-40099"], folder=tmp_path)
+    assert ended.value.exit_code == 1
+    assert "no room" in capsys.readouterr().err
+    assert read(tmp_path / "ceiling.json")["rows"] == []
+    assert not (tmp_path / "ceiling.png").exists()
 
 
 @pytest.mark.guest

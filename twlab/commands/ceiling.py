@@ -61,7 +61,8 @@ def ceiling(
     files = list(made.files)
     kept.extend(files)
     table = made.rows
-    files += draw(table, f"lab kernel, Linux {made.kernel.split()[0]}", folder / "ceiling")
+    if table:  # else it is not known which kernel it would have been
+        files += draw(table, f"lab kernel, Linux {made.kernel.split()[0]}", folder / "ceiling")
     if as_json:
         print((folder / "ceiling.json").read_text(), end="")
     else:
