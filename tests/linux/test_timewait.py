@@ -74,11 +74,11 @@ def looked_up(family):
 
         seen = [states()]
         first.close()
-        Loop().wait_until(lambda: tcp_sockets.state(client, *ends["client"]) == "FIN_WAIT2", 5)
+        Loop().wait_until(lambda: tcp_sockets.state(client, *ends["client"]) == "FIN_WAIT2", 5, look_s=0.005)
         seen.append(states())
         second.close()
-        Loop().wait_until(lambda: tcp_sockets.state(client, *ends["client"]) == "TIME_WAIT", 5)
-        Loop().wait_until(lambda: not tcp_sockets.state(server, *ends["server"]), 5)
+        Loop().wait_until(lambda: tcp_sockets.state(client, *ends["client"]) == "TIME_WAIT", 5, look_s=0.005)
+        Loop().wait_until(lambda: not tcp_sockets.state(server, *ends["server"]), 5, look_s=0.005)
         seen.append(states())
         resting = tcp_sockets.table(client)
         left = [tcp_sockets.left(client, resting)]
@@ -147,14 +147,16 @@ def half_close():
         first.close()
         loop = Loop()
         mini = loop.wait_until(
-            lambda: any(s.state == "FIN_WAIT2" and s.mini for s in tcp_sockets.sockets(network["client"])), 10
+            lambda: any(s.state == "FIN_WAIT2" and s.mini for s in tcp_sockets.sockets(network["client"])),
+            10,
+            look_s=0.005,
         )
         reaper = TimeWaitReaper(network["client"], 0.05)
         loop.sleep(0.3)
         states = [s.state for s in tcp_sockets.sockets(network["client"])]
         counted = tcp_sockets.count(network["client"])
         second.close()
-        loop.wait_until(lambda: not tcp_sockets.sockets(network["client"]), 10)
+        loop.wait_until(lambda: not tcp_sockets.sockets(network["client"]), 10, look_s=0.005)
         return mini, counted, states, reaper.stop().ended
 
 

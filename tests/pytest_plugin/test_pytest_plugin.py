@@ -114,6 +114,7 @@ def run_pytest(folder: Path, *words: str) -> tuple[dict[str, str], str]:
         "error",
         "--strict-markers",
         *("-o", "faulthandler_timeout=120"),  # should it hang, it says where
+        f"--basetemp={folder / 'temporary'}",  # else, with -n, it ends by removing what large sessions have left
         *words,
     ]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")} | {
