@@ -92,6 +92,27 @@ def test_what_fails_is_told_by_call_and_error(in_sandbox):
 
 
 @pytest.mark.host
+@pytest.mark.parametrize(
+    ("choice", "error"),
+    [
+        ({"ports": "range", "port_range": (50_000, 50_009)}, "connect EADDRNOTAVAIL"),
+        ({"ports": "bind"}, "bind EADDRINUSE"),
+    ],
+)
+def test_the_first_failure_may_end_a_load(in_sandbox, choice, error):
+    """Of the arrivals of its tick, none after it is tried; what came before it is closed at both
+    ends, and counted.
+    """
+    arrivals = {"rate_per_s": 200, "duration_s": 2, "tick_s": 0.25, "to_first_failure": True}
+    (account,) = in_sandbox(
+        accounts, {"port_low": 50_000, "port_high": 50_009, "timestamps": 0}, [({**arrivals, **choice}, {})]
+    )
+    assert account["failed"] == {error: 1}
+    assert (account["attempted"], account["connected"], account["accepted"], account["left"]) == (11, 10, 10, 0)
+    assert [second["in_time_wait"] for second in account["seconds"]] == [10] == [account["time_waits"]]
+
+
+@pytest.mark.host
 def test_a_closed_loop_is_fast(in_sandbox):
     """Without a rate, one process opens and closes thousands of connections a second, both ends of
     them.

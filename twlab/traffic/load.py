@@ -47,6 +47,8 @@ class Load:
             failed with ETIMEDOUT.
         most_open: connections open at a time; further arrivals wait, and
             `LoadCounts.worst_late_s` says how long.
+        to_first_failure: the first failure ends the load; of the arrivals of its tick, those after it
+            are not tried.
         timed: measure each connect, at the price of two more readings of the clock (which are
             system calls in the lab kernel).
 
@@ -69,6 +71,7 @@ class Load:
     tick_s: float = 0.01
     patience_s: float = 10.0
     most_open: int = 1000
+    to_first_failure: bool = False
     timed: bool = True
 
     def __post_init__(self) -> None:

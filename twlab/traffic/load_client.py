@@ -46,7 +46,8 @@ class LoadClient:
 
     Attributes:
         counts: the outcome so far.
-        done: all arrivals have been dealt with, or `stop` was called.
+        done: all arrivals have been dealt with, the load has ended with its first failure, or `stop`
+            was called.
     """
 
     def __init__(self, node: Node, loop: Loop, load: Load):
@@ -73,7 +74,8 @@ class LoadClient:
 
     def run(self) -> LoadCounts:
         """Serve the loop until all is done; return the counts."""
-        self._loop.wait_until(lambda: self.done)
+        self._loop.wait_until(lambda: self.done or self._failed)  # and what its last tick has sent has been served
+        self.stop()
         return self.counts
 
     def stop(self) -> None:
@@ -98,6 +100,11 @@ class LoadClient:
         """Seconds since the load began."""
         return self._loop.now_s - self._began_s
 
+    @property
+    def _failed(self) -> bool:
+        """Whether a failure has ended the load."""
+        return self.load.to_first_failure and self.counts.first_failure_s is not None
+
     # arrivals
 
     def _tick(self) -> None:
@@ -107,10 +114,13 @@ class LoadClient:
             self._end_second()
             self.counts.open_second(int(now_s))
         self._give_up(now_s)
+        if self._failed:
+            self.stop()
+            return
         over = now_s >= self.load.duration_s
         arrived = min(self.load.arrived(now_s), self._issued if over and self.load.rate_per_s == math.inf else math.inf)
         first = True
-        while (count := int(min(arrived - self._issued, self._room()))) > 0 and not self.done:
+        while (count := int(min(arrived - self._issued, self._room()))) > 0 and not (self.done or self._failed):
             if self.load.rate_per_s < math.inf:
                 at_s, first = now_s if first else self.elapsed_s, False
                 late_s = at_s - self._issued / self.load.rate_per_s - self.load.tick_s
@@ -149,12 +159,14 @@ class LoadClient:
 
     def _connect(self, count: int, now_s: float) -> None:
         """Open `count` connections, and finish those that are established at once."""
-        self.counts.now.attempted += count
         if count > len(self._made):
             self._make(max(count - len(self._made), int(min(_AHEAD, self.load.total - self._issued))))
         begun: dict[int, _Opened] = {}
         timed, began_s, took_s = self.load.timed, now_s, 0.0
-        for sock in [self._made.popleft() for _ in range(count)]:
+        tried = 0
+        while tried < count and not self._failed:
+            tried += 1
+            sock = self._made.popleft()
             try:
                 self._prepare(sock)
             except OSError as error:
@@ -169,6 +181,7 @@ class LoadClient:
                 begun[sock.fileno()] = _Opened(sock, began_s, took_s)
             else:
                 self._fail("connect", number, now_s)
+        self.counts.now.attempted += tried
         self._open |= begun
         done = []
         for fd, events in ready(begun, select.POLLOUT):
@@ -226,7 +239,7 @@ class LoadClient:
         self._close(done)
         if (
             self.load.rate_per_s == math.inf
-            and not self.done
+            and not (self.done or self._failed)
             and self._room() > 0
             and self.elapsed_s < self.load.duration_s
         ):

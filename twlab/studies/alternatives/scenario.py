@@ -317,16 +317,18 @@ class _Trials:
     def _suffices(self, rate_per_s: float) -> bool:
         """Return whether no connect fails at `rate_per_s`."""
         lab, tick_s = self._lab, min(0.5, self._at_once / rate_per_s)
-        load = replace(self._load, rate_per_s=rate_per_s, duration_s=self._in_all / rate_per_s, tick_s=tick_s)
-        churn = LoadClient(lab.network["proxy"], lab.loop, load)
-        lab.loop.wait_until(lambda: churn.done or churn.counts.first_failure_s is not None)
-        churn.stop()
-        failed = churn.counts.failed
-        self.fails = next(iter(failed), self.fails)
-        self.in_time_wait = max(self.in_time_wait, *(second.in_time_wait for second in churn.counts.seconds))
-        lab.note(
-            f"{rate_per_s:.6g} a second: {dict(failed) or 'none failed'} after {churn.counts.answered} connections"
+        load = replace(
+            self._load,
+            rate_per_s=rate_per_s,
+            duration_s=self._in_all / rate_per_s,
+            tick_s=tick_s,
+            to_first_failure=True,
         )
+        counts = LoadClient(lab.network["proxy"], lab.loop, load).run()
+        failed = counts.failed
+        self.fails = next(iter(failed), self.fails)
+        self.in_time_wait = max(self.in_time_wait, *(second.in_time_wait for second in counts.seconds))
+        lab.note(f"{rate_per_s:.6g} a second: {dict(failed) or 'none failed'} after {counts.answered} connections")
         lab.sleep(self._pause_s)
         return not failed
 

@@ -30,7 +30,7 @@ A row stands for a `Case`. Rates are in connections a second:
     trials         each load that was tried, in order: {"rate_per_s", "duration_s" (asked for),
                    "attempted", "connected", "failed": {error: number}, "first_failure_s" (or null),
                    "most_in_time_wait"}. A trial ends with its first failure.
-    server_in_time_wait  most TIME_WAIT sockets at the other end
+    server_in_time_wait  TIME_WAIT sockets at the other end
 """
 
 from __future__ import annotations

@@ -58,12 +58,10 @@ class Opener:
             port_range=(case.port_low, case.port_high),
             opener_closes=case.opener_closes,
             tick_s=self._tick_s,
+            to_first_failure=True,
             timed=False,
         )
-        churn = LoadClient(self._node, self._loop, load)
-        self._loop.wait_until(lambda: churn.done or churn.counts.first_failure_s is not None)
-        churn.stop()
-        tally = churn.counts.as_dict()
+        tally = LoadClient(self._node, self._loop, load).run().as_dict()
         most = max(second["in_time_wait"] for second in tally["seconds"])
         counts = {name: tally[name] for name in ("attempted", "connected", "failed", "first_failure_s")}
         self.trials.append(
