@@ -16,7 +16,7 @@ import resource
 import select
 import socket
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from twlab.linux.sockstat import Sockstat
@@ -60,6 +60,7 @@ class LoadClient:
         self._family = socket.AF_INET6 if ":" in load.targets[0][0] else socket.AF_INET
         self._prepare = _preparation(load, node.address(6 if self._family == socket.AF_INET6 else 4))
         self._targets = itertools.cycle(load.targets)
+        self._closes_at_once = load.opener_closes and not load.request
         self._issued = 0
         self._made: deque[socket.SocketType] = deque()
         self._open: dict[int, _Opened] = {}
@@ -161,57 +162,63 @@ class LoadClient:
         """Open `count` connections, and finish those that are established at once."""
         if count > len(self._made):
             self._make(max(count - len(self._made), int(min(_AHEAD, self.load.total - self._issued))))
-        begun: dict[int, _Opened] = {}
+        begun: dict[int, tuple[socket.SocketType, float, float]] = {}  # its connect began then, and took so long
         timed, began_s, took_s = self.load.timed, now_s, 0.0
         tried = 0
-        while tried < count and not self._failed:
+        for _ in range(count):
             tried += 1
             sock = self._made.popleft()
             try:
                 self._prepare(sock)
             except OSError as error:
                 self._fail("bind", error.errno or 0, now_s)
-                continue
-            if timed:
-                began_s = self.elapsed_s
-            number = sock.connect_ex(next(self._targets))
-            if timed:
-                took_s = self.elapsed_s - began_s
-            if number in (0, errno.EINPROGRESS):
-                begun[sock.fileno()] = _Opened(sock, began_s, took_s)
             else:
+                if timed:
+                    began_s = self.elapsed_s
+                number = sock.connect_ex(next(self._targets))
+                if timed:
+                    took_s = self.elapsed_s - began_s
+                if number in (0, errno.EINPROGRESS):
+                    begun[sock.fileno()] = sock, began_s, took_s
+                    continue
                 self._fail("connect", number, now_s)
+            if self._failed:
+                break
         self.counts.now.attempted += tried
-        self._open |= begun
-        done = []
-        for fd, events in ready(begun, select.POLLOUT):
-            connection = begun.pop(fd)
-            if events & select.POLLERR:
-                begun[fd] = connection
-            elif self._established(connection, connection.took_s):
-                done.append(connection)
-            elif not connection.closed:
-                self._epoll.register(fd, _EVENTS if connection.unsent else _TO_READ)
-        for fd in begun:
+        at_once = [begun.pop(fd) for fd, events in ready(begun, select.POLLOUT) if not events & select.POLLERR]
+        for fd, (sock, began_s, _) in begun.items():
+            self._open[fd] = _Opened(sock, began_s)
             self._epoll.register(fd, _EVENTS)
-        self._close(done)
+        self._count_established([took_s for _, _, took_s in at_once])
+        if self._closes_at_once:
+            self._close(sock for sock, _, _ in at_once)
+        else:
+            for sock, began_s, _ in at_once:
+                self._keep(_Opened(sock, began_s))
 
     def _make(self, count: int) -> None:
         kind = socket.SOCK_STREAM | socket.SOCK_NONBLOCK
         with self.node.inside():
             self._made.extend(socket.SocketType(self._family, kind) for _ in range(count))
 
-    def _established(self, connection: _Opened, took_s: float) -> bool:
-        """Count an established connection; return whether to close it at once."""
-        connection.connected = True
-        self.counts.now.connected += 1
+    def _count_established(self, took_s: list[float]) -> None:
+        """Count connections, by the times that their connects took."""
+        self.counts.now.connected += len(took_s)
+        if not self.load.request:
+            self.counts.now.answered += len(took_s)
         if self.load.timed:
-            self.counts.connect_took(took_s)
+            for each_s in took_s:
+                self.counts.connect_took(each_s)
+
+    def _keep(self, connection: _Opened) -> None:
+        """Go on with a connection that was established at once, and is not closed so."""
+        fd = connection.sock.fileno()
+        self._open[fd] = connection
+        connection.connected = True
         if self.load.request:
             self._ask(connection, connection.began_s)
-            return False
-        self.counts.now.answered += 1
-        return self.load.opener_closes
+        if not connection.closed:
+            self._epoll.register(fd, _EVENTS if connection.unsent else _TO_READ)
 
     # requests
 
@@ -236,7 +243,10 @@ class LoadClient:
         for fd, events in self._epoll.poll(0):
             if (connection := self._open.get(fd)) and self._event(connection, events):
                 done.append(connection)
-        self._close(done)
+        for connection in done:
+            connection.closed = True
+            del self._open[connection.sock.fileno()]
+        self._close(connection.sock for connection in done)
         if (
             self.load.rate_per_s == math.inf
             and not (self.done or self._failed)
@@ -254,8 +264,12 @@ class LoadClient:
                 return False
             if not events & select.EPOLLOUT:
                 return False
-            if self._established(connection, self.elapsed_s - connection.began_s if self.load.timed else 0.0):
+            connection.connected = True
+            self._count_established([self.elapsed_s - connection.began_s if self.load.timed else 0.0])
+            if self._closes_at_once:
                 return True
+            if self.load.request:
+                self._ask(connection, connection.began_s)
         if connection.unsent:
             self._push(connection)
         return (
@@ -300,14 +314,13 @@ class LoadClient:
 
     # closing
 
-    def _close(self, opened: list[_Opened]) -> None:
+    def _close(self, socks: Iterable[socket.SocketType]) -> None:
         """Close connections that went well."""
-        for connection in opened:
-            connection.closed = True
-            del self._open[connection.sock.fileno()]
-            if self.load.linger_0:
-                abort_on_close(connection.sock)
-        close_all(connection.sock.detach() for connection in opened)
+        if self.load.linger_0:
+            socks = list(socks)
+            for sock in socks:
+                abort_on_close(sock)
+        close_all(sock.detach() for sock in socks)
 
     def _drop(self, connection: _Opened) -> None:
         connection.closed = True
@@ -345,12 +358,11 @@ class LoadClient:
 class _Opened:
     """One connection of the load."""
 
-    __slots__ = ("began_s", "closed", "connected", "owed_since_s", "received", "requests", "sock", "took_s", "unsent")
+    __slots__ = ("began_s", "closed", "connected", "owed_since_s", "received", "requests", "sock", "unsent")
 
-    def __init__(self, sock: socket.SocketType, began_s: float, took_s: float):
+    def __init__(self, sock: socket.SocketType, began_s: float):
         self.sock = sock
         self.began_s = began_s
-        self.took_s = took_s  # of connect() itself
         self.connected = self.closed = False
         self.owed_since_s: float | None = (
             began_s  # since when the other end has to do something: answer, or close; None: it has not
@@ -365,15 +377,18 @@ def _preparation(load: Load, main_address: str) -> Callable[[socket.SocketType],
     low, high = load.port_range
     ports = itertools.cycle(range(low, high + 1))
     choice = PortChoice.NO_PORT if load.sources and load.ports is PortChoice.CONNECT else load.ports
+    ranged, named = choice is PortChoice.RANGE, choice is PortChoice.EXPLICIT
+    no_port = choice is PortChoice.NO_PORT or (ranged and bool(load.sources))
+    binds = no_port or named or choice is PortChoice.BIND or bool(load.sources)
 
     def prepare(sock: socket.SocketType) -> None:
         if load.reuse_address:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if choice is PortChoice.RANGE:
+        if ranged:
             limit_ports(sock, low, high)
-        if choice is PortChoice.NO_PORT or (choice is PortChoice.RANGE and load.sources):
+        if no_port:
             bind_address_only(sock)
-        if choice in (PortChoice.BIND, PortChoice.NO_PORT, PortChoice.EXPLICIT) or load.sources:
-            sock.bind((next(sources), next(ports) if choice is PortChoice.EXPLICIT else 0))
+        if binds:
+            sock.bind((next(sources), next(ports) if named else 0))
 
     return prepare
