@@ -1,5 +1,5 @@
-"""What the sysctls of interfaces are in the namespaces of one lab kernel, world after world. Runs in
-the lab kernel, see test_new_namespaces.py.
+"""What sysctls are in the namespaces of one lab kernel: those of interfaces, world after world, and
+those of a machine that was tuned. Runs in the lab kernel, see test_new_namespaces.py.
 """
 
 from __future__ import annotations
@@ -34,6 +34,25 @@ def worlds_in_turn(names: list[WorldName]) -> dict[str, Any]:
                     nodes[node.name] = _of_interfaces()
         found["labs"].append({"written": made, "nodes": nodes})
     return found
+
+
+def before_and_after(machine: dict[str, str]) -> list[dict[str, str | None]]:
+    """Set the first namespace to `machine`, as far as this kernel has it; return what a namespace
+    made before that has, the first one, and a namespace made after it.
+    """
+    machine = {name: value for name, value in machine.items() if sysctl.exists(name)}
+
+    def read() -> dict[str, str | None]:
+        return {name: " ".join((sysctl.read(name) or "").split()) or None for name in machine}
+
+    def read_in_a_new_one() -> dict[str, str | None]:
+        with inside_network_namespace(new_network_namespace()):
+            return read()
+
+    before = read_in_a_new_one()
+    for name, value in machine.items():
+        sysctl.write(name, value)
+    return [before, read(), read_in_a_new_one()]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from in_guest import run_in_guest
-from new_namespaces_cases import worlds_in_turn
+from new_namespaces_cases import before_and_after, worlds_in_turn
 
 from twlab.lab.assembly import assemble_unrecorded
 from twlab.linux import sysctl
@@ -50,6 +50,48 @@ def _pin(name: str) -> str:
     """Return the name under which the baseline has the sysctl of an interface."""
     words = name.split(".")
     return ".".join([*words[:3], "*", words[-1]])
+
+
+# What an administrator sets on a machine: of what TCP at close depends on, a new namespace takes this
+# (net/ipv4/tcp_ipv4.c, tcp_sk_init; forwarding: net/ipv4/devinet.c, devinet_init_net) ...
+TAKEN = {
+    "net.ipv4.tcp_rmem": "4096 131072 1048576",
+    "net.ipv4.tcp_wmem": "4096 16384 1048576",
+    "net.ipv4.tcp_congestion_control": "reno",
+    "net.ipv4.ip_forward": "1",
+}
+# ... and begins with the kernel's own default of each of these.
+NOT_TAKEN = {
+    "net.ipv4.ip_local_port_range": "1024 65535",
+    "net.ipv4.ip_local_reserved_ports": "8080",
+    "net.ipv4.tcp_tw_reuse": "1",
+    "net.ipv4.tcp_tw_reuse_delay": "100",
+    "net.ipv4.tcp_max_tw_buckets": "77",
+    "net.ipv4.tcp_timewait_len": "10000",
+    "net.ipv4.tcp_fin_timeout": "5",
+    "net.ipv4.tcp_timestamps": "0",
+    "net.ipv4.tcp_rfc1337": "1",
+    "net.ipv4.tcp_abort_on_overflow": "1",
+    "net.ipv4.tcp_syn_retries": "2",
+    "net.ipv4.tcp_invalid_ratelimit": "0",
+    "net.ipv4.tcp_challenge_ack_limit": "100",
+    "net.core.somaxconn": "100",
+    "net.netfilter.nf_conntrack_tcp_timeout_time_wait": "10",
+    "net.netfilter.nf_conntrack_tcp_be_liberal": "1",
+}
+
+
+@pytest.mark.guest
+def test_a_container_has_little_of_what_its_machine_is_set_to(tmp_path: Path) -> None:
+    """A namespace made after the machine was tuned: buffers, congestion control and forwarding are
+    as there; ports and TIME_WAIT are as in a machine that nothing was set on.
+    """
+    before, machine, after = run_in_guest(before_and_after, TAKEN | NOT_TAKEN, folder=tmp_path)
+    assert (TAKEN | NOT_TAKEN).items() >= machine.items()
+    assert (TAKEN | NOT_TAKEN).keys() - machine.keys() <= {"net.ipv4.tcp_tw_reuse_delay"}  # from Linux 6.14 on
+    assert all(before[name] != value for name, value in machine.items())
+    assert {name for name in machine if after[name] == machine[name]} == TAKEN.keys()
+    assert {name for name in machine if after[name] == before[name]} == machine.keys() - TAKEN.keys()
 
 
 def tables_in_turn() -> list[dict[str, str | None]]:
