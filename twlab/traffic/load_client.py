@@ -270,7 +270,7 @@ class LoadClient:
                 return True
             if self.load.request:
                 self._ask(connection, connection.began_s)
-        if connection.unsent:
+        if connection.unsent and not connection.closed:
             self._push(connection)
         return (
             bool(events & (select.EPOLLIN | select.EPOLLRDHUP))
