@@ -51,8 +51,8 @@ control blocks ([stacks that are not Linux](stacks.md)).
 
 _MORE_PORTS = (
     "With 2,000 ports (`twlab alternatives --no-judge --ports 40000-41999`) and with 28,232 (`--ports 32768-60999`) "
-    "the same rates come out, scaled, for 20 of the 21 ways that have a limit, and 1.6 % more for `keep-alive`, a step "
-    "of the search."
+    "20 of the 21 ways that have a limit give the same rates, scaled. `keep-alive` gives 1.6 % more, a step of the "
+    "search."
 )
 
 
