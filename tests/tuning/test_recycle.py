@@ -14,7 +14,9 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
+from twlab.lab.undisturbed import LONG_S, MOST_RUNS
 from twlab.linux import counters, inet_diag, sysctl, tcp_sockets
+from twlab.linux.processor import waited_s
 from twlab.loop import Loop, wall_s
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, advance
@@ -325,18 +327,30 @@ class Stage:
         ]
 
 
+def alike(record, theirs, ours):
+    """Whether a case came as recorded."""
+    if record["case"] == "6-tw-length":  # ended from outside, so the kernel counts TW where it counted TWKilled
+        theirs, ours = ({name: value for name, value in each.items() if name != "counter"} for each in (theirs, ours))
+    return recycle_cases.alike(theirs, ours)
+
+
 def play(records):
     with pytest.MonkeyPatch.context() as monkeypatch:
         stage = Stage(monkeypatch)
         bench = recycle_cases.Bench()
         pairs = []
         for record in records:
-            stage.sysctl("tcp_tw_recycle", 1 if record["recycle"] is None else record["recycle"])
-            bench.fresh()
-            try:
-                pairs.append(recycle_cases.CASES[record["case"]](bench, record))
-            except (AssertionError, OSError, ValueError) as error:
-                pairs.append(({}, {"failed": repr(error)}))
+            for _ in range(MOST_RUNS):  # as of an arm, where the case waited for a processor
+                before_s = waited_s()
+                stage.sysctl("tcp_tw_recycle", 1 if record["recycle"] is None else record["recycle"])
+                bench.fresh()
+                try:
+                    pair = recycle_cases.CASES[record["case"]](bench, record)
+                except (AssertionError, OSError, ValueError) as error:
+                    pair = {}, {"failed": repr(error)}
+                if alike(record, *pair) or waited_s() - before_s < LONG_S:
+                    break
+            pairs.append(pair)
         return pairs
 
 
@@ -358,9 +372,7 @@ def test_the_emulation_answers_as_a_genuine_4_9_did(in_sandbox):
     records = [record for record in RECORDS if record["case"] not in CANNOT_AGREE]
     different = []
     for record, (theirs, ours) in zip(records, in_sandbox(play, records, timeout_s=300), strict=True):
-        if record["case"] == "6-tw-length":  # ended from outside, so the kernel counts TW where it counted TWKilled
-            del theirs["counter"], ours["counter"]
-        if not recycle_cases.alike(theirs, ours):
+        if not alike(record, theirs, ours):
             different.append((record["case"], record["tsval_delta"], theirs, ours))
     assert different == []
     assert len(records) == 109
