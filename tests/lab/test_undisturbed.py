@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from twlab.lab.undisturbed import MOST_RUNS, run_undisturbed
+from twlab.lab.undisturbed import MOST_RUNS, DisturbedRun, run_arm_undisturbed, run_undisturbed
 from twlab.linux.processor import waited_s
 from twlab.results.evidence import ArmEvidence
 from twlab.results.result import ArmPrediction, ArmResult
@@ -23,7 +23,7 @@ def carried_out(outcomes: list[dict], waits_s: list[float]) -> tuple[ArmEvidence
         remarks.append(remark)
         return ArmEvidence(**outcomes[len(remarks) - 1])
 
-    return run_undisturbed(run, lambda: clock[0]), remarks
+    return run_arm_undisturbed(run, lambda: clock[0]), remarks
 
 
 def test_what_comes_out_as_predicted_runs_once_however_busy_the_machine() -> None:
@@ -64,6 +64,13 @@ def test_what_is_wrong_on_a_busy_machine_too_stays_wrong() -> None:
     evidence, remarks = carried_out([WRONG] * 9, [0.5] * 9)
     assert (evidence.ok, len(remarks)) == (False, MOST_RUNS)
     assert ArmResult.of(ArmPrediction("control"), evidence).outcome.startswith("not as predicted, in run 3")
+
+
+def test_what_has_an_outcome_can_be_run_so() -> None:
+    """Each run is given those before it; the last outcome is returned beside them."""
+    waits_s = iter([0.0, 0.5, 0.5, 0.5])
+    outcome, before = run_undisturbed(len, lambda outcome: outcome == 1, lambda: next(waits_s))
+    assert (outcome, before) == (1, [DisturbedRun(0, 0.5)])
 
 
 def test_waiting_is_summed_over_threads(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def sent_again(rounds: int) -> int:
             with Network(load_topology("pair")) as network:
                 for end in connected(network, "client", "server", family):
                     end.close()
-                again += sum(counters.read(network[name]).get("RetransSegs", 0) for name in ("client", "server"))
+                again += sum(counters.read(network[name])["TcpRetransSegs"] for name in ("client", "server"))
     return again
 
 

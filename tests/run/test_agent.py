@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from twlab.engines.protocol import Job, arms_request
-from twlab.lab.undisturbed import run_undisturbed
+from twlab.lab.undisturbed import run_arm_undisturbed
 from twlab.results.evidence import ArmEvidence
 from twlab.run import agent
 
@@ -31,7 +31,7 @@ def test_a_disturbed_arm_runs_again_on_the_host_engine(
 
     waits = iter([0.0, 1.0, 1.0, 1.0])
     monkeypatch.setattr(agent, "run_arm", run_arm)
-    monkeypatch.setattr(agent, "run_undisturbed", partial(run_undisturbed, waited=lambda: next(waits)))
+    monkeypatch.setattr(agent, "run_arm_undisturbed", partial(run_arm_undisturbed, waited=lambda: next(waits)))
     job = Job(source="stale-data", arm="control", folder=str(tmp_path), set={})
     events: list[dict[str, Any]] = []
     agent.carry_out(arms_request([job], seed=1, engine=engine), events.append)

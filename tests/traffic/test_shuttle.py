@@ -6,8 +6,9 @@ import pytest
 from wired import wired
 
 from twlab.errors import ScenarioError
+from twlab.linux import counters
 from twlab.loop import Loop
-from twlab.segment import renumbered, with_checksums
+from twlab.segment import match, renumbered, with_checksums
 from twlab.traffic.connection_pairs import ConnectionPairs
 
 LONG, SHORT, BULK = b"l" * 500, b"s" * 50, b"b" * 50_000
@@ -58,6 +59,27 @@ def test_a_trip_carries_bytes_and_leaves_time_wait(family, in_sandbox):
     assert outcome["further"] == "nothing-seen"
     assert outcome["again"]  # timestamps are on: the client, which names its port, may reopen at once
     assert outcome["told"][:2] == ["connects to server from port 40000", "sends 50 bytes"]
+
+
+def sent_again():
+    with wired() as lab:
+        shuttle = shuttled(lab)
+        trip = shuttle.connect(40_000)
+        lost = lab.wire.drop(match(source_port=80))
+        trip.send(LONG)
+        again = lab.loop.wait_until(lambda: counters.read(lab.network["client"])["TcpRetransSegs"] > 0)
+        lost.stop()
+        first = shuttle.copied(40_000)
+        trip.send(b"n" * 500)
+        second = shuttle.copied(40_000)
+        shuttle.close()
+        return {"again": again, "first": first.payload == LONG, "apart": second.seq - first.seq}
+
+
+@pytest.mark.host
+def test_a_segment_that_is_sent_again_counts_once(in_sandbox):
+    """Its ACK is late, and the wire sees it twice: the next copy is that of the next segment."""
+    assert in_sandbox(sent_again) == {"again": True, "first": True, "apart": 500}
 
 
 def refusals():

@@ -14,9 +14,8 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from twlab.lab.undisturbed import LONG_S, MOST_RUNS
+from twlab.lab.undisturbed import run_undisturbed
 from twlab.linux import counters, inet_diag, sysctl, tcp_sockets
-from twlab.linux.processor import waited_s
 from twlab.loop import Loop, wall_s
 from twlab.results.transcript import Transcript
 from twlab.segment import Flow, advance
@@ -338,20 +337,19 @@ def play(records):
     with pytest.MonkeyPatch.context() as monkeypatch:
         stage = Stage(monkeypatch)
         bench = recycle_cases.Bench()
-        pairs = []
-        for record in records:
-            for _ in range(MOST_RUNS):  # as of an arm, where the case waited for a processor
-                before_s = waited_s()
-                stage.sysctl("tcp_tw_recycle", 1 if record["recycle"] is None else record["recycle"])
-                bench.fresh()
-                try:
-                    pair = recycle_cases.CASES[record["case"]](bench, record)
-                except (AssertionError, OSError, ValueError) as error:
-                    pair = {}, {"failed": repr(error)}
-                if alike(record, *pair) or waited_s() - before_s < LONG_S:
-                    break
-            pairs.append(pair)
-        return pairs
+
+        def played(record):
+            stage.sysctl("tcp_tw_recycle", 1 if record["recycle"] is None else record["recycle"])
+            bench.fresh()
+            try:
+                return recycle_cases.CASES[record["case"]](bench, record)
+            except (AssertionError, OSError, ValueError) as error:
+                return {}, {"failed": repr(error)}
+
+        def played_undisturbed(record):
+            return run_undisturbed(lambda _: played(record), lambda pair: alike(record, *pair))[0]
+
+        return [played_undisturbed(record) for record in records]
 
 
 # Where the emulation cannot agree with the kernel that had it, and why.

@@ -11,7 +11,7 @@ from typing import Any
 
 from twlab.catalogue import scenario_here
 from twlab.engines.protocol import Event, Job, Request
-from twlab.lab.undisturbed import run_undisturbed
+from twlab.lab.undisturbed import run_arm_undisturbed
 from twlab.overrides import Overrides
 from twlab.results.evidence import ArmEvidence
 from twlab.run.arm import as_dict, run_arm
@@ -49,7 +49,7 @@ def _run(job: Job, index: int, request: Request, emit: Callable[[Event], None]) 
             )
 
         # In virtual time nothing is late.
-        evidence = run_undisturbed(run) if request["engine"] == "host" else run("")
+        evidence = run_arm_undisturbed(run) if request["engine"] == "host" else run("")
         return evidence.as_dict()
     except Exception as error:  # before the steps began, or in the lab itself: the other arms still run
         return {"error": as_dict(error)}

@@ -379,7 +379,7 @@ def _preparation(load: Load, main_address: str) -> Callable[[socket.SocketType],
     choice = PortChoice.NO_PORT if load.sources and load.ports is PortChoice.CONNECT else load.ports
     ranged, named = choice is PortChoice.RANGE, choice is PortChoice.EXPLICIT
     no_port = choice is PortChoice.NO_PORT or (ranged and bool(load.sources))
-    binds = no_port or named or choice is PortChoice.BIND or bool(load.sources)
+    binds = bool(load.sources) or choice in (PortChoice.BIND, PortChoice.NO_PORT, PortChoice.EXPLICIT)
 
     def prepare(sock: socket.SocketType) -> None:
         if load.reuse_address:
