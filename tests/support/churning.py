@@ -2,12 +2,15 @@
 two nodes, and their accounts.
 """
 
+import socket
+
 from twlab.linux.sockstat import Sockstat
 from twlab.loop import Loop
 from twlab.network import Network, load_topology
 from twlab.results.transcript import Transcript
 from twlab.settings import Settings
 from twlab.traffic.load_client import Load, LoadClient, LoadServer
+from twlab.traffic.options import abort_on_close
 from twlab.tuning.apply import Tuning
 
 
@@ -56,3 +59,31 @@ def accounts(settings: dict, cases: list) -> list:
                 origin.close()
             sockets.close()
     return found
+
+
+def reset_before_the_next_request() -> dict:
+    """The account of a load whose one kept connection is reset in the turn of the loop in which the
+    second request arrives, and not before: it is sent on what is already broken.
+    """
+    loop = Loop()
+    with Network(load_topology("proxy")) as network, network["server"].socket(socket.AF_INET) as listener:
+        listener.bind((network["server"].address(), 80))
+        listener.listen()
+        load = Load(
+            rate_per_s=10,
+            duration_s=0.2,
+            targets=[listener.getsockname()],
+            request=b"x" * 100,
+            response_bytes=300,
+            requests_per_connection=5,
+            tick_s=0.1,
+        )
+        client = LoadClient(network["proxy"], loop, load)
+        far, _ = listener.accept()
+        abort_on_close(far)
+        far.send(b"y" * len(far.recv(1000)) * 3)
+        loop.wait_until(lambda: client.counts.now.answered)
+        loop.call_at(loop.now_s, far.close)
+        while client.elapsed_s < load.tick_s:
+            pass  # the loop is not served, so both are due in the same turn
+        return client.run().as_dict()

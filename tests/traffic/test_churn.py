@@ -5,7 +5,7 @@ be; and what fails is told as what it is.
 import math
 
 import pytest
-from churning import accounts
+from churning import accounts, reset_before_the_next_request
 from in_guest import run_in_guest
 
 REQUEST = {"request": 100, "response_bytes": 300}
@@ -110,6 +110,14 @@ def test_the_first_failure_may_end_a_load(in_sandbox, choice, error):
     assert account["failed"] == {error: 1}
     assert (account["attempted"], account["connected"], account["accepted"], account["left"]) == (11, 10, 10, 0)
     assert [second["in_time_wait"] for second in account["seconds"]] == [10] == [account["time_waits"]]
+
+
+@pytest.mark.host
+def test_a_request_on_a_connection_that_has_just_been_reset_fails_once(in_sandbox):
+    """It is not sent again on the closed socket, and the load goes on to its end."""
+    account = in_sandbox(reset_before_the_next_request)
+    assert account["failed"] == {"send ECONNRESET": 1}
+    assert (account["connected"], account["answered"]) == (1, 1)
 
 
 @pytest.mark.host

@@ -270,7 +270,7 @@ class LoadClient:
                 return True
             if self.load.request:
                 self._ask(connection, connection.began_s)
-        if connection.unsent and not connection.closed:
+        if connection.unsent:
             self._push(connection)
         return (
             bool(events & (select.EPOLLIN | select.EPOLLRDHUP))
@@ -323,7 +323,7 @@ class LoadClient:
         close_all(sock.detach() for sock in socks)
 
     def _drop(self, connection: _Opened) -> None:
-        connection.closed = True
+        connection.closed, connection.unsent = True, b""
         self._open.pop(connection.sock.fileno(), None)
         with contextlib.suppress(ValueError):
             self._idle.remove(connection)
