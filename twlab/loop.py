@@ -249,12 +249,15 @@ class Loop:
     def _serve_ready(self, timeout_s: float | None = 0.0) -> bool:
         """Serve what is ready, or becomes so in time; return whether anything was."""
         found = self._selector.select(timeout_s)
+        known = self._selector.get_map()
         for key, events in found:
-            readable, writable = key.data
-            if events & selectors.EVENT_READ and readable:
-                readable()
-            if events & selectors.EVENT_WRITE and writable:
-                writable()
+            for which, event in enumerate((selectors.EVENT_READ, selectors.EVENT_WRITE)):
+                if not events & event:
+                    continue
+                # A call before this one may have forgotten the descriptor, or watch it otherwise.
+                now = known.get(key.fd)
+                if now and now.fileobj is key.fileobj and (call := now.data[which]):
+                    call()
         return bool(found)
 
     def _next_timer_s(self) -> float | None:

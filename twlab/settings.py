@@ -192,7 +192,10 @@ def _checked(name: str, value: Any) -> Any:
     if kind in (int, float) and isinstance(value, bool):
         value = int(value)
     if kind is float and isinstance(value, int):
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            raise _bad(name, value) from None
     if kind is bool and value in (0, 1):
         value = bool(value)
     if not isinstance(value, kind):
@@ -208,7 +211,7 @@ def _bad(name: str, value: object) -> UsageError:
     wanted = {float: "a number", int: "a whole number", bool: "on or off", str: "a name"}[_kind(name)]
     between = f" from {low:g} to {high:g}" if low is not None else ""
     return UsageError(
-        f"{name}={value} is out of range: expected {wanted}{between}",
+        f"{name}={value!s:.40} is out of range: expected {wanted}{between}",
         f"{name} is the {spec.metadata['doc']}",
         "bad-setting",
     )

@@ -1,5 +1,7 @@
 """The kernel's load balancer, configured and listed; and ports that a gateway keeps at rest."""
 
+import socket
+
 import pytest
 from in_guest import run_in_guest
 
@@ -79,3 +81,25 @@ def rested():
 def test_ports_rest_once_their_connections_are_closed(tmp_path):
     """Each entry that comes to TIME_WAIT is fixed, once."""
     assert run_in_guest(rested, folder=tmp_path) == [3, [["TIME_WAIT", True]] * 3]
+
+
+def rested_at_once(count):
+    loop = Loop()
+    with Network(load_topology("nat")) as network:
+        client, server = (Host(network[name], loop, Transcript(lambda: loop.now_s)) for name in ("client", "server"))
+        listener, rest = server.listen(80), conntrack.PortRest(network["nat"])
+        rest.channel.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        for _ in range(count):
+            near = client.connect(server, 80)
+            near.close()
+            listener.accept().close()
+        loop.sleep(0.1)
+        rest.serve()
+        entries = conntrack.table(network["nat"])
+        return [rest.rested, sum(entry.fixed for entry in entries if entry.state == "TIME_WAIT")]
+
+
+@pytest.mark.guest
+def test_ports_rest_although_events_were_lost(tmp_path):
+    """More close at a time than the socket of events holds: the table is looked at instead."""
+    assert run_in_guest(rested_at_once, 100, folder=tmp_path) == [100, 100]

@@ -61,9 +61,10 @@ def accounts(settings: dict, cases: list) -> list:
     return found
 
 
-def reset_before_the_next_request() -> dict:
-    """The account of a load whose one kept connection is reset in the turn of the loop in which the
-    second request arrives, and not before: it is sent on what is already broken.
+def reset_before_the_next_request(seen: bool) -> dict:
+    """The account of a load whose one kept connection is reset before the second request arrives.
+
+    Not `seen`: in the turn of the loop in which it arrives, so that it is sent on what is broken.
     """
     loop = Loop()
     with Network(load_topology("proxy")) as network, network["server"].socket(socket.AF_INET) as listener:
@@ -79,11 +80,21 @@ def reset_before_the_next_request() -> dict:
             tick_s=0.1,
         )
         client = LoadClient(network["proxy"], loop, load)
-        far, _ = listener.accept()
-        abort_on_close(far)
-        far.send(b"y" * len(far.recv(1000)) * 3)
+
+        def answer() -> socket.socket:
+            far, _ = listener.accept()
+            far.send(b"y" * len(far.recv(1000)) * 3)
+            return far
+
+        first = answer()
+        abort_on_close(first)
         loop.wait_until(lambda: client.counts.now.answered)
-        loop.call_at(loop.now_s, far.close)
+        if seen:
+            first.close()
+            loop.wait_until(lambda: client.counts.now.attempted == 2)
+            with answer():
+                return client.run().as_dict()
+        loop.call_at(loop.now_s, first.close)
         while client.elapsed_s < load.tick_s:
             pass  # the loop is not served, so both are due in the same turn
         return client.run().as_dict()

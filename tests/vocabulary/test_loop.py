@@ -123,6 +123,29 @@ def test_a_descriptor_that_is_open_in_a_copy_only_is_passed_over(loop):
     assert called == []
 
 
+def test_what_is_forgotten_is_not_called_in_the_same_turn(loop):
+    """Three are ready, and the first call forgets the second one and watches the third otherwise."""
+    pairs = [socket.socketpair() for _ in range(3)]
+    (first, _), (second, _), (third, _) = pairs
+    called = []
+
+    def only_once():
+        called.append("first")
+        loop.forget(first)
+        loop.forget(second)
+        loop.watch(third, writable=lambda: (called.append("third is writable"), loop.forget(third)))
+
+    for near, far in pairs:
+        far.send(b"x")
+        loop.watch(near, lambda: called.append("stale"))
+    loop.watch(first, only_once)
+    assert loop.wait_until(lambda: not loop._selector.get_map(), 5)
+    assert called == ["first", "third is writable"]
+    for near, far in pairs:
+        near.close()
+        far.close()
+
+
 def test_a_signal_is_handled_while_the_loop_waits(loop):
     """The wait goes on after it, or ends with what its handler raises."""
     heard = []

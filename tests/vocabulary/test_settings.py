@@ -34,6 +34,14 @@ def test_an_impossible_length_is_refused_with_its_bounds(text):
     assert caught.value.exit_status == 2
 
 
+@pytest.mark.parametrize("value", [10**400, -(10**400), 1e400])
+def test_a_number_too_large_for_any_float_is_out_of_range_too(value):
+    """As a submission's JSON may have it; the message is as short as ever."""
+    with pytest.raises(UsageError, match="is out of range") as caught:
+        Settings(time_wait_s=value)
+    assert len(caught.value.message) < 150
+
+
 def test_an_unknown_setting_is_answered_with_the_known_ones():
     """A wrong name is answered with the right ones."""
     with pytest.raises(UsageError, match="time_wait_s") as caught:

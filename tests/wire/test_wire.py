@@ -201,6 +201,23 @@ def repaired(lab):
     return server["TCPOFOQueue"] + client["TCPFastRetrans"]
 
 
+def stopped_by_what_it_sees():
+    with wired() as lab:
+        near, far = lab.connected()
+        seen = []
+        rule = lab.wire.watch(match(payload=True), lambda segment: (seen.append(segment), rule.stop()))
+        near.send(b"one")
+        far.wait_received(3)
+        near.send(b"two")
+        read = far.receive(6).decode()
+        return {"seen": len(seen), "read": read, "tapped": lab.tapped(), "fault": lab.wire.fault}
+
+
+def test_a_rule_may_be_stopped_by_what_it_sees(in_sandbox):
+    """The segment in hand passes, and so does the next one; the queue is let go of after it."""
+    assert in_sandbox(stopped_by_what_it_sees) == {"seen": 1, "read": "onetwo", "tapped": False, "fault": None}
+
+
 def bulk(count):
     with wired() as lab:
         near, far = lab.connected()

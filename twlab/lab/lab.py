@@ -167,13 +167,16 @@ class Lab:
         The receiving application does not keep them.
 
         Raises:
-            ScenarioError: they did not all arrive (``transfer-failed``).
+            ScenarioError: they were not all sent (``send-failed``), or did not all arrive
+                (``transfer-failed``).
         """
         began_s, before = self.now_s, receiver.received
         receiver.keep = False
-        sender.send(filler * max(1, _BLOCK // len(filler)), total=count)
-        arrived = receiver.wait_received(before + count)
-        receiver.keep = True
+        try:
+            sender.send(filler * max(1, _BLOCK // len(filler)), total=count)
+            arrived = receiver.wait_received(before + count)
+        finally:
+            receiver.keep = True
         if not arrived:
             raise ScenarioError(f"{receiver.received - before} of {count} bytes arrived", slug="transfer-failed")
         return self.now_s - began_s

@@ -60,7 +60,11 @@ class SocketCounts:
 
     def hear(self, entry: Entry) -> None:
         """Sample the node of a transcript entry; all nodes where it names none."""
-        self.sample(entry.node)
+        if self.sample(entry.node):
+            if self._timer and self._unchanged >= _PATIENCE:  # the next sample is far away
+                self._timer.cancel()
+                self._sample_next(_PERIOD_S)
+            self._unchanged = 0
 
     def sample(self, node: str = "") -> bool:
         """Count now, at one node or at all; return whether anything has changed."""
@@ -79,5 +83,7 @@ class SocketCounts:
             self.on_change()
         else:
             self._unchanged += 1
-        pause_s = min(_LONGEST_S, _PERIOD_S * 2 ** (self._unchanged // _PATIENCE))
+        self._sample_next(min(_LONGEST_S, _PERIOD_S * 2 ** (self._unchanged // _PATIENCE)))
+
+    def _sample_next(self, pause_s: float) -> None:
         self._timer = self._loop.call_later(pause_s, self._tick)

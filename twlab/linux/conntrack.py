@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from twlab.errors import CapabilityError
 from twlab.linux import netlink
+from twlab.linux.syscalls import enlarge_receive_buffer
 from twlab.segment import Flow
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ _PROTO_NUM, _PROTO_SOURCE_PORT, _PROTO_DESTINATION_PORT = 1, 2, 3
 _PROTOINFO_TCP, _TCP_STATE = 1, 1
 _STATS_ENTRIES = 1
 _ASSURED, _FIXED_TIMEOUT, _OFFLOAD = 1 << 2, 1 << 10, 1 << 14  # IPS_...
+_BUFFER_BYTES = 8 << 20  # of events: some 30,000 of them
 _UPDATES = 1 << 1  # the group of events NF_NETLINK_CONNTRACK_UPDATE
 
 
@@ -165,25 +167,37 @@ class PortRest:
             self.channel = channel.dup()
         self.channel.bind((0, _UPDATES))
         self.channel.setblocking(False)
+        enlarge_receive_buffer(self.channel, _BUFFER_BYTES)
         self.rested = 0
         self._rest_s = rest_s
         self._node = node
 
     def serve(self) -> None:
         """Fix the entries that the events waiting tell of."""
+        lost = False
         while True:
             try:
                 events = list(netlink.answers(self.channel.recv(1 << 17)))
             except BlockingIOError:
-                return
-            for event in events:
-                entry = _parse(event.body[0], event.body[_GENERIC.size :]) if event.type == _NEW else None
-                if entry and entry.state == "TIME_WAIT" and not entry.status & _FIXED_TIMEOUT:
-                    self._fix(entry)
+                break
+            except OSError as error:
+                if error.errno != errno.ENOBUFS:
+                    raise
+                lost = True
+                continue
+            entries = (_parse(event.body[0], event.body[_GENERIC.size :]) for event in events if event.type == _NEW)
+            self._fix_all(entry for entry in entries if entry)
+        if lost:
+            self._fix_all(table(self._node))
 
     def close(self) -> None:
         """Stop; entries that are fixed stay so."""
         self.channel.close()
+
+    def _fix_all(self, entries: Iterable[Entry]) -> None:
+        for entry in entries:
+            if entry.state == "TIME_WAIT" and not entry.status & _FIXED_TIMEOUT:
+                self._fix(entry)
 
     def _fix(self, entry: Entry) -> None:
         status = (entry.status | _FIXED_TIMEOUT).to_bytes(4, "big")

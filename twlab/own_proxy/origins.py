@@ -69,8 +69,5 @@ class Origin(HttpListener):
         self.requests[method] += 1
         last = wants_close(head)
         closes = last and self._closes
-        try:
-            self._send(sock, _ANSWER % (len(_BODY), b"Connection: close\r\n" * last, _BODY), closes=closes)
-        except OSError:
-            return False
+        self._send(sock, _ANSWER % (len(_BODY), b"Connection: close\r\n" * last, _BODY), closes=closes)
         return not closes

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from twlab.errors import ScenarioError
@@ -59,8 +60,10 @@ class Connection:
         self._transcript = transcript
         self.keep = True
         self._unread = bytearray()
+        self._paused = False
+        self._push: Callable[[], None] | None = None  # of a send under way
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        loop.watch(sock, self._readable)
+        self._watch()
 
     def send(self, data: bytes, total: int | None = None, timeout_s: float = 60.0) -> None:
         """Hand `data` to the kernel, all of it.
@@ -88,10 +91,12 @@ class Connection:
             except OSError as error:
                 self._fail(error)
 
-        self._loop.watch(self._open_socket(), self._readable, push)
-        self._loop.wait_until(lambda: sent == wanted or self.error, timeout_s)
-        if self._sock:
-            self._loop.watch(self._sock, None if self.closed_by_peer else self._readable)
+        self._open_socket()
+        self._push = push
+        self._watch()
+        self._loop.wait_until(lambda: sent == wanted or self._sock is None, timeout_s)
+        self._push = None
+        self._watch()
         if sent < wanted:
             raise ScenarioError(
                 f"{self.node.name} could send {sent} of {wanted} bytes: {self.error or 'time ran out'}",
@@ -165,12 +170,14 @@ class Connection:
 
         What arrives stays with the kernel.
         """
-        self._loop.forget(self._open_socket())
+        self._open_socket()
+        self._paused = True
+        self._watch()
 
     def resume(self) -> None:
         """Read again; harmless if nothing more can arrive."""
-        if self._sock and not self.closed_by_peer:
-            self._loop.watch(self._sock, self._readable)
+        self._paused = False
+        self._watch()
 
     def keep_alive(self, every_s: int) -> None:
         """Turn keep-alive on: a probe for each `every_s` seconds of silence (tcp(7))."""
@@ -218,7 +225,13 @@ class Connection:
                 self._unread += memoryview(_BUFFER)[:count]
         else:
             self.closed_by_peer = True
-            self._loop.forget(self._sock)
+            self._watch()
+
+    def _watch(self) -> None:
+        """Watch the socket for what is to be done with it."""
+        if self._sock:
+            reads = not (self.closed_by_peer or self._paused)
+            self._loop.watch(self._sock, self._readable if reads else None, self._push)
 
     def _fail(self, error: OSError) -> None:
         self.error = errno.errorcode.get(error.errno or 0, str(error))

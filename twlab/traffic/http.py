@@ -217,6 +217,7 @@ class WebClients:
         self._loop.watch(ask.sock, lambda: self._read(ask))
 
     def _read(self, ask: _Ask) -> None:
+        failure = ""
         try:
             data = ask.sock.recv(_CHUNK)
             while data and isinstance(ask.sock, ssl.SSLSocket) and ask.sock.pending():
@@ -224,21 +225,24 @@ class WebClients:
         except (BlockingIOError, ssl.SSLWantReadError):
             return
         except OSError as error:
-            self._end(ask, errno.errorcode.get(error.errno or 0, str(error)))
-            return
-        if not data and ask not in self._under_way:
+            data, failure = b"", errno.errorcode.get(error.errno or 0, str(error))
+        if ask not in self._under_way:  # an idle connection: the server has ended it, or says what was not asked
             self._idle.remove(ask)
             self._drop(ask)
             return
+        if failure:
+            self._end(ask, failure)
+            return
         ask.unread += data
-        head, found, body = bytes(ask.unread).partition(_END)
-        length = _LENGTH.search(head) if found else None
-        if length and len(body) >= int(length[1]):
+        end = ask.unread.find(_END)
+        head = bytes(ask.unread[: max(end, 0)])
+        length = _LENGTH.search(head)
+        if length and len(ask.unread) >= end + len(_END) + int(length[1]):
             self._end(
                 ask, head.split(maxsplit=2)[1].decode(), keep=bool(data) and self._keep_alive and not wants_close(head)
             )
         elif not data:
-            self._end(ask, head.split(maxsplit=2)[1].decode() if found else "closed")
+            self._end(ask, head.split(maxsplit=2)[1].decode() if head and not length else "closed")
 
     def _end(self, ask: _Ask, answer: str, keep: bool = False) -> None:
         """Count a request that has been answered or has failed."""

@@ -36,7 +36,7 @@ class HttpListener(ABC):
     def __init__(self, node: Node, loop: Loop, address: tuple[str, int], *, tls: ssl.SSLContext | None = None):
         self.connections = self.resets = 0
         self._loop, self._tls = loop, tls
-        self._open: set[socket.socket] = set()
+        self._open: dict[socket.socket, _Conversation] = {}
         self._listener = node.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         self._listener.setblocking(False)
         self._listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -70,7 +70,17 @@ class HttpListener(ABC):
         """
         if closes:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
-        sock.send(answer)
+        self._open[sock].unsent = answer
+        self._push(sock)
+
+    def _push(self, sock: socket.socket) -> None:
+        """Send as much of an answer as the kernel takes now."""
+        conversation = self._open[sock]
+        try:
+            while conversation.unsent:
+                conversation.unsent = conversation.unsent[sock.send(conversation.unsent) :]
+        except (BlockingIOError, ssl.SSLWantWriteError):
+            return
 
     def _accepted(self, source: str) -> None:
         """Note that a connection from `source` has been accepted."""
@@ -86,22 +96,42 @@ class HttpListener(ABC):
             sock.setblocking(False)
             if self._tls:
                 sock = self._tls.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-            self._open.add(sock)
-            self._loop.watch(sock, partial(self._serve, sock, bytearray(), []))
+            self._open[sock] = _Conversation()
+            self._loop.watch(sock, partial(self._serve, sock))
 
-    def _serve(self, sock: socket.socket, unread: bytearray, served: list[None]) -> None:
+    def _serve(self, sock: socket.socket) -> None:
         data = self._read(sock)
         if data is None:
             return
-        unread += data
-        stays = bool(data)
-        while stays and (head := _taken(unread)):
-            served.append(None)
-            stays = self._answer(sock, head, len(served))
-        if not stays:
+        conversation = self._open[sock]
+        conversation.unread += data
+        conversation.over = not data
+        self._go_on(sock)
+
+    def _go_on(self, sock: socket.socket) -> None:
+        """Send what is to be sent, answer what has been asked; close the connection at its end.
+
+        While an answer does not go out whole, nothing more is read.
+        """
+        conversation = self._open[sock]
+        try:
+            self._push(sock)
+            while not (conversation.unsent or conversation.over) and (head := _taken(conversation.unread)):
+                conversation.served += 1
+                conversation.over = not self._answer(sock, head, conversation.served)
+        except OSError:
+            self.resets += 1
+            conversation.over, conversation.unsent = True, b""
+        if conversation.unsent:
+            self._loop.watch(sock, None, partial(self._writable, sock))
+        elif conversation.over:
             self._loop.forget(sock)
-            self._open.discard(sock)
+            del self._open[sock]
             sock.close()
+
+    def _writable(self, sock: socket.socket) -> None:
+        self._loop.watch(sock, partial(self._serve, sock))
+        self._go_on(sock)
 
     def _read(self, sock: socket.socket) -> bytes | None:
         """Return what has arrived; empty at the connection's end, None where it is nothing yet."""
@@ -115,6 +145,16 @@ class HttpListener(ABC):
         except OSError:
             self.resets += 1
             return b""
+
+
+class _Conversation:
+    """A connection's requests and answers, as far as they are under way."""
+
+    def __init__(self) -> None:
+        self.unread = bytearray()
+        self.unsent = b""
+        self.served = 0
+        self.over = False
 
 
 def _taken(unread: bytearray) -> bytes:

@@ -292,17 +292,23 @@ class LoadClient:
         except BlockingIOError:
             pass
         except OSError as error:
-            self._broke(connection, "recv", error.errno or 0)
+            if connection.owed_since_s is None:  # idle: the other end may reset it, as it may close it
+                self._drop(connection)
+            else:
+                self._broke(connection, "recv", error.errno or 0)
             return False
         if not self.load.request:
             return closed
-        wanted = self.load.response_bytes
+        wanted, most = self.load.response_bytes, self.load.requests_per_connection
+        if connection.requests == most:
+            return closed
         if connection.owed_since_s is not None and (
             connection.received >= wanted if wanted else closed and connection.received
         ):
             self.counts.now.answered += 1
             connection.received, connection.owed_since_s, connection.requests = 0, None, connection.requests + 1
-            if connection.requests >= self.load.requests_per_connection:
+            if connection.requests == most:
+                connection.owed_since_s = self.elapsed_s  # the other end's close
                 return closed or self.load.opener_closes or not wanted
             if not closed:
                 self._idle.append(connection)

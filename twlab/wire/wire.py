@@ -78,7 +78,7 @@ class Wire:
         self._endpoints: list[RawEndpoint] = []
         self._tap: nfqueue.Tap | None = None
         self._fault: Exception | None = None
-        self._closed = False
+        self._closed = self._judging = False
 
     def __enter__(self) -> Wire:
         return self
@@ -262,10 +262,12 @@ class Wire:
     def settle(self) -> None:
         """Unbind the queue if nothing is armed any more.
 
+        Not while a packet of it waits for its verdict: `_serve` does so after that.
+
         Raises:
             EngineError: the queue no longer handed up what crossed (``blind-lab``).
         """
-        if self._tap and not any(rule.armed for rule in self._rules):
+        if self._tap and not self._judging and not any(rule.armed for rule in self._rules):
             self.loop.forget(self._tap)
             sees = self._sees_canaries(self._tap)
             self._tap.close()
@@ -316,10 +318,13 @@ class Wire:
         return canary.crosses(self.node, lambda interface, packet: self._sender.at(interface).send(packet), seen)
 
     def _on_packet(self, packet: Packet) -> None:
+        self._judging = True
         try:
             self._judge(packet)
         except Exception as fault:  # it cannot pass through the queue's C library; `_serve` raises it
             self._fault = fault
+        finally:
+            self._judging = False
 
     def _judge(self, packet: Packet) -> None:
         now_s = self.loop.now_s
