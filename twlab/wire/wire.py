@@ -24,13 +24,13 @@ from twlab.loop import Loop
 from twlab.results.packet_comments import Mark, joined, text
 from twlab.results.transcript import Transcript
 from twlab.segment import Match, Segment, match, parse, without_timestamp
-from twlab.wire import canary, craft, impairments
+from twlab.wire import canary, craft, impairments, names
 from twlab.wire.impairments import Release
 from twlab.wire.rules import Held, Rule, RuleKind, which
 from twlab.wire.sender import LinkSender, PacketSender
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from netfilterqueue import Packet
 
@@ -71,7 +71,7 @@ class Wire:
         self._canaries = 0
         self._transcript = transcript
         self._capture = capture
-        self._names = dict(_names(node))
+        self._names = names.of(node)
         self._by_index = {interface.index: interface for interface in node.interfaces}
         self._sender = PacketSender(node)
         self._rules: list[Rule] = []
@@ -390,15 +390,3 @@ class Wire:
 
     def _note(self, sentence: str) -> None:
         self._transcript.record("wire", sentence, self.node.name)
-
-
-def _names(node: Node) -> Iterator[tuple[str, str]]:
-    """Address and name of every node that links lead to from `node`."""
-    met, ahead = {node.name}, [node]
-    while ahead:
-        current = ahead.pop()
-        for interface in current.interfaces:
-            yield from ((address, current.name) for address in interface.all4 + interface.all6)
-            if interface.peer.node.name not in met:
-                met.add(interface.peer.node.name)
-                ahead.append(interface.peer.node)
