@@ -15,7 +15,7 @@ def of(node: Node) -> dict[str, str]:
     while ahead:
         current = ahead.pop()
         for interface in current.interfaces:
-            found |= dict.fromkeys(interface.all4 + interface.all6, current.name)
+            found.update((address, current.name) for address in interface.all4 + interface.all6)
             if interface.peer.node.name not in met:
                 met.add(interface.peer.node.name)
                 ahead.append(interface.peer.node)
