@@ -25,6 +25,8 @@ from twlab.results.files import cannot_write
 from twlab.results.pcapng import interface, packet, section
 
 MOST_FLOWS = 10_000
+_NOP = b"\x01"
+_KEPT_OPTIONS = {1: (1,), 2: (4,), 3: (3,), 4: (2,), 5: (10, 18, 26, 34), 8: (10,)}  # kind: lengths
 _RAW = 101  # LINKTYPE_RAW: packets that begin with their IP header
 
 
@@ -125,6 +127,7 @@ def _rebuilt(data: bytearray, packets: Packets, row: int, tcp: int, end: int, en
     size = max(20, (data[tcp + 12] >> 4) * 4)
     head = data[tcp : min(tcp + size, end)]
     head[16:18] = bytes(len(head[16:18]))
+    head[20:] = harmless(head[20:])
     length = size + int(packets.ln[row])
     if packets.bits[row] & SIX:
         ip = pack("!IHBB", 6 << 28, min(length, 65_535), 6, int(packets.ttl[row]))
@@ -133,6 +136,24 @@ def _rebuilt(data: bytearray, packets: Packets, row: int, tcp: int, end: int, en
         ip = pack("!BBHHHBBH", 0x45, 0, min(20 + length, 65_535), identity, 0, ttl, 6, 0)
     ip += b"".join(ends)
     return ip + head, len(ip) + length
+
+
+def harmless(options: bytes | bytearray) -> bytes:
+    """Replace the TCP options that may hold an address or a secret by NOPs.
+
+    Those of RFC 9293, RFC 7323 and RFC 2018 stay, with the lengths that they have there.
+    """
+    left, at = bytearray(_NOP * len(options)), 0
+    while at < len(options) and options[at]:
+        nop = options[at] == _NOP[0]
+        size = 1 if nop else options[at + 1] if at + 1 < len(options) else 0
+        if at + size > len(options) or size < 2 - nop:
+            return bytes(left)
+        if size in _KEPT_OPTIONS.get(options[at], ()):
+            left[at : at + size] = options[at : at + size]
+        at += size
+    left[at:] = bytes(len(options) - at)
+    return bytes(left)
 
 
 def comment(late: Late) -> str:
