@@ -122,11 +122,18 @@ def pcap(path: Path, packets: list[Sent], *, snaplen: int = 0, whole: bool = Tru
     return str(path)
 
 
-def pcapng(path: Path, packets: list[tuple[Sent, int]], *, order: str = "<", snaplen: int = 0, names: int = 2) -> str:
+def pcapng(
+    path: Path,
+    packets: list[tuple[Sent, int]],
+    *,
+    order: str = "<",
+    snaplen: int = 0,
+    names: tuple[str, ...] = ("", ""),
+) -> str:
     """Write packets with the numbers of their interfaces as pcapng of raw IP.
 
     Args:
-        names: interfaces, which have no names.
+        names: of the interfaces; empty: without a name.
     """
 
     def block(kind: int, body: bytes) -> bytes:
@@ -134,7 +141,9 @@ def pcapng(path: Path, packets: list[tuple[Sent, int]], *, order: str = "<", sna
         return pack(f"{order}II", kind, size) + body + pack(f"{order}I", size)
 
     data = block(0x0A0D0D0A, pack(f"{order}IHHq", 0x1A2B3C4D, 1, 0, -1))
-    data += block(1, pack(f"{order}HHI", 101, 0, 0)) * names
+    for name in names:
+        option = pack(f"{order}HH", 2, len(name)) + name.encode() + bytes(-len(name) % 4) if name else b""
+        data += block(1, pack(f"{order}HHI", 101, 0, 0) + option)
     for packet, place in packets:
         kept = packet.data[:snaplen] if snaplen else packet.data
         ticks = START_S * 10**6 + round(packet.t * 1e6)

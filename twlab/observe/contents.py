@@ -22,7 +22,7 @@ _SLACK = 256
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file whose frames can be read again.
+    """A file, or a part of it in one byte order, whose frames can be read again.
 
     Attributes:
         first: number of its first frame over all files.

@@ -75,7 +75,9 @@ def _scale(one: Past, other: Past) -> int:
 def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str]:
     """Tell whether the open connection would have taken the packet, and why.
 
-    The answer holds as far as the capture shows the connection.
+    Its window ends where the receiver's last ACK and window say. It begins behind what the sender
+    has sent, because this tap does not show what arrived. The answer holds as far as the capture
+    shows the connection.
     """
     side = int(rows.bits[row] & 1)
     sender, receiver = history.past(now, side), history.past(now, 1 - side)
@@ -85,7 +87,10 @@ def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str
     if rows.flags[row] & SYN:
         return False, "a SYN draws a challenge ACK"
     base = _furthest((sender.base + int(sender.end[sent].max())) % _CIRCLE, receiver, told, rows)
-    last = receiver.rows[told][-1]
+    answers = receiver.rows[told & ((rows.flags[receiver.rows] & ACK) != 0)]
+    if not len(answers):
+        return False, "the handshake was not over"
+    last = answers[-1]
     window = int(rows.win[last]) << (0 if rows.flags[last] & SYN else _scale(receiver, sender))
     length = int(rows.ln[row]) + bool(rows.flags[row] & FIN)
     ahead = (int(rows.seq[row]) - base + _HALF) % _CIRCLE - _HALF
@@ -96,7 +101,9 @@ def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str
         )
     if not length:
         return False, "it carries nothing"
-    if ahead >= window or ahead + length <= 0:
+    edge = int(rows.ack[last]) + window
+    beyond = (int(rows.seq[row]) - edge + _HALF) % _CIRCLE - _HALF
+    if beyond >= 0 or ahead + length <= 0:
         return False, "outside the window"
     if rows.flags[row] & ACK:
         limit = _furthest((receiver.base + int(receiver.end[told].max())) % _CIRCLE, sender, sent, rows)

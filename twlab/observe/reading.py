@@ -114,8 +114,11 @@ def _read(
     numbers = np.zeros(0, np.uint16)
     try:
         reader = open_reader(stream)
-        observer.sources.append(Source(path if stream.seekable else "", base, reader.order, reader.before))
+        order = ""
         for frames in reader:
+            if reader.order != order:  # a pcapng section says it, and each may say another
+                order, first = reader.order, base + int(frames.n[0])
+                observer.sources.append(Source(path if stream.seekable else "", first, order, reader.before))
             if len(numbers) < len(reader.interfaces):
                 numbers = _places(reader.interfaces, places, found)
             packets = headers.read(frames, tables, numbers)
