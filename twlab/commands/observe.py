@@ -91,12 +91,13 @@ def _anonymous(found: Sequence[Findings], lengths_s: Sequence[float], remember_s
 def _check(captures: Sequence[str], export: Path | None) -> None:
     if captures.count("-") > 1:
         raise UsageError("standard input can be read once only", "name - once", "bad-observation")
-    if "-" in captures and export:
-        raise UsageError(
-            "--export reads captures a second time, and standard input cannot be",
-            "save the capture first",
-            "bad-observation",
-        )
+    for name in captures if export else ():
+        if name == "-" or (Path(name).exists() and not Path(name).is_file() and not Path(name).is_dir()):
+            raise UsageError(
+                f"--export reads captures a second time, and {'standard input' if name == '-' else name} cannot be",
+                "save the capture first",
+                "bad-observation",
+            )
 
 
 def _captures(names: Sequence[str]) -> list[tuple[str, list[str]]]:

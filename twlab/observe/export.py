@@ -16,11 +16,11 @@ import numpy as np
 from twlab import __version__
 from twlab.observe import headers
 from twlab.observe.anonymize import Anonymizer
+from twlab.observe.captures import open_reader
 from twlab.observe.files import DamagedError, Stream
 from twlab.observe.findings import Findings, Frame, Late
 from twlab.observe.frames import Frames
 from twlab.observe.packets import SIX, Array, Packets
-from twlab.observe.reading import open_reader
 from twlab.results.files import cannot_write
 from twlab.results.pcapng import interface, packet, section
 

@@ -127,6 +127,7 @@ class Findings:
     Attributes:
         title: what was read.
         files: names and frames of each.
+        places: of each file: the numbers of its interfaces among all.
         faults: why a file could not be read to its end.
         begin_ns, end_ns: earliest and latest time, in ns since 1970.
         counts: frames by what they are, see `twlab.observe.headers.Tables`.
@@ -149,6 +150,7 @@ class Findings:
 
     title: str = ""
     files: list[tuple[str, int]] = field(default_factory=list)
+    places: list[list[int]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     interfaces: list[Interface] = field(default_factory=list)
     begin_ns: int = 0

@@ -76,7 +76,7 @@ class Past:
         return int(self.end.max()) if len(self.rows) else 0
 
     def position(self, number: int) -> int:
-        """Return where a sequence number was sent: the last such place up to the last one sent."""
+        """Return the last place of a sequence number, up to the last number sent."""
         return self.last - (self.last - (number - self.base)) % CIRCLE
 
     @Once
