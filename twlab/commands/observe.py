@@ -17,7 +17,20 @@ if TYPE_CHECKING:
     from twlab.observe.findings import Findings
 
 _REMEMBER_S = 120.0
+_LONGEST_S = 1e6  # aggregates have times below it
 _LENGTHS_S = (60.0, 30.0, 15.0, 10.0, 1.0)
+
+
+def _lengths(values: list[float] | None) -> list[float] | None:
+    if not all(0 <= value < _LONGEST_S for value in values or ()):
+        raise typer.BadParameter(f"expected seconds from 0 to below {_LONGEST_S:,.0f}")
+    return values
+
+
+def _memory(value: float) -> float:
+    if not 1 <= value <= _LONGEST_S:
+        raise typer.BadParameter(f"expected seconds from 1 to {_LONGEST_S:,.0f}")
+    return value
 
 
 def observe(
@@ -25,9 +38,12 @@ def observe(
         list[str], typer.Argument(metavar="CAPTURE ...", help="pcap or pcapng files, - for stdin, or folders of runs.")
     ],
     time_wait: Annotated[
-        list[float] | None, typer.Option(min=0, metavar="S", help="A length to work out (may be repeated).")
+        list[float] | None,
+        typer.Option(callback=_lengths, metavar="S", help="A length to work out (may be repeated)."),
     ] = None,
-    remember: Annotated[float, typer.Option(min=1, metavar="S", help="How long packets are remembered.")] = _REMEMBER_S,
+    remember: Annotated[
+        float, typer.Option(callback=_memory, metavar="S", help="How long packets are remembered.")
+    ] = _REMEMBER_S,
     most: Annotated[
         int, typer.Option("--list", min=0, metavar="N", help="Late packets to show with their evidence.")
     ] = 10,
@@ -149,8 +165,9 @@ def _hand_on(found: list[Findings], export: Path | None, anonymize: bool) -> Non
 
     names = Anonymizer() if anonymize else None
     if export:
+        titles: set[str] = set()
         for one in found:
-            for path in write(one, export, names):
+            for path in write(one, export, titles, names):
                 err.print(str(path), markup=False)
     if names:
         for one in found:

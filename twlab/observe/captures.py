@@ -148,7 +148,10 @@ class Lanes:
         self._busy: dict[int, int] = {}  # lane of each capture that is being read
 
     def enter(self, number: int, name: str) -> int:
-        """Return the lane of a capture: that of the ended one whose name is most alike, or a new one."""
+        """Return the lane of a capture that begins now.
+
+        It is that of the ended capture whose name is most alike, or a new one.
+        """
         free = [lane for lane in range(len(self._last)) if lane not in self._busy.values()]
         if free:
             lane = max(free, key=lambda lane: _alike(self._last[lane], name))

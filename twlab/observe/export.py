@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from itertools import chain, count
 from pathlib import Path
 from struct import pack
 
@@ -30,11 +31,12 @@ _KEPT_OPTIONS = {1: (1,), 2: (4,), 3: (3,), 4: (2,), 5: (10, 18, 26, 34), 8: (10
 _RAW = 101  # LINKTYPE_RAW: packets that begin with their IP header
 
 
-def write(found: Findings, folder: Path, names: Anonymizer | None = None) -> list[Path]:
+def write(found: Findings, folder: Path, titles: set[str], names: Anonymizer | None = None) -> list[Path]:
     """Write one file for each class of late packets that was found.
 
     Args:
         found: findings of captures that can be read a second time.
+        titles: those of the files of other findings; one that repeats gets a number.
         names: replaces addresses. Frames are then cut down to their IP and TCP headers, and payload
             is dropped.
 
@@ -49,6 +51,9 @@ def write(found: Findings, folder: Path, names: Anonymizer | None = None) -> lis
     for late in found.late:
         kinds.setdefault(late.kind, []).append(late)
     title = re.sub(r"[^\w.-]+", "-", Path(found.title).name or "capture").strip("-")[:60] if not names else "capture"
+    variants = chain([title], (f"{title}-{number}" for number in count(2)))
+    title = next(variant for variant in variants if variant not in titles)
+    titles.add(title)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for kind, listed in kinds.items():

@@ -118,7 +118,7 @@ class Past:
 
     @Once
     def fresh(self) -> Array:
-        """The identifications of the last half cycle; others are 0, because they are used again."""
+        """The identifications, 0 for those that half a cycle or more has followed."""
         ids = self.ipid.copy()
         ids[np.nonzero(ids)[0][np.abs(self.counted) >= HALF_IDS]] = 0
         return ids
