@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from exchanges import again, exchange, pcap, sent
+from exchanges import again, exchange, pcap, pcapng, sent
 
 from twlab.observe.anonymize import Anonymizer
-from twlab.observe.export import harmless
+from twlab.observe.export import harmless, write
 from twlab.observe.findings import Findings
 from twlab.observe.reading import observe
 
@@ -86,3 +86,34 @@ def run(folder: Path, *words: str, status: int = 0) -> subprocess.CompletedProce
     assert done.returncode == status, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done
+
+
+@pytest.mark.parametrize("names", [("", ""), ("eth0", "eth1")], ids=["unnamed", "named"])
+@pytest.mark.parametrize("anonymous", [False, True], ids=["plain", "anonymous"])
+@pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
+def test_an_export_keeps_interfaces_and_the_order_of_time(
+    six: bool, anonymous: bool, names: tuple[str, str], tmp_path: Path
+) -> None:
+    """A packet that was held between two interfaces stays one in the file, and no copy.
+
+    One pcapng with both interfaces, and a file for each.
+    """
+    packets = exchange(six=six)
+    there = [again(packet, 3.5 if number == 3 else packet.t + 0.003) for number, packet in enumerate(packets)]
+    there.sort(key=lambda packet: packet.t)
+    both = sorted([(each, 0) for each in packets] + [(each, 1) for each in there], key=lambda pair: pair[0].t)
+    for files in (
+        [pcapng(tmp_path / "both.pcapng", both, names=names)],
+        [
+            pcapng(tmp_path / f"{number}.pcapng", [(each, 0) for each in way], names=names[number : number + 1])
+            for number, way in enumerate((packets, there))
+        ],
+    ):
+        found = observe(files)
+        assert [late.kind for late in found.late] == ["delayed"]
+        (path,) = write(found, tmp_path / "flows", set(), Anonymizer() if anonymous else None)
+        exported = observe([str(path)])
+        assert [(late.kind, late.late_s) for late in exported.late] == [("delayed", found.late[0].late_s)]
+        assert exported.frames == len(both) and exported.back == 0
+        wanted = ("interface-1", "interface-2") if anonymous else names
+        assert tuple(interface.name for interface in exported.interfaces) == wanted

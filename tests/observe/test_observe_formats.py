@@ -24,6 +24,7 @@ from scapy.layers.l2 import GRE, Dot1AD, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
+from twlab.observe import export
 from twlab.observe.findings import Findings
 from twlab.observe.reading import observe
 
@@ -137,9 +138,21 @@ def test_ipv6_extension_headers(tmp_path: Path) -> None:
     check(observe([str(tmp_path / "x.pcap")]))
 
 
+ORDERS: dict[str, Callable[[list[Packet]], list[Packet]]] = {
+    "in order": lambda parts: parts,
+    "reversed": lambda parts: parts[::-1],
+    "each twice": lambda parts: [part for part in parts for _ in range(2)],
+    "one missing": lambda parts: parts[:1] + parts[2:],
+}
+
+
+@pytest.mark.parametrize("how", ORDERS)
 @pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
-def test_fragments(six: bool, tmp_path: Path) -> None:
-    """A fragmented segment counts once, with the length of all of its fragments."""
+def test_fragments(six: bool, how: str, tmp_path: Path) -> None:
+    """A fragmented segment counts once, with the length of all of its fragments.
+
+    In any order, and where a SPAN port has each twice. An export has all of them.
+    """
     packets = []
     for t, packet in exchange(six):
         if six:
@@ -148,12 +161,17 @@ def test_fragments(six: bool, tmp_path: Path) -> None:
             parts = fragment6(head / IPv6ExtHdrFragment(id=int(t * 100)) / packet[TCP], 400)
         else:
             parts = fragment(packet, 280)
-        packets += [(t, bytes(ether(part))) for part in parts]
+        for number, part in enumerate(ORDERS[how](parts) if len(parts) > 2 else parts):
+            packets.append((t + number * 1e-5, bytes(ether(part))))
     write(tmp_path / "x.pcap", packets)
     assert len(packets) > len(STEPS)
     found = observe([str(tmp_path / "x.pcap")])
+    heads = len(STEPS) + found.duplicates
     assert [late.kind for late in found.late] == ["copy"] and " len 600" in found.late[0].what
-    assert found.counts["fragment"] == len(packets) - len(STEPS)
+    assert found.counts["fragment"] == len(packets) - heads
+    export.write(found, tmp_path, set())
+    again = observe([str(tmp_path / "x.pcap-copy.pcapng")])
+    assert again.frames == len(packets) and again.late[0].what == found.late[0].what
 
 
 @pytest.mark.parametrize("snaplen", [66, 68, 96, 128])

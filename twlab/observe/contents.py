@@ -83,7 +83,7 @@ def _payload(row: int, rows: Sorted, sources: dict[int, list[Source]], interface
     length = np.array([LARGEST], np.int64)
     link = interfaces[int(rows.iface[row])].link
     frames = Frames(data + bytearray(_SLACK), zero, one, length, zero, zero, zero, link, 0)
-    packets, _, tcp = headers.locate(frames, headers.Tables(), np.zeros(1, np.uint16))
+    packets, _, tcp, _ = headers.locate(frames, headers.Tables(), np.zeros(1, np.uint16))
     if not len(tcp) or len(data) < tcp[0] + 13:
         return b""
     begin = int(tcp[0]) + (data[int(tcp[0]) + 12] >> 4) * 4

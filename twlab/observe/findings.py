@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from twlab.observe.distribution import Distribution
 from twlab.observe.frames import Interface
+from twlab.observe.headers import Tables
 from twlab.observe.late import KINDS
 
 LENGTHS_S = (60.0, 30.0, 15.0, 10.0, 1.0)
@@ -130,6 +131,7 @@ class Findings:
         places: of each file: the numbers of its interfaces among all.
         faults: why a file could not be read to its end.
         begin_ns, end_ns: earliest and latest time, in ns since 1970.
+        addresses: those that the keys of late packets refer to.
         counts: frames by what they are, see `twlab.observe.headers.Tables`.
         links: frames of link types that cannot be read.
         duplicates: further sightings of packets, left out.
@@ -156,6 +158,7 @@ class Findings:
     begin_ns: int = 0
     end_ns: int = 0
     frames: int = 0
+    addresses: Tables = field(default_factory=Tables)
     counts: Counter[str] = field(default_factory=Counter)
     links: Counter[int] = field(default_factory=Counter)
     bad_times: int = 0

@@ -237,7 +237,7 @@ class History:
         return False
 
     def id_fits(self, identity: int, past: Past) -> bool:
-        """Tell whether `identity` is between the first and the last of the last half cycle."""
+        """Tell whether `identity` is between the first and last of the last half cycle."""
         if not past.orderly or not identity:
             return False
         return (int(past.used[-1]) - identity) % 65_536 <= min(int(past.counted[0]), HALF_IDS - 1)

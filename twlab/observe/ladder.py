@@ -37,11 +37,11 @@ def ladders(found: Findings) -> list[list[str]]:
     keys = list(dict.fromkeys(late.key for late in order))[:MOST_FLOWS]
     if not keys or not all(Path(name).is_file() for name, _ in found.files):
         return []
-    tables = headers.Tables()
+    tables = found.addresses
     parts: list[Packets] = []
     for number, (path, _) in enumerate(found.files):
-        for _, packets, _, _, _ in packets_of(path, tables):
-            chosen = packets.take(np.isin(packets.key, np.array(keys, np.uint64)))
+        for _, located in packets_of(path, tables):
+            chosen = located.packets.take(np.isin(located.packets.key, np.array(keys, np.uint64)))
             chosen.n += number << FILE
             if chosen.size:
                 parts.append(chosen)

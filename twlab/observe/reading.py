@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -56,7 +57,7 @@ def observe(
     for packets in merged(reader.captures, reader.begin, reader.place, reader.end):
         observer.add(packets)
     observer.finish()
-    found.counts, found.links = tables.counts, tables.links
+    found.addresses, found.counts, found.links = tables, Counter(tables.counts), Counter(tables.links)
     return found
 
 
