@@ -71,6 +71,14 @@ def outer() -> Packet:
     return ether(IP(src="192.0.2.1", dst="192.0.2.2", id=1))
 
 
+def outer6() -> Packet:
+    return ether(IPv6(src="2001:db8::1", dst="2001:db8::2"))
+
+
+def geneve(packet: Packet) -> Packet:
+    return UDP(sport=5, dport=6081) / Raw(b"\x01\0\x65\x58\0\0\x09\0" + bytes(4)) / ether(packet)
+
+
 def cooked(packet: Packet) -> bytes:
     return pack("!HHH8sH", 0, 1, 6, b"\2\0\0\0\0\1", 0x86DD if packet.version == 6 else 0x0800) + bytes(packet)
 
@@ -101,7 +109,16 @@ WRAPPED: dict[str, tuple[int, Callable[[Packet], object]]] = {
             + bytes(packet)
         ),
     ),
+    "Geneve": (1, lambda packet: outer() / geneve(packet)),
     "IP in IP": (1, lambda packet: outer() / packet),
+    "IP in IPv6": (1, lambda packet: outer6() / packet),
+    "GRE in IPv6": (1, lambda packet: outer6() / GRE(key_present=1, key=5) / packet),
+    "VXLAN in IPv6": (1, lambda packet: outer6() / UDP(sport=5, dport=4789) / VXLAN(vni=77) / ether(packet)),
+    "VXLAN in IPv6 with an option": (
+        1,
+        lambda packet: outer6() / IPv6ExtHdrDestOpt() / UDP(sport=5, dport=8472) / VXLAN(vni=77) / ether(packet),
+    ),
+    "Geneve in IPv6": (1, lambda packet: outer6() / geneve(packet)),
 }
 
 

@@ -203,19 +203,17 @@ def _find(frames: Frames, tables: Tables) -> tuple[_Found, list[_Datagram]]:
     plain = (protocol == _TCP_PROTOCOL) & whole & (size >= 20)
     odd = (_IS_TUNNEL_4[protocol] | ~whole) & ~plain
     datagram = np.nonzero((protocol == _UDP) & whole)[0]
-    if len(datagram):
-        ports = at[four[datagram]] + size[datagram]
-        ports = np.minimum(ports, end[four[datagram]])
-        odd[datagram] |= np.isin(number(data, ports + 2, ">u2"), _UDP_TUNNELS) | (
-            number(data, ports, ">u2") == tunnels.TEREDO
-        )
+    odd[datagram] |= _to_tunnel(data, at[four[datagram]] + size[datagram], end[four[datagram]])
     rare_four = four[odd]
     six = np.nonzero((kind == 6) & (at + 40 <= end))[0]
     plain_six, odd_six = six[:0], six[:0]
     if len(six):
         protocol = number(data, at[six] + 6, "u1")
         plain_six = six[protocol == _TCP_PROTOCOL]
-        odd_six = six[np.isin(protocol, _TUNNELS_6)]
+        odd = np.isin(protocol, _TUNNELS_6)
+        datagram = np.nonzero(protocol == _UDP)[0]
+        odd[datagram] |= _to_tunnel(data, at[six[datagram]] + 40, end[six[datagram]])
+        odd_six = six[odd]
     if not plain.all():
         four, at_four, size = four[plain], at_four[plain], size[plain]
     found = four, at_four, at_four + size, np.zeros(len(four), bool), net[four]
@@ -231,6 +229,12 @@ def _find(frames: Frames, tables: Tables) -> tuple[_Found, list[_Datagram]]:
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     order = np.argsort(columns[0], kind="stable")
     return _Found(frames, *(column[order] for column in columns)), datagrams
+
+
+def _to_tunnel(data: bytearray, at: Array, end: Array) -> Array:
+    """Flag the UDP headers, which begin at `at`, that have the port of a tunnel."""
+    at = np.minimum(at, end)
+    return np.isin(number(data, at + 2, ">u2"), _UDP_TUNNELS) | (number(data, at, ">u2") == tunnels.TEREDO)
 
 
 def _look(
