@@ -72,3 +72,17 @@ def test_the_byte_order_of_pcapng_changes_nothing(snaplen: int, tmp_path: Path) 
         (late,) = observe([str(path)]).late
         assert (late.kind, late.met, late.frame.number) == ("undecided", True, len(packets)), name
         assert late.contents == ("" if snaplen else "same"), name
+
+
+@pytest.mark.parametrize("flags", ["FA", "RA"])
+def test_the_table_counts_closes_by_fin_alone(flags: str, tmp_path: Path) -> None:
+    """A RST leaves no TIME_WAIT: a copy that comes after it is named, and exposes nothing."""
+    packets = exchange()
+    late = again(packets[3], 3.5)
+    if flags == "RA":
+        packets = [*packets[:5], sent(False, "RA", 5001, 1601, 301, 0.05)]
+    found = observe([pcap(tmp_path / "x.pcap", [*packets, late])])
+    assert [each.kind for each in found.late] == ["copy"] and len(found.kinds["copy"].lateness) == 1
+    by_fin = int(flags == "FA")
+    assert (found.closed, found.closes["reset"]) == (by_fin, 1 - by_fin)
+    assert (found.table[1].exposed, found.table[1].watched) == (by_fin, by_fin)

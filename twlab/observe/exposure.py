@@ -11,7 +11,7 @@ import numpy as np
 
 from twlab.observe.headers import NO_SCALE
 from twlab.observe.history import History, Past
-from twlab.observe.incarnations import UNKNOWN, Incarnations, Sorted
+from twlab.observe.incarnations import BY_RST, UNKNOWN, Incarnations, Sorted
 from twlab.observe.late import Verdict
 from twlab.observe.packets import ACK, FIN, RST, STAMPED, SYN, Array
 
@@ -27,6 +27,7 @@ class Exposure:
     Attributes:
         late_ns: time since its connection was closed, in ns; negative if the connection was still
             open; None if the close was not seen.
+        waits: its connection was closed by FIN, which leaves a TIME_WAIT; a RST leaves none.
         met: another connection was open on its four-tuple.
         harmed: that connection had it in its window, its ACK was acceptable (RFC 5961 section 5),
             and PAWS let it pass (RFC 7323).
@@ -37,6 +38,7 @@ class Exposure:
     """
 
     late_ns: int | None = None
+    waits: bool = False
     met: bool = False
     harmed: bool = False
     why: str = ""
@@ -59,6 +61,7 @@ def weigh(
     closed = int(made.closed_at[old])
     if closed >= 0:
         found.late_ns = int(rows.t[row] - rows.t[closed])
+        found.waits = bool(made.ending[old] != BY_RST)
     ended = int(made.closed_at[now])
     if now != old and (ended < 0 or ended > row):
         found.met = True

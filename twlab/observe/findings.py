@@ -87,7 +87,8 @@ class Row:
     """The packets that a TIME_WAIT of one length would have let through.
 
     Attributes:
-        exposed: copies and delayed segments that came later than its end.
+        exposed: copies and delayed segments of connections closed by FIN that came later than its
+            end.
         met: of these, the next connection was open.
         harmed: of these, the next connection took it.
         in_window: of the exposed: a connection opened at the end of TIME_WAIT would have had it in

@@ -181,7 +181,7 @@ class Observer:
             kind.undated += 1
         if age_s is not None:
             self._values.append((kind.age, age_s))
-        if verdict.kind in (COPY, DELAYED) and late_s is not None:
+        if verdict.kind in (COPY, DELAYED) and late_s is not None and exposure.waits:
             for length_s, line in self.findings.table.items():
                 if late_s > length_s:
                     line.exposed += 1
