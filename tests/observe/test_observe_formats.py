@@ -27,6 +27,7 @@ from scapy.packet import Packet, Raw
 from twlab.observe import export
 from twlab.observe.findings import Findings
 from twlab.observe.reading import observe
+from twlab.observe.text import notes
 
 CLIENT, SERVER = ("10.1.0.1", "fd00::1"), ("10.2.0.1", "fd00::2")
 STEPS = [  # sender is the client, flags, payload, seq, ack, IP ID, seconds
@@ -276,3 +277,27 @@ def test_two_virtual_networks_with_the_same_addresses_are_apart(tmp_path: Path) 
     found = observe([str(tmp_path / "x.pcap")])
     assert found.connections == 2 and found.duplicates == 0
     assert [late.kind for late in found.late] == ["copy", "copy"]
+
+
+@pytest.mark.parametrize("how", ["router", "by direction", "apart"])
+def test_a_connection_that_virtual_networks_split_is_said(how: str, tmp_path: Path) -> None:
+    """A SPAN port of a router has it in two VLANs; or each direction has its own.
+
+    Networks that use the same addresses for other connections are no such case.
+    """
+    packets = []
+    for t, packet in exchange():
+        other = packet.copy()
+        if how == "router":
+            other.ttl -= 1
+        else:
+            other[TCP].seq, other[TCP].ack = packet[TCP].seq + 70_000, packet[TCP].ack + 90_000
+        vlan = 5 if how != "by direction" or packet[TCP].dport == 80 else 6
+        packets.append((t, bytes(Ether() / Dot1Q(vlan=vlan) / packet)))
+        if how != "by direction":
+            packets.append((t + 2e-5, bytes(Ether() / Dot1Q(vlan=6) / other)))
+    write(tmp_path / "x.pcap", packets)
+    for batch in (1 << 20, 5):
+        found = observe([str(tmp_path / "x.pcap")], batch=batch)
+        assert (found.split, found.connections) == (int(how != "apart"), 2)
+        assert any(line.startswith("apart ") for line in notes(found)) == (how != "apart")

@@ -142,6 +142,7 @@ class Findings:
         opened: connections whose SYN was seen.
         open: connections that were still open when they were last seen.
         one_way: connections of which one direction was seen.
+        split: four-tuples that are one connection, by their numbers, in several virtual networks.
         closes: closed connections by the end that closed first: ``client``, ``server``, ``both``,
             ``unknown``, ``reset``.
         close_times: closed connections by second, since 1970.
@@ -170,6 +171,7 @@ class Findings:
     opened: int = 0
     open: int = 0
     one_way: int = 0
+    split: int = 0
     closes: Counter[str] = field(default_factory=Counter)
     close_times: Counter[int] = field(default_factory=Counter)
     remembered_s: float = 0.0

@@ -18,6 +18,7 @@ from twlab.observe.headers import Tables
 from twlab.observe.history import History
 from twlab.observe.incarnations import BY_FIN, BY_RST, ONE_SIDE, Incarnations, Sorted, ranges, split
 from twlab.observe.late import COPY, DELAYED, FOREIGN, UNDECIDED, Judge, Verdict
+from twlab.observe.networks import split_tuples
 from twlab.observe.packets import AGAIN, FILE, NUMBER, SEEN, SIX, STRAY, Array, Packets, mixed, settle
 
 _SIGNATURE = 65_537  # net/ipv4/tcp_ipv4.c, tcp_twsk_unique(): added to the number after the last one
@@ -57,6 +58,7 @@ class Observer:
         self._rows = Packets(batch + keep)
         self._used = self._old = 0
         self._clocks: dict[int, tuple[int, int]] = {}  # of each lane: the latest time, the last one
+        self._split: set[int] = set()  # four-tuples that virtual networks have split
         self._values: list[tuple[Distribution, float]] = []
         self._steps: list[int] = []  # frames before which the clock was set back
         self.sources: dict[int, list[Source]] = {}
@@ -236,6 +238,9 @@ class Observer:
             followed[made.previous[made.previous >= 0]] = True
             over = np.concatenate([over, np.nonzero(~followed)[0]])
         self._count_ends(rows, made, over)
+        if len(self._tables.nets) > 1 and len(self._split) < _MOST_PAIRS:
+            self._split.update(split_tuples(rows, made).tolist())
+            self.findings.split = len(self._split)
 
     def _count_ends(self, rows: Sorted, made: Incarnations, over: Array) -> None:
         found = self.findings
