@@ -12,7 +12,7 @@ from twlab.observe.packets import Array, mixed
 
 
 def split_tuples(rows: Sorted, made: Incarnations) -> Array:
-    """Return hashes of the four-tuples that look like one connection in several networks.
+    """Return hashes of the four-tuples that several networks seem to have split.
 
     Two networks have it with an equal initial sequence number, or each has one direction of it.
     """
