@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from ipaddress import ip_address
@@ -160,3 +161,34 @@ def test_nothing_heavy_is_imported_before_it_is_needed() -> None:
     script = "import sys, twlab.cli; print([name for name in ('numpy', 'zstandard', 'lz4') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        *(["--time-wait", value] for value in ("inf", "nan", "1e300", "1e6", "-1")),
+        *(["--remember", value] for value in ("inf", "nan", "1e300", "1e9", "0")),
+    ],
+)
+def test_a_time_that_is_none_is_refused(words: list[str], capture: Path) -> None:
+    """Infinite, not a number, or longer than an aggregate may have."""
+    done = twlab("observe", capture, *words, status=2)
+    assert "[internal-error]" not in done.stderr and words[0] in done.stderr
+
+
+def test_the_longest_times_are_taken(capture: Path, tmp_path: Path) -> None:
+    """Up to the maximum that is named, and the aggregate can be read again."""
+    twlab("observe", capture, "--time-wait", "999999", "--remember", "1e6", "--publish", tmp_path / "a.json")
+    twlab("observe", "--merge", tmp_path / "a.json")
+
+
+def test_two_observations_of_one_title_are_two_files(tmp_path: Path) -> None:
+    """The copy of a run is exported beside the run."""
+    for name in ("one", "two"):
+        shutil.copytree(RUN, tmp_path / "runs" / name)
+    done = twlab("observe", tmp_path / "runs", "--export", tmp_path / "flows")
+    names = sorted(path.name for path in (tmp_path / "flows").iterdir())
+    assert names == ["stale-data-treatment-2-copy.pcapng", "stale-data-treatment-copy.pcapng"]
+    assert all(name in done.stderr for name in names)
+    twlab("observe", tmp_path / "runs", "--export", tmp_path / "flows")
+    assert len(list((tmp_path / "flows").iterdir())) == 2

@@ -24,8 +24,10 @@ from scapy.layers.l2 import GRE, Dot1AD, Dot1Q, Ether
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Packet, Raw
 
+from twlab.observe import export
 from twlab.observe.findings import Findings
 from twlab.observe.reading import observe
+from twlab.observe.text import notes
 
 CLIENT, SERVER = ("10.1.0.1", "fd00::1"), ("10.2.0.1", "fd00::2")
 STEPS = [  # sender is the client, flags, payload, seq, ack, IP ID, seconds
@@ -70,6 +72,14 @@ def outer() -> Packet:
     return ether(IP(src="192.0.2.1", dst="192.0.2.2", id=1))
 
 
+def outer6() -> Packet:
+    return ether(IPv6(src="2001:db8::1", dst="2001:db8::2"))
+
+
+def geneve(packet: Packet) -> Packet:
+    return UDP(sport=5, dport=6081) / Raw(b"\x01\0\x65\x58\0\0\x09\0" + bytes(4)) / ether(packet)
+
+
 def cooked(packet: Packet) -> bytes:
     return pack("!HHH8sH", 0, 1, 6, b"\2\0\0\0\0\1", 0x86DD if packet.version == 6 else 0x0800) + bytes(packet)
 
@@ -100,7 +110,16 @@ WRAPPED: dict[str, tuple[int, Callable[[Packet], object]]] = {
             + bytes(packet)
         ),
     ),
+    "Geneve": (1, lambda packet: outer() / geneve(packet)),
     "IP in IP": (1, lambda packet: outer() / packet),
+    "IP in IPv6": (1, lambda packet: outer6() / packet),
+    "GRE in IPv6": (1, lambda packet: outer6() / GRE(key_present=1, key=5) / packet),
+    "VXLAN in IPv6": (1, lambda packet: outer6() / UDP(sport=5, dport=4789) / VXLAN(vni=77) / ether(packet)),
+    "VXLAN in IPv6 with an option": (
+        1,
+        lambda packet: outer6() / IPv6ExtHdrDestOpt() / UDP(sport=5, dport=8472) / VXLAN(vni=77) / ether(packet),
+    ),
+    "Geneve in IPv6": (1, lambda packet: outer6() / geneve(packet)),
 }
 
 
@@ -137,9 +156,21 @@ def test_ipv6_extension_headers(tmp_path: Path) -> None:
     check(observe([str(tmp_path / "x.pcap")]))
 
 
+ORDERS: dict[str, Callable[[list[Packet]], list[Packet]]] = {
+    "in order": lambda parts: parts,
+    "reversed": lambda parts: parts[::-1],
+    "each twice": lambda parts: [part for part in parts for _ in range(2)],
+    "one missing": lambda parts: parts[:1] + parts[2:],
+}
+
+
+@pytest.mark.parametrize("how", ORDERS)
 @pytest.mark.parametrize("six", [False, True], ids=["IPv4", "IPv6"])
-def test_fragments(six: bool, tmp_path: Path) -> None:
-    """A fragmented segment counts once, with the length of all of its fragments."""
+def test_fragments(six: bool, how: str, tmp_path: Path) -> None:
+    """A fragmented segment counts once, with the length of all of its fragments.
+
+    In any order, and where a SPAN port has each twice. An export has all of them.
+    """
     packets = []
     for t, packet in exchange(six):
         if six:
@@ -148,12 +179,17 @@ def test_fragments(six: bool, tmp_path: Path) -> None:
             parts = fragment6(head / IPv6ExtHdrFragment(id=int(t * 100)) / packet[TCP], 400)
         else:
             parts = fragment(packet, 280)
-        packets += [(t, bytes(ether(part))) for part in parts]
+        for number, part in enumerate(ORDERS[how](parts) if len(parts) > 2 else parts):
+            packets.append((t + number * 1e-5, bytes(ether(part))))
     write(tmp_path / "x.pcap", packets)
     assert len(packets) > len(STEPS)
     found = observe([str(tmp_path / "x.pcap")])
+    heads = len(STEPS) + found.duplicates
     assert [late.kind for late in found.late] == ["copy"] and " len 600" in found.late[0].what
-    assert found.counts["fragment"] == len(packets) - len(STEPS)
+    assert found.counts["fragment"] == len(packets) - heads
+    export.write(found, tmp_path, set())
+    again = observe([str(tmp_path / "x.pcap-copy.pcapng")])
+    assert again.frames == len(packets) and again.late[0].what == found.late[0].what
 
 
 @pytest.mark.parametrize("snaplen", [66, 68, 96, 128])
@@ -241,3 +277,27 @@ def test_two_virtual_networks_with_the_same_addresses_are_apart(tmp_path: Path) 
     found = observe([str(tmp_path / "x.pcap")])
     assert found.connections == 2 and found.duplicates == 0
     assert [late.kind for late in found.late] == ["copy", "copy"]
+
+
+@pytest.mark.parametrize("how", ["router", "by direction", "apart"])
+def test_a_connection_that_virtual_networks_split_is_said(how: str, tmp_path: Path) -> None:
+    """A SPAN port of a router has it in two VLANs; or each direction has its own.
+
+    Networks that use the same addresses for other connections are no such case.
+    """
+    packets = []
+    for t, packet in exchange():
+        other = packet.copy()
+        if how == "router":
+            other.ttl -= 1
+        else:
+            other[TCP].seq, other[TCP].ack = packet[TCP].seq + 70_000, packet[TCP].ack + 90_000
+        vlan = 5 if how != "by direction" or packet[TCP].dport == 80 else 6
+        packets.append((t, bytes(Ether() / Dot1Q(vlan=vlan) / packet)))
+        if how != "by direction":
+            packets.append((t + 2e-5, bytes(Ether() / Dot1Q(vlan=6) / other)))
+    write(tmp_path / "x.pcap", packets)
+    for batch in (1 << 20, 5):
+        found = observe([str(tmp_path / "x.pcap")], batch=batch)
+        assert (found.split, found.connections) == (int(how != "apart"), 2)
+        assert any(line.startswith("apart ") for line in notes(found)) == (how != "apart")

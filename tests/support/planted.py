@@ -19,7 +19,11 @@ ORDINARY, COPY, RETRANSMISSION, DELAYED, ANSWER, DUPLICATE, FORGED = range(7)
 NAMES = ("", "copy", "retransmission", "delayed", "answer", "duplicate", "forged")
 START_NS = 1_700_000_000 * 10**9
 ISN_PER_S = 15_625_000
-COLUMNS = ("t", "tuple", "side", "seq", "ack", "flags", "ln", "ipid", "tsval", "tsecr", "win", "label", "late", "fill")
+COLUMNS = (
+    *("t", "tuple", "side", "seq", "ack", "flags", "ln", "ipid", "tsval", "tsecr", "win", "ttl"),
+    *("label", "late", "fill"),
+)
+OTHER_PATH_S = 0.11  # a copy that is older may have come by another path
 # side (0: client), flags, bytes, milliseconds since the segment before
 EXCHANGE = [
     (0, SYN, 0, 0.0),
@@ -47,7 +51,8 @@ class Plan:
         tuples: four-tuples, each opened again 2 to 90 s after its close.
         window_s: seconds of a batch.
         windows: number of batches.
-        copies: share of packets of which the network delivers a second copy, 0.05 to 120 s later.
+        copies: share of packets of which the network delivers a second copy, 0.05 to 120 s later;
+            three of four by other paths, with other TTLs.
         retransmissions: share of connections whose server sends its FIN again after the close.
         delayed: share of connections whose last data segment comes after the close; its
             retransmission came in time.
@@ -176,6 +181,7 @@ class Capture:
                 "tsval": stamp * plan.timestamps,
                 "tsecr": echo[:, side] * plan.timestamps,
                 "win": np.full(count, 502),
+                "ttl": np.full(count, 64),
                 "label": np.zeros(count, np.int64),
                 "late": np.zeros(count),
                 "fill": (self.connections + np.arange(count)) % 251,
@@ -204,6 +210,8 @@ class Capture:
                 copy["ln"] = np.full(len(which), 1448)
             copy["t"] = closed[which] + np.exp(self._random.uniform(np.log(0.05), np.log(120.0), len(which)))
             copy["label"], copy["late"] = np.full(len(which), COPY), copy["t"] - closed[which]
+            by_another = copy["t"] - step["t"][which] > OTHER_PATH_S
+            copy["ttl"] = copy["ttl"] - by_another * (copy["tuple"] % 4).astype(np.int64)
             made.append(copy)
         return {name: np.concatenate([copy[name] for copy in made]) for name in COLUMNS}
 
@@ -248,7 +256,7 @@ def frames(rows: dict[str, Any], *, timestamps: bool = True, snaplen: int = 0, b
     client, port = 0x0A000001 + number // 28_000, 32_768 + number % 28_000
     _put(head, 0, 6, np.where(side, 0x020000000001, 0x020000000002))
     _put(head, 6, 6, np.where(side, 0x020000000002, 0x020000000001))
-    head[:, 12], head[:, 14], head[:, 22], head[:, 23], head[:, 20] = 8, 0x45, 64, 6, 0x40
+    head[:, 12], head[:, 14], head[:, 22], head[:, 23], head[:, 20] = 8, 0x45, rows["ttl"], 6, 0x40
     _put(head, 16, 2, header - 14 + rows["ln"])
     _put(head, 18, 2, rows["ipid"])
     _put(head, 26, 4, np.where(side, 0x0A640001, client))

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from twlab.commands.console import complain, err, out
+from twlab.commands.console import complain, err, out, own_command
 from twlab.errors import LabError, UsageError
 
 if TYPE_CHECKING:
     from twlab.observe.findings import Findings
 
+_REMEMBER_S = 120.0
+_LONGEST_S = 1e6  # aggregates have times below it
 _LENGTHS_S = (60.0, 30.0, 15.0, 10.0, 1.0)
+
+
+def _lengths(values: list[float] | None) -> list[float] | None:
+    if not all(0 <= value < _LONGEST_S for value in values or ()):
+        raise typer.BadParameter(f"expected seconds from 0 to below {_LONGEST_S:,.0f}")
+    return values
+
+
+def _memory(value: float) -> float:
+    if not 1 <= value <= _LONGEST_S:
+        raise typer.BadParameter(f"expected seconds from 1 to {_LONGEST_S:,.0f}")
+    return value
 
 
 def observe(
@@ -25,9 +38,12 @@ def observe(
         list[str], typer.Argument(metavar="CAPTURE ...", help="pcap or pcapng files, - for stdin, or folders of runs.")
     ],
     time_wait: Annotated[
-        list[float] | None, typer.Option(min=0, metavar="S", help="A length to work out (may be repeated).")
+        list[float] | None,
+        typer.Option(callback=_lengths, metavar="S", help="A length to work out (may be repeated)."),
     ] = None,
-    remember: Annotated[float, typer.Option(min=1, metavar="S", help="How long packets are remembered.")] = 120.0,
+    remember: Annotated[
+        float, typer.Option(callback=_memory, metavar="S", help="How long packets are remembered.")
+    ] = _REMEMBER_S,
     most: Annotated[
         int, typer.Option("--list", min=0, metavar="N", help="Late packets to show with their evidence.")
     ] = 10,
@@ -65,11 +81,12 @@ def observe(
         drawings = [ladders(one) for one in found]
     if export or anonymize:
         _hand_on(found, export, anonymize)
-    _write(found, drawings, csv, file, publish)
+    command = _anonymous(found, time_wait or (), remember) if anonymize else own_command()
+    _write(found, drawings, command, csv, file, publish)
     if as_json:
         from twlab.observe.record import as_dict
 
-        print(json.dumps(as_dict(found, _command()), indent=1))
+        print(json.dumps(as_dict(found, command), indent=1))
     else:
         _show(found, most)
     faults = [fault for one in found for fault in one.faults]
@@ -79,19 +96,24 @@ def observe(
         raise typer.Exit(1)
 
 
-def _command() -> str:
-    return shlex.join(["twlab", *sys.argv[1:]])
+def _anonymous(found: Sequence[Findings], lengths_s: Sequence[float], remember_s: float) -> str:
+    """Return the command with the names that stand for those of its files."""
+    words = [name for one in found for name, _ in one.files]
+    words += [word for length_s in lengths_s for word in ("--time-wait", f"{length_s:g}")]
+    words += ["--remember", f"{remember_s:g}"] if remember_s != _REMEMBER_S else []
+    return shlex.join(["twlab", "observe", *words, "--anonymize"])
 
 
 def _check(captures: Sequence[str], export: Path | None) -> None:
     if captures.count("-") > 1:
         raise UsageError("standard input can be read once only", "name - once", "bad-observation")
-    if "-" in captures and export:
-        raise UsageError(
-            "--export reads captures a second time, and standard input cannot be",
-            "save the capture first",
-            "bad-observation",
-        )
+    for name in captures if export else ():
+        if name == "-" or (Path(name).exists() and not Path(name).is_file() and not Path(name).is_dir()):
+            raise UsageError(
+                f"--export reads captures a second time, and {'standard input' if name == '-' else name} cannot be",
+                "save the capture first",
+                "bad-observation",
+            )
 
 
 def _captures(names: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -143,8 +165,9 @@ def _hand_on(found: list[Findings], export: Path | None, anonymize: bool) -> Non
 
     names = Anonymizer() if anonymize else None
     if export:
+        titles: set[str] = set()
         for one in found:
-            for path in write(one, export, names):
+            for path in write(one, export, titles, names):
                 err.print(str(path), markup=False)
     if names:
         for one in found:
@@ -152,7 +175,12 @@ def _hand_on(found: list[Findings], export: Path | None, anonymize: bool) -> Non
 
 
 def _write(
-    found: list[Findings], drawings: list[Any], csv: Path | None, file: Path | None, publish: Path | None
+    found: list[Findings],
+    drawings: list[Any],
+    command: str,
+    csv: Path | None,
+    file: Path | None,
+    publish: Path | None,
 ) -> None:
     from twlab.observe import publish as publishing
     from twlab.observe import record
@@ -160,7 +188,7 @@ def _write(
     if csv:
         _put(csv, record.as_csv(found))
     if file:
-        values = record.as_dict(found, _command())
+        values = record.as_dict(found, command)
         for one, drawn in zip(values["observations"], drawings, strict=True):
             one["ladders"] = drawn
         _put(file, json.dumps(values, indent=1) + "\n")

@@ -10,6 +10,7 @@ import ipaddress
 import os
 from dataclasses import replace
 from functools import lru_cache
+from itertools import count
 
 from twlab.observe.findings import Findings, Frame
 
@@ -26,6 +27,7 @@ class Anonymizer:
 
     def __init__(self, key: bytes = b""):
         self._key = key or os.urandom(32)
+        self._captures = count(1)
         self._flip = lru_cache(maxsize=1 << 16)(self._flip_uncached)
 
     def packed(self, address: bytes) -> bytes:
@@ -50,7 +52,7 @@ class Anonymizer:
 
         Such names may say where they are from.
         """
-        names = {name: f"capture-{number}" for number, (name, _) in enumerate(found.files, 1)}
+        names = {name: f"capture-{next(self._captures)}" for name in dict.fromkeys(name for name, _ in found.files)}
         found.files = [(names[name], frames) for name, frames in found.files]
         found.faults = [_renamed(fault, names) for fault in found.faults]
         found.title = ", ".join(name for name, _ in found.files)
@@ -67,7 +69,7 @@ class Anonymizer:
             late.against = [Frame(names.get(frame.file, ""), frame.number) for frame in late.against]
 
 
-def _renamed(text: str, names: dict[str, str]) -> str:
-    for name, new in names.items():
-        text = text.replace(name, new)
-    return text
+def _renamed(fault: str, names: dict[str, str]) -> str:
+    """Replace the name that a fault begins with."""
+    name = max((name for name in names if fault.startswith(f"{name}: ")), key=len)
+    return names[name] + fault[len(name) :]

@@ -14,7 +14,7 @@ import numpy as np
 from twlab.observe import headers
 from twlab.observe.frames import LARGEST, Frames, Interface
 from twlab.observe.incarnations import Incarnations, Sorted
-from twlab.observe.packets import AGAIN, STRAY, steps
+from twlab.observe.packets import AGAIN, FILE, NUMBER, STRAY, steps
 
 _MOST = 16  # packets of the open connection to compare a late one with
 _SLACK = 256
@@ -22,10 +22,10 @@ _SLACK = 256
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file whose frames can be read again.
+    """A file, or a part of it in one byte order, whose frames can be read again.
 
     Attributes:
-        first: number of its first frame over all files.
+        first: number of its first frame in the file.
         order: byte order, as `struct` has it.
         before: bytes between a frame and the field with the number of its bytes that were kept.
     """
@@ -36,7 +36,9 @@ class Source:
     before: int
 
 
-def compare(row: int, rows: Sorted, made: Incarnations, sources: list[Source], interfaces: list[Interface]) -> str:
+def compare(
+    row: int, rows: Sorted, made: Incarnations, sources: dict[int, list[Source]], interfaces: list[Interface]
+) -> str:
     """Compare a packet with those of the open connection in this batch.
 
     Returns:
@@ -61,11 +63,12 @@ def compare(row: int, rows: Sorted, made: Incarnations, sources: list[Source], i
     return found
 
 
-def _payload(row: int, rows: Sorted, sources: list[Source], interfaces: list[Interface]) -> bytes:
+def _payload(row: int, rows: Sorted, sources: dict[int, list[Source]], interfaces: list[Interface]) -> bytes:
     """Read the captured part of a packet's payload; empty if it cannot be read again."""
-    source = next((each for each in reversed(sources) if each.first <= rows.n[row]), None)
-    offset = int(rows.off[row])
-    if source is None or not source.path:
+    number, offset = int(rows.n[row]), int(rows.off[row])
+    parts = sources.get(number >> FILE, [])
+    source = next((each for each in reversed(parts) if each.first <= number & NUMBER), None)
+    if source is None:
         return b""
     try:
         with Path(source.path).open("rb") as file:
@@ -80,7 +83,7 @@ def _payload(row: int, rows: Sorted, sources: list[Source], interfaces: list[Int
     length = np.array([LARGEST], np.int64)
     link = interfaces[int(rows.iface[row])].link
     frames = Frames(data + bytearray(_SLACK), zero, one, length, zero, zero, zero, link, 0)
-    packets, _, tcp = headers.locate(frames, headers.Tables(), np.zeros(1, np.uint16))
+    packets, _, tcp, _ = headers.locate(frames, headers.Tables(), np.zeros(1, np.uint16))
     if not len(tcp) or len(data) < tcp[0] + 13:
         return b""
     begin = int(tcp[0]) + (data[int(tcp[0]) + 12] >> 4) * 4

@@ -11,7 +11,7 @@ import numpy as np
 
 from twlab.observe.headers import NO_SCALE
 from twlab.observe.history import History, Past
-from twlab.observe.incarnations import UNKNOWN, Incarnations, Sorted
+from twlab.observe.incarnations import BY_RST, UNKNOWN, Incarnations, Sorted
 from twlab.observe.late import Verdict
 from twlab.observe.packets import ACK, FIN, RST, STAMPED, SYN, Array
 
@@ -27,6 +27,7 @@ class Exposure:
     Attributes:
         late_ns: time since its connection was closed, in ns; negative if the connection was still
             open; None if the close was not seen.
+        waits: its connection was closed by FIN, which leaves a TIME_WAIT; a RST leaves none.
         met: another connection was open on its four-tuple.
         harmed: that connection had it in its window, its ACK was acceptable (RFC 5961 section 5),
             and PAWS let it pass (RFC 7323).
@@ -37,6 +38,7 @@ class Exposure:
     """
 
     late_ns: int | None = None
+    waits: bool = False
     met: bool = False
     harmed: bool = False
     why: str = ""
@@ -59,6 +61,7 @@ def weigh(
     closed = int(made.closed_at[old])
     if closed >= 0:
         found.late_ns = int(rows.t[row] - rows.t[closed])
+        found.waits = bool(made.ending[old] != BY_RST)
     ended = int(made.closed_at[now])
     if now != old and (ended < 0 or ended > row):
         found.met = True
@@ -75,7 +78,9 @@ def _scale(one: Past, other: Past) -> int:
 def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str]:
     """Tell whether the open connection would have taken the packet, and why.
 
-    The answer holds as far as the capture shows the connection.
+    Its window ends where the receiver's last ACK and window say. It begins behind what the sender
+    has sent, because this tap does not show what arrived. The answer holds as far as the capture
+    shows the connection.
     """
     side = int(rows.bits[row] & 1)
     sender, receiver = history.past(now, side), history.past(now, 1 - side)
@@ -85,7 +90,10 @@ def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str
     if rows.flags[row] & SYN:
         return False, "a SYN draws a challenge ACK"
     base = _furthest((sender.base + int(sender.end[sent].max())) % _CIRCLE, receiver, told, rows)
-    last = receiver.rows[told][-1]
+    answers = receiver.rows[told & ((rows.flags[receiver.rows] & ACK) != 0)]
+    if not len(answers):
+        return False, "the handshake was not over"
+    last = answers[-1]
     window = int(rows.win[last]) << (0 if rows.flags[last] & SYN else _scale(receiver, sender))
     length = int(rows.ln[row]) + bool(rows.flags[row] & FIN)
     ahead = (int(rows.seq[row]) - base + _HALF) % _CIRCLE - _HALF
@@ -96,7 +104,9 @@ def _harm(row: int, now: int, rows: Sorted, history: History) -> tuple[bool, str
         )
     if not length:
         return False, "it carries nothing"
-    if ahead >= window or ahead + length <= 0:
+    edge = int(rows.ack[last]) + window
+    beyond = (int(rows.seq[row]) - edge + _HALF) % _CIRCLE - _HALF
+    if beyond >= 0 or ahead + length <= 0:
         return False, "outside the window"
     if rows.flags[row] & ACK:
         limit = _furthest((receiver.base + int(receiver.end[told].max())) % _CIRCLE, sender, sent, rows)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from twlab.observe.distribution import Distribution
 from twlab.observe.frames import Interface
+from twlab.observe.headers import Tables
 from twlab.observe.late import KINDS
 
 LENGTHS_S = (60.0, 30.0, 15.0, 10.0, 1.0)
@@ -86,7 +87,8 @@ class Row:
     """The packets that a TIME_WAIT of one length would have let through.
 
     Attributes:
-        exposed: copies and delayed segments that came later than its end.
+        exposed: copies and delayed segments of connections closed by FIN that came later than its
+            end.
         met: of these, the next connection was open.
         harmed: of these, the next connection took it.
         in_window: of the exposed: a connection opened at the end of TIME_WAIT would have had it in
@@ -127,8 +129,10 @@ class Findings:
     Attributes:
         title: what was read.
         files: names and frames of each.
+        places: of each file: the numbers of its interfaces among all.
         faults: why a file could not be read to its end.
         begin_ns, end_ns: earliest and latest time, in ns since 1970.
+        addresses: those that the keys of late packets refer to.
         counts: frames by what they are, see `twlab.observe.headers.Tables`.
         links: frames of link types that cannot be read.
         duplicates: further sightings of packets, left out.
@@ -138,6 +142,7 @@ class Findings:
         opened: connections whose SYN was seen.
         open: connections that were still open when they were last seen.
         one_way: connections of which one direction was seen.
+        split: four-tuples that are one connection, by their numbers, in several virtual networks.
         closes: closed connections by the end that closed first: ``client``, ``server``, ``both``,
             ``unknown``, ``reset``.
         close_times: closed connections by second, since 1970.
@@ -149,11 +154,13 @@ class Findings:
 
     title: str = ""
     files: list[tuple[str, int]] = field(default_factory=list)
+    places: list[list[int]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     interfaces: list[Interface] = field(default_factory=list)
     begin_ns: int = 0
     end_ns: int = 0
     frames: int = 0
+    addresses: Tables = field(default_factory=Tables)
     counts: Counter[str] = field(default_factory=Counter)
     links: Counter[int] = field(default_factory=Counter)
     bad_times: int = 0
@@ -164,6 +171,7 @@ class Findings:
     opened: int = 0
     open: int = 0
     one_way: int = 0
+    split: int = 0
     closes: Counter[str] = field(default_factory=Counter)
     close_times: Counter[int] = field(default_factory=Counter)
     remembered_s: float = 0.0

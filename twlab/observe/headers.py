@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from ipaddress import ip_address
 from socket import inet_ntoa
+from typing import NamedTuple
 
 import numpy as np
 
@@ -141,38 +142,56 @@ def read(frames: Frames, tables: Tables, places: Array) -> Packets:
         tables: take in new addresses and virtual networks, and count.
         places: number of an interface in the file to its number among all.
     """
-    return locate(frames, tables, places)[0]
+    return locate(frames, tables, places).packets
 
 
-def locate(frames: Frames, tables: Tables, places: Array) -> tuple[Packets, Array, Array]:
-    """Read the TCP packets in `frames`, and say where each was found.
+class Located(NamedTuple):
+    """Packets and where each was found.
 
-    Returns:
-        The packets, as `read` gives them; the index of each one's frame; where its TCP header
-        begins in the buffer.
+    Attributes:
+        packets: as `read` gives them.
+        frame: the index of each one's frame.
+        tcp: where its TCP header begins in the buffer.
+        behind: of a frame that begins a fragmented datagram: the frames with the other fragments.
     """
+
+    packets: Packets
+    frame: Array
+    tcp: Array
+    behind: dict[int, list[int]]
+
+
+class _Datagram:
+    """The fragments of a datagram: those with and without a TCP header, and its bytes behind IP."""
+
+    def __init__(self) -> None:
+        self.heads: list[int] = []
+        self.others: list[int] = []
+        self.size = 0
+
+
+def locate(frames: Frames, tables: Tables, places: Array) -> Located:
+    """Read the TCP packets in `frames`, and say where each was found."""
     if frames.link not in link.KNOWN:
         tables.links[frames.link] += len(frames)
         tables.counts["unknown_link"] += len(frames)
-        return Packets(0), np.zeros(0, np.int64), np.zeros(0, np.int64)
-    found, sizes = _find(frames, tables)
+        return Located(Packets(0), np.zeros(0, np.int64), np.zeros(0, np.int64), {})
+    found, datagrams = _find(frames, tables)
     good = found.tcp + _LEAST <= found.kept_end
     tables.counts["cut"] += int(len(good) - good.sum())
     if not good.all():
         found = _Found(frames, *(column[good] for column in (found.frame, found.ip, found.tcp, found.six, found.net)))
-    packets, whole = _columns(frames, found, tables, places, sizes)
+    packets, whole = _columns(frames, found, tables, places, datagrams)
     tables.counts["malformed"] += int(len(whole) - whole.sum())
     tables.counts["tcp"] += int(whole.sum())
+    behind = {head: one.others for one in datagrams for head in one.heads}
     if whole.all():
-        return packets, found.frame, found.tcp
-    return packets.take(whole), found.frame[whole], found.tcp[whole]
+        return Located(packets, found.frame, found.tcp, behind)
+    return Located(packets.take(whole), found.frame[whole], found.tcp[whole], behind)
 
 
-def _find(frames: Frames, tables: Tables) -> tuple[_Found, dict[int, int]]:
-    """Find the TCP headers.
-
-    For frames that begin a fragmented datagram: also the bytes of all fragments behind IP.
-    """
+def _find(frames: Frames, tables: Tables) -> tuple[_Found, list[_Datagram]]:
+    """Find the TCP headers, and the datagrams that are fragmented."""
     data, end = frames.data, frames.start + frames.kept
     at, net, kind = link.ip_headers(frames)
     is_four = (kind == 4) & (at + 20 <= end)
@@ -184,26 +203,24 @@ def _find(frames: Frames, tables: Tables) -> tuple[_Found, dict[int, int]]:
     plain = (protocol == _TCP_PROTOCOL) & whole & (size >= 20)
     odd = (_IS_TUNNEL_4[protocol] | ~whole) & ~plain
     datagram = np.nonzero((protocol == _UDP) & whole)[0]
-    if len(datagram):
-        ports = at[four[datagram]] + size[datagram]
-        ports = np.minimum(ports, end[four[datagram]])
-        odd[datagram] |= np.isin(number(data, ports + 2, ">u2"), _UDP_TUNNELS) | (
-            number(data, ports, ">u2") == tunnels.TEREDO
-        )
+    odd[datagram] |= _to_tunnel(data, at[four[datagram]] + size[datagram], end[four[datagram]])
     rare_four = four[odd]
     six = np.nonzero((kind == 6) & (at + 40 <= end))[0]
     plain_six, odd_six = six[:0], six[:0]
     if len(six):
         protocol = number(data, at[six] + 6, "u1")
         plain_six = six[protocol == _TCP_PROTOCOL]
-        odd_six = six[np.isin(protocol, _TUNNELS_6)]
+        odd = np.isin(protocol, _TUNNELS_6)
+        datagram = np.nonzero(protocol == _UDP)[0]
+        odd[datagram] |= _to_tunnel(data, at[six[datagram]] + 40, end[six[datagram]])
+        odd_six = six[odd]
     if not plain.all():
         four, at_four, size = four[plain], at_four[plain], size[plain]
     found = four, at_four, at_four + size, np.zeros(len(four), bool), net[four]
     rare = np.concatenate([rare_four, odd_six, np.nonzero(kind > 6)[0]])
     if not len(rare) and not len(plain_six):
-        return _Found(frames, *found), {}
-    looked, sizes = _look(frames, np.sort(rare), at, kind, net, tables)
+        return _Found(frames, *found), []
+    looked, datagrams = _look(frames, np.sort(rare), at, kind, net, tables)
     parts = [
         found,
         (plain_six, at[plain_six], at[plain_six] + 40, np.ones(len(plain_six), bool), net[plain_six]),
@@ -211,37 +228,43 @@ def _find(frames: Frames, tables: Tables) -> tuple[_Found, dict[int, int]]:
     ]
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     order = np.argsort(columns[0], kind="stable")
-    return _Found(frames, *(column[order] for column in columns)), sizes
+    return _Found(frames, *(column[order] for column in columns)), datagrams
+
+
+def _to_tunnel(data: bytearray, at: Array, end: Array) -> Array:
+    """Flag the UDP headers, which begin at `at`, that have the port of a tunnel."""
+    at = np.minimum(at, end)
+    return np.isin(number(data, at + 2, ">u2"), _UDP_TUNNELS) | (number(data, at, ">u2") == tunnels.TEREDO)
 
 
 def _look(
     frames: Frames, rare: Array, at: Array, kind: Array, net: Array, tables: Tables
-) -> tuple[tuple[Array, ...], dict[int, int]]:
+) -> tuple[tuple[Array, ...], list[_Datagram]]:
     """Look into rare frames one by one."""
     rows_found: list[tuple[int, int, int, bool, int]] = []
-    first: dict[bytes, int] = {}  # a datagram to the frame that has its TCP header
-    sizes: dict[int, int] = {}
+    datagrams: defaultdict[bytes, _Datagram] = defaultdict(_Datagram)
     end = frames.start + frames.kept
     for index in rare.tolist():
         inner = tunnels.look(frames.data, int(at[index]), int(end[index]), int(kind[index]), int(net[index]))
         if inner is None:
             continue
+        if inner.fragment:
+            datagram = datagrams[inner.fragment]
+            datagram.size = max(datagram.size, inner.end)
+            (datagram.heads if inner.tcp >= 0 else datagram.others).append(index)
         if inner.tcp < 0:
-            if inner.fragment in first:
-                sizes[first[inner.fragment]] += inner.size
             tables.counts["fragment"] += 1
             continue
-        if inner.fragment:
-            first[inner.fragment] = index
-            sizes[index] = inner.size
         rows_found.append((index, inner.ip, inner.tcp, inner.version == 6, inner.net))
     columns = list(zip(*rows_found, strict=True)) or [()] * 5
     kinds = (np.int64, np.int64, np.int64, bool, np.uint64)
-    return tuple(np.array(column, dtype) for column, dtype in zip(columns, kinds, strict=True)), sizes
+    return tuple(np.array(column, dtype) for column, dtype in zip(columns, kinds, strict=True)), list(
+        datagrams.values()
+    )
 
 
 def _columns(
-    frames: Frames, found: _Found, tables: Tables, places: Array, sizes: dict[int, int]
+    frames: Frames, found: _Found, tables: Tables, places: Array, datagrams: list[_Datagram]
 ) -> tuple[Packets, Array]:
     """Make the columns, and flag the rows that are consistent.
 
@@ -260,11 +283,12 @@ def _columns(
     end = _addresses(frames, found, packets, tables)
     size = (tcp["size"] >> 4).astype(np.int64) * 4
     length = end - found.tcp - size
-    for index, behind in sizes.items():
-        row = int(np.searchsorted(frame, index))
-        if row < len(frame) and frame[row] == index:
-            length[row], end[row] = behind - size[row], found.tcp[row]
-            packets.bits[row] |= PARTIAL
+    if datagrams:
+        heads = np.array([head for one in datagrams for head in one.heads], np.int64)
+        behind = np.array([one.size for one in datagrams for _ in one.heads], np.int64)
+        _, at_head, in_frame = np.intersect1d(heads, frame, return_indices=True)
+        length[in_frame], end[in_frame] = behind[at_head] - size[in_frame], found.tcp[in_frame]
+        packets.bits[in_frame] |= PARTIAL
     whole = (size >= 20) & (length >= 0) & (length < 1 << 24) & (end <= np.maximum(found.wire_end, found.kept_end))
     packets.ln = np.where(whole, length, 0).astype(np.uint32)
     _options(data, found.tcp, size, found.kept_end, tcp, packets)

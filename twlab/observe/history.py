@@ -12,10 +12,11 @@ import numpy as np
 
 from twlab.observe.headers import NO_SCALE
 from twlab.observe.incarnations import UNKNOWN, Incarnations, Sorted
-from twlab.observe.packets import AGAIN, FIN, FORWARD, RST, SIX, STAMPED, STRAY, SYN, Array
+from twlab.observe.packets import AGAIN, FIN, FORWARD, RST, SIX, STAMPED, STRAY, SYN, Array, steps
 
 CIRCLE, HALF = 1 << 32, 1 << 31
 SLACK_IDS = 64  # identifications that may be missing in a row
+HALF_IDS = 32_768  # half a cycle of identifications; and network cards that segment count in the lower 15 bits
 _LARGEST_STEP = 1024
 _DEPTH = 16  # connections of a four-tuple to look back
 _WINDOW = 1 << 20  # the farthest that a packet of an open connection is from the others
@@ -53,11 +54,15 @@ class Past:
 
     @Once
     def seq(self) -> Array:
-        """The first number of each packet."""
-        seq = (self._packets.seq[self.rows] - np.uint32(self.base)).astype(np.int64)
-        if self._isn >= 0:
-            return seq
-        return (seq + HALF) % CIRCLE - HALF  # the first packet seen need not be the lowest
+        """The first number of each packet; it goes on beyond 4 GiB."""
+        numbers = self._packets.seq[self.rows]
+        if not len(numbers):
+            return np.zeros(0, np.int64)
+        begin = (int(numbers[0]) - self.base) % CIRCLE
+        seq = begin + np.concatenate([[0], np.cumsum(steps(numbers[1:], numbers[:-1]), dtype=np.int64)])
+        if self._isn >= 0 and np.count_nonzero(seq < 0) * 2 > len(seq):
+            seq[np.argmax(seq < 0) :] += CIRCLE  # over 2 GiB that are no longer remembered are before it
+        return seq
 
     @Once
     def end(self) -> Array:
@@ -68,8 +73,11 @@ class Past:
     @Once
     def last(self) -> int:
         """The number after the last byte, or after the FIN."""
-        good = self.end[self.end < HALF]
-        return int(good.max()) if len(good) else 0
+        return int(self.end.max()) if len(self.rows) else 0
+
+    def position(self, number: int) -> int:
+        """Return the last place of a sequence number, up to the last number sent."""
+        return self.last - (self.last - (number - self.base)) % CIRCLE
 
     @Once
     def ipid(self) -> Array:
@@ -99,7 +107,21 @@ class Past:
     @Once
     def orderly(self) -> bool:
         """The identification goes up in small steps."""
-        return len(self.used) > 1 and bool(((np.diff(self.used) % 32_768) <= _LARGEST_STEP).all())
+        return len(self.used) > 1 and bool(((np.diff(self.used) % HALF_IDS) <= _LARGEST_STEP).all())
+
+    @Once
+    def counted(self) -> Array:
+        """How far before the last identification each of `used` is, beyond 65,535 too."""
+        ahead = np.diff(self.used)
+        ahead = ahead % HALF_IDS if self.orderly else (ahead + HALF_IDS) % (2 * HALF_IDS) - HALF_IDS
+        return np.append(np.cumsum(ahead[::-1])[::-1], 0)
+
+    @Once
+    def fresh(self) -> Array:
+        """The identifications, 0 for those that half a cycle or more has followed."""
+        ids = self.ipid.copy()
+        ids[np.nonzero(ids)[0][np.abs(self.counted) >= HALF_IDS]] = 0
+        return ids
 
     @Once
     def stamped(self) -> bool:
@@ -157,11 +179,8 @@ class History:
         past = self.past(inc, side)
         if not len(past.rows):
             return False
-        seq = (int(self._rows.seq[row]) - past.base) % CIRCLE
-        if self._made.isn[inc, side] < 0:
-            seq = (seq + HALF) % CIRCLE - HALF
-            return int(past.seq.min()) - 1 <= seq <= past.last
-        return seq <= past.last or seq == CIRCLE - 1
+        lowest = 0 if self._made.isn[inc, side] >= 0 else int(past.seq.min())
+        return past.position(int(self._rows.seq[row])) >= lowest - 1
 
     def older(self, row: int, inc: int, side: int) -> int:
         other = int(self._made.previous[inc])
@@ -182,7 +201,7 @@ class History:
         others = past.rows != row
         if not others.any():
             return bool(self._made.isn[inc, side] < 0)
-        seq = (int(self._rows.seq[row]) - past.base + HALF) % CIRCLE - HALF
+        seq = past.last + (int(self._rows.seq[row]) - past.base - past.last + HALF) % CIRCLE - HALF
         low = -1 if self._made.isn[inc, side] >= 0 else int(past.seq[others].min()) - _WINDOW
         near = np.abs(past.end[others] - seq) <= _WINDOW
         return seq >= low and bool(near.any())
@@ -218,12 +237,10 @@ class History:
         return False
 
     def id_fits(self, identity: int, past: Past) -> bool:
-        """Tell whether `identity` is between the first and the last that were used."""
-        used = past.used
-        if not past.orderly or not identity or not len(used):
+        """Tell whether `identity` is between the first and last of the last half cycle."""
+        if not past.orderly or not identity:
             return False
-        span = int(((used - used[0]) % 65536).max())
-        return (identity - int(used[0])) % 65536 <= span
+        return (int(past.used[-1]) - identity) % 65_536 <= min(int(past.counted[0]), HALF_IDS - 1)
 
     def continues(self, row: int, inc: int, side: int) -> bool:
         """Tell whether the packet's identification continues its direction's sequence.
@@ -245,7 +262,7 @@ class History:
         Both count from the base of `past`.
         """
         rows = self._rows
-        seq = (int(rows.seq[row]) - past.base) % CIRCLE
+        seq = past.position(int(rows.seq[row]))
         return seq, seq + int(rows.ln[row]) + bool(rows.flags[row] & FIN) + bool(rows.flags[row] & SYN)
 
 

@@ -219,8 +219,10 @@ def _fins(rows: Sorted, made: Incarnations) -> None:
     put_first(made.fin, (inc, side), end)
     before = made.previous[inc]
     stale = (before >= 0) & (made.fin[before, side] == end)
+    # Numbers below the first one, or of a connection that has sent more than 2 GiB.
     isn = made.isn[inc, side]
-    stale |= (isn >= 0) & ((end - isn.astype(np.uint32)) >= np.uint32(1 << 31))
+    below = np.nonzero((isn >= 0) & ((end - isn.astype(np.uint32)) >= np.uint32(1 << 31)))[0]
+    stale[below[~_near(rows, made, at[below], isn[below].astype(np.uint32))]] = True
     if stale.any():
         _mark(rows, at[stale], STRAY)
         made.fin[inc, side] = UNKNOWN
@@ -295,21 +297,28 @@ def _resets(rows: Sorted, made: Incarnations) -> None:
     made.closer[sooner] = rows.bits[reset[sooner]] & 1
 
 
-def _near(rows: Sorted, made: Incarnations, at: Array) -> Array:
+def _near(rows: Sorted, made: Incarnations, at: Array, base: Array | None = None) -> Array:
     """Flag the packets whose number is near the end of the packet before.
 
     That is the last packet before them of the same direction and connection.
+
+    Args:
+        base: for each packet, the number below which none is near one above.
     """
     near = np.zeros(len(at), bool)
     left = np.ones(len(at), bool)
     for back in range(1, _BACK + 1):
+        if not left.any():
+            break
         other = np.maximum(at - back, 0)
         left &= (at >= back) & (made.of[other] == made.of[at])
         mine = left & (((rows.bits[other] ^ rows.bits[at]) & 1) == 0) & ((rows.bits[other] & (AGAIN | STRAY)) == 0)
-        near |= mine & (np.abs(steps(rows.seq[at], rows.end[other]).astype(np.int64)) <= _NEAR)
+        if base is None:
+            far = steps(rows.seq[at], rows.end[other]).astype(np.int64)
+        else:
+            far = (rows.seq[at] - base).astype(np.int64) - (rows.end[other] - base)
+        near |= mine & (np.abs(far) <= _NEAR)
         left &= ~mine
-        if not left.any():
-            break
     return near
 
 

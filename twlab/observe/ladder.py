@@ -6,13 +6,14 @@ A ladder has both ends, every packet between them, and the verdicts beside them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 
 from twlab.observe import headers
 from twlab.observe.export import packets_of
 from twlab.observe.findings import Findings, Frame, Late
-from twlab.observe.packets import SIX, Packets, joined
+from twlab.observe.packets import FILE, NUMBER, SIX, Packets, joined
 
 MOST_FLOWS, MOST_ROWS = 20, 120
 _WIDTH = 46
@@ -23,7 +24,8 @@ _AROUND = 12  # packets before and behind each that is named
 def ladders(found: Findings) -> list[list[str]]:
     """Draw a ladder for each flow with late packets, the gravest first.
 
-    The files are read a second time. If one of them is standard input, there are no ladders.
+    The files are read a second time. If one of them is standard input or a pipe, there are no
+    ladders.
 
     Returns:
         The lines of each ladder.
@@ -33,25 +35,25 @@ def ladders(found: Findings) -> list[list[str]]:
         key=lambda late: (not late.harmed, not late.met, late.kind),
     )
     keys = list(dict.fromkeys(late.key for late in order))[:MOST_FLOWS]
-    if not keys or any(name == "standard input" for name, _ in found.files):
+    if not keys or not all(Path(name).is_file() for name, _ in found.files):
         return []
-    tables = headers.Tables()
+    tables = found.addresses
     parts: list[Packets] = []
-    bases = np.cumsum([0, *(frames for _, frames in found.files)])
-    for base, (path, _) in zip(bases.tolist(), found.files, strict=False):
-        for _, packets, _, _, _ in packets_of(path, tables):
-            chosen = packets.take(np.isin(packets.key, np.array(keys, np.uint64)))
-            chosen.n += base
+    for number, (path, _) in enumerate(found.files):
+        for _, located in packets_of(path, tables):
+            chosen = located.packets.take(np.isin(located.packets.key, np.array(keys, np.uint64)))
+            chosen.n += number << FILE
             if chosen.size:
                 parts.append(chosen)
     if not parts:
         return []
     everything = joined(parts)
-    starts = bases[:-1]
-    return [list(_ladder(everything.take(everything.key == np.uint64(key)), found, tables, starts)) for key in keys]
+    if len(found.files) > 1:
+        everything = everything.take(np.argsort(everything.t, kind="stable"))
+    return [list(_ladder(everything.take(everything.key == np.uint64(key)), found, tables)) for key in keys]
 
 
-def _ladder(rows: Packets, found: Findings, tables: headers.Tables, starts: np.ndarray) -> Iterator[str]:
+def _ladder(rows: Packets, found: Findings, tables: headers.Tables) -> Iterator[str]:
     named: dict[Frame, list[str]] = {}
     for late in found.late:
         named.setdefault(late.frame, []).append(_words(late))
@@ -66,7 +68,7 @@ def _ladder(rows: Packets, found: Findings, tables: headers.Tables, starts: np.n
     )
     if rows.bits[first] & 1 != client:
         left, right = right, left
-    frames = [_frame(int(number), found, starts) for number in rows.n]
+    frames = [_frame(int(number), found) for number in rows.n]
     marked = [row for row, frame in enumerate(frames) if frame in named]
     shown = sorted(
         {near for row in marked for near in range(row - _AROUND, row + _AROUND + 1) if 0 <= near < rows.size}
@@ -85,9 +87,8 @@ def _ladder(rows: Packets, found: Findings, tables: headers.Tables, starts: np.n
         yield f"{time:>11.6f} #{frames[row].number:<7}{bar}{f'  << {words}' if words else ''}"
 
 
-def _frame(number: int, found: Findings, starts: np.ndarray) -> Frame:
-    at = int(np.searchsorted(starts, number, "right")) - 1
-    return Frame(found.files[at][0], number - int(starts[at]) + 1)
+def _frame(number: int, found: Findings) -> Frame:
+    return Frame(found.files[number >> FILE][0], (number & NUMBER) + 1)
 
 
 def _label(rows: Packets, row: int) -> str:

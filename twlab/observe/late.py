@@ -188,7 +188,7 @@ class Judge:
             if cause >= 0:
                 return Verdict(ANSWER, "RST that answers a segment", row, [cause], belongs)
             own = self._history.past(belongs, side)
-            if len(own.rows) and (seq - own.base) % CIRCLE == own.last:
+            if len(own.rows) and own.position(seq) == own.last:
                 return Verdict(ANSWER, "RST at the next number of the closed end", row, [int(own.rows[-1])], belongs)
             return None
         if (
@@ -206,12 +206,12 @@ class Judge:
         own, peer = self._history.past(old, side), self._history.past(old, 1 - side)
         if not len(own.rows):
             return None
-        at_end = (seq - own.base) % CIRCLE == own.last
-        whole = not len(peer.rows) or (ack - peer.base) % CIRCLE == peer.last
+        at_end = own.position(seq) == own.last
+        whole = not len(peer.rows) or peer.position(ack) == peer.last
         identity = int(rows.ipid[row])
         if cause < 0 and identity and own.orderly and not self._history.continues(row, old, side):
             return None  # no packet called for it, and the host counts elsewhere
-        if (seq - own.base) % CIRCLE == own.last - 1 and whole and not self._history.is_older(row, own):
+        if own.position(seq) == own.last - 1 and whole and not self._history.is_older(row, own):
             return Verdict(ANSWER, "keepalive", row, [int(own.rows[-1])], old)
         if at_end and whole and not rows.ln[row] and (cause >= 0 or not self._history.is_older(row, own)):
             against = [cause] if cause >= 0 else [int(own.rows[-1])]
@@ -267,14 +267,15 @@ class Judge:
                     f"{identity} in its sequence"
                 )
                 return Verdict(COPY, rule, row, [first], old, int(rows.t[row] - rows.t[first]))
-        used = np.nonzero(past.ipid == identity)[0] if identity and past.counting else np.zeros(0, np.int64)
-        if not len(used):
+        used = past.rows[past.fresh == identity].tolist() if identity and past.counting else []
+        for first in used:
+            if all(column[first] == column[row] for column in (rows.seq, rows.ack, rows.ln, rows.flags)):
+                rule = f"the same numbers and IP identification {identity}; its options were changed on the way"
+                return Verdict(COPY, rule, row, [first], old, int(rows.t[row] - rows.t[first]))
+        if not used:
             return None
-        first = int(past.rows[used[0]])
+        first = used[0]
         age = int(rows.t[row] - rows.t[first])
-        if all(column[first] == column[row] for column in (rows.seq, rows.ack, rows.ln, rows.flags)):
-            rule = f"the same numbers and IP identification {identity}; its options were changed on the way"
-            return Verdict(COPY, rule, row, [first], old, age)
         return Verdict(FOREIGN, f"its IP identification {identity} was used for other numbers", row, [first], old, age)
 
     def _of_old(self, row: int, old: int, side: int) -> Verdict:
@@ -334,8 +335,8 @@ class Judge:
         if stamped:
             later = [after(int(value), int(self._rows.tsval[row])) for value in past.tsval]
             return later.index(True) if True in later else len(later) - 1
-        ahead = (past.ipid.astype(np.int64) - identity) % 65536
-        return int(np.argmin(np.where((past.ipid != 0) & (ahead > 0), ahead, 1 << 17)))
+        ahead = (past.fresh.astype(np.int64) - identity) % 65536
+        return int(np.argmin(np.where((past.fresh != 0) & (ahead > 0), ahead, 1 << 17)))
 
     def _homeless(self, row: int, inc: int, side: int) -> Verdict:
         """Judge a packet whose numbers fit neither the open connection nor one before it."""
@@ -343,7 +344,7 @@ class Judge:
         other = inc
         for _ in range(_DEPTH):
             past = self._history.past(other, side)
-            used = np.nonzero((past.ipid == identity) & (past.rows != row))[0]
+            used = np.nonzero((past.fresh == identity) & (past.rows != row))[0]
             if identity and past.counting and len(used) and not rows.bits[row] & SIX:
                 first = int(past.rows[used[0]])
                 rule = f"its numbers fit no connection, and its IP identification {identity} was used for others"

@@ -5,7 +5,7 @@ Adds up what each batch shows.
 
 from __future__ import annotations
 
-from bisect import bisect
+from bisect import bisect, insort
 
 import numpy as np
 
@@ -18,7 +18,8 @@ from twlab.observe.headers import Tables
 from twlab.observe.history import History
 from twlab.observe.incarnations import BY_FIN, BY_RST, ONE_SIDE, Incarnations, Sorted, ranges, split
 from twlab.observe.late import COPY, DELAYED, FOREIGN, UNDECIDED, Judge, Verdict
-from twlab.observe.packets import AGAIN, SEEN, SIX, STRAY, Array, Packets, mixed
+from twlab.observe.networks import split_tuples
+from twlab.observe.packets import AGAIN, FILE, NUMBER, SEEN, SIX, STRAY, Array, Packets, mixed, settle
 
 _SIGNATURE = 65_537  # net/ipv4/tcp_ipv4.c, tcp_twsk_unique(): added to the number after the last one
 _FLAGS = ((2, "SYN"), (1, "FIN"), (4, "RST"), (8, "PSH"), (16, "ACK"), (32, "URG"))
@@ -39,8 +40,7 @@ class Observer:
         most_listed: late packets that are kept with their evidence; more are only counted.
 
     Attributes:
-        current: name of the file that is being read.
-        sources: files that can be read again, to compare contents.
+        sources: parts of each file that can be read again, to compare contents; by the file's number.
     """
 
     def __init__(
@@ -57,20 +57,16 @@ class Observer:
         self._remember_ns, self._batch, self._keep, self._most = int(remember_s * 1e9), batch, keep, most_listed
         self._rows = Packets(batch + keep)
         self._used = self._old = 0
-        self._latest = -1
-        self._last = 0
+        self._clocks: dict[int, tuple[int, int]] = {}  # of each lane: the latest time, the last one
+        self._split: set[int] = set()  # four-tuples that virtual networks have split
         self._values: list[tuple[Distribution, float]] = []
         self._steps: list[int] = []  # frames before which the clock was set back
-        self._starts = [0]
-        self.sources: list[Source] = []
-        self.current = ""
+        self.sources: dict[int, list[Source]] = {}
         findings.remembered_s = remember_s
         findings.table = {length_s: Row() for length_s in findings.lengths_s}
 
     def add(self, packets: Packets) -> None:
         """Add the next packets."""
-        if packets.size:
-            self._watch_clock(packets)
         at = 0
         while at < packets.size:
             room = self._old + self._batch - self._used
@@ -84,35 +80,31 @@ class Observer:
             if self._used >= self._old + self._batch:
                 self._analyse(last=False)
 
-    def begin_file(self) -> None:
-        """Begin the next file: the packets from now on are its packets.
-
-        `findings` already has the number of frames of the files before.
-        """
-        self._starts.append(sum(frames for _, frames in self.findings.files))
-
     def finish(self) -> None:
         """Analyse the packets that are left, and complete the findings."""
         self._analyse(last=True)
         for length_s, row in self.findings.table.items():
             row.watched = self.findings.watched(length_s)
 
-    def _watch_clock(self, packets: Packets) -> None:
+    def watch(self, packets: Packets, lane: int) -> None:
+        """Watch the clock of a capture, or of rotated ones, in the order of the file."""
         found, t = self.findings, packets.t
-        steps = np.diff(t, prepend=self._last if self._latest >= 0 else t[0])
+        latest, last = self._clocks.get(lane, (int(t[0]), int(t[0])))
+        steps = np.diff(t, prepend=last)
         found.back += int((steps < -_BACK_NS).sum())
         for at in np.nonzero(steps < -_STEP_NS)[0][: _MOST_STEPS - len(self._steps)].tolist():
-            self._steps.append(int(packets.n[at]))
-        highest = np.maximum.accumulate(np.maximum(t, self._latest))
+            insort(self._steps, int(packets.n[at]))
+        highest = np.maximum.accumulate(np.maximum(t, latest))
         behind = float((highest - t).max()) / 1e9
         found.back_s = max(found.back_s, behind if behind > _BACK_NS / 1e9 else 0.0)
-        found.begin_ns = int(t.min()) if self._latest < 0 else min(found.begin_ns, int(t.min()))
-        self._latest, self._last = int(highest[-1]), int(t[-1])
-        found.end_ns = max(found.end_ns, self._latest)
+        found.begin_ns = min(found.begin_ns, int(t.min())) if self._clocks else int(t.min())
+        self._clocks[lane] = int(highest[-1]), int(t[-1])
+        found.end_ns = max(found.end_ns, int(highest[-1]))
 
     def _analyse(self, *, last: bool) -> None:
         packets = self._rows.view(self._used)
         packets.bits[: self._old] |= SEEN
+        settle(packets)
         seen = sightings.find(packets, np.array(self._steps, np.int64))
         original, held, places, nearest = seen.original, seen.held, seen.places, seen.nearest
         packets.bits[(original >= 0) | held] |= AGAIN
@@ -191,7 +183,7 @@ class Observer:
             kind.undated += 1
         if age_s is not None:
             self._values.append((kind.age, age_s))
-        if verdict.kind in (COPY, DELAYED) and late_s is not None:
+        if verdict.kind in (COPY, DELAYED) and late_s is not None and exposure.waits:
             for length_s, line in self.findings.table.items():
                 if late_s > length_s:
                     line.exposed += 1
@@ -224,14 +216,8 @@ class Observer:
         )
 
     def frame(self, number: int) -> Frame:
-        """Return the file of a frame, and its number there.
-
-        Args:
-            number: of the frame, counted from 0 over all files.
-        """
-        at = bisect(self._starts, number) - 1
-        names = self.findings.files
-        return Frame(names[at][0] if at < len(names) else self.current, number - self._starts[at] + 1)
+        """Return the file of a frame, and its number there, from `n` of a packet."""
+        return Frame(self.findings.files[number >> FILE][0], (number & NUMBER) + 1)
 
     def _flow(self, rows: Sorted, row: int) -> tuple[str, int, str, int]:
         six = bool(rows.bits[row] & SIX)
@@ -252,6 +238,9 @@ class Observer:
             followed[made.previous[made.previous >= 0]] = True
             over = np.concatenate([over, np.nonzero(~followed)[0]])
         self._count_ends(rows, made, over)
+        if len(self._tables.nets) > 1 and len(self._split) < _MOST_PAIRS:
+            self._split.update(split_tuples(rows, made).tolist())
+            self.findings.split = len(self._split)
 
     def _count_ends(self, rows: Sorted, made: Incarnations, over: Array) -> None:
         found = self.findings

@@ -22,9 +22,13 @@ AGAIN = 16  # an identical packet had passed the same place before: a copy
 STRAY = 32  # its numbers are not those of the connection that was open
 PARTIAL = 64  # a fragment, or a packet that was cut before its options
 
+FILE = 40  # bits of a frame's number
+NUMBER = (1 << FILE) - 1
+SMALL_STEP_NS = 1_000_000  # packets of several queues stand so far from their order at most
+
 FIELDS = {
     "t": np.int64,  # nanoseconds since 1970
-    "n": np.int64,  # number of the frame, counted from 0 over all files
+    "n": np.int64,  # number of the frame in its file, counted from 0; above bit 40: number of the file
     "off": np.int64,  # where the frame's bytes begin in the decompressed file
     "key": np.uint64,  # hash of the four-tuple and the virtual network, the same for both directions
     "same": np.uint64,  # hash of what copies share: four-tuple, numbers, timestamps, identification
@@ -102,6 +106,25 @@ class Packets:
     def forward(self) -> Array:
         """1 where the sender is the lower of the two ends, otherwise 0."""
         return self.bits & FORWARD
+
+
+def settle(packets: Packets) -> None:
+    """Sort by time where neighbours stand in the wrong order by 1 ms at most.
+
+    A step back that is longer is one of the clock, and no packet moves over it.
+    """
+    steps_ns = np.diff(packets.t)
+    back = np.nonzero(steps_ns < 0)[0]
+    clock = np.nonzero(steps_ns[back] < -SMALL_STEP_NS)[0]
+    edges = np.concatenate([[0], back[clock] + 1, [packets.size]])
+    small = np.delete(back, clock)
+    for part in np.unique(np.searchsorted(edges, small, "right")).tolist():
+        begin, end = int(edges[part - 1]), int(edges[part])
+        order = np.argsort(packets.t[begin:end], kind="stable")
+        moved = np.nonzero(order != np.arange(end - begin))[0]
+        for name in FIELDS:
+            column = getattr(packets, name)[begin:end]
+            column[moved] = column[order[moved]]
 
 
 def after_last(seq: Array, length: Array, flags: Array) -> Array:

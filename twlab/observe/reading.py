@@ -1,68 +1,20 @@
-"""Reads files into an observer.
-
-Finds out the format of each, their order, and how far each could be read.
-"""
+"""Reads files into an observer."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from twlab.errors import UsageError
-from twlab.observe import headers, pcap, pcapng
-from twlab.observe.contents import Source
-from twlab.observe.files import STANDARD_INPUT, DamagedError, Stream
+from twlab.observe import headers
+from twlab.observe.captures import Capture, Lanes, merged
 from twlab.observe.findings import LENGTHS_S, Findings
 from twlab.observe.frames import Interface
 from twlab.observe.observer import Observer
-from twlab.observe.packets import Array
+from twlab.observe.packets import FILE, Packets
 
 _MOST_PLACES = 65_535
-
-
-def open_reader(stream: Stream) -> pcap.PcapReader | pcapng.PcapngReader:
-    """Choose the reader for the format of `stream`.
-
-    Raises:
-        UsageError: it is no capture (``not-a-capture``).
-        DamagedError: it is one, and ends in its header.
-    """
-    stream.require(4)
-    head = bytes(stream.data[stream.start : min(stream.end, stream.start + 4)])
-    if head in pcap.MAGIC:
-        return pcap.PcapReader(stream)
-    if head == pcapng.MAGIC:
-        return pcapng.PcapngReader(stream)
-    remedy = "give a pcap or pcapng file, plain or compressed with gzip, zstd or lz4"
-    what = "is empty" if not head else f"begins with {head.hex(' ')}, as no capture does"
-    raise UsageError(f"{stream.name} {what}", remedy, "not-a-capture")
-
-
-def first_time(path: str) -> int:
-    """Return when the first frame of a capture was captured, in ns since 1970.
-
-    0 if that cannot be read.
-    """
-    stream = Stream(path, 2 << 20)
-    try:
-        for frames in open_reader(stream):
-            return int(frames.t[0]) if len(frames) else 0
-    except (DamagedError, UsageError):
-        pass
-    finally:
-        stream.close()
-    return 0
-
-
-def in_order(paths: Sequence[str]) -> list[str]:
-    """Sort rotated captures by the times of their first frames.
-
-    They stay as given if one of them is standard input.
-    """
-    if len(paths) < 2 or STANDARD_INPUT in paths:
-        return list(paths)
-    return sorted(paths, key=first_time)
 
 
 def observe(
@@ -75,7 +27,7 @@ def observe(
     keep: int = 1 << 20,
     progress: Callable[[int], None] | None = None,
 ) -> Findings:
-    """Read captures as one, in the order of their first frames.
+    """Read captures as one, in the order of time.
 
     Args:
         paths: files, or ``-`` for standard input.
@@ -90,59 +42,64 @@ def observe(
     found = Findings(title=title or ", ".join(paths), lengths_s=tuple(lengths_s))
     tables = headers.Tables()
     observer = Observer(found, tables, remember_s=remember_s, batch=batch, keep=keep)
-    places: dict[tuple[Interface, int], int] = {}
-    for number, path in enumerate(in_order(paths)):
-        if number:
-            observer.begin_file()
-        _read(path, found, tables, observer, places, progress)
+
+    def count(frames: int) -> None:
+        found.frames += frames
+        if progress:
+            progress(found.frames)
+
+    captures = [Capture(path, tables, count) for path in paths]
+    if len(captures) > 1:
+        for capture in captures:
+            capture.look()
+        captures.sort(key=lambda capture: capture.first)
+    reader = _Reader(found, observer, captures)
+    for packets in merged(reader.captures, reader.begin, reader.place, reader.end):
+        observer.add(packets)
     observer.finish()
-    found.counts, found.links = tables.counts, tables.links
+    found.addresses, found.counts, found.links = tables, Counter(tables.counts), Counter(tables.links)
     return found
 
 
-def _read(
-    path: str,
-    found: Findings,
-    tables: headers.Tables,
-    observer: Observer,
-    places: dict[tuple[Interface, int], int],
-    progress: Callable[[int], None] | None,
-) -> None:
-    stream = Stream(path)
-    base, reader = found.frames, None
-    observer.current = stream.name
-    numbers = np.zeros(0, np.uint16)
-    try:
-        reader = open_reader(stream)
-        observer.sources.append(Source(path if stream.seekable else "", base, reader.order, reader.before))
-        for frames in reader:
-            if len(numbers) < len(reader.interfaces):
-                numbers = _places(reader.interfaces, places, found)
-            packets = headers.read(frames, tables, numbers)
-            packets.n = packets.n + base
-            observer.add(packets)
-            if progress:
-                progress(base + reader.frames)
-    except DamagedError as fault:
-        found.faults.append(f"{stream.name}: {fault}")
-    finally:
-        read = reader.frames if reader else 0
-        found.files.append((stream.name, read))
-        found.frames += read
-        found.bad_times += reader.bad_times if reader else 0
-        stream.close()
+class _Reader:
+    """Numbers captures and their interfaces as they are read, and notes what could not be read."""
 
+    def __init__(self, found: Findings, observer: Observer, captures: Sequence[Capture]):
+        self._found, self._observer, self.captures = found, observer, captures
+        self._lanes, self._lane = Lanes(), [0] * len(captures)
+        self._places: dict[tuple[int, Interface, int], int] = {}
+        found.files = [(capture.name, 0) for capture in captures]
+        found.places = [[] for _ in captures]
 
-def _places(interfaces: list[Interface], places: dict[tuple[Interface, int], int], found: Findings) -> Array:
-    """Return the number of each of a file's interfaces among those of all files.
+    def begin(self, number: int) -> None:
+        """Choose a capture's place among the rotated ones."""
+        capture = self.captures[number]
+        capture.fill()
+        self._lane[number] = self._lanes.enter(number, capture.name)
+        self._observer.sources[number] = capture.sources
 
-    The same name, or the same place in rotated files, is the same interface.
-    """
-    numbers = []
-    for index, interface in enumerate(interfaces):
-        identity = interface, 0 if interface.name else index
-        if identity not in places:
-            places[identity] = min(len(places), _MOST_PLACES)
-            found.interfaces.append(interface)
-        numbers.append(places[identity])
-    return np.array(numbers, np.uint16)
+    def place(self, number: int, packets: Packets) -> None:
+        """Number packets and their interfaces over all captures.
+
+        The same name, or the same place in rotated files, is the same interface.
+        """
+        found, capture, lane = self._found, self.captures[number], self._lane[number]
+        places = found.places[number]
+        for index in range(len(places), len(capture.interfaces)):
+            interface = capture.interfaces[index]
+            identity = lane, interface, 0 if interface.name else index
+            if identity not in self._places:
+                self._places[identity] = min(len(self._places), _MOST_PLACES)
+                found.interfaces.append(interface)
+            places.append(self._places[identity])
+        packets.iface = np.array(places, np.uint16)[packets.iface]
+        packets.n = packets.n + (number << FILE)
+        self._observer.watch(packets, lane)
+
+    def end(self, number: int) -> None:
+        """Note how much of a capture was read, and why it ended too soon."""
+        capture, found = self.captures[number], self._found
+        self._lanes.leave(number)
+        found.files[number] = (capture.name, capture.frames)
+        found.bad_times += capture.bad_times
+        found.faults += [capture.fault] if capture.fault else []

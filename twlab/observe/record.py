@@ -81,6 +81,7 @@ def _one(found: Findings) -> dict[str, Any]:
         },
         "clock_ran_back_s": found.back_s,
         "forgotten": found.forgotten,
+        "split_by_network": found.split,
         "pairs": [
             {
                 "client": client,

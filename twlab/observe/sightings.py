@@ -14,7 +14,8 @@ from twlab.observe.packets import AGAIN, SEEN, Array, Packets, repeated
 
 SAME_MOMENT_NS = 1_000_000  # the same packet at the same place within this time is a capture's duplicate
 _ADJACENT = 64  # frames: over a step of the clock, duplicates are no farther apart
-SLOW_MOMENT_NS = 100_000_000  # likewise, where a capture holds most packets of a connection twice
+# Likewise, where a capture holds most packets of a connection twice, or sees them with two TTLs.
+SLOW_MOMENT_NS = 100_000_000
 _LEAST = 3
 _PLACES = np.left_shift(np.uint64(1), np.arange(64, dtype=np.uint64))
 HELD_NS = 1_000_000_000  # above the usual time between two places: a packet that took longer was held between them
@@ -26,8 +27,8 @@ class Sightings:
 
     Attributes:
         original: of a copy: the index of the packet's first sighting; -1 elsewhere. A copy is
-            identical to a packet that passed the same interface with the same TTL at least 1 ms
-            earlier.
+            identical to a packet that passed the same interface at least 1 ms earlier, or 100 ms
+            where it had another TTL.
         duplicate: a further sighting of a packet, or of a copy that is counted already.
         held: a duplicate that took over 1 s longer than others from one place to another. It is the
             first sighting there.
@@ -142,21 +143,41 @@ def _leaders(at: Array, chain: Array, passing: Array, leads: Array) -> Array:
 
 
 def _passings(packets: Packets, at: Array, chain: Array, steps: Array, moment: Array) -> Array:
-    """Number the passings at each place: to which one each sighting belongs, from 1."""
-    place = packets.iface[at].astype(np.int64) << 8 | packets.ttl[at]
-    order = np.lexsort((at, place, chain))
-    t, sorted_chain, sorted_place, moment = packets.t[at][order], chain[order], place[order], moment[order]
-    same_place = (sorted_chain[1:] == sorted_chain[:-1]) & (sorted_place[1:] == sorted_place[:-1])
-    begins = np.concatenate([[True], ~same_place])
-    n = packets.n[at][order]
-    stepped = np.diff(np.searchsorted(steps, n, "right")) != 0
-    other = (np.abs(t[1:] - t[:-1]) >= moment[1:]) | (stepped & (n[1:] - n[:-1] > _ADJACENT))
-    later = np.concatenate([[False], same_place & other])
-    total = np.cumsum(later)
-    base = total[np.nonzero(begins)[0]][np.cumsum(begins) - 1]
+    """Number the passings at each interface: to which one each sighting belongs, from 1.
+
+    Sightings with different TTLs are those of different places, and count apart from each other.
+    That ends where an interface has not seen the packet for 100 ms: what follows passes it anew,
+    by whichever path it comes.
+    """
+    t, n, iface = packets.t[at], packets.n[at], packets.iface[at]
+    order, begins = _runs(chain << 16 | iface)
+    rests = begins | _apart(t[order], n[order], steps, np.full(len(at), SLOW_MOMENT_NS))
+    visit = np.empty(len(at), np.int64)
+    visit[order] = np.cumsum(rests) - 1
+    by_place, first = _runs(visit << 8 | packets.ttl[at])
+    later = np.cumsum(~first & _apart(t[by_place], n[by_place], steps, moment[by_place]))
+    number = later - later[first][np.cumsum(first) - 1] + 1
+    most = np.maximum.reduceat(number, np.nonzero(np.diff(visit[by_place], prepend=-1))[0])
+    before = np.cumsum(most) - most  # passings in all visits before
+    new = begins[rests]  # visits that are the first at their interface
+    before -= before[new][np.cumsum(new) - 1]
     passing = np.empty(len(at), np.int64)
-    passing[order] = total - base + 1
+    passing[by_place] = number + before[visit[by_place]]
     return passing
+
+
+def _runs(code: Array) -> tuple[Array, Array]:
+    """Sort so that equal codes become neighbours, and flag the first of each."""
+    order = np.argsort(code, kind="stable")
+    ordered = code[order]
+    return order, np.concatenate([[True], ordered[1:] != ordered[:-1]])
+
+
+def _apart(t: Array, n: Array, steps: Array, moment: Array) -> Array:
+    """Flag the sightings that are no duplicates of those before them, by time."""
+    stepped = np.diff(np.searchsorted(steps, n, "right")) != 0
+    other = (np.abs(np.diff(t)) >= moment[1:]) | (stepped & (np.diff(n) > _ADJACENT))
+    return np.concatenate([[True], other])
 
 
 def _held(packets: Packets, at: Array, head: Array, found: Sightings) -> None:

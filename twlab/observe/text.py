@@ -199,6 +199,11 @@ def notes(found: Findings) -> Iterator[str]:
         yield f"not read     {count:,} frames of link type {link}, which is not known here"
     if found.bad_times:
         yield f"not read     {found.bad_times:,} frames without a time, or with one out of range"
+    if found.split:
+        yield (
+            f"apart        {found.split:,} four-tuples have the numbers of one connection in several virtual networks "
+            "(VLAN, tunnel), and were counted in each"
+        )
     if found.forgotten:
         yield f"forgotten    {found.forgotten:,} four-tuples that were idle longest, to stay within memory"
 

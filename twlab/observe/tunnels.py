@@ -30,7 +30,7 @@ class Inner(NamedTuple):
         net: the virtual network, with the tunnels' numbers.
         fragment: the datagram that it is a part of (addresses and identification); empty if it is
             whole.
-        size: of a fragment: bytes behind its IP headers.
+        end: of a fragment: bytes of the datagram behind its IP headers up to the fragment's end.
     """
 
     version: int
@@ -38,7 +38,7 @@ class Inner(NamedTuple):
     tcp: int
     net: int
     fragment: bytes = b""
-    size: int = 0
+    end: int = 0
 
 
 def look(data: bytearray, at: int, end: int, kind: int, net: int) -> Inner | None:
@@ -108,7 +108,7 @@ def _fragment(
 ) -> Inner | None:
     if protocol != _TCP:
         return None
-    return Inner(version, ip, -1 if part else here, net, name, max(0, size))
+    return Inner(version, ip, -1 if part else here, net, name, part * 8 + max(0, size))
 
 
 def _transport(
