@@ -87,7 +87,7 @@ def peer_key(address: NDArray[np.uint64], port: NDArray[np.uint16]) -> NDArray[n
     key *= np.uint64(_STEP)
     key ^= key >> np.uint64(32)
     key += port
-    # splitmix64's last steps: keys are combined, and without them those of near addresses cancel out
+    # The last steps of splitmix64: keys are combined, and those of near addresses would cancel out.
     for shift, factor in _MIXED:
         key ^= key >> np.uint64(shift)
         key *= np.uint64(factor)

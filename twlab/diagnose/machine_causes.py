@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from twlab.diagnose.causes import FAULT, FULL, NOTE, WARNING, Evidence, Finding
-from twlab.diagnose.pool import Measured
+from twlab.diagnose.causes import FAULT, NOTE, WARNING, Evidence, Finding
+from twlab.diagnose.pool import FULL, Measured
 from twlab.diagnose.snapshot import Namespace, endpoint, shown, whole
 from twlab.linux.inet_diag import TIME_WAIT
 
