@@ -147,7 +147,7 @@ def judge(
     span: Range,
     doubted: NDArray[np.bool_] | None = None,
 ) -> Bind:
-    """Judge one pool by the option of its live sockets, and by the parity of its ports.
+    """Judge a pool by the option of its live sockets, and the parity of its ports.
 
     Args:
         ports: of the pool, a flag each.
@@ -260,7 +260,7 @@ def judge_by_sharing(counts: NDArray[np.int64], sizes: NDArray[np.int64], span: 
 
 
 def judge_apart(ports: NDArray[np.bool_], others: NDArray[np.bool_], span: Range) -> Bind | None:
-    """Judge a pool by the ports that it shares with pools that leave the port to connect().
+    """Judge a pool by what it shares with pools that leave the port to connect().
 
     None if they decide nothing.
 

@@ -68,7 +68,7 @@ def read(interval_s: float = 1.0, wait: Callable[[float], object] | None = None,
             }
         made.owners = named
         if hidden and len(made.sockets):
-            made.missing.append((f"the processes of {hidden} other users' programs", "sudo twlab diagnose"))
+            made.missing.append((f"the sockets of {hidden} processes of other users", "sudo twlab diagnose"))
         namespaces.append(made)
     return Snapshot(f"{os.uname().nodename}, Linux {os.uname().release}", namespaces, unseen, live=True)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from twlab.diagnose.diagnosis import Diagnosis, Part
@@ -48,13 +50,16 @@ def write(diagnosis: Diagnosis, path: Path) -> None:
     Raises:
         CapabilityError: the file cannot be written (``cannot-write``).
     """
-    passing = path.with_name(f".{path.name}.{os.getpid()}")
+    passing = path.parent / f".{path.name}.{os.getpid()}"
     try:
+        if not path.name:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         passing.write_text(text(diagnosis))
         passing.chmod(0o644)
         passing.replace(path)
     except OSError as error:
-        passing.unlink(missing_ok=True)
+        with suppress(OSError):
+            passing.unlink()
         raise CapabilityError(
             f"cannot write {path}: {error.strerror}", "name a file in a folder that you may write to", "cannot-write"
         ) from error

@@ -178,7 +178,7 @@ class Namespace:
 
     @property
     def tw_reuse(self) -> int:
-        """tcp_tw_reuse; where it is not known, Linux's default: 2, for loopback, since 4.19."""
+        """tcp_tw_reuse, or Linux's default: 2, for loopback alone, since 4.19."""
         known = self.number("tcp_tw_reuse")
         return known if known is not None else 2 if self.kernel >= (4, 19) else 0
 
