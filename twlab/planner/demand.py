@@ -156,7 +156,7 @@ class Demand:
 
     @property
     def longest_time_wait_s(self) -> float:
-        """The longest TIME_WAIT with which the ports suffice; negative where no length does.
+        """The longest TIME_WAIT with which the ports suffice; negative: none.
 
         A neighbour keeps its ports for as long, too: what it takes depends on the length.
         """
