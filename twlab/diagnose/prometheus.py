@@ -17,7 +17,7 @@ _HELP = {
     "twlab_pool_ports_total": "Ports of ip_local_port_range, less the reserved ones.",
     "twlab_pool_sockets": "Sockets of the pool, by state.",
     "twlab_pool_closes_per_second": "Sockets that entered TIME_WAIT, a second, dated by their timers.",
-    "twlab_pool_ceiling_per_second": "Closes a second for which the ports suffice; a part of it where pools share them.",
+    "twlab_pool_ceiling_per_second": "Closes a second for which the ports suffice; its part where pools share them.",
     "twlab_pool_full_seconds": "Seconds until the last port is taken at the present rate; +Inf: never.",
     "twlab_pool_binds_first": "Whether its program calls bind() before connect(): 1, 0; absent: unknown.",
     "twlab_pools_more": "Pools that have no series of their own, being less full.",
