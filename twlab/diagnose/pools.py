@@ -41,8 +41,11 @@ def measure(place: Namespace) -> Measured:
     made = Measured(pools, served, others, _states(sockets), span)
     _judge(made, sockets, sources, place.time_wait_s)
     _spread_timestamps(pools)
+    sharers: dict[str, list[Pool]] = {}
     for pool in pools:
-        _foresee(pool, pools, place)
+        sharers.setdefault(pool.source if pool.binds else pool.name, []).append(pool)
+    for together in sharers.values():
+        _foresee(together, place)
     pools.sort(key=lambda pool: (-pool.fill, -pool.used))
     return made
 
@@ -268,29 +271,32 @@ def _spread_timestamps(pools: list[Pool]) -> None:
             pool.peer_timestamps = known[pool.destination]
 
 
-def _foresee(pool: Pool, pools: list[Pool], place: Namespace) -> None:
-    """Set how long TIME_WAIT holds a port of this pool, and the pool's forecast."""
-    together = [one for one in pools if one.binds and one.source == pool.source] if pool.binds else [pool]
-    waiting = np.logical_or.reduce([one.flags & ~one.live for one in together])
-    pool.sharers = len(together)
-    pool.joint_open = sum(one.busy for one in together)
-    pool.joint_per_s = sum(one.per_s_in_range for one in together)
-    pool.held = int(np.count_nonzero(pool.taken_flags & ~waiting))
-    pool.hold_s = place.time_wait_s
-    remaining_s = np.concatenate([_remaining_s(one, place.time_wait_s) for one in together])
-    if _reuse_applies(pool, place):
-        by_time_wait = pool.fill >= FULL and pool.held < FULL * pool.capacity
-        pool.reuse_doubted = by_time_wait and not _taken_over(pool, place)
-        pool.reusable = not pool.reuse_doubted
-    if pool.reusable:
+def _foresee(sharers: list[Pool], place: Namespace) -> None:
+    """Set how long TIME_WAIT holds a port, and the forecast, of pools that share their ports."""
+    first = sharers[0]
+    waiting = np.zeros(65536, np.bool_)
+    for pool in sharers:
+        waiting |= pool.flags & ~pool.live
+    held = int(np.count_nonzero(first.taken_flags & ~waiting))
+    joint_open, joint_per_s = sum(pool.busy for pool in sharers), sum(pool.per_s_in_range for pool in sharers)
+    remaining_s = np.concatenate([_remaining_s(pool, place.time_wait_s) for pool in sharers])
+    hold_s = place.time_wait_s
+    if _reuse_applies(first, place):
+        by_time_wait = first.fill >= FULL and held < FULL * first.capacity
+        first.reuse_doubted = by_time_wait and not _taken_over(first, place)
+        first.reusable = not first.reuse_doubted
+    if first.reusable:
         delay_ms = place.number("tcp_tw_reuse_delay")
-        pool.hold_s = min(place.time_wait_s, (1000 if delay_ms is None else delay_ms) / 1000 or 0.001)
-        held_ms = 1000 * (place.time_wait_s - pool.hold_s)
-        young = _flags(pool.closed_ports[rate.in_full(pool.remaining_ms) > held_ms]) & pool.flags
-        pool.take(pool.taken_flags & ~waiting | young)
+        hold_s = min(place.time_wait_s, (1000 if delay_ms is None else delay_ms) / 1000 or 0.001)
+        held_ms = 1000 * (place.time_wait_s - hold_s)
+        young = _flags(first.closed_ports[rate.in_full(first.remaining_ms) > held_ms]) & first.flags
+        first.take(first.taken_flags & ~waiting | young)
         remaining_s = remaining_s - held_ms / 1000
         remaining_s = remaining_s[remaining_s > 0]
-    pool.forecast = rate.forecast(pool.held, remaining_s, pool.joint_per_s, pool.hold_s, pool.capacity)
+    ahead = rate.forecast(held, remaining_s, joint_per_s, hold_s, first.capacity)
+    for pool in sharers:
+        pool.sharers, pool.held, pool.hold_s, pool.forecast = len(sharers), held, hold_s, ahead
+        pool.joint_open, pool.joint_per_s = joint_open, joint_per_s
 
 
 def _reuse_applies(pool: Pool, place: Namespace) -> bool:
