@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from twlab.diagnose import rate
-from twlab.diagnose.bind_first import MIXED, NO, UNKNOWN, YES, Range, judge, judge_by_sharing
+from twlab.diagnose.bind_first import MIXED, NO, UNKNOWN, YES, Range, judge, judge_by_sharing, own_range
 
 NONE = np.zeros(65536, np.bool_)
 
@@ -76,6 +76,21 @@ def test_the_option_of_live_sockets_outweighs_parity():
     """With IP_BIND_ADDRESS_NO_PORT on all of them the answer is no, however few they are."""
     assert verdict(by_bind(20), no_port=(20, 20)) == NO
     assert verdict(by_bind(200), no_port=(0, 20)) == YES
+
+
+def test_a_few_sockets_with_the_option_do_not_outweigh_thousands_of_ports():
+    """One live socket says nothing about 8,000 ports of bind(); 50 of them do."""
+    assert verdict(by_bind(8000), no_port=(1, 1)) == MIXED
+    assert verdict(by_bind(8000), no_port=(50, 50)) == NO
+    assert verdict(by_connect(8000), no_port=(1, 1)) == NO
+
+
+def test_an_old_kernel_has_no_parity():
+    """Linux before 4.6 chooses either, in order: neither a verdict nor a range of its own follows."""
+    old = span(kernel=(3, 10))
+    assert verdict(by_bind(8000), old) == verdict(by_connect(8000), old) == UNKNOWN
+    in_order = flags(range(40_000, 46_000))
+    assert own_range(in_order, old) is None and own_range(in_order, span()) is not None
 
 
 def test_strays_change_no_verdict():

@@ -248,11 +248,18 @@ def test_without_listeners_the_service_side_is_still_told(listeners):
 
 
 def test_conntrack_is_full():
-    """New connections are dropped, at any ports."""
-    more = [
-        Text("sysctl -a", ["net.netfilter.nf_conntrack_count = 262000\n", "net.netfilter.nf_conntrack_max = 262144\n"])
-    ]
-    assert "conntrack-full" in causes(judged(listening(80), more=more), "fault")
+    """New connections are dropped, at any ports; below the limit they are not yet."""
+
+    def with_entries(count, *more):
+        settings = [f"net.netfilter.nf_conntrack_count = {count}\n", "net.netfilter.nf_conntrack_max = 262144\n"]
+        return judged(listening(80), more=[Text("sysctl -a", settings), *more])
+
+    dropped = Text("conntrack_-S", ["cpu=0   \tfound=0 invalid=0 insert_failed=9 drop=9 early_drop=3\n"])
+    assert "conntrack-full" in causes(with_entries(262_144), "fault")
+    assert "conntrack-full" in causes(with_entries(262_000, dropped), "fault")
+    nearly = with_entries(236_000)
+    assert "conntrack-full" in causes(nearly, "warning") and not causes(nearly, "fault")
+    assert "nearly full" in finding(nearly, "conntrack-full").text
 
 
 def test_conntrack_could_not_insert():

@@ -106,7 +106,7 @@ def test_the_column_state_may_be_missing():
         ("1min", 60_000),
         ("1min2sec", 62_000),
         ("119min", 7_140_000),
-        ("", -1),
+        ("", 0),
         ("soon", -1),
     ],
 )

@@ -47,6 +47,22 @@ def test_a_symptom_leads_to_its_cause(text):
     assert find(text.split(), SYMPTOMS)[0].name == FIRST[text]
 
 
+@pytest.mark.parametrize(
+    ("text", "term"),
+    [
+        ("1 minute", 60.0),
+        ("2 mins", 120.0),
+        ("1,5s", 1.5),
+        ("1500 msec", 1.5),
+        ("504.", "504"),
+        ("EADDRINUSE.", "EADDRINUSE"),
+    ],
+)
+def test_people_write_numbers_in_many_ways(text, term):
+    """Units in full, a comma, the full stop of a sentence."""
+    assert terms(["it says", text])[0 if isinstance(term, float) else -1] == term
+
+
 def test_durations_errors_and_statuses_are_told_from_words():
     """A number of an error is its name; a status stays a number."""
     assert terms(["10ms", "1.5 s", "98", "503", "Connection timed out", "backend"]) == [

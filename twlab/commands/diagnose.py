@@ -103,6 +103,7 @@ def _diagnosis(texts: list[str], every_s: float) -> Diagnosis:
         or part.place.settings
         or part.place.gateway
         or part.place.balanced
+        or part.place.missing
         for part in made.parts
     ):
         raise UsageError(

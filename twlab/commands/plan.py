@@ -35,6 +35,7 @@ def plan(
     reserved: options.ReservedOption = "",
     choice: options.ChoiceOption = PortChoice.CONNECT,
     neighbour_per_s: options.NeighbourOption = 0,
+    neighbour_life_s: options.NeighbourLifeOption = None,
     time_wait_s: options.TimeWaitOption = 60,
     tw_reuse: options.TwReuseOption = 2,
     loopback: options.LoopbackOption = False,

@@ -32,6 +32,15 @@ NeighbourOption = Annotated[
         help="Connections a second of other programs on the machine that call bind() first.",
     ),
 ]
+NeighbourLifeOption = Annotated[
+    float | None,
+    typer.Option(
+        "--neighbour-life",
+        metavar="S",
+        help="From connect to close of a neighbour's connection, s.",
+        show_default="as --life",
+    ),
+]
 TimeWaitOption = Annotated[float, typer.Option("--time-wait", help="Length of TIME_WAIT, s.")]
 TwReuseOption = Annotated[int, typer.Option(help="tcp_tw_reuse: 0 off, 1 on, 2 for loopback only, as Linux comes.")]
 LoopbackOption = Annotated[bool, typer.Option("--loopback", help="Proxy and origins talk over 127.0.0.0/8 or ::1.")]

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any
 
-from twlab.diagnose.causes import FULL
-from twlab.diagnose.pool import Measured, Pool
+from twlab.diagnose.pool import FULL, Measured, Pool
 from twlab.diagnose.snapshot import Namespace
 from twlab.errors import UsageError
 from twlab.planner.plan import Demand, make
@@ -75,7 +74,8 @@ def _numbers(pool: Pool, measured: Measured, place: Namespace, rate_per_s: float
     """Return all numbers of the pool that a planner may ask for."""
     low, high = place.port_range
     have, sampled = pool.timestamps if pool.timestamps[1] else pool.peer_timestamps
-    reuse = place.number("tcp_tw_reuse")
+    # An assumed setting that the ports belie is not assumed any more.
+    reuse = 0 if pool.reuse_doubted and place.number("tcp_tw_reuse") is None else place.tw_reuse
     neighbours = [other for other in measured.pools if other.binds and other.source == pool.source]
     return {
         "rate_per_s": round(rate_per_s, 1),
@@ -86,9 +86,9 @@ def _numbers(pool: Pool, measured: Measured, place: Namespace, rate_per_s: float
         "choice": "bind" if pool.binds else "connect",
         "neighbour_per_s": 0.0 if pool.binds else round(sum(other.rate_per_s for other in neighbours), 1),
         "time_wait_s": place.time_wait_s,
-        "tw_reuse": 2 if reuse is None else min(reuse, 2),
+        "tw_reuse": min(reuse, 2),
         "loopback": pool.loopback,
-        "life_s": round(min(86_400.0, pool.busy / rate_per_s), 3),
+        "life_s": round(min(86_400.0, pool.joint_open / rate_per_s), 3),
         "closes_first": "proxy" if pool.time_wait else "origin",
         "timestamps": place.number("tcp_timestamps") != 0 and (have > 0 or not sampled),
     }

@@ -10,11 +10,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from twlab.diagnose import bind_first
-from twlab.diagnose.pool import Measured, Pool
+from twlab.diagnose.pool import FULL, Measured, Pool
 from twlab.diagnose.snapshot import Namespace
 
 FAULT, WARNING, NOTE = "fault", "warning", "note"
-FULL = 0.98  # of the ports: where connects begin to fail, since some always end and begin
 _MUCH, _SOME = 0.5, 0.1  # of the range
 _WORTH_A_WORD = 1000  # ports of a search that is long enough to be felt
 
@@ -91,15 +90,13 @@ def _closes(pool: Pool, place: Namespace) -> Evidence:
 
 def _fullness(pool: Pool, place: Namespace) -> Iterator[Finding]:
     ahead = pool.forecast
-    waiting = pool.taken - pool.held
+    waiting = pool.taken - pool.open_ports
     ports = f"from {pool.source}, shared by all its destinations," if pool.sharers > 1 else f"to {pool.name}"
     full = pool.fill >= FULL
     if not full and (ahead is None or ahead.full_in_s is None):
         return
     facts: tuple[Evidence, ...] = (_occupancy(pool, place), _closes(pool, place))
-    if full and pool.reusable and pool.held < FULL * pool.capacity:
-        if _taken_over(pool, place):
-            return  # TIME_WAIT gives its ports to connect(): every port may be in use, and none is wanting
+    if pool.reuse_doubted:
         facts = (
             *facts,
             Evidence(
@@ -112,7 +109,7 @@ def _fullness(pool: Pool, place: Namespace) -> Iterator[Finding]:
         if not full:
             return
         text = (
-            f"The ports {ports} are held by open connections, not by TIME_WAIT: {pool.held:,} of "
+            f"The ports {ports} are held by open connections, not by TIME_WAIT: {pool.open_ports:,} of "
             f"{pool.capacity:,}; {fails}."
         )
         remedy = "More source addresses, more destinations or a wider range; a shorter TIME_WAIT would change nothing."
@@ -126,8 +123,8 @@ def _fullness(pool: Pool, place: Namespace) -> Iterator[Finding]:
     else:
         assert ahead and ahead.full_in_s is not None
         ceiling = (
-            f"the ports suffice for {pool.ceiling_per_s:,.0f} a second"
-            if pool.ceiling_per_s
+            f"the ports suffice for {pool.joint_ceiling_per_s:,.0f} a second"
+            if pool.joint_ceiling_per_s
             else "no port is free for TIME_WAIT"
         )
         text = (
@@ -139,22 +136,12 @@ def _fullness(pool: Pool, place: Namespace) -> Iterator[Finding]:
         )
 
 
-def _taken_over(pool: Pool, place: Namespace) -> bool:
-    """Tell whether tcp_tw_reuse is at work in a full pool.
-
-    It is if it counts, or if ports come back faster than TIME_WAITs end, which keeps them young.
-    """
-    if place.counters.get("TWRecycled"):
-        return True
-    return pool.rate is not None and pool.rate.dated and pool.rate.recent_per_s > 1.2 * pool.rate.average_per_s
-
-
 def _half_full(pool: Pool, measured: Measured, place: Namespace) -> Iterator[Finding]:
     """Find pools past half their range: connect() first tries one parity in vain."""
     half = measured.span.of_parity(measured.span.usable, bind=False)
-    if pool.binds or pool.capacity < _WORTH_A_WORD or pool.fill < _MUCH:
+    if pool.binds or pool.capacity < _WORTH_A_WORD or pool.fill < _MUCH or not measured.span.parity_tells:
         return
-    taken = measured.span.of_parity(pool.flags, bind=False) + pool.blocked // 2
+    taken = measured.span.of_parity(pool.taken_flags, bind=False)
     if taken < 0.97 * half:
         return
     text = (
@@ -225,7 +212,7 @@ def _bind_first(measured: Measured, place: Namespace) -> Iterator[Finding]:
         fails = "; bind() fails with EADDRINUSE" if first.fill >= FULL else ""
         text = (
             f"{who} calls bind() before connect(): {many} one pool of {first.capacity:,} ports at {source}, "
-            f"and {first.joined:,} are taken{fails}."
+            f"and {first.taken:,} are taken{fails}."
         )
         facts = [Evidence(f"{why} ({first.bind.confidence})", place.socket_source) for why in _reasons(binders)]
         if place.number("tcp_tw_reuse") == 1:

@@ -16,6 +16,7 @@ h cat /proc/net/stat/nf_conntrack; h cat /proc/net/ip_vs; h cat /proc/net/ip_vs_
 h grep -s . /proc/sys/kernel/hostname /proc/sys/kernel/osrelease /proc/sys/net/ipv4/ip_local_port_range \
 /proc/sys/net/ipv4/ip_local_reserved_ports /proc/sys/net/ipv4/ip_local_port_step_width /proc/sys/net/ipv4/tcp_tw_reuse \
 /proc/sys/net/ipv4/tcp_tw_reuse_delay /proc/sys/net/ipv4/tcp_tw_recycle /proc/sys/net/ipv4/tcp_timestamps \
+/proc/sys/net/ipv4/tcp_timewait_len /proc/sys/net/ipv4/tcp_tw_timeout \
 /proc/sys/net/ipv4/tcp_max_tw_buckets /proc/sys/net/ipv4/tcp_fin_timeout /proc/sys/net/ipv4/tcp_rfc1337 \
 /proc/sys/net/ipv4/vs/conn_reuse_mode /proc/sys/net/ipv4/vs/conntrack /proc/sys/net/ipv4/vs/expire_nodest_conn \
 /proc/sys/net/netfilter/nf_conntrack_count /proc/sys/net/netfilter/nf_conntrack_max; true"""

@@ -37,6 +37,7 @@ _OPTIONS_AT = 5  # tcpi_options in struct tcp_info
 _MAPPED_PREFIX = np.uint32(0xFFFF0000)  # the bytes 00 00 ff ff, read as a little-endian word
 _SAMPLE = 16  # live sockets of a destination that are asked for their options
 _STEP = 0x9E3779B97F4A7C15  # odd, from the golden ratio: spreads addresses over 64 bits
+_MIXED = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))  # of splitmix64
 
 
 def dump() -> Sockets:
@@ -86,7 +87,11 @@ def peer_key(address: NDArray[np.uint64], port: NDArray[np.uint16]) -> NDArray[n
     key *= np.uint64(_STEP)
     key ^= key >> np.uint64(32)
     key += port
-    key *= np.uint64(_STEP)
+    # The last steps of splitmix64: keys are combined, and those of near addresses would cancel out.
+    for shift, factor in _MIXED:
+        key ^= key >> np.uint64(shift)
+        key *= np.uint64(factor)
+    key ^= key >> np.uint64(31)
     return key
 
 

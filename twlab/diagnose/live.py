@@ -68,7 +68,7 @@ def read(interval_s: float = 1.0, wait: Callable[[float], object] | None = None,
             }
         made.owners = named
         if hidden and len(made.sockets):
-            made.missing.append((f"the processes of {hidden} other users' programs", "sudo twlab diagnose"))
+            made.missing.append((f"the sockets of {hidden} processes of other users", "sudo twlab diagnose"))
         namespaces.append(made)
     return Snapshot(f"{os.uname().nodename}, Linux {os.uname().release}", namespaces, unseen, live=True)
 
@@ -100,7 +100,6 @@ def _read(place: Place, reason: str) -> Namespace | None:
     made.counter_source = "/proc/net/netstat and snmp"
     made.gauges |= _gauges(place)
     _balancer(place, made)
-    made.time_wait_s = _time_wait_s(made)
     return made
 
 
@@ -113,17 +112,8 @@ def _settings(made: Namespace) -> None:
         text = _text(f"/proc/sys/net/netfilter/{name}").strip()
         if text.isdecimal():
             made.gauges[gauge] = int(text)
+    made.settings["kernel.osrelease"] = os.uname().release
     made.setting_source = "/proc/sys"
-
-
-def _time_wait_s(made: Namespace) -> float:
-    """Return the length of TIME_WAIT, in s.
-
-    Some kernels let it be set: the lab kernel in ms, Alibaba Cloud Linux in s.
-    """
-    if milliseconds := made.number("tcp_timewait_len"):
-        return milliseconds / 1000
-    return float(made.number("tcp_tw_timeout") or 60)
 
 
 def _from_proc(made: Namespace, folder: str) -> bool:

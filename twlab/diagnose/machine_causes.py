@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from twlab.diagnose.causes import FAULT, FULL, NOTE, WARNING, Evidence, Finding
-from twlab.diagnose.pool import Measured
+from twlab.diagnose.causes import FAULT, NOTE, WARNING, Evidence, Finding
+from twlab.diagnose.pool import FULL, Measured
 from twlab.diagnose.snapshot import Namespace, endpoint, shown, whole
 from twlab.linux.inet_diag import TIME_WAIT
 
@@ -222,8 +222,9 @@ def _conntrack(place: Namespace, _measured: Measured) -> Iterator[Finding]:
     count, most = place.gauges.get("conntrack", 0), place.gauges.get("conntrack_max", 0)
     failed = place.counters.get("ConntrackInsertFailed", 0)
     dropped = place.counters.get("ConntrackDrop", 0)
-    full = bool(most) and count >= _NEARLY * most
-    if not full and not failed:
+    nearly = bool(most) and count >= _NEARLY * most
+    full = nearly and (count >= most or dropped > 0)
+    if not nearly and not failed:
         return
     facts = []
     if most:
@@ -233,16 +234,18 @@ def _conntrack(place: Namespace, _measured: Measured) -> Iterator[Finding]:
     text = (
         "The conntrack table is full: new connections are dropped, TIME_WAIT or not."
         if full
+        else "The conntrack table is nearly full: at its limit new connections are dropped, TIME_WAIT or not."
+        if nearly
         else "conntrack could not insert connections."
     )
     remedy = "Raise nf_conntrack_max, or shorten its timers of closed connections (nf_conntrack_tcp_timeout_time_wait)."
     shows: tuple[str, ...] = ("nat-port-scarcity",)
-    if dropped and not full:
+    if dropped and not nearly:
         text = "conntrack dropped new connections with room in its table: no outside port was found for them."
         remedy = "Widen the range that the gateway translates to, twice as large as is needed, or add addresses."
         shows = ("snat-full-range", *shows)
     yield Finding(
-        "conntrack-full" if full else "conntrack-insert-failed",
+        "conntrack-full" if nearly else "conntrack-insert-failed",
         FAULT if full else WARNING,
         text,
         tuple(facts),

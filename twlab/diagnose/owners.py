@@ -12,11 +12,13 @@ import os
 
 from twlab.linux.syscalls import read_file
 
+_OF_KERNEL = 0x00200000  # PF_KTHREAD, include/linux/sched.h
+_FLAGS = 6  # of /proc/PID/stat, counted from behind the name
 _MOST = 1024  # links read of one process
 
 
 def of_sockets() -> tuple[dict[int, str], int]:
-    """Return inode to process, and the number of processes that we may not read.
+    """Return inode to process, and the number of programs that we may not read.
 
     A process is written ``nginx[4711]``.
     """
@@ -26,7 +28,7 @@ def of_sockets() -> tuple[dict[int, str], int]:
         try:
             entries = os.listdir(f"/proc/{pid}/fd")
         except PermissionError:
-            closed += 1
+            closed += not _of_kernel(pid)
             continue
         except OSError:
             continue
@@ -40,6 +42,14 @@ def of_sockets() -> tuple[dict[int, str], int]:
                 name = name or f"{_command(pid)}[{pid}]"
                 owners[int(target[8:-1])] = name
     return owners, closed
+
+
+def _of_kernel(pid: str) -> bool:
+    """Tell whether a process is a thread of the kernel, which has no files."""
+    try:
+        return bool(int(read_file(f"/proc/{pid}/stat").rpartition(b")")[2].split()[_FLAGS]) & _OF_KERNEL)
+    except (OSError, IndexError, ValueError):
+        return False
 
 
 def _command(pid: str) -> str:

@@ -82,7 +82,7 @@ def _inode(path: str) -> int:
 
 def _names() -> dict[int, tuple[str, str]]:
     """Return inode to name and path, for each named namespace."""
-    named = {}
+    named: dict[int, tuple[str, str]] = {}
     for folder in _NAMED:
         try:
             entries = sorted(folder.iterdir())
@@ -90,7 +90,8 @@ def _names() -> dict[int, tuple[str, str]]:
             continue
         for path in entries:
             if inode := _inode(str(path)):
-                named[inode] = (path.name, str(path))
+                known = inode not in named and any(name == path.name for name, _ in named.values())
+                named[inode] = (f"{path.name} in {folder}" if known else path.name, str(path))
     return named
 
 

@@ -17,6 +17,7 @@ from twlab.diagnose.bind_first import Band, Bind, Range
 from twlab.diagnose.rate import Forecast, Rate
 from twlab.diagnose.snapshot import endpoint
 
+FULL = 0.98  # of the ports: where connects begin to fail, since some always end and begin
 _CLOSED_HERE = frozenset({"TIME_WAIT", "FIN_WAIT1", "FIN_WAIT2", "CLOSING"})
 _CLOSED_THERE = frozenset({"CLOSE_WAIT", "LAST_ACK"})
 
@@ -33,16 +34,25 @@ class Pool:
         blocked: of these: ports that a listener, or a program that binds first, holds for itself,
             and that this pool does not use.
         flags: the ports of `used`, a flag for each of 65,536.
+        live: of these: ports with a socket that is not in TIME_WAIT.
+        closed_ports: port of each TIME_WAIT socket, in the order of `remaining_ms`.
         timestamps: live sockets with timestamps among those sampled, and the number sampled.
         no_port: live sockets with IP_BIND_ADDRESS_NO_PORT, and live sockets whose option is known.
         owners: its processes, the one with most sockets first.
         bind: the verdict on bind() before connect().
-        joined: ports in use with its source address, to any destination.
+        taken_flags: ports that a new connection cannot have. Those of the pool and the blocked ones;
+            with bind() before connect() all of its source.
+        taken: their number.
+        open_ports: of these: ports that an open connection or a listener holds, of this pool or
+            another.
         hold_s: how long TIME_WAIT holds one of its ports, in s.
         reusable: tcp_tw_reuse applies, so TIME_WAIT holds a port only for `hold_s`.
+        reuse_doubted: tcp_tw_reuse would apply, but the pool is full, and nothing shows that ports
+            were taken over.
         sharers: pools that share their ports with this one, itself included.
-        held: ports that are taken for another reason than TIME_WAIT.
-        joint_per_s: closes a second of all sharers.
+        held: ports that are taken for another reason than TIME_WAIT of the sharers.
+        joint_per_s: closes a second of all sharers on ports of the range.
+        joint_open: open connections of all sharers.
         own_range: a range that its program has to itself, as far as the ports in use show it.
         peer_timestamps: `timestamps` of the destination's other ports, if this one has no live
             socket.
@@ -56,6 +66,8 @@ class Pool:
     outside: int
     capacity: int
     flags: NDArray[np.bool_]
+    live: NDArray[np.bool_]
+    closed_ports: NDArray[np.uint16]
     remaining_ms: NDArray[np.int32]
     rate: Rate | None
     timestamps: tuple[int, int]
@@ -64,13 +76,17 @@ class Pool:
     loopback: bool
     blocked: int = 0
     bind: Bind = field(default_factory=lambda: Bind(bind_first.UNKNOWN, ""))
-    joined: int = 0
+    taken_flags: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(65536, np.bool_))
+    taken: int = 0
+    open_ports: int = 0
     forecast: Forecast | None = None
     hold_s: float = 60.0
     reusable: bool = False
+    reuse_doubted: bool = False
     sharers: int = 1
     held: int = 0
     joint_per_s: float = 0.0
+    joint_open: int = 0
     own_range: Band | None = None
     peer_timestamps: tuple[int, int] = (0, 0)
 
@@ -94,13 +110,9 @@ class Pool:
         """Whether the program binds before it connects."""
         return self.bind.verdict == bind_first.YES
 
-    @property
-    def taken(self) -> int:
-        """Ports that a new connection cannot have.
-
-        Those of the pool; with bind() before connect() those of its source.
-        """
-        return self.joined if self.binds else min(self.capacity, self.used + self.blocked)
+    def take(self, flags: NDArray[np.bool_]) -> None:
+        """Set which ports a new connection cannot have."""
+        self.taken_flags, self.taken = flags, int(np.count_nonzero(flags))
 
     @property
     def fill(self) -> float:
@@ -115,12 +127,25 @@ class Pool:
         return self.rate.recent_per_s
 
     @property
-    def ceiling_per_s(self) -> float | None:
-        """Connections a second for which the ports would just suffice.
+    def joint_ceiling_per_s(self) -> float | None:
+        """Connections a second of all sharers for which the ports would just suffice.
 
         With as many open at a time as now; None where nothing is in TIME_WAIT.
         """
         return max(0.0, (self.capacity - self.held) / self.hold_s) if self.time_wait else None
+
+    @property
+    def ceiling_per_s(self) -> float | None:
+        """The pool's part of the joint ceiling, which it has in proportion to its closes."""
+        joint = self.joint_ceiling_per_s
+        if joint is None or self.sharers == 1:
+            return joint
+        return joint * (self.per_s_in_range / self.joint_per_s if self.joint_per_s else 1 / self.sharers)
+
+    @property
+    def per_s_in_range(self) -> float:
+        """Closes a second on ports of the range."""
+        return self.rate_per_s * int(np.count_nonzero(self.flags[self.closed_ports])) / max(1, self.time_wait)
 
     @property
     def closes_first(self) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from twlab.diagnose.diagnosis import Diagnosis, Part
@@ -15,7 +17,7 @@ _HELP = {
     "twlab_pool_ports_total": "Ports of ip_local_port_range, less the reserved ones.",
     "twlab_pool_sockets": "Sockets of the pool, by state.",
     "twlab_pool_closes_per_second": "Sockets that entered TIME_WAIT, a second, dated by their timers.",
-    "twlab_pool_ceiling_per_second": "Closes a second for which the ports suffice.",
+    "twlab_pool_ceiling_per_second": "Closes a second for which the ports suffice; its part where pools share them.",
     "twlab_pool_full_seconds": "Seconds until the last port is taken at the present rate; +Inf: never.",
     "twlab_pool_binds_first": "Whether its program calls bind() before connect(): 1, 0; absent: unknown.",
     "twlab_pools_more": "Pools that have no series of their own, being less full.",
@@ -48,13 +50,16 @@ def write(diagnosis: Diagnosis, path: Path) -> None:
     Raises:
         CapabilityError: the file cannot be written (``cannot-write``).
     """
-    passing = path.with_name(f".{path.name}.{os.getpid()}")
+    passing = path.parent / f".{path.name}.{os.getpid()}"
     try:
+        if not path.name:
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         passing.write_text(text(diagnosis))
         passing.chmod(0o644)
         passing.replace(path)
     except OSError as error:
-        passing.unlink(missing_ok=True)
+        with suppress(OSError):
+            passing.unlink()
         raise CapabilityError(
             f"cannot write {path}: {error.strerror}", "name a file in a folder that you may write to", "cannot-write"
         ) from error

@@ -55,7 +55,7 @@ def of_closes(remaining_ms: NDArray[np.int32], time_wait_s: float) -> Rate | Non
     steady = len(remaining_ms) / time_wait_s
     if not len(known):
         return Rate(steady, time_wait_s, steady, steady, 0.0, False)
-    ages_s = np.clip(time_wait_s - _whole(known) / 1000, 0.0, time_wait_s)
+    ages_s = np.clip(time_wait_s - in_full(known) / 1000, 0.0, time_wait_s)
     scale = len(remaining_ms) / len(known)
     whole = math.ceil(time_wait_s)
     bins = np.bincount(ages_s.astype(np.int64), minlength=whole + 1)[: whole + 1]
@@ -66,7 +66,7 @@ def of_closes(remaining_ms: NDArray[np.int32], time_wait_s: float) -> Rate | Non
     return Rate(count * scale / window_s, float(window_s), steady, float(bins.max()) * scale, float(ages_s.min()), True)
 
 
-def _whole(remaining_ms: NDArray[np.int32]) -> NDArray[np.int32]:
+def in_full(remaining_ms: NDArray[np.int32]) -> NDArray[np.int32]:
     """Round whole seconds up: ss cuts what is above 9 s.
 
     A socket with "59sec" was closed within the last second.

@@ -10,9 +10,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from twlab.diagnose.causes import FAULT, FULL, WARNING
+from twlab.diagnose.causes import FAULT, WARNING
 from twlab.diagnose.diagnosis import Diagnosis, Part
-from twlab.diagnose.pool import Pool
+from twlab.diagnose.pool import FULL, Pool
 
 _POOLS = 8
 _ALIKE = 3  # findings of one cause

@@ -8,6 +8,7 @@ connection of an IPv6 socket is in the pool whose ports it shares.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 UNKNOWN = -1
 DEFAULT_RANGE = (32768, 60999)  # Linux net/ipv4/af_inet.c, inet_init_net
 TIME_WAIT_S = 60.0  # TCP_TIMEWAIT_LEN, include/net/tcp.h
+_LONGEST_S = 3600  # a longer TIME_WAIT is an error in the text
 _DIGITS, _LARGEST = 25, 2**63 - 1
 MAPPED = b"\0" * 10 + b"\xff" * 2
 
@@ -143,7 +145,6 @@ class Namespace:
         balanced: servers of an IP Virtual Server here.
         balancer_entries: connections that it remembers.
         missing: what could not be read, and the command that would show it.
-        time_wait_s: length of TIME_WAIT of this kernel.
     """
 
     name: str = "this machine"
@@ -161,7 +162,6 @@ class Namespace:
     balanced: list[BalancedServer] = field(default_factory=list)
     balancer_entries: list[BalancerEntry] = field(default_factory=list)
     missing: list[tuple[str, str]] = field(default_factory=list)
-    time_wait_s: float = TIME_WAIT_S
 
     def number(self, name: str) -> int | None:
         """The whole number of a sysctl ``net.ipv4.<name>``; None: not known."""
@@ -169,6 +169,29 @@ class Namespace:
             return whole(self.settings.get(f"net.ipv4.{name}", "").split()[0])
         except (IndexError, ValueError):
             return None
+
+    @property
+    def kernel(self) -> tuple[int, int]:
+        """Linux's version, e.g. (6, 12); a new one where it is not known."""
+        found = re.match(r"(\d{1,3})\.(\d{1,3})", self.settings.get("kernel.osrelease", ""))
+        return (int(found[1]), int(found[2])) if found else (99, 0)
+
+    @property
+    def tw_reuse(self) -> int:
+        """tcp_tw_reuse, or Linux's default: 2, for loopback alone, since 4.19."""
+        known = self.number("tcp_tw_reuse")
+        return known if known is not None else 2 if self.kernel >= (4, 19) else 0
+
+    @property
+    def time_wait_s(self) -> float:
+        """Length of TIME_WAIT in s.
+
+        Some kernels let it be set: the lab kernel in ms, Alibaba Cloud Linux in s.
+        """
+        for name, unit_s in (("tcp_timewait_len", 0.001), ("tcp_tw_timeout", 1.0)):
+            if 0 < (length_s := (self.number(name) or 0) * unit_s) <= _LONGEST_S:
+                return length_s
+        return TIME_WAIT_S
 
     @property
     def port_range(self) -> tuple[int, int]:

@@ -13,8 +13,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "sec": 1.0, "second": 1.0, "seconds": 1.0, "min": 60.0, "minutes": 60.0}
-_DURATION = re.compile(rf"~?(\d{{1,9}}(?:\.\d{{1,6}})?) ?({'|'.join(_UNITS_S)})\b", re.ASCII | re.IGNORECASE)
+_UNITS_S = {
+    **dict.fromkeys(("ms", "msec"), 0.001),
+    **dict.fromkeys(("s", "sec", "secs", "second", "seconds"), 1.0),
+    **dict.fromkeys(("min", "mins", "minute", "minutes"), 60.0),
+}
+_DURATION = re.compile(rf"~?(\d{{1,9}}(?:[.,]\d{{1,6}})?) ?({'|'.join(_UNITS_S)})\b", re.ASCII | re.IGNORECASE)
 _NUMBERS = {str(number): errno.errorcode[number] for number in (98, 99, 101, 104, 110, 111)}
 _MESSAGES = {os.strerror(number).lower(): name for number, name in errno.errorcode.items()}
 _PLAIN = {"and", "are", "for", "from", "has", "our", "some", "that", "the", "was", "with"}
@@ -70,13 +74,15 @@ def terms(words: Iterable[str]) -> list[str | float]:
     An error may be given by name, number or message.
     """
     text = " ".join(words)
-    found: list[str | float] = [float(number) * _UNITS_S[unit.lower()] for number, unit in _DURATION.findall(text)]
+    found: list[str | float] = [
+        float(number.replace(",", ".")) * _UNITS_S[unit.lower()] for number, unit in _DURATION.findall(text)
+    ]
     text = _DURATION.sub(" ", text).lower()
     for message, name in _MESSAGES.items():
         if message in text:
             found.append(name)
             text = text.replace(message, " ")
-    for word in re.findall(r"[\w.-]+", text):
+    for word in (word.strip(".-") for word in re.findall(r"[\w.-]+", text)):
         upper = _NUMBERS.get(word, word.upper())
         if upper in _MESSAGES.values() or word.isdecimal():
             found.append(upper)

@@ -70,7 +70,8 @@ def _what_to_do(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str
     good = [
         name
         for name in RECOMMENDED
-        if ways[name].serves(demand.rate_per_s, ROOM)
+        if name in ways
+        and ways[name].serves(demand.rate_per_s, ROOM)
         and ways[name].ceiling_per_s > better
         and (name != "keep-alive" or demand.keep_alive)
     ]
@@ -91,7 +92,7 @@ def _what_to_do(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str
 
 def _who_binds(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str]:
     """Write about bind() before connect(), of the proxy and of neighbours."""
-    lines, first = [], ways["bind-first"]
+    lines, first = [], ways.get("bind-first")
     if demand.choice == PortChoice.BIND:
         lines.append(
             "After bind() to port 0 a port serves one connection at a time, to whichever origin, and "
@@ -101,6 +102,7 @@ def _who_binds(demand: Demand, asked: Way, ways: Mapping[str, Way]) -> list[str]
         )
     elif (
         demand.closes_first != ORIGIN
+        and first is not None
         and first.ceiling_per_s < asked.ceiling_per_s * 0.99
         and first.answer(demand.rate_per_s) != "suffices"
     ):

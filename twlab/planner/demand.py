@@ -57,6 +57,7 @@ class Demand:
             port between destinations.
         neighbour_per_s: connections a second that other programs of the machine open with bind() to
             port 0 first.
+        neighbour_life_s: of the neighbours' connections; None: as `life_s`.
         time_wait_s: length of TIME_WAIT.
         tw_reuse: tcp_tw_reuse: 0 off, 1 on, 2 for loopback only, as Linux comes.
         loopback: proxy and origins talk over 127.0.0.0/8 or ::1.
@@ -87,6 +88,7 @@ class Demand:
     reserved: str = ""
     choice: str = PortChoice.CONNECT.value
     neighbour_per_s: float = 0.0
+    neighbour_life_s: float | None = None
     time_wait_s: float = LINUX_TIME_WAIT_S
     tw_reuse: int = REUSE_LOOPBACK
     loopback: bool = False
@@ -145,7 +147,25 @@ class Demand:
     @property
     def taken_by_neighbour(self) -> int:
         """Number of ports that neighbours which bind first hold, open or in TIME_WAIT."""
-        return math.ceil(self.neighbour_per_s * (self.time_wait_s + self.life_s))
+        return math.ceil(self.neighbour_per_s * (self.time_wait_s + self.life_of_neighbour_s))
+
+    @property
+    def life_of_neighbour_s(self) -> float:
+        """Seconds from connect to close of a neighbour's connection."""
+        return self.life_s if self.neighbour_life_s is None else self.neighbour_life_s
+
+    @property
+    def longest_time_wait_s(self) -> float:
+        """The longest TIME_WAIT with which the ports suffice; negative: none.
+
+        A neighbour keeps its ports for as long, too: what it takes depends on the length.
+        """
+        of_port = self.sources * self.destinations
+        four_tuples = self.four_tuples + of_port * (
+            self.taken_by_neighbour - self.neighbour_per_s * self.life_of_neighbour_s
+        )
+        per_s = self.rate_per_s + of_port * self.neighbour_per_s
+        return (four_tuples - self.rate_per_s * self.life_s) / per_s
 
     @property
     def ports(self) -> int:
@@ -228,6 +248,7 @@ _BOUNDS: dict[str, tuple[float, float, str]] = {
     "port_low": (1, 65_535, "a port from 1 to 65535"),
     "port_high": (1, 65_535, "a port from 1 to 65535"),
     "neighbour_per_s": (0, 1e7, "connections a second, from 0 to 10,000,000"),
+    "neighbour_life_s": (0, 86_400, "a number of seconds from 0 to 86,400"),
     "time_wait_s": (0.001, 3600, "a number of seconds from 0.001 to 3600"),
     "tw_reuse": (0, 2, "0, 1 or 2"),
     "hz": (24, 10_000, "a number of ticks a second from 24 to 10,000"),

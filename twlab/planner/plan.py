@@ -23,6 +23,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from twlab.errors import UsageError
 from twlab.planner.advice import advise
 from twlab.planner.demand import ORIGIN, PROXY, REUSE_ON, Demand
 from twlab.planner.hazards import KINDS, World, remaining
@@ -99,22 +100,33 @@ def make(demand: Demand) -> Plan:
     """Make the plan for `demand`."""
     asked = _way(demand, "as-asked")
     ways = [*_shorter(demand), *_kernel(demand), *_choices(demand), *_more(demand), *_application(demand)]
-    longest_s = demand.four_tuples / demand.rate_per_s - demand.life_s
+    longest_s = demand.longest_time_wait_s
     return Plan(demand, asked, ways, longest_s, advise(demand, asked, {way.name: way for way in ways}, longest_s))
+
+
+def _changed(demand: Demand, name: str, kinds: tuple[str, ...] = (), **changes: Any) -> list[Way]:
+    """Compute the way that changes the demand so; none where such a demand cannot be."""
+    try:
+        changed = replace(demand, **changes)
+    except UsageError:  # more addresses or ports than there are, or no port is left
+        return []
+    return [_way(changed, name, kinds=kinds)]
 
 
 def _shorter(demand: Demand) -> list[Way]:
     return [
-        replace(_way(replace(demand, time_wait_s=s), f"time-wait-{s}"), advised=s >= demand.delay_s) for s in LENGTHS_S
+        replace(way, advised=s >= demand.delay_s)
+        for s in LENGTHS_S
+        for way in _changed(demand, f"time-wait-{s}", time_wait_s=s)
     ]
 
 
 def _kernel(demand: Demand) -> list[Way]:
     recycled = min(RECYCLE_S, demand.time_wait_s) if demand.all_timestamps else demand.time_wait_s
     return [
-        _way(replace(demand, tw_reuse=REUSE_ON), "tw-reuse"),
-        _way(replace(demand, time_wait_s=recycled), "tw-recycle", kinds=_RECYCLING),
-        _way(replace(demand, choice=PortChoice.EXPLICIT), "named-ports"),
+        *_changed(demand, "tw-reuse", tw_reuse=REUSE_ON),
+        *_changed(demand, "tw-recycle", _RECYCLING, time_wait_s=recycled),
+        *_changed(demand, "named-ports", choice=PortChoice.EXPLICIT),
         _buckets(demand),
     ]
 
@@ -122,9 +134,9 @@ def _kernel(demand: Demand) -> list[Way]:
 def _choices(demand: Demand) -> list[Way]:
     """Compute the ways that choose the port differently, beside `named-ports`."""
     return [
-        _way(replace(demand, choice=PortChoice.BIND), "bind-first"),
-        _way(replace(demand, choice=PortChoice.NO_PORT), "bind-no-port"),
-        _way(replace(demand, choice=PortChoice.RANGE), "socket-port-range"),
+        *_changed(demand, "bind-first", choice=PortChoice.BIND),
+        *_changed(demand, "bind-no-port", choice=PortChoice.NO_PORT),
+        *_changed(demand, "socket-port-range", choice=PortChoice.RANGE),
         *_without_neighbours(demand),
     ]
 
@@ -158,17 +170,22 @@ def _buckets(demand: Demand) -> Way:
 
 def _more(demand: Demand) -> list[Way]:
     low, high = WIDEST_PORTS
-    more_ports = replace(demand, origins=demand.origins * TIMES, busiest=demand.busiest and demand.busiest / TIMES)
+    busiest = demand.busiest and demand.busiest / TIMES
     return [
-        _way(replace(demand, port_low=low, port_high=high), "wider-range"),
-        _way(replace(demand, sources=demand.sources * TIMES), "more-sources"),
-        _way(more_ports, "more-origin-ports"),
+        *_changed(demand, "wider-range", port_low=low, port_high=high),
+        *_changed(demand, "more-sources", sources=demand.sources * TIMES),
+        *_changed(demand, "more-origin-ports", origins=demand.origins * TIMES, busiest=busiest),
         _way(demand, "reuseaddr"),
     ]
 
 
 def _application(demand: Demand) -> list[Way]:
-    pooled = replace(demand, rate_per_s=max(demand.rate_per_s / POOL, 1e-3), life_s=min(demand.life_s * POOL, 86_400))
+    pooled = replace(
+        demand,
+        rate_per_s=max(demand.rate_per_s / POOL, 1e-3),
+        life_s=min(demand.life_s * POOL, 86_400),
+        neighbour_life_s=demand.life_of_neighbour_s,
+    )
     pool = _way(pooled, "keep-alive", hold_s=demand.life_s * POOL + demand.kept_s)
     if not demand.keep_alive:
         pool = replace(pool, where="not possible, as was said", advised=False)
@@ -231,7 +248,7 @@ def _way(
         four_tuples=demand.four_tuples,
         hold_s=hold_s,
         quiet_s=quiet_s,
-        in_time_wait=served * quiet_s,
+        in_time_wait=_in_time_wait(demand, served) if answers else 0.0,
         hazards=remaining(kinds, world, share, without),
         sustained_per_s=ceiling_per_s * late * (1 - FOUND_TO),
         advised=name not in NOT_ADVISED,
@@ -239,6 +256,14 @@ def _way(
         search_cores=_search_cores(demand, full),
         error="" if math.isinf(ceiling_per_s) else error,
     )
+
+
+def _in_time_wait(demand: Demand, per_s: float) -> float:
+    """Return how many sockets are in TIME_WAIT at most.
+
+    A port that may be taken over earlier stays in it until it is.
+    """
+    return min(demand.four_tuples, per_s * demand.time_wait_s) if demand.closes_first == PROXY else 0.0
 
 
 def _search_cores(demand: Demand, full_share: float) -> float:

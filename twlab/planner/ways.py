@@ -150,7 +150,8 @@ class Way:
         four_tuples: that it has.
         hold_s: how long each is kept.
         quiet_s: how much of that comes after the close.
-        in_time_wait: sockets in TIME_WAIT at the rate that is served.
+        in_time_wait: sockets in TIME_WAIT at the rate that is served; where their ports are taken over
+            earlier, the most that it can be.
         hazards: that remain, the likeliest first.
         advised: False for what does harm, or is not to be done for other reasons, even where it
             sustains the rate.

@@ -47,6 +47,7 @@ _SOURCES = {"ss": "ss", "netstat": "netstat", "proc": "/proc/net/tcp"}
 _NETNS = re.compile(
     r"ip[ _]netns[ _]exec[ _](\S+?)[ _](?:ss|netstat|nstat|sysctl|conntrack|cat|ip|iptables)(?![a-z])"
     r"|nsenter \S* ?-t ?(\d+)"
+    r"|\bss (?:.* )?(?:-[A-Za-z]*N ?|--net[= ])(\S+)"
 )
 _MAIN = "this machine"
 _LONGEST_NAME = 60  # letters of a heading, which may be a long command line
@@ -87,11 +88,11 @@ def snapshot(texts: Iterable[Text], title: str) -> Snapshot:
 
 def _namespace(heading: str) -> str:
     found = _NETNS.search(heading)
-    return f"netns {found[1] or found[2]}" if found else ""
+    return f"netns {found[1] or found[2] or found[3]}" if found else ""
 
 
 def _assemble(name: str, gathered: Gathered) -> Namespace:
-    kind, rows = _best(gathered.rows)
+    kind, rows = _best({kind: _of_last_runs(kind, gathered) for kind in gathered.listings})
     counted = [kind for kind in ("nstat", "pairs", "netstat-s") if gathered.files[kind]]
     made = Namespace(
         name,
@@ -104,15 +105,38 @@ def _assemble(name: str, gathered: Gathered) -> Namespace:
         owners=gathered.owners,
         gauges=gathered.gauges,
         haproxy=gathered.haproxy,
-        gateway=gathered.gateway,
+        gateway=list({entry[:4]: entry for entry in gathered.gateway}.values()),
         balanced=list(dict.fromkeys(gathered.balanced)),
         balancer_entries=list({entry[:3]: entry for entry in gathered.balancer_entries}.values()),
+        missing=list(gathered.hints.items()),
     )
     for gauge, sysctl in (("conntrack", "nf_conntrack_count"), ("conntrack_max", "nf_conntrack_max")):
         text = made.settings.get(f"net.netfilter.{sysctl}", "")
         if text.isdecimal():
             made.gauges[gauge] = whole(text)
     return made
+
+
+def _of_last_runs(kind: str, gathered: Gathered) -> list[Row]:
+    """Return the sockets of the last run under each heading.
+
+    Runs one after the other, as in a log, are of different times. A list of listeners alone belongs
+    to the others.
+    """
+    runs: dict[str, list[list[Row]]] = defaultdict(list)
+    rows: list[Row] = []
+    for listing in gathered.listings[kind]:
+        if kind != "proc" and any(row.state != inet_diag.LISTEN for row in listing.rows):
+            runs[listing.heading].append(listing.rows)
+        else:
+            rows += listing.rows
+    for heading, found in runs.items():
+        rows += found[-1]
+        if len(found) > 1:
+            gathered.hints[f"the first {len(found) - 1:,} of {len(found):,} runs of {kind} in {heading}"] = (
+                "a file for each run"
+            )
+    return rows
 
 
 def _names(files: list[str]) -> str:

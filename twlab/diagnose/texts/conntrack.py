@@ -22,7 +22,6 @@ def entries(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
         found = _ENTRY.match(line)
         if not found:
             continue
-        into.gauges["conntrack_listed"] = into.gauges.get("conntrack_listed", 0) + 1
         left, state, source, _, sport, _, replier, outside, reply_port, outside_port = found.groups()
         if (outside, outside_port) == (source, sport):
             continue

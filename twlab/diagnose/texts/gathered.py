@@ -21,16 +21,26 @@ _MADE_UP = 1 << 31  # inodes that stand for an owner whose socket has none in th
 
 
 @dataclass
+class Listing:
+    """The sockets of one run of a tool, and the heading that they stood under."""
+
+    heading: str
+    rows: list[Row] = field(default_factory=list)
+
+
+@dataclass
 class Gathered:
     """Rows by the kind of text that they came from, and everything else.
 
     Attributes:
-        rows: kind of text to its sockets.
+        listings: kind of text to the runs in it.
+        hints: what a tool left out, and the command that shows it.
         files: kind of text to the names of its files.
         unread: lines that looked like sockets and could not be read, by kind.
     """
 
-    rows: dict[str, list[Row]] = field(default_factory=lambda: defaultdict(list))
+    listings: dict[str, list[Listing]] = field(default_factory=lambda: defaultdict(list))
+    hints: dict[str, str] = field(default_factory=dict)
     files: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     settings: dict[str, str] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
@@ -41,6 +51,17 @@ class Gathered:
     balanced: list[BalancedServer] = field(default_factory=list)
     balancer_entries: list[BalancerEntry] = field(default_factory=list)
     unread: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+
+    def rows_under(self, kind: str, heading: str, begins: bool = False) -> list[Row]:
+        """Return the list to which the sockets below `heading` are to be added.
+
+        Args:
+            begins: the tool's own line of titles was read: another run begins.
+        """
+        known = self.listings[kind]
+        if not known or known[-1].heading != heading or (begins and known[-1].rows):
+            known.append(Listing(heading))
+        return known[-1].rows
 
     def inode_of(self, owner: str, inode: int) -> int:
         """Remember `owner`, and return the inode that stands for it."""

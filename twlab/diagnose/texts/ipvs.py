@@ -25,6 +25,8 @@ def services(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
     service: tuple[bytes, int] | None = None
     of_kernel = False
     for line in lines:
+        if not line[:1].isspace():  # of another service, which need not be one of TCP
+            service = None
         try:
             if found := _SERVICE.match(line):
                 of_kernel = bool(_HEXADECIMAL.fullmatch(found[1])) or (":" in found[1] and len(found[1]) == 41)

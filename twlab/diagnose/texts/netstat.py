@@ -10,6 +10,8 @@ from twlab.diagnose.texts.gathered import STATES, Gathered, parted
 from twlab.linux import inet_diag
 
 _ROW = re.compile(r"tcp6?\s+\d+\s+\d+\s+(?P<local>\S+)\s+(?P<remote>\S+)\s+(?P<state>[A-Z][A-Z_0-9]+)(?P<rest>.*)")
+# Without -W net-tools cuts an address: with its port it has 23 columns (netstat.c, tcp_do_one).
+_FIELD, _WIDE = 23, re.compile(r"[ _]-\w*W|--wide")
 _TIMER = re.compile(r"timewait \((\d+)\.(\d\d)/")
 _OWNERS = re.compile(
     r"^\s+(?:(?P<uid>\d+)\s+(?P<inode>\d+)\s+)?(?P<owner>\d+/.*?|-)\s*(?=$|\s(?:off|on|keepalive|timewait|unkn-\d+|probe)\b)"
@@ -35,12 +37,24 @@ _COUNTED = re.compile(rf"\s*(\d+) ({'|'.join(_SENTENCES)})")
 _NAMED = re.compile(r"\s+([A-Za-z]\w+): (\d+)$")
 
 
-def parse(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
-    """Add the sockets of `netstat -an`."""
-    rows = into.rows["netstat"]
-    for line in lines:
-        found = _ROW.match(line)
+def parse(lines: Iterable[str], into: Gathered, heading: str = "") -> None:
+    """Add the sockets of `netstat -an`.
+
+    An IPv6 address that net-tools may have cut is not read.
+    """
+    rows = into.rows_under("netstat", heading)
+    listed = [(line, _ROW.match(line)) for line in lines]
+    whole_fields = bool(_WIDE.search(heading)) or any(
+        max(len(found["local"]), len(found["remote"])) > _FIELD for _, found in listed if found
+    )
+    for line, found in listed:
         if not found:
+            if line.startswith("Proto Recv-Q"):
+                rows = into.rows_under("netstat", heading, begins=True)
+            continue
+        if not whole_fields and line.startswith("tcp6") and _FIELD in (len(found["local"]), len(found["remote"])):
+            into.unread["netstat"] += 1
+            into.hints["IPv6 sockets: netstat cuts long addresses"] = "netstat -W, or ss -tanoe"
             continue
         try:
             rows.append(_row(found, into))

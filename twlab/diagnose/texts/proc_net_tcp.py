@@ -25,9 +25,9 @@ _ROW = re.compile(
 )
 
 
-def parse(lines: Iterable[str], into: Gathered, _heading: str = "") -> None:
+def parse(lines: Iterable[str], into: Gathered, heading: str = "") -> None:
     """Add the sockets of `lines`."""
-    into.rows["proc"] += rows(lines)
+    into.rows_under("proc", heading).extend(rows(lines))
 
 
 def rows(lines: Iterable[str]) -> list[Row]:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gzip
 import io
+import lzma
 import re
 import sys
 import tarfile
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, cast
@@ -16,6 +18,7 @@ from twlab.errors import UsageError
 
 _LONGEST = 1 << 30  # bytes of one text
 _MOST_FILES = 200  # of a folder that is no sos report, all of which are read
+_UNREADABLE = (OSError, EOFError, tarfile.TarError, lzma.LZMAError, zlib.error)
 _WANTED = re.compile(
     r"(^|/)(ss|netstat|nstat|sysctl|conntrack|ipvsadm|haproxy|show_stat|ip_netns_exec_\S+?_(ss|netstat|nstat|sysctl|conntrack))(_-|_|\.|-|$)[^/]*$"
     r"|(^|/)proc/(\d+/)?net/(tcp6?|netstat|snmp|sockstat|nf_conntrack|stat/nf_conntrack|ip_vs|ip_vs_conn)$|(^|/)sysctl_-a$"
@@ -36,20 +39,25 @@ def read(paths: Iterable[str]) -> Iterator[Text]:
         else:
             try:
                 yield from _file(Path(path))
-            except (OSError, EOFError, tarfile.TarError) as error:
+            except _UNREADABLE as error:
                 raise _bad(
                     path, str(error.strerror if isinstance(error, OSError) and error.strerror else error)
                 ) from error
 
 
 def _file(path: Path) -> Iterator[Text]:
-    with path.open("rb") as file:
-        head = file.read(6)
     if (path.name.endswith((".tar", ".tgz")) or ".tar." in path.name) and not path.name.endswith(".txt"):
         yield from _archive(path)
         return
-    with gzip.open(path) if head.startswith(b"\x1f\x8b") else path.open("rb") as file:
-        yield Text(path.name, _lines(cast(IO[bytes], file), str(path)))
+    with _opened(path) as file:
+        yield Text(path.name, _lines(file, str(path)))
+
+
+def _opened(path: Path) -> IO[bytes]:
+    """Open a file, which may be packed by gzip."""
+    with path.open("rb") as file:
+        packed = file.read(2) == b"\x1f\x8b"
+    return cast(IO[bytes], gzip.open(path)) if packed else path.open("rb")
 
 
 def _folder(folder: Path) -> Iterator[Text]:
@@ -61,10 +69,14 @@ def _folder(folder: Path) -> Iterator[Text]:
         raise _bad(str(folder), "no file in it has the name of a command that is known")
     for path in wanted:
         try:
-            with path.open("rb") as file:
-                yield Text(path.relative_to(folder).as_posix(), _lines(file, str(path), strict=False))
+            with _opened(path) as file:
+                yield Text(
+                    path.relative_to(folder).as_posix().removesuffix(".gz"), _lines(file, str(path), strict=False)
+                )
         except PermissionError:
             continue
+        except _UNREADABLE as error:
+            raise _bad(str(path), str(error)) from error
 
 
 def _archive(path: Path) -> Iterator[Text]:

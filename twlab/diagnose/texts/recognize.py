@@ -18,7 +18,7 @@ _KINDS = [
     ("conntrack", r"(ipv[46]\s+\d+\s+)?tcp\s+6\s.*\bsrc="),
     ("conntrack-s", r"cpu=\d+\s"),
     ("conntrack-stat", r"entries +(clashres|searched) +found |[0-9a-f]{8}  ?[0-9a-f]{8} "),
-    ("ipvs", r"IP Virtual Server version|Prot LocalAddress:Port|TCP +\S+:\w+ +[a-z]+\b"),
+    ("ipvs", r"IP Virtual Server version|Prot LocalAddress:Port|(TCP|UDP|SCTP) +\S+:\w+ +[a-z]+\b|FWM +\d+ +[a-z]+\b"),
     (
         "ipvs-conn",
         r"IPVS connection|pro expire state|Pro FromIP|TCP +\d+:\d\d +[A-Z]|TCP \S+ [0-9A-F]{4} \S+ [0-9A-F]{4} ",
@@ -39,7 +39,8 @@ _KINDS = [
     ("sysctl", r"[a-z][\w-]*[./][\w./-]+ ?= ?|/proc/sys/[\w./-]+:"),
 ]
 _PATTERNS = {kind: re.compile(pattern) for kind, pattern in _KINDS}
-_HEADING = re.compile(r"==> (.+?) <==|#{2,} (.+)|\$ (.+)")
+# The last is a shell's prompt, as in `[root@web1 ~]# ss -tan`.
+_HEADING = re.compile(r"==> (.+?) <==|#{2,} (.+)|(?:\[?[\w.-]{1,64}@[^#$]{1,200}[#$]|\$) (.+)")
 
 
 def sections(lines: Iterable[str], heading: str = "") -> Iterator[tuple[str, str, list[str]]]:

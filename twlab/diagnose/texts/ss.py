@@ -17,6 +17,7 @@ from twlab.linux import inet_diag
 _ROW = re.compile(
     r"(?:(?P<netid>[a-z_]\w*)\s+)?(?:(?P<state>[A-Z][A-Z0-9-]+)\s+)?(?P<rq>\d+)\s+\d+\s+(?P<local>\S+)\s+(?P<remote>\S+)(?P<rest>.*)"
 )
+_TITLES = re.compile(r"(?:Netid|State|Recv-Q)\s")
 _TIMER = re.compile(r"timer:\((\w+),([^,)]*)")
 _USERS = re.compile(r'\("([^"]*)",(?:pid=)?(\d+)')
 _INODE = re.compile(r"\bino:(\d+)")
@@ -34,7 +35,7 @@ def parse(lines: Iterable[str], into: Gathered, heading: str = "") -> None:
     """
     asked = _STATE_ASKED.search(heading.replace("_", " "))
     default = STATES.get(asked[1].upper()) if asked else None
-    rows = into.rows["ss"]
+    rows = into.rows_under("ss", heading)
     fresh = False  # whether the last row may be continued
     for line in lines:
         if line[:1].isspace() and fresh and not _looks_like_row(line):
@@ -42,6 +43,8 @@ def parse(lines: Iterable[str], into: Gathered, heading: str = "") -> None:
             continue
         found = _ROW.match(line.strip())
         if not found:
+            if _TITLES.match(line):
+                rows, fresh = into.rows_under("ss", heading, begins=True), False
             continue
         fresh = False
         if found["netid"] not in (None, "tcp", "mptcp"):
@@ -98,12 +101,12 @@ def _continued(row: Row, text: str) -> Row:
 
 @lru_cache(1 << 14)
 def _milliseconds(text: str) -> int:
-    """Read ``59sec``, ``940ms``, ``1min2sec``, and ``9.123ms``.
+    """Read ``59sec``, ``940ms``, ``1min2sec``, ``9.123ms``, and nothing, which is 0.
 
-    The last is nine seconds and 123 ms (ss.c, print_ms_timer).
+    The last but one is nine seconds and 123 ms (ss.c, print_ms_timer).
     """
     found = _AMOUNT.fullmatch(text)
-    if not found or not text:
+    if not found:
         return UNKNOWN
     days, hours, minutes, seconds, more, ms = (min(whole(part or "0"), 10**6) for part in found.groups())
     return min((((days * 24 + hours) * 60 + minutes) * 60 + seconds + more) * 1000 + ms, 2**31 - 1)
