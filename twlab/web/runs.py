@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 import os
+import sqlite3
 import sys
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
@@ -25,6 +26,7 @@ _LONGEST_LINE = 64 << 20  # bytes of a worker's answer
 _MOST_EVENTS = 2000  # of one run, that a browser is shown
 _REMEMBERED = 32  # runs that are over, and answers, kept in memory
 _AGAIN_S = 5.0  # between two tries to start a worker that does not come up
+_QUIET_S = 15.0  # after which a browser is told that its run is still there
 LOST = {
     "slug": "worker-ended-early",
     "message": "the process that carried out this run has ended",
@@ -82,10 +84,11 @@ class Run:
             self.events.append(event)
         self.tell()
 
-    async def changed(self, within_s: float) -> None:
-        """Wait for the next event or state, for at most `within_s` seconds."""
+    async def changed(self, within_s: float) -> bool:
+        """Wait for the next event or state; return whether it came in time."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), within_s)
+            return await asyncio.wait_for(self._changed.wait(), within_s)
+        return False
 
 
 class Runs:
@@ -177,10 +180,8 @@ class Runs:
             ready, told = run.events[told:], len(run.events)
             for event in ready:
                 yield event
-            if not ready and not run.over:
-                await run.changed(15)
-                if told == len(run.events) and not run.over and self.position(run) == place:
-                    yield None
+            if not ready and not run.over and not await run.changed(_QUIET_S):
+                yield None
         for event in run.events[told:] if run else ():
             yield event
         yield {"event": "over"}
@@ -193,13 +194,27 @@ class Runs:
                         await worker.warm()
                         self.warm += 1
                         try:
-                            run = await self._next()
+                            run = await self._next_for(worker)
                         finally:
                             self.warm -= 1
                         await self._carry_out(worker, run)
-            except (OSError, EngineError, ValueError) as error:
-                print(f"twlab: a worker ended: {error}", file=sys.stderr)
+            except Exception as error:  # of any kind: without this task, runs would wait for ever
+                print(f"twlab: a worker ended: {type(error).__name__}: {error}", file=sys.stderr)
                 await asyncio.sleep(_AGAIN_S)
+
+    async def _next_for(self, worker: _Worker) -> Run:
+        """Return the next run; raises EngineError: `worker` has ended before there was one."""
+        taken, gone = asyncio.ensure_future(self._next()), asyncio.ensure_future(worker.gone())
+        try:
+            await asyncio.wait((taken, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done():
+                return taken.result()
+            if taken.done():
+                self._queue.appendleft(taken.result())
+        finally:
+            taken.cancel()
+            gone.cancel()
+        raise EngineError("its process ended while it waited for a run", LOST["remedy"], LOST["slug"])
 
     async def _next(self) -> Run:
         while not self._queue:
@@ -222,8 +237,8 @@ class Runs:
                     continue
                 run.answer = Answer(summary, event["page"])
                 if lasts(summary):
-                    self._store.keep(run.key, summary, event["page"], event["captures"])
                     _remember(self._answers, run.key, run.answer)
+                    self._keep(run, run.answer, event["captures"])
             self._end(run)
         except EngineError as error:
             self._end(run, error=error.as_dict())
@@ -232,6 +247,13 @@ class Runs:
         except BaseException:
             self._end(run, error=LOST)
             raise
+
+    def _keep(self, run: Run, answer: Answer, captures: dict[str, str]) -> None:
+        """Keep an answer. It is shown all the same where the store cannot take it."""
+        try:
+            self._store.keep(run.key, answer.summary, answer.page, captures)
+        except sqlite3.Error as error:
+            print(f"twlab: the answer of run {run.key} is not kept: {error}", file=sys.stderr)
 
     def _end(self, run: Run, error: dict[str, str] | None = None) -> None:
         run.error = error
@@ -267,6 +289,10 @@ class _Worker:
     @property
     def alive(self) -> bool:
         return self._process.returncode is None
+
+    async def gone(self) -> None:
+        """Wait until it has ended."""
+        await self._process.wait()
 
     async def warm(self) -> None:
         """Have it make a guest ready."""
