@@ -9,7 +9,6 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -29,6 +28,7 @@ _MOST_FIELDS = 80
 _BODY_S = 10.0  # within which a form has to arrive
 _LIFE_S = 12 * 3600  # of a token
 _COOKIE = "twlab"
+_SECRET = 64  # bytes of the server's
 _KNOWN = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{32})")
 _MOST_ADDRESSES = 10_000
 _HEADERS = {
@@ -45,9 +45,12 @@ class Secret:
     """The server's secret, in a file; it signs cookies and tokens."""
 
     def __init__(self, path: Path):
-        if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32))
+        if not path.exists() or path.stat().st_size < _SECRET:  # an older one may be half written
+            whole = path.with_name(f"{path.name}.new")
+            whole.unlink(missing_ok=True)
+            whole.touch(mode=0o600)
+            whole.write_text(secrets.token_hex(_SECRET // 2))
+            whole.rename(path)
         self._key = path.read_bytes()
 
     def sign(self, *parts: str) -> str:
@@ -195,11 +198,9 @@ async def _body(receive: Receive, most: int) -> bytes:
 
 
 def _cookie(headers: Headers) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    """Return the value of our cookie, among those of any other program on this host."""
+    pairs = (pair.strip().partition("=") for pair in headers.get("cookie", "").split(";"))
+    return next((value for name, _, value in pairs if name == _COOKIE), "")
 
 
 def _host(text: str) -> str:
