@@ -98,6 +98,17 @@ def test_a_run_that_was_lost_can_be_made_again(site, visitor):
     assert site[0].runs.waiting == 1
 
 
+def test_an_old_link_leads_to_the_run_of_another_lab_kernel(site, visitor):
+    """The order is the same, its answer is not: the form of the old link goes to the new one."""
+    old = visitor.order().headers["location"]
+    finish(site[0], old[5:], lasts=False)
+    site[0].kernel = "another"
+    new = visitor.post(f"{old}/again").headers["location"]
+    assert new != old
+    finish(site[0], new[5:])
+    assert 'class="outcome"' in visitor.get(new).text
+
+
 def test_the_queue_is_bounded_and_tells_its_length(tmp_path):
     """A visitor has three at most, all together as many as there is room for."""
     _, application = make_site(tmp_path, most_waiting=5)
