@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
 import sqlite3
 import sys
 from collections import OrderedDict, deque
@@ -17,21 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twlab import paths
 from twlab.errors import EngineError
 from twlab.web.store import Answer, Asked, Store, lasts
+from twlab.web.worker import LOST, Worker
 
 DRIVER = "twlab.web.driver"
-_LONGEST_LINE = 64 << 20  # bytes of a worker's answer
 _MOST_EVENTS = 2000  # of one run, that a browser is shown
 _REMEMBERED = 32  # runs that are over, and answers, kept in memory
 _AGAIN_S = 5.0  # between two tries to start a worker that does not come up
 _QUIET_S = 15.0  # after which a browser is told that its run is still there
-LOST = {
-    "slug": "worker-ended-early",
-    "message": "the process that carried out this run has ended",
-    "remedy": "run it again",
-}
 
 
 class QueueFull(Exception):  # noqa: N818
@@ -264,39 +256,16 @@ class Runs:
         run.tell()
 
 
-class _Worker:
-    """A worker process, while it is entered."""
+class _Worker(Worker):
+    """A worker that keeps a guest warm, while it is entered."""
 
     def __init__(self, folder: Path):
+        super().__init__(DRIVER)
         self._folder = str(folder)
-
-    async def __aenter__(self) -> _Worker:
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "twlab.engines.pool", DRIVER),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=_LONGEST_LINE,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(paths.IMPORT_FROM)},
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
-        await self._process.wait()
-
-    @property
-    def alive(self) -> bool:
-        return self._process.returncode is None
-
-    async def gone(self) -> None:
-        """Wait until it has ended."""
-        await self._process.wait()
 
     async def warm(self) -> None:
         """Have it make a guest ready."""
-        async for _ in self._said({"kind": "warm", "folder": self._folder}):
+        async for _ in self.answers({"kind": "warm", "folder": self._folder}):
             pass
 
     async def run(self, run: Run) -> AsyncIterator[dict[str, Any]]:
@@ -304,26 +273,8 @@ class _Worker:
         asked = run.asked
         task = {"kind": "run", "folder": self._folder, "key": run.key, "seed": asked.seed}
         task |= {"scenario": asked.scenario, "arms": list(asked.arms), "sets": list(asked.sets)}
-        async for event in self._said(task):
+        async for event in self.answers(task):
             yield event
-
-    async def _said(self, task: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        assert self._process.stdin and self._process.stdout
-        try:
-            self._process.stdin.write(json.dumps(task).encode() + b"\n")
-            await self._process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the end of its output says so, too
-        while line := await self._process.stdout.readline():
-            said = json.loads(line)
-            if "answer" in said:
-                yield said["answer"]
-                continue
-            if error := said["ended"]:
-                raise EngineError(error["message"], error["remedy"], error["slug"])
-            return
-        await self._process.wait()
-        raise EngineError(LOST["message"], LOST["remedy"], LOST["slug"])
 
 
 def _remember(kept: OrderedDict[str, Any], key: str, value: Any) -> None:
