@@ -2,6 +2,8 @@
 
 import asyncio
 import base64
+import io
+import zipfile
 import zlib
 from urllib.parse import urlencode
 
@@ -11,11 +13,17 @@ from conftest import ROOT
 from visiting import HOME, OBSERVED, Visitor, finish, make_site, streamed, summary
 
 from twlab.catalogue import load_scenarios
-from twlab.web import knobs, questions
+from twlab.grading.assignment import load_assignment
+from twlab.grading.marks import mark
+from twlab.grading.submission import read_submissions
+from twlab.web import class_sheets, knobs, questions
+from twlab.web.classes import Class, Student
 from twlab.web.curve import often
 from twlab.web.how_low import points
 from twlab.web.proxy import SLIDERS
 from twlab.web.store import Asked
+
+ASKED = Asked("stale-data", ("control", "treatment"))
 
 
 @pytest.fixture
@@ -276,6 +284,27 @@ def test_answers_are_compared_as_a_person_would():
     compared = questions.compare({"foreign_bytes": 403, "errors": "None", "reopened": True, "x": 1}, OBSERVED)
     assert [row.right for row in compared] == [True, True, True, False]
     assert not questions.compare({"reopened": 1}, OBSERVED)[0].right
+
+
+@pytest.mark.parametrize(
+    ("kind", "mine", "seen"),
+    [
+        *(("number", mine, seen) for mine, seen in ((1000, 1003.2), (1000, 1030), (0.5, 0.5003), (0, 0), (0, 0.1))),
+        *(("text", mine, seen) for mine in ("none", "Nothing", "no error", "RST") for seen in ("", "none", "rst")),
+        *(("truth", mine, seen) for mine in (True, False) for seen in (True, False)),
+    ],
+)
+def test_a_class_is_graded_as_its_sheet_says(tmp_path, kind, mine, seen):
+    """`twlab grade` gives the point where the page and the CSV say right, and nowhere else."""
+    fact = {"number": "foreign_bytes", "text": "refused_by", "truth": "reopened"}[kind]
+    asks, found = [questions.Question(fact, kind)], Class("BCDFG", "t", ASKED, "k", "treatment", "run")
+    packed = class_sheets.for_grader(found, asks, [Student("s", "ada", {fact: mine})])
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        archive.extractall(tmp_path)
+    [question] = load_assignment(tmp_path / "assignment.toml").questions
+    [handed_in] = read_submissions(tmp_path / "submissions", [])
+    graded = mark(question, handed_in, {}, {"treatment": {"observed": {fact: seen}}})
+    assert graded.points == questions.compare({fact: mine}, {fact: seen})[0].right
 
 
 def test_the_store_forgets_the_oldest(tmp_path, monkeypatch):

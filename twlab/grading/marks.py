@@ -13,10 +13,10 @@ from twlab.grading import formula
 from twlab.grading.assignment import Question
 from twlab.grading.submission import Submission
 from twlab.grading.untrusted_text import claimed, plainly
+from twlab.observation import same_text
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?(/[0-9]{1,15})?")
 _YES, _NO = {"yes", "true", "on"}, {"no", "false", "off"}
-_EMPTY = {"none", "nothing", "no error"}
 Outcomes = Mapping[str, Mapping[str, Any]]  # arm to the outcome of `twlab.run.arm.run_arm`
 
 
@@ -95,8 +95,7 @@ def agrees(answer: Any, shown: Any, tolerance: float) -> bool:
     if isinstance(shown, int | float):
         number = number_in(answer)
         return number is not None and abs(number - shown) <= tolerance * abs(shown) + 1e-12 * max(1.0, abs(shown))
-    text = answer.strip().casefold() if isinstance(answer, str) else None
-    return text == str(shown).strip().casefold() or (shown == "" and text in _EMPTY)
+    return isinstance(answer, str) and same_text(answer, str(shown))
 
 
 def truth(answer: Any) -> bool | None:
