@@ -73,15 +73,13 @@ def mark(question: Question, submission: Submission, numbers: Mapping[str, Any],
     except _UnansweredError as unanswered:
         return Mark(question.id, question.kind, 0.0, question.points, said, remark=str(unanswered))
     except _UncheckableError as uncheckable:
-        return Mark(
-            question.id,
-            question.kind,
-            None,
-            question.points,
-            said,
-            remark=f"could not be checked: {uncheckable}",
-            unchecked=True,
-        )
+        return unchecked(question, said, str(uncheckable))
+
+
+def unchecked(question: Question, said: str, reason: str) -> Mark:
+    """Return the mark of a question that could not be checked."""
+    remark = f"could not be checked: {reason}"
+    return Mark(question.id, question.kind, None, question.points, said, remark=remark, unchecked=True)
 
 
 def agrees(answer: Any, shown: Any, tolerance: float) -> bool:
@@ -147,7 +145,10 @@ def _number(question: Question, answer: Any, numbers: Mapping[str, Any], outcome
 
 
 def _choice(question: Question, answer: Any, _: Mapping[str, Any], outcomes: Outcomes) -> tuple[float, str, str]:
-    if _shows(question.safe, _facts(outcomes, question.role_arm)):
+    harmed = _facts(outcomes, question.role_arm)
+    if lacking := sorted(set(question.safe) - set(harmed)):
+        raise _UncheckableError(f"the arm {question.role_arm} shows no {lacking[0]}")
+    if _shows(question.safe, harmed):
         raise _UncheckableError(f"the arm {question.role_arm} shows no harm that could be stopped")
     helping = {arm for arm in question.arms if _shows(question.safe, _facts(outcomes, arm))}
     _require_answer(answer)
