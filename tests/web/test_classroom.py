@@ -103,6 +103,21 @@ def test_an_open_class_outlives_another_lab_kernel(site):
     assert "(observed)" in teacher.get(f"{room}/sheet.csv").text
 
 
+def test_a_class_whose_run_is_lost_has_it_made_again(site):
+    """By its teacher, in the class; a student's own run would be in the class of no one."""
+    teacher, room = open_class(site[1])
+    student, _ = join(site[1], room, "ada")
+    teacher.post(f"{room}/show", page=room)
+    key = site[0].runs._queue[0].key
+    finish(site[0], key, lasts=False)
+    site[0].runs._over.clear()
+    site[0].kernel = "another"
+    assert f'action="{room}/show"' in teacher.get(room).text and "Run it again" not in student.get(room).text
+    teacher.post(f"{room}/show", page=room)
+    finish(site[0], site[0].runs._queue[0].key)
+    assert 'class="outcome"' in student.get(room).text
+
+
 def test_who_said_nothing_in_class_said_nothing(site):
     """Although he has said something of the same run in the catalogue."""
     teacher, room = open_class(site[1])

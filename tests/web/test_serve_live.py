@@ -317,6 +317,14 @@ def test_a_class_in_three_browsers(visit):
         student.get_by_role("button", name="That is my prediction").click()
         student.wait_for_selector(".notice")
         students.append(student)
+    asked = []
+    students[0].on("request", lambda request: asked.append(request.url))
+    late = visit("/class")
+    late.fill("#code", code)
+    late.fill("#nickname", "late")
+    late.get_by_role("button", name="Join").click()
+    assert wait_for(lambda: "3 joined" in teacher.locator("[data-counts]").inner_text(), 30)
+    assert asked == [], "the counts are the teacher's alone"
     assert wait_for(lambda: "2 predicted" in teacher.locator("[data-counts]").inner_text(), 30)
     teacher.get_by_role("button", name="Close the predictions").click()
     for page in (*students, teacher):

@@ -98,6 +98,7 @@ class Classroom:
         students = self._classes.students(found.code)
         shown = self._runs.shown(found.key, found.asked, request.state.visitor)
         shown["events"] = f"/class/{found.code}/run/events"
+        shown["again_at"] = f"/class/{found.code}/show" if teaches else ""
         observed: dict[str, Any] = {}
         if summary := shown["summary"]:
             shown |= self._outcome(found, student, request.state.visitor, summary)

@@ -148,6 +148,7 @@ class ScenarioPages:
         return {
             "key": key,
             "events": f"/run/{key}/events",
+            "again_at": f"/run/{key}/again",
             "asked": asked,
             "scenario": scenario,
             "network": self.site.network(scenario.name),
