@@ -57,7 +57,9 @@ def test_a_state_folder_has_one_server(tmp_path):
     Store(tmp_path / "serve.sqlite").close()
 
 
-@pytest.mark.parametrize(("there", "given_away"), [([], True), (["serve.sqlite", "secret"], True), (["thesis"], False)])
+@pytest.mark.parametrize(
+    ("there", "given_away"), [([], True), (["serve.sqlite", "secret"], True), (["secret", "thesis"], False)]
+)
 def test_root_gives_away_its_own_folder_only(tmp_path, monkeypatch, there, given_away):
     """One that holds anything else stays as it is."""
     state, chowned = tmp_path / "state", []

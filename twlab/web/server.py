@@ -33,7 +33,8 @@ _HEAD_S = 10  # real seconds within which the head of a request has to arrive
 _MOST_AT_ONCE = 1500  # connections
 _NOBODY = 65534
 DATABASE, SECRET, WORKERS = "serve.sqlite", "secret", "workers"
-OWN = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"serve{LOCK}", SECRET, WORKERS}  # all of a state folder
+# All that is in a state folder; a kill may have left the secret half written.
+OWN = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"serve{LOCK}", SECRET, f"{SECRET}.new", WORKERS}
 
 
 @dataclass(frozen=True)
