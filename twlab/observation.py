@@ -15,6 +15,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+_NOTHING = {"none", "nothing", "no error"}  # as people write an empty text
+
 
 @dataclass(frozen=True, slots=True)
 class Range:
@@ -155,6 +157,12 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, Since):
         return {"since": value.release, "then": _as_json(value.then), "before": _as_json(value.before)}
     return value
+
+
+def same_text(said: str, shown: str) -> bool:
+    """Return whether a person said the text that was shown, or that there was none."""
+    said, shown = said.strip().casefold(), shown.strip().casefold()
+    return said == shown or (shown == "" and said in _NOTHING)
 
 
 def plain(value: object) -> str:

@@ -21,11 +21,13 @@ from conftest import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from twlab.errors import CapabilityError, UsageError
-from twlab.grading import formula
+from twlab.engines import pool
+from twlab.errors import CapabilityError, EngineError, UsageError
+from twlab.grading import driver, formula
 from twlab.grading.assignment import Assignment, Question, load_assignment, pairs
 from twlab.grading.grade import results
 from twlab.grading.gradebook import Grade, Gradebook
+from twlab.grading.jail import GONE
 from twlab.grading.marks import Mark, agrees, mark, number_in
 from twlab.grading.scenario_mark import mark_scenario
 from twlab.grading.sheet import sheet
@@ -103,6 +105,7 @@ MISTAKES = {
     "kind": ('kind = "open"', 'kind = "essay"', "question surprise is of kind 'essay'"),
     "twins": ('id = "share"', 'id = "ceiling"', "has the id 'ceiling' of another"),
     "key": ("safe =", "sound =", "question remedies has sound, which means nothing"),
+    "safe": ("safe = { foreign_bytes = 0 }", "safe = {}", "question remedies has a safe that names no fact"),
     "lacking": ('fact = "reopened"\n', "", "question reopened lacks fact"),
     "scenario": ('scenario = "stale-segment"', 'scenario = "stale-fish"', "no scenario called 'stale-fish'"),
     "arm": ('"timestamp-lost", "one-way"]', '"one-wax"]', "names the arm 'one-wax'"),
@@ -128,6 +131,13 @@ def test_a_mistake_in_an_assignment_is_told(tmp_path: Path, before: str, after: 
     assert caught.value.slug == "broken-assignment"
     assert message in caught.value.message
     assert str(path) in caught.value.message
+
+
+def test_an_editors_mark_of_utf_8_is_no_mistake(tmp_path: Path) -> None:
+    """Some editors begin every file with it."""
+    path = tmp_path / "assignment.toml"
+    path.write_text(GOOD, encoding="utf-8-sig")
+    assert load_assignment(path).questions == example().questions
 
 
 def test_no_assignment(tmp_path: Path) -> None:
@@ -214,6 +224,8 @@ def test_any_answer_gets_a_mark(answer: Any, shown: Any) -> None:
         ("400", 400, True),
         (" eaddrnotavail", "EADDRNOTAVAIL", True),
         ("none", "", True),
+        ("Nothing", "", True),
+        ("nothing", "none", False),
         (400.5, 400, False),
     ],
 )
@@ -247,10 +259,47 @@ def test_a_question_that_cannot_be_checked_costs_nobody_points() -> None:
     are given, and none taken.
     """
     submission = Submission("x", answers={"q": ["a"]})
-    for outcomes in ({}, {"bad": {"error": {"message": "no"}}}, {**SHOWN, "bad": {"observed": {"harm": 0}}}):
+    no_arm, no_harm = {"bad": {"error": {"message": "no"}}}, {**SHOWN, "bad": {"observed": {"harm": 0}}}
+    for outcomes in ({}, no_arm, no_harm, {**SHOWN, "bad": {"observed": {"harms": 9}}}):
         got = mark(CHOICE, submission, {}, outcomes)
         assert (got.points, got.unchecked) == (None, True)
     assert mark(PREDICTION, submission, {}, {"treatment": {"observed": {"other": 1}}}).unchecked
+
+
+@pytest.mark.parametrize("where", ["guest", "worker"])
+def test_a_fault_of_the_machine_costs_no_points(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
+    """Of its memory, of the process that drives the lab kernel: the scenario is graded again."""
+    task = {"kind": "examination", "text": "x = 1", "seed": 1}
+    if where == "guest":
+
+        def no_memory(*_: Any) -> None:
+            raise EngineError("the machine had no memory left for the guest", slug="guest-out-of-memory")
+
+        monkeypatch.setattr(driver.Guest, "run", no_memory)
+        found = driver.result_of(task)
+    else:
+        ended = EngineError("the worker process ended early", slug="worker-ended-early").as_dict()
+        monkeypatch.setattr(pool, "answers", lambda *_: iter([(0, pool.Ended(ended))]))
+        [(_, found)] = results([task], jobs=1)
+    submission = Submission("x", answers={"q": "x.py"}, scenarios={"q": "..."})
+    got = mark_scenario(SCENARIO, submission, {"cut_s": 5}, found["report"])
+    assert (got.points, got.unchecked) == (None, True)
+    assert got.remark.startswith("could not be checked: ")
+
+
+def test_a_kernel_that_came_up_at_the_second_try_is_judged(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what ends it once the scenario has begun costs the scenario's points."""
+    tries = []
+
+    def at_the_second(*arguments: Any) -> None:
+        tries.append(arguments)
+        if len(tries) == 2:
+            arguments[3]({"event": "begin"})
+        raise EngineError("the guest hung")
+
+    monkeypatch.setattr(driver.Guest, "run", at_the_second)
+    found = driver.result_of({"kind": "examination", "text": "x = 1", "seed": 1})["report"]
+    assert len(tries) == 2 and (found["unchecked"], found["problem"]) == ("", GONE)
 
 
 def report(**changes: Any) -> dict[str, Any]:
@@ -437,7 +486,7 @@ def test_a_worker_that_dies_costs_its_own_task(capfd: pytest.CaptureFixture[str]
     tasks = [{"kind": "broken", "number": number} for number in range(3)]
     found = dict(results(tasks, jobs=2))
     assert set(found) == {key(task) for task in tasks}
-    assert all("ended early" in result["report"]["problem"] for result in found.values())
+    assert all("ended early" in result["report"]["unchecked"] for result in found.values())
     capfd.readouterr()
 
 
@@ -473,6 +522,36 @@ def test_the_gradebook_is_read_back(tmp_path: Path) -> None:
     ]
     assert rows[0]["name"] == "'=1+1"
     assert rows[0]["claimed"] == "'@x"
+
+
+def test_a_table_of_the_teachers_own_is_left_alone(tmp_path: Path) -> None:
+    """A CSV without grades in JSON beside it is not twlab's; with them it is."""
+    path = tmp_path / "roster.csv"
+    path.write_text("name,mail\n")
+    with pytest.raises(UsageError) as caught:
+        book().resume(path.with_suffix(".json"), [])
+    assert caught.value.slug == "broken-grades" and path.read_text() == "name,mail\n"
+    path.unlink()
+    book("ada").write(path.with_suffix(".json"))
+    book().resume(path.with_suffix(".json"), [])
+
+
+def test_one_student_is_graded_into_the_gradebook_of_all(tmp_path: Path) -> None:
+    """The others stay in the files, and are not among those who are graded."""
+    path = tmp_path / "grades.json"
+    first = book("ada", "bob", "cyd")
+    first.write(path)
+    again = book()
+    again.resume(path, [("bob", "another")])
+    assert again.grades == {}
+    again.grades |= book("bob").grades
+    again.write(path)
+    assert [student["id"] for student in json.loads(path.read_text())["students"]] == ["ada", "bob", "cyd"]
+    assert [student["id"] for student in json.loads(again.json())["students"]] == ["bob"]
+    assert path.read_text() == first.json() and path.with_suffix(".csv").read_text() == first.csv()
+    other = Gradebook("a title", {"seed": 2})
+    other.resume(path, [])
+    assert other.others == {}
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema": 1, "basis": {"seed": 1}, "students": [3]}'])

@@ -335,3 +335,25 @@ def test_forty_scenarios_of_six_arms_fit(tmp_path):
         and "No ladder" not in text
         and "More than this page" not in text
     )
+
+
+@pytest.mark.parametrize("at", [0, 1, 2, 500, 501, 502, 503, 997, 998, 999])
+def test_the_peaks_and_valleys_of_a_long_curve_are_drawn(at):
+    """Wherever they are, with a fifth of the points."""
+    flat = [(number / 100, 50 + number % 2) for number in range(1000)]
+    heights = []
+    for extreme in (1000, 0):
+        points = [*flat[:at], (flat[at][0], extreme), *flat[at + 1 :]]
+        drawn = str(line_chart.draw(Plot("ports", {"n": points, "m": [(0.0, 1000)]}), 10.0))
+        path = re.search(r'class="series s0" d="M[0-9.]+ ([^"]+)"', drawn)[1]
+        heights.append([float(y) for y in re.findall(r"^[0-9.]+|(?<=V)[0-9.]+", path)])
+    top, bottom = min(heights[0]), max(heights[1])
+    assert (top, bottom) == (26.0, 150.0) and all(len(each) <= 210 for each in heights)
+
+
+def test_a_run_that_is_named_twice_counts_once(tmp_path):
+    """By its folder, by its file, by the folder that holds it, by another way to it."""
+    run = put(tmp_path / "runs" / "run", make())
+    again = tmp_path / "runs" / ".." / "runs" / "run"
+    made = page.write([run, run / "result.json", tmp_path / "runs", again], tmp_path / "report.html")
+    assert made.shown == 1

@@ -88,6 +88,26 @@ def finish(site: Site, key: str, page: str = "<p>the run</p>", lasts: bool = Tru
     site.runs._end(run)
 
 
+def first_told(visitor: Visitor, path: str) -> Any:
+    """The first event of a stream that goes on."""
+    cookie = "; ".join(f"{name}={value}" for name, value in visitor.client.cookies.items())
+    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http"}
+    scope |= {"path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "", "client": ("there", 1)}
+    scope |= {"server": ("localhost", 80), "headers": [(b"host", b"localhost"), (b"cookie", cookie.encode())]}
+
+    async def listen() -> Any:
+        said: asyncio.Queue[Any] = asyncio.Queue()
+        stream = asyncio.create_task(visitor.client.app(scope, asyncio.Event().wait, said.put))
+        try:
+            while not (line := (await asyncio.wait_for(said.get(), 20)).get("body", b"")):
+                pass
+        finally:
+            stream.cancel()
+        return json.loads(line.decode().removeprefix("data: "))
+
+    return asyncio.run(listen())
+
+
 def streamed(visitor: Visitor, path: str) -> str:
     """The verdict's markup on a stream of events."""
     events = [json.loads(line[6:]) for line in visitor.get(path).text.splitlines() if line.startswith("data: ")]

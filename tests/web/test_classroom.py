@@ -6,7 +6,7 @@ import tomllib
 import zipfile
 
 import pytest
-from visiting import Visitor, finish, make_site, streamed, summary
+from visiting import Visitor, finish, first_told, make_site, streamed, summary
 
 from twlab.grading.assignment import load_assignment
 from twlab.grading.submission import read_submissions
@@ -83,6 +83,53 @@ def test_each_in_class_sees_the_verdict_beside_what_he_said_there(site):
     assert stranger.get(f"{room}/run/events").status_code == 400
 
 
+def test_who_missed_the_moment_of_the_run_is_told_at_once(site):
+    """A phone that was locked, or loaded its page just before: the stage comes first on each stream."""
+    application = site[1]
+    teacher, room = open_class(application)
+    student, _ = join(application, room, "ada")
+    assert first_told(student, f"{room}/events") == {"stage": "predict"}
+    teacher.post(f"{room}/show", page=room)
+    assert first_told(student, f"{room}/events") == {"stage": "run"}
+
+
+def test_an_open_class_outlives_another_lab_kernel(site):
+    """And another version of twlab: the run that is shown is the one that is made."""
+    teacher, room = open_class(site[1])
+    site[0].kernel = "another"
+    teacher.post(f"{room}/show", page=room)
+    finish(site[0], site[0].runs._queue[0].key)
+    assert 'class="outcome"' in teacher.get(room).text
+    assert "(observed)" in teacher.get(f"{room}/sheet.csv").text
+
+
+def test_a_class_whose_run_is_lost_has_it_made_again(site):
+    """By its teacher, in the class; a student's own run would be in the class of no one."""
+    teacher, room = open_class(site[1])
+    student, _ = join(site[1], room, "ada")
+    teacher.post(f"{room}/show", page=room)
+    key = site[0].runs._queue[0].key
+    finish(site[0], key, lasts=False)
+    site[0].runs._over.clear()
+    site[0].kernel = "another"
+    assert f'action="{room}/show"' in teacher.get(room).text and "Run it again" not in student.get(room).text
+    teacher.post(f"{room}/show", page=room)
+    finish(site[0], site[0].runs._queue[0].key)
+    assert 'class="outcome"' in student.get(room).text
+
+
+def test_who_said_nothing_in_class_said_nothing(site):
+    """Although he has said something of the same run in the catalogue."""
+    teacher, room = open_class(site[1])
+    student, _ = join(site[1], room, "ada")
+    student.post(f"{room}/predict", page=room)
+    student.order(fact__foreign_bytes="400")
+    teacher.post(f"{room}/show", page=room)
+    finish(site[0], site[0].runs._queue[0].key)
+    page = student.get(room).text
+    assert "you made no prediction" in page and 'class="right"' not in page
+
+
 def test_only_the_teacher_teaches(site):
     """Other students' links: no sheet, no run, no prediction in another's name."""
     application = site[1]
@@ -99,6 +146,15 @@ def test_only_the_teacher_teaches(site):
     assert site[0].runs.waiting == 0 and "1</strong> joined" in teacher.get(room).text
     replayed = student.client.post(f"{room}/predict", data={"token": teacher.token("/class"), "fact.reopened": "no"})
     assert replayed.status_code == 403
+
+
+def test_who_is_in_a_full_class_comes_back(site, monkeypatch):
+    """And no other comes in."""
+    monkeypatch.setattr("twlab.web.classes.MOST_STUDENTS", 1)
+    _, room = open_class(site[1])
+    ada, _ = join(site[1], room, "ada")
+    assert ada.post("/class/join", page="/class", code=room[-5:], nickname="ada").status_code == 303
+    assert "the class has 1 students" in join(site[1], room, "bob")[1].text
 
 
 def test_a_nickname_is_one_of_a_class(site):

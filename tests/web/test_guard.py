@@ -72,6 +72,26 @@ def test_a_forged_cookie_is_no_visitor(site, visitor):
     assert "HttpOnly" in Visitor(site[1]).get("/").headers["set-cookie"]
 
 
+@pytest.mark.parametrize("other", ['prefs={"a":1}', "x=a b", "a[0]=1", "foo", ";", "twlab2=x", 'q="; "'])
+def test_cookies_of_other_programs_change_nothing(visitor, other):
+    """They are sent to every port of a host, in any form."""
+    mine = visitor.get("/").cookies["twlab"]
+    stranger = visitor.client
+    stranger.cookies.clear()
+    for cookie in (f"{other}; twlab={mine}", f"twlab={mine}; {other}"):
+        assert "set-cookie" not in stranger.get("/", headers={"cookie": cookie}).headers
+
+
+@pytest.mark.parametrize("there", ["", "0" * 63])
+def test_half_a_secret_is_none(tmp_path, there):
+    """As a full disk leaves it, or a kill: another one is made, whole, and stays."""
+    path = tmp_path / "secret"
+    path.write_text(there)
+    made = Secret(path).sign("x")
+    assert len(path.read_text()) == 64 and path.stat().st_mode & 0o077 == 0
+    assert Secret(path).sign("x") == made and list(tmp_path.iterdir()) == [path]
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
@@ -103,8 +123,8 @@ def test_huge_forms_are_refused(visitor):
             yield b"a" * 1024
 
     assert visitor.client.post(RUN, content=trickle(), headers=kind).status_code == 413
-    long = visitor.client.post("/proxy/diagnose", data={"token": token, "text": "x" * (900 << 10)})
-    assert long.status_code == 413
+    long = visitor.client.post("/proxy/diagnose", data={"token": token, "text": "x" * (9 << 20)})
+    assert long.status_code == 413 and "at most" in long.text
     assert visitor.get("/").status_code == 200
 
 

@@ -117,6 +117,15 @@ def test_the_run_is_shown_while_it_goes_on(visit):
     assert text.index('"event": "verdict"') < text.index('"event": "over"')
 
 
+def test_the_knobs_turn_the_control_where_it_is_the_arm_that_was_chosen(visit):
+    """Beside another arm it stays as it is."""
+    page = visit("/scenario/stale-data")
+    assert "reopened yes" in run(page, arm="control", time_wait_s="1")
+    page.goto("/scenario/stale-data")
+    run(page, arm="treatment", time_wait_s="1.5")
+    assert "TIME-WAIT 1.5 s" not in page.locator("[role=tabpanel]").first.text_content()
+
+
 def test_warm_guests_give_the_same_answer_to_the_byte(tmp_path):
     """How long a guest has waited for its request makes no difference to what it does, nor how late it
     was stopped.
@@ -308,12 +317,89 @@ def test_a_class_in_three_browsers(visit):
         student.get_by_role("button", name="That is my prediction").click()
         student.wait_for_selector(".notice")
         students.append(student)
+    asked = []
+    students[0].on("request", lambda request: asked.append(request.url))
+    late = visit("/class")
+    late.fill("#code", code)
+    late.fill("#nickname", "late")
+    late.get_by_role("button", name="Join").click()
+    assert wait_for(lambda: "3 joined" in teacher.locator("[data-counts]").inner_text(), 30)
+    assert asked == [], "the counts are the teacher's alone"
     assert wait_for(lambda: "2 predicted" in teacher.locator("[data-counts]").inner_text(), 30)
     teacher.get_by_role("button", name="Close the predictions").click()
     for page in (*students, teacher):
         page.wait_for_selector(".outcome")
         assert "2 of 2" in page.locator(".bars").first.inner_text()
     assert "You said" in students[0].locator(".outcome").inner_text()
+
+
+HIDDEN = """
+Object.defineProperty(Document.prototype, "hidden", { get: () => window.away, configurable: true });
+window.leave = () => { window.away = true; document.dispatchEvent(new Event("visibilitychange")); };
+window.come = () => { window.away = false; document.dispatchEvent(new Event("visibilitychange")); };
+"""
+
+
+def test_pages_that_are_not_seen_take_no_connection(visit):
+    """A browser has six to a server: with seven classes open, each page is loaded, and the one that
+    is seen again has what it missed.
+    """
+    first = visit("/class")
+    classes = [first, *(first.context.new_page() for _ in range(6))]
+    for page in classes:
+        page.add_init_script(HIDDEN)
+        page.goto("/class")
+        page.get_by_role("button", name="Open the class").click()
+        page.wait_for_selector(".code")
+        page.evaluate("leave()")
+    code = first.locator(".code").inner_text()
+    student = visit("/class")
+    student.fill("#code", code)
+    student.fill("#nickname", "ada")
+    student.get_by_role("button", name="Join").click()
+    student.wait_for_selector("form.predict")
+    assert "0 joined" in first.locator("[data-counts]").inner_text()
+    first.evaluate("come()")
+    assert wait_for(lambda: "1 joined" in first.locator("[data-counts]").inner_text(), 30)
+
+
+def test_who_looks_away_sees_each_step_once(visit):
+    """A stream that is connected again tells all from the beginning."""
+    page = visit("/scenario/stale-data")
+    page.add_init_script(HIDDEN)
+    page.add_init_script(SECOND_LOOK)
+    run(page, arm="all", time_wait_s="8")
+    seen = page.evaluate("window.seen")
+    assert page.evaluate("window.looked") and len(seen) > 7 and len(set(seen)) == len(seen)
+
+
+SECOND_LOOK = """
+window.seen = [];
+addEventListener("DOMContentLoaded", () => new MutationObserver(() => {
+  const steps = [...document.querySelectorAll("[data-story] li")].map(one => one.textContent);
+  if (steps.length > window.seen.length) window.seen = steps;
+  if (steps.length > 3 && !window.looked) { window.looked = true; leave(); setTimeout(come); }
+}).observe(document.body, { subtree: true, childList: true }));
+"""
+
+
+def test_a_number_out_of_range_leaves_the_page_as_it_is(browser, server):
+    """The answer says so in its place; the address stays that of the last good numbers."""
+    with browser.new_context(base_url=server.url) as context:
+        context.set_default_timeout(SOON_MS)
+        page = context.new_page()
+        for path, into, name, good, bad in (
+            ("/how-low", "#curve", "window", "65536", "2"),
+            ("/proxy", "#plan", "time_wait_s", "30", "0"),
+        ):
+            page.goto(path)
+            page.fill(f"#{name}", good)
+            page.wait_for_url(f"**{name}={good}*")
+            page.fill(f"#{name}", bad)
+            page.wait_for_selector(f"{into} > p.wrong")
+            assert page.locator("h1").count() == 1 and f"{name}={good}" in page.url
+            page.reload()
+            assert page.locator("input[type=range]").count() > 3
 
 
 def test_the_third_handout_in_the_browser(visit):

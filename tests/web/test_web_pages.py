@@ -2,17 +2,28 @@
 
 import asyncio
 import base64
+import io
+import zipfile
 import zlib
+from urllib.parse import urlencode
 
+import httpx2
 import pytest
 from conftest import ROOT
-from visiting import OBSERVED, Visitor, finish, make_site, streamed, summary
+from visiting import HOME, OBSERVED, Visitor, finish, make_site, streamed, summary
 
 from twlab.catalogue import load_scenarios
-from twlab.web import knobs, questions
+from twlab.grading.assignment import load_assignment
+from twlab.grading.marks import mark
+from twlab.grading.submission import read_submissions
+from twlab.web import class_sheets, knobs, questions
+from twlab.web.classes import Class, Student
 from twlab.web.curve import often
 from twlab.web.how_low import points
+from twlab.web.proxy import SLIDERS
 from twlab.web.store import Asked
+
+ASKED = Asked("stale-data", ("control", "treatment"))
 
 
 @pytest.fixture
@@ -96,6 +107,17 @@ def test_a_run_that_was_lost_can_be_made_again(site, visitor):
     assert "Run it again" in visitor.get(f"/run/{key}").text
     assert visitor.post(f"/run/{key}/again").headers["location"] == f"/run/{key}"
     assert site[0].runs.waiting == 1
+
+
+def test_an_old_link_leads_to_the_run_of_another_lab_kernel(site, visitor):
+    """The order is the same, its answer is not: the form of the old link goes to the new one."""
+    old = visitor.order().headers["location"]
+    finish(site[0], old[5:], lasts=False)
+    site[0].kernel = "another"
+    new = visitor.post(f"{old}/again").headers["location"]
+    assert new != old
+    finish(site[0], new[5:])
+    assert 'class="outcome"' in visitor.get(new).text
 
 
 def test_the_queue_is_bounded_and_tells_its_length(tmp_path):
@@ -188,7 +210,9 @@ def test_the_curve_follows_the_sliders(visitor):
         assert points({**given, name: value})[9].harmed_per_day > found[9]
     assert (often(0), often(2.5), often(1 / 365.25 / 10)) == ("never", "2.5 a day", "1 in 10 years")
     assert "<svg" in visitor.get("/how-low/curve?delay_s=50").text
-    assert visitor.get("/how-low/curve?delay_s=x").status_code == 400
+    for bad in ("delay_s=x", "window=2"):
+        answer = visitor.get(f"/how-low/curve?{bad}")
+        assert answer.status_code == 400 and answer.text.startswith("<p class='wrong'") and "range" in answer.text
 
 
 def test_the_plan_follows_the_sliders_and_shows_each_hazard(site, visitor):
@@ -199,7 +223,11 @@ def test_the_plan_follows_the_sliders_and_shows_each_hazard(site, visitor):
     seen = visitor.get("/proxy/plan?rate_per_s=50&symptom=134+s").text
     assert "renewed by each SYN" in seen and "What is seen" not in text
     assert "No cause is known" in visitor.get("/proxy/plan?rate_per_s=50&symptom=frobnicate").text
-    assert "out of range" in visitor.get("/proxy/plan?rate_per_s=-1").text
+    wrong = visitor.get("/proxy/plan?rate_per_s=-1")
+    assert wrong.status_code == 400 and "out of range" in wrong.text and "<header" not in wrong.text
+    for end in ("low", "high"):
+        ends = "&".join(f"{slider.name}={getattr(slider, end)}" for slider in SLIDERS if "port" not in slider.name)
+        assert visitor.get(f"/proxy/plan?{ends}").status_code == 200
     assert "the first is above the last" in visitor.get("/proxy/plan?port_low=60000&port_high=50000").text
 
 
@@ -211,11 +239,72 @@ def test_a_pasted_text_is_diagnosed(visitor):
     assert visitor.post("/proxy/diagnose", text="hello").status_code == 400
 
 
+SOCKET = "TIME-WAIT 0      0      192.168.100.101:{}    192.168.200.202:8080 timer:(timewait,{}sec,0) ino:0 sk:{:x}"
+
+
+def test_a_full_range_of_ports_is_diagnosed_whole(visitor):
+    """As many sockets as Linux has ports, in one text; the field takes all of it."""
+    rows = [SOCKET.format(port, port % 60, 0xABCDEF00 + port) for port in range(32768, 61000)]
+    text = "\r\n".join(
+        ["==> ss -tanoeip <==", "State Recv-Q Send-Q Local Address:Port Peer Address:Port Process", *rows]
+    )
+    page = visitor.post("/proxy/diagnose", text=text).text
+    assert "It is TIME_WAIT: 28,232 of the 28,232 ports" in page and rows[-1] in page
+    assert '<textarea id="text" name="text" spellcheck' in page
+
+
+def test_texts_are_diagnosed_one_at_a_time_while_the_server_answers(site):
+    """It takes seconds: they are not the server's own. Of those that wait there is a bound."""
+    visitor, application = Visitor(site[1]), site[1]
+    token = visitor.token("/proxy")
+    cookie = visitor.client.cookies["twlab"]
+    body = urlencode({"token": token, "text": "x\n" * 1000})
+
+    async def play():
+        def asked(path, **more):
+            transport = httpx2.ASGITransport(application)
+            client = httpx2.AsyncClient(transport=transport, base_url=HOME, headers={"cookie": f"twlab={cookie}"})
+            return client.request("POST" if more else "GET", path, timeout=60, **more)
+
+        kind = {"content-type": "application/x-www-form-urlencoded"}
+        posts = [
+            asyncio.create_task(asked("/proxy/diagnose", content=body, headers={**kind, "cookie": f"twlab={cookie}"}))
+            for _ in range(9)
+        ]
+        await asyncio.sleep(0.1)
+        page = await asked("/")
+        first = sum(post.done() for post in posts)
+        return page.status_code, first, sorted([(await post).status_code for post in posts])
+
+    assert asyncio.run(play()) == (200, 1, [400] * 8 + [503])
+
+
 def test_answers_are_compared_as_a_person_would():
     """Numbers to one per cent, texts without case, nothing as none."""
     compared = questions.compare({"foreign_bytes": 403, "errors": "None", "reopened": True, "x": 1}, OBSERVED)
     assert [row.right for row in compared] == [True, True, True, False]
     assert not questions.compare({"reopened": 1}, OBSERVED)[0].right
+
+
+@pytest.mark.parametrize(
+    ("kind", "mine", "seen"),
+    [
+        *(("number", mine, seen) for mine, seen in ((1000, 1003.2), (1000, 1030), (0.5, 0.5003), (0, 0), (0, 0.1))),
+        *(("text", mine, seen) for mine in ("none", "Nothing", "no error", "RST") for seen in ("", "none", "rst")),
+        *(("truth", mine, seen) for mine in (True, False) for seen in (True, False)),
+    ],
+)
+def test_a_class_is_graded_as_its_sheet_says(tmp_path, kind, mine, seen):
+    """`twlab grade` gives the point where the page and the CSV say right, and nowhere else."""
+    fact = {"number": "foreign_bytes", "text": "refused_by", "truth": "reopened"}[kind]
+    asks, found = [questions.Question(fact, kind)], Class("BCDFG", "t", ASKED, "k", "treatment", "run")
+    packed = class_sheets.for_grader(found, asks, [Student("s", "ada", {fact: mine})])
+    with zipfile.ZipFile(io.BytesIO(packed)) as archive:
+        archive.extractall(tmp_path)
+    [question] = load_assignment(tmp_path / "assignment.toml").questions
+    [handed_in] = read_submissions(tmp_path / "submissions", [])
+    graded = mark(question, handed_in, {}, {"treatment": {"observed": {fact: seen}}})
+    assert graded.points == questions.compare({fact: mine}, {fact: seen})[0].right
 
 
 def test_the_store_forgets_the_oldest(tmp_path, monkeypatch):

@@ -42,8 +42,7 @@ def serve(
     at = server.bind(served)
     made, site = server.make(served)
     server.try_guest(state or server.default_state())
-    shown = host if served.public else "localhost"
-    out.print(f"http://{shown}:{at.getsockname()[1]}/", markup=False)
+    out.print(f"http://{served.name}:{at.getsockname()[1]}/", markup=False)
     if site.teacher_token:
         out.print(f"the teacher's token: {site.teacher_token}", markup=False)
     server.listen(at, made)

@@ -131,7 +131,7 @@ def load_assignment(path: Path, seed: int | None = None) -> Assignment:
     """
     try:
         data = path.read_bytes()
-        values = tomllib.loads(data.decode())
+        values = tomllib.loads(data.decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(
             f"there is no assignment at {path}: {error.strerror}",
@@ -227,6 +227,7 @@ class _Reader:
             safe=entry.get("safe", {}),
             uses=entry.get("uses", {}),
         )
+        self._require(question.safe or kind != "choice", "has a safe that names no fact")
         self._try_all(question.uses, parameters, lambda settings: Settings(**settings))
         if kind == "number":
             self._check_formula(question, parameters, runs="scenario" in entry)

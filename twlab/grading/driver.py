@@ -62,13 +62,13 @@ def _examination(task: Task, folder: Path) -> TaskResult:
     Once the scenario has begun, it is to blame for the end of the kernel.
     """
     guest = Guest(agent="twlab.grading.agent", memory_mib=_MEMORY_MIB, processor_s=PROCESSOR_LIMIT_S)
-    examination = Examination()
     for _ in range(2):
+        examination = Examination()
         try:
             guest.run({"text": task["text"], "seed": task["seed"]}, folder, examination.on_event, REAL_LIMIT_S)
         except EngineError as error:
             if not examination.begun:  # no untrusted code has run yet
-                examination.problem = f"no lab kernel came up for it: {error.message}"
+                examination.unchecked = f"no lab kernel came up for it: {error.message}"
                 continue
             examination.broken()
         break
@@ -80,6 +80,7 @@ class Examination:
 
     Attributes:
         problem: why there is nothing to judge; empty when there is something.
+        unchecked: why that is not the student's fault; empty if it may be.
         described: the scenario.
         arms, placebo: arm to outcome.
     """
@@ -87,6 +88,7 @@ class Examination:
     def __init__(self) -> None:
         self.begun = False
         self.problem = GONE
+        self.unchecked = ""
         self.described: dict[str, Any] | None = None
         self.arms: dict[str, Any] = {}
         self.placebo: dict[str, Any] = {}
@@ -104,7 +106,13 @@ class Examination:
             self._record(event["outcome"])
 
     def as_dict(self) -> TaskResult:
-        return {"problem": self.problem, "described": self.described, "arms": self.arms, "placebo": self.placebo}
+        return {
+            "problem": self.problem,
+            "unchecked": self.unchecked,
+            "described": self.described,
+            "arms": self.arms,
+            "placebo": self.placebo,
+        }
 
     def broken(self) -> None:
         """Record that the kernel ended: that is the outcome of the arm under way."""

@@ -17,7 +17,7 @@ from twlab.grading.submission import Submission
 from twlab.grading.tasks import Task, key, tasks_for
 
 TaskResult = dict[str, Any]  # of `twlab.grading.driver`
-_LOST: TaskResult = {"outcomes": {}, "report": {"problem": "the process that drove its lab kernel ended early"}}
+_LOST: TaskResult = {"outcomes": {}, "report": {"unchecked": "the process that drove its lab kernel ended early"}}
 
 
 def new_gradebook(assignment: Assignment) -> Gradebook:

@@ -96,11 +96,13 @@ class Gradebook:
         title: the assignment's.
         basis: what, beside a submission, a grade depends on: digest of the assignment, seed, twlab,
             lab kernel.
+        others: grades in the file of students who are not graded now; written with the rest.
     """
 
     title: str
     basis: dict[str, Any]
     grades: dict[str, Grade] = field(default_factory=dict)
+    others: dict[str, Grade] = field(default_factory=dict)
 
     def in_order(self) -> list[Grade]:
         """Return the grades, by id."""
@@ -122,29 +124,39 @@ class Gradebook:
         Raises:
             CapabilityError: they cannot be written (``cannot-write``).
         """
-        files.write_all({path: self.json(), path.with_suffix(".csv"): self.csv()})
+        whole = Gradebook(self.title, self.basis, self.others | self.grades)
+        # The last is in its place first: a CSV without JSON beside it is not ours.
+        files.write_all({path.with_suffix(".csv"): whole.csv(), path: whole.json()})
 
     def resume(self, path: Path, wanted: Sequence[tuple[str, str]]) -> None:
         """Take over the grades in `path` that have the same basis.
 
         Args:
-            wanted: ids with digests of the submissions.
+            wanted: ids with digests of the submissions; grades of any other id are `others`.
 
         Raises:
-            UsageError: the file is there and holds no grades (``broken-grades``).
+            UsageError: the file, or the CSV that would be written beside it, is there and holds no
+                grades (``broken-grades``).
         """
-        asked = set(wanted)
+        asked = dict(wanted)
+        beside = path.with_suffix(".csv")
+        if beside.exists() and not path.exists():
+            message = f"{beside} is there, and no {path.name} beside it: twlab has not written it"
+            raise UsageError(message, "name another file with --out", "broken-grades")
         try:
             values = json.loads(path.read_text())
             same = values["schema"] == SCHEMA and values["basis"] == self.basis
-            kept = [_grade(entry) for entry in values["students"] if same and (entry["id"], entry["digest"]) in asked]
+            kept = [_grade(entry) for entry in values["students"] if same]
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UsageError(
                 f"{path} holds no grades: {error}", "name another file with --out", "broken-grades"
             ) from error
-        self.grades |= {grade.id: grade for grade in kept if not grade.unchecked}
+        self.others |= {grade.id: grade for grade in kept if grade.id not in asked}
+        self.grades |= {
+            grade.id: grade for grade in kept if asked.get(grade.id) == grade.digest and not grade.unchecked
+        }
 
 
 def _grade(entry: dict[str, Any]) -> Grade:

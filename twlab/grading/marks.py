@@ -13,10 +13,10 @@ from twlab.grading import formula
 from twlab.grading.assignment import Question
 from twlab.grading.submission import Submission
 from twlab.grading.untrusted_text import claimed, plainly
+from twlab.observation import same_text
 
 _NUMBER = re.compile(r"[+-]?[0-9]{1,15}(\.[0-9]{1,15})?([eE][+-]?[0-9]{1,2})?(/[0-9]{1,15})?")
 _YES, _NO = {"yes", "true", "on"}, {"no", "false", "off"}
-_EMPTY = {"none", "nothing", "no error"}
 Outcomes = Mapping[str, Mapping[str, Any]]  # arm to the outcome of `twlab.run.arm.run_arm`
 
 
@@ -73,15 +73,13 @@ def mark(question: Question, submission: Submission, numbers: Mapping[str, Any],
     except _UnansweredError as unanswered:
         return Mark(question.id, question.kind, 0.0, question.points, said, remark=str(unanswered))
     except _UncheckableError as uncheckable:
-        return Mark(
-            question.id,
-            question.kind,
-            None,
-            question.points,
-            said,
-            remark=f"could not be checked: {uncheckable}",
-            unchecked=True,
-        )
+        return unchecked(question, said, str(uncheckable))
+
+
+def unchecked(question: Question, said: str, reason: str) -> Mark:
+    """Return the mark of a question that could not be checked."""
+    remark = f"could not be checked: {reason}"
+    return Mark(question.id, question.kind, None, question.points, said, remark=remark, unchecked=True)
 
 
 def agrees(answer: Any, shown: Any, tolerance: float) -> bool:
@@ -95,8 +93,7 @@ def agrees(answer: Any, shown: Any, tolerance: float) -> bool:
     if isinstance(shown, int | float):
         number = number_in(answer)
         return number is not None and abs(number - shown) <= tolerance * abs(shown) + 1e-12 * max(1.0, abs(shown))
-    text = answer.strip().casefold() if isinstance(answer, str) else None
-    return text == str(shown).strip().casefold() or (shown == "" and text in _EMPTY)
+    return isinstance(answer, str) and same_text(answer, str(shown))
 
 
 def truth(answer: Any) -> bool | None:
@@ -148,7 +145,10 @@ def _number(question: Question, answer: Any, numbers: Mapping[str, Any], outcome
 
 
 def _choice(question: Question, answer: Any, _: Mapping[str, Any], outcomes: Outcomes) -> tuple[float, str, str]:
-    if _shows(question.safe, _facts(outcomes, question.role_arm)):
+    harmed = _facts(outcomes, question.role_arm)
+    if lacking := sorted(set(question.safe) - set(harmed)):
+        raise _UncheckableError(f"the arm {question.role_arm} shows no {lacking[0]}")
+    if _shows(question.safe, harmed):
         raise _UncheckableError(f"the arm {question.role_arm} shows no harm that could be stopped")
     helping = {arm for arm in question.arms if _shows(question.safe, _facts(outcomes, arm))}
     _require_answer(answer)

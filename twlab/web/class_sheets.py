@@ -80,6 +80,7 @@ def _assignment(found: Class, asks: Sequence[Question]) -> str:
             f"scenario = {_toml(about.scenario)}",
             f"arm = {_toml(found.arm)}",
             f"fact = {_toml(question.fact)}",
+            *([f"tolerance = {questions.TOLERANCE}"] if question.kind == "number" else []),
             *([f"set = {{ {sets} }}"] if sets else []),
         ]
     return "\n".join(lines) + "\n"

@@ -90,17 +90,19 @@ class Classes:
         )
         return [(code, Asked.from_text(asked).scenario) for code, asked in rows]
 
-    def show(self, code: str) -> None:
-        """Close the predictions, and show the run to all."""
-        self._db.execute("update classes set stage = ? where code = ?", (STAGES[1], code))
+    def show(self, code: str, key: str) -> None:
+        """Close the predictions, and show the run of that key to all."""
+        self._db.execute("update classes set stage = ?, key = ? where code = ?", (STAGES[1], key, code))
 
     def join(self, code: str, student: str, nickname: str) -> None:
-        """Enter a student under a nickname.
+        """Enter a student under a nickname; one who is in the class stays as he is.
 
         Raises:
             UsageError: no nickname, one that is taken (``bad-name``), or the class is full
                 (``class-full``).
         """
+        if self.student(code, student):
+            return
         plain = " ".join("".join(letter for letter in nickname if letter.isprintable()).split())
         if not 1 <= len(plain) <= LONGEST_NICKNAME:
             message = f"a nickname has 1 to {LONGEST_NICKNAME} characters"
@@ -112,8 +114,7 @@ class Classes:
             values = (code, student, plain, None, loop.wall_s())
             self._db.execute("insert into students values (?, ?, ?, ?, ?)", values)
         except sqlite3.IntegrityError:
-            if self.student(code, student) is None:
-                raise UsageError(f"{plain!r} is taken", "choose another nickname", "bad-name") from None
+            raise UsageError(f"{plain!r} is taken", "choose another nickname", "bad-name") from None
 
     def predict(self, code: str, student: str, facts: Mapping[str, Any]) -> None:
         """Keep a student's prediction. The first one stands, and none comes after the run."""

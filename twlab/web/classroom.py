@@ -21,6 +21,8 @@ from twlab.web.runs import QueueFull
 from twlab.web.scenario_pages import ScenarioPages, target_of
 from twlab.web.site import Site, to
 
+_QUIET_S = 15.0  # after which a browser is told that the class is still there
+
 
 class Classroom:
     """The handlers of these pages."""
@@ -96,6 +98,7 @@ class Classroom:
         students = self._classes.students(found.code)
         shown = self._runs.shown(found.key, found.asked, request.state.visitor)
         shown["events"] = f"/class/{found.code}/run/events"
+        shown["again_at"] = f"/class/{found.code}/show" if teaches else ""
         observed: dict[str, Any] = {}
         if summary := shown["summary"]:
             shown |= self._outcome(found, student, request.state.visitor, summary)
@@ -120,8 +123,8 @@ class Classroom:
         shown = self._runs.outcome(found.key, found.asked, visitor, summary) | {"from_store": False}
         if not student:
             shown["compared"] = None  # the teacher has made no prediction
-        elif student.facts and found.stage == "run":
-            shown["compared"] = questions.compare(student.facts, summary["arms"][found.arm]["observed"])
+        else:  # what he has said in class, and not what he said of the same run elsewhere
+            shown["compared"] = questions.compare(student.facts or {}, summary["arms"][found.arm]["observed"])
         return shown
 
     async def predict(self, request: Request) -> Response:
@@ -138,24 +141,27 @@ class Classroom:
         """Close the predictions; have the run made, and shown to all."""
         found = self._taught(request)
         try:
-            self.site.order(found.asked, request.state.visitor)
+            key = self.site.order(found.asked, request.state.visitor)  # another, if twlab has changed
         except QueueFull as error:
             return self.site.full(request, error)
-        self._classes.show(found.code)
+        self._classes.show(found.code, key)
         self._tell(found.code)
         return to(f"/class/{found.code}")
 
     async def events(self, request: Request) -> Response:
+        """Return the class's stage, now and whenever something in the class has changed."""
         code = self._classes.find(request.path_params["code"]).code
 
         async def stream() -> AsyncIterator[str]:
             while True:
+                # Before the stage is read: no change after it is missed.
                 changed = self._changes.setdefault(code, asyncio.Event())
-                try:
-                    await asyncio.wait_for(changed.wait(), 15)
-                    yield f"data: {json.dumps({'stage': self._classes.find(code).stage})}\n\n"
-                except TimeoutError:
-                    yield ": still here\n\n"
+                yield f"data: {json.dumps({'stage': self._classes.find(code).stage})}\n\n"
+                while not changed.is_set():
+                    try:
+                        await asyncio.wait_for(changed.wait(), _QUIET_S)
+                    except TimeoutError:
+                        yield ": still here\n\n"
 
         return StreamingResponse(stream(), media_type="text/event-stream", headers={"x-accel-buffering": "no"})
 

@@ -133,7 +133,7 @@ def _run(task: dict[str, Any], engine: WarmGuests, folder: Path, answer: Answer)
         arms=task["arms"],
         sets=task["sets"],
         seed=task["seed"],
-        keep_control=True,
+        keep_control=len(task["arms"]) > 1,  # alone, it is what was chosen, with its knobs
         out=folder / "runs",
         real_limit_s=_REAL_S,
     )

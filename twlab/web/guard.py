@@ -9,7 +9,6 @@ import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Iterable
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit
 
@@ -24,11 +23,15 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 MOST_BODY = 16 << 10  # bytes of a form
-LONG_FORMS = {"/proxy/diagnose": 768 << 10}  # ... and of those that carry a text
+# ... and of those that carry a text. The 28,232 sockets of a full range of ports, as `ss` lists
+# them, have 3.9 MB in a form; with long IPv6 addresses 6.3 MB.
+LONG_FORMS = {"/proxy/diagnose": 8 << 20}
+_MOST_LONG = 8  # of these at once
 _MOST_FIELDS = 80
-_BODY_S = 10.0  # within which a form has to arrive
+_BODY_S, _LONG_BODY_S = 10.0, 30.0  # within which a form has to arrive
 _LIFE_S = 12 * 3600  # of a token
 _COOKIE = "twlab"
+_SECRET = 64  # bytes of the server's
 _KNOWN = re.compile(r"([0-9a-f]{32})\.([0-9a-f]{32})")
 _MOST_ADDRESSES = 10_000
 _HEADERS = {
@@ -45,9 +48,12 @@ class Secret:
     """The server's secret, in a file; it signs cookies and tokens."""
 
     def __init__(self, path: Path):
-        if not path.exists():
-            path.touch(mode=0o600)
-            path.write_text(secrets.token_hex(32))
+        if not path.exists() or path.stat().st_size < _SECRET:  # an older one may be half written
+            whole = path.with_name(f"{path.name}.new")
+            whole.unlink(missing_ok=True)
+            whole.touch(mode=0o600)
+            whole.write_text(secrets.token_hex(_SECRET // 2))
+            whole.rename(path)
         self._key = path.read_bytes()
 
     def sign(self, *parts: str) -> str:
@@ -95,6 +101,9 @@ class Rate:
 class Guard:
     """The middleware: what passes it has ``visitor``, ``token`` and ``form``.
 
+    A long form is not read here, which would take the server's time: it is ``long_form``, a text as
+    the browser sent it, and ``form`` is empty.
+
     Args:
         app: what it stands before.
         secret: of the server.
@@ -109,6 +118,7 @@ class Guard:
         self._hosts = frozenset(hosts)
         self._rate = rate
         self._posts = posts
+        self._long = 0  # long forms that are being taken
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request pass, or refuse it."""
@@ -130,16 +140,19 @@ class Guard:
                     out.append("set-cookie", f"{_COOKIE}={value}; Path=/; HttpOnly; SameSite=Lax; Max-Age=31536000")
             await send(message)
 
-        refused = self._refused(scope, headers)
-        form: dict[str, str] = {}
-        if not refused and scope["method"] == "POST":
-            refused, form = await self._form(scope["path"], headers, receive, known)
-        if refused:
-            await refused(scope, receive, sent)
-            return
         scope.setdefault("state", {})
-        scope["state"].update(visitor=visitor, token=self._secret.token(visitor), form=form)
-        await self._app(scope, receive, sent)
+        scope["state"].update(visitor=visitor, token=self._secret.token(visitor), form={})
+        refused = self._refused(scope, headers)
+        if refused or scope["method"] != "POST":
+            await (refused or self._app)(scope, receive, sent)
+            return
+        long = scope["path"] in LONG_FORMS
+        self._long += long
+        try:
+            refused = await self._form(scope, headers, receive, known)
+            await (refused or self._app)(scope, receive, sent)
+        finally:
+            self._long -= long
 
     def _refused(self, scope: Scope, headers: Headers) -> Response | None:
         address = scope["client"][0] if scope["client"] else ""
@@ -150,32 +163,36 @@ class Guard:
             return _refusal(405, "only GET and POST are answered here")
         if not self._rate.allows(address) or (scope["method"] == "POST" and not self._posts.allows(address)):
             return _refusal(429, "too many requests from one address; wait a few seconds", {"retry-after": "5"})
+        if scope["method"] == "POST" and scope["path"] in LONG_FORMS and self._long >= _MOST_LONG:
+            return _refusal(503, "too many texts at once; send yours again in a minute", {"retry-after": "60"})
         return None
 
-    async def _form(
-        self, path: str, headers: Headers, receive: Receive, visitor: str
-    ) -> tuple[Response | None, dict[str, str]]:
-        """Return why the form is refused, or its fields, each once."""
-        most = LONG_FORMS.get(path, MOST_BODY)
+    async def _form(self, scope: Scope, headers: Headers, receive: Receive, visitor: str) -> Response | None:
+        """Take the form: its fields, each once. Return why it is refused, if it is."""
+        long = scope["path"] in LONG_FORMS
+        most, within_s = (LONG_FORMS[scope["path"]], _LONG_BODY_S) if long else (MOST_BODY, _BODY_S)
         origin = headers.get("origin", "")
         if origin and (origin == "null" or urlsplit(origin).netloc != headers.get("host")):
-            return _refusal(403, "a form of another site"), {}
+            return _refusal(403, "a form of another site")
         if headers.get("content-type", "").partition(";")[0] != "application/x-www-form-urlencoded":
-            return _refusal(415, "only forms are taken"), {}
+            return _refusal(415, "only forms are taken")
         length = headers.get("content-length", "0")
         if not length.isdecimal() or len(length) > 9 or int(length) > most:
-            return _refusal(413, f"a form has at most {most} bytes"), {}
+            return _refusal(413, f"a form has at most {most} bytes")
         try:
-            body = await asyncio.wait_for(_body(receive, most), _BODY_S)
-            pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+            body = await asyncio.wait_for(_body(receive, most), within_s)
+            # The token comes first in every form. Of a long one, that is all that is read.
+            text = body.decode()
+            read = text.partition("&")[0] if long else text
+            form = dict(parse_qsl(read, keep_blank_values=True, max_num_fields=_MOST_FIELDS))
         except TimeoutError:
-            return _refusal(408, f"the form did not arrive within {_BODY_S:g} s"), {}
+            return _refusal(408, f"the form did not arrive within {within_s:g} s")
         except ValueError:  # too large, too many fields, or no UTF-8
-            return _refusal(413, "the form is too large, or not UTF-8"), {}
-        form = dict(pairs)
+            return _refusal(413, "the form is too large, or not UTF-8")
         if not visitor or not self._secret.allows(form.pop("token", ""), visitor):
-            return _refusal(403, "the form is too old, or not this server's; reload its page and send it again"), {}
-        return None, form
+            return _refusal(403, "the form is too old, or not this server's; reload its page and send it again")
+        scope["state"].update(form=form, long_form=text)
+        return None
 
 
 async def _body(receive: Receive, most: int) -> bytes:
@@ -195,11 +212,9 @@ async def _body(receive: Receive, most: int) -> bytes:
 
 
 def _cookie(headers: Headers) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(_COOKIE)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    """Return the value of our cookie, among those of any other program on this host."""
+    pairs = (pair.strip().partition("=") for pair in headers.get("cookie", "").split(";"))
+    return next((value for name, _, value in pairs if name == _COOKIE), "")
 
 
 def _host(text: str) -> str:

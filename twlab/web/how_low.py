@@ -20,7 +20,7 @@ from twlab.planner.plan import make
 from twlab.web.curve import Point, draw, often
 from twlab.web.runs import QueueFull
 from twlab.web.site import Site, to
-from twlab.web.sliders import Slider, values
+from twlab.web.sliders import Slider, values, wrong
 from twlab.web.store import Asked
 
 SCENARIO, ARM = "stale-segment", "treatment"
@@ -72,7 +72,11 @@ class HowLow:
         )
 
     async def curve(self, request: Request) -> Response:
-        return HTMLResponse(self._curve(request))
+        """Return the curve alone, for a page whose sliders were moved."""
+        try:
+            return HTMLResponse(self._curve(request))
+        except UsageError as error:
+            return wrong(error)
 
     def _curve(self, request: Request) -> Markup:
         found = points(values(SLIDERS, request.query_params))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from markupsafe import Markup
@@ -12,15 +13,14 @@ from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from twlab.diagnose.collect import command
-from twlab.diagnose.diagnosis import Diagnosis, diagnose
 from twlab.diagnose.explained import explain
-from twlab.diagnose.texts.assemble import Text, snapshot
 from twlab.errors import UsageError
 from twlab.planner.demand import Demand
 from twlab.planner.plan import Plan, make
 from twlab.report.html import plan_page
 from twlab.web.site import Site
-from twlab.web.sliders import Slider, values
+from twlab.web.sliders import Slider, values, wrong
+from twlab.web.worker import Worker
 
 SLIDERS = (
     Slider("rate_per_s", "new connections to the origins, a second", "", 1, 5000, 500, 1),
@@ -28,13 +28,12 @@ SLIDERS = (
     Slider("sources", "addresses that the proxy connects from", "", 1, 64, 1, 1),
     Slider("port_low", "first port of the range", "", 1024, 65_535, 32_768, 1),
     Slider("port_high", "last port of the range", "", 1024, 65_535, 60_999, 1),
-    Slider("time_wait_s", "length of TIME_WAIT", "s", 0, 120, 60, 0.5),
+    Slider("time_wait_s", "length of TIME_WAIT", "s", 0.5, 120, 60, 0.5),
     Slider("life_s", "life of a connection", "s", 0, 30, 0.1, 0.1),
     Slider("delay_s", "age of the oldest segment that is to do no harm", "s", 0.5, 120, 10, 0.5),
 )
 _WHOLE = ("origins", "sources", "port_low", "port_high")
 _CLOSERS = ("proxy", "origin")
-_LONGEST_LINE = 2000  # characters of what was pasted
 _LONGEST_SYMPTOM = 100
 _SHOWS = re.compile(r"(?P<scenario>[a-z0-9-]+)(?: --arm (?P<arm>[a-z0-9-]+))?")
 
@@ -44,6 +43,7 @@ class Proxy:
 
     def __init__(self, site: Site):
         self.site = site
+        self._one_at_a_time = asyncio.Semaphore(1)
 
     def routes(self) -> list[Route]:
         """Return the routes."""
@@ -54,25 +54,25 @@ class Proxy:
         ]
 
     async def page(self, request: Request) -> Response:
-        return self._page(request, "", None)
+        return self._page(request)
 
     async def plan(self, request: Request) -> Response:
         """Return the plan alone, for a page whose sliders were moved."""
         try:
             return HTMLResponse(self._plan(request))
         except UsageError as error:
-            return HTMLResponse(Markup("<p class='wrong'>{}</p>").format(error.message))
+            return wrong(error)
 
     async def diagnose(self, request: Request) -> Response:
         """Diagnose what was pasted: what ``ss``, ``nstat``, ``sysctl`` print."""
-        text = request.state.form.get("text", "")
-        found = diagnose(snapshot([Text("pasted", [line[:_LONGEST_LINE] for line in text.splitlines()])], "your text"))
-        if not any(part.place.socket_source or part.place.counters or part.place.settings for part in found.parts):
+        async with self._one_at_a_time, Worker("twlab.web.diagnosing") as worker:
+            [found] = [answer async for answer in worker.answers({"form": request.state.long_form})]
+        if not found["parts"]:
             message = "nothing in the text is known"
             raise UsageError(message, f"paste what this prints: {command()}", "bad-diagnosis")
-        return self._page(request, text, found)
+        return self._page(request, **found)
 
-    def _page(self, request: Request, text: str, found: Diagnosis | None) -> Response:
+    def _page(self, request: Request, text: str = "", parts: Sequence[Mapping[str, Any]] = ()) -> Response:
         return self.site.page(
             request,
             "proxy.html.j2",
@@ -83,7 +83,7 @@ class Proxy:
             plan=self._plan(request),
             text=text,
             command=command(),
-            diagnosis=found,
+            parts=parts,
             shows=self.shows,
         )
 

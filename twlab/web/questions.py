@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from twlab.errors import UsageError
-from twlab.observation import Range, Since, plain
+from twlab.observation import Range, Since, plain, same_text
 from twlab.report.html import wording
 from twlab.scenario import Scenario
 
 _MOST = 6  # facts that are asked for
 _LONGEST = 40  # characters of an answer
-_NOTHING = "none"
+TOLERANCE = 0.01  # share by which a number may be off
 UNSURE = ""
 
 
@@ -110,5 +110,5 @@ def _alike(mine: Any, seen: Any) -> bool:
     if isinstance(mine, bool) or isinstance(seen, bool):
         return mine is seen
     if isinstance(mine, int | float) and isinstance(seen, int | float):
-        return abs(mine - seen) <= 0.01 * abs(seen)
-    return (plain(mine).strip().lower() or _NOTHING) == (plain(seen).strip().lower() or _NOTHING)
+        return abs(mine - seen) <= TOLERANCE * abs(seen)
+    return same_text(plain(mine), plain(seen))

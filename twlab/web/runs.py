@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
+import sqlite3
 import sys
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator
@@ -16,20 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from twlab import paths
 from twlab.errors import EngineError
 from twlab.web.store import Answer, Asked, Store, lasts
+from twlab.web.worker import LOST, Worker
 
 DRIVER = "twlab.web.driver"
-_LONGEST_LINE = 64 << 20  # bytes of a worker's answer
 _MOST_EVENTS = 2000  # of one run, that a browser is shown
 _REMEMBERED = 32  # runs that are over, and answers, kept in memory
 _AGAIN_S = 5.0  # between two tries to start a worker that does not come up
-LOST = {
-    "slug": "worker-ended-early",
-    "message": "the process that carried out this run has ended",
-    "remedy": "run it again",
-}
+_QUIET_S = 15.0  # after which a browser is told that its run is still there
 
 
 class QueueFull(Exception):  # noqa: N818
@@ -82,10 +76,11 @@ class Run:
             self.events.append(event)
         self.tell()
 
-    async def changed(self, within_s: float) -> None:
-        """Wait for the next event or state, for at most `within_s` seconds."""
+    async def changed(self, within_s: float) -> bool:
+        """Wait for the next event or state; return whether it came in time."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), within_s)
+            return await asyncio.wait_for(self._changed.wait(), within_s)
+        return False
 
 
 class Runs:
@@ -177,10 +172,8 @@ class Runs:
             ready, told = run.events[told:], len(run.events)
             for event in ready:
                 yield event
-            if not ready and not run.over:
-                await run.changed(15)
-                if told == len(run.events) and not run.over and self.position(run) == place:
-                    yield None
+            if not ready and not run.over and not await run.changed(_QUIET_S):
+                yield None
         for event in run.events[told:] if run else ():
             yield event
         yield {"event": "over"}
@@ -193,13 +186,27 @@ class Runs:
                         await worker.warm()
                         self.warm += 1
                         try:
-                            run = await self._next()
+                            run = await self._next_for(worker)
                         finally:
                             self.warm -= 1
                         await self._carry_out(worker, run)
-            except (OSError, EngineError, ValueError) as error:
-                print(f"twlab: a worker ended: {error}", file=sys.stderr)
+            except Exception as error:  # of any kind: without this task, runs would wait for ever
+                print(f"twlab: a worker ended: {type(error).__name__}: {error}", file=sys.stderr)
                 await asyncio.sleep(_AGAIN_S)
+
+    async def _next_for(self, worker: _Worker) -> Run:
+        """Return the next run; raises EngineError: `worker` has ended before there was one."""
+        taken, gone = asyncio.ensure_future(self._next()), asyncio.ensure_future(worker.gone())
+        try:
+            await asyncio.wait((taken, gone), return_when=asyncio.FIRST_COMPLETED)
+            if not gone.done():
+                return taken.result()
+            if taken.done():
+                self._queue.appendleft(taken.result())
+        finally:
+            taken.cancel()
+            gone.cancel()
+        raise EngineError("its process ended while it waited for a run", LOST["remedy"], LOST["slug"])
 
     async def _next(self) -> Run:
         while not self._queue:
@@ -222,8 +229,8 @@ class Runs:
                     continue
                 run.answer = Answer(summary, event["page"])
                 if lasts(summary):
-                    self._store.keep(run.key, summary, event["page"], event["captures"])
                     _remember(self._answers, run.key, run.answer)
+                    self._keep(run, run.answer, event["captures"])
             self._end(run)
         except EngineError as error:
             self._end(run, error=error.as_dict())
@@ -232,6 +239,13 @@ class Runs:
         except BaseException:
             self._end(run, error=LOST)
             raise
+
+    def _keep(self, run: Run, answer: Answer, captures: dict[str, str]) -> None:
+        """Keep an answer. It is shown all the same where the store cannot take it."""
+        try:
+            self._store.keep(run.key, answer.summary, answer.page, captures)
+        except sqlite3.Error as error:
+            print(f"twlab: the answer of run {run.key} is not kept: {error}", file=sys.stderr)
 
     def _end(self, run: Run, error: dict[str, str] | None = None) -> None:
         run.error = error
@@ -242,35 +256,16 @@ class Runs:
         run.tell()
 
 
-class _Worker:
-    """A worker process, while it is entered."""
+class _Worker(Worker):
+    """A worker that keeps a guest warm, while it is entered."""
 
     def __init__(self, folder: Path):
+        super().__init__(DRIVER)
         self._folder = str(folder)
-
-    async def __aenter__(self) -> _Worker:
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", "twlab.engines.pool", DRIVER),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            limit=_LONGEST_LINE,
-            start_new_session=True,
-            env={**os.environ, "PYTHONPATH": str(paths.IMPORT_FROM)},
-        )
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self._process.terminate()
-        await self._process.wait()
-
-    @property
-    def alive(self) -> bool:
-        return self._process.returncode is None
 
     async def warm(self) -> None:
         """Have it make a guest ready."""
-        async for _ in self._said({"kind": "warm", "folder": self._folder}):
+        async for _ in self.answers({"kind": "warm", "folder": self._folder}):
             pass
 
     async def run(self, run: Run) -> AsyncIterator[dict[str, Any]]:
@@ -278,26 +273,8 @@ class _Worker:
         asked = run.asked
         task = {"kind": "run", "folder": self._folder, "key": run.key, "seed": asked.seed}
         task |= {"scenario": asked.scenario, "arms": list(asked.arms), "sets": list(asked.sets)}
-        async for event in self._said(task):
+        async for event in self.answers(task):
             yield event
-
-    async def _said(self, task: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
-        assert self._process.stdin and self._process.stdout
-        try:
-            self._process.stdin.write(json.dumps(task).encode() + b"\n")
-            await self._process.stdin.drain()
-        except (BrokenPipeError, ConnectionResetError):
-            pass  # the end of its output says so, too
-        while line := await self._process.stdout.readline():
-            said = json.loads(line)
-            if "answer" in said:
-                yield said["answer"]
-                continue
-            if error := said["ended"]:
-                raise EngineError(error["message"], error["remedy"], error["slug"])
-            return
-        await self._process.wait()
-        raise EngineError(LOST["message"], LOST["remedy"], LOST["slug"])
 
 
 def _remember(kept: OrderedDict[str, Any], key: str, value: Any) -> None:

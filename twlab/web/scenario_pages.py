@@ -95,9 +95,9 @@ class ScenarioPages:
 
     async def again(self, request: Request) -> Response:
         """Run an order once more whose answer is no longer there, or failed."""
-        key, asked = self._asked(request.path_params["key"])
+        _, asked = self._asked(request.path_params["key"])
         try:
-            self.site.order(asked, request.state.visitor)
+            key = self.site.order(asked, request.state.visitor)  # another, if twlab has changed
         except QueueFull as error:
             return self.site.full(request, error)
         return to(f"/run/{key}")
@@ -148,6 +148,7 @@ class ScenarioPages:
         return {
             "key": key,
             "events": f"/run/{key}/events",
+            "again_at": f"/run/{key}/again",
             "asked": asked,
             "scenario": scenario,
             "network": self.site.network(scenario.name),

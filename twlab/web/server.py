@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import ipaddress
 import os
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import h11
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -24,12 +26,15 @@ from twlab.web.driver import WarmGuests
 from twlab.web.guard import Rate, Secret
 from twlab.web.runs import Runs
 from twlab.web.site import Site
-from twlab.web.store import Store
+from twlab.web.store import LOCK, Store
 
 _LOCAL = ("localhost", "127.0.0.1", "[::1]")
 _HEAD_S = 10  # real seconds within which the head of a request has to arrive
 _MOST_AT_ONCE = 1500  # connections
 _NOBODY = 65534
+DATABASE, SECRET, WORKERS = "serve.sqlite", "secret", "workers"
+# All that is in a state folder; a kill may have left the secret half written.
+OWN = {DATABASE, f"{DATABASE}-wal", f"{DATABASE}-shm", f"serve{LOCK}", SECRET, f"{SECRET}.new", WORKERS}
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,12 @@ class Served:
         except ValueError:
             return self.host != "localhost"
 
+    @property
+    def name(self) -> str:
+        """The host as it stands in an address of the web."""
+        host = self.host.strip("[]")
+        return "localhost" if host == "127.0.0.1" else f"[{host}]" if ":" in host else host
+
 
 def make(served: Served) -> tuple[Starlette, Site]:
     """Return the application and its parts, not yet listening.
@@ -62,17 +73,18 @@ def make(served: Served) -> tuple[Starlette, Site]:
     Raises:
         CapabilityError: the lab kernel has not been built (``no-lab-kernel``), or the folder cannot
             be written to (``cannot-write``).
+        UsageError: another server has the folder (``state-in-use``).
     """
     state = served.state or default_state()
     kernel = kernel_path()
-    store = Store(state / "serve.sqlite")
-    runs = Runs(store, state / "workers", workers=served.workers)
+    store = Store(state / DATABASE)
+    runs = Runs(store, state / WORKERS, workers=served.workers)
     token = secrets.token_urlsafe(9) if served.public else ""
-    site = Site(store, runs, Secret(state / "secret"), _digest(kernel), token)
+    site = Site(store, runs, Secret(state / SECRET), _digest(kernel), token)
     # A class behind one gateway has one address.
     rate = Rate(200, 2000) if served.public else Rate(5000, 20_000)
     posts = Rate(10, 200) if served.public else Rate(500, 2000)
-    return app.build(site, () if served.public else _LOCAL, rate, posts), site
+    return app.build(site, () if served.public else (*_LOCAL, served.name), rate, posts), site
 
 
 def bind(served: Served) -> socket.socket:
@@ -119,7 +131,7 @@ def try_guest(state: Path) -> None:
     Raises:
         CapabilityError, EngineError: it does not.
     """
-    folder = state / "workers" / "first"
+    folder = state / WORKERS / "first"
     folder.mkdir(parents=True, exist_ok=True)
     guests = WarmGuests(folder)
     try:
@@ -144,9 +156,10 @@ def give_up_root(state: Path | None) -> str:
     number = int(os.environ.get("SUDO_UID") or _NOBODY) or _NOBODY
     user = pwd.getpwuid(number)
     folder = state or Path("/var/lib/twlab") / user.pw_name
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if {path.name for path in folder.iterdir()} <= OWN:  # a folder of the user's own stays as it is
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
     os.setgroups([])
     os.setresgid(user.pw_gid, user.pw_gid, user.pw_gid)
     os.setresuid(user.pw_uid, user.pw_uid, user.pw_uid)
@@ -167,19 +180,41 @@ def default_state() -> Path:
 
 
 class _Timed(H11Protocol):
-    """HTTP/1.1 for which the head of a request has to arrive within `_HEAD_S` seconds."""
+    """HTTP/1.1 for which the head of each request has to arrive within `_HEAD_S` seconds."""
+
+    _head: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
-        self._head = self.loop.call_later(_HEAD_S, self._too_slow)
+        self._begin()
 
-    def _too_slow(self) -> None:
-        if getattr(self, "cycle", None) is None:
-            self.transport.close()
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._look()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._head.cancel()
+        self._end()
         super().connection_lost(exc)
+
+    def _look(self) -> None:
+        """Time a head of which only a part is there; the time until one begins is uvicorn's."""
+        part, _ = self.conn.trailing_data
+        if part and self.conn.their_state is h11.IDLE:
+            self._begin()
+        else:
+            self._end()
+
+    def _begin(self) -> None:
+        self._head = self._head or self.loop.call_later(_HEAD_S, self.transport.close)
+
+    def _end(self) -> None:
+        if self._head:
+            self._head.cancel()
+            self._head = None
 
 
 def _digest(kernel: Path) -> str:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from twlab.errors import UsageError
+from markupsafe import Markup
+from starlette.responses import HTMLResponse
+
+from twlab.errors import LabError, UsageError
 
 
 class Slider(NamedTuple):
@@ -49,3 +52,8 @@ def values(sliders: Iterable[Slider], given: Mapping[str, str]) -> dict[str, flo
             raise UsageError(message, "move the slider", "bad-value")
         found[slider.name] = value
     return found
+
+
+def wrong(error: LabError) -> HTMLResponse:
+    """Return the part of a page that says what is wrong with the sliders' numbers."""
+    return HTMLResponse(Markup("<p class='wrong' data-said>{}</p>").format(error.message), 400)

@@ -6,6 +6,7 @@ and seed. A lab gives the same answer to the same order, so a key that is known 
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import sqlite3
@@ -16,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from twlab import __version__, loop
-from twlab.errors import CapabilityError
+from twlab.errors import CapabilityError, UsageError
 from twlab.scenario import Scenario
 
+LOCK = ".lock"  # suffix of the file that says whose the folder is
 _MOST_ANSWERS = 3000
 _MOST_ORDERS = 50_000
 _MOST_PREDICTIONS = 100_000
@@ -89,27 +91,37 @@ def lasts(summary: Mapping[str, Any]) -> bool:
 
 
 class Store:
-    """The file. One process opens it, and one thread of it at a time.
+    """The file. One process has it and its folder, and one thread of it at a time.
 
     Raises:
         CapabilityError: it cannot be opened (``cannot-write``).
+        UsageError: another server has its folder (``state-in-use``).
     """
 
     def __init__(self, path: Path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for file in (path, path.with_suffix(LOCK)):
+                file.touch(mode=0o600)
+            self._lock = path.with_suffix(LOCK).open()
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
             self.db.execute("pragma journal_mode = wal")
             self.db.execute("pragma synchronous = normal")
             self.db.execute("pragma secure_delete = on")
             self.db.executescript(_SCHEMA)
+        except BlockingIOError as error:
+            self._lock.close()
+            message = f"another server keeps its state in {path.parent}"
+            raise UsageError(message, "name another folder with --state, or end that server", "state-in-use") from error
         except (OSError, sqlite3.Error) as error:
             message = f"{path} cannot be opened: {error}"
             raise CapabilityError(message, "name another folder with --state", "cannot-write") from error
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and leave the folder to another."""
         self.db.close()
+        self._lock.close()
 
     def ask(self, key: str, asked: Asked) -> None:
         """Keep an order, so that its permalink works."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from math import ceil, floor, log10
+from operator import itemgetter
 
 from markupsafe import Markup, escape
 
@@ -69,9 +70,16 @@ def _path(points: Points, last_s: float, x: Scale, y: Scale) -> str:
 
 
 def _thinned(points: Points) -> Iterator[tuple[float, float]]:
-    """Yield at most `_MOST_POINTS` points, the first and the last among them."""
-    every = max(1, ceil(len(points) / _MOST_POINTS))
-    yield from (point for at, point in enumerate(points) if at % every == 0 or at == len(points) - 1)
+    """Yield some `_MOST_POINTS` points: the first, the last, the peaks and valleys between them."""
+    if len(points) <= _MOST_POINTS:
+        yield from points
+        return
+    every = ceil(2 * len(points) / _MOST_POINTS)
+    yield points[0]
+    for at in range(1, len(points) - 1, every):
+        part = points[at : min(at + every, len(points) - 1)]
+        yield from sorted({min(part, key=itemgetter(1)), max(part, key=itemgetter(1))})
+    yield points[-1]
 
 
 def _ticks(most: float, within: bool = False) -> list[float]:

@@ -110,7 +110,8 @@ def write(paths: Sequence[Path], out: Path) -> Written:
 
 
 def _expanded(paths: Iterable[Path]) -> Iterable[Path]:
-    """Yield each path; for a folder that is no run, the runs and studies in it."""
+    """Yield each path once; for a folder that is no run, the runs and studies in it."""
+    seen: set[Path] = set()
     for path in paths:
         inner: list[Path] = []
         if path.is_dir() and not (path / FILE).exists():
@@ -121,7 +122,11 @@ def _expanded(paths: Iterable[Path]) -> Iterable[Path]:
                 for file in (path / name, *sorted(path.glob(f"*/{name}")))
                 if file.is_file()
             ]
-        yield from inner or (path,)
+        for one in inner or (path,):
+            place = (one.parent if one.name == FILE else one).resolve()
+            if place not in seen:
+                seen.add(place)
+                yield one
 
 
 def _read(paths: Iterable[Path]) -> tuple[list[_Row], list[studies.Study], list[LabError]]:

@@ -12,13 +12,24 @@ const link = place => {
     number.addEventListener("input", event => { if (event.isTrusted && number.value) slider.value = number.value; });
   }
 };
-// Streams of events that the page listens to.
-const sources = new Set();
-const listen = (path, hear) => {
-  const source = new EventSource(path);
-  source.addEventListener("message", message => hear(JSON.parse(message.data)));
-  sources.add(source);
+// Streams of events that the page listens to, while it is seen: a browser has six connections to a server, for all its
+// pages. Each connection tells all from its beginning, so `anew` is called before.
+const streams = new Set();
+const connect = stream => {
+  stream.source = new EventSource(stream.path);
+  stream.source.addEventListener("open", stream.anew);
+  stream.source.addEventListener("message", message => stream.hear(JSON.parse(message.data)));
 };
+const disconnect = stream => { stream.source?.close(); stream.source = null; };
+const listen = (path, hear, anew = () => {}) => {
+  const stream = { path, hear, anew, source: null };
+  streams.add(stream);
+  if (!document.hidden) connect(stream);
+};
+document.addEventListener("visibilitychange", () => {
+  streams.forEach(disconnect);
+  if (!document.hidden) streams.forEach(connect);
+});
 // A screen reader says what changed, in the words that the page has for it.
 const say = place => {
   const words = [...place.querySelectorAll("[data-said]")].map(one => one.textContent.trim()).join(" ");
@@ -27,8 +38,8 @@ const say = place => {
 };
 // The page as it is now, without loading all of it anew.
 const renew = async () => {
-  sources.forEach(source => source.close());
-  sources.clear();
+  streams.forEach(disconnect);
+  streams.clear();
   const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
   const main = document.adoptNode(page.querySelector("main"));
   document.querySelector("main").replaceWith(main);
@@ -45,7 +56,7 @@ const follow = place => {
   const ticking = setInterval(() => {
     if (place.isConnected) clock("wall", (performance.now() - began) / 1000); else clearInterval(ticking);
   }, 50);
-  let arm = "";
+  let arm = "", outcome = null;
   listen(place.dataset.follow, event => {
     if (event.real_s) began = Math.min(began, performance.now() - 1000 * event.real_s);
     if (event.event === "queued") part("state").textContent = `It waits: number ${event.position} of ${event.length}.`;
@@ -68,9 +79,13 @@ const follow = place => {
       clearInterval(ticking);
       part("state").textContent = "It is done. The ladder is being drawn.";
       place.insertAdjacentHTML("beforebegin", event.markup);
-      say(place.previousElementSibling);
+      outcome = place.previousElementSibling;
+      say(outcome);
     }
     if (event.event === "over") renew();
+  }, () => {
+    part("story").replaceChildren();
+    outcome?.remove();
   });
 };
 // Forms whose answer is computed while they change.
@@ -86,21 +101,21 @@ const recompute = form => {
       place.innerHTML = await answer.text();
       dress(place);
       say(place);
-      history.replaceState(null, "", `${location.pathname}?${asked}`);
+      if (answer.ok) history.replaceState(null, "", `${location.pathname}?${asked}`);
     }, 120);
   });
 };
-// A class: the page is fetched anew when it has changed, unless its reader is filling in a form.
+// A class: the page is loaded anew with its stage; the teacher's counts whenever something has changed.
 const attend = place => {
   let waiting = 0;
   listen(`/class/${place.dataset.class}/events`, event => {
-    if (event.stage === place.dataset.stage && place.querySelector("form.predict")) return;
+    const counts = place.querySelector("[data-counts]");
+    if (event.stage === place.dataset.stage && !counts) return;
     clearTimeout(waiting);
     waiting = setTimeout(async () => {
       if (event.stage !== place.dataset.stage) return location.reload();
       const page = new DOMParser().parseFromString(await (await fetch(location.href)).text(), "text/html");
-      const fresh = page.querySelector("[data-counts]"), old = place.querySelector("[data-counts]");
-      if (fresh && old) old.innerHTML = fresh.innerHTML;
+      counts.innerHTML = page.querySelector("[data-counts]").innerHTML;
     }, 300);
   });
 };
