@@ -69,8 +69,7 @@ class Comparison:
         for source, scenario in scenarios:
             if scenario.name in self._sources:
                 raise UsageError(
-                    f"two of the scenarios are called {scenario.name!r}: "
-                    f"{self._sources[scenario.name]} and {source}",
+                    f"two of the scenarios are called {scenario.name!r}: {self._sources[scenario.name]} and {source}",
                     "name each once, or rename the function of one",
                     "same-scenario",
                 )
