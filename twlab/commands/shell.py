@@ -20,7 +20,7 @@ from twlab.errors import NOTHING_KEPT, CapabilityError, EngineError, Interrupted
 from twlab.overrides import Overrides
 from twlab.world import PINNED
 
-Lines = list[tuple[float | None, str]]
+Lines = list[tuple[float | None, str, float | None]]  # when it begins, the text, when it is interrupted
 _CLAIM = "A session at the shell: it claims nothing, and shows what was done."
 
 
@@ -36,7 +36,7 @@ def shell(
     ] = "",
     kernel: KernelOption = "",
     defaults: DefaultsOption = "",
-    seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="For everything random. Default: 1, or the session's.")] = None,
     out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the session's folder is made.")] = Path(
         "runs"
     ),
@@ -67,9 +67,12 @@ def shell(
     overrides.check_nodes(load_topology(topology).nodes(), topology)
     world = find_world(defaults or asked.world)
     where = choose(asked.engine, agent="twlab.shell.agent")
+    seed = asked.seed if seed is None else seed
+    if asked.kernel not in ("", where.release):
+        err.print(f"the session ran on Linux {asked.kernel}, the replay on {where.release}: see --kernel", markup=False)
     lines = _piped() if asked.lines is None else asked.lines
     folder = new_folder(out_dir, f"shell-{topology.partition(',')[0].rpartition('/')[2].removesuffix('.py')}")
-    words = ["twlab", "shell", *(["--kernel", kernel] if kernel else []), "--replay", str(folder)]
+    words = ["twlab", "shell", *(["--kernel", kernel] if kernel else []), "--seed", str(seed), "--replay", str(folder)]
     result = {
         "scenario": "shell", "hypothesis": _CLAIM, "reads": "", "topology": topology, "engine": where.name,
         "seed": seed, "command": shlex.join(words), "versions": versions(), "network": describe_network(topology),
@@ -92,8 +95,10 @@ class _Asked:
     Attributes:
         engine: its name; empty: the default one.
         settings, on: of all nodes, and of single ones, before what ``--set`` changes.
-        lines: to carry out, each with its time; None: they are typed or piped.
+        lines: to carry out, each with its times; None: they are typed or piped.
         world: the name of what the nodes start from.
+        seed: for everything random, where ``--seed`` names none.
+        kernel: release of the kernel of the session that is replayed; empty: there is none.
     """
 
     topology: str
@@ -102,6 +107,8 @@ class _Asked:
     on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lines: Lines | None = None
     world: str = PINNED.name
+    seed: int = 1
+    kernel: str = ""
 
     def changed(self, overrides: Overrides) -> dict[str, Any]:
         """Return ``settings`` and ``on`` of the request: these, and over them `overrides`."""
@@ -125,13 +132,18 @@ def _replayed(run: Path, topology: str, engine: str) -> _Asked:
     if "lines" not in given:
         raise UsageError(f"{run} is no session of the shell", "name a folder that twlab shell has made", "bad-replay")
     try:
-        lines: Lines = [(None if at_s is None else float(at_s), str(line)) for at_s, line in given["lines"]]
+        stops = {int(number): float(at_s) for number, at_s in given.get("interrupts", [])}
+        lines: Lines = [
+            (None if at_s is None else float(at_s), str(line), stops.get(number))
+            for number, (at_s, line) in enumerate(given["lines"])
+        ]
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"{run} is damaged: its lines are no pairs of time and text", "name another session", "bad-replay"
         ) from error
     settings, on = dict(given.get("settings") or {}), dict(given.get("on") or {})
-    return _Asked(result.topology, engine or result.engine, settings, on, lines, result.world)
+    release = "".join(result.kernel.split()[:1])
+    return _Asked(result.topology, engine or result.engine, settings, on, lines, result.world, result.seed, release)
 
 
 def _piped() -> Lines | None:
@@ -146,7 +158,7 @@ def _piped() -> Lines | None:
             "for example: twlab shell pair < lines.txt",
             "no-input",
         )
-    return None if os.isatty(0) and os.isatty(1) else [(None, line.rstrip("\n")) for line in sys.stdin]
+    return None if os.isatty(0) and os.isatty(1) else [(None, line.rstrip("\n"), None) for line in sys.stdin]
 
 
 def _carry_out(where: Engine, request: dict[str, Any], folder: Path) -> _Session:
