@@ -98,7 +98,7 @@ class _Asked:
         lines: to carry out, each with its times; None: they are typed or piped.
         world: the name of what the nodes start from.
         seed: for everything random, where ``--seed`` names none.
-        kernel: release of the kernel of the session that is replayed; empty: there is none.
+        kernel: release of the replayed session's kernel; empty where nothing is replayed.
     """
 
     topology: str
