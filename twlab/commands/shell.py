@@ -13,7 +13,7 @@ from typing import Annotated, Any
 
 import typer
 
-from twlab.commands.console import DefaultsOption, KernelOption, err
+from twlab.commands.console import DefaultsOption, KernelOption, absolute_topology, err
 from twlab.commands.streams import has_input
 from twlab.engines.protocol import Engine
 from twlab.errors import NOTHING_KEPT, CapabilityError, EngineError, Interrupted, LabError, UsageError
@@ -63,7 +63,7 @@ def shell(
     if not asked.topology:
         raise UsageError("no topology is named", "for example: twlab shell pair", "no-such-topology")
     use_kernel(kernel, asked.engine)
-    topology = _absolute(asked.topology)
+    topology = absolute_topology(asked.topology)
     overrides.check_nodes(load_topology(topology).nodes(), topology)
     world = find_world(defaults or asked.world)
     where = choose(asked.engine, agent="twlab.shell.agent")
@@ -214,10 +214,3 @@ class _Session:
             kinds = {kind.__name__: kind for kind in (UsageError, CapabilityError)}
             error = event["error"]
             self.error = kinds.get(error.get("kind", ""), EngineError)(error["message"], error["remedy"], error["slug"])
-
-
-def _absolute(topology: str) -> str:
-    """A topology in a file is found again from wherever the session is replayed."""
-    place, comma, options = topology.partition(",")
-    file, colon, name = place.partition(":")
-    return f"{Path(file).resolve()}{colon}{name}{comma}{options}" if file.endswith(".py") else topology
