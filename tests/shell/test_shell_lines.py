@@ -3,6 +3,7 @@ rules that could never match, refusals.
 """
 
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -391,3 +392,24 @@ def test_a_connection_that_is_led_elsewhere_and_refused(tmp_path):
     """A sidecar's port has no listener; the server's own has one."""
     answers, _ = session(tmp_path, "listen server 80\nconnect pod server 80\n", "sidecar,redirect=1")
     assert "server listens on port 80, but the connection was led to another port" in answers[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("engine", "line"),
+    [
+        pytest.param("host", "sleep 1000", marks=pytest.mark.host),
+        pytest.param("guest", "py [each for each in iter(int, 1)]", marks=pytest.mark.guest),
+    ],
+)
+def test_ctrl_c_while_lines_are_read(tmp_path, engine, line):
+    """Nothing that could be shown is kept, and that is what is said."""
+    command = [sys.executable, "-m", "twlab", "shell", "pair", "--engine", engine]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, **pipes) as process:
+        process.stdin.write(f"{line}\n")
+        process.stdin.close()
+        assert process.stdout.readline() == f"twlab> {line}\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert "interrupted; nothing is kept" in process.stderr.read()
+    assert list((tmp_path / "runs").iterdir()) == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from twlab.commands.streams import has_input
 from twlab.engines.protocol import Engine
 from twlab.errors import NOTHING_KEPT, CapabilityError, EngineError, Interrupted, LabError, UsageError
 from twlab.overrides import Overrides
+from twlab.results.result import FILE, read_result
 from twlab.world import PINNED
 
 Lines = list[tuple[float | None, str, float | None]]  # when it begins, the text, when it is interrupted
@@ -123,8 +125,6 @@ def _replayed(run: Path, topology: str, engine: str) -> _Asked:
     Raises:
         UsageError: a topology is named, too, or there is no such session (``bad-replay``).
     """
-    from twlab.results.result import read_result
-
     if topology:
         raise UsageError("a session is replayed on its own topology", "twlab shell --replay RUN", "bad-replay")
     result = read_result(run)
@@ -164,6 +164,8 @@ def _piped() -> Lines | None:
 def _carry_out(where: Engine, request: dict[str, Any], folder: Path) -> _Session:
     """Run the session to its end.
 
+    A folder in which no result came to be is removed after Ctrl-C: there is nothing to show.
+
     Raises:
         Interrupted: by Ctrl-C.
         LabError: there was no lab.
@@ -184,7 +186,10 @@ def _carry_out(where: Engine, request: dict[str, Any], folder: Path) -> _Session
         if not any(folder.iterdir()):
             folder.rmdir()
     if interrupted:
-        raise Interrupted(f"kept in {folder}" if folder.exists() else NOTHING_KEPT)
+        if (folder / FILE).exists():
+            raise Interrupted(f"kept in {folder}")
+        shutil.rmtree(folder, ignore_errors=True)
+        raise Interrupted(NOTHING_KEPT)
     if session.error:
         raise session.error
     return session
