@@ -110,6 +110,6 @@ def find(name: str) -> tuple[str, Scenario]:
 
 
 def absolute_topology(text: str) -> str:
-    """Return a topology's name or path, with its options, so that it is found from anywhere."""
+    """Return a topology, with its options, by a name that is good in any folder."""
     place, comma, options = text.partition(",")
     return f"{Path(place).resolve()}{comma}{options}" if user_file.split(place)[0] else text

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from twlab.settings import Settings
 
 INSIDE: pytest.StashKey[Inside] = pytest.StashKey()  # what a pytest has that runs in an engine
-NUMBERS: pytest.StashKey[dict[str, int]] = pytest.StashKey()  # see `twlab.pytest_plugin.naming.numbers`
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -82,7 +81,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Number the tests whose captures would have one name, before any is deselected."""
     if config.option.twlab_pcap and INSIDE not in config.stash:
-        from twlab.pytest_plugin.naming import numbers
+        from twlab.pytest_plugin.naming import NUMBERS, numbers
 
         config.stash[NUMBERS] = numbers(item.nodeid for item in items)
 

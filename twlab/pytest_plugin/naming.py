@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+import pytest
+
+NUMBERS: pytest.StashKey[dict[str, int]] = pytest.StashKey()  # of all tests of a session, see `numbers`
+
 
 def word(text: str) -> str:
     """Return `text` as one word.

@@ -16,8 +16,7 @@ import pytest
 from twlab import loop
 from twlab.engines import choose, use_kernel
 from twlab.errors import CapabilityError, LabError, UsageError
-from twlab.pytest_plugin import NUMBERS
-from twlab.pytest_plugin.naming import parts, word
+from twlab.pytest_plugin.naming import NUMBERS, parts, word
 from twlab.report.ladder import ladder
 from twlab.report.ladder import text as ladder_text
 from twlab.report.text.story import story
