@@ -33,8 +33,8 @@ def find_scenario(name: str) -> Scenario:
         UsageError: there is no scenario of that name (``no-such-scenario``), or a file that holds no scenario
             (``broken-scenario-file``).
     """
-    path, _, wanted = name.partition(":")
-    if path.endswith(".py"):
+    path, wanted = user_file.split(name)
+    if path:
         found = _load_file(Path(path))
         if wanted and wanted not in found:
             near = did_you_mean(wanted, found)

@@ -64,6 +64,17 @@ def load(path: Path, name: str, slug: str) -> ModuleType:
     return module
 
 
+def split(text: str) -> tuple[str, str]:
+    """Split ``PATH.py:NAME`` into path and name, each empty where `text` has none.
+
+    A folder of the path may have a colon in its name.
+    """
+    if text.endswith(".py"):
+        return text, ""
+    path, colon, name = text.rpartition(".py:")
+    return (f"{path}.py", name) if colon else ("", "")
+
+
 def place(error: BaseException, path: str | Path) -> str:
     """Return the line of the file at `path` that `error` comes from.
 

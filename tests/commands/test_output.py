@@ -127,3 +127,36 @@ def test_ctrl_c_says_what_is_kept_and_where(tmp_path):
     assert process.returncode == 130
     assert f"interrupted; kept in runs/{folder.name}: 1 of 2 arms" in rest
     assert "Traceback" not in rest
+
+
+BRACKETS = """
+from twlab import Arm, Observation, Settings, scenario
+
+@scenario(
+    topology="pair",
+    control=Arm(Settings(), expect=Observation(x=1)),
+    treatment={"a[b]": Arm(Settings(), expect=Observation(x=1))},
+)
+def claim(lab, *, of=["[red]"]):
+    \"\"\"A [claim].\"\"\"
+    return Observation(x=2)
+"""
+
+
+@pytest.mark.guest
+def test_brackets_and_colons_in_names_are_printed_as_they_are(tmp_path):
+    """In folders, files, arms and arguments; none is markup, or a name of an emoji."""
+    (tmp_path / "mine.py").write_text(BRACKETS)
+    for out in ("a[old]", "a[/b]", "a:ok:"):
+        done = in_shell(f"$T run mine.py --out '{out}'", tmp_path)
+        assert done.returncode == 1, done.stderr
+        assert "✗ a[b]" in done.stdout and "claim, arm a[b]" in done.stdout
+        assert (tmp_path / done.stdout.splitlines()[-1] / "result.json").is_file()
+    done = in_shell("$T run fin-timeout-myth --arm control --repeat 2 --report --out 'a[old]'", tmp_path)
+    assert "a[old]/20" in done.stdout
+    assert "report: a[old]/report.html" in done.stdout and (tmp_path / "a[old]" / "report.html").is_file()
+    said = in_shell("$T explain mine.py", tmp_path).stdout
+    assert "treatment  a[b]" in said and "[red]" in said
+    grid = "--grid time_wait_s=1 --grid delay_s=1 --grid timestamps=0 --trials 1"
+    done = in_shell(f"$T sweep stale-segment {grid} --out 'b[old].json'", tmp_path)
+    assert "b[old].json" in done.stdout.splitlines(), done.stdout + done.stderr

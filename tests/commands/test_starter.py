@@ -10,6 +10,7 @@ from conftest import ROOT
 
 from twlab.catalogue import find_scenario
 from twlab.commands import scenario_template
+from twlab.commands.console import absolute_topology, find
 from twlab.errors import CapabilityError, UsageError
 from twlab.network import load_topology
 
@@ -50,6 +51,22 @@ def test_it_is_written_in_the_project_s_own_style(tmp_path):
         capture_output=True,
     )
     assert find_scenario(str(path)).topology == "nat,clients=2"
+
+
+def test_a_topology_file_is_found_from_anywhere(tmp_path, monkeypatch):
+    """In a folder whose name has all that a string, a format or a source could take for its own."""
+    folder = tmp_path / 'it\'s "{a}": [b]'
+    folder.mkdir()
+    (folder / "net.py").write_text((ROOT / "topologies" / "pair.py").read_text())
+    monkeypatch.chdir(folder)
+    path = scenario_template.write("mine", "net.py,mtu=1400").resolve()
+    monkeypatch.chdir(tmp_path)
+    found = find_scenario(f"{path}:mine")
+    assert found is not None
+    assert found.topology_in() == f"{folder}/net.py,mtu=1400"
+    assert load_topology(found.topology_in()).nodes()
+    assert find(str(path))[0] == str(path)
+    assert absolute_topology(f"{folder.name}/net.py:pair") == f"{folder}/net.py:pair"
 
 
 @pytest.mark.parametrize(

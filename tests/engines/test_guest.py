@@ -218,6 +218,7 @@ def test_hang(tmp_path: Path, do: str, words: str) -> None:
     """A guest that says nothing is ended, and what it was doing is told."""
     for silence_s in (1.5, 6.0, 24.0):  # where the machine is busy, a boot may take longer than the first
         events: list[dict[str, Any]] = []
+        (tmp_path / "console.log").unlink(missing_ok=True)
         with pytest.raises(EngineError) as caught:
             Guest(agent="guest_agent", silence_s=silence_s).run({"do": do, "seed": 1}, tmp_path, events.append, 120)
         assert caught.value.slug == "guest-hung"
@@ -552,6 +553,7 @@ def test_shell_on_a_terminal() -> None:
 
 def mode_of(folder: Path, **options: Any) -> str:
     """What the kernel said, in a run whose log is kept, of how it runs the guest's processes."""
+    (folder / "console.log").unlink(missing_ok=True)
     with suppress(EngineError):  # a confined guest does not see the stand-in
         run(folder, "mutter", **options)
     log = (folder / "console.log").read_text()

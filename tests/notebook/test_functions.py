@@ -71,3 +71,29 @@ def test_a_sweep_goes_on_from_its_file(tmp_path):
     assert first.rows == again.rows and len(first.rows) == 2
     assert [row["harmed"] for row in first.rows] == [0, 5]
     assert first.kernel.endswith("-twlab")
+
+
+def test_a_sweep_of_another_kernel_is_not_gone_on_with(tmp_path):
+    """Its rows would be given as those of the kernel that was named."""
+    grid = {"timestamps": [0], "time_wait_s": [2], "delay_s": [1]}
+    file = tmp_path / "s.json"
+    twlab.sweep("stale-segment", grid, trials=5, out=file)
+    file.write_text(file.read_text().replace(kernel.info()["version"], "6.1.0-twlab"))
+    with pytest.raises(twlab.UsageError, match="other-sweep"):
+        twlab.sweep("stale-segment", grid, trials=5, out=file)
+    with pytest.raises(twlab.CapabilityError, match="cannot-write"):
+        twlab.sweep("stale-segment", grid, trials=5, out="/proc/nowhere/s.json")
+
+
+def test_wrong_arguments_are_errors_of_twlab(tmp_path):
+    """Each with a remedy, as the page says; a path is as good as its text."""
+    for wrong in ({"jobs": 0}, {"trials": 0}, {"trials": "x"}):
+        with pytest.raises(twlab.UsageError, match="from 1 on is wanted"):
+            twlab.sweep("stale-segment", **wrong)
+    for wrong in ({"rate_per_s": "x"}, {"origins": None}, {"reserved": 80}, {"closes_first": 3}, {"choice": 3}):
+        with pytest.raises(twlab.UsageError, match="bad-plan"):
+            twlab.plan(**wrong)
+    with pytest.raises(twlab.UsageError, match="broken-scenario-file"):
+        twlab.run(tmp_path / "nowhere.py")
+    with pytest.raises(twlab.UsageError, match="broken-scenario-file"):
+        twlab.sweep(tmp_path / "nowhere.py")

@@ -26,9 +26,9 @@ FACE, STARTERS = "twlab", {"twlab.cli", "twlab.__main__"}
 # The libraries that reach into the network, and the one module that imports each, or each part of
 # it.
 IMPORTERS = {
-    "mininet.cli": "twlab/shell/repl.py",
-    "mininet.log": "twlab/shell/repl.py",
-    "mininet.net": "twlab/shell/repl.py",
+    "mininet.cli": "twlab/shell/mininet_verbs.py",
+    "mininet.log": "twlab/shell/mininet_verbs.py",
+    "mininet.net": "twlab/shell/mininet_verbs.py",
     "mininet.topo": "twlab/network/topology.py",
     "mininet": "twlab/network/nodes.py",
     "pyroute2": "twlab/linux/rtnetlink.py",

@@ -5,6 +5,7 @@ scenarios that are not in the package.
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import textwrap
@@ -225,6 +226,57 @@ def test_captures_of_passing_tests_are_named_in_the_report(folder, tmp_path):
     named = {p.get("value") for case in cases for p in case.iter("property") if p.get("name") == "twlab_capture"}
     assert named == set(map(str, (tmp_path / "captures").iterdir()))
     assert sorted(Path(path).name for path in named) == CAPTURES[2:]
+
+
+ALIKE = """
+import pytest
+
+@pytest.mark.parametrize("port", [-1, 1])
+def test_it(lab, port):
+    lab["client"].try_connect(lab["server"], 9000 + port, source_port=40_000)
+"""
+
+
+@pytest.mark.host
+@pytest.mark.parametrize("workers", [(), ("-n", "2")], ids=["one", "two"])
+def test_no_capture_takes_the_place_of_another(tmp_path, workers):
+    """Two tests whose names differ in a sign alone have a file each, and JUnit names the right one,
+    by whichever worker they run.
+    """
+    (tmp_path / "test_alike.py").write_text(ALIKE)
+    options = ("--twlab-engine=host", f"--junitxml={tmp_path / 'junit.xml'}", "--twlab-pcap=captures")
+    outcomes, text = run_pytest(tmp_path, *options, *workers)
+    assert outcomes == {"test_it[-1]": "PASSED", "test_it[1]": "PASSED"}, text
+    named = {
+        case.get("name"): Path(p.get("value")).name
+        for case in ElementTree.parse(tmp_path / "junit.xml").iter("testcase")
+        for p in case.iter("property")
+    }
+    assert named == {"test_it[-1]": "test_alike.py-test_it-1.pcapng", "test_it[1]": "test_alike.py-test_it-1~2.pcapng"}
+    for test, name in named.items():
+        ports = [40_000, 9000 + int(test[8:-1])]
+        assert struct.pack(">HH", *ports) in (tmp_path / "captures" / name).read_bytes()
+
+
+@pytest.mark.host
+def test_what_pytest_shows_of_fixtures(folder):
+    """--setup-show and --setup-only run a test with a lab; --setup-plan starts none."""
+    test = "test_course.py::test_two_labs"
+    for option in ("--setup-show", "--setup-only"):
+        _, text = run_pytest(folder, "--twlab-engine=host", option, test)
+        assert "1 failed" not in text and "error" not in text.lower(), text
+    _, text = run_pytest(folder, "--twlab-engine=guest", "--twlab-kernel=/nowhere", "--setup-plan", test)
+    assert "make_lab" in text and "no tests ran" in text, text
+
+
+@pytest.mark.host
+def test_a_refuted_scenario_whose_evidence_cannot_be_kept(folder, tmp_path):
+    """The verdict and the story are told, and why nothing is kept; the remedy names the option."""
+    (tmp_path / "file").write_text("")
+    done, text = run_pytest(folder, "--twlab-engine=host", f"--twlab-out={tmp_path / 'file'}", "refuted.py")
+    assert done == {"end-of-time-wait": "FAILED"}
+    assert "end-of-time-wait: REFUTED" in text
+    assert re.search(r"not kept: results cannot be written to .*\[cannot-write\]\n +remedy: .* --twlab-out", text)
 
 
 @pytest.mark.host

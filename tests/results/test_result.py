@@ -57,6 +57,14 @@ def test_what_is_not_a_result_is_told_by_name(tmp_path, text, slug):
     assert caught.value.slug == slug
 
 
+def test_what_a_newer_twlab_has_added_is_passed_over(tmp_path):
+    """Keys of the run, and of an arm: the schema says when one changes its meaning."""
+    values = make().as_dict()
+    values["added"] = values["arms"]["control"]["added"] = {"a": 1}
+    (tmp_path / "result.json").write_text(json.dumps(values))
+    assert read_result(tmp_path) == make()
+
+
 def damaged(**changes):
     values = make().as_dict()
     for where, value in changes.items():

@@ -4,6 +4,7 @@ engine's failure.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +84,8 @@ def test_jobs_after_one_that_the_engine_did_not_survive_get_a_fresh_boot(monkeyp
     batches: list[list[str]] = []
 
     class Guest:
-        def __init__(self, agent: str, log: str) -> None:
-            assert (agent, log) == ("an.agent", "console-1.log")
+        def __init__(self, agent: str) -> None:
+            assert agent == "an.agent"
 
         def run(self, request: dict[str, Any], folder: Path, on_event: Any, limit_s: float) -> None:
             names = [job["name"] for job in request["jobs"]]
@@ -97,7 +98,7 @@ def test_jobs_after_one_that_the_engine_did_not_survive_get_a_fresh_boot(monkeyp
 
     monkeypatch.setattr(side_by_side, "Guest", Guest)
     events: list[dict[str, Any]] = []
-    task = {"agent": "an.agent", "request": REQUEST, "folder": "/tmp", "log": "console-1.log", "limit_s": 1.0}
+    task = {"agent": "an.agent", "request": REQUEST, "folder": "/tmp", "limit_s": 1.0}
     side_by_side.carry_out(task, events.append)
     assert batches == [["a", "b", "c", "d"], ["c", "d"]]
     assert [(event["job"], event["result"].get("error", {}).get("slug")) for event in events] == [
@@ -132,3 +133,20 @@ def test_one_boot_at_a_time_or_two_give_the_same_results(tmp_path: Path) -> None
         kept.append((captures, arms))
     assert kept[0] == kept[1]
     assert len(kept[0][0]) == len(kept[0][1])
+
+
+@pytest.mark.guest
+def test_two_runs_into_one_folder_both_return(tmp_path: Path) -> None:
+    """Each boot has a log of its own, and removes no other's; an old one is left as it is."""
+    (tmp_path / "console.log").write_text("of an older run")
+
+    def started(names: tuple[str, str]) -> list[runner.Finished]:
+        scenarios = [(name, find_scenario(name)) for name in names]
+        order = Order(scenarios, arms=["control"], out=tmp_path)
+        return runner.run(order, choose("guest", agent=runner.AGENT))
+
+    with ThreadPoolExecutor() as threads:
+        both = list(threads.map(started, [("stale-segment", "fin-timeout-myth"), ("late-ack", "stale-segment")]))
+    assert all(run.result.arms["control"].ok for finished in both for run in finished)
+    assert [file.name for file in tmp_path.glob("console*")] == ["console.log"]
+    assert (tmp_path / "console.log").read_text() == "of an older run"

@@ -59,7 +59,11 @@ def test_numbers():
 
 
 @pytest.mark.parametrize(
-    "text", ["date", "from", "from moon", "from client:x", "flags QQ", "count -1", "after soon", "number 1.5", "number"]
+    "text",
+    [
+        *("date", "from", "from moon", "from client:x", "flags QQ", "count -1", "after soon", "number 1.5", "number"),
+        *("count 0", "number 0", "behind 0", "from client:0", "to server:0"),
+    ],
 )
 def test_what_is_not_understood_is_told(text):
     """One message, with what there is."""

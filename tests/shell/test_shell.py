@@ -100,6 +100,55 @@ def test_a_session_is_replayed(tmp_path):
 
 
 @pytest.mark.guest
+def test_a_replay_has_the_session_s_seed(tmp_path):
+    """And says where its kernel is another one. --seed stands before it."""
+    script = "listen server\nconnect client server\nsegments\n"
+    said, kept = run(tmp_path, script, "pair", "--seed", "7")
+    assert f"--seed 7 --replay {kept.relative_to(tmp_path)}" in read_result(kept).command
+    again, replayed = run(tmp_path, "", "--replay", str(kept))
+    assert "SYN seq 0" in said
+    assert (again, read_result(replayed).seed) == (said, 7)
+    other, replayed = run(tmp_path, "", "--replay", str(kept), "--seed", "8")
+    assert read_result(replayed).seed == 8
+    assert other != said
+
+    record = json.loads((kept / "result.json").read_text())
+    (kept / "result.json").write_text(json.dumps({**record, "kernel": "5.4.0 #1 x86_64"}))
+    command = [sys.executable, "-m", "twlab", "shell", "--replay", str(kept)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "the session ran on Linux 5.4.0, the replay on 7." in done.stderr
+
+
+@pytest.mark.guest
+def test_an_interrupted_line_is_interrupted_in_a_replay(tmp_path):
+    """At the same time, so that what comes after it is the same; its step stays in the record."""
+    with typing_at.twlab("shell", "pair", "--engine", "guest", cwd=tmp_path) as terminal:
+        for line in ("sleep 1000", "client ping server"):
+            terminal.expect("twlab> ")
+            terminal.type(f"{line}\n")
+            terminal.expect(f"{line}\n")
+            time.sleep(1.5)  # until it is under way
+            terminal.type("\x03")
+        terminal.expect("twlab> ")
+        terminal.type("listen server\nexit\n")
+        assert terminal.wait() == 0
+    (kept,) = (tmp_path / "runs").iterdir()
+    typed = read_result(kept).arms["session"]
+    said, replayed = run(tmp_path, "", "--replay", str(kept))
+    again = read_result(replayed).arms["session"]
+    assert "twlab> sleep 1000\ninterrupted\n" in said
+    assert "packets transmitted" in said
+    assert [line for _, line in typed.given["lines"]] == ["sleep 1000", "client ping server", "listen server", "exit"]
+    assert [number for number, _ in typed.given["interrupts"]] == [0, 1]
+    for one, other in zip(typed.given["interrupts"], again.given["interrupts"], strict=True):
+        assert other == pytest.approx(one, abs=0.02)
+    for arm in (typed, again):
+        steps = [entry["text"] for entry in arm.transcript if entry["kind"] == "step"]
+        assert steps == ["sleep 1000", "client ping server", "listen server"]
+        assert arm.virtual_s < 60
+
+
+@pytest.mark.guest
 def test_the_example_in_the_documentation(tmp_path):
     """Line for line; and TIME_WAIT is gone at its end."""
     lines = re.findall(r"^    twlab> (.*)$", (ROOT / "docs" / "guides" / "shell.md").read_text(), re.MULTILINE)

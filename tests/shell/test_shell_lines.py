@@ -3,6 +3,7 @@ rules that could never match, refusals.
 """
 
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -295,3 +296,120 @@ print(pieces, sorted(name for name in set(sys.modules) - before if name.startswi
     pieces, rest = done.stdout.split(maxsplit=1)
     assert int(pieces) > 5
     assert rest == "[]\n"
+
+
+SOURCED = """# a comment
+listen server 80
+
+connect client server 80 from 40000  # another
+exit
+listen server 81
+"""
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_file_of_lines_is_carried_out(tmp_path, engine):
+    """With comments and empty lines; its exit ends the session."""
+    (tmp_path / "lines.txt").write_text(SOURCED)
+    answers, kept = session(tmp_path, "source lines.txt\nlisten server 82\n", "pair", engine=engine)
+    assert answers[-2:] == [("connect client server 80 from 40000  # another", answers[-2][1]), ("exit", "")]
+    assert "c1 and s1: open" in answers[-2][1]
+    lines = [line for _, line in read_result(kept).arms["session"].given["lines"]]
+    assert lines == ["listen server 80", "connect client server 80 from 40000", "exit"]
+
+
+def test_a_file_that_cannot_be_carried_out(tmp_path):
+    """Not there, not readable as text, a file that would carry out itself, a file in a file."""
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    (tmp_path / "again.txt").write_text("source again.txt\n")
+    (tmp_path / "outer.txt").write_text("source inner.txt\nlisten server 81\n")
+    (tmp_path / "inner.txt").write_text("listen server 80\n")
+    script = "source\nsource missing\nsource binary\nsource again.txt\nsource outer.txt\n"
+    answers, _ = session(tmp_path, script, "pair", status=1)
+    said = [text for _, text in answers]
+    assert "wrong arguments for source" in said[0]
+    assert "No such file" in said[1]
+    assert "utf-8" in said[2]
+    assert "would carry out itself" in said[4]
+    assert "server listens on port 80" in "".join(said[5:])
+    assert "server listens on port 81" in said[-1]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("link client wire sideways", "invalid type"),
+        ("link client moon up", "not in network"),
+        ("link client server up", "not connected"),
+        ("iperf client", "invalid number of args"),
+        ("iperf client nonode", "'nonode' not in network"),
+        ("py 1/0", "ZeroDivisionError"),
+        ("px import nothere", "ModuleNotFoundError"),
+        ("source", "wrong arguments"),
+        ("segments 0", "wrong arguments"),
+        ("inject c1 bytes 100000", "bytes 100000 is not understood"),
+        ("send c1 x", "c1 is closed"),
+        ("reset c1", "c1 is closed"),
+    ],
+)
+def test_a_line_that_could_not_be_done_counts(tmp_path, line, words):
+    """The exit status is 1; and what was not done is not in the record."""
+    before = "listen server\nconnect client server\nclose c1\n"
+    answers, kept = session(tmp_path, f"{before}{line}\n", "pair", status=1)
+    assert words in answers[-1][1]
+    transcript = read_result(kept).arms["session"].transcript
+    assert transcript[-1]["text"] == "closes"
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_link_that_is_up_again_carries_as_before(tmp_path, engine):
+    """IPv4 and IPv6: the kernel forgets routes, neighbours and addresses of a link that is down."""
+    routes = "client ip route\nclient ip -6 route\nclient ip neigh\nwire ip neigh\n"
+    script = (
+        f"listen server\n{routes}link client wire down\nlink client wire up\nsleep 2\n{routes}connect client server\n"
+    )
+    answers, _ = session(tmp_path, script, "pair", engine=engine)
+
+    def seen(start):
+        texts = [text.splitlines()[:-1] for _, text in answers[start : start + 4]]
+        return [sorted(line for line in lines if "fe80" not in line) for lines in texts]
+
+    assert seen(1) == seen(8)
+    assert "default via" in answers[1][1]
+    assert "c1 and s1: open" in answers[-1][1]
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_segments_are_shown_once(tmp_path, engine):
+    """A second `segments on` takes the place of the first."""
+    script = "segments on\nsegments on syn\nlisten server\nconnect client server\n"
+    answers, _ = session(tmp_path, script, "pair", engine=engine)
+    assert len(re.findall(r"client:\d+ > server:80 S ", answers[-1][1])) == 1
+    assert not re.search(r"client:\d+ > server:80 A ", answers[-1][1])
+
+
+def test_a_connection_that_is_led_elsewhere_and_refused(tmp_path):
+    """A sidecar's port has no listener; the server's own has one."""
+    answers, _ = session(tmp_path, "listen server 80\nconnect pod server 80\n", "sidecar,redirect=1")
+    assert "server listens on port 80, but the connection was led to another port" in answers[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("engine", "line"),
+    [
+        pytest.param("host", "sleep 1000", marks=pytest.mark.host),
+        pytest.param("guest", "py [each for each in iter(int, 1)]", marks=pytest.mark.guest),
+    ],
+)
+def test_ctrl_c_while_lines_are_read(tmp_path, engine, line):
+    """Nothing that could be shown is kept, and that is what is said."""
+    command = [sys.executable, "-m", "twlab", "shell", "pair", "--engine", engine]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=tmp_path, text=True, **pipes) as process:
+        process.stdin.write(f"{line}\n")
+        process.stdin.close()
+        assert process.stdout.readline() == f"twlab> {line}\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(timeout=30) == 130
+        assert "interrupted; nothing is kept" in process.stderr.read()
+    assert list((tmp_path / "runs").iterdir()) == []

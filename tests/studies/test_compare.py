@@ -249,6 +249,28 @@ def test_one_kernel_in_two_worlds(monkeypatch: pytest.MonkeyPatch) -> None:
             worlds(kernels, host, "kernel")
 
 
+def test_two_scenarios_of_one_name_are_refused(tmp_path: Path) -> None:
+    """Their results could not be told apart; the message names both files."""
+    both = [("one.py", claim), ("two.py", claim)]
+    with pytest.raises(UsageError, match=r"'claim': one\.py and two\.py") as caught:
+        Comparison(tmp_path, both, [OLD, NEW], seed=1, seeds=0, command="")
+    assert caught.value.slug == "same-scenario"
+
+
+def test_an_arm_without_an_answer_has_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the first runs: it is never alike by default."""
+
+    class Forgetful(Kernels):
+        def answers(self, driver: str, tasks: Sequence[Any], workers: int) -> Iterator[tuple[int, Any]]:
+            for number, answer in super().answers(driver, tasks, workers):
+                if isinstance(answer, pool.Ended) or answer.get("arm") != "control" or tasks[number]["name"] != "7.3":
+                    yield number, answer
+
+    made = measured(tmp_path, Forgetful(), monkeypatch, seeds=0)
+    errors = {row["arm"]: row["7.3"] for row in made["rows"] if row["fact"] == "error"}
+    assert errors == {"control": "worker-ended-early"}
+
+
 @pytest.mark.guest
 def test_a_fact_that_follows_a_pin_is_found(tmp_path: Path) -> None:
     """The kernel's own world differs in the sysctl that the control reads, in the repetition, too."""

@@ -109,7 +109,7 @@ def _show(made: Mapping[str, Any]) -> None:
     names = [column["name"] for column in made["columns"]]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("scenario", "arm", "fact", *names, "decided", "with other seeds"):
-        table.add_column(heading, overflow="fold")
+        table.add_column(escape(heading), overflow="fold")
     before = ("", "")
     for row in made["rows"]:
         here = (row["scenario"], row["arm"])
@@ -123,12 +123,15 @@ def _show(made: Mapping[str, Any]) -> None:
         out.print(table, soft_wrap=False)
     for verdict in made["verdicts"]:
         words = ", ".join(f"{name} {verdict[name]}" for name in names if name in verdict)
-        out.print(f"[bold red]verdict differs[/]: {escape(verdict['scenario'])} {escape(verdict['arm'])}: {words}")
+        out.print(
+            f"[bold red]verdict differs[/]: {escape(verdict['scenario'])} {escape(verdict['arm'])}: {escape(words)}"
+        )
     counts = Counter(row["decided"] for row in made["rows"])
     differing = {(row["scenario"], row["arm"]) for row in made["rows"]}
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in _COLOURS if counts[kind]) or "none"
     out.print(
         f"\n{made['compared']['scenarios']} scenarios, {made['compared']['arms']} arms on {', '.join(names)}: "
         f"{made['compared']['arms'] - len(differing)} arms alike; facts that differ: {kinds}; "
-        f"verdicts that differ: {len(made['verdicts'])}"
+        f"verdicts that differ: {len(made['verdicts'])}",
+        markup=False,
     )

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from typer.core import TyperCommand
 
+from twlab import user_file
 from twlab.catalogue import find_scenario
 from twlab.scenario import Scenario
 from twlab.world import WORLDS
@@ -24,8 +25,8 @@ from twlab.world import WORLDS
 _PIPED = (
     None if sys.stdout and sys.stdout.isatty() else 160
 )  # columns of a table outside a terminal, where no width is known
-out = Console(highlight=False, soft_wrap=True, width=_PIPED)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
+out = Console(highlight=False, emoji=False, soft_wrap=True, width=_PIPED)
+err = Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
 
 SchedulerOption = Annotated[
@@ -104,5 +105,11 @@ def own_command() -> str:
 
 def find(name: str) -> tuple[str, Scenario]:
     """Return the name by which a lab kernel finds a scenario, and the scenario."""
-    source = str(Path(name).resolve()) if name.partition(":")[0].endswith(".py") else name
+    source = str(Path(name).resolve()) if user_file.split(name)[0] else name
     return source, find_scenario(source)
+
+
+def absolute_topology(text: str) -> str:
+    """Return a topology, with its options, by a name that is good in any folder."""
+    place, comma, options = text.partition(",")
+    return f"{Path(place).resolve()}{comma}{options}" if user_file.split(place)[0] else text

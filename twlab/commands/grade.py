@@ -120,7 +120,7 @@ def _show(asked: Assignment, book: Gradebook) -> None:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("student", overflow="fold")
     for question in asked.questions:
-        table.add_column(question.id, justify="right")
+        table.add_column(escape(question.id), justify="right")
     table.add_column("points", justify="right")
     table.add_column("of", justify="right")
     for grade in grades:
@@ -145,7 +145,7 @@ def _show_one(grade: Grade) -> None:
         table.add_column(column, overflow="fold")
     for mark in grade.marks:
         points = f"- of {mark.of:g}" if mark.points is None else f"{mark.points:g} of {mark.of:g}"
-        table.add_row(mark.question, points, escape(mark.claimed), escape(mark.shown), escape(mark.remark))
+        table.add_row(escape(mark.question), points, escape(mark.claimed), escape(mark.shown), escape(mark.remark))
     out.print(table, soft_wrap=False)
     by_hand = f", and {grade.by_hand:g} for a person to give" if grade.by_hand else ""
     out.print(f"\n{grade.id}: {grade.points:g} of {grade.of:g} points{by_hand}", markup=False)

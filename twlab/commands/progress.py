@@ -162,7 +162,7 @@ def bar(console: Console, title: str, done: float = 0.0) -> Iterator[Callable[[f
 
         yield say
         return
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     # The speed of all that was done, not of the last half minute: a single result may take longer.
     with Bars(*columns, console=console, speed_estimate_period=_ALWAYS_S) as bars:
         task = bars.add_task(title, total=1.0)

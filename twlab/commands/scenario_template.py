@@ -5,6 +5,7 @@ It runs as it is, and says at each place what to change.
 
 from __future__ import annotations
 
+import json
 import keyword
 import re
 import sys
@@ -12,6 +13,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from twlab.commands.console import absolute_topology
 from twlab.errors import CapabilityError, UsageError
 from twlab.results.files import replacing
 
@@ -50,7 +52,7 @@ PORT = 40_000  # the connecting side's; with the server's port 80 and the two ad
 # 1. Predict, before anything runs: what each arm is set to, and what it will show.
 # The control is TIME_WAIT as the RFC has it.
 @scenario(
-    topology="{topology}",
+    topology={topology},
     base=Settings(timestamps=0),  # what all arms share; "twlab explain" says what each setting is
     control=Arm(Settings(time_wait_s=60), expect=Observation(reopened=False, refused_by="EADDRNOTAVAIL")),
     treatment=Arm(Settings(time_wait_s=1), expect=Observation(reopened=True, refused_by="")),
@@ -112,8 +114,11 @@ def write(name: str, topology: str) -> Path:
     from twlab.network import load_topology
 
     client, server = _ends(topology, load_topology(topology))
+    # As a scenario writes it: with doubled braces, since an argument of the steps stands in single
+    # ones. A file of the user's is found from anywhere.
+    written = json.dumps(absolute_topology(topology).replace("{", "{{").replace("}", "}}"), ensure_ascii=False)
     title = function.replace("_", " ").capitalize()
-    text = _TEXT.format(title=title, file=path, function=function, topology=topology, client=client, server=server)
+    text = _TEXT.format(title=title, file=path, function=function, topology=written, client=client, server=server)
     if path.is_symlink() or path.exists():
         raise UsageError(f"{path} is there already", "choose another name, or remove it first", "file-exists")
     try:

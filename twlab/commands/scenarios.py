@@ -74,16 +74,16 @@ def _explain(s: Scenario) -> None:
     for paragraph in (s.hypothesis, *s.explanation.split("\n\n"), ""):
         drawn = paragraph.startswith("    ") or "\n    " in paragraph
         out.print(escape(paragraph if drawn else " ".join(paragraph.split())) + "\n" * bool(paragraph), soft_wrap=drawn)
-    out.print(f"[bold]network[/bold]  {s.topology_in()}\n{escape(_drawing(load_topology(s.topology_in())))}\n")
+    out.print(f"[bold]network[/bold]  {escape(s.topology_in())}\n{escape(_drawing(load_topology(s.topology_in())))}\n")
     for arm, values in s.arms.items():
-        tell(f"[bold]{s.roles[arm]}[/bold]" + (f"  {arm}" if arm != s.roles[arm] else ""))
+        tell(f"[bold]{s.roles[arm]}[/bold]" + (f"  {escape(arm)}" if arm != s.roles[arm] else ""))
         tell(f"  settings   {escape(values.settings.over(s.base).words())}")
         for release, settings in s.older(arm).items():
             tell(f"  before {release}  {escape(settings.over(s.base).words())}")
         for node, settings in values.on.items():
-            tell(f"  on {node}   {escape(settings.words())}")
+            tell(f"  on {escape(node)}   {escape(settings.words())}")
         for key, value in values.given.items():
-            tell(f"  given      {key}={plain(value)}")
+            tell(f"  given      {key}={escape(plain(value))}")
         tell(f"  predicted  {escape(facts.line(values.expect.as_dict()))}")
     used = {key for values in s.arms.values() for key in values.settings.over(s.base).as_dict()}
     tell("\n[bold]settings[/bold]")
@@ -92,7 +92,7 @@ def _explain(s: Scenario) -> None:
     if s.parameters:
         tell(
             "[bold]arguments of the steps[/bold]\n  "
-            + ", ".join(f"{key}={plain(value)}" for key, value in s.parameters.items())
+            + escape(", ".join(f"{key}={plain(value)}" for key, value in s.parameters.items()))
         )
     tell(f"\n[bold]reads[/bold]  {escape(s.reads)}")
 
@@ -137,7 +137,7 @@ def run(
     )
     runner.check(order)
     if times > 1:
-        _repeat(order, choose(engine, agent=runner.AGENT), times, as_json)
+        _repeat(order, choose(engine, agent=runner.AGENT), times, as_json, bool(with_report))
         return
     arms = sum(len(scenario.chosen(order.arms)) for _, scenario in wanted)
     with Progress(err, arms) as progress:
@@ -148,10 +148,7 @@ def run(
     else:
         show_table(finished)
     if with_report or (with_report is None and len(finished) > 1):
-        from twlab.report.html import page
-
-        made = page.write([run.folder for run in finished], out_dir / "report.html")
-        (err if as_json else out).print(f"report: {made.path}", markup=False)
+        _report([run.folder for run in finished], out_dir, as_json)
     if status := _exit_status(finished):
         raise typer.Exit(status)
 
@@ -167,10 +164,17 @@ def _exit_status(finished: Sequence[Finished]) -> int:
     return CapabilityError.exit_status if kinds == {"CapabilityError"} else 1
 
 
-def _repeat(order: Order, engine: Engine, times: int, as_json: bool) -> None:
+def _report(folders: Sequence[Path], out_dir: Path, as_json: bool) -> None:
+    from twlab.report.html import page
+
+    made = page.write(folders, out_dir / "report.html")
+    (err if as_json else out).print(f"report: {made.path}", markup=False)
+
+
+def _repeat(order: Order, engine: Engine, times: int, as_json: bool, with_report: bool) -> None:
     """Run `order` `times` times, and print how often each verdict came.
 
-    Exits with 1 unless all were SUPPORTED.
+    The report has the runs that are kept. Exits with 1 unless all were SUPPORTED.
     """
     with bar(err, f"{times} times") as advance:
 
@@ -189,9 +193,11 @@ def _repeat(order: Order, engine: Engine, times: int, as_json: bool) -> None:
             table.add_row(
                 counts.scenario,
                 *(str(counts.verdicts[verdict] or "") for verdict in Verdict),
-                "\n".join(map(str, counts.kept)),
+                escape("\n".join(map(str, counts.kept))),
             )
         out.print(table, soft_wrap=False)
+    if with_report:
+        _report([folder for counts in found for folder in counts.kept], order.out, as_json)
     if not all(counts.steady for counts in found):
         raise typer.Exit(1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,14 +14,15 @@ from typing import Annotated, Any
 
 import typer
 
-from twlab.commands.console import DefaultsOption, KernelOption, err
+from twlab.commands.console import DefaultsOption, KernelOption, absolute_topology, err
 from twlab.commands.streams import has_input
 from twlab.engines.protocol import Engine
 from twlab.errors import NOTHING_KEPT, CapabilityError, EngineError, Interrupted, LabError, UsageError
 from twlab.overrides import Overrides
+from twlab.results.result import FILE, read_result
 from twlab.world import PINNED
 
-Lines = list[tuple[float | None, str]]
+Lines = list[tuple[float | None, str, float | None]]  # when it begins, the text, when it is interrupted
 _CLAIM = "A session at the shell: it claims nothing, and shows what was done."
 
 
@@ -36,7 +38,7 @@ def shell(
     ] = "",
     kernel: KernelOption = "",
     defaults: DefaultsOption = "",
-    seed: Annotated[int, typer.Option(help="For everything random.")] = 1,
+    seed: Annotated[int | None, typer.Option(help="For everything random. Default: 1, or the session's.")] = None,
     out_dir: Annotated[Path, typer.Option("--out", metavar="DIR", help="Where the session's folder is made.")] = Path(
         "runs"
     ),
@@ -63,13 +65,16 @@ def shell(
     if not asked.topology:
         raise UsageError("no topology is named", "for example: twlab shell pair", "no-such-topology")
     use_kernel(kernel, asked.engine)
-    topology = _absolute(asked.topology)
+    topology = absolute_topology(asked.topology)
     overrides.check_nodes(load_topology(topology).nodes(), topology)
     world = find_world(defaults or asked.world)
     where = choose(asked.engine, agent="twlab.shell.agent")
+    seed = asked.seed if seed is None else seed
+    if asked.kernel not in ("", where.release):
+        err.print(f"the session ran on Linux {asked.kernel}, the replay on {where.release}: see --kernel", markup=False)
     lines = _piped() if asked.lines is None else asked.lines
     folder = new_folder(out_dir, f"shell-{topology.partition(',')[0].rpartition('/')[2].removesuffix('.py')}")
-    words = ["twlab", "shell", *(["--kernel", kernel] if kernel else []), "--replay", str(folder)]
+    words = ["twlab", "shell", *(["--kernel", kernel] if kernel else []), "--seed", str(seed), "--replay", str(folder)]
     result = {
         "scenario": "shell", "hypothesis": _CLAIM, "reads": "", "topology": topology, "engine": where.name,
         "seed": seed, "command": shlex.join(words), "versions": versions(), "network": describe_network(topology),
@@ -92,8 +97,10 @@ class _Asked:
     Attributes:
         engine: its name; empty: the default one.
         settings, on: of all nodes, and of single ones, before what ``--set`` changes.
-        lines: to carry out, each with its time; None: they are typed or piped.
+        lines: to carry out, each with its times; None: they are typed or piped.
         world: the name of what the nodes start from.
+        seed: for everything random, where ``--seed`` names none.
+        kernel: release of the replayed session's kernel; empty where nothing is replayed.
     """
 
     topology: str
@@ -102,6 +109,8 @@ class _Asked:
     on: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     lines: Lines | None = None
     world: str = PINNED.name
+    seed: int = 1
+    kernel: str = ""
 
     def changed(self, overrides: Overrides) -> dict[str, Any]:
         """Return ``settings`` and ``on`` of the request: these, and over them `overrides`."""
@@ -116,8 +125,6 @@ def _replayed(run: Path, topology: str, engine: str) -> _Asked:
     Raises:
         UsageError: a topology is named, too, or there is no such session (``bad-replay``).
     """
-    from twlab.results.result import read_result
-
     if topology:
         raise UsageError("a session is replayed on its own topology", "twlab shell --replay RUN", "bad-replay")
     result = read_result(run)
@@ -125,13 +132,18 @@ def _replayed(run: Path, topology: str, engine: str) -> _Asked:
     if "lines" not in given:
         raise UsageError(f"{run} is no session of the shell", "name a folder that twlab shell has made", "bad-replay")
     try:
-        lines: Lines = [(None if at_s is None else float(at_s), str(line)) for at_s, line in given["lines"]]
+        stops = {int(number): float(at_s) for number, at_s in given.get("interrupts", [])}
+        lines: Lines = [
+            (None if at_s is None else float(at_s), str(line), stops.get(number))
+            for number, (at_s, line) in enumerate(given["lines"])
+        ]
     except (TypeError, ValueError) as error:
         raise UsageError(
             f"{run} is damaged: its lines are no pairs of time and text", "name another session", "bad-replay"
         ) from error
     settings, on = dict(given.get("settings") or {}), dict(given.get("on") or {})
-    return _Asked(result.topology, engine or result.engine, settings, on, lines, result.world)
+    release = "".join(result.kernel.split()[:1])
+    return _Asked(result.topology, engine or result.engine, settings, on, lines, result.world, result.seed, release)
 
 
 def _piped() -> Lines | None:
@@ -146,11 +158,13 @@ def _piped() -> Lines | None:
             "for example: twlab shell pair < lines.txt",
             "no-input",
         )
-    return None if os.isatty(0) and os.isatty(1) else [(None, line.rstrip("\n")) for line in sys.stdin]
+    return None if os.isatty(0) and os.isatty(1) else [(None, line.rstrip("\n"), None) for line in sys.stdin]
 
 
 def _carry_out(where: Engine, request: dict[str, Any], folder: Path) -> _Session:
     """Run the session to its end.
+
+    A folder in which no result came to be is removed after Ctrl-C: there is nothing to show.
 
     Raises:
         Interrupted: by Ctrl-C.
@@ -172,7 +186,10 @@ def _carry_out(where: Engine, request: dict[str, Any], folder: Path) -> _Session
         if not any(folder.iterdir()):
             folder.rmdir()
     if interrupted:
-        raise Interrupted(f"kept in {folder}" if folder.exists() else NOTHING_KEPT)
+        if (folder / FILE).exists():
+            raise Interrupted(f"kept in {folder}")
+        shutil.rmtree(folder, ignore_errors=True)
+        raise Interrupted(NOTHING_KEPT)
     if session.error:
         raise session.error
     return session
@@ -202,10 +219,3 @@ class _Session:
             kinds = {kind.__name__: kind for kind in (UsageError, CapabilityError)}
             error = event["error"]
             self.error = kinds.get(error.get("kind", ""), EngineError)(error["message"], error["remedy"], error["slug"])
-
-
-def _absolute(topology: str) -> str:
-    """A topology in a file is found again from wherever the session is replayed."""
-    place, comma, options = topology.partition(",")
-    file, colon, name = place.partition(":")
-    return f"{Path(file).resolve()}{colon}{name}{comma}{options}" if file.endswith(".py") else topology

@@ -62,7 +62,7 @@ def sweep(
         files += draw(table.rows(), f"{found.name}: {trials} trials a cell, {ground}", path)
     kept.extend(files)
     for written in files:
-        out.print(str(written))
+        out.print(str(written), markup=False)
     if missing := [cell for cell in wanted if cell not in table.done]:
         why = f"{' '.join(missing[0])}: {table.failed[missing[0]]}"
         complain(f"{len(missing)} of {len(wanted)} cells could not be carried out; {why}")

@@ -34,9 +34,9 @@ def show_table(finished: list[Finished]) -> None:
             table.add_row(
                 run.result.scenario if first else "",
                 f"[{_COLOURS[verdict]}]{verdict}[/]" if first else "",
-                f"{mark} {name}",
+                f"{mark} {escape(name)}",
                 escape(facts.line(arm.predicted)) or f"[yellow]{escape(arm.no_prediction)}[/yellow]",
-                escape(facts.line(observed)) or f"[yellow]{(arm.error or {}).get('slug', '')}[/yellow]",
+                escape(facts.line(observed)) or f"[yellow]{escape((arm.error or {}).get('slug', ''))}[/yellow]",
             )
             first = False
     out.print(table, soft_wrap=False)
@@ -45,11 +45,11 @@ def show_table(finished: list[Finished]) -> None:
     for run in finished:
         _tell_story(run.result)
     grounds = {run.result.ground for run in finished if run.result.kernel}
-    out.print(f"\n{'; '.join(sorted(grounds))}")
+    out.print(f"\n{'; '.join(sorted(grounds))}", markup=False)
     for line in {_not_carried(run.result) for run in finished if run.result.not_carried}:
         out.print(line, markup=False)
     for run in finished:
-        out.print(str(run.folder))
+        out.print(str(run.folder), markup=False)
 
 
 def _not_carried(result: Result) -> str:
@@ -78,7 +78,7 @@ def _tell_story(result: Result) -> None:
     for name, arm in result.arms.items():
         if arm.ok or (arm.no_prediction and not arm.error):
             continue
-        out.print(f"\n[bold]{result.scenario}, arm {name}[/bold]")
+        out.print(f"\n[bold]{escape(result.scenario)}, arm {escape(name)}[/bold]")
         for line in story(Entry(**entry) for entry in arm.transcript):
             out.print(f"  {escape(line)}")
         for mismatch in arm.mismatches:

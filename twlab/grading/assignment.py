@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from twlab import user_file
 from twlab.catalogue import find_scenario
 from twlab.errors import LabError, UsageError
 from twlab.grading import formula
@@ -247,12 +248,12 @@ class _Reader:
         self, question: Question, entry: dict[str, Any], parameters: Mapping[str, tuple[Any, ...]]
     ) -> Question:
         source = entry["scenario"]
-        if source.partition(":")[0].endswith(".py"):
+        if user_file.split(source)[0]:
             source = str((self._path.parent / source).resolve())
         try:
             scenario = find_scenario(source)
-            if source.partition(":")[0].endswith(".py"):
-                self._sources[entry["scenario"]] = Path(source.partition(":")[0]).read_bytes()
+            if user_file.split(source)[0]:
+                self._sources[entry["scenario"]] = Path(user_file.split(source)[0]).read_bytes()
         except (LabError, OSError) as error:
             self._complain(getattr(error, "message", str(error)))
         treatments = [arm for arm, role in scenario.roles.items() if role == "treatment"]

@@ -29,13 +29,13 @@ def load_topology(text: str) -> Topology:
             (``bad-topology-option``).
     """
     place, *options = text.split(",")
-    name, _, wanted = place.partition(":")
-    if name.endswith(".py"):
-        path = Path(name)
-    elif name in topology_names():
-        path, wanted = _FOLDER / f"{name.replace('-', '_')}.py", name
+    file, wanted = user_file.split(place)
+    if file:
+        path = Path(file)
+    elif place in topology_names():
+        path, wanted = _FOLDER / f"{place.replace('-', '_')}.py", place
     else:
-        message = f"there is no topology called {name!r}{did_you_mean(name, topology_names())}"
+        message = f"there is no topology called {place!r}{did_you_mean(place, topology_names())}"
         remedy = f"the topologies are: {', '.join(topology_names())}; or give the path of a .py file"
         raise UsageError(message, remedy, "no-such-topology")
     known = _load_file(path)

@@ -40,10 +40,6 @@ Role = Literal["endpoint", "router", "gateway", "wire"]
 FIRST_INDEX = 100
 
 
-def no_move(_name: str, _node: mininet.node.Node) -> None:
-    """Do nothing: Mininet moves an interface into its node; the lab makes it there."""
-
-
 class Interface(Intf):
     """One end of a link.
 
@@ -72,7 +68,8 @@ class Interface(Intf):
         self.ip4 = f"{self.all4[0]}/{subnet.prefixlen}"
         self.ip6 = f"{self.all6[0]}/64"
         self.ip, self.prefixLen = self.all4[0], str(subnet.prefixlen)  # what Mininet looks at
-        node.addIntf(self, port=port, moveIntfFn=no_move)
+        # Mininet moves an interface into its node; the lab makes it there.
+        node.addIntf(self, port=port, moveIntfFn=lambda _name, _node: None)
         # Never the same at both ends: the kernel takes a device with its peer's number for one that
         # is not a virtual link, and then lets it wait up to a second before it has a carrier
         # (net/core/link_watch.c, linkwatch_urgent_event).
@@ -92,7 +89,10 @@ class Interface(Intf):
 
     def ifconfig(self, *args: str) -> str:
         """Carry out Mininet's `link NODE NODE up|down`; Mininet's own runs ifconfig."""
-        return self.node.cmd("ip link set dev", self.name, *args)
+        said = self.node.cmd("ip link set dev", self.name, *args)
+        if args == ("up",):
+            self.node.restore(self)
+        return said
 
     def requests(self) -> Iterator[rtnetlink.Message]:
         """Yield requests: this interface up, its addresses, the other end's as neighbours."""
@@ -291,10 +291,18 @@ class Node(mininet.node.Node):
         yield rtnetlink.up(rtnetlink.LOOPBACK)
         for interface in self.interfaces:
             yield from interface.requests()
-        for destination, prefix, next_node in self.routes:
-            interface = self.interface_to(next_node)
-            via = interface.peer.all6[0] if ":" in destination else interface.peer.all4[0]
-            yield rtnetlink.route(interface.index, destination, prefix, via)
+        yield from (self._route(*each) for each in self.routes)
+
+    def restore(self, interface: Interface) -> None:
+        """Configure `interface` again, and the routes through it, after it was down."""
+        routes = [self._route(*each) for each in self.routes if self.interface_to(each[2]) is interface]
+        with self.inside():
+            rtnetlink.carry_out([*interface.requests(), *routes])
+
+    def _route(self, destination: str, prefix: int, next_node: str) -> rtnetlink.Message:
+        interface = self.interface_to(next_node)
+        via = interface.peer.all6[0] if ":" in destination else interface.peer.all4[0]
+        return rtnetlink.route(interface.index, destination, prefix, via)
 
     def wait_ready(self) -> None:
         """Return when all interfaces have a carrier and all addresses are in use.

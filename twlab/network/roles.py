@@ -8,7 +8,7 @@ from typing import Any
 from twlab import lab_kernel
 from twlab.errors import CapabilityError
 from twlab.linux import nftables, rtnetlink
-from twlab.network.nodes import Node, Role
+from twlab.network.nodes import Interface, Node, Role
 
 
 class Endpoint(Node):
@@ -33,6 +33,9 @@ class UserStack(Endpoint):
         yield rtnetlink.up(rtnetlink.LOOPBACK)
         for interface in self.interfaces:
             yield rtnetlink.up(interface.index)
+
+    def restore(self, interface: Interface) -> None:
+        """Do nothing: the kernel has no address on `interface`."""
 
     def owned6(self) -> list[str]:
         return []

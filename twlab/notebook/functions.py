@@ -13,6 +13,7 @@ from typing import Any
 
 from twlab.catalogue import find_scenario
 from twlab.engines import choose, kernel_path
+from twlab.engines.kernel import Kernel
 from twlab.errors import UsageError, did_you_mean
 from twlab.notebook.progress import bar
 from twlab.notebook.runs import Run
@@ -20,6 +21,7 @@ from twlab.notebook.studies import Observation, PlanView, Sweep
 from twlab.observation import plain
 from twlab.planner import plan as planning
 from twlab.planner.demand import Demand
+from twlab.results.files import check_file
 from twlab.results.result import read_result
 from twlab.run import runner
 from twlab.studies.sweep import fill as sweeping
@@ -28,7 +30,7 @@ _LENGTHS_S = (60.0, 30.0, 15.0, 10.0, 1.0)
 
 
 def run(
-    scenario: str,
+    scenario: str | os.PathLike[str],
     *,
     arms: Sequence[str] = (),
     on: Mapping[str, Mapping[str, Any]] | None = None,
@@ -58,6 +60,7 @@ def run(
         UsageError: no such scenario, arm, setting or value.
         CapabilityError: this machine cannot run it, or has no such lab kernel.
     """
+    scenario = os.fspath(scenario)
     sets = [f"{key}={plain(value)}" for key, value in settings.items()]
     sets += [f"{node}:{key}={plain(value)}" for node, values in (on or {}).items() for key, value in values.items()]
     order = runner.Order(
@@ -94,7 +97,7 @@ def open(folder: str | os.PathLike[str]) -> Run:
 
 
 def sweep(
-    scenario: str,
+    scenario: str | os.PathLike[str],
     grid: Mapping[str, Sequence[Any]] | None = None,
     *,
     trials: int = 100,
@@ -120,14 +123,22 @@ def sweep(
         progress: show a bar; None: in a notebook and on a terminal.
 
     Raises:
-        UsageError: the scenario cannot be swept, or the grid is wrong.
-        CapabilityError: this machine cannot run it, or has no such lab kernel.
+        UsageError: the scenario cannot be swept, the grid or a number is wrong, or `out` holds
+            another sweep (``other-sweep``), of another kernel for one.
+        CapabilityError: this machine cannot run it, has no such lab kernel, or `out` cannot be
+            written.
     """
+    for name, count in (("trials", trials), ("jobs", jobs)):
+        if not isinstance(count, int) or count < 1:
+            raise UsageError(f"{name} is {count!r}: a whole number from 1 on is wanted", f"{name}=1", "bad-value")
+    scenario = os.fspath(scenario)
     axes = [f"{key}={','.join(plain(value) for value in values)}" for key, values in (grid or {}).items()]
     table, wanted = sweeping.plan(find_scenario(scenario), arm, axes, trials, seed)
     program = kernel_path(kernel)
+    table.kernel = str(Kernel(program).facts().get("version", ""))
     path = Path(out).with_suffix(".json") if out is not None else None
     if path:
+        check_file(path)
         table.resume(path)
     with bar(scenario, progress) as advance:
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
+from numbers import Real
 
 from twlab.errors import UsageError
 from twlab.ports import LINUX_PORTS, LINUX_RANGE, PortChoice, usable
@@ -107,8 +108,12 @@ class Demand:
     def __post_init__(self) -> None:
         for name, (low, high, wanted) in _BOUNDS.items():
             value = getattr(self, name)
-            if value is not None and not low <= value <= high:  # also false for nan
-                raise _bad(f"{name}={value} is out of range: expected {wanted}")
+            if value is None and name == "busiest":
+                continue
+            if not isinstance(value, Real) or not low <= float(value) <= high:  # also false for nan
+                raise _bad(f"{name}={value!r} is out of range: expected {wanted}")
+        if not isinstance(self.reserved, str):
+            raise _bad(f"reserved={self.reserved!r} is no text: expected one like '8080,9000-9100'")
         if self.port_low > self.port_high:
             raise UsageError(
                 f"ports {self.port_low}-{self.port_high}: the first is above the last",

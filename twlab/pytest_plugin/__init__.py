@@ -77,6 +77,15 @@ def pytest_configure(config: pytest.Config) -> None:
         _check_captures(config)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Number the tests whose captures would have one name, before any is deselected."""
+    if config.option.twlab_pcap and INSIDE not in config.stash:
+        from twlab.pytest_plugin.naming import NUMBERS, numbers
+
+        config.stash[NUMBERS] = numbers(item.nodeid for item in items)
+
+
 def _check_captures(config: pytest.Config) -> None:
     """Check before the first test that captures can be written.
 
@@ -166,8 +175,11 @@ def lab(
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
-    """Run a test that asks for a lab inside the engine, where the lab is."""
-    if INSIDE in item.config.stash or not _is_live(item):
+    """Run a test that asks for a lab inside the engine, where the lab is.
+
+    With --setup-plan nothing runs, and pytest itself shows the plan.
+    """
+    if INSIDE in item.config.stash or item.config.option.setupplan or not _is_live(item):
         return None
     from twlab.pytest_plugin.outside import run_inside
 

@@ -29,7 +29,7 @@ from twlab.world import World
 _NOT_INSIDE: dict[str, object] = {
     "numprocesses": None, "maxprocesses": None, "dist": "no", "tx": [], "looponfail": False, "usepdb": False,
     "trace": False, "xmlpath": None, "maxfail": 0, "capture": "fd", "lf": False,
-    "failedfirst": False, "stepwise": False, "setupplan": False,
+    "failedfirst": False, "stepwise": False,
 }  # fmt: skip
 
 
@@ -66,6 +66,7 @@ class _Messenger:
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        self._config.option.setupshow = False  # it needs a terminal; and --setup-only turns it on
         items[:] = [item for item in items if item.nodeid == self._nodeid]
         if not items:
             self._emit(

@@ -16,7 +16,7 @@ import pytest
 from twlab import loop
 from twlab.engines import choose, use_kernel
 from twlab.errors import CapabilityError, LabError, UsageError
-from twlab.pytest_plugin.naming import word
+from twlab.pytest_plugin.naming import NUMBERS, parts, word
 from twlab.report.ladder import ladder
 from twlab.report.ladder import text as ladder_text
 from twlab.report.text.story import story
@@ -62,11 +62,18 @@ def run_scenario(item: pytest.Item, scenario: Scenario) -> None:
         (finished,) = run(order, _engine(item.config))
         result = finished.result
         supported = result.verdict is Verdict.SUPPORTED
-        kept = _keep(item, finished.folder, result, failed=not supported, properties=item.user_properties)
+        kept = finished.folder
+        try:
+            kept = _keep(item, kept, result, failed=not supported, properties=item.user_properties)
+            evidence = f"kept in {kept}"
+        except CapabilityError as error:
+            if supported:
+                raise
+            evidence = f"not kept: {error}"
         if not supported:
             told = [_told(kept, name, arm) for name, arm in result.arms.items() if not arm.ok]
             raise NotSupportedError(
-                "\n\n".join([f"{result.scenario}: {result.verdict}\n{result.hypothesis}", *told, f"kept in {kept}"])
+                "\n\n".join([f"{result.scenario}: {result.verdict}\n{result.hypothesis}", *told, evidence])
             )
 
 
@@ -269,12 +276,13 @@ def _keep(
     if not failed and not options.twlab_keep:
         properties.extend(("twlab_capture", str(capture)) for capture in captures)
     else:
-        kept = new_folder(base / options.twlab_out, result.scenario)
-        try:
-            shutil.copytree(folder, kept, dirs_exist_ok=True)
-        except (OSError, shutil.Error) as error:
-            shutil.rmtree(kept, ignore_errors=True)
-            raise cannot_write(kept.parent, error) from error
+        with _of_option("--twlab-out"):
+            kept = new_folder(base / options.twlab_out, result.scenario)
+            try:
+                shutil.copytree(folder, kept, dirs_exist_ok=True)
+            except (OSError, shutil.Error) as error:
+                shutil.rmtree(kept, ignore_errors=True)
+                raise cannot_write(kept.parent, error) from error
         folder = kept
         properties.append(("twlab_run", str(kept)))
         properties.extend(("twlab_capture", str(kept / arm.capture)) for arm in result.arms.values() if arm.capture)
@@ -285,23 +293,31 @@ def _copy_captures(item: pytest.Item, folder: Path, result: Result, target: Path
     """Copy the capture of each arm to ``<test>-<arm>.pcapng`` in `target`; return the copies.
 
     An arm's name repeats the test's parameters, which stand in the test's name, too. The file's
-    name has them once.
+    name has them once. Of tests whose names differ in other signs only, the second and later ones
+    have their number behind it.
     """
-    test, _, parameters = item.nodeid.partition("[")
-    parameters = word(parameters.removesuffix("]"))
+    test, parameters = parts(item.nodeid)
+    number = item.config.stash[NUMBERS].get(item.nodeid, 1)
+    more = f"~{number}" if number > 1 else ""
     copies = {}
     for name, arm in result.arms.items():
         if arm.capture and (folder / arm.capture).exists():
             ours = parameters and (name == parameters or name.startswith(f"{parameters}-"))
-            parts = [test.replace("/", "-"), *([] if ours or not parameters else [parameters]), name]
-            copies[target / f"{'-'.join(map(word, parts))}.pcapng"] = (folder / arm.capture).read_bytes()
-    try:
+            words = [test, *([] if ours or not parameters else [parameters]), word(name)]
+            copies[target / f"{'-'.join(words)}{more}.pcapng"] = (folder / arm.capture).read_bytes()
+    with _of_option("--twlab-pcap"):
         write_all(copies)
-    except CapabilityError as error:
-        raise CapabilityError(
-            error.message, "name another folder with --twlab-pcap, or make room in this one", error.slug
-        ) from error
     return list(copies)
+
+
+@contextmanager
+def _of_option(option: str) -> Iterator[None]:
+    """Have the remedy of what cannot be written name the plugin's `option`."""
+    try:
+        yield
+    except CapabilityError as error:
+        remedy = f"name another folder with {option}, or make room in this one"
+        raise CapabilityError(error.message, remedy, error.slug) from error
 
 
 def _illustrate(reports: list[pytest.TestReport], folder: Path, result: Result, *, why_not: str = "") -> None:

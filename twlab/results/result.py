@@ -230,11 +230,16 @@ def read_result(path: Path) -> Result:
         )
     try:
         values.pop("verdict")
-        arms = {name: ArmResult(**arm) for name, arm in values.pop("arms").items()}
-        result = Result(arms=arms, **values)
+        arms = {name: ArmResult(**_known(ArmResult, arm)) for name, arm in values.pop("arms").items()}
+        result = Result(**{**_known(Result, values), "arms": arms})
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"{file} lacks what a result has: {error}", _AGAIN, "broken-result") from error
     for where, record in ({"": result} | {f"arm {name}: ": arm for name, arm in arms.items()}).items():
         if wrong := filetypes.wrong_field(record):
             raise UsageError(f"{file} is damaged: {where}{wrong}", _AGAIN, "broken-result")
     return result
+
+
+def _known(kind: type[Result | ArmResult], values: dict[str, Any]) -> dict[str, Any]:
+    """Return those of `values` that `kind` has; a newer twlab may have added others."""
+    return {spec.name: values[spec.name] for spec in fields(kind) if spec.name in values}

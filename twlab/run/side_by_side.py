@@ -78,10 +78,9 @@ def run(
             "agent": agent,
             "request": {**request, "jobs": [request["jobs"][job] for job in part]},
             "folder": str(folder),
-            "log": f"console-{number}.log",
             "limit_s": limit_s,
         }
-        for number, part in enumerate(parts, 1)
+        for part in parts
     ]
     done: set[int] = set()
 
@@ -113,7 +112,7 @@ def carry_out(task: dict[str, Any], answer: pool.Answer) -> None:
 
     def boot(numbers: Sequence[int], on_event: OnEvent) -> None:
         left = [task["request"]["jobs"][number] for number in numbers]
-        guest = Guest(agent=task["agent"], log=task["log"])
+        guest = Guest(agent=task["agent"])
         guest.run({**task["request"], "jobs": left}, Path(task["folder"]), on_event, task["limit_s"] * len(left))
 
     def on_event(event: Event, number: int | None) -> None:

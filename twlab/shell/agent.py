@@ -4,9 +4,9 @@ It sets up the lab, runs the shell on it, and writes the evidence.
 
 A request: ``{"topology", "settings": of all nodes, "on": node to its own, "seed", "folder",
 "result": the fields of `twlab.results.result.Result` that are known beforehand, "lines": [[at_s or
-null, text], ...], or null where a person types, "terminal": a file descriptor, or the path of a
-console, "size": its rows and columns, "environment": {"TERM": ...}, "world": what nodes
-start from, see `twlab.world.World.as_dict`}``.
+null, text, interrupted at_s or null], ...], or null where a person types, "terminal": a file
+descriptor, or the path of a console, "size": its rows and columns, "environment": {"TERM": ...},
+"world": what nodes start from, see `twlab.world.World.as_dict`}``.
 
 Events besides ``end``: ``output`` with a text, where the request has lines; ``ended`` with
 ``failed``, whether a line could not be carried out; and ``error`` with an error as a result keeps
@@ -32,8 +32,9 @@ from twlab.results.result import ArmPrediction, ArmResult, Result
 from twlab.run.arm import as_dict
 from twlab.run.provenance import kernel
 from twlab.settings import Settings
+from twlab.shell.mininet_verbs import Paper
 from twlab.shell.prompt import Prompt
-from twlab.shell.repl import Paper, Shell
+from twlab.shell.repl import Shell
 from twlab.world import World
 
 if TYPE_CHECKING:
@@ -89,7 +90,8 @@ def _session(request: dict[str, Any], paper: Paper) -> bool:
 
 
 def _write(request: dict[str, Any], evidence: ArmEvidence, shell: Shell) -> None:
-    given = {"lines": shell.lines, "settings": request["settings"], "on": request.get("on", {})}
+    typed = {"lines": shell.lines, "interrupts": shell.interrupts}
+    given = {**typed, "settings": request["settings"], "on": request.get("on", {})}
     session = ArmResult.of(ArmPrediction(ARM), replace(evidence, given=given))
     Result(**request["result"], kernel=kernel(), arms={ARM: session}).write(Path(request["folder"]))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from twlab.errors import UsageError
+from twlab.errors import ScenarioError, UsageError
 from twlab.numerals import is_whole
 from twlab.shell.verb_base import VerbBase
 from twlab.traffic.connection import Connection
@@ -75,9 +75,9 @@ class ConnectionVerbs(VerbBase):
         name, _, text = line.partition(" ")
         count, _, unit = text.partition(" ")
         if unit in ("bytes", "byte") and is_whole(count):
-            self.ends[name].send(b"." * min(int(count), _BLOCK), total=int(count))
+            self._open(name).send(b"." * min(int(count), _BLOCK), total=int(count))
         elif text:
-            self.ends[name].send(text.encode())
+            self._open(name).send(text.encode())
         else:
             self._usage(self.do_send)
 
@@ -95,7 +95,8 @@ class ConnectionVerbs(VerbBase):
 
     def do_reset(self, line: str) -> None:
         """reset END: the application at END aborts the connection (RST, and no TIME_WAIT)."""
-        self._end(line, self.do_reset).abort()
+        self._end(line, self.do_reset)
+        self._open(line).abort()
 
     def do_connections(self, _line: str) -> None:
         """connections: all connections opened here, with the state of either end."""
@@ -110,6 +111,15 @@ class ConnectionVerbs(VerbBase):
 
     def _end(self, name: str, verb: Callable[[str], None]) -> Connection:
         return self.ends[name] if name else self._usage(verb)
+
+    def _open(self, name: str) -> Connection:
+        """Return the end `name`, which is not closed: so a refusal is not in the transcript."""
+        end = self.ends[name]
+        if end.state == "CLOSED":
+            raise ScenarioError(
+                f"{name} is closed: {end.node.name} cannot use it", "see: connections", "connection-closed"
+            )
+        return end
 
 
 def _port(text: str) -> int:

@@ -90,7 +90,7 @@ class Ends:
                 self._openings.remove(opening)
                 self._count -= opening.number == self._count  # the next one is called so
                 if attempt.error == "ECONNREFUSED":
-                    self._say(f"no application listens there: listen {opening.server} {opening.port}")
+                    self._say(self._why_refused(opening))
                 continue
             self.named.setdefault(names[0], attempt.connection)
             listener = self.listeners.get((opening.server, opening.port))
@@ -106,6 +106,11 @@ class Ends:
             opening.announced = True
             if peer or not listener:
                 self._openings.remove(opening)
+
+    def _why_refused(self, opening: _Opening) -> str:
+        if (opening.server, opening.port) in self.listeners:
+            return f"{opening.server} listens on port {opening.port}, but the connection was led to another port"
+        return f"no application listens there: listen {opening.server} {opening.port}"
 
     def _waits(self, opening: _Opening) -> bool:
         attempt, listener = opening.connecting.attempt, self.listeners.get((opening.server, opening.port))

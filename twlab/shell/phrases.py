@@ -31,6 +31,7 @@ WORDS = (
     "behind",
     "at",
 )
+_MOST_BYTES = 65_000  # of one segment; an IP packet has at most 65,535 with its headers
 _HELP = (
     f"segments are named by {', '.join(KINDS)}; then: from NODE[:PORT], to NODE[:PORT], flags FA, having F, "
     "containing TEXT, number 2, count 3"
@@ -109,13 +110,13 @@ def parse(text: str, addresses: Mapping[str, Sequence[str]], *, count: int | Non
                 texts.append(value)
                 more = match(payload=value.encode())
             elif word == "number":
-                nth = int(_number(word, value, whole))
+                nth = int(_number(word, value, whole, 1))
             elif word == "count":
-                many = None if value == "all" else int(_number(word, value, whole))
+                many = None if value == "all" else int(_number(word, value, whole, 1))
             elif word == "after":
                 after_s = _number(word, value, real)
             elif word == "behind":
-                behind = int(_number(word, value, whole))
+                behind = int(_number(word, value, whole, 1))
             else:
                 at = value
         else:
@@ -148,7 +149,7 @@ def end(text: str, addresses: Mapping[str, Sequence[str]]) -> End:
     name, colon, port = text.partition(":")
     if name not in addresses:
         raise _bad(f"there is no node called {name!r}", f"the nodes are: {', '.join(addresses)}")
-    return name, int(_number("a port", port, whole)) if colon else None
+    return name, int(_number("a port", port, whole, 1)) if colon else None
 
 
 @dataclass(frozen=True)
@@ -208,8 +209,8 @@ def parse_injection(words: Sequence[str], nodes: Collection[str], usage: str) ->
         try:
             if word in ("seq", "ack", "tsval", "tsecr"):
                 fields[word] = whole(value)
-            elif word == "bytes":
-                fields["payload"] = b"x" * int(_number(word, value, whole))
+            elif word == "bytes" and 0 <= whole(value) <= _MOST_BYTES:
+                fields["payload"] = b"x" * whole(value)
             elif word == "text" and value:
                 fields["payload"] = value.encode()
             elif word == "flags" and value and not set(value.upper()) - set("FSRPAU"):
@@ -248,13 +249,13 @@ def _both(one: Match | None, other: Match) -> Match:
     return Match(test, f"{one.words} {other.words}")
 
 
-def _number(word: str, text: str, kind: Callable[[str], float]) -> float:
+def _number(word: str, text: str, kind: Callable[[str], float], least: int = 0) -> float:
     try:
         value = kind(text)
     except ValueError:
         value = -1
-    if value < 0:
-        raise _bad(f"{text!r} is no number for {word}")
+    if value < least:
+        raise _bad(f"{text!r} is no number for {word}", f"a number from {least} on is wanted")
     return value
 
 

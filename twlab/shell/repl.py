@@ -2,39 +2,34 @@
 
 All that is done in it is recorded. Mininet's command line waits for its commands as if nothing else
 went on. Here the loop is served meanwhile, so that segments cross, timers fall due and applications
-answer. The only importer of `mininet.cli`, `mininet.net` and `mininet.log`.
+answer.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import select
 import signal
-import subprocess
 import termios
 from cmd import Cmd
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
-
-from mininet.cli import CLI
-from mininet.log import lg
-from mininet.net import Mininet
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from twlab.errors import LabError
 from twlab.lab.assembly import RunningLab
-from twlab.network import Network, Node
+from twlab.network import Node
 from twlab.results.transcript import Entry
 from twlab.settings import setting_names
-from twlab.shell import endless, phrases
+from twlab.shell import phrases
+from twlab.shell.mininet_verbs import Line, MininetVerbs, Net, Paper, print_on
 from twlab.shell.prompt import Prompt, Vocabulary
 from twlab.shell.verbs import GROUPS, Verbs
 
 if TYPE_CHECKING:
     from twlab.report.ladder.ladder import Ladder
 
-Paper = TextIO | io.TextIOBase
 PROMPT = "twlab> "
 _ASKS = {
     *("help", "exit", "quit", "ladder", "timewait", "sockets", "counters"),
@@ -48,20 +43,7 @@ _LOOK_AFTER_S = 1.0  # how often to see whether the shell of a node is still the
 _KEPT = 4000  # characters of what a command of a node prints, in the transcript
 
 
-class Net(Mininet):
-    """A network of the lab as Mininet's command line knows one."""
-
-    def __init__(self, network: Network):
-        self.topo = network.topology
-        self.hosts = list(network)
-        self.switches: list[Node] = []
-        self.controllers: list[Node] = []
-        self.terms: list[Any] = []
-        self.nameToNode = network.nodes
-        self.links = list(dict.fromkeys(interface.link for node in network for interface in node.interfaces))
-
-
-class Shell(Verbs, CLI):
+class Shell(Verbs, MininetVerbs):
     """The command line.
 
     Args:
@@ -72,6 +54,7 @@ class Shell(Verbs, CLI):
 
     Attributes:
         lines: what was typed: seconds since the lab began, and the line.
+        interrupts: the lines that Ctrl-C interrupted: number in `lines`, and seconds.
         failed: whether a line could not be carried out.
     """
 
@@ -80,6 +63,7 @@ class Shell(Verbs, CLI):
         self.running = running
         self.draw_ladder = draw_ladder
         self.lines: list[tuple[float, str]] = []
+        self.interrupts: list[tuple[int, float]] = []
         self.failed = False
         self.mn = Net(running.lab.network)
         self.locals = {"net": self.mn, "lab": running.lab}
@@ -87,7 +71,9 @@ class Shell(Verbs, CLI):
         self._paper = paper
         self._virtual = virtual
         self._prompt: Prompt | None = None
-        lg.handlers[0].setStream(paper)
+        self._stops = False
+        self._sources: list[Path] = []
+        print_on(paper)
         Cmd.__init__(self)
         self.stdout: Any = paper
         for node in running.lab.network:
@@ -96,16 +82,46 @@ class Shell(Verbs, CLI):
 
     # How lines come in.
 
-    def carry_out(self, lines: Sequence[tuple[float | None, str]]) -> None:
-        """Carry out lines in turn, each at its time (s since the lab began) if it has one."""
-        for at_s, line in lines:
+    def carry_out(self, lines: Sequence[Line]) -> bool:
+        """Carry out lines in turn; return whether one of them ends the session.
+
+        Each begins, and is interrupted, at its time (s since the lab began) if it has one. After a
+        Ctrl-C the rest is left out.
+        """
+        for at_s, line, stop_s in lines:
             if not line.strip():
                 continue
             if at_s is not None:
                 self.lab.sleep_until(at_s)
             self.say(f"{PROMPT}{line}")
-            if self.onecmd(self.precmd(line)):
-                return
+            before = len(self.interrupts)
+            with self._interrupted_at(stop_s):
+                if self.onecmd(self.precmd(line)):
+                    return True
+            if stop_s is None and len(self.interrupts) > before:
+                break
+        return False
+
+    @contextlib.contextmanager
+    def _interrupted_at(self, stop_s: float | None) -> Iterator[None]:
+        """Interrupt what the block does at `stop_s`, as Ctrl-C did when it was typed."""
+        if stop_s is None:
+            yield
+            return
+
+        def interrupt() -> None:
+            raise KeyboardInterrupt
+
+        timer = self.lab.loop.call_at(stop_s, interrupt)
+        self._stops = True
+        try:
+            yield
+        finally:
+            self._stops = False
+            timer.cancel()
+
+    def _note_interrupt(self) -> None:
+        self.interrupts.append((len(self.lines) - 1, round(self.lab.now_s, 6)))
 
     def talk(self, prompt: Prompt) -> None:
         """Carry out what a person types, until the session ends."""
@@ -160,7 +176,9 @@ class Shell(Verbs, CLI):
                 self.lab.sleep(_SETTLE_S)
             return done
         except KeyboardInterrupt:
+            self._note_interrupt()
             self.say("interrupted")
+            return None
         except LabError as error:
             self._complain(str(error))
         except (ValueError, IndexError, KeyError) as error:
@@ -232,6 +250,7 @@ class Shell(Verbs, CLI):
                     try:
                         loop.wait_until(lambda: not node.waiting, _LOOK_AFTER_S)
                     except KeyboardInterrupt:
+                        self._note_interrupt()
                         node.sendInt()
                     if node.shell.poll() is not None:
                         break
@@ -241,39 +260,6 @@ class Shell(Verbs, CLI):
             node.give_up_shell()
             self.say(f"the shell of {node.name} has ended; the next command starts another")
         return said
-
-    def _check_ends(self, command: str) -> None:
-        endless.check(command, virtual=self._virtual, typed=bool(self._prompt))
-
-    def do_iperf(self, line: str) -> None:
-        """iperf NODE SERVER: the bandwidth between two nodes, measured for five seconds of real
-        time.
-        """
-        self._check_ends(f"iperf {line}".strip())
-        super().do_iperf(line)
-
-    def do_iperfudp(self, line: str) -> None:
-        """iperfudp BANDWIDTH NODE SERVER: as iperf, by UDP."""
-        self._check_ends(f"iperf {line}".strip())
-        super().do_iperfudp(line)
-
-    def do_sh(self, line: str) -> None:
-        """sh COMMAND: run a command outside of all nodes."""
-        with self._plain_interrupt():
-            done = subprocess.run(
-                line, shell=True, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-            )
-        self.say((done.stdout + done.stderr).rstrip("\n"))
-
-    def do_py(self, line: str) -> None:
-        """py EXPRESSION: evaluate Python; nodes by their names, and lab and net."""
-        with self._plain_interrupt():
-            super().do_py(line)
-
-    def do_px(self, line: str) -> None:
-        """px STATEMENT: execute Python; nodes by their names, and lab and net."""
-        with self._plain_interrupt():
-            super().do_px(line)
 
     def do_help(self, line: str) -> None:
         """help [VERB]: what there is, or what one verb does."""
@@ -359,18 +345,6 @@ class Shell(Verbs, CLI):
             signal.signal(signal.SIGINT, before)
             os.close(reading)
             os.close(writing)
-
-    @contextlib.contextmanager
-    def _plain_interrupt(self) -> Iterator[None]:
-        """Have Ctrl-C interrupt what runs: Python that was typed, or a program."""
-        if not self._prompt:
-            yield
-            return
-        before = signal.signal(signal.SIGINT, signal.default_int_handler)
-        try:
-            yield
-        finally:
-            signal.signal(signal.SIGINT, before)
 
     @contextlib.contextmanager
     def _keys(self, node: Node) -> Iterator[None]:

@@ -77,8 +77,8 @@ class VerbBase:
         for row in (heads, *rows):
             self.say("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
-    def _help(self, verb: Callable[[str], None]) -> str:
+    def _help(self, verb: Callable[[str], object]) -> str:
         return " ".join((verb.__doc__ or "").split())
 
-    def _usage(self, verb: Callable[[str], None]) -> Any:
+    def _usage(self, verb: Callable[[str], object]) -> Any:
         raise UsageError(f"wrong arguments for {verb.__name__.removeprefix('do_')}", self._help(verb), "bad-phrase")

@@ -25,7 +25,8 @@ class WireVerbs(VerbBase):
     """What crosses the wire, and what the wire does to it."""
 
     def do_segments(self, line: str) -> None:
-        """segments on [WHICH]: show segments as they come to the wire. segments off: no more.
+        """segments on [WHICH]: show segments as they come to the wire, these instead of those that
+        an earlier one named. segments off: no more.
         segments [N]: the last N that have crossed (20 if none is said), with the numbers that
         inject and the ladder use."""
         word, _, rest = line.partition(" ")
@@ -37,13 +38,12 @@ class WireVerbs(VerbBase):
             self._numbering = self._numbering or Numbering()
             for seen in self.sightings():
                 self._numbering.learn(seen.segment.flow, seen.segment)
+            self._watch_no_more()
             self._watches.append(self._wire(phrase.at).watch(phrase.match, self._show))
             self.say("segments are shown as they come to the wire, until: segments off")
         elif word == "off":
-            for watch in self._watches:
-                watch.stop()
-            self._watches.clear()
-        elif is_whole(word) or not word:
+            self._watch_no_more()
+        elif not word or (is_whole(word) and int(word) > 0):
             from twlab.report.ladder.arrows import arrows
             from twlab.report.ladder.transits import transits
 
@@ -54,6 +54,11 @@ class WireVerbs(VerbBase):
                 self.say(line.rstrip())
         else:
             self._usage(self.do_segments)
+
+    def _watch_no_more(self) -> None:
+        for watch in self._watches:
+            watch.stop()
+        self._watches.clear()
 
     def do_hold(self, line: str) -> None:
         """hold WHICH [count 2]: the wire takes the next segment of that kind, until you release it.

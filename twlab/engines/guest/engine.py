@@ -11,6 +11,7 @@ It runs in virtual time, and without root.
 from __future__ import annotations
 
 import fcntl
+import itertools
 import math
 import os
 import sys
@@ -56,7 +57,6 @@ class Guest:
             seccomp mode. In that mode a process can reach all of the guest's memory. A stranger's
             code is always traced.
         more: what else the kernel is told on its command line, e.g. ``thash_entries=65536``.
-        log: name of the console's log in the folder of a run.
 
     Attributes:
         by_seccomp: whether it tries the seccomp mode.
@@ -77,12 +77,10 @@ class Guest:
         processor_s: int | None = None,
         traced: bool = False,
         more: Sequence[str] = (),
-        log: str = "console.log",
     ):
         self._kernel = kernel or built_kernel()
         self._agent = agent
         self._memory_mib = memory_mib
-        self._log = log
         self._silence_s = silence_s
         self._processor_s = processor_s
         traced = traced or processor_s is not None
@@ -106,7 +104,8 @@ class Guest:
                 when.
             folder: the only place of the host's file system that the guest can write to.
                 ``console.log`` in it keeps what the kernel and the agent said, unless all went well
-                and the agent said nothing.
+                and the agent said nothing. Where there is one, from another boot, it is
+                ``console-2.log``, and so on.
             real_limit_s: real seconds after which the guest is ended.
 
         Raises:
@@ -116,7 +115,7 @@ class Guest:
                 ``guest-out-of-memory``, ``guest-garbled`` or ``guest-ended-early``.
         """
         folder = folder.resolve()
-        log = folder / self._log
+        log = _new_log(folder)
         by_seccomp = self.by_seccomp
 
         def heard(event: Event) -> None:
@@ -147,7 +146,7 @@ class Guest:
             error.remedy = error.remedy or f"see {log}"
             raise
         if not said(text):
-            log.unlink()
+            log.unlink(missing_ok=True)
 
     @contextmanager
     def warm(self, log: Path, seed: int, boot_limit_s: float) -> Iterator[WarmGuest]:
@@ -315,10 +314,32 @@ def _opened(log: Path) -> Iterator[int]:
     try:
         fd = os.open(log, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o644)
     except OSError as error:
-        raise CapabilityError(
-            f"{log.parent} cannot be written to: {error.strerror}", "name another folder with --out", "cannot-write"
-        ) from error
+        raise _cannot_write(log.parent, error) from error
     try:
         yield fd
     finally:
         os.close(fd)
+
+
+def _new_log(folder: Path) -> Path:
+    """Make the log of one boot in `folder`, which other boots may use, too; return its path.
+
+    Raises:
+        CapabilityError: it cannot be made (``cannot-write``).
+    """
+    for number in itertools.count(1):
+        log = folder / ("console.log" if number == 1 else f"console-{number}.log")
+        try:
+            log.touch(exist_ok=False)
+            return log
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise _cannot_write(folder, error) from error
+    raise AssertionError
+
+
+def _cannot_write(folder: Path, error: OSError) -> CapabilityError:
+    return CapabilityError(
+        f"{folder} cannot be written to: {error.strerror}", "name another folder with --out", "cannot-write"
+    )

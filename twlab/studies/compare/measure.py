@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from twlab.engines import pool
+from twlab.errors import EngineError, UsageError
 from twlab.results import files
 from twlab.scenario import Scenario
 from twlab.studies.compare import driver
@@ -44,6 +45,10 @@ class Comparison:
         progress: the file that an interrupted comparison goes on from.
         total: arms of the first runs.
         done: arms done up to now, repetitions included.
+
+    Raises:
+        UsageError: two scenarios have one name (``same-scenario``), or the folder holds another
+            comparison, see `twlab.studies.progress.Progress.resume`.
     """
 
     def __init__(
@@ -60,7 +65,15 @@ class Comparison:
         self._scenarios = scenarios
         self._columns = {column.name: column for column in columns}
         self._seed, self._seeds, self._command = seed, seeds, command
-        self._sources = {scenario.name: source for source, scenario in scenarios}
+        self._sources: dict[str, str] = {}
+        for source, scenario in scenarios:
+            if scenario.name in self._sources:
+                raise UsageError(
+                    f"two of the scenarios are called {scenario.name!r}: {self._sources[scenario.name]} and {source}",
+                    "name each once, or rename the function of one",
+                    "same-scenario",
+                )
+            self._sources[scenario.name] = source
         digest = hashlib.sha256(json.dumps([scenario.digest for _, scenario in scenarios]).encode()).hexdigest()
         # Not the columns: a run of one says nothing about another, and one may be added.
         identity = {"study": "compare", "seed": seed, "scenarios": digest, "names": list(self._sources)}
@@ -132,7 +145,7 @@ class Comparison:
                     outcomes[column_name, answer["scenario"], answer["arm"]] = answer
             for name in part:
                 for arm in self._arms(name):
-                    outcomes.setdefault((column_name, name, arm), {"error": result["error"]})
+                    outcomes.setdefault((column_name, name, arm), _missing(result))
         return outcomes, folders
 
     def _decide(self, found: Sequence[Difference], jobs: int, on_arm: OnArm) -> None:
@@ -156,7 +169,7 @@ class Comparison:
                         tasks.append((column, driver.repeated(column, listed, seed)))
                         whose.append((column.name, part))
             for (column_name, part), result in zip(whose, self._carry_out(tasks, jobs, on_arm), strict=True):
-                answers = [*result["answers"], *[{"error": result["error"]}] * len(part)]
+                answers = [*result["answers"], *[_missing(result)] * len(part)]
                 for (name, arm), outcome in zip(part, answers, strict=False):
                     seen.setdefault((column_name, name, arm), []).append(outcome)
             for difference in found:
@@ -236,6 +249,12 @@ def _key(column: Column, task: dict[str, Any]) -> int:
     """Return the number by which the results of a task are kept; the same for the same runs."""
     runs = [column.release, *(task.get(name) for name in ("engine", "kernel", "world", "sources", "arms", "seed"))]
     return int.from_bytes(hashlib.sha256(json.dumps(runs).encode()).digest()[:6])
+
+
+def _missing(result: dict[str, Any]) -> Outcome:
+    """Return the outcome of an arm that a task has not answered for: an error, in any case."""
+    unanswered = EngineError("the run ended without an outcome of this arm", slug="worker-ended-early")
+    return {"error": result["error"] or unanswered.as_dict()}
 
 
 def _words(task: dict[str, Any], answer: dict[str, Any], number: int) -> str:
