@@ -12,11 +12,13 @@ from typing import Any
 from twlab.errors import CapabilityError, UsageError
 from twlab.linux.programs import find_program
 from twlab.own_proxy.reading import (
+    SOME_HOST,
     Change,
     Place,
     Reader,
     Reading,
     Route,
+    asked_host,
     every_mapping,
     is_address,
     parse_origin,
@@ -44,8 +46,9 @@ def read(path: Path) -> Reading:
         _note(reading, values)
     for server in adapted.get("apps", {}).get("http", {}).get("servers", {}).values():
         listeners = [place for text in server.get("listen", ()) if (place := _listener(text, server))]
-        reading.addresses.update(place.host for place in listeners if place.is_address)
-        for host, path_asked, handler in _proxies(server.get("routes", ()), "origin.example", "/"):
+        for place in listeners:
+            reading.note_listener(place)
+        for host, path_asked, handler in _proxies(server.get("routes", ()), SOME_HOST, "/"):
             origins = tuple(_origins(reading, handler))
             for listener in listeners:
                 if listener.tls and not is_address(host):
@@ -116,7 +119,7 @@ def _proxies(routes: Sequence[Mapping[str, Any]], host: str, path: str) -> Itera
         match: Mapping[str, Any] = next(iter(route.get("match") or [{}]))
         named = next(iter(match.get("host") or [host]))
         asked = next(iter(match.get("path") or [path]))
-        inner_host = named.replace("*", "any", 1)
+        inner_host = asked_host(named)
         inner_path = asked.rstrip("*") if asked.startswith("/") else path
         for handler in route.get("handle", ()):
             if handler.get("handler") == "reverse_proxy":

@@ -5,12 +5,25 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import crossplane  # type: ignore[import-untyped]
 
-from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, is_address, parse_origin, parse_place
+from twlab.own_proxy.reading import (
+    ANY_BY_IPV6,
+    SOME_HOST,
+    Change,
+    Place,
+    Reader,
+    Reading,
+    Route,
+    asked_host,
+    is_address,
+    parse_origin,
+    parse_place,
+)
 
 Block = list[dict[str, Any]]
 
@@ -124,7 +137,7 @@ def _http(reading: Reading, block: Block) -> Iterator[Route]:
     for server in _named(block, "server"):
         listeners = list(_listeners(reading, server)) or [Place("", 80)]
         name = next((values[0] for values in _values(server, "server_name")), "")
-        host = name if re.fullmatch(r"[\w.-]+", name) and name != "_" else "origin.example"
+        host = asked_host(name) if name not in ("", "_") else SOME_HOST
         for place, path, sources in _passes(reading, server, "/", ()):
             for listener in listeners:
                 kind, target = place
@@ -166,8 +179,9 @@ def _listeners(reading: Reading, server: Block) -> Iterator[Place]:
         place = parse_place(values[0], 80, "ssl" in values or _ssl_on(server))
         if place is None:
             continue
-        if place.is_address:
-            reading.addresses.add(place.host)
+        if values[0].startswith("[::]") and "ipv6only=off" not in values:
+            place = replace(place, host=ANY_BY_IPV6)
+        reading.note_listener(place)
         if "proxy_protocol" in values:
             reading.lacks(
                 f"the PROXY protocol at listen {values[0]}",

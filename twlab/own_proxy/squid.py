@@ -40,7 +40,8 @@ def read(path: Path) -> Reading:
             sources.append(values[0])
         else:
             _note(reading, name, values)
-    reading.addresses.update(place.host for place, _ in listeners if place.is_address)
+    for place, _ in listeners:
+        reading.note_listener(place)
     reading.addresses.update(sources)
     reading.logs = reading.logs or ["/var/log/squid/cache.log"]
     for place, options in listeners:
@@ -121,10 +122,12 @@ def changes(
 ) -> list[Change]:
     """Propose changes to `text`."""
     found = []
-    kept = re.sub(r"(?m)^\s*server_persistent_connections\s+off.*$", "server_persistent_connections on", text)
+    kept = re.sub(r"(?m)^[ \t]*server_persistent_connections\s+off.*$", "server_persistent_connections on", text)
     if kept != text:
         found.append(Change("persistent", "server_persistent_connections on, as Squid comes", kept))
-    patient = re.sub(r"(?m)^(\s*cache_peer\s(?!.*connect-fail-limit)[^#\n]*)$", r"\1 connect-fail-limit=1000000", text)
+    patient = re.sub(
+        r"(?m)^([ \t]*cache_peer\s(?!.*connect-fail-limit)[^#\n]*)$", r"\1 connect-fail-limit=1000000", text
+    )
     if patient != text:
         found.append(Change("connect-fail-limit", "a peer is not declared dead for want of ports", patient))
     if "server_pconn_for_nonretriable" not in text:
@@ -132,7 +135,7 @@ def changes(
         risked = f"{kept.rstrip()}\nserver_pconn_for_nonretriable allow all\n"
         found.append(Change("persistent for POST", what, risked, method="POST"))
     if route.sources:
-        freed = re.sub(r"(?m)^(\s*tcp_outgoing_address\b)", r"#\1", text)
+        freed = re.sub(r"(?m)^([ \t]*tcp_outgoing_address\b)", r"#\1", text)
         found.append(
             Change("no tcp_outgoing_address", "connect() chooses the port: Squid 5 binds it for all origins", freed)
         )

@@ -61,6 +61,8 @@ class Surroundings:
         if place.exists() and not over:
             return
         if self._writable(place.parent):
+            if place.is_symlink():
+                place.unlink()  # what it points to lies outside the layer
             place.write_text(text)
             place.chmod(0o644)
             self.made.append(path)

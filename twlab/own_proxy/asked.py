@@ -1,0 +1,98 @@
+"""The request for the agent: what it runs, and the surroundings that it makes."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from twlab.own_proxy.network import loopback
+from twlab.own_proxy.order import AS_IT_IS, Arm, Order, Prepared
+from twlab.own_proxy.reading import ANY, Place, Reading, is_address
+from twlab.planner.demand import late_s
+
+_HZ = 250
+_MAKE_KEY = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650")
+_MAKE_DH = ("genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048")
+
+
+def request(order: Order, prepared: Prepared, engine: str) -> dict[str, Any]:
+    """Return the request for the agent."""
+    reading, reader = prepared.reading, prepared.reader
+    tls = bool(reading.certificates or reading.private) or any(place.tls for place in reading.places)
+    return {
+        "seed": order.seed,
+        "engine": engine,
+        **reading.as_request(),
+        "places": [asdict(place) for place in _served(reading, prepared)],
+        "text": prepared.text,
+        "check": _words(reader.check, reading),
+        "complaint": reader.complaint,
+        "version": list(reader.version),
+        "package": reader.package,
+        "certificate": _certificate(reading) if tls else "",
+        "names": prepared.names,
+        "keep_alive": order.keep_alive,
+        "client": order.client,
+        "method": order.method,
+        "rate_per_s": order.rate_per_s / order.divided_by,
+        "duration_s": order.duration_s or 1.5 * order.hold_s,
+        "hold_s": order.hold_s,
+        "late_s": late_s(order.hold_s, _HZ),
+        "arms": [_arm(order, prepared, arm) for arm in prepared.arms],
+    }
+
+
+def _arm(order: Order, prepared: Prepared, arm: Arm) -> dict[str, Any]:
+    change = arm.change
+    text = prepared.text if change.text is None else change.text
+    return {
+        "name": change.name,
+        "text": None if change.other else change.text,
+        "arguments": _words(prepared.reader.run(text), change.other or prepared.reading),
+        "folder": str(Path((change.other or prepared.reading).file).parent),
+        "routes": [asdict(route) for route in arm.routes],
+        "settings": arm.settings.as_dict(),
+        "origin_closes": bool(change.origin_closes),
+        "theory_per_s": [by_route / order.divided_by for by_route in arm.theory],
+        "ceiling": order.ceiling and not change.origin_closes,
+        "race": order.race and (change.name == AS_IT_IS or change.text is not None),
+    }
+
+
+def _words(words: tuple[str, ...], reading: Reading) -> list[str]:
+    return [word.replace("{file}", reading.main or reading.file) for word in words]
+
+
+def _served(reading: Reading, prepared: Prepared) -> list[Place]:
+    """Return the places that the lab serves: all but those where the proxy itself listens."""
+    listeners = {(route.listener.host, route.listener.port) for arm in prepared.arms for route in arm.routes}
+    return [place for place in reading.places if not _is_own(place, listeners, reading, prepared.names)]
+
+
+def _is_own(place: Place, listeners: set[tuple[str, int]], reading: Reading, names: Mapping[str, str]) -> bool:
+    address = names.get(place.host, place.host)
+    if not is_address(address) or not (loopback(address) or address in reading.addresses):
+        return False
+    at = {names.get(host, host) for host, port in listeners if port == place.port}
+    return address in at or bool(at & set(ANY))
+
+
+def _certificate(reading: Reading) -> str:
+    """Make a key, a certificate and parameters for Diffie-Hellman, in one PEM text."""
+    hosts = sorted({route.host.partition(":")[0] for route in reading.routes} | reading.names)[:50]
+    addresses = sorted({place.host for place in reading.places if place.is_address})[:50]
+    names = [*(f"DNS:{host}" for host in hosts), *(f"IP:{address}" for address in addresses)]
+    made = []
+    try:
+        for words in (
+            (*_MAKE_KEY, "-keyout", "-", "-subj", "/CN=lab", "-addext", f"subjectAltName={','.join(names)}"),
+            _MAKE_DH,
+        ):
+            done = subprocess.run(["openssl", *words], capture_output=True, text=True, check=True)
+            made.append(done.stdout)
+    except (OSError, subprocess.CalledProcessError):
+        reading.lacks("a certificate", "none could be made: install openssl")
+    return "".join(made)
