@@ -52,7 +52,7 @@ class Section:
         return next((line[0] for line in reversed(self.inherited(word)) if line), otherwise)
 
     def servers(self) -> Iterator[list[str]]:
-        """Yield its servers: name, address, and the words of default-server and of the line."""
+        """Yield its servers: name, address, words; those of default-server come first."""
         shared = [word for line in (self.base.inherited("default-server") if self.base else []) for word in line]
         for line in self.lines:
             if line[0] == "default-server":
@@ -112,7 +112,7 @@ def words_of(line: str) -> list[str]:
 
 
 def expanded(text: str, reading: Reading) -> str:
-    """Put the values of variables in their place: those of the file, or of this process."""
+    """Put the values of variables in their place: the file's, or this process's."""
     own: dict[str, str] = {}
     for words in map(words_of, text.splitlines()):
         if words[:1] == ["setenv"] and len(words) > 2:
