@@ -78,7 +78,8 @@ def test_files_lie_where_the_bases_and_the_file_say(tmp_path):
         "*:8080", "*:8080 ssl crt site.pem ca-file clients.pem crt /abs/dir/\n    acl bad src -f blocked.lst"
     )
     reading = read(tmp_path, text + "backend app\n    server s 10.0.0.21:80\n")
-    assert reading.certificates == {"/srv/crt/site.pem", "/srv/ca/clients.pem", "/abs/dir/site.pem"}
+    assert reading.certificates == {"/srv/crt/site.pem", "/abs/dir/site.pem"}
+    assert reading.authorities == {"/srv/ca/clients.pem"}
     assert reading.files == {str(tmp_path / "blocked.lst"): ""}
 
 

@@ -23,6 +23,7 @@ from typing import Any
 from twlab.engines.protocol import OnEvent
 from twlab.errors import LabError
 from twlab.own_proxy.ceiling import find_ceiling
+from twlab.own_proxy.certificate import make_certificate
 from twlab.own_proxy.origins import Ends
 from twlab.own_proxy.reading import Route, place_of, route_of
 from twlab.own_proxy.surroundings import Surroundings
@@ -33,6 +34,7 @@ from twlab.traffic.program import FAULT, find
 _WORK = Path("/run/own-proxy")
 _LINES, _WIDTH = 5, 500  # of a program's output: so many first lines, and last ones, that long
 _IDLE = re.compile(r"Processing: |^\[NOTICE\]")  # lines that name no fault: Squid's, HAProxy's
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _CHECK_S = 60
 _GOOD = "200"
 
@@ -48,6 +50,7 @@ def _work(request: Mapping[str, Any], emit: OnEvent) -> None:
     around = Surroundings(_WORK)
     if request["engine"] == "host":
         around.protect()
+    request = {**request, "certificate": make_certificate(request["certificate"]) if request["certificate"] else ""}
     users = _prepare(around, request)
     setup = _setup(request, request["arms"][0])
     refusal = _checked(request)
@@ -86,7 +89,8 @@ def _work(request: Mapping[str, Any], emit: OnEvent) -> None:
 
 def _prepare(around: Surroundings, request: Mapping[str, Any]) -> list[str]:
     """Make what the configuration expects; return the users that were added."""
-    made = (*request["folders"], *request["outputs"], *request["certificates"], *request["files"])
+    kinds = ("folders", "outputs", "certificates", "authorities", "files")
+    made = [path for kind in kinds for path in request[kind]]
     around.cover([*made, request["file"], "/etc/hosts"])
     for folder in request["folders"]:
         around.folder(folder)
@@ -94,6 +98,8 @@ def _prepare(around: Surroundings, request: Mapping[str, Any]) -> list[str]:
         around.output(path)
     for path in request["certificates"]:
         around.write(path, request["certificate"])
+    for path in request["authorities"]:
+        around.append(path, "\n".join(_CERTIFICATE.findall(request["certificate"])) + "\n")
     for path, text in request["files"].items():
         around.write(path, text)
     around.hosts(request["names"])

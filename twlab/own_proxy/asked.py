@@ -2,37 +2,41 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from twlab.linux.programs import find_program
 from twlab.own_proxy.network import loopback
 from twlab.own_proxy.order import AS_IT_IS, Arm, Order, Prepared
-from twlab.own_proxy.reading import ANY, Place, Reading, is_address
+from twlab.own_proxy.reading import ANY, Place, Reading, is_address, is_host
 from twlab.planner.demand import late_s
 
 _HZ = 250
-_MAKE_KEY = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650")
-_MAKE_DH = ("genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048")
+_SYSTEMS = "/etc/ssl/certs/ca-certificates.crt"  # that a proxy trusts where its file names none
+_MOST_NAMES = 50  # of a kind, in the lab's certificate
 
 
 def request(order: Order, prepared: Prepared, engine: str) -> dict[str, Any]:
     """Return the request for the agent."""
     reading, reader = prepared.reading, prepared.reader
-    tls = bool(reading.certificates or reading.private) or any(place.tls for place in reading.places)
+    to_origins = any(place.tls for place in reading.places)
+    trusted = {"SSL_CERT_FILE": _SYSTEMS} if to_origins else {}  # by OpenSSL, and by Go
+    reading.authorities |= set(trusted.values())
+    tls = bool(reading.certificates or reading.authorities or reading.private)
     return {
         "seed": order.seed,
         "engine": engine,
         **reading.as_request(),
+        "environment": trusted | reading.environment,
         "places": [asdict(place) for place in _served(reading, prepared)],
         "text": prepared.text,
         "check": _words(reader.check, reading),
         "complaint": reader.complaint,
         "version": list(reader.version),
         "package": reader.package,
-        "certificate": _certificate(reading) if tls else "",
+        "certificate": _certified(reading) if tls else [],
         "names": prepared.names,
         "keep_alive": order.keep_alive,
         "client": order.client,
@@ -80,19 +84,11 @@ def _is_own(place: Place, listeners: set[tuple[str, int]], reading: Reading, nam
     return address in at or bool(at & set(ANY))
 
 
-def _certificate(reading: Reading) -> str:
-    """Make a key, a certificate and parameters for Diffie-Hellman, in one PEM text."""
-    hosts = sorted({route.host.partition(":")[0] for route in reading.routes} | reading.names)[:50]
-    addresses = sorted({place.host for place in reading.places if place.is_address})[:50]
-    names = [*(f"DNS:{host}" for host in hosts), *(f"IP:{address}" for address in addresses)]
-    made = []
-    try:
-        for words in (
-            (*_MAKE_KEY, "-keyout", "-", "-subj", "/CN=lab", "-addext", f"subjectAltName={','.join(names)}"),
-            _MAKE_DH,
-        ):
-            done = subprocess.run(["openssl", *words], capture_output=True, text=True, check=True)
-            made.append(done.stdout)
-    except (OSError, subprocess.CalledProcessError):
+def _certified(reading: Reading) -> list[str]:
+    """Return the names and addresses for which the lab's certificate is."""
+    if find_program("openssl") is None:
         reading.lacks("a certificate", "none could be made: install openssl")
-    return "".join(made)
+    asked = {route.host.partition(":")[0] for route in reading.routes}
+    hosts = asked | {name for name in reading.names | reading.certified if is_host(name)}
+    addresses = {place.host for place in reading.places if place.is_address}
+    return [*sorted(hosts)[:_MOST_NAMES], *sorted(addresses)[:_MOST_NAMES]]

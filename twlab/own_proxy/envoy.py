@@ -26,7 +26,7 @@ from twlab.own_proxy.reading import (
 )
 
 Values = dict[str, Any]
-_FILES = ("certificate_chain", "private_key", "trusted_ca")
+_FILES = ("certificate_chain", "private_key")
 _RETRIES = "connect-failure,reset"
 _OTHERS = ("EDS", "ORIGINAL_DST")
 
@@ -103,6 +103,10 @@ def _note(reading: Reading, values: Values) -> None:
     for name in _FILES:
         if file := _mapping(values.get(name)).get("filename"):
             reading.certificates.add(reading.path(str(file)))
+    if file := _mapping(values.get("trusted_ca")).get("filename"):
+        reading.authorities.add(reading.path(str(file)))
+    if isinstance(values.get("sni"), str):
+        reading.certified.add(values["sni"])
     logs = "FileAccessLog" in str(values.get("@type", ""))
     path = values.get("access_log_path") or (values.get("path") if logs else None)
     if isinstance(path, str) and path.startswith("/") and not path.startswith("/dev/"):

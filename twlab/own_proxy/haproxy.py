@@ -22,8 +22,7 @@ from twlab.own_proxy.reading import (
     is_address,
 )
 
-_CERTIFICATES = {"crt": "crt-base", "ca-file": "ca-base", "crl-file": "ca-base"}
-_CERTIFICATES |= {"ca-verify-file": "ca-base", "client-ca-file": "ca-base"}
+_AUTHORITIES = ("ca-file", "ca-verify-file", "client-ca-file")
 _ERROR_PAGE = "HTTP/1.0 503 Service Unavailable\r\nConnection: close\r\n\r\n"
 # Checks that an origin passes only if it speaks that protocol.
 _CHECKS = {f"{name}-check" for name in ("redis", "mysql", "pgsql", "ldap", "external", "spop")}
@@ -88,11 +87,17 @@ def _lua(reading: Reading, values: Sequence[str]) -> None:
 def _files(reading: Reading, line: Sequence[str], bases: Mapping[str, str]) -> None:
     """Note the files that a line names."""
     for word, after in pairwise(line):
-        if word in _CERTIFICATES and not after.startswith("@"):
-            file = reading.path(after.rstrip("/"), bases.get(_CERTIFICATES[word], ""))
+        if word in _AUTHORITIES and not after.startswith("@"):
+            reading.authorities.add(reading.path(after, bases.get("ca-base", "")))
+        elif word == "crl-file":
+            reading.certificates.add(reading.path(after, bases.get("ca-base", "")))
+        elif word == "crt" and not after.startswith("@"):
+            file = reading.path(after.rstrip("/"), bases.get("crt-base", ""))
             if after.endswith("/"):
                 reading.folders.add(file)
             reading.certificates.add(f"{file}/site.pem" if after.endswith("/") else file)
+        elif word in ("sni", "verifyhost"):
+            reading.certified.add(re.sub(r"^str\((.*)\)$", r"\1", after))
         elif word in ("-f", "crt-list") and not after.startswith(("virt@", "opt@")):
             reading.files[reading.path(after)] = ""
     if line[0] == "errorfile" and len(line) > 2:

@@ -34,9 +34,10 @@ _FOLDERS = {
     "proxy_cache_path",
 }
 _CERTIFICATES = {
-    *("ssl_certificate", "ssl_certificate_key", "ssl_dhparam", "ssl_trusted_certificate", "ssl_client_certificate"),
-    *("proxy_ssl_certificate", "proxy_ssl_certificate_key", "proxy_ssl_trusted_certificate"),
+    *("ssl_certificate", "ssl_certificate_key", "ssl_dhparam"),
+    *("proxy_ssl_certificate", "proxy_ssl_certificate_key"),
 }
+_AUTHORITIES = ("ssl_trusted_certificate", "ssl_client_certificate", "proxy_ssl_trusted_certificate")
 _OTHER_PASSES = ("fastcgi_pass", "uwsgi_pass", "scgi_pass", "grpc_pass", "memcached_pass")
 _LOOKED_UP = re.compile(r"(?:\w+://)?(\[[^]]*\]|[\w.-]+)")
 
@@ -111,6 +112,10 @@ def _note(reading: Reading, directive: dict[str, Any], groups: Collection[str]) 
         reading.folders.add(reading.path(first, _PREFIX))
     elif name in _CERTIFICATES and not first.startswith(("data:", "engine:")):
         reading.certificates.add(reading.path(first))
+    elif name in _AUTHORITIES:
+        reading.authorities.add(reading.path(first))
+    elif name == "proxy_ssl_name":
+        reading.certified.add(first)
     elif name == "auth_basic_user_file":
         reading.files[reading.path(first)] = ""
     elif name == "user":
@@ -237,6 +242,7 @@ class _Ways:
         if not origins:
             return self._none(target)
         origins = tuple(replace(origin, tls=scheme == "https") for origin in origins)
+        self.reading.certified.add(name)  # nginx looks for it, also where it is a group's
         for origin in origins:
             self.reading.note_place(origin)
         return origins

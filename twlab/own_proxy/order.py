@@ -242,7 +242,7 @@ def _addresses_of(reading: Reading, given: Mapping[str, str]) -> dict[str, str]:
 
 def _tell_what_is_made(reading: Reading) -> None:
     """Tell the certificates and files that are not there."""
-    for certificate in sorted(reading.certificates):
+    for certificate in sorted(reading.certificates | reading.authorities):
         if not Path(certificate).exists():
             reading.lacks(
                 f"certificate or key {certificate}", "the lab has a certificate of its own there, self-signed"

@@ -110,8 +110,10 @@ class Reading:
         places: where the proxy connects to by any way, also for the origins' health.
         listeners: names of this machine at which the proxy listens.
         addresses: of the proxy: listeners and sources.
-        certificates, files, folders, outputs: absolute paths that the program wants to read as
-            certificates with their keys, to read as files, to have as folders, and to write.
+        certificates, authorities, files, folders, outputs: absolute paths that the program wants to
+            read as certificates with their keys, as certificates that it trusts, as files, to have
+            as folders, and to write.
+        certified: names that it wants in an origin's certificate, beside those in `names`.
         users, groups: names that it looks up.
         names: host names that it looks up.
         absent: what the lab cannot provide as it is.
@@ -129,6 +131,8 @@ class Reading:
     listeners: set[str] = field(default_factory=set)
     addresses: set[str] = field(default_factory=set)
     certificates: set[str] = field(default_factory=set)
+    authorities: set[str] = field(default_factory=set)
+    certified: set[str] = field(default_factory=set)
     files: dict[str, str] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
     outputs: set[str] = field(default_factory=set)
@@ -188,6 +192,8 @@ class Reading:
             (self.listeners, other.listeners),
             (self.addresses, other.addresses),
             (self.certificates, other.certificates),
+            (self.authorities, other.authorities),
+            (self.certified, other.certified),
             (self.folders, other.folders),
             (self.outputs, other.outputs),
             (self.users, other.users),
@@ -214,6 +220,7 @@ class Reading:
             "routes": [asdict(route) for route in self.routes],
             "addresses": sorted(self.addresses),
             "certificates": sorted(self.certificates),
+            "authorities": sorted(self.authorities),
             "files": dict(self.files),
             "folders": sorted(self.folders),
             "outputs": sorted(_but_devices(self.outputs)),

@@ -67,6 +67,11 @@ class Surroundings:
             place.chmod(0o644)
             self.made.append(path)
 
+    def append(self, path: str, text: str) -> None:
+        """Append to the file at `path`, or make it."""
+        there = Path(path).read_text(errors="replace") if Path(path).is_file() else ""
+        self.write(path, f"{there.rstrip()}\n{text}", over=True)
+
     def folder(self, path: str) -> None:
         """Have a folder at `path` that every user may write to; what is in it stays."""
         if self._writable(Path(path)):

@@ -326,4 +326,5 @@ def _server_context(certificate: str) -> ssl.SSLContext:
         raise CapabilityError("an origin speaks TLS, and no certificate could be made", "install openssl", "no-openssl")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
+    context.num_tickets = 0  # Squid with GnuTLS takes one for the end of the connection
     return context
