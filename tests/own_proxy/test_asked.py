@@ -7,6 +7,8 @@ from own_configurations import arms_of, changed, prepared, ran
 
 from twlab.errors import UsageError
 from twlab.own_proxy.asked import request
+from twlab.own_proxy.order import Order, prepare
+from twlab.own_proxy.outcome import run
 from twlab.own_proxy.reading import Place, asked_host
 
 LISTEN = """\
@@ -178,8 +180,27 @@ def test_what_a_link_includes_lies_beside_the_link(tmp_path):
     )
     link = tmp_path / "etc" / "nginx.conf"
     link.symlink_to("../real.conf")
-    from twlab.own_proxy.order import Order, prepare
 
     made = prepare(Order(path=link))
     assert made.reading.routes[0].origins == (Place("10.0.0.5", 9000),)
     assert made.reading.file == str(Path(link))
+
+
+class Stopped:
+    """An engine that its user stops."""
+
+    name = "guest"
+
+    def run(self, request, folder, on_event, limit_s):
+        """Leave the guest's console, as engines do, and stop."""
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "console.log").write_text("boot\n")
+        raise KeyboardInterrupt
+
+
+def test_a_run_that_is_stopped_before_its_first_result_leaves_no_folder(tmp_path):
+    """As its message says."""
+    order, made = prepared(tmp_path, "haproxy.cfg", haproxy())
+    with pytest.raises(KeyboardInterrupt):
+        run(order, made, Stopped(), tmp_path / "runs", lambda _: None)
+    assert list((tmp_path / "runs").iterdir()) == []
