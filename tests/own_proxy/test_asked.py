@@ -160,7 +160,9 @@ def test_the_proxys_own_listeners_are_no_origins(tmp_path, name):
     """Where it leads to itself, the lab leaves the place to it; all other places are served."""
     chained = {
         "haproxy.cfg": haproxy(
-            server="127.0.0.1:81", more="listen inner\n    bind 127.0.0.1:81\n    server s 10.0.0.9:80"
+            server="127.0.0.1:81",
+            more="listen inner\n    bind 127.0.0.1:81\n    server s 10.0.0.9:80\n"
+            "frontend stats\n    bind *:8404\nbackend own\n    server s 127.0.0.1:8404\n",
         ),
         "nginx.conf": nginx(origin="127.0.0.1:81").replace(
             "{ server", "{ server { listen 127.0.0.1:81; location / { proxy_pass http://10.0.0.9:80; } } server"

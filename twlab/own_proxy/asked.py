@@ -30,7 +30,7 @@ def request(order: Order, prepared: Prepared, engine: str) -> dict[str, Any]:
         "engine": engine,
         **reading.as_request(),
         "environment": trusted | reading.environment,
-        "places": [asdict(place) for place in _served(reading, prepared)],
+        "places": [asdict(place) for place in _served(reading, prepared.names)],
         "text": prepared.text,
         "check": _words(reader.check, reading),
         "complaint": reader.complaint,
@@ -70,17 +70,16 @@ def _words(words: tuple[str, ...], reading: Reading) -> list[str]:
     return [word.replace("{file}", reading.main or reading.file) for word in words]
 
 
-def _served(reading: Reading, prepared: Prepared) -> list[Place]:
+def _served(reading: Reading, names: Mapping[str, str]) -> list[Place]:
     """Return the places that the lab serves: all but those where the proxy itself listens."""
-    listeners = {(route.listener.host, route.listener.port) for arm in prepared.arms for route in arm.routes}
-    return [place for place in reading.places if not _is_own(place, listeners, reading, prepared.names)]
+    return [place for place in reading.places if not _is_own(place, reading, names)]
 
 
-def _is_own(place: Place, listeners: set[tuple[str, int]], reading: Reading, names: Mapping[str, str]) -> bool:
+def _is_own(place: Place, reading: Reading, names: Mapping[str, str]) -> bool:
     address = names.get(place.host, place.host)
     if not is_address(address) or not (loopback(address) or address in reading.addresses):
         return False
-    at = {names.get(host, host) for host, port in listeners if port == place.port}
+    at = {names.get(one.host, one.host) for one in reading.listeners if one.port == place.port}
     return address in at or bool(at & set(ANY))
 
 

@@ -137,7 +137,10 @@ def _http(reading: Reading, block: Block) -> Iterator[Route]:
     ways = _Ways(reading, upstreams, _chosen(block))
     outer = ways.sources(block)
     for server in named(block, "server"):
-        listeners = list(_listeners(reading, server)) or [Place("", 80)]
+        listeners = list(_listeners(reading, server))
+        if not listeners:
+            listeners = [Place("", 80)]
+            reading.note_listener(listeners[0])
         name = next((values[0] for values in values_of(server, "server_name")), "")
         host = asked_host(name) if name not in ("", "_") else SOME_HOST
         for origins, path, sources in ways.passes(server, "/", outer):

@@ -236,7 +236,7 @@ def _addresses_of(reading: Reading, given: Mapping[str, str]) -> dict[str, str]:
         reading.lacks("name server", f"the lab's hosts file has: {told}; --origin NAME=ADDRESS gives another")
     if "localhost" in reading.names:
         found["localhost"] = "127.0.0.1"
-    reading.addresses |= {found[name] for name in reading.listeners}
+    reading.addresses |= {found[listener.host] for listener in reading.listeners if listener.host in found}
     return found
 
 

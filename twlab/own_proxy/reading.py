@@ -108,7 +108,7 @@ class Reading:
         main: of what the program starts with, where `file` is a part of it; empty: `file`.
         routes: in the order in which they are tried.
         places: where the proxy connects to by any way, also for the origins' health.
-        listeners: names of this machine at which the proxy listens.
+        listeners: where the proxy listens, whether a route begins there or not.
         addresses: of the proxy: listeners and sources.
         certificates, authorities, files, folders, outputs: absolute paths that the program wants to
             read as certificates with their keys, as certificates that it trusts, as files, to have
@@ -128,7 +128,7 @@ class Reading:
     main: str = ""
     routes: list[Route] = field(default_factory=list)
     places: dict[Place, None] = field(default_factory=dict)
-    listeners: set[str] = field(default_factory=set)
+    listeners: set[Place] = field(default_factory=set)
     addresses: set[str] = field(default_factory=set)
     certificates: set[str] = field(default_factory=set)
     authorities: set[str] = field(default_factory=set)
@@ -168,12 +168,11 @@ class Reading:
             self.names.add(host)
 
     def note_listener(self, place: Place) -> None:
-        """Note a listener's address, or its name, as one of the proxy's."""
+        """Note a listener, with its address or its name."""
+        self.listeners.add(place)
+        self.note_name(place.host)
         if place.is_address and place.host != ANY_BY_IPV6:
             self.addresses.add(place.host)
-        elif place.host and not place.is_address:
-            self.listeners.add(place.host)
-            self.names.add(place.host)
 
     def lacks_client_source(self, line: str) -> None:
         """Note that `line` has the proxy connect with its client's address."""
@@ -189,7 +188,6 @@ class Reading:
     def merge(self, other: Reading) -> None:
         """Have the lab provide what `other` asks for, too; the routes stay this one's."""
         for mine, its in (
-            (self.listeners, other.listeners),
             (self.addresses, other.addresses),
             (self.certificates, other.certificates),
             (self.authorities, other.authorities),
@@ -201,6 +199,7 @@ class Reading:
             (self.names, other.names),
         ):
             mine |= its
+        self.listeners |= other.listeners
         self.places |= other.places
         self.files = other.files | self.files
         self.private = other.private | self.private

@@ -58,14 +58,16 @@ class Surroundings:
     def write(self, path: str, text: str, *, over: bool = False) -> None:
         """Have a file at `path`; one that is there stays, unless `over`."""
         place = Path(path)
-        if place.exists() and not over:
+        there = place.exists()
+        if there and not over:
             return
         if self._writable(place.parent):
             if place.is_symlink():
                 place.unlink()  # what it points to lies outside the layer
             place.write_text(text)
             place.chmod(0o644)
-            self.made.append(path)
+            if not there:
+                self.made.append(path)
 
     def append(self, path: str, text: str) -> None:
         """Append to the file at `path`, or make it."""
