@@ -118,6 +118,13 @@ def test_theory_counts_the_sources_of_the_origins_family(tmp_path):
     assert theories[0] == theories[1]
 
 
+def test_theory_without_sources_is_that_of_one(tmp_path):
+    """Where the change takes both of them out."""
+    text = "http_port 3128\ntcp_outgoing_address 192.0.2.7\ntcp_outgoing_address 192.0.2.8\n"
+    theory = {arm.change.name: arm.theory[0] for arm in prepared(tmp_path, "squid.conf", text)[1].arms}
+    assert theory["as it is"] == pytest.approx(2 * theory["no tcp_outgoing_address"])
+
+
 @pytest.mark.parametrize(
     ("listen", "client", "reached"),
     [("8080", "2001:db8::5", False), ("[::]:8080", "192.0.2.5", False), ("[::]:8080", "2001:db8::5", True)],

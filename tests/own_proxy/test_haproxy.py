@@ -131,6 +131,14 @@ def test_what_the_origins_of_the_lab_do_not_speak_is_told(tmp_path, lines, serve
     assert absent(read(tmp_path, text)) == ([told] if told else [])
 
 
+def test_a_listener_that_asks_for_certificates_is_told(tmp_path):
+    """The lab's clients have none."""
+    bind = "*:8080 ssl crt site.pem ca-file ca.pem verify required"
+    text = HEAD.replace("*:8080", bind) + "backend app\n    server s 10.0.0.21:80\n"
+    assert "a client's certificate at bind *:8080" in absent(read(tmp_path, text))
+    assert "a client's certificate at bind *:8080" not in absent(read(tmp_path, text.replace("required", "optional")))
+
+
 @pytest.mark.parametrize(
     ("condition", "asked"),
     [

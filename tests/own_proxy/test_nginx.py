@@ -123,6 +123,25 @@ def test_connections_are_kept_with_the_headers_that_were_sent(tmp_path):
     assert "location /other { proxy_pass http://other; }" in text
 
 
+@pytest.mark.parametrize(
+    ("target", "before", "stated"),
+    [
+        ("http://10.0.0.5:9000", "", "proxy_set_header Host 10.0.0.5:9000;"),
+        ("https://app.internal:9000", "", "proxy_set_header Host app.internal:9000; proxy_ssl_name app.internal;"),
+        ("http://10.0.0.5:9000", "proxy_set_header Host $host; ", "proxy_set_header Host $host;"),
+    ],
+)
+def test_a_target_that_becomes_a_group_is_named_as_before(tmp_path, target, before, stated):
+    """nginx would send the group's name to the origin, and look for it in the certificate."""
+    text = flat(changed(made_of(tmp_path, f"server {{ location / {{ {before}proxy_pass {target}; }} }}"), "keepalive"))
+    scheme, _, place = target.partition("://")
+    assert f"upstream twlab_0 {{ server {place}; keepalive 32; }}" in text
+    assert (
+        f"location / {{ proxy_pass {scheme}://twlab_0; {stated} "
+        "proxy_http_version 1.1; proxy_set_header Connection ''; }" in text
+    )
+
+
 def test_connections_that_are_kept_already_are_left_alone(tmp_path):
     """With keepalive, HTTP/1.1 and an empty Connection header, also where they are inherited."""
     http = (

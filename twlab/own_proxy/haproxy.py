@@ -131,6 +131,8 @@ def _listeners(reading: Reading, section: Section) -> Iterator[Place]:
                     place = replace(place, host=ANY_BY_IPV6)
                 reading.note_listener(place)
                 yield place
+            if dict(pairwise(line)).get("verify") == "required":
+                reading.lacks_certificate_of_clients(f"bind {text}", "verify required")
             if "accept-proxy" in line:
                 reading.lacks(
                     f"the PROXY protocol at {section.kind} {section.name}",

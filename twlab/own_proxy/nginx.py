@@ -114,6 +114,8 @@ def _note(reading: Reading, directive: dict[str, Any], groups: Collection[str]) 
         reading.certificates.add(reading.path(first))
     elif name in _AUTHORITIES:
         reading.authorities.add(reading.path(first))
+    elif name == "ssl_verify_client" and first == "on":
+        reading.lacks_certificate_of_clients(name, name)
     elif name == "proxy_ssl_name":
         reading.certified.add(first)
     elif name == "auth_basic_user_file":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import crossplane  # type: ignore[import-untyped]
@@ -97,28 +97,37 @@ def _keep(http: Block, route: Route, _: Sequence[str]) -> bool:
     """Have connections kept; one to an Upgrade is the client's own, and stays."""
     done = False
     for one in _passes(http, route):
-        headers = [values[:2] for values in one.inherited("proxy_set_header")]
-        if any(values[0].lower() == "upgrade" for values in headers):
+        headers = one.inherited("proxy_set_header")
+        named = {values[0].lower() for values in headers}
+        if "upgrade" in named:
             continue
         match = PROXY_PASS.fullmatch(one.arguments[0])
         assert match is not None  # it leads to an origin of the route
-        group = _group(http, match[2])
+        group, stated = _group(http, match[2]), []
         if group is None:
             group = _new_group(http, one, match)
+            stated = _as_before(one, match, named)
             done = True
         if not list(values_of(group, "keepalive")):
             group.append(directive_of("keepalive", "32"))
             done = True
-        if one.inherited("proxy_http_version")[:1] == [["1.1"]] and ["Connection", ""] in headers:
+        if one.inherited("proxy_http_version") == [["1.1"]] and ["Connection", ""] in headers and not stated:
             continue
         block = one.around[0]
-        copied = [["proxy_set_header", *values] for values in one.inherited("proxy_set_header")]
         kept = [entry for entry in block if entry["directive"] not in ("proxy_http_version", "proxy_set_header")]
-        others = [directive_of(*words) for words in copied if words[1].lower() != "connection"]
+        sent = [directive_of("proxy_set_header", *values) for values in headers if values[0].lower() != "connection"]
         own = [directive_of("proxy_http_version", "1.1"), directive_of("proxy_set_header", "Connection", "")]
-        block[:] = [*kept, *others, *own]
+        block[:] = [*kept, *stated, *sent, *own]
         done = True
     return done
+
+
+def _as_before(one: _Pass, match: re.Match[str], named: Collection[str]) -> Block:
+    """Return what has nginx say the target's name, as without a group, where no line says it."""
+    stated = [] if "host" in named else [directive_of("proxy_set_header", "Host", match[2])]
+    if match[1] == "https" and not one.inherited("proxy_ssl_name"):
+        stated.append(directive_of("proxy_ssl_name", re.sub(r":\d+$", "", match[2])))
+    return stated
 
 
 def _new_group(http: Block, one: _Pass, match: re.Match[str]) -> Block:

@@ -304,8 +304,8 @@ def _theory(
 ) -> float:
     """Return ports x destinations / TIME_WAIT, of a proxy that closes first."""
     families = _families(route, names)
-    sources = {source for source in route.sources if family_of(source) in families}
-    first = reader.name == "squid" and bool(sources) and change.name != "no tcp_outgoing_address"
+    bound = () if change.name == "no tcp_outgoing_address" else route.sources
+    sources = {source for source in bound if family_of(source) in families}
     low, high = settings.port_low or LINUX_PORTS[0], settings.port_high or LINUX_PORTS[1]
     demand = Demand(
         rate_per_s=order.rate_per_s,
@@ -313,7 +313,7 @@ def _theory(
         sources=SOURCES if change.name == "source addresses" else max(1, len(sources)),
         port_low=low,
         port_high=high,
-        choice=PortChoice.BIND if first else PortChoice.CONNECT,
+        choice=PortChoice.BIND if sources and reader.name == "squid" else PortChoice.CONNECT,
         time_wait_s=order.hold_s,
         tw_reuse=2 if settings.tw_reuse is None else settings.tw_reuse,
         timestamps=settings.timestamps != 0,

@@ -178,6 +178,10 @@ class Reading:
         """Note that `line` has the proxy connect with its client's address."""
         self.lacks(line, "answers find back by rules of the machine, which the lab lacks: take it out of a copy")
 
+    def lacks_certificate_of_clients(self, place: str, words: str) -> None:
+        """Note that a listener asks for a certificate, by `words` of the configuration."""
+        self.lacks(f"a client's certificate at {place}", f"the lab's clients have none: take {words} out of a copy")
+
     def path(self, text: str, base: str = "") -> str:
         """Return `text` as an absolute path.
 
