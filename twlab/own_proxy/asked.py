@@ -88,6 +88,6 @@ def _certified(reading: Reading) -> list[str]:
     if find_program("openssl") is None:
         reading.lacks("a certificate", "none could be made: install openssl")
     asked = {route.host.partition(":")[0] for route in reading.routes}
-    hosts = asked | {name for name in reading.names | reading.certified if is_host(name)}
+    hosts = asked | {name for name in reading.names | reading.certified if is_host(name) and not is_address(name)}
     addresses = {place.host for place in reading.places if place.is_address}
     return [*sorted(hosts)[:_MOST_NAMES], *sorted(addresses)[:_MOST_NAMES]]

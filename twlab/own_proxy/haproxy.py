@@ -180,7 +180,7 @@ def _wanted(section: Section, condition: Sequence[str]) -> tuple[str, str]:
 
 def _route(reading: Reading, section: Section, backend: Section, listener: Place, host: str, path: str) -> Route:
     origins, sources = _origins(reading, backend, listener.port)
-    if any("check" in words for words in backend.servers()):
+    if any(is_on(words, "check") for words in backend.servers()):
         _checks(reading, backend)
     name = section.name if section is backend else f"{section.name}, backend {backend.name}"
     mode = section.value("mode", "tcp")
@@ -217,7 +217,7 @@ def _origins(reading: Reading, backend: Section, port: int) -> tuple[tuple[Place
             continue
         reading.note_place(place)
         found.append(place)
-        if "check" in words and named.get("port", "").isdecimal():
+        if is_on(words, "check") and named.get("port", "").isdecimal():
             reading.note_place(Place(place.host, int(named["port"])))
         sources |= dict.fromkeys(_source(named.get("source", shared)))
         _speaks(reading, told, words, named)
@@ -247,13 +247,21 @@ def _is_met(expected: Sequence[str]) -> bool:
         if word == "status":
             ranges = [part.partition("-") for part in pattern.split(",")]
             met = any(low <= "200" <= (high or low) for low, _, high in ranges)
-        elif word in ("string", "rstatus", "rstring"):
-            said = "200" if word == "rstatus" else "hello"
-            met = pattern in said if word == "string" else bool(re.search(pattern, said))
+        elif word == "string":
+            met = pattern in "hello"
+        elif word in ("rstatus", "rstring"):
+            met = _matches(pattern, "200" if word == "rstatus" else "hello")
         else:
             continue
         return met != ("!" in expected)
     return False
+
+
+def _matches(pattern: str, text: str) -> bool:
+    try:
+        return bool(re.search(pattern, text))
+    except re.error:  # HAProxy's expressions are PCRE's: not all are Python's
+        return False
 
 
 def _checks(reading: Reading, backend: Section) -> None:

@@ -247,7 +247,7 @@ class _Ways:
         if not origins:
             return self._none(target)
         origins = tuple(replace(origin, tls=scheme == "https") for origin in origins)
-        self.reading.certified.add(name)  # nginx looks for it, also where it is a group's
+        self.reading.certified.add(name.partition(":")[0])  # nginx looks for it, also where it is a group's
         for origin in origins:
             self.reading.note_place(origin)
         return origins

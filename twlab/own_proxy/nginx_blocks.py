@@ -8,7 +8,7 @@ from typing import Any
 
 Block = list[dict[str, Any]]
 
-PROXY_PASS = re.compile(r"(https?)://((?:[^/$]|\$(?!request_uri|uri))+)([/$].*)?")
+PROXY_PASS = re.compile(r"(https?)://((?:[^/$]|\$(?!(?:request_uri|uri)\b))+)([/$].*)?")
 """Scheme, target and URI of a proxy_pass: a variable of the request's URI ends the target."""
 
 
