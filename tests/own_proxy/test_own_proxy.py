@@ -2,23 +2,22 @@
 
 import json
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from own_configurations import arms_of, changed, prepared, ran
 
 from twlab.errors import CapabilityError, UsageError
 from twlab.lab_kernel import is_possible
 from twlab.own_proxy.agent import _faults as faults
+from twlab.own_proxy.asked import request
 from twlab.own_proxy.ceiling import find_ceiling
-from twlab.own_proxy.order import AS_IT_IS, Order, prepare, request
+from twlab.own_proxy.order import AS_IT_IS, Order, prepare
 from twlab.own_proxy.outcome import engine_for
 from twlab.own_proxy.reading import Place, parse_place
 from twlab.proxies import squid
 from twlab.settings import Settings
-from twlab.traffic.program import find
 
 HAPROXY = """\
 global
@@ -175,24 +174,6 @@ frontend clients
 backend origins
     server origin 192.168.77.1:80
 """
-
-
-def installed(name):
-    """Skip the test where the program for a file of that name is not installed."""
-    try:
-        find("caddy" if name == "Caddyfile" else name.partition(".")[0])
-    except CapabilityError as error:
-        pytest.skip(error.message)
-
-
-def prepared(tmp_path, name, text, **options):
-    """The file, read; with what will be run."""
-    if name == "Caddyfile":
-        installed(name)  # Caddy itself reads it
-    path = tmp_path / name
-    path.write_text(text)
-    order = Order(path=path, **options)
-    return order, prepare(order)
 
 
 @pytest.mark.parametrize(
@@ -352,7 +333,7 @@ def test_an_envoy_yaml_is_read(tmp_path):
         *(Place("192.0.2.1", 10000), "shop.example", "/api", (Place("app.internal", 8080),)),
     )
     assert (sql.listener, sql.mode, sql.origins, sql.sources) == (
-        *(Place("", 5432), "tcp", (Place("10.4.4.4", 5432),), ("192.0.2.9",)),
+        *(Place("::", 5432), "tcp", (Place("10.4.4.4", 5432),), ("192.0.2.9",)),
     )
     assert made.reading.addresses == {"192.0.2.1", "192.0.2.9"}
     assert made.reading.outputs == {"/var/log/envoy/access.log"}
@@ -389,10 +370,6 @@ def test_variables_of_the_environment_are_handed_on(tmp_path, monkeypatch):
     assert "the variable OTHER" in [entry.what for entry in reading.absent]
 
 
-def changed(made, name):
-    return next(change.text for change, _, _ in made.arms if change.name == name)
-
-
 def test_changes_change_what_they_say_and_nothing_else(tmp_path):
     """Each proposed configuration, beside the one that was given."""
     _, made = prepared(tmp_path, "haproxy.cfg", EXHAUSTED)
@@ -411,13 +388,13 @@ def test_changes_change_what_they_say_and_nothing_else(tmp_path):
     _, made = prepared(tmp_path, "squid.conf", SQUID)
     assert "server_persistent_connections on" in changed(made, "persistent")
     assert "#tcp_outgoing_address 192.0.2.7" in changed(made, "no tcp_outgoing_address")
-    assert "persistent for POST" not in [change.name for change, _, _ in made.arms]
+    assert "persistent for POST" not in [arm.change.name for arm in made.arms]
     _, made = prepared(tmp_path, "squid.conf", SQUID, method="POST")
     assert changed(made, "persistent for POST") == (
         changed(made, "persistent") + "server_pconn_for_nonretriable allow all\n"
     )
     _, made = prepared(tmp_path, "squid.conf", changed(made, "persistent for POST"), method="POST")
-    assert "persistent for POST" not in [change.name for change, _, _ in made.arms]
+    assert "persistent for POST" not in [arm.change.name for arm in made.arms]
     _, made = prepared(tmp_path, "envoy.yaml", ENVOY)
     assert "max_requests_per_connection" not in changed(made, "kept connections")
     assert changed(made, "retry").count("retry_on: connect-failure,reset") == 1
@@ -433,15 +410,15 @@ def test_changes_change_what_they_say_and_nothing_else(tmp_path):
 def test_theory_and_the_division_of_ports(tmp_path):
     """Ports x destinations / TIME_WAIT at full size; the lab has about 600 ports and as much less."""
     order, made = prepared(tmp_path, "haproxy.cfg", EXHAUSTED)
-    assert made.arms[0][2][0] == pytest.approx(28_232 / 60)
+    assert made.arms[0].theory[0] == pytest.approx(28_232 / 60)
     asked = request(order, made, "guest")
     assert order.divided_by == 47
     assert asked["rate_per_s"] == pytest.approx(500 / 47)
     assert asked["arms"][0]["settings"]["port_high"] == 32_768 + 600 - 1
     _, made = prepared(tmp_path, "squid.conf", SQUID, settings=Settings(tw_reuse=1))
-    assert made.arms[0][2][0] == pytest.approx(28_232 / 60)  # bound first: tcp_tw_reuse does not apply
+    assert made.arms[0].theory[0] == pytest.approx(28_232 / 60)  # bound first: tcp_tw_reuse does not apply
     _, made = prepared(tmp_path, "squid.conf", SQUID.replace("tcp_outgoing", "#"), settings=Settings(tw_reuse=1))
-    assert made.arms[0][2][0] == pytest.approx(28_232)
+    assert made.arms[0].theory[0] == pytest.approx(28_232)
 
 
 def test_an_ordinary_user_is_sent_to_the_guest_engine(monkeypatch):
@@ -495,23 +472,6 @@ def test_a_ceiling_is_found_near_theory_and_far_from_it(edge, most, found):
     assert ceiling["sustained_per_s"] >= low * 0.9
     assert (ceiling["failing_per_s"] is None) is (high is None)
     assert all(rate <= most for rate, _ in ceiling["trials"])
-
-
-def ran(tmp_path, name, text, *options):
-    """``twlab proxy`` of a file, as JSON; skipped where the program is not installed."""
-    installed(name)
-    if "host" in options and os.geteuid() != 0:
-        pytest.skip("on the host engine `twlab proxy` needs root")
-    (tmp_path / name).write_text(text)
-    small = ["--set", "time_wait_s=2", "--ports", "40000-40059", "--rate", "50", "--duration", "4"]
-    command = [sys.executable, "-m", "twlab", "proxy", name, *small, "--out", "runs", "--json", *options]
-    return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
-
-
-def arms_of(done):
-    """The arms by name, from what it printed."""
-    assert done.returncode == 0, done.stdout + done.stderr
-    return {arm["name"]: arm for arm in json.loads(done.stdout)["arms"]}
 
 
 @pytest.mark.guest

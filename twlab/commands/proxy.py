@@ -109,8 +109,8 @@ def _run(order: Order, prepared: Prepared, engine: str, folder: Path) -> tuple[P
 def _show(outcome: Outcome) -> None:
     about = outcome.about
     route = about["route"]
-    listener = f"{route['listener']['host'] or '*'}:{route['listener']['port']}"
-    targets = ", ".join(f"{origin['host']}:{origin['port']}" for origin in route["origins"])
+    listener = _at(route["listener"])
+    targets = ", ".join(map(_at, route["origins"]))
     load = f"{about['rate_per_s']:g} {about['method']} requests a second for {about['duration_s']:g} s"
     lines = [
         ("asked", f"{listener}{' (TLS)' if route['listener']['tls'] else ''}, {route['host']}{route['path']}"),
@@ -126,6 +126,11 @@ def _show(outcome: Outcome) -> None:
     out.print()
     out.print(_table(outcome), soft_wrap=False)
     _show_changes(outcome)
+
+
+def _at(place: dict[str, Any]) -> str:
+    host = f"[{place['host']}]" if ":" in place["host"] else place["host"] or "*"
+    return f"{host}:{place['port']}"
 
 
 def _table(outcome: Outcome) -> Table:

@@ -1,6 +1,6 @@
 """The agent inside an engine: runs a user's proxy configuration and its changes.
 
-Its request is that of `twlab.own_proxy.order.request`. Its events:
+Its request is that of `twlab.own_proxy.asked.request`. Its events:
 
     {"event": "rejected", "output": ..., "refused": {...}}  the program's own check refuses the configuration
     {"event": "no-way", "tried": [...], "refused": {...}}   no route leads to an origin
@@ -23,8 +23,9 @@ from typing import Any
 from twlab.engines.protocol import OnEvent
 from twlab.errors import LabError
 from twlab.own_proxy.ceiling import find_ceiling
+from twlab.own_proxy.certificate import make_certificate
 from twlab.own_proxy.origins import Ends
-from twlab.own_proxy.reading import Route, route_of
+from twlab.own_proxy.reading import Route, place_of, route_of
 from twlab.own_proxy.surroundings import Surroundings
 from twlab.own_proxy.trial import Setup, running
 from twlab.settings import Settings
@@ -33,6 +34,7 @@ from twlab.traffic.program import FAULT, find
 _WORK = Path("/run/own-proxy")
 _LINES, _WIDTH = 5, 500  # of a program's output: so many first lines, and last ones, that long
 _IDLE = re.compile(r"Processing: |^\[NOTICE\]")  # lines that name no fault: Squid's, HAProxy's
+_CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----", re.DOTALL)
 _CHECK_S = 60
 _GOOD = "200"
 
@@ -48,8 +50,9 @@ def _work(request: Mapping[str, Any], emit: OnEvent) -> None:
     around = Surroundings(_WORK)
     if request["engine"] == "host":
         around.protect()
+    request = {**request, "certificate": make_certificate(request["certificate"]) if request["certificate"] else ""}
     users = _prepare(around, request)
-    setup = _setup(request)
+    setup = _setup(request, request["arms"][0])
     refusal = _checked(request)
     if refusal:
         emit({"event": "rejected", "output": refusal, "refused": around.refused})
@@ -75,7 +78,8 @@ def _work(request: Mapping[str, Any], emit: OnEvent) -> None:
         if arm["text"] is not None:
             around.write(request["file"], arm["text"], over=True)
         try:
-            result = _arm(setup, route, {**arm, "theory_per_s": arm["theory_per_s"][number]}, request, emit)
+            chosen = {**arm, "theory_per_s": arm["theory_per_s"][number]}
+            result = _arm(_setup(request, arm), route_of(arm["routes"][number]), chosen, request, emit)
             emit({"event": "arm", "name": arm["name"], "result": result})
         except LabError as error:
             emit({"event": "arm", "name": arm["name"], "error": error.as_dict()})
@@ -85,7 +89,8 @@ def _work(request: Mapping[str, Any], emit: OnEvent) -> None:
 
 def _prepare(around: Surroundings, request: Mapping[str, Any]) -> list[str]:
     """Make what the configuration expects; return the users that were added."""
-    made = (*request["folders"], *request["outputs"], *request["certificates"], *request["files"])
+    kinds = ("folders", "outputs", "certificates", "authorities", "files")
+    made = [path for kind in kinds for path in request[kind]]
     around.cover([*made, request["file"], "/etc/hosts"])
     for folder in request["folders"]:
         around.folder(folder)
@@ -93,6 +98,8 @@ def _prepare(around: Surroundings, request: Mapping[str, Any]) -> list[str]:
         around.output(path)
     for path in request["certificates"]:
         around.write(path, request["certificate"])
+    for path in request["authorities"]:
+        around.append(path, "\n".join(_CERTIFICATE.findall(request["certificate"])) + "\n")
     for path, text in request["files"].items():
         around.write(path, text)
     around.hosts(request["names"])
@@ -101,12 +108,14 @@ def _prepare(around: Surroundings, request: Mapping[str, Any]) -> list[str]:
     return around.users(request["users"], request["groups"])
 
 
-def _setup(request: Mapping[str, Any]) -> Setup:
+def _setup(request: Mapping[str, Any], arm: Mapping[str, Any]) -> Setup:
     return Setup(
         program=find(request["program"], request["package"]),
         private={name: text or request["certificate"] for name, text in request["private"].items()},
         environment=request["environment"],
-        arguments=tuple(word.replace("{file}", request["main"]) for word in request["run"]),
+        arguments=tuple(arm["arguments"]),
+        folder=arm["folder"],
+        places=tuple(place_of(place) for place in request["places"]),
         addresses=tuple(request["addresses"]),
         names=request["names"],
         logs=tuple(request["logs"]),
@@ -120,13 +129,13 @@ def _setup(request: Mapping[str, Any]) -> Setup:
 
 def _checked(request: Mapping[str, Any]) -> str:
     """Return what the program says of its configuration; empty where it accepts it."""
-    words = [word.replace("{file}", request["main"]) for word in request["check"]]
     program = find(request["program"], request["package"])
-    done = _ran([program, *words], request["environment"])
+    folder = str(Path(request["file"]).parent)
+    done = _ran([program, *request["check"]], request["environment"], folder)
     if done.returncode == 0 and any(
         re.match(r"\s*cache_dir\s+(?!null)", line) for line in request["text"].splitlines()
     ):
-        _ran([program, "-z", "-N", "-f", request["file"]])
+        _ran([program, "-z", "-N", "-f", request["file"]], folder=folder)
     return _faults(done.stdout) if done.returncode else ""
 
 
@@ -138,7 +147,9 @@ def _faults(output: str) -> str:
     return "\n".join(lines) or "it said nothing"
 
 
-def _ran(words: list[str], environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def _ran(
+    words: list[str], environment: Mapping[str, str] | None = None, folder: str = "/"
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         words,
         stdout=subprocess.PIPE,
@@ -146,6 +157,7 @@ def _ran(words: list[str], environment: Mapping[str, str] | None = None) -> subp
         text=True,
         check=False,
         timeout=_CHECK_S,
+        cwd=folder,
         env={**os.environ, **(environment or {})},
     )
 
@@ -164,10 +176,10 @@ def _way_through(setup: Setup, request: Mapping[str, Any]) -> tuple[int | None, 
         try:
             with running(setup, route, Settings(), origin_closes=False) as trial:
                 answer = trial.one(setup.method)
-                arrived = sum(origin.connections for origin in trial.origins)
-                if answer == _GOOD and arrived:
+                if answer == _GOOD and any(origin.requests.total() for origin in trial.origins):
                     return number, tried
-                tried.append(f"{route.name}: {answer}")
+                from_proxy = ", which the proxy answered itself" if answer == _GOOD else ""
+                tried.append(f"{route.name}: {answer}{from_proxy}")
         except LabError as error:
             tried.append(f"{route.name}: {error.message}{_why(setup)}")
     return None, tried

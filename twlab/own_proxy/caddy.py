@@ -6,24 +6,27 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from twlab.errors import CapabilityError, UsageError
 from twlab.linux.programs import find_program
 from twlab.own_proxy.reading import (
+    SOME_HOST,
     Change,
     Place,
     Reader,
     Reading,
     Route,
+    asked_host,
     every_mapping,
     is_address,
     parse_origin,
     parse_place,
 )
 
-_PROXY = re.compile(r"(?m)^([ \t]*)(reverse_proxy\b[^{\n#]*?)[ \t]*(\{)?[ \t]*(?:#.*)?$")
+_PROXY = re.compile(r"(?m)^([ \t]*)(reverse_proxy\b(?:\{[^{}\s]+\}|[^{}\n#])*?)[ \t]*(\{)?[ \t]*(?:#.*)?$")
 _VARIABLE = re.compile(r"\{\$(\w+)\}")  # one with a default, {$NAME:DEFAULT}, needs none
 _IN_STORAGE = ".local/share/caddy/certificates/acme-v02.api.letsencrypt.org-directory"
 _META = '{"sans": ["%s"], "issuer_data": {"url": "https://acme.invalid/1"}}\n'
@@ -42,11 +45,16 @@ def read(path: Path) -> Reading:
     adapted = _adapted(path, reading)
     for values in every_mapping(adapted):
         _note(reading, values)
-    for server in adapted.get("apps", {}).get("http", {}).get("servers", {}).values():
-        listeners = [place for text in server.get("listen", ()) if (place := _listener(text, server))]
-        reading.addresses.update(place.host for place in listeners if place.is_address)
-        for host, path_asked, handler in _proxies(server.get("routes", ()), "origin.example", "/"):
+    http = adapted.get("apps", {}).get("http", {})
+    for server in http.get("servers", {}).values():
+        plain = http.get("http_port", 80)
+        listeners = [place for text in server.get("listen", ()) if (place := _listener(text, server, plain))]
+        for place in listeners:
+            reading.note_listener(place)
+        for host, path_asked, handler in _proxies(server.get("routes", ()), SOME_HOST, "/"):
             origins = tuple(_origins(reading, handler))
+            if "rewrite" in handler and "handle_response" in handler:
+                continue  # forward_auth: what it asks decides, and another answers
             for listener in listeners:
                 if listener.tls and not is_address(host):
                     _certified(reading, host)
@@ -70,6 +78,7 @@ def _adapted(path: Path, reading: Reading) -> dict[str, Any]:
         text=True,
         check=False,
         timeout=_LIMIT_S,
+        cwd=path.parent,
     )
     if done.returncode:
         said = done.stderr.strip().splitlines()[-1:] or ["it said nothing"]
@@ -93,21 +102,25 @@ def _note(reading: Reading, values: Mapping[str, Any]) -> None:
         reading.lacks("dynamic upstreams", "they come from a name server, which the lab lacks; name them in a copy")
 
 
-def _listener(text: str, server: Mapping[str, Any]) -> Place | None:
+def _listener(text: str, server: Mapping[str, Any], plain: int) -> Place | None:
     if text.startswith(("unix/", "udp/")):
         return None
-    return parse_place(text.removeprefix("tcp/"), tls=_speaks_tls(text, server))
+    place = parse_place(text.removeprefix("tcp/"))
+    return place and replace(place, tls=_speaks_tls(place.port, server, plain))
 
 
-def _speaks_tls(text: str, server: Mapping[str, Any]) -> bool:
-    """Return whether a server has, or gets, certificates (automatic HTTPS)."""
+def _speaks_tls(port: int, server: Mapping[str, Any], plain: int) -> bool:
+    """Return whether a server has, or gets, certificates (automatic HTTPS).
+
+    Args:
+        plain: the port of HTTP.
+    """
     if server.get("tls_connection_policies"):
         return True
-    if server.get("automatic_https", {}).get("disable") or text.endswith(":80"):
-        return False
-    return any(
-        "host" in match for route in server.get("routes", ()) for match in route.get("match", ()) if match.get("host")
-    )
+    automatic = server.get("automatic_https", {})
+    matches = [match for route in server.get("routes", ()) for match in route.get("match", ())]
+    hosts = {host for match in matches for host in match.get("host", ())}
+    return port != plain and not automatic.get("disable") and bool(hosts - set(automatic.get("skip", ())))
 
 
 def _proxies(routes: Sequence[Mapping[str, Any]], host: str, path: str) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -116,7 +129,7 @@ def _proxies(routes: Sequence[Mapping[str, Any]], host: str, path: str) -> Itera
         match: Mapping[str, Any] = next(iter(route.get("match") or [{}]))
         named = next(iter(match.get("host") or [host]))
         asked = next(iter(match.get("path") or [path]))
-        inner_host = named.replace("*", "any", 1)
+        inner_host = asked_host(named)
         inner_path = asked.rstrip("*") if asked.startswith("/") else path
         for handler in route.get("handle", ()):
             if handler.get("handler") == "reverse_proxy":
@@ -126,13 +139,25 @@ def _proxies(routes: Sequence[Mapping[str, Any]], host: str, path: str) -> Itera
 
 
 def _origins(reading: Reading, handler: Mapping[str, Any]) -> Iterator[Place]:
-    tls = "tls" in handler.get("transport", {})
+    transport = handler.get("transport", {})
+    tls = transport.get("tls")
+    versions = transport.get("versions")
+    if versions and "1.1" not in versions:
+        reading.lacks("HTTP/2 to an upstream", "the lab's origins speak HTTP/1.1: take it out of a copy")
+    if transport.get("proxy_protocol") == "v2":
+        reading.lacks("the PROXY protocol's version 2 to an upstream", "the lab's origins do not speak it")
+    if tls:
+        reading.authorities.update(reading.path(file) for file in tls.get("root_ca_pem_files", ()))
+        reading.certified.add(tls.get("server_name", ""))
+    checked = handler.get("health_checks", {}).get("active", {}).get("port")
     for upstream in handler.get("upstreams", ()):
-        place = parse_origin(str(upstream.get("dial", "")), tls=tls)
+        place = parse_origin(str(upstream.get("dial", "")), tls=tls is not None)
         if place is None or "{" in place.host:
             reading.lacks(f"upstream {upstream.get('dial')}", "it is no address and port; left alone")
             continue
         reading.note_place(place)
+        if checked:
+            reading.note_place(replace(place, port=checked))
         yield place
 
 
@@ -161,8 +186,8 @@ def changes(
     blameless = re.sub(r"(?m)^[ \t]*(fail_duration|max_fails)\b.*\n", "", text)
     if blameless != text:
         found.append(Change("no fail_duration", "a failed connect takes no origin out", blameless))
-    if "lb_try_duration" not in text:
-        patient = _with_option(text, "lb_try_duration 5s")
+    patient = _with_option(text, "lb_try_duration 5s")
+    if "lb_try_duration" not in text and patient != text:
         found.append(Change("lb_try_duration", "connect is tried again for 5 s; the client waits", patient))
     return found
 

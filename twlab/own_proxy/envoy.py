@@ -11,11 +11,14 @@ from typing import Any
 import yaml  # type: ignore[import-untyped]
 
 from twlab.own_proxy.reading import (
+    ANY_BY_IPV6,
+    SOME_HOST,
     Change,
     Place,
     Reader,
     Reading,
     Route,
+    asked_host,
     every_mapping,
     is_address,
     parse_origin,
@@ -23,7 +26,7 @@ from twlab.own_proxy.reading import (
 )
 
 Values = dict[str, Any]
-_FILES = ("certificate_chain", "private_key", "trusted_ca")
+_FILES = ("certificate_chain", "private_key")
 _RETRIES = "connect-failure,reset"
 _OTHERS = ("EDS", "ORIGINAL_DST")
 
@@ -39,15 +42,17 @@ def read(path: Path) -> Reading:
     for cluster in clusters.values():
         if cluster.get("type") in _OTHERS:
             reading.lacks(f"cluster {cluster.get('name')} ({cluster['type']})", "the lab knows no such origins")
+        for origin in _origins(cluster):
+            reading.note_place(origin)  # also of a cluster that no route leads to: its name is looked up
     for values in every_mapping(whole):
         _note(reading, values)
     for listener in _list(static.get("listeners")):
-        place = parse_place(_address(listener.get("address")))
+        place = _listens_at(listener.get("address"))
         if place is None:
             continue
-        if place.is_address:
-            reading.addresses.add(place.host)
-        for chain in _list(listener.get("filter_chains")):
+        reading.note_listener(place)
+        chains = [*_list(listener.get("filter_chains")), _mapping(listener.get("default_filter_chain"))]
+        for chain in chains:
             tls = "transport_socket" in chain
             for typed in _typed(chain.get("filters")):
                 reading.routes += _routes(reading, Place(place.host, place.port, tls), typed, clusters)
@@ -84,11 +89,24 @@ def _address(address: Any) -> str:
     return f"[{host}]:{socket['port_value']}" if ":" in host else f"{host}:{socket['port_value']}"
 
 
+def _listens_at(address: Any) -> Place | None:
+    """Return where a listener is; one at :: takes IPv4, too, where the file says so."""
+    place = parse_place(_address(address))
+    socket = _mapping(_mapping(address).get("socket_address"))
+    if place and socket.get("address") == ANY_BY_IPV6 and not socket.get("ipv4_compat"):
+        return Place(ANY_BY_IPV6, place.port)
+    return place
+
+
 def _note(reading: Reading, values: Values) -> None:
     """Note the files and addresses that a mapping names."""
     for name in _FILES:
         if file := _mapping(values.get(name)).get("filename"):
             reading.certificates.add(reading.path(str(file)))
+    if file := _mapping(values.get("trusted_ca")).get("filename"):
+        reading.authorities.add(reading.path(str(file)))
+    if isinstance(values.get("sni"), str):
+        reading.certified.add(values["sni"])
     logs = "FileAccessLog" in str(values.get("@type", ""))
     path = values.get("access_log_path") or (values.get("path") if logs else None)
     if isinstance(path, str) and path.startswith("/") and not path.startswith("/dev/"):
@@ -103,17 +121,17 @@ def _routes(reading: Reading, listener: Place, typed: Values, clusters: Mapping[
     """Yield the routes of a filter: HTTP's, or that of bytes that are passed on."""
     if str(typed.get("@type", "")).endswith("TcpProxy"):
         for name in _clusters_of(typed):
-            yield from _route(reading, listener, name, clusters, "origin.example", "/", "tcp")
+            yield from _route(reading, listener, name, clusters, SOME_HOST, "/", "tcp")
     if "rds" in typed:
         reading.lacks("routes by RDS", "no management server answers in the lab: put them into route_config")
     for host in _list(_mapping(typed.get("route_config")).get("virtual_hosts")):
         domain = str(next(iter(host.get("domains") or ["*"])))
-        asked = domain.replace("*", "any", 1) if domain != "*" else "origin.example"
+        asked = asked_host(domain.partition(":")[0])
         for entry in _list(host.get("routes")):
             match, action = _mapping(entry.get("match")), _mapping(entry.get("route"))
             path = str(match.get("path") or match.get("prefix") or match.get("path_separated_prefix") or "/")
             for name in _clusters_of(action):
-                yield from _route(reading, listener, name, clusters, asked.partition(":")[0], path, "http")
+                yield from _route(reading, listener, name, clusters, asked, path, "http")
 
 
 def _clusters_of(action: Values) -> list[str]:
@@ -127,13 +145,7 @@ def _route(
     cluster = clusters.get(name)
     if cluster is None:
         return
-    tls = "transport_socket" in cluster
-    origins = []
-    for group in _list(_mapping(cluster.get("load_assignment")).get("endpoints")):
-        for endpoint in _list(group.get("lb_endpoints")):
-            if place := parse_origin(_address(_mapping(endpoint.get("endpoint")).get("address")), tls=tls):
-                reading.note_place(place)
-                origins.append(place)
+    origins = list(_origins(cluster))
     if "http2_protocol_options" in str(cluster):
         reading.lacks(f"HTTP/2 to cluster {name}", "the lab's origins speak HTTP/1.1; such routes get no answer")
     source = str(_mapping(_mapping(cluster.get("upstream_bind_config")).get("source_address")).get("address", ""))
@@ -143,6 +155,14 @@ def _route(
         yield Route(f"cluster {name}", listener, tuple(origins), host, path, sources, mode=mode)
 
 
+def _origins(cluster: Values) -> Iterator[Place]:
+    tls = "transport_socket" in cluster
+    for group in _list(_mapping(cluster.get("load_assignment")).get("endpoints")):
+        for endpoint in _list(group.get("lb_endpoints")):
+            if place := parse_origin(_address(_mapping(endpoint.get("endpoint")).get("address")), tls=tls):
+                yield place
+
+
 def changes(
     reading: Reading, text: str, route: Route, own_ports: tuple[int, int], sources: Sequence[str]
 ) -> list[Change]:
@@ -150,10 +170,11 @@ def changes(
     whole = _parsed(text)
     before, found = _dumped(whole), []
     name = route.name.removeprefix("cluster ")
+    bind = f"upstream_bind_config: {next(iter(sources), '')}; Envoy asks with IP_BIND_ADDRESS_NO_PORT"
     edits: tuple[tuple[str, str, Callable[[dict[str, Any], str, Sequence[str]], bool]], ...] = (
         ("kept connections", "no max_requests_per_connection: a connection serves any number of requests", _keep),
         ("retry", f"retry_on: {_RETRIES}; a POST is sent again, too", _retry),
-        ("source address", f"upstream_bind_config: {sources[0]}; Envoy asks with IP_BIND_ADDRESS_NO_PORT", _bind),
+        ("source address", bind, _bind),
     )
     for title, what, edit in edits:
         edited = copy.deepcopy(whole)
@@ -169,7 +190,7 @@ def _dumped(whole: Values) -> str:
 
 def _named(whole: Values, name: str) -> dict[str, Any]:
     clusters = _list(_mapping(whole.get("static_resources")).get("clusters"))
-    return next(cluster for cluster in clusters if cluster.get("name") == name)
+    return next(cluster for cluster in clusters if str(cluster.get("name")) == name)
 
 
 def _keep(whole: dict[str, Any], name: str, _: Sequence[str]) -> bool:
@@ -191,7 +212,7 @@ def _retry(whole: dict[str, Any], name: str, _: Sequence[str]) -> bool:
 
 def _bind(whole: dict[str, Any], name: str, sources: Sequence[str]) -> bool:
     cluster = _named(whole, name)
-    if "upstream_bind_config" in cluster:
+    if "upstream_bind_config" in cluster or not sources:
         return False
     cluster["upstream_bind_config"] = {"source_address": {"address": sources[0], "port_value": 0}}
     return True

@@ -11,11 +11,14 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Collection, Iterator
+from ipaddress import IPv4Network
 
 from twlab.linux import rtnetlink
 from twlab.network import Endpoint, Network, Node, Proxy, Topology, WireNode
+from twlab.network.nodes import ip6_of
 
 SOURCES = 4  # addresses that the proxy has towards origins, the main one first
+_TOWARDS_ORIGINS = "10.254.2.0/24"
 
 
 class AroundProxy(Topology):
@@ -27,9 +30,20 @@ class AroundProxy(Topology):
         self.addHost("proxy", cls=Proxy)
         self.addHost("wire", cls=WireNode)
         self.addHost("server", cls=Endpoint)
-        self.join("proxy", "wire", "10.254.2.0/24", addresses=SOURCES)
+        self.join("proxy", "wire", _TOWARDS_ORIGINS, addresses=SOURCES)
         self.join("client", "proxy", "10.254.1.0/24")
         self.join("server", "wire", "10.254.3.0/24")
+
+
+def sources_of(family: int) -> list[str]:
+    """Return the proxy's addresses towards origins, of a family."""
+    subnet = IPv4Network(_TOWARDS_ORIGINS)
+    return [ip6_of(subnet, number) if family == 6 else str(subnet[number]) for number in range(1, SOURCES + 1)]
+
+
+def family_of(address: str) -> int:
+    """Return 6 or 4; of what is no address: 4."""
+    return 6 if ":" in address else 4
 
 
 def loopback(address: str) -> bool:

@@ -1,29 +1,24 @@
-"""What the user asks of a run, and the request for its agent."""
+"""What the user asks of a run, and what will be run."""
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from twlab.errors import UsageError
 from twlab.own_proxy import readers
-from twlab.own_proxy.network import SOURCES, loopback
-from twlab.own_proxy.reading import Change, Reader, Reading, Route, in_turn, is_address
-from twlab.planner.demand import Demand, late_s
+from twlab.own_proxy.network import SOURCES, family_of, loopback, sources_of
+from twlab.own_proxy.reading import Change, Reader, Reading, Route, in_turn, is_address, is_host
+from twlab.planner.demand import Demand
 from twlab.ports import LINUX_PORTS, WIDEST_PORTS, PortChoice
 from twlab.settings import Settings
 
 AS_IT_IS = "as it is"
-_HZ = 250
 _LINUX_TIME_WAIT_S = 60.0
 _NAMES_FROM = "198.18.0."  # RFC 2544: for tests of networks
 _OWN_PORTS_FROM = 10_000
 _FEW_PORTS = 600  # with more, the lab divides ports and rate
-_MAKE_KEY = ("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "3650")
-_MAKE_DH = ("genpkey", "-genparam", "-algorithm", "DH", "-pkeyopt", "group:ffdhe2048")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,20 +87,39 @@ class Order:
         return self.settings.time_wait_s or _LINUX_TIME_WAIT_S
 
 
+@dataclass(frozen=True)
+class Arm:
+    """A change that will be run.
+
+    Attributes:
+        change: of the configuration, the settings or the origins.
+        settings: of the proxy's kernel in the lab.
+        routes: by each route of the configuration, the one that the changed configuration has for
+            the same requests.
+        theory: of the ceiling, at full size, by each route.
+    """
+
+    change: Change
+    settings: Settings
+    routes: list[Route]
+    theory: list[float]
+
+
 @dataclass
 class Prepared:
     """A configuration that has been read, and what will be run.
 
     Attributes:
-        arms: (change, settings in the lab, theory of its ceiling at full size by each route), the
-            first unchanged.
+        reader, text, reading: of the configuration.
+        names: host name to address.
+        arms: the first unchanged.
     """
 
     reader: Reader
     text: str
     reading: Reading
     names: dict[str, str]
-    arms: list[tuple[Change, Settings, list[float]]]
+    arms: list[Arm]
 
 
 def prepare(order: Order) -> Prepared:
@@ -113,46 +127,106 @@ def prepare(order: Order) -> Prepared:
 
     Raises:
         UsageError: it cannot be read, or leads nowhere (see `readers`); no such change
-            (``no-such-change``); an ``--origin`` that is no address (``bad-origin``).
+            (``no-such-change``); an ``--origin`` or ``--client`` that is no address, or a client of
+            another family than the listeners (``bad-origin``).
     """
-    path = order.path.resolve()
-    if order.client and not is_address(order.client):
-        raise UsageError(f"--client {order.client} is no address", "e.g. --client 192.168.1.20", "bad-origin")
+    path = order.path.absolute()  # not resolved: what it includes lies beside its name
+    _check(order)
     reader, text = readers.reader_for(path, order.program)
     reading = readers.read(path, reader)
-    routes = [route for route in reading.routes if order.listen in (0, route.listener.port)]
-    if not routes:
-        there = ", ".join(sorted({str(route.listener.port) for route in reading.routes}))
-        raise UsageError(
-            f"no listener on port {order.listen} leads to an origin", f"those that do: {there}", "no-proxy-route"
-        )
-    reading.routes = in_turn(routes, order.host, order.path_asked)
+    reading.routes = _asked(order, reading.routes)
+    other = _other(order, reader, reading)
     names = _addresses_of(reading, order.origins)
-    changes = [Change(AS_IT_IS, "the configuration and settings as given"), *_changes(order, reader, reading, text)]
+    _tell_what_is_made(reading)
+    changes = [
+        Change(AS_IT_IS, "the configuration and settings as given"),
+        *_changes(order, reader, reading, text, names),
+        *other,
+    ]
     if unknown := [name for name in order.only if name not in [change.name for change in changes]]:
         known = ", ".join(change.name for change in changes[1:])
         raise UsageError(
             f"there is no change called {unknown[0]!r} here", f"the changes are: {known}", "no-such-change"
         )
     arms = [
-        (
-            change,
-            _in_lab(order, settings),
-            [_theory(order, reader, route, change, settings) for route in reading.routes],
-        )
+        _arm(order, reader, reading, change, names)
         for change in changes
         if change.name == AS_IT_IS or not order.only or change.name in order.only
-        for settings in [_changed(order.settings, change)]
     ]
     return Prepared(reader, text, reading, names, arms)
 
 
-def _addresses_of(reading: Reading, given: Mapping[str, str]) -> dict[str, str]:
-    for name, address in given.items():
+def _check(order: Order) -> None:
+    """Check the options that name addresses and hosts."""
+    if order.client and not is_address(order.client):
+        raise UsageError(f"--client {order.client} is no address", "e.g. --client 192.168.1.20", "bad-origin")
+    if order.host and not is_host(order.host):
+        raise UsageError(f"--host {order.host} is no host's name", "e.g. --host www.example.com", "bad-origin")
+    for name, address in order.origins.items():
         if not is_address(address):
             raise UsageError(
                 f"--origin {name}={address}: {address!r} is no address", "e.g. --origin app=10.0.0.5", "bad-origin"
             )
+
+
+def _asked(order: Order, routes: Sequence[Route]) -> list[Route]:
+    """Return the routes that the options leave."""
+    at_port = [route for route in routes if order.listen in (0, route.listener.port)]
+    if not at_port:
+        raise UsageError(
+            f"no listener on port {order.listen} leads to an origin",
+            f"those that do: {_ports(routes)}",
+            "no-proxy-route",
+        )
+    wanted = order.client and family_of(order.client)
+    reached = [route for route in at_port if wanted in ("", family_of(route.listener.host))]
+    if not reached:
+        has = family_of(at_port[0].listener.host)
+        raise UsageError(
+            f"--client {order.client} cannot reach the listeners, which are asked by IPv{has}",
+            f"name an address of IPv{has}",
+            "bad-origin",
+        )
+    return in_turn(reached, order.host, order.path_asked)
+
+
+def _ports(routes: Sequence[Route]) -> str:
+    return ", ".join(sorted({str(route.listener.port) for route in routes}))
+
+
+def _other(order: Order, reader: Reader, reading: Reading) -> list[Change]:
+    """Read the user's changed configuration, and have the lab provide what it asks for.
+
+    Of the first configuration those routes stay that the changed one has, too.
+    """
+    if order.after is None:
+        return []
+    path = order.after.absolute()
+    _, text = readers.reader_for(path, reader.name)
+    other = readers.read(path, reader)
+    both = [route for route in reading.routes if _same_way(route, other.routes)]
+    if not both:
+        raise UsageError(
+            f"{order.after} has no listener on port {_ports(reading.routes)} that leads to an origin",
+            f"its listeners are on: {_ports(other.routes)}; what is compared is asked by one port",
+            "no-proxy-route",
+        )
+    reading.routes = both
+    reading.merge(other)
+    return [Change(order.after.name, f"the configuration {order.after}", text, other=other)]
+
+
+def _same_way(route: Route, routes: Sequence[Route]) -> Route | None:
+    """Return the one of `routes` for the requests of `route`: of its port, host, path and name."""
+
+    def alike(other: Route) -> tuple[bool, bool]:
+        return (other.host, other.path) == (route.host, route.path), other.name == route.name
+
+    found = max((other for other in routes if other.listener.port == route.listener.port), key=alike, default=None)
+    return found and replace(found, host=route.host, path=route.path)
+
+
+def _addresses_of(reading: Reading, given: Mapping[str, str]) -> dict[str, str]:
     found = dict(given)
     free = (f"{_NAMES_FROM}{number}" for number in range(1, 255))
     missing = sorted(reading.names - set(found) - {"localhost"})
@@ -160,7 +234,15 @@ def _addresses_of(reading: Reading, given: Mapping[str, str]) -> dict[str, str]:
     if missing:
         told = ", ".join(f"{name} {found[name]}" for name in missing)
         reading.lacks("name server", f"the lab's hosts file has: {told}; --origin NAME=ADDRESS gives another")
-    for certificate in sorted(reading.certificates):
+    if "localhost" in reading.names:
+        found["localhost"] = "127.0.0.1"
+    reading.addresses |= {found[listener.host] for listener in reading.listeners if listener.host in found}
+    return found
+
+
+def _tell_what_is_made(reading: Reading) -> None:
+    """Tell the certificates and files that are not there."""
+    for certificate in sorted(reading.certificates | reading.authorities):
         if not Path(certificate).exists():
             reading.lacks(
                 f"certificate or key {certificate}", "the lab has a certificate of its own there, self-signed"
@@ -168,11 +250,10 @@ def _addresses_of(reading: Reading, given: Mapping[str, str]) -> dict[str, str]:
     for file, text in sorted(reading.files.items()):
         if not text and not Path(file).exists():
             reading.lacks(f"file {file}", "the lab has an empty one")
-    return found | ({"localhost": "127.0.0.1"} if "localhost" in reading.names else {})
 
 
-def _changes(order: Order, reader: Reader, reading: Reading, text: str) -> list[Change]:
-    """Return the kernel's and the origin's changes, the program's, and the user's own."""
+def _changes(order: Order, reader: Reader, reading: Reading, text: str, names: Mapping[str, str]) -> list[Change]:
+    """Return the kernel's and the origin's changes, and the program's."""
     found = [
         Change("origin closes first", "where it is asked to close: TIME_WAIT is at the origin", origin_closes=True)
     ]
@@ -183,15 +264,25 @@ def _changes(order: Order, reader: Reader, reading: Reading, text: str) -> list[
         wide = (f"port_low={low}", f"port_high={high}")
         found.append(Change("wider range", f"sysctl net.ipv4.ip_local_port_range={low} {high}", settings=wide))
     own = _OWN_PORTS_FROM, _OWN_PORTS_FROM + max(order.count // order.divided_by, 2) - 1
-    sources = [f"10.254.2.{number}" for number in range(1, SOURCES + 1)]
-    proposed = reader.changes(reading, text, reading.routes[0], own, sources)
-    found += [change for change in proposed if change.method in ("", order.method)]
-    if order.after:
-        other = order.after.read_text(errors="replace") if order.after.is_file() else None
-        if other is None:
-            raise UsageError(f"{order.after} cannot be read", "name the changed configuration", "no-configuration")
-        found.append(Change(order.after.name, f"the configuration {order.after}", other))
-    return found
+    route = reading.routes[0]
+    families = _families(route, names)
+    sources = sources_of(families.pop()) if len(families) == 1 else []
+    proposed = reader.changes(reading, text, route, own, sources)
+    return found + [change for change in proposed if change.method in ("", order.method)]
+
+
+def _families(route: Route, names: Mapping[str, str]) -> set[int]:
+    """Return the families of the addresses of its origins."""
+    return {family_of(names.get(origin.host, origin.host)) for origin in route.origins}
+
+
+def _arm(order: Order, reader: Reader, reading: Reading, change: Change, names: Mapping[str, str]) -> Arm:
+    settings = _changed(order.settings, change)
+    routes = reading.routes
+    if change.other:
+        routes = [way for route in routes if (way := _same_way(route, change.other.routes))]
+    theory = [_theory(order, reader, route, change, settings, names) for route in routes]
+    return Arm(change, _in_lab(order, settings), routes, theory)
 
 
 def _changed(settings: Settings, change: Change) -> Settings:
@@ -208,17 +299,21 @@ def _in_lab(order: Order, settings: Settings) -> Settings:
     return replace(settings, port_low=low, port_high=low + count - 1, tw_reuse=reuse)
 
 
-def _theory(order: Order, reader: Reader, route: Route, change: Change, settings: Settings) -> float:
+def _theory(
+    order: Order, reader: Reader, route: Route, change: Change, settings: Settings, names: Mapping[str, str]
+) -> float:
     """Return ports x destinations / TIME_WAIT, of a proxy that closes first."""
-    first = reader.name == "squid" and bool(route.sources) and change.name != "no tcp_outgoing_address"
+    families = _families(route, names)
+    bound = () if change.name == "no tcp_outgoing_address" else route.sources
+    sources = {source for source in bound if family_of(source) in families}
     low, high = settings.port_low or LINUX_PORTS[0], settings.port_high or LINUX_PORTS[1]
     demand = Demand(
         rate_per_s=order.rate_per_s,
         origins=max(1, len(set(route.origins))),
-        sources=SOURCES if change.name == "source addresses" else max(1, len(set(route.sources))),
+        sources=SOURCES if change.name == "source addresses" else max(1, len(sources)),
         port_low=low,
         port_high=high,
-        choice=PortChoice.BIND if first else PortChoice.CONNECT,
+        choice=PortChoice.BIND if sources and reader.name == "squid" else PortChoice.CONNECT,
         time_wait_s=order.hold_s,
         tw_reuse=2 if settings.tw_reuse is None else settings.tw_reuse,
         timestamps=settings.timestamps != 0,
@@ -226,61 +321,3 @@ def _theory(order: Order, reader: Reader, route: Route, change: Change, settings
         life_s=0,
     )
     return demand.four_tuples / demand.hold_s
-
-
-def request(order: Order, prepared: Prepared, engine: str) -> dict[str, Any]:
-    """Return the request for the agent."""
-    reading = prepared.reading
-    tls = bool(reading.certificates or reading.private) or any(
-        origin.tls for route in reading.routes for origin in route.origins
-    )
-    scale = order.divided_by
-    return {
-        "seed": order.seed,
-        "engine": engine,
-        **reading.as_request(),
-        "text": prepared.text,
-        "check": list(prepared.reader.check),
-        "run": list(prepared.reader.run(prepared.text)),
-        "complaint": prepared.reader.complaint,
-        "version": list(prepared.reader.version),
-        "package": prepared.reader.package,
-        "certificate": _certificate(reading) if tls else "",
-        "names": prepared.names,
-        "keep_alive": order.keep_alive,
-        "client": order.client,
-        "method": order.method,
-        "rate_per_s": order.rate_per_s / scale,
-        "duration_s": order.duration_s or 1.5 * order.hold_s,
-        "hold_s": order.hold_s,
-        "late_s": late_s(order.hold_s, _HZ),
-        "arms": [
-            {
-                "name": change.name,
-                "text": change.text,
-                "settings": settings.as_dict(),
-                "origin_closes": bool(change.origin_closes),
-                "theory_per_s": [by_route / scale for by_route in theory],
-                "ceiling": order.ceiling and not change.origin_closes,
-                "race": order.race and (change.name == AS_IT_IS or change.text is not None),
-            }
-            for change, settings, theory in prepared.arms
-        ],
-    }
-
-
-def _certificate(reading: Reading) -> str:
-    """Make a key, a certificate and parameters for Diffie-Hellman, in one PEM text."""
-    names = sorted({route.host for route in reading.routes} | reading.names)[:50]
-    alternative = ",".join(f"DNS:{name}" for name in names) or "DNS:localhost"
-    made = []
-    try:
-        for words in (
-            (*_MAKE_KEY, "-keyout", "-", "-subj", "/CN=lab", "-addext", f"subjectAltName={alternative}"),
-            _MAKE_DH,
-        ):
-            done = subprocess.run(["openssl", *words], capture_output=True, text=True, check=True)
-            made.append(done.stdout)
-    except (OSError, subprocess.CalledProcessError):
-        reading.lacks("a certificate", "none could be made: install openssl")
-    return "".join(made)

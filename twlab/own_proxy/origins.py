@@ -22,6 +22,7 @@ _PROXY_LINE = re.compile(rb"^PROXY [^\r\n]*\r\n")  # of HAProxy's send-proxy
 _AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: close with RST
 _BODY = b"hello\n"
 # Not to be stored: where it finds no port, Squid answers from its store, and hides the shortage.
+MARK = "X-Twlab: client"  # a header of the clients' requests: those that check an origin's health lack it
 _ANSWER = b"HTTP/1.1 200 OK\r\nCache-Control: no-store\r\nContent-Length: %d\r\n%s\r\n%s"
 
 
@@ -48,8 +49,8 @@ class Origin(HttpListener):
     Attributes:
         second: how it meets the second request of a connection from now on.
         connections, resets: see `HttpListener`.
-        requests: answered so far, by method.
-        raced: requests that were met by the connection's end, by method.
+        requests: of clients, answered so far, by method.
+        raced: requests of clients that were met by the connection's end, by method.
     """
 
     def __init__(self, node: Node, loop: Loop, address: tuple[str, int], *, tls: ssl.SSLContext | None, closes: bool):
@@ -61,12 +62,13 @@ class Origin(HttpListener):
 
     def _answer(self, sock: socket.socket, head: bytes, nth: int) -> bool:
         method = _PROXY_LINE.sub(b"", head).split(None, 1)[0].decode("ascii", "replace")
-        if nth > 1 and self.second is not Ends.ANSWERS:
+        of_client = MARK.lower().encode() in head.lower()
+        if nth > 1 and of_client and self.second is not Ends.ANSWERS:
             self.raced[method] += 1
             if self.second is Ends.RST:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             return False
-        self.requests[method] += 1
+        self.requests[method] += of_client
         last = wants_close(head)
         closes = last and self._closes
         self._send(sock, _ANSWER % (len(_BODY), b"Connection: close\r\n" * last, _BODY), closes=closes)

@@ -20,6 +20,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -29,7 +30,8 @@ from twlab.engines import choose
 from twlab.engines.protocol import Engine, Event
 from twlab.errors import CapabilityError, UsageError
 from twlab.lab_kernel import or_guest
-from twlab.own_proxy.order import Order, Prepared, request
+from twlab.own_proxy.asked import request
+from twlab.own_proxy.order import Order, Prepared
 from twlab.own_proxy.reading import Change
 from twlab.results import files
 from twlab.results.folder import new_folder
@@ -94,7 +96,7 @@ def run(
     """
     folder = new_folder(out, f"proxy-{prepared.reader.name}")
     outcome = Outcome(_about(order, prepared, engine.name))
-    known = {change.name: (change, theory) for change, _, theory in prepared.arms}
+    known = {arm.change.name: arm for arm in prepared.arms}
 
     def heard(event: Event) -> None:
         if event["event"] in ("rejected", "no-way"):
@@ -106,14 +108,21 @@ def run(
                 {"what": f"user or group {name}", "way_round": "the lab has one"} for name in event["users"]
             ]
         elif event["event"] == "arm":
-            change, theory = known[event["name"]]
-            by_route = theory[outcome.number]
-            outcome.arms[change.name] = {**_described(prepared, change, by_route), **_measured(event)}
+            arm = known[event["name"]]
+            change = arm.change
+            outcome.arms[change.name] = {
+                **_described(prepared, change, arm.theory[outcome.number]),
+                **_measured(event),
+            }
             _write(folder, outcome, prepared, change)
         on_event(event)
 
     try:
         engine.run(request(order, prepared, engine.name), folder, heard, _REAL_LIMIT_S)
+    except KeyboardInterrupt:
+        if not outcome.arms:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
     finally:
         if not outcome.arms:
             _remove_if_empty(folder)

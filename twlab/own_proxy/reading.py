@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 ANY = ("", "*", "0.0.0.0", "::", "[::]")
+ANY_BY_IPV6 = "::"  # the host of a listener that takes no IPv4
+SOME_HOST = "origin.example"  # asked for where the configuration names no host
 
 
 @dataclass(frozen=True)
@@ -17,7 +20,7 @@ class Place:
     """An address and port, as the configuration names it.
 
     Attributes:
-        host: an IP address, a name, or empty for all addresses.
+        host: an IP address, a name, or empty for all addresses; `ANY_BY_IPV6`: for all of IPv6.
         port: of TCP.
         tls: whether TLS is spoken there.
     """
@@ -43,7 +46,6 @@ class Route:
         host: the name that clients ask for.
         path: of the request.
         sources: addresses that the proxy connects from; empty: the kernel's choice.
-        checks: other ports that the proxy asks for the origins' health.
         absolute: the request names the whole URL, as to a forward proxy.
         mode: ``http``, or ``tcp`` where bytes are passed on.
     """
@@ -51,10 +53,9 @@ class Route:
     name: str
     listener: Place
     origins: tuple[Place, ...]
-    host: str = "origin.example"
+    host: str = SOME_HOST
     path: str = "/"
     sources: tuple[str, ...] = ()
-    checks: tuple[Place, ...] = ()
     absolute: bool = False
     mode: str = "http"
 
@@ -84,6 +85,7 @@ class Change:
         origin_closes: the origins close first where they are asked to close.
         before: what `text` is to be compared with, where it is laid out anew; None: the file.
         method: of the requests for which it is proposed; empty: for all.
+        other: what was read of `text`, where it is another file's; None: it takes the file's place.
     """
 
     name: str
@@ -93,6 +95,7 @@ class Change:
     origin_closes: bool | None = None
     before: str | None = None
     method: str = ""
+    other: Reading | None = None
 
 
 @dataclass
@@ -104,9 +107,13 @@ class Reading:
         file: absolute path of the configuration.
         main: of what the program starts with, where `file` is a part of it; empty: `file`.
         routes: in the order in which they are tried.
+        places: where the proxy connects to by any way, also for the origins' health.
+        listeners: where the proxy listens, whether a route begins there or not.
         addresses: of the proxy: listeners and sources.
-        certificates, files, folders, outputs: absolute paths that the program wants to read as
-            certificates with their keys, to read as files, to have as folders, and to write.
+        certificates, authorities, files, folders, outputs: absolute paths that the program wants to
+            read as certificates with their keys, as certificates that it trusts, as files, to have
+            as folders, and to write.
+        certified: names that it wants in an origin's certificate, beside those in `names`.
         users, groups: names that it looks up.
         names: host names that it looks up.
         absent: what the lab cannot provide as it is.
@@ -120,8 +127,12 @@ class Reading:
     file: str
     main: str = ""
     routes: list[Route] = field(default_factory=list)
+    places: dict[Place, None] = field(default_factory=dict)
+    listeners: set[Place] = field(default_factory=set)
     addresses: set[str] = field(default_factory=set)
     certificates: set[str] = field(default_factory=set)
+    authorities: set[str] = field(default_factory=set)
+    certified: set[str] = field(default_factory=set)
     files: dict[str, str] = field(default_factory=dict)
     folders: set[str] = field(default_factory=set)
     outputs: set[str] = field(default_factory=set)
@@ -147,13 +158,29 @@ class Reading:
                 self.lacks(f"the variable {name}", f"it is not set here, and is empty: {name}=VALUE twlab proxy ...")
 
     def note_place(self, place: Place) -> None:
-        """Note the name of an origin, if it has one."""
-        if place.host and not place.is_address:
-            self.names.add(place.host)
+        """Note an origin, and its name if it has one."""
+        self.places[place] = None
+        self.note_name(place.host)
+
+    def note_name(self, host: str) -> None:
+        """Note a name that the program looks up, if `host` is one."""
+        if host and not is_address(host):
+            self.names.add(host)
+
+    def note_listener(self, place: Place) -> None:
+        """Note a listener, with its address or its name."""
+        self.listeners.add(place)
+        self.note_name(place.host)
+        if place.is_address and place.host != ANY_BY_IPV6:
+            self.addresses.add(place.host)
 
     def lacks_client_source(self, line: str) -> None:
         """Note that `line` has the proxy connect with its client's address."""
         self.lacks(line, "answers find back by rules of the machine, which the lab lacks: take it out of a copy")
+
+    def lacks_certificate_of_clients(self, place: str, words: str) -> None:
+        """Note that a listener asks for a certificate, by `words` of the configuration."""
+        self.lacks(f"a client's certificate at {place}", f"the lab's clients have none: take {words} out of a copy")
 
     def path(self, text: str, base: str = "") -> str:
         """Return `text` as an absolute path.
@@ -161,6 +188,29 @@ class Reading:
         A relative one starts at `base`, or at the file's folder.
         """
         return str(Path(base or Path(self.file).parent, text))
+
+    def merge(self, other: Reading) -> None:
+        """Have the lab provide what `other` asks for, too; the routes stay this one's."""
+        for mine, its in (
+            (self.addresses, other.addresses),
+            (self.certificates, other.certificates),
+            (self.authorities, other.authorities),
+            (self.certified, other.certified),
+            (self.folders, other.folders),
+            (self.outputs, other.outputs),
+            (self.users, other.users),
+            (self.groups, other.groups),
+            (self.names, other.names),
+        ):
+            mine |= its
+        self.listeners |= other.listeners
+        self.places |= other.places
+        self.files = other.files | self.files
+        self.private = other.private | self.private
+        self.environment = other.environment | self.environment
+        self.logs += [log for log in other.logs if log not in self.logs]
+        for absent in other.absent:
+            self.lacks(absent.what, absent.way_round)
 
     def as_request(self) -> dict[str, Any]:
         """Return JSON values for the agent.
@@ -170,10 +220,10 @@ class Reading:
         return {
             "program": self.program,
             "file": self.file,
-            "main": self.main or self.file,
             "routes": [asdict(route) for route in self.routes],
             "addresses": sorted(self.addresses),
             "certificates": sorted(self.certificates),
+            "authorities": sorted(self.authorities),
             "files": dict(self.files),
             "folders": sorted(self.folders),
             "outputs": sorted(_but_devices(self.outputs)),
@@ -226,7 +276,6 @@ def route_of(values: Mapping[str, Any]) -> Route:
             **values,
             "listener": place_of(values["listener"]),
             "origins": tuple(place_of(origin) for origin in values["origins"]),
-            "checks": tuple(place_of(check) for check in values["checks"]),
             "sources": tuple(values["sources"]),
         }
     )
@@ -293,3 +342,16 @@ def parse_origin(text: str, port: int = 0, tls: bool = False) -> Place | None:
     if place is None or place.host:
         return place
     return Place("::1" if "::" in text else "127.0.0.1", place.port, tls)
+
+
+def asked_host(pattern: str) -> str:
+    """Return a host that a pattern matches: ``any.example.com`` for ``*.example.com``."""
+    host = re.sub(r"^\*?\.", "any.", pattern)
+    host = re.sub(r"\.\*$", ".example", host)
+    return host if is_host(host) else SOME_HOST
+
+
+def is_host(text: str) -> bool:
+    """Return whether `text` can be asked for as a host, with a port or without."""
+    name = re.sub(r":\d+$", "", text)
+    return len(name) < 254 and all(re.fullmatch(r"[A-Za-z0-9_-]{1,63}", label) for label in name.split("."))

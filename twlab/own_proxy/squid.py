@@ -8,6 +8,7 @@ from pathlib import Path
 
 from twlab.own_proxy.reading import Change, Place, Reader, Reading, Route, is_address, parse_origin, parse_place
 
+_PEER = re.compile(r"(?m)^[ \t]*cache_peer[ \t](?:[^#\n\\]|\\\n?)*")
 FORWARD_NAME = "origin.example"
 _HELPERS = ("auth_param", "external_acl_type", "url_rewrite_program", "store_id_program", "redirect_program")
 _DATABASES = ("netdb_filename", "coredump_dir", "error_directory")
@@ -25,6 +26,7 @@ def read(path: Path) -> Reading:
         name, values = words[0], words[1:]
         if not values:
             continue
+        _certificates(reading, values)
         if name in ("http_port", "https_port"):
             place = parse_place(values[0], tls=name == "https_port")
             if place and {"intercept", "tproxy"} & set(values):
@@ -40,25 +42,25 @@ def read(path: Path) -> Reading:
             sources.append(values[0])
         else:
             _note(reading, name, values)
-    reading.addresses.update(place.host for place, _ in listeners if place.is_address)
+    for place, _ in listeners:
+        reading.note_listener(place)
     reading.addresses.update(sources)
     reading.logs = reading.logs or ["/var/log/squid/cache.log"]
     for place, options in listeners:
         accelerates = {"accel", "vhost"} & {option.partition("=")[0] for option in options}
         site = next((option.partition("=")[2] for option in options if option.startswith("defaultsite=")), FORWARD_NAME)
-        if not origins and not accelerates:
-            reading.names.add(FORWARD_NAME)
+        own = parse_place(site, 80) or Place(FORWARD_NAME, 80)
         reading.routes.append(
             Route(
                 f"http_port {place.port}" + (" accel" if accelerates else ""),
                 place,
-                tuple(origins) or (Place(site, 80),),
+                tuple(origins) or (own,),
                 site,
                 sources=tuple(sources),
                 absolute=not accelerates,
             )
         )
-        reading.note_place(Place(site, 80))
+        reading.note_place(own)
     return reading
 
 
@@ -74,9 +76,9 @@ def _lines(reading: Reading, path: Path) -> Iterator[list[str]]:
             continue
         if words[0] == "include":
             for pattern in words[1:]:
-                base = Path(reading.file).parent / pattern
-                for file in sorted(base.parent.glob(base.name)):
-                    yield from _lines(reading, file)
+                base = Path(reading.path(pattern))
+                for file in sorted(base.parent.glob(base.name)) or [Path(str(base).replace("*", "lab"))]:
+                    yield from _lines(reading, file)  # Squid does not start without one
         else:
             yield words
 
@@ -110,10 +112,27 @@ def _note(reading: Reading, name: str, values: Sequence[str]) -> None:
         reading.lacks(f"dns_nameservers {' '.join(values)}", "names come from the lab's hosts file")
     elif name == "acl":
         for value in values:
-            if value.startswith('"/'):
-                reading.files[value.strip('"')] = ""
-    for option in re.findall(r"(?:tls-)?(?:cert|key|dhparams|cafile)=(/\S+)", " ".join(values)):
-        reading.certificates.add(option.rpartition(":")[2])
+            if value.startswith('"'):
+                reading.files[reading.path(value.strip('"'))] = ""
+
+
+def _certificates(reading: Reading, values: Sequence[str]) -> None:
+    """Note the certificates, keys and authorities that a line names."""
+    for value in values:
+        name, _, file = value.partition("=")
+        name = re.sub("^(tls-|ssl)", "", name)
+        if file and name in ("cert", "key", "dh", "dhparams"):
+            reading.certificates.add(reading.path(file.rpartition(":")[2]))
+        elif file and name == "cafile":
+            reading.authorities.add(reading.path(file))
+        elif file and name == "domain":
+            reading.certified.add(file)
+
+
+def _never_dead(line: re.Match[str]) -> str:
+    """Return a cache_peer line, with those that continue it, by which it is never dead."""
+    told = line[0].rstrip()
+    return line[0] if "connect-fail-limit" in told else f"{told} connect-fail-limit=1000000{line[0][len(told) :]}"
 
 
 def changes(
@@ -121,10 +140,10 @@ def changes(
 ) -> list[Change]:
     """Propose changes to `text`."""
     found = []
-    kept = re.sub(r"(?m)^\s*server_persistent_connections\s+off.*$", "server_persistent_connections on", text)
+    kept = re.sub(r"(?m)^[ \t]*server_persistent_connections\s+off.*$", "server_persistent_connections on", text)
     if kept != text:
         found.append(Change("persistent", "server_persistent_connections on, as Squid comes", kept))
-    patient = re.sub(r"(?m)^(\s*cache_peer\s(?!.*connect-fail-limit)[^#\n]*)$", r"\1 connect-fail-limit=1000000", text)
+    patient = _PEER.sub(_never_dead, text)
     if patient != text:
         found.append(Change("connect-fail-limit", "a peer is not declared dead for want of ports", patient))
     if "server_pconn_for_nonretriable" not in text:
@@ -132,7 +151,7 @@ def changes(
         risked = f"{kept.rstrip()}\nserver_pconn_for_nonretriable allow all\n"
         found.append(Change("persistent for POST", what, risked, method="POST"))
     if route.sources:
-        freed = re.sub(r"(?m)^(\s*tcp_outgoing_address\b)", r"#\1", text)
+        freed = re.sub(r"(?m)^([ \t]*tcp_outgoing_address\b)", r"#\1", text)
         found.append(
             Change("no tcp_outgoing_address", "connect() chooses the port: Squid 5 binds it for all origins", freed)
         )

@@ -58,12 +58,21 @@ class Surroundings:
     def write(self, path: str, text: str, *, over: bool = False) -> None:
         """Have a file at `path`; one that is there stays, unless `over`."""
         place = Path(path)
-        if place.exists() and not over:
+        there = place.exists()
+        if there and not over:
             return
         if self._writable(place.parent):
+            if place.is_symlink():
+                place.unlink()  # what it points to lies outside the layer
             place.write_text(text)
             place.chmod(0o644)
-            self.made.append(path)
+            if not there:
+                self.made.append(path)
+
+    def append(self, path: str, text: str) -> None:
+        """Append to the file at `path`, or make it."""
+        there = Path(path).read_text(errors="replace") if Path(path).is_file() else ""
+        self.write(path, f"{there.rstrip()}\n{text}", over=True)
 
     def folder(self, path: str) -> None:
         """Have a folder at `path` that every user may write to; what is in it stays."""

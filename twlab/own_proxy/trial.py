@@ -16,13 +16,14 @@ from twlab.linux import tcp_sockets
 from twlab.loop import Loop
 from twlab.network import Network, Node
 from twlab.own_proxy.network import AroundProxy, add_addresses, add_client, home_of, loopback
-from twlab.own_proxy.origins import Ends, Origin
-from twlab.own_proxy.reading import Place, Route
+from twlab.own_proxy.origins import MARK, Ends, Origin
+from twlab.own_proxy.reading import ANY_BY_IPV6, Place, Route
 from twlab.settings import Settings
 from twlab.traffic.http import WebClients
 from twlab.traffic.program import Program
 
 _LISTEN = "LISTEN"
+_IN_FOLDER = ("/bin/sh", "-c", 'cd "$0" && exec "$@"')  # then the folder, the program, its arguments
 _FILES = 524_288  # descriptors that systemd allows a service to ask for
 _READY_S = 60.0
 _PATIENCE_S = 10.0
@@ -43,6 +44,8 @@ class Setup:
         private: files of the folder that is its home, by relative path.
         environment: variables beside those that every program of a lab has.
         arguments: to run it, with the file's path in them.
+        folder: where it starts: relative paths begin there.
+        places: that the lab serves.
         addresses: of the proxy.
         names: host name to address.
         logs: files in which it complains.
@@ -57,6 +60,8 @@ class Setup:
     private: Mapping[str, str]
     environment: Mapping[str, str]
     arguments: tuple[str, ...]
+    folder: str
+    places: tuple[Place, ...]
     addresses: tuple[str, ...]
     names: Mapping[str, str]
     logs: tuple[str, ...]
@@ -121,7 +126,7 @@ class Trial:
         if self._route.listener.tls:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-            tls = (context, self._route.host)
+            tls = (context, self._route.host.partition(":")[0])
         keeps = self._setup.keep_alive if keep_alive is None else keep_alive
         return WebClients(
             node,
@@ -220,9 +225,11 @@ class Trial:
     def _target(self) -> tuple[Node, tuple[str, int]]:
         """Return where the clients are, and the address and port that they ask."""
         host, port = self._route.listener.host, self._route.listener.port
-        if host and loopback(host):
-            return self._network["proxy"], (host, port)
-        return self._network["client"], (host or self._network["proxy"].interface_to("client").all4[0], port)
+        host = self._setup.names.get(host, host)
+        if host in ("", ANY_BY_IPV6):
+            near = self._network["proxy"].interface_to("client")
+            host = (near.all6 if host else near.all4)[0]
+        return self._network["proxy" if loopback(host) else "client"], (host, port)
 
     def _request(self, method: str) -> bytes:
         route = self._route
@@ -233,7 +240,8 @@ class Trial:
             target = f"http://{route.host}{route.path}"
         # A proxy that passes bytes on passes this on, too: only so can its origin close first.
         close = "Connection: close\r\n" if self._origin_closes else ""
-        head = f"{method} {target} HTTP/1.1\r\nHost: {route.host}\r\nUser-Agent: twlab\r\n{close}{length}\r\n"
+        head = f"{method} {target} HTTP/1.1\r\nHost: {route.host}\r\nUser-Agent: twlab\r\n{MARK}\r\n"
+        head += f"{close}{length}\r\n"
         return head.encode() + body
 
     def _in_time_wait(self) -> dict[str, int]:
@@ -268,8 +276,7 @@ def running(setup: Setup, route: Route, settings: Settings, *, origin_closes: bo
     """
     nodes = {"client": _CLIENT, "proxy": settings, "wire": Settings(), "server": Settings()}
     with assemble_nodes(AroundProxy(), nodes) as (loop, network), ExitStack() as stack:
-        places = dict.fromkeys((*route.origins, *route.checks))
-        resolved = {place: setup.names.get(place.host, place.host) for place in places}
+        resolved = {place: setup.names.get(place.host, place.host) for place in setup.places}
         add_addresses(network, setup.addresses, {*setup.names.values(), *resolved.values()})
         if setup.client:
             add_client(network, setup.client)
@@ -289,7 +296,7 @@ def running(setup: Setup, route: Route, settings: Settings, *, origin_closes: bo
         for log in setup.logs:
             if Path(log).is_file():
                 Path(log).unlink()
-        words = [setup.program, *setup.arguments]
+        words = [*_IN_FOLDER, setup.folder, setup.program, *setup.arguments]
         program = Program(
             network["proxy"],
             loop,
@@ -299,6 +306,7 @@ def running(setup: Setup, route: Route, settings: Settings, *, origin_closes: bo
             environment=setup.environment,
             most_files=_FILES,
         )
+        program.name = Path(setup.program).name
         stack.callback(program.stop)
         trial.program = program
         _wait_ready(program, network["proxy"], route.listener)
@@ -318,4 +326,5 @@ def _server_context(certificate: str) -> ssl.SSLContext:
         raise CapabilityError("an origin speaks TLS, and no certificate could be made", "install openssl", "no-openssl")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate)
+    context.num_tickets = 0  # Squid with GnuTLS takes one for the end of the connection
     return context
