@@ -5,7 +5,9 @@ import pytest
 from twlab.catalogue import load_scenarios
 from twlab.engines import choose
 from twlab.overrides import Overrides
+from twlab.planner.syn_schedule import syn_schedule
 from twlab.run.runner import AGENT, Order, run
+from twlab.settings import Settings
 
 CATALOGUE = load_scenarios()
 
@@ -80,3 +82,53 @@ def test_a_segment_one_tick_old_does_harm_in_spite_of_timestamps(tmp_path):
     assert (young.ok, older.ok) == (None, True)
     assert young.observed["harmed"] >= 10
     assert older.observed["harmed"] == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "at_once", "syns_s", "end_s"),
+    [
+        ({"syn_retries": 1, "syn_linear_timeouts": 2}, True, (0, 0.01, 1.01, 2.01), 4.01),
+        ({"syn_retries": 1, "syn_linear_timeouts": 2}, False, (0, 1, 2), 3),
+        ({"syn_retries": 1, "syn_linear_timeouts": 10}, True, (0, 0.01, 1.01, 2.01), 3.01),
+        ({"syn_retries": 3}, False, (0, 1, 3, 7), 15),
+        ({"syn_retries": 6, "syn_linear_timeouts": 4}, False, (0, 1, 2, 3, 4, 5, 7, 11, 19, 35, 67), 131),
+        ({"syn_retries": 7}, True, (0, 0.01, 2.01, 6.01, 14.01, 30.01, 62.01, 126.01), 246.01),
+    ],
+)
+def test_syns_go_out_until_the_first_of_two_limits(settings, at_once, syns_s, end_s):
+    """The number of SYNs, and the time that the retries take by themselves; 120 s is the longest wait."""
+    schedule = syn_schedule(Settings(**settings), at_once=at_once)
+    assert schedule.syns_s == pytest.approx(syns_s)
+    assert schedule.end_s == pytest.approx(end_s)
+
+
+def test_an_outage_of_other_retries_is_predicted_by_both_limits():
+    """What was measured in the lab kernel; and nothing past the patience of the steps."""
+    assert allows("lost-reset", "ack-lost", "time_wait_s=3", took_s=3.072, syns=3)
+    assert allows("lost-reset", "reset-lost", "time_wait_s=3", took_s=4.076, syns=4)
+    assert allows("lost-reset", "reset-lost", "syn_linear_timeouts=10 time_wait_s=5", took_s=3.084, syns=4)
+    assert allows("lost-reset", "ack-lost", "syn_linear_timeouts=10 time_wait_s=5", took_s=3.072, syns=3)
+    assert allows("lost-reset", "no-timestamps", "syn_linear_timeouts=10 time_wait_s=5", took_s=3.072, syns=4)
+    assert predicted("lost-reset", "reset-lost", "time_wait_s=100 syn_retries=7") is None
+    long = "syn_retries=7 patience_s=300 time_wait_s=140"
+    assert allows("nat-second-client", "reset-lost", long, gave_up_s=249.393, syns=8)
+
+
+def test_a_second_client_meets_only_a_time_wait_that_lasts():
+    """tcp_rfc1337 keeps it out as long as no gap between two SYNs is longer than TIME_WAIT."""
+    for sets in ("patience_s=5", "time_wait_s=5"):
+        assert (
+            predicted("nat-second-client", "blackout", sets) == CATALOGUE["nat-second-client"].arms["blackout"].expect
+        )
+    for sets in ("time_wait_s=3", "time_wait_s=3 patience_s=10"):
+        assert predicted("nat-second-client", "blackout", sets) is None
+    assert predicted("nat-second-client", "many-blackouts", "time_wait_s=10") is None
+    assert predicted("nat-second-client", "clock-ahead-rfc1337", "time_wait_s=3") is not None
+    assert allows("nat-second-client", "reset-lost-6-s", "time_wait_s=5", connected=1, connect_s=6.203, syns=4)
+    assert predicted("nat-second-client", "hiccup", "time_wait_s=2") is None
+
+
+def test_a_range_of_up_to_128_ports_is_searched_to_the_end():
+    """A larger one is not, so that the number of connections is the chance of a search."""
+    assert allows("snat-full-range", "control", "last=40031", opened=32, dropped=3, insert_failed=3)
+    assert predicted("snat-full-range", "control", "last=40128") is None
