@@ -64,7 +64,7 @@ def wait_s(number: int, linear: int) -> float:
 
 
 def late(nominal_s: float) -> Range:
-    """Return the bounds of a time that the kernel's timers make longer, by an eighth at most."""
+    """Return the bounds of a time that the kernel's timers make longer."""
     return Range(round(nominal_s, 2), latest_s(nominal_s))
 
 
