@@ -1,12 +1,17 @@
 """Scenarios at sizes that are not their own: predictions that follow the kernel's rule, or none."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from twlab.catalogue import load_scenarios
 from twlab.engines import choose
 from twlab.overrides import Overrides
 from twlab.planner.syn_schedule import syn_schedule
+from twlab.proxies.squid import binds_first, connect_failed
 from twlab.run.runner import AGENT, Order, run
+from twlab.scenarios.stale_data_unrelated_isn import largest_window
+from twlab.segment import Options
 from twlab.settings import Settings
 
 CATALOGUE = load_scenarios()
@@ -22,6 +27,7 @@ def allows(name, arm, sets, **observed):
     """Whether the prediction names these facts, and allows what was measured."""
     own = predicted(name, arm, sets)
     assert own is not None
+    own = own.on("7.3.4-twlab")
     assert set(observed) <= set(own)
     return not type(own)(**{fact: own[fact] for fact in observed}).mismatches(observed)
 
@@ -132,3 +138,124 @@ def test_a_range_of_up_to_128_ports_is_searched_to_the_end():
     """A larger one is not, so that the number of connections is the chance of a search."""
     assert allows("snat-full-range", "control", "last=40031", opened=32, dropped=3, insert_failed=3)
     assert predicted("snat-full-range", "control", "last=40128") is None
+
+
+def test_two_origins_of_nginx_are_both_taken_out_by_a_shortage():
+    """As in nginx-two-servers: what the ports allow is answered, and then nothing for ten seconds."""
+    for sets, answered in (
+        ("rate_per_s=100", 120),
+        ("port_high=40019", 40),
+        ("rate_per_s=65 duration_s=30", 360),
+        ("rate_per_s=62", 120),
+    ):
+        assert allows("nginx-exhaustion", "origins", sets, answered=answered, client_sees="502")
+        assert allows("nginx-exhaustion", "origins-source", sets, answered=answered)
+    assert predicted("nginx-exhaustion", "origins", "rate_per_s=60") is None
+
+
+def test_addresses_that_are_drawn_are_short_of_ports_before_their_sum_is():
+    """100 a second of 120 are too near: nginx's hash and Squid's lot fall unevenly. HAProxy takes turns."""
+    for name in ("nginx-exhaustion", "squid-exhaustion"):
+        assert predicted(name, "sources", "rate_per_s=100") is None
+        assert predicted(name, "sources", "rate_per_s=130") is None
+        assert allows(name, "sources", "rate_per_s=60", answered=240, refused=0)
+    assert allows("nginx-exhaustion", "sources", "rate_per_s=250", client_sees="502", answered=480)
+    assert allows("haproxy-exhaustion", "sources", "rate_per_s=105", answered=420)
+
+
+def test_squid_says_what_the_call_before_connect_did():
+    """It binds first wherever it names addresses; ten failures in a row need a shortage that long."""
+    says = "Cannot bind (98) Address already in use" if binds_first() else connect_failed()
+    assert allows("squid-exhaustion", "sources", "rate_per_s=300", proxy_says=says, refused=650)
+    assert allows("squid-exhaustion", "close", "rate_per_s=60", client_sees="502 503", proxy_says=connect_failed())
+    for sets in ("rate_per_s=32", "rate_per_s=34"):
+        assert predicted("squid-exhaustion", "close", sets) is None
+
+
+@pytest.mark.parametrize(
+    ("arm", "sets", "observed"),
+    [
+        ("above", "sources=2 origins=2 rate_per_s=60", {"failed": 22, "most_in_time_wait": 100}),
+        ("above", "sources=2 origins=3 rate_per_s=180", {"failed": 66, "most_in_time_wait": 300}),
+        ("bind-first", "sources=2 origins=2 rate_per_s=60", {"failed": 22, "most_in_time_wait": 100}),
+        ("above", "port_high=40048", {"failed": 13, "first_failure_s": 1.64, "most_in_time_wait": 49}),
+        ("bind-first", "port_high=40048", {"failed": 13, "first_failure_s": 1.6, "most_in_time_wait": 48}),
+        ("above", "port_high=40008", {"failed": 72, "most_in_time_wait": 9}),
+        ("above", "time_wait_s=0.1 rate_per_s=600", {"failed": 432, "most_in_time_wait": 44}),
+        ("tw-reuse", "tw_reuse_delay_ms=1500 rate_per_s=29", {"failed": 0}),
+    ],
+)
+def test_ports_are_counted_as_the_load_and_the_kernel_count_them(arm, sets, observed):
+    """Pairs of address and origin in lockstep; the last of an odd number may be found; samples lag a tick."""
+    assert allows("port-exhaustion", arm, sets, **observed)
+
+
+def test_a_port_comes_back_after_tw_reuse_delay():
+    """Not after a second, if the delay is another; and with TIME_WAIT at the latest."""
+    assert predicted("port-exhaustion", "tw-reuse", "tw_reuse_delay_ms=5000 rate_per_s=29") is None
+    assert predicted("port-exhaustion", "tw-reuse", "tw_reuse_delay_ms=5000") is None
+    assert predicted("nginx-exhaustion", "tw-reuse", "tw_reuse_delay_ms=5000") is None
+    assert allows("nginx-exhaustion", "tw-reuse", "tw_reuse_delay_ms=10 rate_per_s=80", refused=0)
+
+
+def test_a_group_of_clients_is_no_larger_than_their_number():
+    """Groups of 2, 5 and 20 of 10 clients are 2, 5 and 10; and a clock that catches up is let in."""
+    assert allows("recycle-nat", "fifty-clocks", "clients=10", connects=27, failed=23)
+    assert allows("recycle-nat", "fifty-clocks", "clients=3", connects=11, failed=7)
+    assert allows("recycle-nat", "fifty-offsets", "clients=10", connects=27, failed=11)
+    assert predicted("recycle-nat", "clocks", "apart_s=1 rate_per_s=0.5") is None
+    assert predicted("recycle-nat", "clocks", "apart_s=-45") is None
+    assert allows("recycle-nat", "clocks", "apart_s=5 rate_per_s=0.5", failed=2)
+
+
+def test_a_reuse_is_seen_a_thirtieth_late_and_before_time_wait_ends():
+    """The client tries each thirtieth of the time that has passed."""
+    for delay_ms, seen_s in ((30_000, 30.771), (50_000, 50.331)):
+        assert allows("tw-reuse-delay", "3000-ms", f"delay_ms={delay_ms}", reused_after_s=seen_s)
+    for sets in ("delay_ms=60000", "time_wait_s=3", "delay_ms=30000 time_wait_s=31"):
+        assert predicted("tw-reuse-delay", "3000-ms", sets) is None
+        assert predicted("tw-reuse-delay", "control", f"{sets} patience_s=3") is None
+    assert allows("tw-reuse-delay", "control", "delay_ms=30000", reopened=False)
+
+
+def test_gvisor_has_a_prediction_for_its_own_closer_only():
+    """Where the other end closes first, the TIME_WAIT is the other's."""
+    for arm in ("gvisor", "client-closes"):
+        own = CATALOGUE["gvisor-behind-nat"].arms[arm].given.get("client_closes", False)
+        assert predicted("gvisor-behind-nat", arm, f"client_closes={'off' if own else 'on'} syn_retries=6") is None
+        assert allows("gvisor-behind-nat", arm, "syn_retries=6", connected=40)
+
+
+def test_a_timer_of_nought_is_not_linux_own():
+    """The gateway that forgets at once has no prediction; 60 s is what it has without a setting."""
+    assert predicted("half-closed-nat", "quiet", "nat_close_wait_s=0") is None
+    assert allows("half-closed-nat", "quiet", "nat_close_wait_s=60", delivered=1000)
+    assert predicted("recycle-starvation", "busy", "behind_s=2600000") is None
+
+
+def test_the_largest_window_is_that_of_the_scaled_offers():
+    """The SYN-ACK's is not scaled; RFC 5961's bound is the largest of all."""
+    syn_ack = SimpleNamespace(window=65_000, options=Options(window_scale=7))
+    later = [SimpleNamespace(window=window) for window in (200, 600, 100)]
+    assert largest_window([syn_ack]) == largest_window([syn_ack, later[0]]) == 65_000
+    assert largest_window([syn_ack, *later]) == 76_800
+
+
+@pytest.mark.guest
+@pytest.mark.parametrize(
+    ("name", "sets", "arm", "slug"),
+    [
+        ("half-closed-nat", "nat_close_wait_s=0", "quiet", "premise-failed"),
+        ("recycle-starvation", "behind_s=2600000", "busy", "bad-setting"),
+    ],
+)
+def test_a_size_that_cannot_be_says_so(name, sets, arm, slug, tmp_path):
+    """An error with a remedy, not one of the system or of twlab."""
+    assert arms_of(name, sets, tmp_path, [arm])[arm].error["slug"] == slug
+
+
+@pytest.mark.guest
+def test_an_acknowledgement_is_too_old_past_the_largest_window(tmp_path):
+    """With a window of 20,000 bytes each segment is taken, or not, as RFC 5961 has it."""
+    found = arms_of("stale-data-unrelated-isn", "receive_window=20000", tmp_path, ["acknowledgement"])
+    assert found["acknowledgement"].observed["unexplained"] == 0
