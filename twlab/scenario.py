@@ -217,7 +217,10 @@ class Scenario:
         return {**self.parameters, **self.arms[arm].given, **overrides.given}
 
     def resized(self, arm: str, overrides: Overrides) -> dict[str, Any]:
-        """Return the sizes that `overrides` changes in `arm`, name to new value."""
+        """Return the sizes that `overrides` changes in `arm`, name to new value.
+
+        The size of a single node has the name ``NODE:KEY``.
+        """
         chosen = self.arms[arm]
         own = {**self.parameters, **chosen.given}
         changed = {
@@ -225,8 +228,12 @@ class Scenario:
         }
         before = [self.settings_for(arm, node).as_dict() for node in chosen.on or ("",)]
         sizes = {name: value for name, value in overrides.settings.as_dict().items() if name in self.sizes}
+        changed |= {name: value for name, value in sizes.items() if any(values.get(name) != value for values in before)}
         return changed | {
-            name: value for name, value in sizes.items() if any(values.get(name) != value for values in before)
+            f"{node}:{name}": value
+            for node, settings in overrides.on.items()
+            for name, value in settings.as_dict().items()
+            if name in self.sizes and self.settings_for(arm, node).as_dict().get(name) != value
         }
 
     def prediction(self, arm: str, overrides: Overrides | None = None) -> Observation | None:
@@ -240,7 +247,7 @@ class Scenario:
         if not self.predict:
             return None
         given = self.given_in(arm, overrides)
-        return self.predict(arm, lambda node: self.settings_for(arm, node, overrides.settings), given)
+        return self.predict(arm, lambda node: self.settings_for(arm, node, overrides.at(node)), given)
 
     @property
     def digest(self) -> str:

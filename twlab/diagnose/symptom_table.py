@@ -223,7 +223,7 @@ SYMPTOMS: tuple[Symptom, ...] = (
     Symptom(
         "snat-gives-up",
         "one SYN of a few is dropped, with ports free",
-        "the gateway's 248 tries",
+        "the gateway's search, which is whole for up to 128 ports only",
         "`conntrack -S` at the gateway: insert_failed and drop rise together, with the table far from full",
         "a range twice as large as is needed",
         ("snat-full-range",),

@@ -40,6 +40,11 @@ class Shortage:
         return self.four_tuples / self.rate_per_s
 
     @property
+    def lacking(self) -> float:
+        """How many connects in a row find no four-tuple, until the first comes back."""
+        return max(0.0, self.rate_per_s * min(self.hold_s, self.duration_s) - self.four_tuples)
+
+    @property
     def late_s(self) -> float:
         """Seconds by which the hold may end late: two for Linux's minute, else hardly any."""
         return LATE_S if self.hold_s == 60 else 0.05

@@ -66,7 +66,7 @@ def ack_storm(lab: Lab, *, then: str = "nothing", family: int = 4) -> Observatio
     is left out ends the loop. With 0 there is no limit. The wire here takes 5 ms each way, and so
     carries 200 segments a second; on a link of 50 us it would be 20,000, in one processor's
     interrupts. The limit ends the storm where it is longer than the round trip, and does not where
-    it is shorter (arm `limit-1-ms`).
+    it is shorter by a tick or more (arm `limit-1-ms`).
 
     One lost segment ends it (arm `one-lost`). So does data that passes the acknowledged number
     (`more-bytes`). A client with less to say makes it worse: the server finds each repetition of

@@ -22,7 +22,8 @@ HALF = Observation(same_port=PAIRS, connected=between(5, PAIRS - 5), slowest_s=b
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
     """Predict for other numbers of SYNs: enough of them outlast gVisor's TIME_WAIT."""
     own = gvisor_behind_nat.arms[arm]
-    if given["server"] != own.given.get("server", "linux") or (at("c2").syn_retries or 6) < 6:
+    before = {**gvisor_behind_nat.parameters, **own.given, "family": given["family"]}
+    if given != before or (at("c2").syn_retries or 6) < 6:
         return None
     if own.expect is not HALF:
         return own.expect

@@ -25,9 +25,10 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
         return None
     if not given["half_close"]:
         return half_closed_nat.arms[arm].expect
-    timer_s = at("nat").nat_close_wait_s or 60
+    timer_s = at("nat").nat_close_wait_s
+    timer_s = 60 if timer_s is None else timer_s
     silence_s = min(given["quiet_s"], given["keep_alive_s"] or given["quiet_s"])
-    if abs(silence_s - timer_s) < 1:
+    if timer_s < 1 or abs(silence_s - timer_s) < 1:
         return None
     return Observation(state="CLOSE_WAIT", **(CUT if silence_s > timer_s else WHOLE))
 
@@ -91,7 +92,9 @@ def half_closed_nat(
         asking.finish()
         lab.require(answering.wait_closed_by_peer(), "the server has read to the end of the request")
     lab.sleep(0.1)  # for the server's last acknowledgement
-    (entry,) = lab.conntrack("nat")
+    entries = lab.conntrack("nat")
+    lab.require(entries, "the gateway knows the connection a tenth of a second later")
+    entry = entries[0]
 
     lab.step(f"For {quiet_s:g} s the server thinks. Then it answers.")
     lab.sleep(quiet_s)

@@ -73,7 +73,7 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     reads="HAProxy configuration manual 2.6: source, http-reuse, option http-server-close, option nolinger; "
     "Linux net/ipv4/tcp_ipv4.c (tcp_twsk_unique)",
     predict=predict,
-    sizes=("time_wait_s", "port_low", "port_high"),
+    sizes=("time_wait_s", "port_low", "port_high", "tw_reuse_delay_ms"),
 )
 def haproxy_exhaustion(lab: Lab, *, way: str = "tcp", rate_per_s: float = 50.0, duration_s: float = 4.0) -> Observation:
     """HAProxy in TCP mode runs out of ports at ports / TIME_WAIT new connections a second; in HTTP

@@ -22,14 +22,15 @@ DRAINED, REMOVED = {"change": "drained"}, {"change": "removed"}
         "removed": Arm(KUBE_PROXY, given=REMOVED, expect=Observation(**ONE_SECOND)),
         "removed-ipv6": Arm(KUBE_PROXY, given=REMOVED | {"family": 6}, expect=Observation(**ONE_SECOND)),
         "removed-without-nodest": Arm(Settings(), given=REMOVED, expect=Observation(**SILENCE)),
+        "mode-0-drained": Arm(Settings(ipvs_conn_reuse_mode=0), given=DRAINED, expect=Observation(**SAME)),
+        "mode-0-removed": Arm(Settings(ipvs_conn_reuse_mode=0), given=REMOVED, expect=Observation(**SILENCE)),
     },
     remedies={
         "no-conntrack-drained": Arm(Settings(ipvs_expire_nodest_conn=True), given=DRAINED, expect=Observation(**OTHER)),
         "no-conntrack-removed": Arm(Settings(ipvs_expire_nodest_conn=True), given=REMOVED, expect=Observation(**OTHER)),
-        "mode-0": Arm(Settings(ipvs_conn_reuse_mode=0), given={"change": ""}, expect=Observation(**SAME)),
     },
     reads="Linux net/netfilter/ipvs/ip_vs_core.c (ip_vs_in_hook: is_new_conn, expire_nodest_conn, "
-    "ip_vs_conn_uses_conntrack), Documentation/networking/ipvs-sysctl.rst; RFC 5961 section 4 (challenge ACK); "
+    "ip_vs_conn_uses_old_conntrack), Documentation/networking/ipvs-sysctl.rst; RFC 5961 section 4 (challenge ACK); "
     "kubernetes issues 70747, 81775 and 93297",
 )
 def ipvs_half_dead(lab: Lab, *, change: str = "", family: int = 4) -> Observation:
@@ -45,9 +46,11 @@ def ipvs_half_dead(lab: Lab, *, change: str = "", family: int = 4) -> Observatio
     comes. Without conntrack the same SYN goes to another server at once (the remedies). With
     `conntrack=1` the packet already belongs to a connection-tracking entry that says otherwise, so
     the balancer drops it, and TCP sends it again a second later. kube-proxy sets both, so a second
-    is what its users see. Without `expire_nodest_conn` (arm `removed-without-nodest`) each SYN is
-    sent to the server that is gone, in either mode: an entry in ESTABLISHED is not over. Three SYNs
-    go there in 4 s; with Linux's default since 6.5 (`--defaults`), which the lab pins to 0, four.
+    is what its users see. Without `expire_nodest_conn` each SYN is sent to the server of the entry,
+    in either mode: an entry in ESTABLISHED is not over. A server that is gone does not answer (arms
+    `removed-without-nodest` and `mode-0-removed`): three SYNs go there in 4 s, and four with Linux's
+    default since 6.5 (`--defaults`), which the lab pins to 0. One that is drained gets its client
+    again (arm `mode-0-drained`).
     """
     client, service, pool = lab["client"], lab.service(family=family), lab.network["balancer"]
 

@@ -38,7 +38,7 @@ def late_ack(lab: Lab, *, placed: bool = False, family: int = 4) -> Observation:
     By itself the old ACK does not fit (arm `as-it-comes`): both its numbers lie below the new
     connection's. To fit, both must fall into a window, after flows faster than the clock of initial
     sequence numbers in both directions (scenario `stale-data`), or by chance, about (W / 2^32)^2:
-    2e-10 for windows of 64 KB, 2e-6 for 6 MB; and just then a segment must be lost. So the wire's
+    2.3e-10 for windows of 64 KB, 2e-6 for 6 MB; and just then a segment must be lost. So the wire's
     genuine copy is given numbers that fit. Timestamps stop it: the copy's is old.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire

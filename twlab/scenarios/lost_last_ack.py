@@ -37,8 +37,8 @@ def lost_last_ack(lab: Lab, *, reopen: bool = False, family: int = 4) -> Observa
 
     And if the four-tuple is opened again while the peer is still in LAST_ACK (arm `reopened`), the
     SYN is answered by a challenge ACK, that by a RST, which clears the peer away; and since Linux
-    5.6 the SYN comes again 8 ms later instead of after a second. The newcomer is connected; the old
-    peer has its ECONNRESET. It is the same with timestamps.
+    5.6 the SYN comes again two ticks later instead of after a second. The newcomer is connected;
+    the old peer has its ECONNRESET. It is the same with timestamps.
     """
     client, server, wire = lab["client"], lab["server"], lab.wire
     listener = server.listen(80, family=family)

@@ -1,15 +1,16 @@
 """A firewall swallows the reset that clears a server's TIME_WAIT."""
 
 from collections.abc import Callable, Mapping
-from itertools import accumulate, pairwise
 from typing import Any
 
 from twlab import Arm, Lab, Observation, Settings, UsageError, at_least, between, isn, scenario, since
 from twlab.linux import nftables
 from twlab.observation import Range, Since
+from twlab.planner.syn_schedule import late, latest_s, syn_schedule
 from twlab.segment import match
 
 RESTARTED_S = 3600.0  # how far the restarted client's clock is behind
+PATIENCE_S = 150.0  # of the steps with one connect; Linux's own numbers need 135 s
 BULK = 33_000_000  # bytes of the old connection; the clock of initial sequence numbers needs 2.1 s to pass them
 TABLE = "A SYN that the server's TIME_WAIT refuses, and what it costs"
 LOSSES = {"reset": ("server", "tcp flags & rst == rst"), "ack": ("client", "tcp sport 80 tcp flags == ack")}
@@ -30,7 +31,7 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     """Predict for another TIME_WAIT and other retries, Linux's own among them.
 
     With timestamps each SYN winds TIME_WAIT up again, so that only a gap between two of them longer
-    than TIME_WAIT lets one in; without, TIME_WAIT ends in its time.
+    than TIME_WAIT lets one in; without, TIME_WAIT ends in its time. None past the steps' patience.
     """
     own = {**lost_reset.parameters, **lost_reset.arms[arm].given}
     if {**given, "family": 4} != {**own, "family": 4} or "connected" not in lost_reset.arms[arm].expect:
@@ -38,22 +39,19 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     if not (given["lost"] or at("server").rfc1337) or not given["restarted"] or given["other_port_after_s"]:
         return lost_reset.arms[arm].expect
     client, time_wait_s = at("client"), at("server").time_wait_s or 60.0
-    waits = [1.0] * (client.syn_linear_timeouts or 0) + [2.0**n for n in range((client.syn_retries or 6) + 1)]
-    if given["lost"] != "ack":
-        waits[0] = 0.01  # the client's kernel has sent a reset, and repeats its SYN at once
-    *syns_s, end_s = accumulate(waits, initial=0.0)
-    ages_s = [later - earlier for earlier, later in pairwise(syns_s)] if client.timestamps else syns_s[1:]
+    schedule = syn_schedule(client, at_once=given["lost"] != "ack")
+    if schedule is None:
+        return None
+    ages_s = schedule.gaps_s if client.timestamps else schedule.syns_s[1:]
     if any(age_s - 0.2 < time_wait_s < age_s * 1.08 + 0.3 for age_s in ages_s):
         return None  # too near for a prediction
-    for number, age_s in enumerate(ages_s, 1):
-        if age_s > time_wait_s:
-            return Observation(connected=True, error="", took_s=late(syns_s[number]), syns=number + 1)
-    return Observation(connected=False, error="ETIMEDOUT", took_s=late(end_s), syns=len(syns_s))
-
-
-def late(nominal_s: float) -> Any:
-    """Return the bounds of a time that the kernel's timers, an eighth too coarse at most, make longer."""
-    return between(round(nominal_s, 2), round(nominal_s * 1.07 + 0.5, 2))
+    let_in = next((number for number, age_s in enumerate(ages_s, 1) if age_s > time_wait_s), None)
+    end_s = schedule.end_s if let_in is None else schedule.syns_s[let_in]
+    if latest_s(end_s) > PATIENCE_S:
+        return None
+    if let_in is None:
+        return Observation(connected=False, error="ETIMEDOUT", took_s=late(end_s), syns=len(schedule.syns_s))
+    return Observation(connected=True, error="", took_s=late(end_s), syns=let_in + 1)
 
 
 def by_waits(settings: Settings, took_s: Range, before_s: Range, given: Mapping[str, Any], **facts: Any) -> Since:
@@ -78,7 +76,12 @@ LATER = (between(2, 2.5), between(6, 6.9))  # of a delay
     treatment={
         "reset-lost": by_waits(Settings(), *ENDS, {"lost": "reset"}, **OUTAGE, resets=at_least(2)),
         "ack-lost": by_waits(
-            Settings(), between(3, 5.8), between(15, 16.6), {"lost": "ack"}, **OUTAGE | {"syns": at_least(3)}, resets=0
+            Settings(),
+            between(3, 3.4),
+            between(15, 16.6),
+            {"lost": "ack"},
+            **OUTAGE | {"syns": since("6.5", 3, before=4)},
+            resets=0,
         ),
         "rfc1337-ipv6": by_waits(Settings(rfc1337=True), *ENDS, {"family": 6}, **OUTAGE, resets=at_least(2)),
         "no-timestamps": by_waits(Settings(timestamps=0), *LATER, {"lost": "reset"}, **DELAY),
@@ -100,7 +103,7 @@ LATER = (between(2, 2.5), between(6, 6.9))  # of a delay
         ),
     },
     reads="RFC 9293 section 3.10.7.4; RFC 5961 section 4; RFC 1337 section 3; RFC 6191; Linux net/ipv4/tcp_minisocks.c "
-    "(tcp_timewait_state_process), net/ipv4/tcp_timer.c (tcp_retransmit_timer), "
+    "(tcp_timewait_state_process), net/ipv4/tcp_timer.c (tcp_write_timeout, retransmits_timed_out), "
     "Documentation/networking/ip-sysctl.rst (tcp_syn_linear_timeouts), "
     "net/netfilter/nf_conntrack_proto_tcp.c (TCP_CONNTRACK_IGNORE)",
     predict=predict,
@@ -127,7 +130,10 @@ def lost_reset(
     firewall: the server ignores the reset.
 
     With timestamps it is an outage: a SYN that PAWS refuses winds TIME_WAIT up again, and the gaps
-    between the client's SYNs stay shorter than TIME_WAIT until its kernel gives up, ETIMEDOUT.
+    between the client's SYNs stay shorter than TIME_WAIT until its kernel gives up, ETIMEDOUT: after
+    so many SYNs, or when as long has passed as the retries alone would take. Linear timeouts do not
+    lengthen the latter, so that without a SYN sent again at once it gives up after 3 s and 3 SYNs
+    (arm `ack-lost`).
     Without timestamps (the old connection sent faster than the clock of initial sequence numbers
     runs, so that the SYN begins too low) TIME_WAIT ends in its time, and the next SYN is let in.
 
@@ -178,7 +184,7 @@ def lost_reset(
         with lab.network[node].inside():
             nftables.apply(TRACKING)
     syns, resets = lab.wire.watch(match(flags="S")), lab.wire.watch(match(destination_port=80, having="R"))
-    began_s, patience_s = lab.now_s, other_port_after_s or 150.0
+    began_s, patience_s = lab.now_s, other_port_after_s or PATIENCE_S
     attempt = client.try_connect(server, 80, source_port=40_000, family=family, timeout_s=patience_s)
     if other_port_after_s and not attempt:
         attempt = client.try_connect(server, 80, source_port=40_001, family=family)

@@ -1,11 +1,12 @@
 """A second client connects to the TIME_WAIT that the first one left at the server."""
 
 from collections.abc import Callable, Mapping
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from math import sqrt
 from typing import Any
 
 from twlab import Arm, Lab, Observation, Settings, UsageError, at_least, between, scenario
+from twlab.planner.syn_schedule import late, latest_s, syn_schedule
 from twlab.segment import match
 
 APART_S = 45.0
@@ -32,7 +33,7 @@ SMOOTH = {"same_port": 1, "connected": 1, "refused_as_old": 0, "resets": 0, "syn
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
     """Predict for other numbers of pairs with unrelated clocks, and for other clocks.
 
-    Those clocks are apart in the same direction.
+    Those clocks are apart in the same direction, and TIME_WAIT outlasts the gaps between SYNs.
     """
     kept, own = (
         nat_second_client.arms[arm].expect,
@@ -42,6 +43,8 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
         return None
     if given["lost"] and given["pairs"] == 1 and given["behind_s"] > 0:
         return predict_outage(given, at("c2"), at("server"))
+    if not outlasts(given, at("c2"), at("server")):
+        return None
     pairs = given["pairs"]
     if own["pairs"] > 1:
         if given["patience_s"] != own["patience_s"] or given["behind_s"] != own["behind_s"]:
@@ -57,28 +60,46 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     return kept if pairs == 1 and same_order and long_enough else None
 
 
+def outlasts(given: Mapping[str, Any], client: Settings, server: Settings) -> bool:
+    """Return whether TIME_WAIT lasts until the last pair, and over each wait for the next SYN.
+
+    With tcp_rfc1337 an attempt takes all its patience, otherwise some milliseconds.
+    """
+    time_wait_s, before_s = server.time_wait_s or 60.0, IDLE_S
+    if not server.rfc1337 or given["behind_s"] < 0:
+        return time_wait_s > before_s + 0.1 * (given["pairs"] - 1) + 0.4
+    schedule = syn_schedule(client, at_once=True)
+    if schedule is None:
+        return False
+    patience_s = min(given["patience_s"], schedule.end_s)
+    before_s += given["patience_s"] * (given["pairs"] - 1)
+    sent_s = [syn_s for syn_s in schedule.syns_s if syn_s < patience_s]
+    waits_s = [later - earlier for earlier, later in pairwise([*sent_s, patience_s])]
+    return time_wait_s > 1.1 * max(before_s, *waits_s) + 0.4
+
+
 def predict_outage(given: Mapping[str, Any], client: Settings, server: Settings) -> Observation | None:
     """Predict for another patience of the client's kernel, another TIME_WAIT, and clocks that are nearer.
 
     A SYN is let in when the client's clock has caught up; each one before renews the TIME_WAIT.
     """
-    waits = [2.0**n for n in range((client.syn_retries or 6) + 1)]
-    if given["lost"] == "reset":
-        waits[0] = 0.01  # the client's kernel has sent a reset, and repeats its SYN at once
-    *syns_s, end_s = accumulate(waits, initial=0.0)
+    schedule = syn_schedule(client, at_once=given["lost"] == "reset")
     caught_up_s = given["behind_s"] - IDLE_S
-    gap_s = max((after - before for before, after in pairwise(syns_s) if before < caught_up_s), default=0.0)
-    near = any(abs(syn_s - caught_up_s) < 0.5 for syn_s in syns_s)
-    if client.syn_linear_timeouts or not client.timestamps or near or given["patience_s"] < 1.07 * end_s + 1:
+    if schedule is None or not client.timestamps:
         return None
-    if (server.time_wait_s or 60.0) < 1.1 * gap_s:
+    if any(syn_s - 0.5 < caught_up_s < latest_s(syn_s) for syn_s in schedule.syns_s):
         return None
-    for number, syn_s in enumerate(syns_s):
-        if syn_s > caught_up_s:
-            took_s = between(round(syn_s, 2), round(1.07 * syn_s + 0.5, 2))
-            return Observation(same_port=1, connected=1, connect_s=took_s, syns=number + 1, rearmed=0)
-    gave_up_s = between(round(end_s, 2), round(1.07 * end_s + 0.5, 2))
-    return Observation(same_port=1, connected=0, error="ETIMEDOUT", gave_up_s=gave_up_s, syns=len(syns_s))
+    gaps = zip(schedule.syns_s, schedule.gaps_s, strict=False)
+    gap_s = max((gap_s for syn_s, gap_s in gaps if syn_s < caught_up_s), default=0.0)
+    let_in = next((number for number, syn_s in enumerate(schedule.syns_s) if syn_s > caught_up_s), None)
+    end_s = schedule.end_s if let_in is None else schedule.syns_s[let_in]
+    if given["patience_s"] < latest_s(end_s) or (server.time_wait_s or 60.0) < 1.1 * gap_s:
+        return None
+    if let_in is None:
+        return Observation(
+            same_port=1, connected=0, error="ETIMEDOUT", gave_up_s=late(end_s), syns=len(schedule.syns_s)
+        )
+    return Observation(same_port=1, connected=1, connect_s=late(end_s), syns=let_in + 1, rearmed=0)
 
 
 @scenario(
@@ -202,8 +223,8 @@ def nat_second_client(
         "The gateway forgets them, if its timer is shorter than 2 s. The second client connects from the same ports."
     )
     lab.sleep(IDLE_S)
-    left_s = {entry.remote_port: entry.remaining_s for entry in lab.time_wait("server")}
-    lab.require(len(left_s) == pairs, "the server is in TIME_WAIT for each of them")
+    ends_s = {entry.remote_port: lab.now_s + entry.remaining_s for entry in lab.time_wait("server")}
+    lab.require(len(ends_s) == pairs, "the server is in TIME_WAIT for each of them")
     syns, resets = lab.wire.watch(match(flags="S")), lab.wire.watch(match(destination_port=80, having="R"))
     check(lost)
     connected = hurt = rearmed = 0
@@ -223,9 +244,8 @@ def nat_second_client(
         else:
             error, gave_up_s = attempt.error, attempt.took_s
             outside = syns.segments[-1].source_port
-            rearmed += any(
-                entry.remaining_s > left_s[outside] for entry in lab.time_wait("server") if entry.remote_port == outside
-            )
+            left_s = [entry.remaining_s for entry in lab.time_wait("server") if entry.remote_port == outside]
+            rearmed += any(lab.now_s + after_s > ends_s[outside] + IDLE_S / 2 for after_s in left_s)
     if pairs > 1:
         lab.row(TABLE, pairs=pairs, connected=connected, **shares(hurt, pairs), worst_ms=max(took_s, default=0) * 1000)
     used = {syn.source_port for syn in opening.segments}

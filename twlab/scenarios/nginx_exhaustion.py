@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from twlab import Arm, Lab, Observation, Settings, between, scenario
+from twlab.planner.shortage import Shortage
 from twlab.proxies import NGINX
 from twlab.proxies.load_test import under_load
-from twlab.proxies.sizes import at_size
+from twlab.proxies.sizes import at_size, shortage
 
 SCALED = {
     "proxy": Settings(time_wait_s=2, port_low=40_000, port_high=40_059)
@@ -34,16 +35,34 @@ FACTORS = {
 }
 
 
+SOURCES = 4  # of which `split_clients` chooses one by a hash: in equal shares, and no more evenly than by lot
+# fail_timeout, and the second in which it ends
+DOWN_S, DOWN_AT_MOST_S = 10.0, 11.1
+
+
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
     """Predict for other ports, times and rates.
 
     Where the origin closes at once, the first to close has the TIME_WAIT, which does not depend on
-    size.
+    size. Two origins are both taken out as soon as one connect has failed at each.
     """
-    if given["way"] not in FACTORS or given["origin_closes"]:
+    way = given["way"]
+    if way not in FACTORS or given["origin_closes"]:
         return None
     short = {"client_sees": "502", "proxy_says": NO_ADDRESS, "taken_over": 0}
-    return at_size(at("proxy"), given, factor=FACTORS[given["way"]], fine=FINE, short=short)
+    load = shortage(at("proxy"), given, FACTORS[way] or 1)
+    if "origins" in way and load.comes:
+        answered = between(in_bursts(load, DOWN_AT_MOST_S) - 2, in_bursts(load, DOWN_S) + 2)
+        back = load.hold_s < DOWN_S or load.duration_s < load.first_failure_s + DOWN_S
+        return Observation(**short, answered=answered) if back and at("proxy").tw_reuse != 1 else None
+    by_lot = SOURCES if way == "sources" else 1
+    return at_size(at("proxy"), given, factor=FACTORS[way], fine=FINE, short=short, by_lot=by_lot)
+
+
+def in_bursts(load: Shortage, down_s: float) -> int:
+    """Return how many requests are answered before both origins are down, each time that they are up."""
+    turns, rest_s = divmod(load.duration_s, load.first_failure_s + down_s)
+    return int(turns * load.four_tuples + min(load.four_tuples, load.rate_per_s * rest_s))
 
 
 @scenario(
@@ -71,7 +90,7 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     "Linux net/ipv4/inet_hashtables.c "
     "(__inet_hash_connect)",
     predict=predict,
-    sizes=("time_wait_s", "port_low", "port_high"),
+    sizes=("time_wait_s", "port_low", "port_high", "tw_reuse_delay_ms"),
 )
 def nginx_exhaustion(
     lab: Lab,
@@ -99,6 +118,8 @@ def nginx_exhaustion(
 
     `proxy_bind` with an address asks with IP_BIND_ADDRESS_NO_PORT, so a port still serves each
     origin once; with several addresses, chosen for each request by `split_clients`, the ceiling
-    multiplies. `tcp_tw_reuse` helps, too: the kernel chooses nginx's ports.
+    multiplies. It does so on average: the hash falls unevenly, and just below the ceiling some
+    address has no port left. `tcp_tw_reuse` helps, too: the kernel chooses nginx's ports. A second
+    origin doubles the ceiling, and past it makes an outage of the shortage (`nginx-two-servers`).
     """
     return under_load(lab, NGINX, way, rate_per_s=rate_per_s, duration_s=duration_s, origin_closes=origin_closes)

@@ -4,14 +4,17 @@ And the failures beyond that rate.
 """
 
 from collections.abc import Callable, Mapping
+from math import lcm
 from typing import Any
 
 from twlab import Arm, Lab, Observation, Settings, between, scenario, since
 from twlab.planner.shortage import Shortage
 from twlab.ports import LINUX_PORTS, PortChoice, usable
+from twlab.proxies.sizes import reuse_delay_s
 from twlab.traffic.load_client import Load, LoadClient, LoadServer
 
 NEIGHBOURS_PORTS, NEIGHBOURS_PORT = 40, 8080
+COUNTED_LATE_S = 0.02
 PORTS, TIME_WAIT_S = 50, 2  # 25 connections a second, where Linux's 28,232 ports and 60 s allow 470.5
 FINE = Observation(failed=0, error="")
 # At 30 a second: all ports are taken after 50/30 s, and the first comes back a third of a second
@@ -40,23 +43,31 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
         return None
     if given["linger_0"] or not given["opener_closes"]:
         return Observation(failed=0, error="", most_in_time_wait=0)
-    load = Shortage(
-        rate_per_s=given["rate_per_s"] / kept,
-        duration_s=given["duration_s"],
-        four_tuples=usable(ports, PortChoice(choice))
-        * given["sources"]
-        * (1 if choice == "bind" else given["origins"]),
-        hold_s=min(1.0, proxy.time_wait_s or 60) if reuse else proxy.time_wait_s or 60,
+    # The load goes through addresses and origins in lockstep: so many pairs of them.
+    pairs = given["sources"] if choice == "bind" else lcm(given["sources"], given["origins"])
+    hold_s = proxy.time_wait_s or 60
+    # Of an odd number of ports the kernel may find the last, or not.
+    least, most = (
+        Shortage(
+            rate_per_s=given["rate_per_s"] / kept,
+            duration_s=given["duration_s"],
+            four_tuples=count * pairs,
+            hold_s=min(reuse_delay_s(proxy), hold_s) if reuse else hold_s,
+        )
+        for count in (usable(ports, PortChoice(choice)), ports)
     )
-    if load.comes is False:
+    if least.comes is False:
         return FINE
-    if load.comes is None or reuse or kept > 1:
+    if not least.comes or not most.comes or reuse or kept > 1:
         return None
     return Observation(
         error="bind EADDRINUSE" if choice == "bind" else "connect EADDRNOTAVAIL",
-        failed=load.failed(),
-        first_failure_s=between(load.first_failure_s * 0.96 - 0.02, load.first_failure_s * 1.05 + 0.05),
-        most_in_time_wait=between(load.four_tuples * 0.95 - 1, load.four_tuples),
+        failed=between(most.failed().low or 0, least.failed().high or 0),
+        first_failure_s=between(least.first_failure_s * 0.96 - 0.02, most.first_failure_s * 1.05 + 0.05),
+        # It is counted once a second, when the ports of a tick or two may just have come back.
+        most_in_time_wait=between(
+            max(0, least.four_tuples * 0.95 - 1 - least.rate_per_s * COUNTED_LATE_S), most.four_tuples
+        ),
     )
 
 
@@ -96,7 +107,7 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     "net/ipv4/inet_connection_sock.c "
     "(inet_csk_find_open_port); ip(7), IP_BIND_ADDRESS_NO_PORT and IP_LOCAL_PORT_RANGE",
     predict=predict,
-    sizes=("time_wait_s", "port_low", "port_high"),
+    sizes=("time_wait_s", "port_low", "port_high", "tw_reuse_delay_ms"),
 )
 def port_exhaustion(
     lab: Lab,
@@ -122,15 +133,16 @@ def port_exhaustion(
     test of ten seconds passes. Here 50 ports and 2 s stand for 28,232 and 60 s, so that it can be
     watched in real time, too; `twlab ceiling` measures the full size.
 
-    Ports are counted for each address of the origin and each of the proxy. A proxy that calls
-    bind() first, without a port, has them counted for itself alone: it fails in bind(), with
-    EADDRINUSE, and gains nothing by more origins; IP_BIND_ADDRESS_NO_PORT mends that. A port that
-    one program took in that way is closed to the connect() of every other program, to any
+    Ports are counted for each address of the origin and each of the proxy. The load goes through
+    both in lockstep, so that 2 addresses and 2 origins are 2 pairs of the 4 that there are. A proxy
+    that calls bind() first, without a port, has them counted for itself alone: it fails in bind(),
+    with EADDRINUSE, and gains nothing by more origins; IP_BIND_ADDRESS_NO_PORT mends that. A port
+    that one program took in that way is closed to the connect() of every other program, to any
     destination, until its TIME_WAIT ends; tcp_tw_reuse does not open it (arm
     `neighbour-binds-first`). SO_REUSEADDR is about listening, and changes nothing. tcp_tw_reuse
-    does help, where timestamps are on. The end that closes first has the TIME_WAIT: let the
-    server do it, and the proxy has none. And a connection that is kept needs no port: ten requests
-    on each allow ten times the rate.
+    does help, where timestamps are on. The end that closes first has the TIME_WAIT: let the server
+    do it, and the proxy has none. And a connection that is kept needs no port: ten requests on each
+    allow ten times the rate.
     """
     proxy, server = lab["proxy"].node, lab["server"].node
     kept = requests_per_connection > 1

@@ -19,9 +19,10 @@ UNHURT = {"failed": 0, "refused": 0, "answers": 0}
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
     """Predict for other numbers of clients, servers and rounds.
 
-    A connect is one SYN, and all come within the minute.
+    A connect is one SYN, and all come within the minute. None where the next client's clock reaches
+    what is remembered before its SYN is sent.
     """
-    sizes = [*SMALLER[: given["servers"] - 1], given["clients"]]
+    sizes = [min(size, given["clients"]) for size in (*SMALLER[: given["servers"] - 1], given["clients"])]
     connects = sum(sizes) * given["rounds"]
     wait_s = connects / given["rate_per_s"] if given["rate_per_s"] else 0.0
     first, server = at("c1"), at("server")
@@ -38,6 +39,8 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
         chance = connects - len(sizes)
         half, spread = chance / 2, 2.5 * sqrt(chance)  # five standard deviations
         failed: Any = between(max(0, round(half - spread)), min(chance, round(half + spread)))
+    elif given["apart_s"] < 1.1 * max(wait_s / connects, given["patience_s"]) + 0.1:
+        return None
     else:
         failed = connects - len(sizes) * given["rounds"]
     return Observation(connects=connects, failed=failed, refused=failed, answers=0)

@@ -43,7 +43,7 @@ def recycle_offsets(lab: Lab) -> Observation:
 
     A client with one clock is served (arm `one-clock`). So is one without timestamps, and its
     TIME_WAIT at the server is as long as ever. The number of SYNs refused is random; that it is 3
-    to 27 of 30 fails once in 100,000 runs.
+    to 27 of 30 fails once in a million runs.
     """
     client, server = lab["client"], lab["server"]
     listener = server.listen(80)

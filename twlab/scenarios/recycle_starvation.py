@@ -5,6 +5,7 @@ from typing import Any
 
 from twlab import Arm, Lab, Observation, Settings, at_least, at_most, between, scenario
 
+HALF_CIRCLE_S = 2**31 / 1000  # of the timestamps: a clock that is farther ahead is behind
 PATIENCE_S = 0.3  # less than the second after which a SYN is sent again, so that each connect is one SYN
 
 
@@ -14,6 +15,8 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     min(60 s, lag) after the leader's last close, and not before.
     """
     behind_s, busy_s = given["behind_s"], given["busy_s"]
+    if behind_s >= HALF_CIRCLE_S:
+        return None
     if not at("server").tw_recycle or not given["server_first"] or behind_s < 0.5:
         free = Observation(let_in_while_busy=at_least(int(busy_s)), refused=0, locked_out_s=at_most(1))
         return free if not at("server").tw_recycle or not given["server_first"] else None

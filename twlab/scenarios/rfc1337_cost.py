@@ -41,8 +41,8 @@ def rfc1337_cost(lab: Lab, *, family: int = 4) -> Observation:
     from another machine whose NAT gateway hands out the same port. Linux lets the SYN in if its
     sequence number or its timestamp is higher than the last one seen. If neither is, the server
     answers with an acknowledgement, and the client, which knows of no connection, with a RST. That
-    RST is what makes room: TIME_WAIT goes, the client repeats its SYN 8 ms later (Linux 5.6), and
-    is connected.
+    RST is what makes room: TIME_WAIT goes, the client repeats its SYN two ticks of its kernel later
+    (Linux 5.6; 8 ms at 250 ticks a second), and is connected.
 
     With `tcp_rfc1337` the RST is ignored. The same SYN is refused again and again: a connect()
     takes as long as TIME_WAIT has left, 60 s, or fails. Here the sequence number is too low because

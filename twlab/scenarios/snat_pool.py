@@ -18,7 +18,8 @@ POOL = {"addresses": 4, "ports": "40000-40007"}
             Settings(), given={"addresses": 4, "ports": "40000-40031"}, expect=Observation(opened=20, dropped=0)
         )
     },
-    reads="Linux net/netfilter/nf_nat_core.c (find_best_ips_proto)",
+    reads="Linux net/netfilter/nf_nat_core.c (find_best_ips_proto); RFC 6888 section 3, REQ-2; RFC 4787 section 4.1 "
+    "(paired pooling)",
 )
 def snat_pool(lab: Lab, *, addresses: int = 1, ports: str = "40000-40031", family: int = 4) -> Observation:
     """A gateway with a pool of addresses gives a client one of them, and when that address has no port

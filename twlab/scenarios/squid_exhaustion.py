@@ -6,7 +6,7 @@ from typing import Any
 from twlab import Arm, Lab, Observation, Settings, at_least, between, scenario
 from twlab.proxies import SQUID
 from twlab.proxies.load_test import under_load
-from twlab.proxies.sizes import at_size
+from twlab.proxies.sizes import at_size, shortage
 from twlab.proxies.squid import binds_first, connect_failed
 
 SCALED = {
@@ -30,20 +30,30 @@ FACTORS = {"close": 1, "never-dead": 1, "source": 1, "origins": 2, "sources": 4,
 FACTORS["origins-source"] = 1 if BINDS_FIRST else 2
 
 
+SOURCES = 4  # of which Squid draws one for each request
+TEN_IN_A_ROW = 20  # failures to an origin, one after the other, that hold ten which no success interrupts
+
+
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
     """Predict for other ports, times and rates.
 
-    An origin that Squid takes for dead refuses more than the ports do.
+    An origin that Squid takes for dead refuses more than the ports do. None where the shortage may
+    be too short for that.
     """
     way = given["way"]
     if way not in FACTORS or given["origin_closes"]:
         return None
-    bound = BINDS_FIRST and "source" in way and way != "sources"
-    short = {"client_sees": "503", "proxy_says": connect_failed(), "taken_over": 0}
-    if way != "never-dead":
-        says = "Cannot bind (98) Address already in use" if bound else connect_failed()
-        short |= {"client_sees": "502 503", "proxy_says": says}
-    return at_size(at("proxy"), given, factor=FACTORS[way], fine=FINE, short=short, lasting=way != "never-dead")
+    says = "Cannot bind (98) Address already in use" if BINDS_FIRST and "source" in way else connect_failed()
+    short = {"client_sees": "502 503", "proxy_says": says, "taken_over": 0}
+    lacking = shortage(at("proxy"), given, FACTORS[way] or 1).lacking
+    if way == "never-dead":
+        short |= {"client_sees": "503"}
+    elif FACTORS[way] and 0 < lacking < TEN_IN_A_ROW * max(FACTORS[way], 2 if "origins" in way else 1):
+        return None
+    return at_size(
+        at("proxy"), given, factor=FACTORS[way], fine=FINE, short=short, lasting=way != "never-dead",
+        by_lot=SOURCES if way == "sources" else 1,
+    )  # fmt: skip
 
 
 @scenario(
@@ -80,7 +90,7 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     "net/ipv4/inet_connection_sock.c "
     "(inet_csk_get_port)",
     predict=predict,
-    sizes=("time_wait_s", "port_low", "port_high"),
+    sizes=("time_wait_s", "port_low", "port_high", "tw_reuse_delay_ms"),
 )
 def squid_exhaustion(
     lab: Lab, *, way: str = "close", rate_per_s: float = 50.0, duration_s: float = 4.0, origin_closes: bool = False

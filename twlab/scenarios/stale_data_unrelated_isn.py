@@ -22,9 +22,9 @@ ONE_IN_8, ONE_IN_16, ONE_IN_64 = between(25, 76), between(7, 44), between(0, 18)
 
 @scenario(
     topology="vip",
-    # 1 ms, so that most trials are answered. With 0, Linux 7.2 and later challenges an ACK for what
-    # was never sent, as the client's own duplicate ACK is for s2 after a stray segment, and both
-    # challenge each other for ever (RFC 1337 H2).
+    # 1 ms, so that most trials are answered. With 0, Linux 7.1 and later (and 6.18's later
+    # releases) challenges an ACK for what was never sent, as the client's own duplicate ACK is for
+    # s2 after a stray segment, and both challenge each other for ever (RFC 1337 H2).
     base=Settings(timestamps=0, receive_window=131_072, invalid_ratelimit_ms=1),
     control=Arm(Settings(time_wait_s=60), expect=Observation(reopened=False, refused_by="EADDRNOTAVAIL", taken=0)),
     treatment={
@@ -76,12 +76,12 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
     what was taken, the application reads what s2's own segments did not cover whole.
 
     Nothing is given away in life. A receiver that follows RFC 5961 wants an acknowledgement number
-    that is not older than what it has had acknowledged on this connection, nor newer than what it
-    has sent: of A such numbers, chance must hit one, too (arm `acknowledgement`). Both together: (W
-    / 2^32) x (A / 2^32), 1e-10 for 64 KB each way, 2e-6 for 6 MB, unless the client's own numbers
-    overlap (it is the same machine, and its clock the same), as after a fast upload. Timestamps
-    (arm `timestamps`) help less than elsewhere: the clock of another machine is ahead as often as
-    behind, and PAWS stops the half.
+    that is not newer than what it has sent, nor older than what it has had acknowledged on this
+    connection, nor by more than the largest window that it was offered: of A such numbers, chance
+    must hit one, too (arm `acknowledgement`). Both together: (W / 2^32) x (A / 2^32), 2.3e-10 for
+    64 KB each way, 2e-6 for 6 MB, unless the client's own numbers overlap (it is the same machine,
+    and its clock the same), as after a fast upload. Timestamps (arm `timestamps`) help less than
+    elsewhere: the clock of another machine is ahead as often as behind, and PAWS stops the half.
 
     The segments are crafted. In the lab the two servers share a kernel and its secret; that another
     machine's numbers could be any is the meaning of a secret, and is what is crafted.
@@ -96,7 +96,7 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
 
     lab.step("The client opens the same four-tuple again, and the two exchange a little.")
     lab.sleep(1.5)
-    opening = wire.copy(match(flags="S"))
+    opening, offers = wire.copy(match(flags="S")), wire.watch(match(source=vip.address(family), having="A"))
     attempt = client.try_connect(vip, 80, source_port=40_000, family=family)
     if not attempt.connection:
         return Observation(reopened=False, refused_by=attempt.error, taken=0)
@@ -112,9 +112,12 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
     lab.step(f"{TRIALS} stale segments of s1 arrive, at random places.")
     like, offer = late.segments[0], reply.segments[0]
     window = offer.window << (opening.segments[0].options.window_scale or 0)
+    reach = min(SENT, largest_window(offers.segments))
     into = lab.network["vip"].interface_to("s1")
     queued, arrived = lab.moved("client", "TCPOFOQueue"), lab.moved("client", "TcpInSegs")
-    trials = [draw(lab, window, random_ack, timestamps=like.timestamp is not None) for _ in range(TRIALS)]
+    trials = [
+        draw(lab, window, reach if random_ack else 0, timestamps=like.timestamp is not None) for _ in range(TRIALS)
+    ]
     for trial in trials:
         wire.inject(trial.segment(lab, like, offer), into)
     lab.require(lab.wait_until(lambda: lab.moved("client", "TcpInSegs") - arrived >= TRIALS), "all have arrived")
@@ -124,7 +127,10 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
     peer.send(b"n" * 1000, total=window)
     read = new.receive(window)
     share = (1 / SPREAD) * (1 / SPREAD if random_ack else 1) * (1 / 2 if like.timestamp else 1)
-    inside, doubtful = sum(trial.fits(window) for trial in trials), sum(trial.may_fit(window) for trial in trials)
+    inside, doubtful = (
+        sum(trial.fits(window, reach) for trial in trials),
+        sum(trial.may_fit(window, reach) for trial in trials),
+    )
     low, high = wilson(taken, TRIALS)
     lab.note(
         f"{taken} of {TRIALS} taken; theory says {share:g}, and {low:.4f} to {high:.4f} agrees with what was seen",
@@ -165,26 +171,35 @@ class Trial(NamedTuple):
         seq, ack = offer.ack + self.ahead, offer.seq - self.older
         return lab.wire.craft(like=like, seq=seq, ack=ack, payload=b"s" * STALE, timestamp=stamp)
 
-    def fits(self, window: int) -> bool:
+    def fits(self, window: int, reach: int) -> bool:
         """Return whether the client takes it: the numbers fit, and it ends in the window."""
-        return self._believed() and 0 < self.ahead <= window - STALE
+        return self._believed(reach) and 0 < self.ahead <= window - STALE
 
-    def may_fit(self, window: int) -> bool:
+    def may_fit(self, window: int, reach: int) -> bool:
         """Return whether the client may take it: the numbers fit, and it ends past the window."""
-        return self._believed() and window - STALE < self.ahead <= window
+        return self._believed(reach) and window - STALE < self.ahead <= window
 
-    def _believed(self) -> bool:
-        return 0 <= self.older <= SENT and (self.newer is None or self.newer >= 0)
+    def _believed(self, reach: int) -> bool:
+        return 0 <= self.older <= reach and (self.newer is None or self.newer >= 0)
 
 
-def draw(lab: Lab, window: int, random_ack: bool, timestamps: bool) -> Trial:
-    """Choose a place at random."""
+def largest_window(segments: list[Segment]) -> int:
+    """Return the largest window that these segments offer, of which the first is the SYN-ACK."""
+    first, *others = segments
+    return max([first.window, *(segment.window << (first.options.window_scale or 0) for segment in others)])
+
+
+def draw(lab: Lab, window: int, reach: int, timestamps: bool) -> Trial:
+    """Choose a place at random.
+
+    `reach`: how far back acknowledgement numbers are believed; 0: the right one is given.
+    """
     ahead = lab.random.randrange(SPREAD * window) - SPREAD * window // 2
     # Half old, half new, it would be taken at once, and move the window and the last timestamp for
     # those after it.
     if -STALE <= ahead <= 0:
         ahead -= STALE
-    older = lab.random.randrange(SPREAD * SENT) - SPREAD * SENT // 2 if random_ack else 0
+    older = lab.random.randrange(SPREAD * reach) - SPREAD * reach // 2 if reach else 0
     return Trial(ahead, older, lab.random.randrange(-(1 << 31), 1 << 31) if timestamps else None)
 
 

@@ -9,6 +9,7 @@ from twlab.segment import renumbered, without_timestamp
 
 STALE = 400  # bytes of the segment that arrives late
 MARGIN_S = 0.01  # the four-tuple is opened again at most this long before it arrives
+TICKS_S = 0.005  # a few ticks of the timestamp clock, of which PAWS allows one
 PHASES = 1 / 8  # of TIME_WAIT's length: the trials begin within so long, several ticks of the kernel's timer
 WINDOW = 60_000  # bytes that the server offers to take, about
 LATEST = 1.13  # TIME_WAIT is over after at most this many times its length: Linux's timers may be an eighth late
@@ -20,7 +21,8 @@ UNHARMED = Observation(harmed=0, delayed=0, unharmed=1)
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
     """Predict for other ages, lengths and numbers of trials.
 
-    Theory's edge is the length of TIME_WAIT. None near it, and for other variants of the arm.
+    Theory's edge is the length of TIME_WAIT. None near it, for other variants of the arm, and with
+    timestamps for a segment so young that PAWS may take it.
     """
     own = {**stale_segment.parameters, **stale_segment.arms[arm].given}
     if any(given[name] != own[name] for name in ("covered", "timestamp_lost")):
@@ -29,6 +31,8 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     late = not client.timestamps and given["delay_s"] < (client.time_wait_s or 60)
     over = given["delay_s"] > (client.time_wait_s or 60) * LATEST + MARGIN_S
     if client.timestamps and not given["timestamp_lost"]:
+        if given["delay_s"] <= MARGIN_S + TICKS_S:
+            return None
         return Observation(harmed=0, delayed=0, unharmed=trials)
     if late:
         return Observation(harmed=0, delayed=trials, unharmed=0)
@@ -53,8 +57,10 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
         "timestamps-in-full": Arm(Settings(time_wait_s=60, timestamps=1), expect=UNHARMED),
     },
     reads="RFC 9293 section 3.6.1; RFC 1337 section 2.2; RFC 7323 sections 3.2, 5.3 and 5.8; "
-    "Linux net/ipv4/tcp_ipv4.c (tcp_twsk_unique), net/ipv4/tcp_input.c (tcp_validate_incoming, tcp_ofo_queue)",
+    "Linux net/ipv4/tcp_ipv4.c (tcp_twsk_unique), net/ipv4/tcp_input.c (tcp_validate_incoming, tcp_paws_discard, "
+    "tcp_ofo_queue), include/net/tcp.h (TCP_PAWS_WINDOW)",
     predict=predict,
+    sizes=("time_wait_s",),
 )
 def stale_segment(
     lab: Lab,
@@ -74,7 +80,9 @@ def stale_segment(
     segment's bytes are read by an application to which they were not sent. With timestamps Linux
     lets a client that names its port reopen at once, for any length of TIME_WAIT, and PAWS drops
     the segment: nothing happens, unless the segment has lost its timestamp on the way (arm
-    `timestamp-lost`).
+    `timestamp-lost`), or is hardly older than the new connection. Linux's PAWS allows a timestamp
+    to be one tick, 1 ms, older than the last one. With ``--set delay_s=0.005`` the four-tuple is
+    often opened within that tick, and two of three segments do harm.
 
     Four things are conditioned on, so that each trial asks about time alone: the segment was under
     way for `delay_s`; the four-tuple is reopened just then; the segment's sequence number lies in

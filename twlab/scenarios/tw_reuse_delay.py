@@ -10,6 +10,7 @@ from twlab.segment import distance
 SYSCTL = "net.ipv4.tcp_tw_reuse_delay"
 SINCE = "6.14"  # before, the delay is fixed: until the clock's whole seconds go up by one
 LATE_S = 0.3  # of real time; in virtual time it is a millisecond
+TRIES = 30  # the client tries again after this part of the time that has passed
 TICK_S = 0.001  # of the clock by which the kernel reckons the age
 ABOVE = 65_537  # from where the old client ended to where the new one starts
 SENT = 400  # bytes that each end sends on the old connection
@@ -20,13 +21,21 @@ REFUSED = Observation(reopened=False, refused_by="EADDRNOTAVAIL", foreign_bytes=
 def after(delay_ms: int) -> Observation:
     """Predict when the four-tuple is reused, and that old segments do nothing then."""
     delay_s = delay_ms / 1000
-    then = between(round(delay_s - TICK_S, 3), delay_s + LATE_S)
+    then = between(round(delay_s - TICK_S, 3), latest_s(delay_s))
     return Observation(reopened=True, reused_after_s=since(SINCE, then, at_most(1 + LATE_S)), **CLEAN)
 
 
+def latest_s(delay_s: float) -> float:
+    """Return when the client has tried at the latest, which it does more and more rarely."""
+    return round(delay_s * (1 + 1 / TRIES) + LATE_S, 3)
+
+
 def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -> Observation | None:
-    """Predict for another delay."""
-    return REFUSED if arm in ("control", "no-timestamps") else after(given["delay_ms"])
+    """Predict for another delay, if it is well below TIME_WAIT."""
+    delay_s, time_wait_s = given["delay_ms"] / 1000, at("client").time_wait_s or 60.0
+    if arm in ("control", "no-timestamps"):
+        return REFUSED if max(given["patience_s"], 1.2 * delay_s) < 0.95 * time_wait_s else None
+    return after(given["delay_ms"]) if latest_s(delay_s) < 0.95 * time_wait_s else None
 
 
 @scenario(
@@ -46,6 +55,7 @@ def predict(arm: str, at: Callable[[str], Settings], given: Mapping[str, Any]) -
     reads="Linux Documentation/networking/ip-sysctl.rst (tcp_tw_reuse_delay), net/ipv4/tcp_ipv4.c (tcp_twsk_unique), "
     "net/ipv4/tcp_minisocks.c (tcp_time_wait: tw_entry_stamp); RFC 7323 section 5.3",
     predict=predict,
+    sizes=("time_wait_s",),
 )
 def tw_reuse_delay(lab: Lab, *, delay_ms: int = 1, patience_s: float = 1.5, family: int = 4) -> Observation:
     """Since Linux 6.14 tcp_tw_reuse takes a TIME_WAIT of the age that tcp_tw_reuse_delay names, 1
@@ -87,7 +97,7 @@ def tw_reuse_delay(lab: Lab, *, delay_ms: int = 1, patience_s: float = 1.5, fami
     opening = wire.copy(match(flags="S"))
     attempt = client.try_connect(server, 80, family=family)
     while not attempt and lab.now_s < until_s:
-        lab.sleep(max(0.001, (lab.now_s - closed_s) / 30))
+        lab.sleep(max(0.001, (lab.now_s - closed_s) / TRIES))
         attempt = client.try_connect(server, 80, family=family)
     reused_after_s = round(lab.now_s - closed_s, 3)
     if not attempt.connection:

@@ -14,7 +14,7 @@ from struct import pack
 from typing import TYPE_CHECKING
 
 from twlab import lab_kernel
-from twlab.errors import CapabilityError, ScenarioError
+from twlab.errors import CapabilityError, ScenarioError, UsageError
 from twlab.linux import nfqueue, sysctl
 from twlab.loop import Loop
 from twlab.segment import parse, with_checksums
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 SYSCTL = "net.ipv4.tcp_timestamp_offset"
 _CIRCLE = 2**32
+_FARTHEST_MS = 2**31 - 1  # a clock that is farther ahead is behind
 
 
 def apply(network: Network, loop: Loop, ahead_ms: Mapping[str, int], closing: ExitStack) -> str:
@@ -39,11 +40,15 @@ def apply(network: Network, loop: Loop, ahead_ms: Mapping[str, int], closing: Ex
         The mechanism, in words.
 
     Raises:
+        UsageError: a shift of half the circle of timestamps or more (``bad-setting``).
         ScenarioError: the kernel has no sysctl for it, and the topology no gateway
             (``no-gateway``).
         CapabilityError: the kernel has no usable netfilter queue, or a gateway has a flow table,
             in which packets pass by its rules (``no-clocks-past-flow-table``).
     """
+    if (farthest := max(map(abs, ahead_ms.values()), default=0)) > _FARTHEST_MS:
+        message = f"a timestamp clock cannot run {farthest / 1000:.0f} s ahead: half of its circle is 2147483 s"
+        raise UsageError(message, "choose a shorter time", "bad-setting")
     if sysctl.exists(SYSCTL):
         for name, shift_ms in ahead_ms.items():
             network[name].write_sysctl(SYSCTL, shift_ms)
