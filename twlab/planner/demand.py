@@ -108,7 +108,7 @@ class Demand:
     def __post_init__(self) -> None:
         for name, (low, high, wanted) in _BOUNDS.items():
             value = getattr(self, name)
-            if value is None and name == "busiest":
+            if value is None and name in ("busiest", "neighbour_life_s"):
                 continue
             if not isinstance(value, Real) or not low <= float(value) <= high:  # also false for nan
                 raise _bad(f"{name}={value!r} is out of range: expected {wanted}")

@@ -115,9 +115,8 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
     reach = min(SENT, largest_window(offers.segments))
     into = lab.network["vip"].interface_to("s1")
     queued, arrived = lab.moved("client", "TCPOFOQueue"), lab.moved("client", "TcpInSegs")
-    trials = [
-        draw(lab, window, reach if random_ack else 0, timestamps=like.timestamp is not None) for _ in range(TRIALS)
-    ]
+    drawn = window, reach if random_ack else 0, like.timestamp is not None
+    trials = [draw(lab, *drawn) for _ in range(TRIALS)]
     for trial in trials:
         wire.inject(trial.segment(lab, like, offer), into)
     lab.require(lab.wait_until(lambda: lab.moved("client", "TcpInSegs") - arrived >= TRIALS), "all have arrived")
@@ -127,10 +126,8 @@ def stale_data_unrelated_isn(lab: Lab, *, random_ack: bool = False, family: int 
     peer.send(b"n" * 1000, total=window)
     read = new.receive(window)
     share = (1 / SPREAD) * (1 / SPREAD if random_ack else 1) * (1 / 2 if like.timestamp else 1)
-    inside, doubtful = (
-        sum(trial.fits(window, reach) for trial in trials),
-        sum(trial.may_fit(window, reach) for trial in trials),
-    )
+    inside = sum(trial.fits(window, reach) for trial in trials)
+    doubtful = sum(trial.may_fit(window, reach) for trial in trials)
     low, high = wilson(taken, TRIALS)
     lab.note(
         f"{taken} of {TRIALS} taken; theory says {share:g}, and {low:.4f} to {high:.4f} agrees with what was seen",
