@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from exchanges import Sent, again, pcap, sent
+from exchanges import Sent, again, pcap, pcapng, sent
 
 from twlab.observe.reading import observe
 
@@ -96,3 +96,18 @@ def test_an_identification_of_a_whole_cycle_ago_says_nothing(count: int, tmp_pat
     found = observe([pcap(tmp_path / "x.pcap", [*packets, *late], whole=False)])
     assert [late.kind for late in found.late] == ["retransmission", "foreign"]
     assert len(packets) - 30 < found.late[1].against[0].number < len(packets)
+
+
+@pytest.mark.parametrize(("ahead", "named"), [(0, []), (2 * SEGMENT, []), (1_800_000, ["undecided"])])
+def test_two_identifications_that_are_missing_do_not_stand_for_a_megabyte(
+    ahead: int, named: list[str], tmp_path: Path
+) -> None:
+    """A segment that one of two interfaces has missed is the host's if its identification follows
+    the others, unless more was sent between than those that are missing can have brought.
+    """
+    *packets, last = transfer(100 * SEGMENT, SEGMENT)[:-3]
+    seq, identity = (int.from_bytes(last.head[at:to], "big") for at, to in ((24, 28), (4, 6)))
+    seen = [(again(each, each.t + place * 2e-5, 64 - place), place) for each in [*packets, last] for place in (0, 1)]
+    stray = sent(True, "PA", seq + SEGMENT + ahead, 5001, identity + 3, last.t + 1e-4, SEGMENT, ttl=63, stamp=2100)
+    found = observe([pcapng(tmp_path / "x.pcapng", [*seen, (stray, 1)], names=("outside", "inside"))])
+    assert [late.kind for late in found.late] == named

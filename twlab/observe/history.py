@@ -18,6 +18,7 @@ CIRCLE, HALF = 1 << 32, 1 << 31
 SLACK_IDS = 64  # identifications that may be missing in a row
 HALF_IDS = 32_768  # half a cycle of identifications; and network cards that segment count in the lower 15 bits
 _LARGEST_STEP = 1024
+_LARGEST = 65_535  # bytes with one identification
 _DEPTH = 16  # connections of a four-tuple to look back
 _WINDOW = 1 << 20  # the farthest that a packet of an open connection is from the others
 
@@ -245,16 +246,17 @@ class History:
     def continues(self, row: int, inc: int, side: int) -> bool:
         """Tell whether the packet's identification continues its direction's sequence.
 
-        If it does, the same host sent it.
+        If it does, the same host sent it. Its numbers are then no further on than the packets that
+        have the identifications between can have brought them.
         """
-        past, identity = self.past(inc, side), int(self._rows.ipid[row])
-        before = past.ipid[(past.rows < row) & (past.ipid != 0)]
-        return (
-            bool(identity)
-            and past.counting
-            and len(before) > 0
-            and 0 < (identity - int(before[-1])) % 65536 <= SLACK_IDS
-        )
+        rows, past, identity = self._rows, self.past(inc, side), int(self._rows.ipid[row])
+        before = past.rows[(past.rows < row) & (past.ipid != 0)]
+        if not (identity and past.counting and len(before)):
+            return False
+        last = int(before[-1])
+        count = (identity - int(rows.ipid[last])) % 65536
+        ahead = (int(rows.seq[row]) - int(rows.end[last]) + HALF) % CIRCLE - HALF
+        return 0 < count <= SLACK_IDS and ahead <= count * _LARGEST
 
     def extent(self, row: int, past: Past) -> tuple[int, int]:
         """Return the packet's first number and the one after its last.
