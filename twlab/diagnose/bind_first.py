@@ -252,11 +252,7 @@ def judge_by_sharing(counts: NDArray[np.int64], sizes: NDArray[np.int64], span: 
         return None
     shared = int(np.count_nonzero(inside > 1))
     text = f"{int(inside.sum()):,} sockets to {len(sizes):,} destinations use {int(np.count_nonzero(inside)):,} ports"
-    if shared < _NONE_SHARED * expected:
-        return Bind(YES, f"{text} and share {shared:,}; connect() would share some {expected:,.0f}", "sure")
-    if shared > _MANY_SHARED * expected:
-        return Bind(NO, f"{text} and share {shared:,}, as connect() does", "sure")
-    return None
+    return _by_shared(shared, expected, f"{text} and share {shared:,}", "as connect() does")
 
 
 def judge_apart(ports: NDArray[np.bool_], others: NDArray[np.bool_], span: Range) -> Bind | None:
@@ -274,8 +270,13 @@ def judge_apart(ports: NDArray[np.bool_], others: NDArray[np.bool_], span: Range
         return None
     shared = int(np.count_nonzero(ports & others & span.usable))
     text = f"of its {mine:,} ports {shared:,} are also used by pools that leave the port to connect()"
+    return _by_shared(shared, expected, text, "as with connect()")
+
+
+def _by_shared(shared: int, expected: float, text: str, as_connect: str) -> Bind | None:
+    """Judge by the ports that are shared, beside those that connect() is expected to share."""
     if shared < _NONE_SHARED * expected:
         return Bind(YES, f"{text}; connect() would share some {expected:,.0f}", "sure")
     if shared > _MANY_SHARED * expected:
-        return Bind(NO, f"{text}, as with connect()", "sure")
+        return Bind(NO, f"{text}, {as_connect}", "sure")
     return None
