@@ -14,16 +14,13 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 from twlab.loop import Loop, Timer
-from twlab.traffic.listener import HttpListener
+from twlab.traffic.listener import END, LENGTH, HttpListener, received
 from twlab.traffic.options import bind_address_only
 
 if TYPE_CHECKING:
     from twlab.network import Node
 
-_CHUNK = 1 << 16
 _CLOSEST = 0.87  # between two requests, in intervals of the rate
-_END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CLOSE = re.compile(rb"\r\nconnection: *close", re.IGNORECASE)
 
 
@@ -219,9 +216,7 @@ class WebClients:
     def _read(self, ask: _Ask) -> None:
         failure = ""
         try:
-            data = ask.sock.recv(_CHUNK)
-            while data and isinstance(ask.sock, ssl.SSLSocket) and ask.sock.pending():
-                data += ask.sock.recv(_CHUNK)
+            data = received(ask.sock)
         except (BlockingIOError, ssl.SSLWantReadError):
             return
         except OSError as error:
@@ -234,10 +229,10 @@ class WebClients:
             self._end(ask, failure)
             return
         ask.unread += data
-        end = ask.unread.find(_END)
+        end = ask.unread.find(END)
         head = bytes(ask.unread[: max(end, 0)])
-        length = _LENGTH.search(head)
-        if length and len(ask.unread) >= end + len(_END) + int(length[1]):
+        length = LENGTH.search(head)
+        if length and len(ask.unread) >= end + len(END) + int(length[1]):
             self._end(
                 ask, head.split(maxsplit=2)[1].decode(), keep=bool(data) and self._keep_alive and not wants_close(head)
             )

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from twlab.network import Node
 
 _CHUNK = 1 << 16
-_END = b"\r\n\r\n"
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+END = b"\r\n\r\n"  # of a head
+LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 
 class HttpListener(ABC):
@@ -136,15 +136,20 @@ class HttpListener(ABC):
     def _read(self, sock: socket.socket) -> bytes | None:
         """Return what has arrived; empty at the connection's end, None where it is nothing yet."""
         try:
-            data = sock.recv(_CHUNK)
-            while data and isinstance(sock, ssl.SSLSocket) and sock.pending():
-                data += sock.recv(_CHUNK)
-            return data
+            return received(sock)
         except (BlockingIOError, ssl.SSLWantReadError):
             return None
         except OSError:
             self.resets += 1
             return b""
+
+
+def received(sock: socket.socket) -> bytes:
+    """Return what has arrived, all that TLS has decrypted of it; empty at the end."""
+    data = sock.recv(_CHUNK)
+    while data and isinstance(sock, ssl.SSLSocket) and sock.pending():
+        data += sock.recv(_CHUNK)
+    return data
 
 
 class _Conversation:
@@ -159,12 +164,12 @@ class _Conversation:
 
 def _taken(unread: bytearray) -> bytes:
     """Take a request out of `unread`; return its head, or nothing where it is not whole."""
-    end = unread.find(_END)
+    end = unread.find(END)
     if end < 0:
         return b""
     head = bytes(unread[:end])
-    length = _LENGTH.search(head)
-    whole = end + len(_END) + (int(length[1]) if length else 0)
+    length = LENGTH.search(head)
+    whole = end + len(END) + (int(length[1]) if length else 0)
     if len(unread) < whole:
         return b""
     del unread[:whole]
